@@ -1,0 +1,59 @@
+PYTHON ?= python3
+HOST ?= 127.0.0.1
+PORT ?= 3000
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+
+export BENTOML_DO_NOT_TRACK := True
+export GIT_PYTHON_REFRESH := quiet
+
+.PHONY: help setup demo serve test check lint format types lock clean
+
+help: ## list the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
+
+setup: $(INSTALLED) ## make .venv from the hash-locked requirements
+
+$(INSTALLED): requirements/dev.txt
+	@$(PYTHON) -c 'import sys; sys.exit(None if (3, 11) <= sys.version_info < (3, 14) else "Python 3.11, 3.12 or 3.13 is needed: make PYTHON=...")'
+	$(PYTHON) -m venv --clear .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements/dev.txt
+	@touch $@
+
+demo: setup ## train on generated data, track, register, import, build, serve, score, stop
+	$(BIN)/python -m examples.demo
+
+serve: setup ## serve the model imported last on HOST:PORT
+	$(BIN)/bentoml serve service:CreditScoring --host $(HOST) --port $(PORT)
+
+test: setup ## every test
+	$(BIN)/python -m pytest
+
+check: lint types ## what CI runs: lint, types, tests with coverage
+	$(BIN)/python -m coverage erase
+	$(BIN)/python -m coverage run -m pytest
+	$(BIN)/python -m coverage combine --quiet
+	$(BIN)/python -m coverage report
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: setup ## format and fix what can be fixed
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+types: setup
+	$(BIN)/mypy
+
+lock: setup ## resolve pyproject.toml into requirements/
+	cd requirements && $(MAKE) --no-print-directory -f ../Makefile lock-files BIN=../$(BIN)
+
+.PHONY: lock-files
+lock-files: COMPILE = UV_CUSTOM_COMPILE_COMMAND='make lock' $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes ../pyproject.toml
+lock-files:
+	$(COMPILE) --output-file serving.txt
+	$(COMPILE) --all-extras --constraint serving.txt --output-file dev.txt
+
+clean: ## remove what the targets made, the virtual environment included
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage* htmlcov

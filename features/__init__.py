@@ -1,0 +1,53 @@
+"""THE definition of raw columns and features. Training, service, batch jobs and monitoring all import it."""
+
+from __future__ import annotations
+
+from .application import APPLICATION
+from .catalogue import CATALOGUE, DEFINITION_DIGEST, select
+from .column import Column, Kind, Protected
+from .columns import Columns, concatenate
+from .errors import ColumnsError, FeatureError, FileError, SchemaError, SettingsError
+from .feature import Feature, FeatureSet
+from .files import Batch, File, as_numbers, open_file
+from .fitting import fit_features
+from .record import Application, Record, columns_of
+from .schema import Schema
+from .settings import FeatureSettings, Settings
+from .state import FeatureState
+from .transformer import FeatureTransformer
+from .violations import Violation, find_violations, merge_violations
+
+__all__ = [
+    "APPLICATION",
+    "CATALOGUE",
+    "DEFINITION_DIGEST",
+    "Application",
+    "Batch",
+    "Column",
+    "Columns",
+    "ColumnsError",
+    "Feature",
+    "FeatureError",
+    "FeatureSet",
+    "FeatureSettings",
+    "FeatureState",
+    "FeatureTransformer",
+    "File",
+    "FileError",
+    "Kind",
+    "Protected",
+    "Record",
+    "Schema",
+    "SchemaError",
+    "Settings",
+    "SettingsError",
+    "Violation",
+    "as_numbers",
+    "columns_of",
+    "concatenate",
+    "find_violations",
+    "fit_features",
+    "merge_violations",
+    "open_file",
+    "select",
+]

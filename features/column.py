@@ -1,0 +1,59 @@
+"""What is declared about one raw column."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Kind(StrEnum):
+    """How a raw column is stored, checked and turned into a feature."""
+
+    NUMBER = "number"
+    """Any finite float64."""
+    COUNT = "count"
+    """A whole number, stored as float64."""
+    FLAG = "flag"
+    """0 or 1, stored as float64."""
+    CATEGORY = "category"
+    """A non-empty string."""
+
+
+class Protected(StrEnum):
+    """Attributes that fair-lending law protects (12 CFR 1002.2(z); EU Charter, article 21)."""
+
+    SEX = "sex"
+    MARITAL_STATUS = "marital_status"
+    AGE = "age"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Column:
+    """One raw column of the application table.
+
+    `low` and `high` are inclusive and apply to present values; a value in `missing` (the data's own code for "not
+    known") is read as missing before the bounds are looked at. `levels` lists the categories the data dictionary
+    names: any other string is legal and becomes the unknown category.
+    """
+
+    name: str
+    kind: Kind
+    description: str
+    unit: str
+    low: float = -math.inf
+    high: float = math.inf
+    required: bool = False
+    missing: tuple[float, ...] | tuple[str, ...] = ()
+    protected: Protected | None = None
+    levels: tuple[str, ...] = ()
+
+    @property
+    def numeric(self) -> bool:
+        """True unless the column is a category."""
+        return self.kind is not Kind.CATEGORY
+
+    @property
+    def whole(self) -> bool:
+        """True where only whole numbers are legal."""
+        return self.kind in (Kind.COUNT, Kind.FLAG)

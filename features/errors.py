@@ -1,0 +1,30 @@
+"""Errors of the feature definition.
+
+FeatureError
+  * SettingsError      a configuration file is not what its model declares
+  * SchemaError        a name that the declaration does not know
+  * FileError          a file that cannot be read as a table
+  * ColumnsError       a table or matrix that does not fit the declaration
+"""
+
+from __future__ import annotations
+
+
+class FeatureError(Exception):
+    """What every error of this package derives from."""
+
+
+class SettingsError(FeatureError):
+    """A configuration file cannot be read or does not fit its model."""
+
+
+class SchemaError(FeatureError):
+    """A column or feature name that is not declared."""
+
+
+class FileError(FeatureError):
+    """A file that is missing, empty, truncated or of no known format."""
+
+
+class ColumnsError(FeatureError):
+    """Data whose shape or columns do not fit the declaration."""

@@ -1,0 +1,80 @@
+"""Learning a FeatureState from a training fold."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .application import APPLICATION
+from .catalogue import select
+from .column import Column, Kind
+from .columns import Columns
+from .filters import constant, correlated
+from .settings import Clipping, FeatureSettings
+from .state import FeatureState
+from .transformer import FeatureTransformer, missing_as_nan
+
+Importance = Callable[[NDArray[np.float64], tuple[int, ...]], NDArray[np.float64]]
+"""From a model matrix and its categorical columns to one non-negative importance per feature."""
+
+
+def fit_features(columns: Columns, settings: FeatureSettings, *, importance: Importance) -> FeatureState:
+    """The state fitted on `columns`, which must hold nothing but the training fold.
+
+    `importance` fits a first model on the fold; it is asked for only when the importance filter is on.
+    """
+    candidates = FeatureState(
+        names=tuple(feature.name for feature in select(settings.sets, settings.without)),
+        vocabularies=_vocabularies(columns, settings.category_min_count),
+        clip=_clip_bounds(columns, settings.clip),
+    )
+    names = _filtered(FeatureTransformer(candidates), columns, settings, importance)
+    used = {name: levels for name, levels in candidates.vocabularies.items() if name in names}
+    return FeatureState(names=names, vocabularies=used, clip=candidates.clip)
+
+
+def _vocabularies(columns: Columns, min_count: int) -> dict[str, tuple[str, ...]]:
+    return {
+        column.name: _vocabulary(columns.levels[:, i], column, min_count)
+        for i, column in enumerate(APPLICATION.categorical)
+    }
+
+
+def _vocabulary(levels: NDArray[np.object_], column: Column, min_count: int) -> tuple[str, ...]:
+    counts = Counter(level for level in levels if level is not None and level not in column.missing)
+    return tuple(sorted(level for level, count in counts.items() if count >= min_count))
+
+
+def _clip_bounds(columns: Columns, clip: Clipping | None) -> dict[str, tuple[float, float]]:
+    if clip is None:
+        return {}
+    numbers = missing_as_nan(columns.numbers)
+    return {
+        column.name: _quantiles(numbers[:, i], clip)
+        for i, column in enumerate(APPLICATION.numeric)
+        if column.kind is not Kind.FLAG and not np.isnan(numbers[:, i]).all()
+    }
+
+
+def _quantiles(values: NDArray[np.float64], clip: Clipping) -> tuple[float, float]:
+    low, high = np.nanquantile(values, [clip.lower, clip.upper])
+    return float(low), float(high)
+
+
+def _filtered(
+    transformer: FeatureTransformer, columns: Columns, settings: FeatureSettings, importance: Importance
+) -> tuple[str, ...]:
+    filters = settings.filters
+    matrix = transformer.transform(columns)
+    kept = np.ones(len(transformer.names), dtype=np.bool_)
+    if filters.constant is not None:
+        kept &= ~constant(matrix, filters.constant)
+    if filters.correlation is not None:
+        kept &= ~correlated(matrix, filters.correlation, among=kept, categorical=transformer.categorical)
+    if filters.importance is not None:
+        gain = np.where(kept, importance(np.where(kept, matrix, np.nan), transformer.categorical), 0.0)
+        kept &= gain > filters.importance * gain.sum()
+    return tuple(name for name, keep in zip(transformer.names, kept, strict=True) if keep)

@@ -1,0 +1,62 @@
+"""One raw application as a typed record: the pydantic model that the API, the client and the documentation share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from operator import itemgetter
+from typing import Annotated, Any, Literal, cast
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, create_model
+
+from .application import APPLICATION
+from .column import Column
+from .columns import Columns
+from .schema import Schema
+
+LONGEST_LEVEL = 100
+"""Characters a category may have."""
+
+
+class Record(BaseModel):
+    """Base of `Application`: unknown fields, NaN and infinity are refused, and no error message quotes a value."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, hide_input_in_errors=True)
+
+
+def _number(column: Column) -> Any:
+    multiple = 1 if column.whole else None
+    legal = Annotated[float, Field(strict=True, ge=column.low, le=column.high, multiple_of=multiple)]
+    codes = [code for code in column.missing if isinstance(code, float) and not column.low <= code <= column.high]
+    return Literal[tuple(map(int, codes))] | legal if codes else legal
+
+
+def _field(column: Column) -> tuple[Any, Any]:
+    annotation = _number(column) if column.numeric else Annotated[str, Field(strict=True, min_length=1, max_length=100)]
+    description = f"{column.description} [{column.unit}]"
+    if column.required:
+        return annotation, Field(description=description)
+    return annotation | None, Field(default=None, description=description)
+
+
+def _model(schema: Schema) -> type[Record]:
+    fields: Any = {column.name: _field(column) for column in schema}
+    return cast("type[Record]", create_model("Application", __base__=Record, __doc__=_DOC, **fields))
+
+
+_DOC = "One raw loan application. A column that is absent or null is missing; `required` columns must be there."
+
+Application = _model(APPLICATION)
+"""The pydantic model of one raw application, derived from the declaration."""
+
+_numbers = itemgetter(*(column.name for column in APPLICATION.numeric))
+_levels = itemgetter(*(column.name for column in APPLICATION.categorical))
+
+
+def columns_of(applications: Sequence[Record]) -> Columns:
+    """The records as columns, one row each, in order; None becomes NaN in the numeric columns."""
+    values = [application.__dict__ for application in applications]
+    levels = np.empty((len(values), len(APPLICATION.categorical)), dtype=object)
+    for row, value in enumerate(values):
+        levels[row] = _levels(value)
+    return Columns(np.array([_numbers(value) for value in values], dtype=np.float64), levels)

@@ -1,0 +1,65 @@
+"""Settings: YAML files read once into frozen, strict models."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from .column import Protected
+from .errors import SettingsError
+from .feature import FeatureSet
+
+
+class Settings(BaseModel):
+    """Base of every settings model: an unknown key or a value of the wrong kind is an error that names the key."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """The settings in the YAML file at `path`; SettingsError if it cannot be read or does not fit."""
+        try:
+            return cls.model_validate(yaml.safe_load(path.read_text()))
+        except OSError as error:
+            raise SettingsError(f"{path}: cannot be read ({error.strerror})") from None
+        except yaml.YAMLError as error:
+            raise SettingsError(f"{path}: not YAML ({error})") from None
+        except ValidationError as error:
+            raise SettingsError(f"{path}: {_listed(error)}") from None
+
+
+def _listed(error: ValidationError) -> str:
+    return "; ".join(f"{'.'.join(map(str, item['loc'])) or 'file'}: {item['msg']}" for item in error.errors())
+
+
+class Clipping(Settings):
+    """Quantiles of the training fold at which amounts, measures and counts are clipped."""
+
+    lower: float = Field(ge=0, lt=0.5)
+    upper: float = Field(gt=0.5, le=1)
+
+
+class Filters(Settings):
+    """Optional filters, fitted in the fold; null switches one off."""
+
+    constant: float | None = Field(gt=0, le=1)
+    """Drop a feature whose most frequent value (missing included) has at least this share of the rows."""
+    correlation: float | None = Field(gt=0, le=1)
+    """Drop the later of two features whose absolute correlation exceeds this."""
+    importance: float | None = Field(ge=0, le=1)
+    """Drop a feature whose share of the total gain of a first model is at most this."""
+
+
+class FeatureSettings(Settings):
+    """What is chosen and fitted when features are made from a training fold."""
+
+    sets: tuple[FeatureSet, ...] = Field(min_length=1)
+    without: tuple[Protected, ...]
+    """Protected attributes that no feature may read."""
+    category_min_count: int = Field(ge=1)
+    """Levels rarer than this in the fold become the unknown category."""
+    clip: Clipping | None
+    filters: Filters

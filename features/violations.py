@@ -1,0 +1,103 @@
+"""Which rows of a table break which declared rule. Values are never quoted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .application import APPLICATION
+from .column import Column
+from .columns import Columns
+from .record import LONGEST_LEVEL
+from .transformer import missing_as_nan
+
+_SHOWN = 5
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Violation:
+    """One rule that one column breaks, and the rows that break it, counted from 0."""
+
+    column: str
+    rule: str
+    rows: NDArray[np.intp]
+
+    def shifted(self, rows: int) -> Violation:
+        """The same violation with the rows counted from `rows` earlier."""
+        return Violation(self.column, self.rule, self.rows + rows)
+
+    @property
+    def count(self) -> int:
+        """How many rows break the rule."""
+        return len(self.rows)
+
+    def __str__(self) -> str:
+        if self.count == 0:
+            return f"{self.column}: {self.rule}"
+        shown = ", ".join(str(row + 1) for row in self.rows[:_SHOWN])
+        more = ", ..." if self.count > _SHOWN else ""
+        return f"{self.column}: {self.rule} ({self.count} row{'s' if self.count > 1 else ''}: {shown}{more})"
+
+
+def find_violations(columns: Columns) -> list[Violation]:
+    """Every declared rule that the rows break: finite, whole, bounds, required, length of a category."""
+    columns.check(APPLICATION)
+    return [*_number_violations(columns.numbers), *_level_violations(columns.levels)]
+
+
+def merge_violations(violations: Sequence[Violation]) -> list[Violation]:
+    """The same violations with the rows of each column and rule together."""
+
+    def key(violation: Violation) -> tuple[str, str]:
+        return violation.column, violation.rule
+
+    return [
+        Violation(column, rule, np.concatenate([violation.rows for violation in group]))
+        for (column, rule), group in groupby(sorted(violations, key=key), key=key)
+    ]
+
+
+def _number_violations(numbers: NDArray[np.float64]) -> Iterator[Violation]:
+    schema = APPLICATION
+    known = missing_as_nan(numbers)
+    required = np.array([column.required for column in schema.numeric])
+    infinite = np.isinf(known)
+    missing = np.isnan(known) & required
+    fractional = (known != np.rint(known)) & ~np.isnan(known) & schema.whole
+    outside = ((known < schema.low) | (known > schema.high)) & ~infinite
+    for i in np.flatnonzero((infinite | missing | fractional | outside).any(axis=0)):
+        column = schema.numeric[i]
+        yield from _violation(column, "must be finite", infinite[:, i])
+        yield from _violation(column, "is required", missing[:, i])
+        yield from _violation(column, "must be a whole number", _fractional(known[:, i]) & fractional[:, i])
+        yield from _violation(column, _bounds(column), outside[:, i])
+
+
+def _fractional(values: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """True where a value is no whole number, within pydantic's tolerance for `multiple_of`."""
+    finite = np.where(np.isfinite(values), values, 0.0)
+    remainder, tolerance = np.mod(finite, 1.0), np.abs(finite) / 1e9
+    return (remainder > tolerance) & (np.abs(remainder - 1.0) > tolerance)
+
+
+def _level_violations(levels: NDArray[np.object_]) -> Iterator[Violation]:
+    for i, column in enumerate(APPLICATION.categorical):
+        values = levels[:, i]
+        lengths = np.array([-1 if level is None else len(level) for level in values])
+        yield from _violation(column, "is required", (lengths < 0) & column.required)
+        legal = (lengths != 0) & (lengths <= LONGEST_LEVEL)
+        yield from _violation(column, f"must have 1 to {LONGEST_LEVEL} characters", ~legal)
+
+
+def _bounds(column: Column) -> str:
+    return f"must be between {column.low:.12g} and {column.high:.12g}"
+
+
+def _violation(column: Column, rule: str, mask: NDArray[np.bool_]) -> Iterator[Violation]:
+    rows = np.flatnonzero(mask)
+    if len(rows):
+        yield Violation(column.name, rule, rows)

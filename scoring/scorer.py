@@ -1,0 +1,72 @@
+"""The scorer: raw columns, or a ready model matrix, to decisions. Every way to a score ends here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from features import Columns, ColumnsError, FeatureTransformer
+
+from .artefact import Artefact
+from .model import Model
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """What is said about n applications; every array has shape (n,).
+
+    Attributes
+    ----------
+    margin : float64, raw log-odds of default
+    probability : float64, calibrated PD in [0, 1]
+    prediction : int64, 1 where the PD reaches the cut-off
+    decision : object, Outcome
+    risk_level : object, RiskLevel
+    points : int64, higher is better
+    """
+
+    margin: NDArray[np.float64]
+    probability: NDArray[np.float64]
+    prediction: NDArray[np.int64]
+    decision: NDArray[np.object_]
+    risk_level: NDArray[np.object_]
+    points: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.margin)
+
+
+class Scorer:
+    """An artefact made ready to score. Pure: the scores of a row have the same bits in any batch."""
+
+    def __init__(self, artefact: Artefact, *, threads: int = 1) -> None:
+        self.artefact = artefact
+        self.transformer = FeatureTransformer(artefact.features)
+        self.model = Model(artefact.model_text, threads=threads)
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """Names of the model matrix's columns, in order."""
+        return self.transformer.names
+
+    def score(self, columns: Columns) -> Scores:
+        """Scores of raw applications."""
+        return self.score_matrix(self.transformer.transform(columns))
+
+    def score_matrix(self, matrix: NDArray[np.float64]) -> Scores:
+        """Scores of rows of the model matrix, shape (n, len(features)); ColumnsError for another width."""
+        if matrix.ndim != 2 or matrix.shape[1] != len(self.features):
+            raise ColumnsError(f"the model takes {len(self.features)} features, not shape {matrix.shape}")
+        margin = self.model.margins(matrix)
+        calibration, policy = self.artefact.calibration, self.artefact.policy
+        probability = calibration.probabilities(margin)
+        return Scores(
+            margin=margin,
+            probability=probability,
+            prediction=policy.predictions(probability),
+            decision=policy.outcomes(probability),
+            risk_level=policy.risk_levels(probability),
+            points=policy.scale.points(calibration.log_odds(margin)),
+        )

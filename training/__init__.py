@@ -1,0 +1,1 @@
+"""From files of labelled applications to a registered, promoted and imported model."""

@@ -1,0 +1,79 @@
+"""Stratified cross-validation in which everything is fitted inside the fold."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.model_selection import StratifiedKFold
+
+from features import Columns, FeatureSettings, FeatureState, FeatureTransformer, fit_features
+
+from .booster import fit_early_stopped, fit_trees, gain, margins_of
+from .dataset import Dataset
+from .metrics import auc
+from .settings import ModelSettings
+
+Progress = Callable[[], None]
+_TREES_OF_FIRST_MODEL = 100
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Fold:
+    """One fold: which features were chosen, how many trees, and how well the judged rows were ranked."""
+
+    judged: NDArray[np.intp]
+    features: tuple[str, ...]
+    trees: int
+    auc: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CrossValidation:
+    """The folds, and for every row the margin from the one model that never saw it, float64 of shape (n,)."""
+
+    folds: tuple[Fold, ...]
+    margins: NDArray[np.float64]
+
+    @property
+    def trees(self) -> int:
+        """Mean number of trees over the folds, rounded: what a model refitted on all rows takes."""
+        return max(1, round(float(np.mean([fold.trees for fold in self.folds]))))
+
+
+def cross_validate(
+    dataset: Dataset,
+    features: FeatureSettings,
+    model: ModelSettings,
+    *,
+    seed: int,
+    progress: Progress = lambda: None,
+) -> CrossValidation:
+    """Out-of-fold margins of every row. `progress` is called after each fold."""
+    margins = np.empty(len(dataset))
+    folds = []
+    splitter = StratifiedKFold(model.folds, shuffle=True, random_state=seed)
+    for fitted, judged in splitter.split(np.zeros(len(dataset)), dataset.target):
+        columns, target = dataset.columns.take(fitted), dataset.target[fitted]
+        state = fit_state(columns, target, features, model, seed=seed)
+        transformer = FeatureTransformer(state)
+        booster = fit_early_stopped(transformer.transform(columns), target, transformer.categorical, model, seed=seed)
+        matrix = transformer.transform(dataset.columns.take(judged))
+        margins[judged] = margins_of(booster, matrix, threads=model.threads)
+        score = auc(dataset.target[judged], margins[judged])
+        folds.append(Fold(judged, state.names, booster.best_iteration, score))
+        progress()
+    return CrossValidation(tuple(folds), margins)
+
+
+def fit_state(
+    columns: Columns, target: NDArray[np.int64], features: FeatureSettings, model: ModelSettings, *, seed: int
+) -> FeatureState:
+    """The feature state fitted on these rows alone; a first small model ranks features if that filter is on."""
+
+    def importance(matrix: NDArray[np.float64], categorical: tuple[int, ...]) -> NDArray[np.float64]:
+        return gain(fit_trees(matrix, target, categorical, model, trees=_TREES_OF_FIRST_MODEL, seed=seed))
+
+    return fit_features(columns, features, importance=importance)

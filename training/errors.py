@@ -1,0 +1,25 @@
+"""Errors of training.
+
+TrainingError
+  * DataError          the data does not pass validation
+  * RegistryError      the registry does not hold what was asked for
+  * ParityError        two forms of one model do not score alike
+"""
+
+from __future__ import annotations
+
+
+class TrainingError(Exception):
+    """What every error of this package derives from."""
+
+
+class DataError(TrainingError):
+    """The data does not pass validation; the message lists every violation, never a value."""
+
+
+class RegistryError(TrainingError):
+    """The model registry or the model store does not hold what was asked for."""
+
+
+class ParityError(TrainingError):
+    """Two forms of one model do not give the same probabilities, bit for bit."""
