@@ -8,7 +8,7 @@ from .column import Column, Kind, Protected
 from .columns import Columns, concatenate
 from .errors import ColumnsError, FeatureError, FileError, SchemaError, SettingsError
 from .feature import Feature, FeatureSet
-from .files import Batch, File, as_numbers, open_file
+from .files import Batch, File, as_numbers, open_file, read_table
 from .fitting import fit_features
 from .record import Application, Record, columns_of
 from .schema import Schema
@@ -49,5 +49,6 @@ __all__ = [
     "fit_features",
     "merge_violations",
     "open_file",
+    "read_table",
     "select",
 ]

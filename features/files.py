@@ -66,7 +66,7 @@ class File:
         first_row = 0
         wanted = [*(column.name for column in APPLICATION), *others]
         for table in tables(self.path, wanted, rows):
-            yield _batch(table, first_row, others)
+            yield read_table(table, first_row=first_row, others=others)
             first_row += table.num_rows
 
     def column(self, name: str) -> pa.ChunkedArray[Any]:
@@ -105,7 +105,8 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join(names[:_LISTED]) + more
 
 
-def _batch(table: pa.Table, first_row: int, others: Sequence[str]) -> Batch:
+def read_table(table: pa.Table, *, first_row: int = 0, others: Sequence[str] = ()) -> Batch:
+    """An Arrow table with every declared column as a batch, held against the declaration."""
     numbers = np.empty((table.num_rows, len(APPLICATION.numeric)))
     levels = np.empty((table.num_rows, len(APPLICATION.categorical)), dtype=object)
     violations: list[Violation] = []

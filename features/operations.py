@@ -21,7 +21,9 @@ class Operation(Protocol):
 
     __name__: str
 
-    def __call__(self, values: Values, weights: Values, /) -> Values: ...
+    def __call__(self, values: Values, weights: Values, /) -> Values:
+        """The features of every row."""
+        ...
 
 
 def _added(values: Values) -> Values:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from .artefact import Artefact
+from .batch import Summary, score_files
 from .calibration import Calibration
 from .errors import ArtefactError, OutputError, ScoringError
 from .model import Model
 from .policy import DecisionPolicy, Outcome, PointScale, RiskLevel
+from .progress import Progress
 from .scorer import Scorer, Scores
+from .staging import staged
+from .stored import StoredModel, load_stored
 
 __all__ = [
     "Artefact",
@@ -18,8 +22,14 @@ __all__ = [
     "Outcome",
     "OutputError",
     "PointScale",
+    "Progress",
     "RiskLevel",
     "Scorer",
     "Scores",
     "ScoringError",
+    "StoredModel",
+    "Summary",
+    "load_stored",
+    "score_files",
+    "staged",
 ]

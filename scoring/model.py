@@ -17,7 +17,7 @@ class Model:
 
     def __init__(self, text: str, *, threads: int = 1) -> None:
         try:
-            self._booster = lgb.Booster(params={"verbosity": -1}, model_str=text)
+            self._booster = lgb.Booster(model_str=text)
         except lgb.basic.LightGBMError:
             raise ArtefactError("the model text is not a LightGBM model") from None
         self._threads = threads

@@ -37,6 +37,17 @@ class Scores:
     def __len__(self) -> int:
         return len(self.margin)
 
+    def take(self, rows: slice) -> Scores:
+        """The scores of the chosen rows."""
+        return Scores(
+            self.margin[rows],
+            self.probability[rows],
+            self.prediction[rows],
+            self.decision[rows],
+            self.risk_level[rows],
+            self.points[rows],
+        )
+
 
 class Scorer:
     """An artefact made ready to score. Pure: the scores of a row have the same bits in any batch."""

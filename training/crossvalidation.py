@@ -16,7 +16,7 @@ from .dataset import Dataset
 from .metrics import auc
 from .settings import ModelSettings
 
-Progress = Callable[[], None]
+Advance = Callable[[], object]
 _TREES_OF_FIRST_MODEL = 100
 
 
@@ -49,7 +49,7 @@ def cross_validate(
     model: ModelSettings,
     *,
     seed: int,
-    progress: Progress = lambda: None,
+    progress: Advance = lambda: None,
 ) -> CrossValidation:
     """Out-of-fold margins of every row. `progress` is called after each fold."""
     margins = np.empty(len(dataset))

@@ -2,6 +2,7 @@
 
 TrainingError
   * DataError          the data does not pass validation
+  * GateError          a model misses a gate and is not promoted
   * RegistryError      the registry does not hold what was asked for
   * ParityError        two forms of one model do not score alike
 """
@@ -15,6 +16,10 @@ class TrainingError(Exception):
 
 class DataError(TrainingError):
     """The data does not pass validation; the message lists every violation, never a value."""
+
+
+class GateError(TrainingError):
+    """A model misses a gate; the message has every figure."""
 
 
 class RegistryError(TrainingError):

@@ -1,0 +1,69 @@
+"""The whole main job in one go: train, track, register, promote, import, build the Bento, serve it, score, stop."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+
+from credit_scoring_client import Client
+
+from serving import EXAMPLE
+
+_ROOT = Path(__file__).resolve().parent.parent
+_BENTOML = Path(sys.executable).with_name("bentoml")
+_START_SECONDS = 60.0
+_STOP_SECONDS = 30
+
+
+def main() -> None:
+    """Run every step and print the decision that the served Bento made."""
+    _say("train on generated applications, track in MLflow, register, promote, import")
+    subprocess.run([sys.executable, "-m", "training", "run"], cwd=_ROOT, check=True)
+    _say("build the Bento")
+    tag = _build()
+    with _served(tag) as url, Client(url) as client:
+        _say(f"score with {tag} at {url}")
+        client.wait_until_ready(_START_SECONDS)
+        decision = client.predict(EXAMPLE["application"], client_id=EXAMPLE["client_id"])
+        info = client.model_info()
+    sys.stdout.write(f"{json.dumps(asdict(decision), indent=2, default=str)}\n")
+    _say(f"stopped; the decision came from {info['name']}:{info['version']}, digest {info['digest'][:12]}")
+
+
+def _build() -> str:
+    built = subprocess.run(
+        [_BENTOML, "build", "--output", "tag"], cwd=_ROOT, check=True, capture_output=True, text=True
+    )
+    return built.stdout.strip().splitlines()[-1].removeprefix("__tag__:")
+
+
+@contextmanager
+def _served(tag: str) -> Iterator[str]:
+    port = str(_free_port())
+    server = subprocess.Popen([_BENTOML, "serve", tag, "--host", "127.0.0.1", "--port", port], cwd=Path.home())
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.terminate()
+        server.wait(_STOP_SECONDS)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(f"\n== {text}\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,165 @@
+"""The batch job: files of raw applications in, Parquet files of decisions out, in chunks."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from features import APPLICATION, Batch, ColumnsError, File, Violation, open_file
+
+from .errors import OutputError
+from .scorer import Scores
+from .staging import staged
+from .stored import StoredModel
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+CLIENT_ID = "client_id"
+_SUFFIXES = (".csv", ".parquet")
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What a batch job did."""
+
+    model: str
+    version: str
+    digest: str
+    rows: int
+    rejected: int
+
+
+def score_files(
+    source: Path,
+    output: Path,
+    model: StoredModel,
+    *,
+    chunk_rows: int = 50_000,
+    progress: Callable[[int], object] = lambda _: None,
+) -> Summary:
+    """Score the file `source`, or every file in it, into the new folder `output`.
+
+    One `part-NNNNN.parquet` per chunk, the rows in their order: identifier, status, probability, prediction, decision,
+    risk_level, score, model_version, errors. A row that breaks a declared rule is `rejected`, with the rules in
+    `errors`, and the others are scored. Nothing is left behind if the job fails.
+    """
+    from pyarrow import parquet
+
+    files = _files(source)
+    identifiers = [_identifier(file) for file in files]
+    rows = rejected = 0
+    seen: list[pa.ChunkedArray[Any]] = []
+    with staged(output) as folder:
+        for part, (batch, identifier) in enumerate(_batches(files, identifiers, chunk_rows)):
+            table = _decided(batch, identifier, model)
+            seen.append(table[identifier])
+            parquet.write_table(table, folder / f"part-{part:05}.parquet")
+            rows += len(batch)
+            rejected += table["errors"].length() - table["errors"].null_count
+            progress(len(batch))
+        _check_unique(seen, source)
+        summary = Summary(model.name, model.version, model.scorer.artefact.digest, rows, rejected)
+        (folder / "_summary.json").write_text(json.dumps(asdict(summary), indent=1) + "\n")
+    return summary
+
+
+def _files(source: Path) -> list[File]:
+    if not source.is_dir():
+        return [open_file(source)]
+    paths = sorted(path for path in source.iterdir() if path.suffix in _SUFFIXES)
+    if not paths:
+        raise OutputError(f"{source}: no .csv or .parquet file in it")
+    return [open_file(path) for path in paths]
+
+
+def _identifier(file: File) -> str:
+    """The column that names the applicants of a file."""
+    for name in (APPLICATION.id_column, CLIENT_ID):
+        if name in file.header:
+            return name
+    raise OutputError(f"{file.path}: neither {APPLICATION.id_column} nor {CLIENT_ID} names the applicants")
+
+
+def _batches(files: Sequence[File], identifiers: Sequence[str], chunk_rows: int) -> Iterator[tuple[Batch, str]]:
+    for file, identifier in zip(files, identifiers, strict=True):
+        for batch in file.batches(chunk_rows, others=[identifier]):
+            yield batch, identifier
+
+
+def _identifiers(batch: Batch, name: str) -> pa.ChunkedArray[Any]:
+    """The names of the applicants: whole numbers as SK_ID_CURR, text as client_id."""
+    import pyarrow as pa
+
+    try:
+        return batch.others[name].cast(pa.int64() if name == APPLICATION.id_column else pa.string())
+    except pa.ArrowInvalid:
+        raise ColumnsError(f"{name}: must be a whole number") from None
+
+
+def _check_unique(seen: Sequence[pa.ChunkedArray[Any]], source: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if not seen:
+        raise ColumnsError(f"{source}: has no rows")
+    identifiers = pa.chunked_array([chunk for column in seen for chunk in column.chunks], seen[0].type)
+    missing, distinct = identifiers.null_count, pc.count_distinct(identifiers).as_py()
+    if missing or distinct < len(identifiers):
+        raise ColumnsError(
+            f"{source}: identifiers must be present and unique: {missing} missing, "
+            f"{len(identifiers) - missing - distinct} repeated"
+        )
+
+
+def _broken(batch: Batch) -> dict[int, list[Violation]]:
+    """The violations of each row that breaks a rule."""
+    broken: dict[int, list[Violation]] = {}
+    for violation in batch.violations:
+        for row in violation.rows.tolist():
+            broken.setdefault(row, []).append(violation)
+    return broken
+
+
+def _decided(batch: Batch, identifier: str, model: StoredModel) -> pa.Table:
+    import pyarrow as pa
+
+    broken = _broken(batch)
+    sound = np.ones(len(batch), dtype=np.bool_)
+    sound[list(broken)] = False
+    rules = [
+        "; ".join(f"{v.column}: {v.rule}" for v in broken[row]) if row in broken else None for row in range(len(batch))
+    ]
+    return pa.table(
+        {
+            identifier: _identifiers(batch, identifier),
+            "status": pa.array(["scored" if row else "rejected" for row in sound]),
+            **_columns(model.scorer.score(batch.columns.take(sound)), sound),
+            "model_version": pa.array([model.version] * len(batch)),
+            "errors": pa.array(rules, pa.string()),
+        }
+    )
+
+
+def _columns(scores: Scores, sound: NDArray[np.bool_]) -> dict[str, pa.Array[Any]]:
+    """The scores in the rows that were scored, null in the others."""
+    import pyarrow as pa
+
+    def spread(values: NDArray[Any], kind: pa.DataType) -> pa.Array[Any]:
+        full = np.zeros(len(sound), dtype=values.dtype)
+        full[sound] = values
+        return pa.array(full, kind, mask=~sound)
+
+    return {
+        "probability": spread(scores.probability, pa.float64()),
+        "prediction": spread(scores.prediction, pa.int64()),
+        "decision": spread(scores.decision, pa.string()),
+        "risk_level": spread(scores.risk_level, pa.string()),
+        "score": spread(scores.points, pa.int64()),
+    }

@@ -1,0 +1,114 @@
+"""What callers get: decisions, and the JSON they are written as."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field
+
+from scoring import Outcome, RiskLevel, Scores
+
+
+class Decision(BaseModel):
+    """The decision on one application."""
+
+    request_id: str
+    client_id: str | None
+    timestamp: str = Field(description="RFC 3339, UTC", examples=["2026-01-31T12:00:00.000Z"])
+    model_version: str
+    probability: float = Field(ge=0, le=1, description="Calibrated probability of default")
+    prediction: Literal[0, 1] = Field(description="1 where the probability reaches the threshold")
+    threshold: float = Field(ge=0, le=1, description="The cut-off of the decision policy")
+    decision: Outcome
+    risk_level: RiskLevel
+    score: int = Field(description="Points, higher is better")
+
+
+class Place(BaseModel):
+    """Where a request is invalid, and why."""
+
+    loc: list[str | int]
+    msg: str
+
+
+class Rejection(BaseModel):
+    """An application of a batch that was not scored."""
+
+    index: int
+    status: Literal["rejected"]
+    errors: list[Place]
+
+
+class BatchAnswer(BaseModel):
+    """Decisions and rejections in the order of the request."""
+
+    model_version: str
+    results: list[Decision | Rejection]
+
+
+class ModelInfo(BaseModel):
+    """What is known of the model that answers."""
+
+    name: str
+    version: str
+    digest: str
+    features: list[str]
+    required_columns: list[str]
+    policy: dict[str, Any]
+    metrics: dict[str, Any]
+    lineage: dict[str, Any]
+
+
+class Health(BaseModel):
+    """The service answers, and with which model."""
+
+    status: Literal["ok"]
+    model_version: str
+
+
+class ProblemDocument(BaseModel):
+    """RFC 9457: why a request was not answered."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    request_id: str
+    errors: list[Place] | None = None
+
+
+def decisions(
+    scores: Scores,
+    client_ids: Sequence[str | None],
+    *,
+    request_id: str,
+    model_version: str,
+    threshold: float,
+) -> list[dict[str, Any]]:
+    """The scores as JSON-ready decisions, one for each client, in order."""
+    timestamp = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return [
+        {
+            "request_id": request_id,
+            "client_id": client_id,
+            "timestamp": timestamp,
+            "model_version": model_version,
+            "probability": probability,
+            "prediction": prediction,
+            "threshold": threshold,
+            "decision": decision,
+            "risk_level": risk_level,
+            "score": points,
+        }
+        for client_id, probability, prediction, decision, risk_level, points in zip(
+            client_ids,
+            scores.probability.tolist(),
+            scores.prediction.tolist(),
+            scores.decision.tolist(),
+            scores.risk_level.tolist(),
+            scores.points.tolist(),
+            strict=True,
+        )
+    ]

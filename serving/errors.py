@@ -1,0 +1,98 @@
+"""Errors of the service, each of which is one RFC 9457 problem.
+
+Problem
+  * NotJson            400
+  * TooLarge           413
+  * UnsupportedMedia   415
+  * Invalid            422
+  * Overloaded         503
+  * TimedOut           504
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from http import HTTPStatus
+from typing import Any
+
+from pydantic import ValidationError
+
+MEDIA_TYPE = "application/problem+json"
+Fault = dict[str, Any]
+
+
+class Problem(Exception):  # noqa: N818 - the name RFC 9457 gives it
+    """What is said to a caller whose request is not answered. It never holds an applicant's value."""
+
+    status: HTTPStatus = HTTPStatus.INTERNAL_SERVER_ERROR
+
+    def __init__(self, detail: str, *, errors: Sequence[Fault] = (), headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.errors = errors
+        self.headers = headers or {}
+
+    def content(self, request_id: str) -> dict[str, Any]:
+        """The members of the problem document."""
+        return problem(self.status, self.detail, request_id, self.errors)
+
+
+class NotJson(Problem):
+    """The body is not JSON."""
+
+    status = HTTPStatus.BAD_REQUEST
+
+
+class TooLarge(Problem):
+    """The body is larger than the limit."""
+
+    status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+
+
+class UnsupportedMedia(Problem):
+    """The body is declared as something else than plain JSON."""
+
+    status = HTTPStatus.UNSUPPORTED_MEDIA_TYPE
+
+
+class Invalid(Problem):
+    """The body is JSON but not a legal request; `errors` says where and why."""
+
+    status = HTTPStatus.UNPROCESSABLE_ENTITY
+
+
+class Overloaded(Problem):
+    """More requests wait than the service can answer in time."""
+
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+
+
+class TimedOut(Problem):
+    """The answer was not ready within the limit."""
+
+    status = HTTPStatus.GATEWAY_TIMEOUT
+
+
+def problem(status: HTTPStatus, detail: str, request_id: str, errors: Sequence[Fault] = ()) -> dict[str, Any]:
+    """An RFC 9457 problem document."""
+    document = {
+        "type": "about:blank",
+        "title": status.phrase,
+        "status": status.value,
+        "detail": detail,
+        "request_id": request_id,
+    }
+    return {**document, "errors": list(errors)} if errors else document
+
+
+def faults(error: ValidationError) -> list[Fault]:
+    """Where and why a request is invalid: one entry per place, without the value that stands there."""
+    found: dict[tuple[str | int, ...], str] = {}
+    for item in error.errors(include_url=False, include_context=False, include_input=False):
+        found[_place(item["loc"])] = item["msg"]
+    return [{"loc": list(place), "msg": message} for place, message in found.items()]
+
+
+def _place(loc: Iterable[str | int]) -> tuple[str | int, ...]:
+    """The location without the names that pydantic gives to the branches of a union."""
+    return tuple(part for part in loc if isinstance(part, int) or not part.startswith(("literal[", "constrained-")))

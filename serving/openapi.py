@@ -1,0 +1,81 @@
+"""The OpenAPI document of the service, made from the models that requests and answers are checked against."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+from .answers import BatchAnswer, Decision, Health, ModelInfo, ProblemDocument
+from .errors import MEDIA_TYPE
+from .requests import BatchRequest, FeaturesRequest, PredictRequest
+
+_REFERENCE = "#/components/schemas/{model}"
+_Pair = tuple[str, type[BaseModel], type[BaseModel]]
+_SCORING: dict[str, _Pair] = {
+    "/predict": ("Score one application", PredictRequest, Decision),
+    "/predict/batch": ("Score many applications; an invalid one is rejected alone", BatchRequest, BatchAnswer),
+    "/predict/features": ("Score one row of the model matrix", FeaturesRequest, Decision),
+}
+_READING: dict[str, tuple[str, type[BaseModel]]] = {
+    "/model/info": ("The model that answers: version, digest, features, policy, metrics, lineage", ModelInfo),
+    "/health": ("The service answers, and with which model", Health),
+}
+_REFUSALS = {
+    "400": "The body is not JSON",
+    "413": "The body is too large",
+    "415": "The body is not declared as JSON",
+    "422": "The request does not fit its schema",
+    "503": "Too many requests wait, or the service is not ready",
+    "504": "The answer was not ready in time",
+}
+
+
+def openapi_document(*, title: str, version: str, batch_limit: int) -> dict[str, Any]:
+    """The OpenAPI 3.1 document of every route that this project defines."""
+    models: list[type[BaseModel]] = [ProblemDocument, *(answer for _, answer in _READING.values())]
+    for _, request, answer in _SCORING.values():
+        models += [request, answer]
+    _, definitions = models_json_schema([(model, "validation") for model in models], ref_template=_REFERENCE)
+    schemas = definitions["$defs"]
+    schemas["BatchRequest"]["properties"]["applications"]["maxItems"] = batch_limit
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": title, "version": version, "description": "Credit decisions on loan applications."},
+        "paths": {**_scoring_paths(), **_reading_paths()},
+        "components": {"schemas": schemas},
+    }
+
+
+def _scoring_paths() -> dict[str, Any]:
+    refusals = {status: _content(text, ProblemDocument, MEDIA_TYPE) for status, text in _REFUSALS.items()}
+    return {
+        path: {
+            "post": {
+                "summary": summary,
+                "operationId": path.strip("/").replace("/", "_"),
+                "requestBody": {"required": True, **_content(None, request)},
+                "responses": {"200": _content("Scored", answer), **refusals},
+            }
+        }
+        for path, (summary, request, answer) in _SCORING.items()
+    }
+
+
+def _reading_paths() -> dict[str, Any]:
+    return {
+        path: {
+            "get": {
+                "summary": summary,
+                "operationId": path.strip("/").replace("/", "_"),
+                "responses": {"200": _content("Known", answer)},
+            }
+        }
+        for path, (summary, answer) in _READING.items()
+    }
+
+
+def _content(description: str | None, model: type[BaseModel], media_type: str = "application/json") -> dict[str, Any]:
+    content = {"content": {media_type: {"schema": {"$ref": _REFERENCE.format(model=model.__name__)}}}}
+    return {"description": description, **content} if description else content

@@ -1,0 +1,86 @@
+"""What can be read of the service: health, the model, the OpenAPI document and the interactive page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property
+from typing import Any
+
+from pydantic_core import to_json
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response
+from starlette.routing import Route
+
+from features import APPLICATION
+from scoring import StoredModel
+
+from .openapi import openapi_document
+
+_PAGE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<title>Credit scoring</title>
+<link rel="stylesheet" href="./static_content/swagger-ui.css">
+<link rel="icon" href="data:,">
+</head>
+<body>
+<div id="swagger-ui"></div>
+<script src="./static_content/swagger-ui-bundle.js"></script>
+<script>SwaggerUIBundle({url: "./docs.json", dom_id: "#swagger-ui", deepLinking: true})</script>
+</body>
+</html>
+"""
+
+
+class Pages:
+    """The GET routes. `served` gives the model that answers; it is asked at each request."""
+
+    def __init__(self, served: Callable[[], StoredModel], *, batch_limit: int) -> None:
+        self._served = served
+        self._batch_limit = batch_limit
+
+    @cached_property
+    def app(self) -> Starlette:
+        """The routes as an ASGI application."""
+        return Starlette(
+            routes=[
+                Route("/", self._index),
+                Route("/docs.json", self._docs),
+                Route("/model/info", self._model_info),
+                Route("/health", self._health),
+            ]
+        )
+
+    async def _index(self, _: Request) -> Response:
+        return HTMLResponse(_PAGE)
+
+    async def _docs(self, _: Request) -> Response:
+        served = self._served()
+        return _json(openapi_document(title=served.name, version=served.version, batch_limit=self._batch_limit))
+
+    async def _model_info(self, _: Request) -> Response:
+        return _json(model_info(self._served()))
+
+    async def _health(self, _: Request) -> Response:
+        return _json({"status": "ok", "model_version": self._served().version})
+
+
+def model_info(served: StoredModel) -> dict[str, Any]:
+    """What /model/info answers; see `answers.ModelInfo`."""
+    artefact = served.scorer.artefact
+    return {
+        "name": served.name,
+        "version": served.version,
+        "digest": artefact.digest,
+        "features": served.scorer.features,
+        "required_columns": [column.name for column in APPLICATION if column.required],
+        "policy": artefact.policy,
+        "metrics": artefact.metrics,
+        "lineage": artefact.lineage,
+    }
+
+
+def _json(content: Any) -> Response:
+    return Response(to_json(content), media_type="application/json")

@@ -1,0 +1,93 @@
+"""What callers send: the typed bodies of the three scoring routes, and how bytes become them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, TypeVar
+
+from pydantic import BaseModel, Field, ValidationError, create_model
+from pydantic_core import from_json
+
+from features import Application, Record
+
+from .errors import Fault, Invalid, NotJson, faults
+
+ClientId = Annotated[str, Field(strict=True, min_length=1, max_length=64)]
+Number = Annotated[float, Field(strict=True)]
+Body = TypeVar("Body", bound=BaseModel)
+
+
+class PredictRequest(Record):
+    """One application to score."""
+
+    client_id: ClientId | None = Field(default=None, description="The caller's name for the applicant, given back")
+    application: Application  # type: ignore[valid-type]  # a model made from the declaration
+
+
+class FeaturesRequest(Record):
+    """One row of the model matrix, for callers that keep features themselves."""
+
+    client_id: ClientId | None = Field(default=None, description="The caller's name for the applicant, given back")
+    features: list[Number | None] = Field(description="In the order of /model/info; null is missing")
+
+
+class BatchRequest(Record):
+    """Applications to score together."""
+
+    applications: list[PredictRequest] = Field(min_length=1)
+
+
+def batch_request(limit: int) -> type[BatchRequest]:
+    """The body of a batch of at most `limit` applications."""
+    applications: Any = (list[PredictRequest], Field(min_length=1, max_length=limit))
+    return create_model("BatchRequest", __base__=BatchRequest, __doc__=BatchRequest.__doc__, applications=applications)
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """The applications of a batch that can be scored, their positions, and why the others cannot."""
+
+    size: int
+    positions: Sequence[int]
+    requests: Sequence[PredictRequest]
+    rejected: dict[int, list[Fault]]
+
+
+def decode(model: type[Body], body: bytes) -> Body:
+    """The body as a request; NotJson or Invalid if it is none."""
+    try:
+        return model.model_validate_json(body)
+    except ValidationError as error:
+        raise _refusal(error) from None
+
+
+def decode_batch(model: type[BatchRequest], body: bytes) -> Batch:
+    """The body as a batch; an application that is invalid does not spoil the others."""
+    try:
+        requests = model.model_validate_json(body).applications
+    except ValidationError as error:
+        return _partly(error, body)
+    return Batch(len(requests), range(len(requests)), requests, {})
+
+
+def _partly(error: ValidationError, body: bytes) -> Batch:
+    """The batch without its invalid applications; a refusal where the envelope is at fault."""
+    places = [item["loc"] for item in error.errors(include_url=False, include_context=False, include_input=False)]
+    if not all(len(place) > 1 and place[0] == "applications" for place in places):
+        raise _refusal(error)
+    items: list[Any] = from_json(body)["applications"]
+    requests: dict[int, PredictRequest] = {}
+    rejected: dict[int, list[Fault]] = {}
+    for position, item in enumerate(items):
+        try:
+            requests[position] = PredictRequest.model_validate(item)
+        except ValidationError as invalid:
+            rejected[position] = faults(invalid)
+    return Batch(len(items), list(requests), list(requests.values()), rejected)
+
+
+def _refusal(error: ValidationError) -> NotJson | Invalid:
+    if any(item["type"] == "json_invalid" for item in error.errors(include_url=False, include_input=False)):
+        return NotJson("The body is not JSON.")
+    return Invalid("The request does not fit its schema.", errors=faults(error))

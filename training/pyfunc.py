@@ -1,0 +1,67 @@
+"""The MLflow form of an artefact: MLflow runs this file ("models from code"), so nothing is pickled.
+
+`mlflow.pyfunc.load_model(uri).predict(frame)` answers with the decisions of a frame of raw applications;
+`load_model(uri).unwrap_python_model().predict_proba(frame)` is for people who live with scikit-learn.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from mlflow.models import set_model
+from mlflow.pyfunc.model import PythonModel
+from numpy.typing import NDArray
+
+from features import APPLICATION, ColumnsError, read_table
+from scoring import Artefact, Scorer, Scores
+
+
+class CreditScoringModel(PythonModel):
+    """A scorer behind MLflow's interface. `classes_` and `predict_proba` follow scikit-learn's conventions."""
+
+    classes_: NDArray[np.int64] = np.array([0, 1])
+
+    def load_context(self, context: Any) -> None:
+        """Read the artefact that was logged with the model; ArtefactError if it was altered."""
+        self.scorer = Scorer(Artefact.read(Path(context.artifacts["artefact"])))
+
+    def predict(
+        self,
+        context: Any,  # noqa: ARG002 - MLflow's signature
+        model_input: pd.DataFrame,
+        params: dict[str, Any] | None = None,  # noqa: ARG002 - MLflow's signature
+    ) -> pd.DataFrame:
+        """Probability, prediction, decision, risk level and score points, one row per application."""
+        scores = self._score(model_input)
+        return pd.DataFrame(
+            {
+                "probability": scores.probability,
+                "prediction": scores.prediction,
+                "decision": [str(outcome) for outcome in scores.decision],
+                "risk_level": [str(level) for level in scores.risk_level],
+                "score": scores.points,
+            },
+            index=model_input.index,
+        )
+
+    def predict_proba(self, frame: pd.DataFrame) -> NDArray[np.float64]:
+        """Probabilities of repayment and default, shape (n, 2)."""
+        probability = self._score(frame).probability
+        return np.column_stack([1 - probability, probability])
+
+    def _score(self, frame: pd.DataFrame) -> Scores:
+        absent = [column.name for column in APPLICATION if column.name not in frame]
+        if absent:
+            raise ColumnsError(f"column missing: {', '.join(absent)}")
+        names = [column.name for column in APPLICATION]
+        batch = read_table(pa.Table.from_pandas(frame[names], preserve_index=False))
+        if batch.violations:
+            raise ColumnsError("; ".join(map(str, batch.violations)))
+        return self.scorer.score(batch.columns)
+
+
+set_model(CreditScoringModel())

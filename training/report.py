@@ -1,0 +1,32 @@
+"""What `python -m training run` prints at its end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from .delivery import Delivered
+
+_SHOWN = (
+    "auc", "gini", "ks", "average_precision", "brier", "log_loss", "ece", "calibration_slope", "lift", "precision",
+    "recall", "f1", "f_beta", "declined_share", "cost_per_applicant", "cost_approve_all",
+)  # fmt: skip
+
+
+def lines(delivered: Delivered) -> Iterator[str]:
+    """The report, line by line."""
+    trained, evaluation = delivered.trained, delivered.trained.evaluation
+    yield f"{evaluation.rows} applications, {evaluation.defaults} defaults; out-of-fold, 95 % intervals:"
+    for name in _SHOWN:
+        yield f"  {name:20} {evaluation[name]}"
+    yield f"  {'price of leaving the protected attributes out, AUC':20} {trained.price}"
+    for level in evaluation.levels:
+        rate = level.default_rate or "no applications"
+        yield f"  {level.level:9} {level.rows:8} applications, default rate {rate}"
+    for threshold in evaluation.thresholds:
+        yield (
+            f"  {threshold.method:12} cut-off {threshold.cutoff:.4f}, cost {threshold.cost_per_applicant:.4f} per "
+            f"applicant, F-beta {threshold.f_beta:.4f}"
+        )
+    yield from (f"  gate: {gate}" for gate in delivered.gates)
+    yield f"registered {delivered.registered.uri}, promoted to champion"
+    yield f"imported   {delivered.tag}"

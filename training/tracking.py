@@ -1,0 +1,127 @@
+"""Recording a training run in MLflow."""
+
+from __future__ import annotations
+
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import mlflow
+from mlflow.models import ModelSignature
+from mlflow.types.schema import AnyType, ColSpec, Schema
+
+from features import APPLICATION
+from scoring import Artefact
+
+from .dataset import Dataset
+from .figures import draw_figures
+from .settings import TrackingSettings, TrainingSettings
+from .trainer import TrainedModel
+
+_ROOT = Path(__file__).resolve().parent.parent
+_SQLITE = "sqlite:///"
+_SERVED_WITH = ("lightgbm", "mlflow", "numpy", "pandas", "pyarrow", "pydantic", "pyyaml", "scipy")
+
+
+def connect(settings: TrackingSettings) -> None:
+    """Point MLflow at the configured server or database; the folder of a local database is made if it is absent."""
+    if settings.uri.startswith(_SQLITE):
+        Path(settings.uri.removeprefix(_SQLITE)).parent.mkdir(parents=True, exist_ok=True)
+    mlflow.set_tracking_uri(settings.uri)
+    mlflow.set_registry_uri(settings.uri)
+
+
+@contextmanager
+def tracked_run(settings: TrackingSettings, name: str) -> Iterator[str]:
+    """An MLflow run in the configured experiment, by its id; it ends as failed if the block raises."""
+    connect(settings)
+    if mlflow.get_experiment_by_name(settings.experiment) is None:
+        mlflow.create_experiment(settings.experiment, artifact_location=_artefact_location(settings))
+    mlflow.set_experiment(settings.experiment)
+    with mlflow.start_run(run_name=name) as run:
+        yield str(run.info.run_id)
+
+
+def record(dataset: Dataset, trained: TrainedModel, artefact: Artefact, settings: TrainingSettings) -> str:
+    """Log parameters, metrics, figures and the model to the active run; the address of the logged model."""
+    mlflow.log_params(_parameters(settings, trained))
+    mlflow.log_metrics(_metrics(trained))
+    mlflow.set_tags({"digest": artefact.digest, "data.sha256": dataset.fingerprint, "data.source": dataset.source})
+    mlflow.log_dict(trained.metrics(), "metrics.json")
+    mlflow.log_dict(settings.model_dump(mode="json"), "settings.json")
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        for figure in _figures(folder, dataset, trained):
+            mlflow.log_artifact(str(figure), "figures")
+        artefact.write(folder / "artefact")
+        return str(_log_model(folder / "artefact").model_uri)
+
+
+def commit() -> str | None:
+    """The commit of the checkout, None where there is none."""
+    answer = subprocess.run(
+        ["git", "rev-parse", "HEAD"],  # noqa: S607 - git is found on the path as everywhere
+        cwd=_ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return answer.stdout.strip() or None
+
+
+def _artefact_location(settings: TrackingSettings) -> str | None:
+    if not settings.uri.startswith(_SQLITE):
+        return None
+    return (Path(settings.uri.removeprefix(_SQLITE)).resolve().parent / "artifacts").as_uri()
+
+
+def _figures(folder: Path, dataset: Dataset, trained: TrainedModel) -> list[Path]:
+    return draw_figures(
+        folder,
+        target=dataset.target,
+        probability=trained.probabilities,
+        evaluation=trained.evaluation,
+        cutoff=trained.policy.cutoff,
+        importance=trained.importance,
+    )
+
+
+def _log_model(artefact: Path) -> Any:
+    return mlflow.pyfunc.log_model(
+        name="model",
+        python_model=str(_ROOT / "training" / "pyfunc.py"),
+        artifacts={"artefact": str(artefact)},
+        code_paths=[str(_ROOT / package) for package in ("features", "scoring")],
+        pip_requirements=[f"{name}=={version(name)}" for name in _SERVED_WITH],
+        signature=_signature(),
+    )
+
+
+def _signature() -> ModelSignature:
+    inputs = Schema([ColSpec(AnyType(), column.name) for column in APPLICATION])  # type: ignore[no-untyped-call]
+    outputs = [("probability", "double"), ("prediction", "long"), ("decision", "string"), ("risk_level", "string")]
+    return ModelSignature(inputs=inputs, outputs=Schema([ColSpec(t, n) for n, t in [*outputs, ("score", "long")]]))
+
+
+def _parameters(settings: TrainingSettings, trained: TrainedModel) -> dict[str, Any]:
+    return {
+        "seed": settings.seed,
+        "folds": settings.model.folds,
+        "trees": trained.validation.trees,
+        "features": len(trained.features.names),
+        "feature_sets": ",".join(settings.features.sets),
+        "without": ",".join(settings.features.without) or "nothing",
+        "cutoff": trained.policy.cutoff,
+        **settings.model.parameters,
+    }
+
+
+def _metrics(trained: TrainedModel) -> dict[str, float]:
+    metrics = {f"fold_{i}_auc": fold.auc for i, fold in enumerate(trained.validation.folds)}
+    for name, estimate in {**trained.evaluation.estimates, "price_of_protected_attributes": trained.price}.items():
+        metrics |= {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
+    return metrics
