@@ -1,0 +1,111 @@
+"""Errors of the client.
+
+ClientError
+  * ConnectionFailed     no whole answer came: refused, reset or garbled
+  * TimedOut             no answer in time
+  * ResponseError        the server answered, but not with a result (also 404, 405 and redirects)
+      + InvalidRequest     400, 413, 415, 422: the request is wrong; sending it again does not help
+      + Unauthorized       401, 403: the API key is missing, unknown or not entitled
+      + Overloaded         429, 503: too much work or not ready; later it may succeed
+      + ServerError        any other 5xx
+      + UnexpectedAnswer   2xx, but the body breaks the HTTP contract
+
+An argument that cannot be sent is a ValueError or TypeError, raised before anything is sent.
+"""
+
+# ruff: noqa: N818 - callers read these names in except clauses, where "Error" adds nothing
+
+from __future__ import annotations
+
+from http import HTTPStatus
+
+from .problem import Problem, Violation
+
+
+class ClientError(Exception):
+    """What every error of a call derives from; `request_id` finds the call in the server's records."""
+
+    def __init__(self, reason: object, request_id: str) -> None:
+        super().__init__(reason, request_id)
+        self.request_id = request_id
+
+    def __str__(self) -> str:
+        return f"{self.args[0]} (request {self.request_id})"
+
+
+class ConnectionFailed(ClientError):
+    """No whole answer came: the server refused or reset the connection, or broke the HTTP protocol."""
+
+
+class TimedOut(ClientError):
+    """The server took too long to accept the connection, to answer, or to become ready."""
+
+
+class ResponseError(ClientError):
+    """The server answered, but not with a result."""
+
+    def __init__(self, problem: Problem, request_id: str) -> None:
+        super().__init__(problem, request_id)
+        self.problem = problem
+
+    @property
+    def status(self) -> int:
+        """The HTTP status code."""
+        return self.problem.status
+
+    @property
+    def title(self) -> str:
+        """What kind of problem it is; the status' own phrase if the server named none."""
+        return self.problem.title
+
+    @property
+    def detail(self) -> str:
+        """What went wrong this time; empty if the server did not say."""
+        return self.problem.detail
+
+
+class InvalidRequest(ResponseError):
+    """The request is wrong; sending it again does not help."""
+
+    @property
+    def errors(self) -> tuple[Violation, ...]:
+        """What is wrong where; empty if the server did not say."""
+        return self.problem.errors
+
+
+class Unauthorized(ResponseError):
+    """The API key is missing, unknown or not entitled."""
+
+
+class Overloaded(ResponseError):
+    """The server has too much work or is not ready; later it may succeed."""
+
+
+class ServerError(ResponseError):
+    """The server failed."""
+
+
+class UnexpectedAnswer(ResponseError):
+    """An answer with a 2xx status whose body breaks the HTTP contract."""
+
+
+_BY_STATUS: dict[int, type[ResponseError]] = {
+    400: InvalidRequest,
+    401: Unauthorized,
+    403: Unauthorized,
+    413: InvalidRequest,
+    415: InvalidRequest,
+    422: InvalidRequest,
+    429: Overloaded,
+    503: Overloaded,
+}
+
+
+def refusal(problem: Problem, request_id: str) -> ResponseError:
+    """Make the error that stands for a problem's status.
+
+    >>> refusal(Problem(status=504, title="Gateway Timeout"), "a1")
+    ServerError(Problem(status=504, title='Gateway Timeout', detail='', type='about:blank', errors=()), 'a1')
+    """
+    failed = problem.status >= HTTPStatus.INTERNAL_SERVER_ERROR
+    return _BY_STATUS.get(problem.status, ServerError if failed else ResponseError)(problem, request_id)

@@ -1,0 +1,90 @@
+"""When a call is tried again."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+
+import httpx
+
+_TRANSIENT_STATUSES = frozenset({429, 503})
+_TRANSIENT_ERRORS = (httpx.ConnectTimeout, httpx.PoolTimeout, httpx.NetworkError, httpx.RemoteProtocolError)
+_MOST_DOUBLINGS = 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retry:
+    """How often and how long a call is tried again after 429, 503 and broken connections.
+
+    Before attempt k + 1 the client waits a time drawn evenly from [0, min(`longest_pause`, `first_pause` * 2**(k-1)))
+    (full jitter: Brooker, "Exponential Backoff and Jitter", AWS 2015), after a Retry-After of at most
+    `longest_retry_after`. All times are in seconds.
+
+    Parameters
+    ----------
+    attempts
+        Most attempts of one call; 1 never tries again.
+    within
+        No attempt after the first starts later than this, so a call lasts at most this and one attempt.
+    draw
+        Draws from [0, 1).
+
+    Examples
+    --------
+    >>> Retry(first_pause=0.1, draw=lambda: 0.5).pause(3)
+    0.2
+    >>> Retry(attempts=0)
+    Traceback (most recent call last):
+    ValueError: attempts must be at least 1
+    """
+
+    attempts: int = 4
+    within: float = 30.0
+    first_pause: float = 0.1
+    longest_pause: float = 5.0
+    longest_retry_after: float = 20.0
+    draw: Callable[[], float] = field(default=random.random, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if self.attempts < 1:
+            raise ValueError("attempts must be at least 1")
+        for name in ("within", "first_pause", "longest_pause", "longest_retry_after"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name} must be a finite number of seconds, 0 or more")
+
+    def pause(self, failures: int, retry_after: float | None = None) -> float:
+        """Seconds to wait after so many failed attempts (1 or more)."""
+        most = min(self.longest_pause, self.first_pause * 2.0 ** min(failures - 1, _MOST_DOUBLINGS))
+        asked = min(retry_after or 0.0, self.longest_retry_after)
+        return asked + self.draw() * most
+
+
+def is_transient(reply: httpx.Response | httpx.RequestError) -> bool:
+    """Whether the same request may succeed a little later.
+
+    Read and write timeouts are not: the server may be working on the request still, and would get it twice.
+    """
+    if isinstance(reply, httpx.Response):
+        return reply.status_code in _TRANSIENT_STATUSES
+    return isinstance(reply, _TRANSIENT_ERRORS)
+
+
+def retry_after(reply: httpx.Response | httpx.RequestError, now: Callable[[], datetime]) -> float | None:
+    """Seconds that the server asks to wait, 0 or more; None if it does not ask or cannot be understood."""
+    if not isinstance(reply, httpx.Response) or "Retry-After" not in reply.headers:
+        return None
+    value = reply.headers["Retry-After"]
+    return float(value) if value.isascii() and value.isdigit() else _until(value, now)
+
+
+def _until(date: str, now: Callable[[], datetime]) -> float | None:
+    try:
+        then = parsedate_to_datetime(date)
+    except ValueError:
+        return None
+    aware = then if then.tzinfo else then.replace(tzinfo=UTC)
+    return max(0.0, (aware - now()).total_seconds())

@@ -1,0 +1,178 @@
+"""What each call of both clients sends, and makes of the answer."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import FrozenInstanceError, replace
+
+import pytest
+from credit_scoring_client import (
+    AsyncClient,
+    BatchResult,
+    Client,
+    InvalidRequest,
+    Rejection,
+    Unauthorized,
+    Violation,
+    __version__,
+)
+from credit_scoring_client.request import post
+from starlette.responses import JSONResponse
+
+from tests.client.examples import APPLICATION, DECISION, decided, problem, without
+
+
+def test_predict_sends_one_application_and_reads_the_decision(server, run):
+    server.answers = [decided()]
+    decision = run(server.url, lambda client: client.predict(APPLICATION, client_id="100002", request_id="r-1"))
+    [received] = server.received
+    assert decision == DECISION
+    assert (received.method, received.path) == ("POST", "/predict")
+    assert received.body == {"client_id": "100002", "application": APPLICATION}
+    assert received.headers["content-type"] == "application/json"
+    assert received.headers["x-request-id"] == "r-1"
+    assert received.headers["user-agent"] == f"credit-scoring-client/{__version__}"
+    assert "authorization" not in received.headers
+
+
+def test_a_client_id_of_none_is_left_out(server, run):
+    server.answers = [JSONResponse(without("client_id"))]
+    decision = run(server.url, lambda client: client.predict(APPLICATION))
+    assert decision == replace(DECISION, client_id=None)
+    assert server.received[0].body == {"application": APPLICATION}
+
+
+def test_a_call_without_a_request_id_gets_its_own_uuid(server, run):
+    server.answers = [decided(), decided()]
+    run(server.url, lambda client: client.predict(APPLICATION), lambda client: client.predict(APPLICATION))
+    first, second = (uuid.UUID(received.headers["x-request-id"]) for received in server.received)
+    assert (first.version, second.version) == (4, 4)
+    assert first != second
+
+
+def test_a_decision_without_its_request_id_has_that_of_the_call(server, run):
+    server.answers = [JSONResponse(without("request_id"))]
+    decision = run(server.url, lambda client: client.predict(APPLICATION, request_id="mine"))
+    assert decision == replace(DECISION, request_id="mine")
+
+
+def test_predict_batch_keeps_the_order_of_decisions_and_rejections(server, run):
+    rejected = {"index": 1, "status": "rejected", "errors": [{"loc": ["application", "AMT_CREDIT"], "msg": "too high"}]}
+    rows = [without("model_version"), rejected, {**without("client_id"), "model_version": "8"}]
+    server.answers = [JSONResponse({"model_version": "7", "results": rows}, headers={"X-Request-ID": "b-1"})]
+    applications = [("100002", APPLICATION), {"AMT_CREDIT": 1e30}, (None, APPLICATION)]
+    result = run(server.url, lambda client: client.predict_batch(applications, request_id="b-1"))
+    [received] = server.received
+    assert result == BatchResult(
+        request_id="b-1",
+        model_version="7",
+        results=(
+            DECISION,
+            Rejection(index=1, errors=(Violation(("application", "AMT_CREDIT"), "too high"),)),
+            replace(DECISION, client_id=None, model_version="8"),
+        ),
+    )
+    assert (received.method, received.path) == ("POST", "/predict/batch")
+    assert received.headers["x-request-id"] == "b-1"
+    assert received.body == {
+        "applications": [
+            {"client_id": "100002", "application": APPLICATION},
+            {"application": {"AMT_CREDIT": 1e30}},
+            {"application": APPLICATION},
+        ]
+    }
+
+
+def test_predict_batch_takes_a_generator(server, run):
+    server.answers = [JSONResponse({"model_version": "7", "results": [without("reasons")] * 2})]
+    result = run(server.url, lambda client: client.predict_batch(APPLICATION for _ in range(2)))
+    assert result.results == (replace(DECISION, reasons=()),) * 2
+
+
+def test_predict_features_sends_the_vector(server, run):
+    server.answers = [decided()]
+    features = [1, 0.5, float("nan"), None]
+    decision = run(server.url, lambda client: client.predict_features(features, client_id="100002", request_id="f-1"))
+    [received] = server.received
+    assert decision == DECISION
+    assert (received.method, received.path) == ("POST", "/predict/features")
+    assert received.headers["x-request-id"] == "f-1"
+    assert received.body == {"client_id": "100002", "features": [1, 0.5, None, None]}
+
+
+@pytest.mark.parametrize(("method", "path"), [("model_info", "/model/info"), ("health", "/health")])
+def test_descriptions_are_returned_as_they_are(server, run, method, path):
+    server.answers = [JSONResponse({"version": "7", "features": ["AMT_CREDIT"]})]
+    assert run(server.url, lambda client: getattr(client, method)()) == {"version": "7", "features": ["AMT_CREDIT"]}
+    assert [(received.method, received.path) for received in server.received] == [("GET", path)]
+
+
+def test_the_base_url_may_have_a_path(server, run):
+    server.answers = [decided()]
+    run(f"{server.url}/scoring/", lambda client: client.predict(APPLICATION))
+    assert server.received[0].path == "/scoring/predict"
+
+
+def test_the_api_key_is_a_bearer_token(server, run):
+    server.answers = [decided()]
+    run(server.url, lambda client: client.predict(APPLICATION), api_key="s3cret")
+    assert server.received[0].headers["authorization"] == "Bearer s3cret"
+
+
+@pytest.mark.parametrize("kind", [AsyncClient, Client])
+def test_a_client_shows_its_address(kind):
+    assert repr(kind("http://127.0.0.1:3000/scoring", api_key="s3cret")) == (
+        f"{kind.__name__}('http://127.0.0.1:3000/scoring')"
+    )
+
+
+def test_the_api_key_is_shown_neither_by_the_client_nor_by_an_error(server):
+    server.answers = [problem(401, title="Unauthorized")]
+    with Client(server.url, api_key="s3cret") as client, pytest.raises(Unauthorized) as caught:
+        client.predict(APPLICATION)
+    shown = [repr(client), str(client), str(caught.value), repr(caught.value), str(caught.getrepr(style="short"))]
+    assert [text for text in shown if "s3cret" in text] == []
+
+
+@pytest.mark.parametrize("api_key", ["", "s3cret\n", "s3cret two", "s3crét"])
+def test_an_api_key_that_is_no_header_is_refused_without_showing_it(api_key):
+    with pytest.raises(ValueError, match=r"^api_key must be one or more visible ASCII characters$"):
+        Client("http://127.0.0.1", api_key=api_key)
+
+
+@pytest.mark.parametrize("request_id", ["", "a\r\nX-Evil: 1", "é"])
+def test_a_request_id_that_is_no_header_is_refused(server, run, request_id):
+    with pytest.raises(ValueError, match=r"^request_id must be one or more visible ASCII characters$"):
+        run(server.url, lambda client: client.predict(APPLICATION, request_id=request_id))
+    assert server.received == []
+
+
+@pytest.mark.parametrize(
+    "base_url",
+    ["127.0.0.1:3000", "", "ftp://host", "http://", "http://user:s3cret@host", "http://host?a=1", "http://host#a"],
+)
+def test_a_base_url_that_is_no_address_is_refused_without_showing_it(base_url):
+    with pytest.raises(ValueError, match=r"^base_url must be http://host or https://host, [a-z ]+, and no user name$"):
+        Client(base_url)
+
+
+def test_a_base_url_that_is_no_url_is_refused():
+    with pytest.raises(ValueError, match=r"^base_url is not a URL: Invalid port: 'abc'$"):
+        Client("http://host:abc")
+
+
+def test_a_request_does_not_show_what_it_carries():
+    request = post("/predict", {"application": APPLICATION}, "r-1")
+    assert repr(request) == "Request(method='POST', path='/predict', request_id='r-1')"
+
+
+def test_a_result_cannot_be_changed():
+    with pytest.raises(FrozenInstanceError):
+        DECISION.score = 850
+
+
+def test_an_error_has_the_request_id_of_the_answer(server, run):
+    server.answers = [problem(422, {"X-Request-ID": "theirs"}, title="Unprocessable Content")]
+    with pytest.raises(InvalidRequest) as caught:
+        run(server.url, lambda client: client.predict(APPLICATION, request_id="mine"))
+    assert caught.value.request_id == "theirs"
