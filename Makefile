@@ -21,10 +21,10 @@ $(INSTALLED): requirements/dev.txt
 	@touch $@
 
 demo: setup ## train on generated data, track, register, import, build, serve, score, stop
-	$(BIN)/python -m examples.demo
+	PYTHONPATH=client $(BIN)/python -m examples.demo
 
 serve: setup ## serve the model imported last on HOST:PORT
-	$(BIN)/bentoml serve service:CreditScoring --host $(HOST) --port $(PORT)
+	$(BIN)/bentoml serve . --host $(HOST) --port $(PORT)
 
 test: setup ## every test
 	$(BIN)/python -m pytest

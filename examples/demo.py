@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from datetime import datetime
 from pathlib import Path
 
 from credit_scoring_client import Client
@@ -32,7 +33,7 @@ def main() -> None:
         client.wait_until_ready(_START_SECONDS)
         decision = client.predict(EXAMPLE["application"], client_id=EXAMPLE["client_id"])
         info = client.model_info()
-    sys.stdout.write(f"{json.dumps(asdict(decision), indent=2, default=str)}\n")
+    sys.stdout.write(f"{json.dumps(asdict(decision), indent=2, default=datetime.isoformat)}\n")
     _say(f"stopped; the decision came from {info['name']}:{info['version']}, digest {info['digest'][:12]}")
 
 

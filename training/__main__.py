@@ -7,6 +7,8 @@ import sys
 
 # OpenMP's threads spin while they wait, which is slow beside any other busy process. Read when LightGBM is loaded.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
 
 if __name__ == "__main__":
     from training.cli import main

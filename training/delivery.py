@@ -16,7 +16,7 @@ from .gates import Gate, judge
 from .registry import Registered, promote, register
 from .settings import SyntheticSettings, TrainingSettings
 from .store import import_model
-from .synthesis import APPLICATIONS, synthesize
+from .synthesis import APPLICATIONS, synthesize, total_clients
 from .tracking import commit, record, tracked_run
 from .trainer import TrainedModel, lineage, train
 
@@ -67,6 +67,6 @@ def _files(data: Path | None, synthetic: SyntheticSettings, progress: Progress) 
         return
     with tempfile.TemporaryDirectory() as scratch:
         directory = Path(scratch) / "generated"
-        with progress.step("generate applications", synthetic.clients) as advance:
+        with progress.step("generate applications", total_clients(synthetic.clients)) as advance:
             synthesize(directory, clients=synthetic.clients, seed=synthetic.seed, tables=APPLICATIONS, progress=advance)
         yield directory

@@ -35,11 +35,13 @@ class Level:
 class Evaluation:
     """Everything measured on `rows` rows with known outcome, of which `defaults` defaulted.
 
-    `confusion` counts true negatives, false positives, false negatives and true positives at the policy's cut-off.
+    `confidence` is that of every interval. `confusion` counts true negatives, false positives, false negatives and
+    true positives at the policy's cut-off.
     """
 
     rows: int
     defaults: int
+    confidence: float
     estimates: Mapping[str, Estimate]
     levels: tuple[Level, ...]
     thresholds: tuple[Threshold, ...]
@@ -64,6 +66,7 @@ def evaluate(
     return Evaluation(
         rows=len(target),
         defaults=int(target.sum()),
+        confidence=settings.confidence,
         estimates={
             **_discrimination(target, probability, settings.confidence),
             **_calibration_line(target, probability, settings.confidence),

@@ -105,10 +105,12 @@ def _importance(importance: Sequence[tuple[str, float]]) -> Figure:
 
 
 def _distribution(target: Target, probability: Probabilities, cutoff: float) -> Figure:
-    figure, axes = _axes("PD by outcome, out of fold", "PD, logarithmic scale", "density")
+    figure, axes = _axes("PD by outcome, out of fold", "PD, logarithmic scale", "share of the outcome")
     bins = np.geomspace(probability.min(), probability.max(), 60).tolist()
     for outcome, colour, label in ((0, _GOOD, "repaid"), (1, _BAD, "defaulted")):
-        axes.hist(probability[target == outcome], bins=bins, density=True, color=colour, alpha=0.5, label=label)
+        values = probability[target == outcome]
+        shares = np.full(len(values), 1 / len(values))
+        axes.hist(values, bins=bins, weights=shares, color=colour, alpha=0.5, label=label)
     axes.axvline(cutoff, color="black", linestyle=":", label=f"cut-off {cutoff:.4f}")
     axes.set_xscale("log")
     axes.legend(frameon=False)

@@ -30,7 +30,8 @@ def auc(target: Target, scores: Scores) -> float:
     >>> auc(np.array([0, 0, 1, 1]), np.array([0.1, 0.4, 0.4, 0.8]))
     0.875
     """
-    return float(_delong(target, scores[np.newaxis])[0][0])
+    beaten, _ = _placements(target, scores[np.newaxis])
+    return float(beaten.mean())
 
 
 def auc_estimate(target: Target, scores: Scores, confidence: float) -> Estimate:
@@ -73,10 +74,16 @@ def share_estimate(hits: int, trials: int, confidence: float) -> Estimate:
 
 def _delong(target: Target, scores: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """AUCs, shape (k,), and their covariance, shape (k, k), for `scores` of shape (k, n)."""
+    beaten, beating = _placements(target, scores)
+    covariance = np.cov(beaten) / beaten.shape[1] + np.cov(beating) / beating.shape[1]
+    return beaten.mean(axis=1), np.atleast_2d(covariance)
+
+
+def _placements(target: Target, scores: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """For each default the share of good rows it outranks, shape (k, bad), and the reverse, shape (k, good)."""
     positive, negative = scores[:, target == 1], scores[:, target == 0]
     bad, good = positive.shape[1], negative.shape[1]
-    joint = np.apply_along_axis(rankdata, 1, np.concatenate([positive, negative], axis=1))
-    beaten = (joint[:, :bad] - np.apply_along_axis(rankdata, 1, positive)) / good
-    beating = 1 - (joint[:, bad:] - np.apply_along_axis(rankdata, 1, negative)) / bad
-    covariance = np.atleast_2d(np.cov(beaten)) / bad + np.atleast_2d(np.cov(beating)) / good
-    return beaten.mean(axis=1), covariance
+    joint = rankdata(np.concatenate([positive, negative], axis=1), axis=1)
+    beaten = (joint[:, :bad] - rankdata(positive, axis=1)) / good
+    beating = 1 - (joint[:, bad:] - rankdata(negative, axis=1)) / bad
+    return beaten, beating

@@ -15,10 +15,13 @@ _SHOWN = (
 def lines(delivered: Delivered) -> Iterator[str]:
     """The report, line by line."""
     trained, evaluation = delivered.trained, delivered.trained.evaluation
-    yield f"{evaluation.rows} applications, {evaluation.defaults} defaults; out-of-fold, 95 % intervals:"
+    yield (
+        f"{evaluation.rows} applications, {evaluation.defaults} defaults; "
+        f"out of fold, with {evaluation.confidence:.0%} intervals:"
+    )
     for name in _SHOWN:
         yield f"  {name:20} {evaluation[name]}"
-    yield f"  {'price of leaving the protected attributes out, AUC':20} {trained.price}"
+    yield f"  AUC that the protected attributes would add: {trained.price}"
     for level in evaluation.levels:
         rate = level.default_rate or "no applications"
         yield f"  {level.level:9} {level.rows:8} applications, default rate {rate}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import tempfile
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -91,6 +92,13 @@ def _figures(folder: Path, dataset: Dataset, trained: TrainedModel) -> list[Path
 
 
 def _log_model(artefact: Path) -> Any:
+    with warnings.catch_warnings():
+        # An example would be applicants' data, and MLflow would score it once more.
+        warnings.filterwarnings("ignore", message=".*input example was not provided")
+        return _logged(artefact)
+
+
+def _logged(artefact: Path) -> Any:
     return mlflow.pyfunc.log_model(
         name="model",
         python_model=str(_ROOT / "training" / "pyfunc.py"),

@@ -1,0 +1,77 @@
+"""What the tests share: a home of their own, generated applications, one delivered model and servers."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+_HOME = tempfile.TemporaryDirectory(prefix="credit-scoring-tests-")
+os.environ["BENTOML_HOME"] = _HOME.name  # read when bentoml is imported
+os.environ["BENTOML_DO_NOT_TRACK"] = "True"
+os.environ["GIT_PYTHON_REFRESH"] = "quiet"
+os.environ["OMP_WAIT_POLICY"] = "passive"
+os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
+os.environ["MLFLOW_LOGGING_LEVEL"] = "WARNING"
+os.environ.pop("MLFLOW_TRACKING_URI", None)
+
+import pytest  # noqa: E402
+import yaml  # noqa: E402
+
+from scoring import Progress, StoredModel, load_stored  # noqa: E402
+from tests.server import Server, serve  # noqa: E402
+from training.delivery import Delivered, deliver  # noqa: E402
+from training.settings import TrainingSettings  # noqa: E402
+from training.synthesis import synthesize  # noqa: E402
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def home() -> Path:
+    """Where the tests' BentoML store and MLflow database are."""
+    return Path(_HOME.name)
+
+
+@pytest.fixture(scope="session")
+def generated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Generated data of 3,000 clients, every table, as CSV."""
+    folder = tmp_path_factory.mktemp("data") / "generated"
+    synthesize(folder, clients=3_000, seed=11)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def settings(home: Path) -> TrainingSettings:
+    """The project's settings with fewer and faster trees, and tracking in the tests' own home."""
+    loaded = TrainingSettings.load(ROOT / "configs" / "training.yaml").model_dump(mode="json")
+    loaded["model"] |= {"folds": 3, "max_trees": 80}
+    loaded["model"]["parameters"]["learning_rate"] = 0.1
+    loaded["evaluation"]["resamples"] = 20
+    loaded["gates"] = {"min_auc": 0.5, "max_ece": 0.2, "max_cost_ratio": 1.1}
+    loaded["tracking"]["uri"] = f"sqlite:///{home}/mlruns/mlflow.db"
+    return TrainingSettings.model_validate(loaded)
+
+
+@pytest.fixture(scope="session")
+def delivered(generated: Path, settings: TrainingSettings) -> Delivered:
+    """A model that went the whole way: trained, tracked, registered, promoted, imported."""
+    return deliver(generated, settings, Progress(quiet=True))
+
+
+@pytest.fixture(scope="session")
+def stored(delivered: Delivered) -> StoredModel:
+    """The delivered model as the service loads it."""
+    return load_stored(delivered.tag)
+
+
+@pytest.fixture(scope="session")
+def server(delivered: Delivered, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The service of the checkout, answering with the delivered model."""
+    folder = tmp_path_factory.mktemp("server")
+    pinned = yaml.safe_load((ROOT / "configs" / "serving.yaml").read_text()) | {"model": delivered.tag}
+    (folder / "serving.yaml").write_text(yaml.safe_dump(pinned))
+    environment = {"CREDIT_SCORING_SETTINGS": str(folder / "serving.yaml")}
+    with serve(".", cwd=ROOT, log=folder / "log", environment=environment) as running:
+        yield running

@@ -1,0 +1,98 @@
+"""The built Bento, served from the store in the serving environment, outside the checkout."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import bentoml
+import pytest
+import yaml
+from credit_scoring_client import Client
+
+from scoring import StoredModel
+from serving import EXAMPLE
+from tests.server import serve
+from training.delivery import Delivered
+
+ROOT = Path(__file__).resolve().parents[2]
+HEAVY = ("pandas", "sklearn", "mlflow", "optuna", "matplotlib", "pyarrow", "tqdm", "credit_scoring_client")
+
+
+@pytest.fixture(scope="module")
+def bento(delivered: Delivered) -> Iterator[bentoml.Bento]:
+    built = bentoml.bentos.build_bentofile("bentofile.yaml", build_ctx=str(ROOT))
+    yield built
+    bentoml.bentos.delete(built.tag)
+
+
+@pytest.fixture(scope="module")
+def serving_environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A virtual environment with what the Bento installs and nothing else."""
+    folder = tmp_path_factory.mktemp("serving") / "venv"
+    uv = Path(sys.executable).with_name("uv")
+    subprocess.run([uv, "venv", "--quiet", "--python", sys.executable, folder], check=True)
+    lock = ROOT / "requirements" / "serving.txt"
+    install = [uv, "pip", "install", "--quiet", "--require-hashes", "--python", folder / "bin" / "python", "-r", lock]
+    subprocess.run(install, check=True)
+    return folder / "bin"
+
+
+def test_it_pins_the_exact_version_of_the_model(bento: bentoml.Bento, stored: StoredModel) -> None:
+    (model,) = yaml.safe_load((Path(bento.path) / "bento.yaml").read_text())["models"]
+    assert model["tag"] == f"{stored.name}:{stored.version}"
+
+
+def test_it_holds_what_it_serves_with_and_nothing_else(bento: bentoml.Bento) -> None:
+    source = Path(bento.path) / "src"
+    found = {path.relative_to(source).as_posix() for path in source.rglob("*") if path.is_file()}
+    packages = {
+        path.relative_to(ROOT).as_posix()
+        for name in ("features", "scoring", "serving")
+        for path in (ROOT / name).glob("*.py")
+    }
+    assert found == packages | {"service.py", "bentofile.yaml", "configs/serving.yaml"}
+
+
+def test_the_serving_environment_has_none_of_the_training_packages(serving_environment: Path) -> None:
+    script = f"import importlib.util as u; print([n for n in {HEAVY} if u.find_spec(n)])"
+    answer = subprocess.run([serving_environment / "python", "-c", script], check=True, capture_output=True, text=True)
+    assert answer.stdout.strip() == "[]"
+
+
+def test_it_is_served_outside_the_checkout_by_the_version_it_was_built_with(
+    bento: bentoml.Bento, stored: StoredModel, serving_environment: Path, tmp_path: Path
+) -> None:
+    """A later import does not change what a Bento serves."""
+    later = bentoml.Tag(stored.name, "99-000000000000")
+    with bentoml.models.create(later):
+        pass
+    try:
+        with (
+            serve(
+                str(bento.tag), cwd=tmp_path, log=tmp_path / "log", bentoml=serving_environment / "bentoml"
+            ) as server,
+            Client(server.url) as client,
+        ):
+            decision = client.predict(EXAMPLE["application"])
+    finally:
+        bentoml.models.delete(later)
+    assert decision.model_version == stored.version
+
+
+def test_it_does_not_start_with_a_model_that_was_altered(
+    bento: bentoml.Bento, stored: StoredModel, tmp_path: Path
+) -> None:
+    model = Path(bentoml.models.get(f"{stored.name}:{stored.version}").path) / "model.txt"
+    original = model.read_bytes()
+    model.write_bytes(original.replace(b"leaf_value=", b"leaf_value=1", 1))
+    try:
+        with (
+            pytest.raises(RuntimeError, match=r"altered since it was written: model\.txt"),
+            serve(str(bento.tag), cwd=tmp_path, log=tmp_path / "log", start_seconds=15),
+        ):
+            pass
+    finally:
+        model.write_bytes(original)

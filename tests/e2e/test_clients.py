@@ -1,0 +1,69 @@
+"""The two Python clients against the real service."""
+
+from __future__ import annotations
+
+import asyncio
+
+import bentoml
+import pytest
+from bentoml.exceptions import BentoMLException
+from credit_scoring_client import AsyncClient, Client, Decision, InvalidRequest, Rejection
+
+from scoring import StoredModel
+from serving import EXAMPLE
+from tests.server import Server
+
+APPLICATION = EXAMPLE["application"]
+
+
+def test_the_stock_client_calls_every_scoring_route(server: Server, stored: StoredModel) -> None:
+    with bentoml.SyncHTTPClient(server.url) as client:
+        single = client.predict(application=APPLICATION, client_id="7")
+        batch = client.predict_batch(applications=[{"application": APPLICATION, "client_id": "8"}])
+        features = client.predict_features(features=[None] * len(stored.scorer.features), client_id="9")
+    assert (single["client_id"], batch["results"][0]["client_id"], features["client_id"]) == ("7", "8", "9")
+    assert single["probability"] == batch["results"][0]["probability"]
+
+
+def test_the_stock_client_raises_what_is_refused(server: Server) -> None:
+    with bentoml.SyncHTTPClient(server.url) as client, pytest.raises(BentoMLException, match="AMT_CREDIT"):
+        client.predict(application={**APPLICATION, "AMT_CREDIT": -1})
+
+
+def test_the_typed_client_calls_every_route(server: Server, stored: StoredModel) -> None:
+    with Client(server.url) as client:
+        single = client.predict(APPLICATION, client_id="7", request_id="r-7")
+        batch = client.predict_batch([("a", APPLICATION), {"AMT_CREDIT": -1}])
+        features = client.predict_features([None] * len(stored.scorer.features))
+        info = client.model_info()
+        assert client.ready()
+    assert (single.client_id, single.request_id, single.model_version) == ("7", "r-7", stored.version)
+    scored, rejected = batch.results
+    assert isinstance(scored, Decision)
+    assert isinstance(rejected, Rejection)
+    assert (scored.probability, rejected.index) == (single.probability, 1)
+    assert (features.client_id, info["digest"]) == (None, stored.scorer.artefact.digest)
+
+
+def test_the_typed_client_raises_what_is_refused(server: Server) -> None:
+    with Client(server.url) as client, pytest.raises(InvalidRequest) as refusal:
+        client.predict({"AMT_CREDIT": 1})
+    assert [list(error.loc) for error in refusal.value.errors] == [
+        ["application", "NAME_CONTRACT_TYPE"],
+        ["application", "AMT_INCOME_TOTAL"],
+    ]
+
+
+def test_concurrent_callers_get_their_own_answers(server: Server, stored: StoredModel) -> None:
+    async def run() -> list[tuple[str | None, float]]:
+        async with AsyncClient(server.url) as client:
+            calls = (
+                client.predict({**APPLICATION, "AMT_CREDIT": 50_000 + 1_000 * i}, client_id=str(i)) for i in range(64)
+            )
+            return [(decision.client_id, decision.probability) for decision in await asyncio.gather(*calls)]
+
+    answers = asyncio.run(run())
+    with Client(server.url) as client:
+        alone = [client.predict({**APPLICATION, "AMT_CREDIT": 50_000 + 1_000 * i}).probability for i in range(0, 64, 9)]
+    assert [client_id for client_id, _ in answers] == [str(i) for i in range(64)]
+    assert [probability for _, probability in answers[::9]] == alone

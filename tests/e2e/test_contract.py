@@ -1,0 +1,192 @@
+"""The HTTP contract, against the real service."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from pydantic import TypeAdapter
+
+from scoring import StoredModel
+from serving import EXAMPLE, BatchAnswer, Decision
+from serving.answers import Health, ModelInfo, ProblemDocument
+from tests.server import Server
+
+APPLICATION = EXAMPLE["application"]
+SECRET = "S3CR3T-VALUE"
+NUMBER = 918273645.5
+
+
+@pytest.fixture(scope="module")
+def http(server: Server) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=server.url, timeout=30) as client:
+        yield client
+
+
+def assert_problem(answer: httpx.Response, status: int) -> ProblemDocument:
+    assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json")
+    problem = TypeAdapter(ProblemDocument).validate_json(answer.content)
+    assert (problem.status, problem.request_id) == (status, answer.headers["x-request-id"])
+    return problem
+
+
+def test_predict_answers_with_a_decision(http: httpx.Client, stored: StoredModel) -> None:
+    answer = http.post("/predict", json=EXAMPLE, headers={"X-Request-ID": "abc-1"})
+    assert (answer.status_code, answer.headers["x-request-id"]) == (200, "abc-1")
+    decision = Decision.model_validate_json(answer.content)
+    assert list(answer.json()) == list(Decision.model_fields)
+    assert (decision.request_id, decision.client_id) == ("abc-1", "example")
+    assert (decision.model_version, decision.threshold) == (stored.version, stored.scorer.artefact.policy.cutoff)
+    assert decision.prediction == int(decision.probability >= decision.threshold)
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", decision.timestamp)
+
+
+def test_predict_without_a_client_id_gives_none_back(http: httpx.Client) -> None:
+    assert http.post("/predict", json={"application": APPLICATION}).json()["client_id"] is None
+
+
+def test_a_batch_keeps_its_order_and_rejects_only_what_is_bad(http: httpx.Client) -> None:
+    rows = [
+        {"client_id": "a", "application": APPLICATION},
+        {"client_id": "b", "application": {**APPLICATION, "AMT_CREDIT": "much"}},
+        {"client_id": "c", "application": {**APPLICATION, "AMT_CREDIT": 90000}},
+    ]
+    answer = http.post("/predict/batch", json={"applications": rows})
+    first, second, third = BatchAnswer.model_validate_json(answer.content).results
+    assert isinstance(first, Decision)
+    assert isinstance(third, Decision)
+    assert (first.client_id, third.client_id) == ("a", "c")
+    assert second.model_dump() == {
+        "index": 1,
+        "status": "rejected",
+        "errors": [{"loc": ["application", "AMT_CREDIT"], "msg": "Input should be a valid number"}],
+    }
+
+
+def test_the_feature_vector_must_have_the_length_of_the_model(http: httpx.Client) -> None:
+    expected = len(http.get("/model/info").json()["features"])
+    assert http.post("/predict/features", json={"features": [None] * expected}).status_code == 200
+    for length in (0, expected - 1, expected + 1):
+        problem = assert_problem(http.post("/predict/features", json={"features": [0.0] * length}), 422)
+        assert problem.errors is not None
+        assert problem.errors[0].loc == ["features"]
+
+
+def test_model_info_says_which_model_answers(http: httpx.Client, stored: StoredModel) -> None:
+    info = ModelInfo.model_validate_json(http.get("/model/info").content)
+    assert (info.version, info.digest) == (stored.version, stored.scorer.artefact.digest)
+    assert tuple(info.features) == stored.scorer.features
+    assert info.required_columns == ["NAME_CONTRACT_TYPE", "AMT_INCOME_TOTAL", "AMT_CREDIT"]
+
+
+def test_health_and_probes(http: httpx.Client, stored: StoredModel) -> None:
+    health = Health.model_validate_json(http.get("/health").content)
+    assert (health.status, health.model_version) == ("ok", stored.version)
+    assert [http.get(path).status_code for path in ("/livez", "/readyz", "/healthz")] == [200, 200, 200]
+
+
+def test_metrics_count_requests_under_the_names_of_bentoml(http: httpx.Client) -> None:
+    http.post("/predict", json=EXAMPLE)
+    metrics = http.get("/metrics").text
+    assert re.search(r'bentoml_service_request_total\{endpoint="/predict",http_response_code="200",.*\} [1-9]', metrics)
+
+
+def test_the_worker_runs_on_uvloop_and_httptools(server: Server) -> None:
+    workers = subprocess.run(
+        ["pgrep", "-P", str(server.pid)], check=True, capture_output=True, text=True
+    ).stdout.split()
+    loaded = "".join((Path("/proc") / worker / "maps").read_text() for worker in workers)
+    assert "uvloop" in loaded
+    assert "httptools" in loaded
+
+
+def test_the_page_loads_nothing_from_elsewhere(http: httpx.Client) -> None:
+    page = http.get("/").text
+    assert "http://" not in page
+    assert "https://" not in page
+    for path in re.findall(r'(?:src|href)="\./([^"]+)"', page):
+        assert http.get(f"/{path}").status_code == 200
+
+
+def test_the_openapi_document_describes_every_route(http: httpx.Client) -> None:
+    document = http.get("/docs.json").json()
+    assert sorted(document["paths"]) == ["/health", "/model/info", "/predict", "/predict/batch", "/predict/features"]
+    application = document["components"]["schemas"]["Application"]
+    assert application["required"] == ["NAME_CONTRACT_TYPE", "AMT_INCOME_TOTAL", "AMT_CREDIT"]
+    assert len(application["properties"]) == 120
+    assert document["components"]["schemas"]["BatchRequest"]["properties"]["applications"]["maxItems"] == 1000
+    references = set(re.findall(r'"#/components/schemas/(\w+)"', json.dumps(document)))
+    assert references <= set(document["components"]["schemas"])
+
+
+@pytest.mark.parametrize(
+    ("content", "media_type", "status"),
+    [
+        (b"", "application/json", 400),
+        (b"{", "application/json", 400),
+        (b'{"application": {"AMT_CREDIT": NaN}}', "application/json", 422),
+        (b"[]", "application/json", 422),
+        (b"{}", "text/plain", 415),
+        (b"\x80\x04N.", "application/vnd.bentoml+pickle", 415),
+        (b"a=1", "application/x-www-form-urlencoded", 415),
+        (b'"' + b"x" * 10_000_000 + b'"', "application/json", 413),
+    ],
+)
+@pytest.mark.parametrize("path", ["/predict", "/predict/batch", "/predict/features"])
+def test_bad_bodies_get_the_documented_status(
+    http: httpx.Client, path: str, content: bytes, media_type: str, status: int
+) -> None:
+    assert_problem(http.post(path, content=content, headers={"Content-Type": media_type}), status)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/predict", 405),
+        ("DELETE", "/model/info", 405),
+        ("GET", "/nothing", 404),
+        ("POST", "/explain/../nothing", 404),
+    ],
+)
+def test_unknown_routes_and_methods_are_problems(http: httpx.Client, method: str, path: str, status: int) -> None:
+    assert_problem(http.request(method, path), status)
+
+
+def test_too_many_applications_are_refused(http: httpx.Client) -> None:
+    problem = assert_problem(http.post("/predict/batch", json={"applications": [EXAMPLE] * 1001}), 422)
+    assert problem.errors is not None
+    assert problem.errors[0].loc == ["applications"]
+
+
+def test_no_value_of_an_applicant_reaches_an_answer_or_the_log(server: Server, http: httpx.Client) -> None:
+    hostile: list[dict[str, Any]] = [
+        {**APPLICATION, "AMT_CREDIT": SECRET},
+        {**APPLICATION, "AMT_CREDIT": -NUMBER},
+        {**APPLICATION, "NAME_INCOME_TYPE": SECRET * 50},
+        {**APPLICATION, "CNT_CHILDREN": NUMBER},
+        {**APPLICATION, "OCCUPATION_TYPE": [SECRET]},
+    ]
+    answers = [http.post("/predict", json={"application": row}) for row in hostile]
+    answers.append(http.post("/predict/batch", json={"applications": [{"application": row} for row in hostile]}))
+    answers.append(http.post("/predict", content=f'{{"application": {{"AMT_CREDIT": {SECRET}', headers=JSON))
+    assert [answer.status_code for answer in answers] == [422] * 5 + [200, 400]
+    said = "".join(answer.text for answer in answers) + server.logged + http.get("/metrics").text
+    assert SECRET not in said
+    assert "918273645" not in said
+
+
+def test_bad_requests_leave_no_traceback_in_the_log(server: Server, http: httpx.Client) -> None:
+    before = len(server.logged)
+    http.post("/predict", json={"application": {}})
+    http.post("/predict", content=b"{", headers=JSON)
+    http.get("/nothing")
+    assert server.logged[before:] == ""
+
+
+JSON = {"Content-Type": "application/json"}

@@ -1,0 +1,232 @@
+"""Tracking, registry, promotion, import, and the command line."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import bentoml
+import mlflow
+import pandas as pd
+import pytest
+import yaml
+from mlflow import MlflowClient
+
+from features import ColumnsError
+from scoring import Artefact, ArtefactError, Progress, StoredModel
+from training import store
+from training.cli import main
+from training.delivery import Delivered, deliver
+from training.errors import GateError, ParityError, RegistryError
+from training.registry import CHAMPION, download, find
+from training.settings import TrainingSettings
+from training.store import import_model
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def settings_file(settings: TrainingSettings, tmp_path: Path) -> Path:
+    path = tmp_path / "training.yaml"
+    path.write_text(yaml.safe_dump(settings.model_dump(mode="json")))
+    return path
+
+
+def test_a_run_is_tracked_with_parameters_metrics_and_figures(delivered: Delivered, settings: TrainingSettings) -> None:
+    run = mlflow.get_run(delivered.registered.run_id)
+    experiment = mlflow.get_experiment_by_name(settings.tracking.experiment)
+    assert experiment is not None
+    assert run.info.experiment_id == experiment.experiment_id
+    assert run.info.status == "FINISHED"
+    assert run.data.params["learning_rate"] == "0.1"
+    assert run.data.params["without"] == "sex,marital_status,age"
+    assert run.data.metrics["auc"] == delivered.trained.evaluation["auc"].value
+    assert run.data.metrics["auc_low"] == delivered.trained.evaluation["auc"].low
+    assert run.data.tags["digest"] == delivered.registered.digest
+    figures = MlflowClient().list_artifacts(delivered.registered.run_id, "figures")
+    assert len(figures) == 6
+
+
+def test_the_champion_is_the_delivered_version(delivered: Delivered) -> None:
+    assert find(delivered.registered.name, f"@{CHAMPION}") == delivered.registered
+
+
+def test_one_digest_from_the_run_to_the_store(delivered: Delivered, stored: StoredModel, tmp_path: Path) -> None:
+    digest = delivered.registered.digest
+    registered = Artefact.read(download(delivered.registered, tmp_path))
+    model = bentoml.models.get(delivered.tag)
+    assert registered.digest == stored.scorer.artefact.digest == model.info.metadata["digest"] == digest
+    assert stored.version == f"{delivered.registered.version}-{digest[:12]}"
+
+
+def test_the_artefact_says_where_it_comes_from(delivered: Delivered, stored: StoredModel, generated: Path) -> None:
+    lineage = stored.scorer.artefact.lineage
+    assert lineage["run_id"] == delivered.registered.run_id
+    assert lineage["data"]["source"] == "application_train.csv"
+    assert lineage["data"]["rows"] == 3_000
+    assert lineage["settings"]["features"]["without"] == ["sex", "marital_status", "age"]
+
+
+def test_nothing_of_the_registered_model_is_pickled(delivered: Delivered, tmp_path: Path) -> None:
+    folder = Path(mlflow.artifacts.download_artifacts(delivered.registered.uri, dst_path=str(tmp_path)))
+    assert [path.name for path in folder.rglob("*") if path.suffix in (".pkl", ".pickle", ".joblib")] == []
+
+
+def test_importing_again_changes_nothing(delivered: Delivered) -> None:
+    before = bentoml.models.get(delivered.tag).creation_time
+    assert str(import_model(delivered.registered)) == delivered.tag
+    assert bentoml.models.get(delivered.tag).creation_time == before
+
+
+def test_a_model_that_scores_differently_after_the_import_is_not_imported(
+    delivered: Delivered, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One probability off by the smallest step that a float64 can take."""
+    registered = store._registered_probabilities
+
+    def off_by_one_bit(*arguments: object) -> object:
+        probabilities = registered(*arguments).copy()  # type: ignore[arg-type]
+        probabilities[17] = probabilities[17] * (1 + 2**-52)
+        return probabilities
+
+    monkeypatch.setattr(store, "_registered_probabilities", off_by_one_bit)
+    bentoml.models.delete(delivered.tag)
+    with pytest.raises(ParityError, match="1 of 1000 probabilities differ"):
+        import_model(delivered.registered)
+    assert delivered.tag not in [str(model.tag) for model in bentoml.models.list()]
+    monkeypatch.undo()
+    assert str(import_model(delivered.registered)) == delivered.tag
+
+
+def test_an_altered_registered_model_is_not_imported(delivered: Delivered, settings: TrainingSettings) -> None:
+    source = Path(mlflow.artifacts.download_artifacts(delivered.registered.uri))
+    policy = source / "artifacts" / "artefact" / "policy.json"
+    original = policy.read_bytes()
+    policy.write_bytes(original.replace(b'"cost_fn": 10', b'"cost_fn": 11'))
+    try:
+        with pytest.raises(ArtefactError, match=r"altered since it was written: policy\.json"):
+            import_model(delivered.registered)
+    finally:
+        policy.write_bytes(original)
+
+
+def test_a_model_that_misses_a_gate_is_registered_but_neither_promoted_nor_imported(
+    delivered: Delivered, generated: Path, settings: TrainingSettings
+) -> None:
+    strict = settings.model_copy(update={"gates": settings.gates.model_copy(update={"min_auc": 0.99})})
+    with pytest.raises(GateError, match=r"AUC, lower end of its interval: 0\.\d+, limit 0\.99, FAILED"):
+        deliver(generated, strict, Progress(quiet=True))
+    assert find(delivered.registered.name, f"@{CHAMPION}").version == delivered.registered.version
+    newest = find(delivered.registered.name, str(int(delivered.registered.version) + 1))
+    assert f"{newest.name}:{newest.label}" not in [str(model.tag) for model in bentoml.models.list()]
+
+
+@pytest.mark.parametrize("version", ["999", "@nobody"])
+def test_what_is_not_registered_is_not_found(delivered: Delivered, version: str) -> None:
+    with pytest.raises(RegistryError, match="not in the registry"):
+        find(delivered.registered.name, version)
+
+
+def test_the_pyfunc_refuses_what_breaks_the_declaration(delivered: Delivered, generated: Path) -> None:
+    model = mlflow.pyfunc.load_model(delivered.registered.uri).unwrap_python_model()
+    frame = pd.read_csv(generated / "application_test.csv", nrows=5)
+    with pytest.raises(ColumnsError, match="column missing: AMT_CREDIT"):
+        model.predict_proba(frame.drop(columns="AMT_CREDIT"))
+    frame.loc[2, "AMT_CREDIT"] = -918273645
+    with pytest.raises(ColumnsError, match=r"^AMT_CREDIT: must be between 0 and 1000000000 \(1 row: 3\)$"):
+        model.predict_proba(frame)
+
+
+def test_run_prints_what_it_measured(
+    generated: Path, settings_file: Path, delivered: Delivered, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["run", "--data", str(generated), "--settings", str(settings_file)]) == 0
+    said = capsys.readouterr()
+    assert "3000 applications" in said.out
+    assert f"  auc                  {delivered.trained.evaluation['auc']}" in said.out
+    assert said.out.splitlines()[-1].startswith("imported   credit_scoring_production_model:")
+    assert "cross-validation: " in said.err
+
+
+def test_run_without_data_generates_it(
+    settings: TrainingSettings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = settings.model_dump(mode="json")
+    small["synthetic"] = {"clients": 1500, "seed": 1}
+    small["model"] |= {"max_trees": 10}
+    small["gates"] = {"min_auc": 0.5, "max_ece": 1.0, "max_cost_ratio": 10}
+    path = tmp_path / "small.yaml"
+    path.write_text(yaml.safe_dump(small))
+    assert main(["run", "--settings", str(path)]) == 0
+    assert "1500 applications" in capsys.readouterr().out
+
+
+def test_import_prints_the_tag(delivered: Delivered, settings_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    version = delivered.registered.version
+    assert main(["import", "--version", version, "--settings", str(settings_file)]) == 0
+    assert capsys.readouterr().out == f"{delivered.tag}\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "--data", "nowhere"], "error: nowhere: neither application_train.csv nor .parquet"),
+        (["run", "--settings", "nowhere.yaml"], "error: nowhere.yaml: cannot be read (No such file or directory)"),
+        (["import", "--version", "999"], "error: credit_scoring_production_model 999: not in the registry"),
+    ],
+)
+def test_a_failed_command_says_why_in_one_line(
+    settings_file: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    options = arguments if "--settings" in arguments else [*arguments, "--settings", str(settings_file)]
+    assert main(options) == 1
+    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error")]
+    assert len(said) == 1
+    assert said[0].startswith(message)
+
+
+def test_the_tracking_address_may_be_given(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    address = f"sqlite:///{tmp_path}/other/mlflow.db"
+    assert main(["import", "--tracking-uri", address]) == 1
+    assert (tmp_path / "other" / "mlflow.db").is_file()
+    mlflow.set_tracking_uri(None)
+
+
+def test_synthesize_writes_every_table(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "training", "synthesize", "--clients", "200", "--output", str(out)]
+    subprocess.run([*command, "--format", "parquet"], cwd=ROOT, check=True, capture_output=True)
+    assert len(list(out.glob("*.parquet"))) == 9
+    again = subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True)
+    assert (again.returncode, again.stderr.splitlines()[-1].startswith("error: ")) == (1, True)
+
+
+@pytest.mark.parametrize("module", ["training", "scoring"])
+def test_commands_explain_themselves(module: str) -> None:
+    answer = subprocess.run(
+        [sys.executable, "-m", module, "--help"], cwd=ROOT, check=True, capture_output=True, text=True
+    )
+    assert answer.stdout.startswith(f"usage: python -m {module}")
+
+
+def test_batch_command(stored: StoredModel, generated: Path, tmp_path: Path) -> None:
+    out = tmp_path / "scores"
+    command = [sys.executable, "-m", "scoring", "batch", "--input", str(generated / "application_test.csv")]
+    command += ["--model", f"{stored.name}:{stored.version}", "--output", str(out)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    summary = json.loads((out / "_summary.json").read_text())
+    assert (summary["version"], summary["rows"], summary["rejected"]) == (stored.version, 480, 0)
+    again = subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True)
+    assert (again.returncode, again.stderr.splitlines()[-1]) == (1, f"error: {out}: exists already")
+
+
+def test_batch_command_without_a_model(generated: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "scoring", "batch", "--input", str(generated / "application_test.csv")]
+    command += ["--model", "nobody:1", "--output", str(tmp_path / "scores")]
+    answer = subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True)
+    assert (answer.returncode, answer.stderr.startswith("error: nobody:1: not in the BentoML model store")) == (1, True)
+    assert not (tmp_path / "scores").exists()
+    shutil.rmtree(tmp_path)

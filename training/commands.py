@@ -1,0 +1,72 @@
+"""What the commands of `python -m training` do."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+
+from mlflow.exceptions import MlflowException
+
+from features import FeatureError
+from scoring import Progress, ScoringError
+
+from .delivery import deliver
+from .errors import TrainingError
+from .registry import find
+from .report import lines
+from .settings import TrainingSettings
+from .store import import_model
+from .synthesis import ALL, APPLICATIONS, SynthesisError, synthesize, total_clients
+from .tracking import connect
+
+_EXPECTED = (FeatureError, ScoringError, TrainingError, SynthesisError, MlflowException)
+
+
+def execute(command: str, options: argparse.Namespace) -> int:
+    """Run a command; 0 if it succeeded, 1 after one line on standard error if it did not."""
+    try:
+        _COMMANDS[command](options)
+    except _EXPECTED as error:
+        sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
+        return 1
+    return 0
+
+
+def _settings(options: argparse.Namespace) -> TrainingSettings:
+    settings = TrainingSettings.load(options.settings)
+    if not options.tracking_uri:
+        return settings
+    tracking = settings.tracking.model_copy(update={"uri": options.tracking_uri})
+    return settings.model_copy(update={"tracking": tracking})
+
+
+def _run(options: argparse.Namespace) -> None:
+    delivered = deliver(options.data, _settings(options), Progress())
+    sys.stdout.writelines(f"{line}\n" for line in lines(delivered))
+
+
+def _import(options: argparse.Namespace) -> None:
+    settings = _settings(options)
+    connect(settings.tracking)
+    sys.stdout.write(f"{import_model(find(settings.tracking.model, options.version))}\n")
+
+
+def _synthesize(options: argparse.Namespace) -> None:
+    tables = APPLICATIONS if options.applications_only else ALL
+    with Progress().step("clients", total_clients(options.clients)) as advance:
+        synthesize(
+            options.output,
+            clients=options.clients,
+            seed=options.seed,
+            file_format=options.format,
+            tables=tables,
+            progress=advance,
+        )
+
+
+_COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
+    "run": _run,
+    "import": _import,
+    "synthesize": _synthesize,
+}
