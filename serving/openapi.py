@@ -9,6 +9,7 @@ from pydantic.json_schema import models_json_schema
 
 from .answers import BatchAnswer, Decision, Health, ModelInfo, ProblemDocument
 from .errors import MEDIA_TYPE
+from .example import EXAMPLE
 from .requests import BatchRequest, FeaturesRequest, PredictRequest
 
 _REFERENCE = "#/components/schemas/{model}"
@@ -22,6 +23,7 @@ _READING: dict[str, tuple[str, type[BaseModel]]] = {
     "/model/info": ("The model that answers: version, digest, features, policy, metrics, lineage", ModelInfo),
     "/health": ("The service answers, and with which model", Health),
 }
+_EXAMPLES = {"/predict": EXAMPLE, "/predict/batch": {"applications": [EXAMPLE]}}
 _REFUSALS = {
     "400": "The body is not JSON",
     "413": "The body is too large",
@@ -32,7 +34,7 @@ _REFUSALS = {
 }
 
 
-def openapi_document(*, title: str, version: str, batch_limit: int) -> dict[str, Any]:
+def openapi_document(*, version: str, batch_limit: int) -> dict[str, Any]:
     """The OpenAPI 3.1 document of every route that this project defines."""
     models: list[type[BaseModel]] = [ProblemDocument, *(answer for _, answer in _READING.values())]
     for _, request, answer in _SCORING.values():
@@ -42,7 +44,11 @@ def openapi_document(*, title: str, version: str, batch_limit: int) -> dict[str,
     schemas["BatchRequest"]["properties"]["applications"]["maxItems"] = batch_limit
     return {
         "openapi": "3.1.0",
-        "info": {"title": title, "version": version, "description": "Credit decisions on loan applications."},
+        "info": {
+            "title": "Credit scoring",
+            "version": version,
+            "description": "Credit decisions on loan applications.",
+        },
         "paths": {**_scoring_paths(), **_reading_paths()},
         "components": {"schemas": schemas},
     }
@@ -54,8 +60,9 @@ def _scoring_paths() -> dict[str, Any]:
         path: {
             "post": {
                 "summary": summary,
+                "tags": ["scoring"],
                 "operationId": path.strip("/").replace("/", "_"),
-                "requestBody": {"required": True, **_content(None, request)},
+                "requestBody": {"required": True, **_content(None, request, example=_EXAMPLES.get(path))},
                 "responses": {"200": _content("Scored", answer), **refusals},
             }
         }
@@ -68,6 +75,7 @@ def _reading_paths() -> dict[str, Any]:
         path: {
             "get": {
                 "summary": summary,
+                "tags": ["model"],
                 "operationId": path.strip("/").replace("/", "_"),
                 "responses": {"200": _content("Known", answer)},
             }
@@ -76,6 +84,15 @@ def _reading_paths() -> dict[str, Any]:
     }
 
 
-def _content(description: str | None, model: type[BaseModel], media_type: str = "application/json") -> dict[str, Any]:
-    content = {"content": {media_type: {"schema": {"$ref": _REFERENCE.format(model=model.__name__)}}}}
+def _content(
+    description: str | None,
+    model: type[BaseModel],
+    media_type: str = "application/json",
+    *,
+    example: Any = None,
+) -> dict[str, Any]:
+    media: dict[str, Any] = {"schema": {"$ref": _REFERENCE.format(model=model.__name__)}}
+    if example is not None:
+        media["example"] = example
+    content = {"content": {media_type: media}}
     return {"description": description, **content} if description else content

@@ -57,8 +57,7 @@ class Pages:
         return HTMLResponse(_PAGE)
 
     async def _docs(self, _: Request) -> Response:
-        served = self._served()
-        return _json(openapi_document(title=served.name, version=served.version, batch_limit=self._batch_limit))
+        return _json(openapi_document(version=self._served().version, batch_limit=self._batch_limit))
 
     async def _model_info(self, _: Request) -> Response:
         return _json(model_info(self._served()))
