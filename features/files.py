@@ -57,9 +57,15 @@ class File:
         return tuple(name for name in self.header if name not in APPLICATION)
 
     def batches(self, rows: int, *, others: Sequence[str] = ()) -> Iterator[Batch]:
-        """The rows in batches of at most `rows`; FileError if the file turns out to be damaged on the way."""
+        """The rows in batches of at most `rows`.
+
+        FileError if the file turns out to be damaged on the way; ColumnsError for a column of `others` that it does not
+        have, or batches of no rows.
+        """
         from .tables import tables
 
+        if rows < 1:
+            raise ColumnsError(f"a batch has at least 1 row, not {rows}")
         absent = [name for name in others if name not in self.header]
         if absent:
             raise ColumnsError(f"{self.path}: column missing: {_listed(absent)}")
@@ -150,20 +156,24 @@ def as_numbers(values: pa.ChunkedArray[Any]) -> tuple[NDArray[np.float64], NDArr
 
 def _parsed(values: pa.ChunkedArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     import pyarrow as pa
+    import pyarrow.compute as pc
 
+    values = pc.ascii_trim_whitespace(values)
     try:
         numbers = np.asarray(values.cast(pa.float64()).to_numpy(), dtype=np.float64)
-        return numbers, np.zeros(len(values), dtype=np.bool_)
     except pa.ArrowInvalid:
-        numbers = np.array([_number(text) for text in values.to_pylist()])
-        return numbers, np.isnan(numbers) & _present(values)
+        numbers = np.array([_number(text) for text in values])
+    return numbers, np.isnan(numbers) & _present(values)
 
 
-def _number(text: str | None) -> float:
+def _number(text: pa.StringScalar) -> float:
+    import pyarrow as pa
+
     try:
-        return np.nan if text is None else float(text)
-    except ValueError:
+        number = text.cast(pa.float64()).as_py()
+    except pa.ArrowInvalid:
         return np.nan
+    return np.nan if number is None else float(number)
 
 
 def _levels(values: pa.ChunkedArray[Any]) -> tuple[NDArray[np.object_], NDArray[np.bool_]]:

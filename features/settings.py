@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Self
 
@@ -22,11 +23,12 @@ class Settings(BaseModel):
     def load(cls, path: Path) -> Self:
         """The settings in the YAML file at `path`; SettingsError if it cannot be read or does not fit."""
         try:
-            return cls.model_validate(yaml.safe_load(path.read_text()))
+            content = yaml.safe_load(path.read_bytes())
+            return cls.model_validate_json(json.dumps(content, default=str), strict=True)
         except OSError as error:
             raise SettingsError(f"{path}: cannot be read ({error.strerror})") from None
-        except yaml.YAMLError as error:
-            raise SettingsError(f"{path}: not YAML ({error})") from None
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise SettingsError(f"{path}: not YAML ({' '.join(str(error).split())})") from None
         except ValidationError as error:
             raise SettingsError(f"{path}: {_listed(error)}") from None
 

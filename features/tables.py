@@ -66,7 +66,7 @@ def _reading(path: Path) -> Iterator[None]:
     """Turn Arrow's errors, which quote the data, into one line that does not."""
     try:
         yield
-    except pa.ArrowInvalid as error:
+    except (pa.ArrowException, UnicodeDecodeError) as error:
         reason = "is empty" if "Empty CSV file" in str(error) else "is damaged or not in the format of its suffix"
         raise FileError(f"{path}: {reason}") from None
     except OSError as error:

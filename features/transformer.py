@@ -87,8 +87,9 @@ class FeatureTransformer:
             matrix[:, self._copied[:, 0]] = cleaned[:, self._copied[:, 1]]
         for encoded in self._encoded:
             encoded.into(matrix, levels)
-        for derived in self._derived:
-            derived.into(matrix, cleaned)
+        with np.errstate(over="ignore"):  # a ratio of legal amounts may be infinite
+            for derived in self._derived:
+                derived.into(matrix, cleaned)
 
     def unknown_levels(self, matrix: NDArray[np.float64]) -> dict[str, int]:
         """How many rows of a model matrix hold an unknown category, by feature."""

@@ -16,6 +16,7 @@ from .record import LONGEST_LEVEL
 from .transformer import missing_as_nan
 
 _SHOWN = 5
+_WHOLE_WITHIN = 1e-9
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -67,21 +68,20 @@ def _number_violations(numbers: NDArray[np.float64]) -> Iterator[Violation]:
     required = np.array([column.required for column in schema.numeric])
     infinite = np.isinf(known)
     missing = np.isnan(known) & required
-    fractional = (known != np.rint(known)) & ~np.isnan(known) & schema.whole
+    fractional = _fractional(known) & schema.whole
     outside = ((known < schema.low) | (known > schema.high)) & ~infinite
     for i in np.flatnonzero((infinite | missing | fractional | outside).any(axis=0)):
         column = schema.numeric[i]
         yield from _violation(column, "must be finite", infinite[:, i])
         yield from _violation(column, "is required", missing[:, i])
-        yield from _violation(column, "must be a whole number", _fractional(known[:, i]) & fractional[:, i])
+        yield from _violation(column, "must be a whole number", fractional[:, i])
         yield from _violation(column, _bounds(column), outside[:, i])
 
 
 def _fractional(values: NDArray[np.float64]) -> NDArray[np.bool_]:
     """True where a value is no whole number, within pydantic's tolerance for `multiple_of`."""
     finite = np.where(np.isfinite(values), values, 0.0)
-    remainder, tolerance = np.mod(finite, 1.0), np.abs(finite) / 1e9
-    return (remainder > tolerance) & (np.abs(remainder - 1.0) > tolerance)
+    return np.asarray(np.abs(finite - np.rint(finite)) > _WHOLE_WITHIN)
 
 
 def _level_violations(levels: NDArray[np.object_]) -> Iterator[Violation]:

@@ -54,21 +54,20 @@ class Artefact:
     @cached_property
     def digest(self) -> str:
         """SHA-256 over the digests of all files, hexadecimal."""
-        return _digest({name: _sha256(content) for name, content in self._files.items()})
+        return _digest(self._files)
 
     def write(self, directory: Path) -> None:
         """Write the artefact into `directory`, which must not exist yet."""
         directory.mkdir(parents=True)
         for name, content in self._files.items():
             (directory / name).write_bytes(content)
-        sums = {name: _sha256(content) for name, content in self._files.items()}
-        (directory / _MANIFEST).write_bytes(_json({"format": _FORMAT, "digest": self.digest, "files": sums}))
+        (directory / _MANIFEST).write_bytes(_manifest(self._files))
 
     @classmethod
     def read(cls, directory: Path, *, digest: str | None = None) -> Self:
         """The artefact in `directory`.
 
-        ArtefactError if a file is missing, altered or unknown, or if `digest` is given and another was written.
+        ArtefactError if a file is missing or was altered, or if `digest` is given and another was written.
         """
         contents = _verified(directory, digest)
         try:
@@ -82,6 +81,11 @@ class Artefact:
             )
         except SchemaError as error:
             raise ArtefactError(f"{directory}: {error}") from None
+        except (KeyError, TypeError, ValueError) as error:
+            raise ArtefactError(f"{directory}: not an artefact that this code reads ({type(error).__name__})") from None
+
+
+_NAMES = ("model.txt", "features.json", "calibration.json", "policy.json", "metrics.json", "lineage.json")
 
 
 def _policy(values: dict[str, Any]) -> DecisionPolicy:
@@ -90,28 +94,47 @@ def _policy(values: dict[str, Any]) -> DecisionPolicy:
 
 
 def _verified(directory: Path, digest: str | None) -> dict[str, bytes]:
+    """The files, after the manifest was found to be, byte for byte, the one that belongs to them."""
     try:
-        manifest = json.loads((directory / _MANIFEST).read_bytes())
-        contents = {name: (directory / name).read_bytes() for name in manifest["files"]}
-    except (OSError, ValueError, KeyError) as error:
+        manifest = (directory / _MANIFEST).read_bytes()
+        contents = {name: (directory / name).read_bytes() for name in _NAMES}
+    except OSError as error:
         raise ArtefactError(f"{directory}: not a complete artefact ({type(error).__name__})") from None
-    if manifest["format"] != _FORMAT:
-        raise ArtefactError(f"{directory}: artefact format {manifest['format']}, this code reads {_FORMAT}")
-    altered = [name for name, content in contents.items() if _sha256(content) != manifest["files"][name]]
-    if altered or _digest(manifest["files"]) != manifest["digest"]:
-        raise ArtefactError(f"{directory}: altered since it was written: {', '.join(altered) or _MANIFEST}")
-    if digest is not None and manifest["digest"] != digest:
-        raise ArtefactError(f"{directory}: digest {manifest['digest'][:12]} where {digest[:12]} was asked for")
+    if manifest != _manifest(contents):
+        raise ArtefactError(f"{directory}: {_difference(manifest, contents)}")
+    written = _digest(contents)
+    if digest is not None and written != digest:
+        raise ArtefactError(f"{directory}: digest {written[:12]} where {digest[:12]} was asked for")
     return contents
 
 
+def _difference(manifest: bytes, contents: Mapping[str, bytes]) -> str:
+    """What is wrong with a manifest that does not belong to the files."""
+    try:
+        declared = json.loads(manifest)
+        written, sums = declared["format"], declared["files"]
+        altered = [name for name in sorted(contents) if sums.get(name) != _sha256(contents[name])]
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        return f"not a complete artefact ({type(error).__name__} in {_MANIFEST})"
+    if written != _FORMAT:
+        return f"artefact format {written}, this code reads {_FORMAT}"
+    return f"altered since it was written: {', '.join(altered) or _MANIFEST}"
+
+
+def _manifest(contents: Mapping[str, bytes]) -> bytes:
+    sums = {name: _sha256(content) for name, content in contents.items()}
+    return _json({"format": _FORMAT, "digest": _digest(contents), "files": sums})
+
+
 def _json(value: Any) -> bytes:
-    return json.dumps(value, indent=1, sort_keys=True, allow_nan=False).encode() + b"\n"
+    """Canonical JSON: the same bytes again after it was read."""
+    plain = json.loads(json.dumps(value, allow_nan=False))
+    return json.dumps(plain, indent=1, sort_keys=True).encode() + b"\n"
 
 
 def _sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def _digest(sums: Mapping[str, str]) -> str:
-    return _sha256("".join(f"{sums[name]}  {name}\n" for name in sorted(sums)).encode())
+def _digest(contents: Mapping[str, bytes]) -> str:
+    return _sha256("".join(f"{_sha256(contents[name])}  {name}\n" for name in sorted(contents)).encode())

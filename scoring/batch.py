@@ -53,11 +53,11 @@ def score_files(
     from pyarrow import parquet
 
     files = _files(source)
-    identifiers = [_identifier(file) for file in files]
+    identifier = _identifier(files)
     rows = rejected = 0
     seen: list[pa.ChunkedArray[Any]] = []
     with staged(output) as folder:
-        for part, (batch, identifier) in enumerate(_batches(files, identifiers, chunk_rows)):
+        for part, batch in enumerate(_batches(files, identifier, chunk_rows)):
             table = _decided(batch, identifier, model)
             seen.append(table[identifier])
             parquet.write_table(table, folder / f"part-{part:05}.parquet")
@@ -79,28 +79,36 @@ def _files(source: Path) -> list[File]:
     return [open_file(path) for path in paths]
 
 
-def _identifier(file: File) -> str:
-    """The column that names the applicants of a file."""
+def _identifier(files: Sequence[File]) -> str:
+    """The column that names the applicants in every file."""
     for name in (APPLICATION.id_column, CLIENT_ID):
-        if name in file.header:
+        if all(name in file.header for file in files):
             return name
-    raise OutputError(f"{file.path}: neither {APPLICATION.id_column} nor {CLIENT_ID} names the applicants")
+    nameless = next((file for file in files if not {APPLICATION.id_column, CLIENT_ID} & {*file.header}), None)
+    if nameless is None:
+        raise OutputError(f"some files name the applicants by {APPLICATION.id_column} and others by {CLIENT_ID}")
+    raise OutputError(f"{nameless.path}: neither {APPLICATION.id_column} nor {CLIENT_ID} names the applicants")
 
 
-def _batches(files: Sequence[File], identifiers: Sequence[str], chunk_rows: int) -> Iterator[tuple[Batch, str]]:
-    for file, identifier in zip(files, identifiers, strict=True):
-        for batch in file.batches(chunk_rows, others=[identifier]):
-            yield batch, identifier
+def _batches(files: Sequence[File], identifier: str, chunk_rows: int) -> Iterator[Batch]:
+    for file in files:
+        yield from file.batches(chunk_rows, others=[identifier])
 
 
 def _identifiers(batch: Batch, name: str) -> pa.ChunkedArray[Any]:
     """The names of the applicants: whole numbers as SK_ID_CURR, text as client_id."""
     import pyarrow as pa
+    from pyarrow import types
 
+    values = batch.others[name]
+    number = name == APPLICATION.id_column
+    plain = types.is_integer, types.is_floating, types.is_string, types.is_large_string, types.is_null
     try:
-        return batch.others[name].cast(pa.int64() if name == APPLICATION.id_column else pa.string())
+        if any(is_kind(values.type) for is_kind in plain):
+            return values.cast(pa.int64() if number else pa.string())
     except pa.ArrowInvalid:
-        raise ColumnsError(f"{name}: must be a whole number") from None
+        pass
+    raise ColumnsError(f"{name}: must be a {'whole number' if number else 'text'}")
 
 
 def _check_unique(seen: Sequence[pa.ChunkedArray[Any]], source: Path) -> None:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from features import Columns, ColumnsError, FeatureTransformer
 
 from .artefact import Artefact
+from .errors import ArtefactError
 from .model import Model
 
 
@@ -50,12 +51,17 @@ class Scores:
 
 
 class Scorer:
-    """An artefact made ready to score. Pure: the scores of a row have the same bits in any batch."""
+    """An artefact made ready to score; ArtefactError if its parts do not fit together.
+
+    Pure: the scores of a row have the same bits in any batch.
+    """
 
     def __init__(self, artefact: Artefact, *, threads: int = 1) -> None:
         self.artefact = artefact
         self.transformer = FeatureTransformer(artefact.features)
         self.model = Model(artefact.model_text, threads=threads)
+        if self.model.features != len(self.features):
+            raise ArtefactError(f"the model takes {self.model.features} features, not {len(self.features)}")
 
     @property
     def features(self) -> tuple[str, ...]:
