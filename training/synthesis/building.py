@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import expit, ndtri
 
-from features.application import APPLICATION
+from features import APPLICATION
 
 from .category import Category, Shares
 from .columns import Booleans, Columns, Floats, to_decimals, to_multiple
@@ -65,7 +65,10 @@ _MEASURES = {
     ),
     "FLOORSMAX": _Measure(
         0.497, 0.2, 0.95, 1 / 24,
-        Marginal((0, 0, 0.042, 0.05, 0.15, 0.17, 0.32, 0.375, 0.5, 0.667, 1)),
+        Marginal(
+            (0, 0, 0.042, 0.042, 0.125, 0.167, 0.167, 0.29, 0.333, 0.333, 0.375, 0.5, 0.667, 1),
+            (0, 0.02, 0.025, 0.115, 0.2, 0.205, 0.6, 0.655, 0.66, 0.86, 0.9, 0.95, 0.99, 1),
+        ),
     ),
     "FLOORSMIN": _Measure(
         0.677, 0.1, 0.65, 1 / 24,

@@ -10,13 +10,13 @@ from .chunk import Chunk, Stream
 from .client import Clients
 from .columns import Columns, Floats, Integers
 from .copula import chance
+from .days import DAYS_PER_MONTH
 from .runs import Runs, runs
 
 _STATUSES = ("0", "1", "2", "3", "4", "5", "C", "X")
 _CLOSED, _UNKNOWN = _STATUSES.index("C"), _STATUSES.index("X")
 _WORST = _STATUSES.index("5")
 _COVERED_CLIENTS = 0.47
-_DAYS_PER_MONTH = 30.4
 _STOPS_EARLY = 0.11
 _UNREPORTED_CREDITS = 0.45
 _SPELLS, _SPELLS_SLOPE, _WORSENING = 0.12, 0.6, 0.06
@@ -36,14 +36,14 @@ def draw_bureau_balance(chunk: Chunk, clients: Clients, bureau: Bureau) -> Colum
 
 def _draw_span(rng: np.random.Generator, start: Floats) -> tuple[Integers, Integers]:
     """Months between the last report and the application, and number of months reported, for each credit."""
-    age = np.floor(-start / _DAYS_PER_MONTH).astype(np.int64) + 1
+    age = np.floor(-start / DAYS_PER_MONTH).astype(np.int64) + 1
     stops = chance(rng, _STOPS_EARLY, len(age)) * rng.integers(1, 60, len(age))
     first = np.minimum(stops, age - 1)
     return first, age - first
 
 
 def _status(rng: np.random.Generator, spans: Runs, ago: Integers, *, ended: Floats, lateness: Floats) -> Category:
-    closed = ago < np.floor(-np.nan_to_num(ended) / _DAYS_PER_MONTH)[spans.owner]
+    closed = ago < np.floor(-np.nan_to_num(ended) / DAYS_PER_MONTH)[spans.owner]
     months_open = np.bincount(spans.owner, ~closed, len(ended)).astype(np.float64)
     delay = _delay(rng, spans, months_open, lateness)
     unreported = chance(rng, _UNREPORTED_CREDITS, len(ended))[spans.owner] & (delay == 0)

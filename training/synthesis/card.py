@@ -1,7 +1,7 @@
 """credit_card_balance: the state of each card at the end of every month.
 
-A card's balance follows from the month before: interest, drawings up to the limit, payments. Late payers
-skip payments, indebted clients draw more.
+A card's balance follows from the month before: interest, drawings up to the limit, payments. Late payers skip
+payments, indebted clients draw more.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from .chunk import Chunk, Stream
 from .client import Clients
 from .columns import Booleans, Floats, Integers, to_decimals, to_multiple
 from .copula import chance
+from .days import DAYS_PER_MONTH
 from .offer import REVOLVING
 from .previous import Previous
 from .runs import Runs, runs
 
 _MONTHS_SHOWN = 96
-_DAYS_PER_MONTH = 30.44
 _FOLLOWED, _EVER_USED = 0.95, 0.78
 _MONTHLY_INTEREST = 0.02
 _MINIMUM_SHARE, _MINIMUM = 0.05, 2_250.0
@@ -68,11 +68,11 @@ class _Month:
 def draw_cards(chunk: Chunk, clients: Clients, previous: Previous) -> Cards:
     """The cards that `clients` were granted before."""
     rng = chunk.generator(Stream.CARD)
-    followed = previous.offers.approved(REVOLVING) & (previous.offers.day < -_DAYS_PER_MONTH)
+    followed = previous.offers.approved(REVOLVING) & (previous.offers.day < -DAYS_PER_MONTH)
     followed &= chance(rng, _FOLLOWED, len(followed))
     client, limit = previous.offers.client[followed], previous.terms.credit[followed]
     used = chance(rng, _EVER_USED, len(client))
-    age = np.minimum(np.floor(-previous.offers.day[followed] / _DAYS_PER_MONTH), _MONTHS_SHOWN).astype(np.int64)
+    age = np.minimum(np.floor(-previous.offers.day[followed] / DAYS_PER_MONTH), _MONTHS_SHOWN).astype(np.int64)
     rows = runs(age)
     latent = clients.latent
     months = _simulate(rng, limit, used, latent.lateness[client], latent.leverage[client], length=_longest(age))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from features.application import APPLICATION
+from features import APPLICATION
 
 from .errors import SynthesisError
 
@@ -72,7 +72,7 @@ def pick(rng: np.random.Generator, weights: NDArray[np.float64]) -> Codes:
     """One column number per row of `weights` (shape (n, k)), drawn in proportion to the row, shape (n,)."""
     cumulative = weights.cumsum(axis=1)
     drawn = rng.random(len(weights)) * cumulative[:, -1]
-    picked: Codes = np.sum(drawn[:, None] >= cumulative, axis=1, dtype=np.int16)
+    picked: Codes = np.sum(drawn[:, None] >= cumulative[:, :-1], axis=1, dtype=np.int16)
     return picked
 
 
@@ -104,7 +104,7 @@ class Shares:
         """`size` independent draws."""
         cumulative = np.cumsum(self.weights)
         drawn = rng.random(size) * cumulative[-1]
-        return Category(self.levels, np.searchsorted(cumulative, drawn, side="right").astype(np.int16))
+        return Category(self.levels, np.searchsorted(cumulative[:-1], drawn, side="right").astype(np.int16))
 
     def draw_tilted(self, rng: np.random.Generator, tilt: NDArray[np.float64]) -> Category:
         """One draw per row of `tilt` (shape (n, number of levels)), which multiplies the weights."""

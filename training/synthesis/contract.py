@@ -8,10 +8,10 @@ import numpy as np
 
 from .columns import Booleans, Columns, Floats
 from .copula import Marginal, chance
+from .days import NEVER
 from .offer import CASH, CONSUMER, REVOLVING, Offers
 from .terms import Terms
 
-NOT_YET = 365_243.0
 DAYS_BETWEEN_INSTALMENTS = 30.0
 
 _FIRST_DUE = Marginal((30, 30, 30, 30, 30, 31, 33, 40, 51, 60, 90))
@@ -65,7 +65,7 @@ def draw_contracts(rng: np.random.Generator, offers: Offers, terms: Terms) -> Co
         months=months,
         due=np.where(early, last_if_early, past),
         early=early,
-        first_use=np.where(unused, NOT_YET, first_use),
+        first_use=np.where(unused, NEVER, first_use),
     )
 
 
@@ -74,11 +74,11 @@ def contract_days(rng: np.random.Generator, contracts: Contracts) -> Columns:
     last = contracts.first_due + DAYS_BETWEEN_INSTALMENTS * (contracts.due - 1)
     planned = contracts.first_due + DAYS_BETWEEN_INSTALMENTS * (contracts.months - 1)
     ended = last + rng.integers(2, 11, len(last))
-    card_due = np.where(contracts.first_use + 50 < 0, contracts.first_use + 50, NOT_YET)
+    card_due = np.where(contracts.first_use + 50 < 0, contracts.first_use + 50, NEVER)
     dates = {
-        "DAYS_FIRST_DRAWING": np.where(contracts.card, contracts.first_use, NOT_YET),
+        "DAYS_FIRST_DRAWING": np.where(contracts.card, contracts.first_use, NEVER),
         "DAYS_FIRST_DUE": np.where(contracts.card, card_due, _once(contracts.due > 0, contracts.first_due)),
-        "DAYS_LAST_DUE_1ST_VERSION": np.where(contracts.card, NOT_YET, planned),
+        "DAYS_LAST_DUE_1ST_VERSION": np.where(contracts.card, NEVER, planned),
         "DAYS_LAST_DUE": _once(contracts.finished & (contracts.due > 0), last),
         "DAYS_TERMINATION": _once(contracts.finished & (contracts.due > 0) & (ended < 0), ended),
     }
@@ -86,4 +86,4 @@ def contract_days(rng: np.random.Generator, contracts: Contracts) -> Columns:
 
 
 def _once(happened: Booleans, day: Floats) -> Floats:
-    return np.where(happened, day, NOT_YET)
+    return np.where(happened, day, NEVER)

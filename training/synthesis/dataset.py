@@ -42,7 +42,7 @@ def synthesize(
     seed: int,
     file_format: FileFormat = "csv",
     tables: Tables = ALL,
-    progress: Callable[[int], None] | None = None,
+    progress: Callable[[int], object] | None = None,
 ) -> None:
     """Write a generated data set in Kaggle's Home Credit layout into the directory `output`, or nothing at all.
 

@@ -9,12 +9,12 @@ import numpy as np
 from .category import Category, Shares, draw_by, merged
 from .columns import Booleans, Columns, Floats, to_multiple, whole
 from .copula import Marginal, blend, chance
+from .days import DAYS_PER_YEAR, NEVER
 from .occupation import UNSTATED_OCCUPATION, draw_occupation, draw_organization, income_effect, occupation_log_odds
-from .person import DAYS_PER_YEAR, Person
+from .person import Person
 from .region import Region
 from .risk import Latent
 
-NO_EMPLOYMENT = 365_243
 _FIRST_JOB_AGE = 16.0
 _PENSIONER_AT_AGE = (
     (20, 40, 46, 50, 53, 55, 57, 60, 63, 69),
@@ -34,6 +34,7 @@ _SOURCE = Shares.declared(
         "Pensioner": 0.0,
     },
 )
+_SOURCE_EFFECTS = {"Working": 0.1, "Commercial associate": -0.12, "State servant": -0.25}
 _WITHOUT_EMPLOYER = ("Pensioner", "Unemployed")
 _EDUCATION_LEVELS = (
     "Secondary / secondary special", "Higher education", "Incomplete higher", "Lower secondary", "Academic degree",
@@ -106,7 +107,7 @@ class Employment:
             "AMT_INCOME_TOTAL": self.income,
             "NAME_INCOME_TYPE": self.source,
             "NAME_EDUCATION_TYPE": self.education,
-            "DAYS_EMPLOYED": whole(np.where(self.employed, -self.tenure_days, NO_EMPLOYMENT)),
+            "DAYS_EMPLOYED": whole(np.where(self.employed, -self.tenure_days, NEVER)),
             "FLAG_EMP_PHONE": whole(self.employed),
             "OCCUPATION_TYPE": self.occupation,
             "ORGANIZATION_TYPE": self.organization,
@@ -115,8 +116,8 @@ class Employment:
     def log_odds(self) -> Floats:
         """Effect on the log-odds of default: a fresh job is a risk that fades within a few years."""
         fresh = np.where(self.employed, np.exp(-np.nan_to_num(self.tenure_days) / (2.5 * DAYS_PER_YEAR)), 0.0)
-        education = self.education.values(_EDUCATION_EFFECTS)
-        return education + 0.7 * fresh + occupation_log_odds(self.occupation, self.organization)
+        levels = self.education.values(_EDUCATION_EFFECTS) + self.source.values(_SOURCE_EFFECTS)
+        return levels + 0.7 * fresh + occupation_log_odds(self.occupation, self.organization)
 
 
 def draw_employment(rng: np.random.Generator, person: Person, region: Region, latent: Latent) -> Employment:

@@ -9,12 +9,12 @@ from .chunk import Chunk, Stream
 from .client import Clients
 from .columns import Columns, Floats, Integers, to_decimals, to_multiple
 from .copula import chance
+from .days import DAYS_PER_MONTH
 from .schedule import Schedule
 
 _SPLIT, _SPLIT_SLOPE = 0.05, 0.4
 _SHORT, _SHORT_SLOPE = 0.005, 0.7
 _CARD_VERSION, _FIRST_VERSION, _CHANGED_VERSION = 0.0, 1.0, 2.0
-_DAYS_PER_MONTH = 30.44
 _CARD_AHEAD = 25
 
 
@@ -62,7 +62,7 @@ def _card_payments(rng: np.random.Generator, clients: Clients, cards: Cards) -> 
     second = np.concatenate(([False], row[1:] == row[:-1]))[: len(row)]
     owner = cards.rows.owner[row]
     months_ago = cards.rows.lengths[owner] - cards.rows.step[row]
-    due = -np.floor(_DAYS_PER_MONTH * (months_ago - 1)) - 1
+    due = -np.floor(DAYS_PER_MONTH * (months_ago - 1)) - 1
     amount = np.where(second, beyond[row], np.minimum(cards.minimum, cards.paid)[row])
     return {
         "SK_ID_PREV": cards.ids[owner],

@@ -97,6 +97,6 @@ def _draw_instalment(rng: np.random.Generator, credit: Floats, demand: Floats, p
     lengths = np.cumsum(tuple(population.terms.values()))
     term = Marginal(tuple(population.terms), tuple(lengths / lengths[-1]))
     months = np.array(tuple(population.terms), dtype=np.float64)
-    drawn = months[np.searchsorted(months, term.at(blend(rng, (0.6, demand))) - 1e-9)]
+    drawn = months[np.searchsorted(months, term.at(blend(rng, (0.68, demand))) - 1e-9)]
     rate = _MONTHLY_RATE.at(blend(rng, (-0.4, demand)))
     return to_multiple(annuity(credit, rate, drawn), _UNIT)

@@ -37,17 +37,17 @@ _CARDS = Marginal((3, 46, 190, 280, 520, 1_050, 1_700, 2_350, 2_600, 2_870, 2_92
 _KINDS = (
     _Kind(CASH, APPROVED, 0.19, 1.0, _OFTEN),
     _Kind(CASH, CANCELED, 0.162, 0.035, _CALLED_OFF),
-    _Kind(CASH, REFUSED, 0.1, 0.83, _TURNED_DOWN),
+    _Kind(CASH, REFUSED, 0.089, 0.83, _TURNED_DOWN),
     _Kind(CONSUMER, APPROVED, 0.365, 1.0, _IN_SHOPS),
     _Kind(CONSUMER, CANCELED, 0.001, 0.16, _IN_SHOPS),
-    _Kind(CONSUMER, REFUSED, 0.044, 0.83, _IN_SHOPS),
+    _Kind(CONSUMER, REFUSED, 0.039, 0.83, _IN_SHOPS),
     _Kind(CONSUMER, UNUSED, 0.016, 0.02, _IN_SHOPS),
     _Kind(REVOLVING, APPROVED, 0.063, 1.0, _CARDS),
     _Kind(REVOLVING, CANCELED, 0.026, 0.01, _CALLED_OFF),
-    _Kind(REVOLVING, REFUSED, 0.028, 0.95, _TURNED_DOWN),
+    _Kind(REVOLVING, REFUSED, 0.025, 0.95, _TURNED_DOWN),
 )
 _SHARES = Shares(tuple(f"{kind.contract}, {kind.status}" for kind in _KINDS), tuple(kind.share for kind in _KINDS))
-_RISK_OF_STATUS = {APPROVED: 0.0, CANCELED: 0.15, REFUSED: 0.35, UNUSED: 0.1}
+_RISK_OF_STATUS = {APPROVED: 0.0, CANCELED: 0.15, REFUSED: 0.5, UNUSED: 0.1}
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +68,6 @@ class Offers:
 
     def __len__(self) -> int:
         return len(self.ids)
-
-    def __getitem__(self, rows: Integers) -> Offers:
-        return Offers(
-            self.ids[rows], self.client[rows], self.contract[rows], self.status[rows], self.day[rows],
-            self.priced[rows], self.first[rows],
-        )  # fmt: skip
 
     def approved(self, *contracts: str) -> Booleans:
         """Which rows are approved applications for one of `contracts`."""

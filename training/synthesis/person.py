@@ -10,8 +10,7 @@ from scipy.special import expit
 from .category import Category, Shares, draw_by, merged
 from .columns import Booleans, Columns, Floats, Integers, effect, whole
 from .copula import Marginal, chance
-
-DAYS_PER_YEAR = 365.25
+from .days import DAYS_PER_YEAR
 
 _AGE = Marginal((7_680, 8_260, 9_440, 10_290, 12_450, 15_790, 19_650, 22_100, 23_170, 24_380, 25_200))
 _UNKNOWN_SEX = 1.3e-5

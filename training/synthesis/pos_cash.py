@@ -9,10 +9,10 @@ from .chunk import Chunk, Stream
 from .client import Clients
 from .columns import Booleans, Columns, Floats, Integers, missing_where, whole
 from .copula import chance
+from .days import DAYS_PER_MONTH
 from .runs import runs
 from .schedule import Schedule
 
-_DAYS_PER_MONTH = 30.44
 _SIGNED_FIRST = 0.09
 _DEMAND_AFTER = 60
 _COUNTED = 0.4
@@ -24,7 +24,7 @@ def draw_pos_cash(chunk: Chunk, clients: Clients, schedule: Schedule) -> Columns
     rng = chunk.generator(Stream.POS_CASH)
     contracts = schedule.contracts
     months = runs(schedule.rows.lengths + contracts.finished)
-    first = np.floor(contracts.first_due / _DAYS_PER_MONTH).astype(np.int64)
+    first = np.floor(contracts.first_due / DAYS_PER_MONTH).astype(np.int64)
     month = first[months.owner] + months.step
     completed = months.step == schedule.rows.lengths[months.owner]
     past_due = _past_due(rng, schedule, completed, months.owner)
@@ -56,7 +56,7 @@ def draw_pos_cash(chunk: Chunk, clients: Clients, schedule: Schedule) -> Columns
 def _past_due(rng: np.random.Generator, schedule: Schedule, completed: Booleans, owner: Integers) -> Integers:
     """Days past due at the end of each month: of the instalment of that month or of one still open from before."""
     gap = rng.integers(0, 30, len(schedule.ids)).astype(np.float64)
-    delay = np.nan_to_num(schedule.paid - schedule.due, nan=0.0)
+    delay = np.where(np.isnan(schedule.paid), 1.0, schedule.paid) - schedule.due
     of_month = np.zeros(len(owner))
     of_month[~completed] = delay
     return whole(_open_for(of_month, gap[owner], owner))

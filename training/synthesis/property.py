@@ -30,7 +30,7 @@ _HOUSING = Shares.declared(
     },
 )
 _WITH_PARENTS_AT_AGE = ((21, 24, 28, 33, 38, 43, 50, 60), (0.24, 0.19, 0.135, 0.08, 0.05, 0.026, 0.012, 0.004))
-_HOUSING_EFFECTS = {"With parents": 0.1, "Rented apartment": 0.25, "Municipal apartment": 0.08}
+_HOUSING_EFFECTS = {"With parents": 0.25, "Rented apartment": 0.35, "Municipal apartment": 0.08}
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from .category import Category, Shares, draw_by
 from .columns import Columns, Floats, to_decimals
 from .copula import Marginal
 
-_REGIONS_PER_RATING = 27
+_REGIONS = {"1": 6.0, "2": 40.0, "3": 25.0}
 _RATING = Shares.of({"1": 0.105, "2": 0.736, "3": 0.159})
 _CITY_RATING = {
     "1": Shares.of({"1": 1.0, "2": 0.0, "3": 0.0}),
@@ -55,7 +55,8 @@ class Region:
 def draw_region(rng: np.random.Generator, size: int) -> Region:
     """Home regions of `size` clients."""
     rating = _RATING.draw(rng, size)
-    scores = ndtri((np.floor(_REGIONS_PER_RATING * rng.random(size)) + 0.5) / _REGIONS_PER_RATING)
+    regions = rating.values(_REGIONS)
+    scores = ndtri((np.floor(regions * rng.random(size)) + 0.5) / regions)
     population = np.choose(rating.codes, [marginal.at(scores) for marginal in _POPULATION])
     standing = 0.9 * rating.values(_RATING_STANDING) + 0.68 * scores
     return Region(rating, draw_by(rng, rating, _CITY_RATING), to_decimals(population, 6), standing)

@@ -16,7 +16,7 @@ from scipy.special import expit
 from .columns import Floats
 
 _CORRELATION = 0.3
-_INTERCEPT = -4.214
+_INTERCEPT = -4.24
 _STABILITY, _DISCIPLINE, _BURDEN, _CONDUCT = 0.42, 0.42, 0.46, 0.32
 _COMPOUNDING = 0.1
 _STRAIN, _STRAIN_UNDER_BURDEN = 0.12, 0.12

@@ -24,7 +24,7 @@ from .terms import Terms
 _FOLLOWED = 0.96
 _AHEAD = Marginal((0, 0, 0, 0.5, 2, 6, 14, 24, 30, 45, 60))
 _LATE_BY = Marginal((1, 1, 1, 1, 2, 4, 10, 21, 32, 75, 150))
-_LATE, _LATE_SLOPE, _LATE_HABIT = -3.0, 0.75, 0.7
+_LATE, _LATE_SLOPE, _LATE_HABIT = -2.75, 0.9, 0.7
 
 
 @dataclass(frozen=True, slots=True)

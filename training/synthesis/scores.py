@@ -69,7 +69,7 @@ def draw_scores(
 def _first(rng: np.random.Generator, latent: Latent, person: Person, employment: Employment) -> Floats:
     """Rises with age; women and graduates score higher."""
     traits = 0.55 * (person.female - 0.66) + 0.35 * (employment.educated - 0.24)
-    return _FIRST.at(0.95 * blend(rng, (-0.72, latent.stability), (0.56, person.age_score)) + traits + 0.05)
+    return _FIRST.at(0.95 * blend(rng, (-0.72, latent.stability), (0.64, person.age_score)) + traits + 0.05)
 
 
 def _second(rng: np.random.Generator, latent: Latent, employment: Employment, region: Region) -> Floats:

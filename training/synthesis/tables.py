@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from features.application import APPLICATION
+from features import APPLICATION
 
 
 class Tables(StrEnum):
