@@ -105,7 +105,7 @@ def _write(
     seed: int,
     file_format: FileFormat,
     tables: Tables,
-    progress: Callable[[int], None] | None,
+    progress: Callable[[int], object] | None,
 ) -> None:
     with Writer(directory, file_format) as writer:
         histories = _Histories(writer) if tables == ALL else None

@@ -4,8 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from features import APPLICATION
-from features.column import Column
+from features import APPLICATION, Column
 
 BUILDING_SUFFIXES = ("_AVG", "_MODE", "_MEDI")
 BUILDING = [column.name for column in APPLICATION if column.name.endswith(BUILDING_SUFFIXES)]
