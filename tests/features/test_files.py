@@ -1,0 +1,270 @@
+"""CSV files, and what CSV and Parquet have in common."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from features import APPLICATION, ColumnsError, FileError, concatenate, open_file
+from tests.features.examples import NAMES, REAL_DATA, bits, columns, read, write_csv, write_parquet
+
+HEADER = ",".join(NAMES)
+ROW = ",".join(
+    {"NAME_CONTRACT_TYPE": "Cash loans", "AMT_INCOME_TOTAL": "1", "AMT_CREDIT": "2"}.get(n, "") for n in NAMES
+)
+CONTRACT = APPLICATION.position["NAME_CONTRACT_TYPE"]
+
+
+def written(path: Path, *lines: str | bytes, end: str = "\n") -> Path:
+    path.write_bytes(b"".join((line if isinstance(line, bytes) else line.encode()) + end.encode() for line in lines))
+    return path
+
+
+def row(**cells: object) -> str:
+    """A CSV row of text as it stands."""
+    return ",".join(str(cells.get(name, cell)) for name, cell in zip(NAMES, ROW.split(","), strict=True))
+
+
+def violations(path: Path, rows: int = 100) -> list[str]:
+    return [str(violation) for batch in open_file(path).batches(rows) for violation in batch.violations]
+
+
+def everything(path: Path) -> int:
+    """Read the file to its end; how many rows it has."""
+    return sum(map(len, open_file(path).batches(2)))
+
+
+def test_a_csv_file_is_read(tmp_path):
+    record = {"AMT_ANNUITY": 0.1, "CNT_CHILDREN": 2, "NAME_TYPE_SUITE": "Spouse, partner", "OCCUPATION_TYPE": 'a "b" é'}
+    raw = read(write_csv(tmp_path / "a.csv", record, {}))
+    expected = columns(record, {})
+    assert bits(raw.numbers) == bits(expected.numbers)
+    assert raw.levels.tolist() == expected.levels.tolist()
+
+
+@pytest.mark.parametrize("null", ["", "NA", "N/A", "NaN", "nan", "null", "NULL"])
+def test_the_usual_words_for_null_are_missing(tmp_path, null):
+    raw = read(written(tmp_path / "a.csv", HEADER, row(AMT_ANNUITY=null, OCCUPATION_TYPE=null)))
+    assert np.isnan(raw.numbers[0, APPLICATION.position["AMT_ANNUITY"]])
+    assert raw.levels[0, APPLICATION.position["OCCUPATION_TYPE"]] is None
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [("5", 5.0), ("+5", 5.0), ("-0", -0.0), ("1e3", 1000.0), ("0.1", 0.1), (".5", 0.5), ("1.", 1.0), (" 5", 5.0)],
+)
+@pytest.mark.parametrize("neighbour", ["7", "seven"])
+def test_a_number_is_read_whatever_stands_in_the_next_row(tmp_path, text, number, neighbour):
+    path = written(tmp_path / "a.csv", HEADER, row(AMT_ANNUITY=text), row(AMT_ANNUITY=neighbour))
+    [batch] = open_file(path).batches(10)
+    assert bits(batch.columns.numbers[:1, APPLICATION.position["AMT_ANNUITY"]]) == bits(np.array([number]))
+
+
+@pytest.mark.parametrize("text", ["seven", "1,5", "1 000", "0x10", "12abc", "--1", "TRUE", "  ", "1e"])
+def test_text_in_a_numeric_column_is_a_violation_of_its_row(tmp_path, text):
+    path = written(tmp_path / "a.csv", HEADER, ROW, row(AMT_ANNUITY=f'"{text}"'), ROW, row(AMT_ANNUITY=f'"{text}"'))
+    assert violations(path) == ["AMT_ANNUITY: must be a number (2 rows: 2, 4)"]
+
+
+@pytest.mark.parametrize("text", ["inf", "-inf", "Infinity", "1e400"])
+@pytest.mark.parametrize("neighbour", ["7", "seven"])
+def test_infinity_is_a_violation_of_its_row(tmp_path, text, neighbour):
+    path = written(tmp_path / "a.csv", HEADER, row(AMT_ANNUITY=neighbour), row(AMT_ANNUITY=text))
+    assert "AMT_ANNUITY: must be finite (1 row: 2)" in violations(path)
+
+
+def test_a_required_value_that_is_no_number_is_not_missing_as_well(tmp_path):
+    path = written(tmp_path / "a.csv", HEADER, row(AMT_CREDIT="seven"), ROW, row(AMT_CREDIT=""))
+    assert violations(path) == [
+        "AMT_CREDIT: must be a number (1 row: 1)",
+        "AMT_CREDIT: is required (1 row: 3)",
+    ]
+
+
+def test_what_is_no_number_is_missing_in_the_columns(tmp_path):
+    path = written(tmp_path / "a.csv", HEADER, row(AMT_ANNUITY="seven"))
+    [batch] = open_file(path).batches(10)
+    assert math.isnan(batch.columns.numbers[0, APPLICATION.position["AMT_ANNUITY"]])
+
+
+@pytest.mark.parametrize(
+    "write", [write_csv, lambda path, *rows: write_parquet(path, len(rows))], ids=["csv", "parquet"]
+)
+@pytest.mark.parametrize(
+    ("rows", "sizes"), [(1, [1] * 20), (7, [7, 7, 6]), (10, [10, 10]), (19, [19, 1]), (20, [20]), (21, [20])]
+)
+def test_batches_have_at_most_the_rows_asked_for_and_know_their_first_row(tmp_path, write, rows, sizes):
+    path = write(tmp_path / ("a.csv" if write is write_csv else "a.parquet"), *({} for _ in range(20)))
+    batches = list(open_file(path).batches(rows))
+    assert list(map(len, batches)) == sizes
+    assert [batch.first_row for batch in batches] == [sum(sizes[:i]) for i in range(len(sizes))]
+
+
+def test_batches_of_a_file_are_the_file_in_order(tmp_path, generated_csv, applications):
+    batches = list(open_file(generated_csv).batches(37, others=["SK_ID_CURR"]))
+    joined = concatenate([batch.columns for batch in batches])
+    assert bits(joined.numbers) == bits(applications.numbers)
+    assert joined.levels.tolist() == applications.levels.tolist()
+    whole = open_file(generated_csv).column("SK_ID_CURR").to_pylist()
+    assert [name for batch in batches for name in batch.others["SK_ID_CURR"].to_pylist()] == whole
+
+
+def test_rows_that_lie_across_the_blocks_in_which_a_csv_file_is_read_are_whole(tmp_path):
+    records = [{"NOTE": f"{i} 4567\n" * 30_000, "AMT_CREDIT": i, "OCCUPATION_TYPE": f"job {i}"} for i in range(100)]
+    path = write_csv(tmp_path / "a.csv", *records, header=(*NAMES[:60], "NOTE", *NAMES[60:]))
+    assert path.stat().st_size > 2 * (8 << 20)
+    batches = list(open_file(path).batches(30))
+    assert list(map(len, batches)) == [30, 30, 30, 10]
+    joined = concatenate([batch.columns for batch in batches])
+    assert joined.numbers[:, APPLICATION.position["AMT_CREDIT"]].tolist() == list(range(100))
+    assert joined.levels[:, APPLICATION.position["OCCUPATION_TYPE"]].tolist() == [f"job {i}" for i in range(100)]
+
+
+def test_violations_count_their_rows_from_the_start_of_the_batch(tmp_path):
+    path = written(tmp_path / "a.csv", HEADER, *[ROW] * 5, row(CNT_CHILDREN="-1", AMT_CREDIT="x"), *[ROW] * 2)
+    batches = list(open_file(path).batches(4))
+    assert [[str(v) for v in batch.violations] for batch in batches] == [
+        [],
+        ["AMT_CREDIT: must be a number (1 row: 2)", "CNT_CHILDREN: must be between 0 and 30 (1 row: 2)"],
+    ]
+
+
+def test_undeclared_columns_are_listed_and_ignored_unless_they_are_asked_for(tmp_path):
+    path = write_csv(tmp_path / "a.csv", {"NOTE": "x", "TARGET": "1"}, header=("NOTE", *NAMES, "TARGET"))
+    file = open_file(path)
+    assert file.header == ("NOTE", *NAMES, "TARGET")
+    assert file.undeclared == ("NOTE", "TARGET")
+    [plain], [asked] = file.batches(10), file.batches(10, others=["TARGET"])
+    assert plain.others == {}
+    assert {name: values.to_pylist() for name, values in asked.others.items()} == {"TARGET": ["1"]}
+    assert bits(plain.columns.numbers) == bits(asked.columns.numbers)
+
+
+def test_the_order_of_the_columns_in_a_file_does_not_matter(tmp_path):
+    record = {"AMT_ANNUITY": 3, "CODE_GENDER": "F"}
+    one = read(write_csv(tmp_path / "a.csv", record))
+    other = read(write_csv(tmp_path / "b.csv", record, header=sorted(NAMES, reverse=True)))
+    assert bits(one.numbers) == bits(other.numbers)
+    assert one.levels.tolist() == other.levels.tolist()
+
+
+def test_a_column_that_was_asked_for_and_is_not_there_is_named(tmp_path):
+    file = open_file(write_csv(tmp_path / "a.csv", {}))
+    with pytest.raises(ColumnsError, match=r"a.csv: column missing: SK_ID_CURR, TARGET$"):
+        next(file.batches(10, others=["SK_ID_CURR", "TARGET"]))
+    with pytest.raises(ColumnsError, match=r"a.csv: column missing: SK_ID_CURR$"):
+        file.column("SK_ID_CURR")
+
+
+def test_many_missing_columns_are_not_all_listed(tmp_path):
+    path = written(tmp_path / "a.csv", ",".join(NAMES[10:]), "")
+    with pytest.raises(ColumnsError, match=f"column missing: {', '.join(NAMES[:8])} and 2 more$"):
+        open_file(path)
+    path = written(tmp_path / "a.csv", ",".join(NAMES[8:]), "")
+    with pytest.raises(ColumnsError, match=f"column missing: {', '.join(NAMES[:8])}$"):
+        open_file(path)
+
+
+def test_one_column_of_a_whole_file(tmp_path):
+    path = write_csv(tmp_path / "a.csv", {"ID": 7}, {"ID": ""}, {"ID": "x"}, header=("ID", *NAMES))
+    assert open_file(path).column("ID").to_pylist() == ["7", None, "x"]
+    assert open_file(path).column("AMT_CREDIT").to_pylist() == ["400000.0"] * 3
+
+
+@pytest.mark.parametrize("repeated", [["AMT_CREDIT"], ["TARGET", "TARGET"]])
+def test_a_repeated_column_is_named(tmp_path, repeated):
+    path = written(tmp_path / "a.csv", ",".join([*NAMES, *repeated]), ",".join([ROW, *repeated]))
+    with pytest.raises(ColumnsError, match=f"a.csv: column repeated: {repeated[0]}$"):
+        open_file(path)
+
+
+def test_a_file_with_a_header_and_nothing_else_has_no_batch(tmp_path):
+    file = open_file(written(tmp_path / "a.csv", HEADER))
+    assert list(file.batches(10)) == []
+    assert len(file.column("AMT_CREDIT")) == 0
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"], ids=["LF", "CRLF"])
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"], ids=["plain", "BOM"])
+def test_line_ends_and_a_byte_order_mark_do_not_matter(tmp_path, end, mark):
+    path = written(tmp_path / "a.csv", mark + HEADER.encode(), ROW, ROW, end=end)
+    assert read(path).levels[:, CONTRACT].tolist() == ["Cash loans", "Cash loans"]
+
+
+@pytest.mark.parametrize(
+    ("name", "lines", "said"),
+    [
+        ("a.csv", [], "is empty"),
+        ("a.csv", [HEADER, ROW, "1,2"], "is damaged or not in the format of its suffix"),
+        ("a.csv", [HEADER, ROW, ROW, ROW + ",1"], "is damaged or not in the format of its suffix"),
+        ("a.csv", [HEADER, ROW, '"' + ROW], "is damaged or not in the format of its suffix"),
+        ("a.csv", [HEADER, row(CODE_GENDER="\xe9").encode("latin-1")], "is damaged or not in the format of its suffix"),
+        ("a.parquet", [], "is damaged or not in the format of its suffix"),
+        ("a.parquet", [HEADER, ROW], "is damaged or not in the format of its suffix"),
+        ("a.txt", [HEADER, ROW], "neither .csv nor .parquet"),
+        ("a", [HEADER, ROW], "neither .csv nor .parquet"),
+    ],
+    ids=[
+        "empty", "short row", "long row", "open quote", "latin-1", "empty parquet", "csv called parquet",
+        "suffix", "no suffix",
+    ],
+)  # fmt: skip
+def test_a_file_that_cannot_be_read_is_refused_in_one_line(tmp_path, name, lines, said):
+    path = written(tmp_path / name, *lines)
+    with pytest.raises(FileError) as caught:
+        everything(path)
+    assert str(caught.value) == f"{path}: {said}"
+
+
+@pytest.mark.parametrize("name", ["none.csv", "none.parquet", "."])
+def test_what_is_no_file_is_refused(tmp_path, name):
+    with pytest.raises(FileError, match=r"no such file$"):
+        open_file(tmp_path / name)
+
+
+def test_a_file_that_vanishes_while_it_is_open_is_refused(tmp_path):
+    path = write_csv(tmp_path / "a.csv", {})
+    file = open_file(path)
+    path.unlink()
+    with pytest.raises(FileError, match=r"a.csv: cannot be read \(FileNotFoundError\)$"):
+        list(file.batches(10))
+
+
+def test_a_file_in_utf_16_is_refused(tmp_path):
+    path = written(tmp_path / "a.csv", f"{HEADER}\n{ROW}\n".encode("utf-16"), end="")
+    with pytest.raises(FileError, match=r"is damaged or not in the format of its suffix$"):
+        open_file(path)
+
+
+def test_a_header_that_is_not_utf_8_is_refused(tmp_path):
+    path = written(tmp_path / "a.csv", f"{HEADER},\xe9".encode("latin-1"), f"{ROW},1")
+    with pytest.raises(FileError, match=r"is damaged or not in the format of its suffix$"):
+        open_file(path)
+
+
+@pytest.mark.parametrize("text", ["NAN", "-nan", "nan(1)", "1_000", "１２"])  # noqa: RUF001 - wide digits are meant
+def test_a_text_that_only_some_readers_take_for_a_number_is_a_violation_whatever_the_next_row_holds(tmp_path, text):
+    alone = written(tmp_path / "a.csv", HEADER, row(AMT_ANNUITY=text))
+    beside = written(tmp_path / "b.csv", HEADER, row(AMT_ANNUITY=text), row(AMT_ANNUITY="seven"))
+    assert violations(alone) == ["AMT_ANNUITY: must be a number (1 row: 1)"]
+    assert violations(beside) == ["AMT_ANNUITY: must be a number (2 rows: 1, 2)"]
+
+
+@pytest.mark.parametrize("rows", [0, -1])
+@pytest.mark.parametrize("name", ["a.csv", "a.parquet"])
+def test_a_batch_has_at_least_one_row(tmp_path, rows, name):
+    path = write_csv(tmp_path / name, {}) if name == "a.csv" else write_parquet(tmp_path / name, 1)
+    with pytest.raises(ColumnsError, match="row"):
+        next(open_file(path).batches(rows))
+
+
+@pytest.mark.skipif(not REAL_DATA.is_dir(), reason="the real data is not here")
+def test_a_real_file_is_read_in_any_batches(tmp_path):
+    file = open_file(REAL_DATA / "application_test.csv")
+    small, large = (concatenate([batch.columns for batch in file.batches(rows)]) for rows in (1000, 100_000))
+    assert file.undeclared == ("SK_ID_CURR",)
+    assert bits(small.numbers) == bits(large.numbers)
+    assert small.levels.tolist() == large.levels.tolist()

@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+from pydantic import ValidationError
+
+from features import FeatureSet, FeatureSettings, Protected, Settings, SettingsError
+
+VALID = {
+    "sets": ["baseline", "domain"],
+    "without": ["sex"],
+    "category_min_count": 20,
+    "clip": {"lower": 0.01, "upper": 0.99},
+    "filters": {"constant": 0.99, "correlation": None, "importance": 0.0},
+}
+
+
+class Server(Settings):
+    port: int
+    host: str = "localhost"
+
+
+def written(folder: Path, content: str | bytes) -> Path:
+    path = folder / "settings.yaml"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return path
+
+
+def refusal(folder: Path, content: str | bytes, model: type[Settings] = Server) -> str:
+    """What is said about the file, after its name."""
+    path = written(folder, content)
+    with pytest.raises(SettingsError) as caught:
+        model.load(path)
+    said = str(caught.value)
+    assert said.startswith(f"{path}: ")
+    return said.removeprefix(f"{path}: ")
+
+
+def test_a_file_is_read(tmp_path):
+    assert Server.load(written(tmp_path, "port: 3000")) == Server(port=3000, host="localhost")
+
+
+def test_feature_settings_are_read(tmp_path):
+    loaded = FeatureSettings.load(written(tmp_path, yaml.safe_dump(VALID)))
+    assert loaded.sets == (FeatureSet.BASELINE, FeatureSet.DOMAIN)
+    assert loaded.without == (Protected.SEX,)
+    assert loaded.clip is not None
+    assert (loaded.clip.lower, loaded.clip.upper) == (0.01, 0.99)
+    assert (loaded.filters.constant, loaded.filters.correlation, loaded.filters.importance) == (0.99, None, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("port: 3000\nprot: 1", "prot: Extra inputs are not permitted"),
+        ("host: here", "port: Field required"),
+        ("port: many", "port: Input should be a valid integer"),
+        ("", "file: Input should be "),
+        ("- 1", "file: Input should be "),
+        (
+            "hots: a",
+            "port: Field required; hots: Extra inputs are not permitted",
+        ),
+    ],
+)
+def test_a_file_that_does_not_fit_is_refused_by_its_keys(tmp_path, content, message):
+    assert refusal(tmp_path, content).startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("key", "change"),
+    [
+        ("filters.constnat", {"filters": {**VALID["filters"], "constnat": 1}}),
+        ("filters.constant", {"filters": {**VALID["filters"], "constant": 0}}),
+        ("filters.constant", {"filters": {**VALID["filters"], "constant": 1.01}}),
+        ("filters.correlation", {"filters": {**VALID["filters"], "correlation": 0}}),
+        ("filters.correlation", {"filters": {**VALID["filters"], "correlation": 1.01}}),
+        ("filters.importance", {"filters": {**VALID["filters"], "importance": -0.01}}),
+        ("filters.importance", {"filters": {**VALID["filters"], "importance": 1.01}}),
+        ("clip.lower", {"clip": {"lower": 0.5, "upper": 0.99}}),
+        ("clip.lower", {"clip": {"lower": -0.01, "upper": 0.99}}),
+        ("clip.upper", {"clip": {"lower": 0.01, "upper": 0.5}}),
+        ("clip.upper", {"clip": {"lower": 0.01, "upper": 1.01}}),
+        ("category_min_count", {"category_min_count": 0}),
+        ("without.0", {"without": ["religion"]}),
+        ("sets.1", {"sets": ["baseline", "bureau"]}),
+        ("sets", {"sets": []}),
+    ],
+)
+def test_a_feature_setting_that_is_not_legal_is_named(tmp_path, key, change):
+    said = refusal(tmp_path, yaml.safe_dump(VALID | change), FeatureSettings)
+    assert said.startswith(f"{key}: ")
+    assert ";" not in said
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"filters": {"constant": 1, "correlation": 1, "importance": 1}},
+        {"filters": {"constant": None, "correlation": None, "importance": None}},
+        {"clip": None},
+        {"clip": {"lower": 0, "upper": 1}},
+        {"category_min_count": 1},
+        {"without": []},
+    ],
+    ids=str,
+)
+def test_a_feature_setting_may_go_to_its_limit(change):
+    FeatureSettings.model_validate(VALID | change)
+
+
+@pytest.mark.parametrize("key", VALID)
+def test_no_feature_setting_has_a_default(tmp_path, key):
+    rest = {other: value for other, value in VALID.items() if other != key}
+    assert refusal(tmp_path, yaml.safe_dump(rest), FeatureSettings) == f"{key}: Field required"
+
+
+@pytest.mark.parametrize("content", ["port: [", "\tport: 1", "port: 1: 2"])
+def test_what_is_not_yaml_is_refused(tmp_path, content):
+    assert refusal(tmp_path, content).startswith("not YAML (")
+
+
+def test_a_file_that_is_not_there_is_refused(tmp_path):
+    with pytest.raises(SettingsError, match=r"none.yaml: cannot be read \(No such file or directory\)$"):
+        Server.load(tmp_path / "none.yaml")
+
+
+def test_settings_cannot_be_changed():
+    settings = Server(port=1)
+    with pytest.raises(ValidationError, match="frozen"):
+        settings.port = 2
+
+
+def test_a_file_that_is_not_utf_8_is_refused(tmp_path):
+    assert refusal(tmp_path, b"host: \xe9").startswith("not YAML")
+
+
+@pytest.mark.parametrize("content", ["port: [", "\tport: 1", "port: 1: 2"])
+def test_a_refusal_is_one_line(tmp_path, content):
+    assert "\n" not in refusal(tmp_path, content)
+
+
+@pytest.mark.parametrize("value", ["true", '"3000"', "3000.0"])
+def test_a_value_of_the_wrong_kind_is_refused(tmp_path, value):
+    assert refusal(tmp_path, f"port: {value}").startswith("port: ")

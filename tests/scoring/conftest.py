@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import lightgbm as lgb
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from features import (
+    Columns,
+    FeatureSet,
+    FeatureSettings,
+    FeatureTransformer,
+    Protected,
+    as_numbers,
+    concatenate,
+    fit_features,
+    open_file,
+)
+from features.settings import Clipping, Filters
+from scoring import Artefact, Calibration, DecisionPolicy, PointScale, Scorer, StoredModel
+from tests.features.examples import generate
+
+SETTINGS = FeatureSettings(
+    sets=tuple(FeatureSet),
+    without=tuple(Protected),
+    category_min_count=5,
+    clip=Clipping(lower=0.01, upper=0.99),
+    filters=Filters(constant=0.99, correlation=None, importance=None),
+)
+POLICY = DecisionPolicy(
+    cutoff=0.08,
+    refer_from=0.07,
+    refer_to=0.09,
+    level_bounds=(0.04, 0.08, 0.16),
+    cost_fn=10,
+    cost_fp=1,
+    scale=PointScale(base=600, odds=50, double=20),
+)
+
+
+@pytest.fixture(scope="session")
+def labelled_csv(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """400 generated applications with their identifiers and outcomes."""
+    return generate(tmp_path_factory.mktemp("labelled") / "csv", clients=400)
+
+
+@pytest.fixture(scope="session")
+def applications(labelled_csv: Path) -> Columns:
+    """The applications of `labelled_csv`."""
+    return concatenate([batch.columns for batch in open_file(labelled_csv).batches(1000)])
+
+
+@pytest.fixture(scope="session")
+def artefact(labelled_csv: Path, applications: Columns) -> Artefact:
+    """20 trees on `labelled_csv`, made without the training package."""
+    outcomes, _ = as_numbers(open_file(labelled_csv).column("TARGET"))
+    features = fit_features(applications, SETTINGS, importance=lambda *_: pytest.fail("no filter asks for it"))
+    transformer = FeatureTransformer(features)
+    booster = lgb.train(
+        {"objective": "binary", "num_leaves": 7, "min_data_in_leaf": 5, "seed": 1, "num_threads": 1, "verbosity": -1},
+        lgb.Dataset(transformer.transform(applications), outcomes, categorical_feature=list(transformer.categorical)),
+        num_boost_round=20,
+    )
+    return Artefact(
+        model_text=booster.model_to_string(),
+        features=features,
+        calibration=Calibration(slope=1.1, intercept=-0.1),
+        policy=POLICY,
+        metrics={"auc": {"value": 0.7, "low": 0.65, "high": 0.75}},
+        lineage={"fingerprint": "abc", "seed": 1},
+    )
+
+
+@pytest.fixture(scope="session")
+def scorer(artefact: Artefact) -> Scorer:
+    return Scorer(artefact)
+
+
+@pytest.fixture(scope="session")
+def small(scorer: Scorer) -> StoredModel:
+    """The artefact as if it came from the model store."""
+    return StoredModel("small", f"1-{scorer.artefact.digest[:12]}", scorer)
+
+
+@pytest.fixture(scope="session")
+def model_matrix(scorer: Scorer, applications: Columns) -> NDArray[np.float64]:
+    """The model matrix of the applications."""
+    return scorer.transformer.transform(applications)
+
+
+@pytest.fixture
+def output(tmp_path: Path) -> Iterator[Path]:
+    """A folder that does not exist yet; whether the job succeeds or not, nothing else may be beside it."""
+    (tmp_path / "results").mkdir()
+    yield tmp_path / "results" / "out"
+    left = {path.name for path in (tmp_path / "results").iterdir()}
+    assert left <= {"out"}
+    if "out" in left:
+        assert (tmp_path / "results" / "out" / "_summary.json").is_file()

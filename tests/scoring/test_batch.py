@@ -1,0 +1,145 @@
+"""What a batch job says about each application."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from pyarrow import parquet
+
+from features import APPLICATION, ColumnsError
+from scoring import Summary, score_files
+from tests.features.examples import NAMES, REQUIRED, write_csv
+from tests.scoring.jobs import parquet_of, parts, people, refused, rows
+
+HEADER = ("SK_ID_CURR", *NAMES)
+OUTPUT = [
+    "SK_ID_CURR", "status", "probability", "prediction", "decision", "risk_level", "score", "model_version", "errors",
+]  # fmt: skip
+DECIDED = ["probability", "prediction", "decision", "risk_level", "score"]
+
+
+def test_every_row_is_decided_as_the_scorer_decides(labelled_csv, applications, small, output):
+    score_files(labelled_csv, output, small)
+    [decided] = parts(output)
+    scores = small.scorer.score(applications)
+    assert decided.column_names == OUTPUT
+    assert decided["probability"].to_numpy().tobytes() == scores.probability.tobytes()
+    assert decided["prediction"].to_pylist() == scores.prediction.tolist()
+    assert decided["decision"].to_pylist() == scores.decision.tolist()
+    assert decided["risk_level"].to_pylist() == scores.risk_level.tolist()
+    assert decided["score"].to_pylist() == scores.points.tolist()
+    assert set(decided["status"].to_pylist()) == {"scored"}
+    assert set(decided["model_version"].to_pylist()) == {small.version}
+    assert decided["errors"].null_count == 400
+
+
+def test_the_types_of_the_result(labelled_csv, small, output):
+    score_files(labelled_csv, output, small, chunk_rows=150)
+    kinds = [pa.int64(), pa.string(), pa.float64(), pa.int64(), *[pa.string()] * 2, pa.int64(), *[pa.string()] * 2]
+    for part in parts(output):
+        assert part.schema.types == kinds
+
+
+def test_the_summary_says_what_was_done(labelled_csv, small, output):
+    summary = score_files(labelled_csv, output, small, chunk_rows=150)
+    assert summary == Summary("small", small.version, small.scorer.artefact.digest, rows=400, rejected=0)
+    assert json.loads((output / "_summary.json").read_text()) == {
+        "model": "small",
+        "version": small.version,
+        "digest": small.scorer.artefact.digest,
+        "rows": 400,
+        "rejected": 0,
+    }
+    assert sorted(path.name for path in output.iterdir()) == [
+        "_summary.json", "part-00000.parquet", "part-00001.parquet", "part-00002.parquet",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("chunk_rows", [1, 7, 79, 80])
+def test_chunks_of_any_size_give_the_same_rows(labelled_csv, small, output, tmp_path, chunk_rows):
+    lines = labelled_csv.read_text(encoding="utf-8").splitlines(keepends=True)
+    (tmp_path / "a.csv").write_text("".join(lines[:81]), encoding="utf-8")
+    score_files(tmp_path / "a.csv", tmp_path / "whole", small)
+    score_files(tmp_path / "a.csv", output, small, chunk_rows=chunk_rows)
+    assert [len(part) for part in parts(output)[:-1]] == [chunk_rows] * ((80 - 1) // chunk_rows)
+    assert pa.concat_tables(parts(output)).equals(*parts(tmp_path / "whole"))
+
+
+def test_csv_and_parquet_give_the_same_rows(labelled_csv, applications, small, output, tmp_path):
+    with labelled_csv.open(encoding="utf-8", newline="") as file:
+        ids = pa.array([int(record["SK_ID_CURR"]) for record in csv.DictReader(file)])
+    numbers = {
+        c.name: pa.array(applications.numbers[:, i], from_pandas=True) for i, c in enumerate(APPLICATION.numeric)
+    }
+    levels = {c.name: pa.array(applications.levels[:, i]) for i, c in enumerate(APPLICATION.categorical)}
+    parquet.write_table(pa.table({"SK_ID_CURR": ids, **numbers, **levels}), tmp_path / "a.parquet")
+    score_files(labelled_csv, tmp_path / "csv", small)
+    score_files(tmp_path / "a.parquet", output, small)
+    assert parts(output)[0].equals(parts(tmp_path / "csv")[0])
+
+
+def test_progress_is_told_after_every_chunk(labelled_csv, small, output):
+    told: list[int] = []
+    score_files(labelled_csv, output, small, chunk_rows=150, progress=told.append)
+    assert told == [150, 150, 100]
+
+
+def test_a_row_that_breaks_a_rule_is_rejected_with_the_rules_and_the_others_are_scored(small, output, tmp_path):
+    records = [
+        {"SK_ID_CURR": 5, "EXT_SOURCE_2": 0.5},
+        {"SK_ID_CURR": 3, "CNT_CHILDREN": -1, "AMT_CREDIT": "lots"},
+        {"SK_ID_CURR": 4, "EXT_SOURCE_2": 0.01},
+        {"SK_ID_CURR": 1, "AMT_CREDIT": ""},
+    ]
+    summary = score_files(write_csv(tmp_path / "a.csv", *records, header=HEADER), output, small)
+    first, second, third, fourth = rows(output)
+    assert [row["SK_ID_CURR"] for row in (first, second, third, fourth)] == [5, 3, 4, 1]
+    assert [row["status"] for row in (first, second, third, fourth)] == ["scored", "rejected", "scored", "rejected"]
+    assert second["errors"] == "AMT_CREDIT: must be a number; CNT_CHILDREN: must be between 0 and 30"
+    assert fourth["errors"] == "AMT_CREDIT: is required"
+    assert [second[name] for name in DECIDED] == [fourth[name] for name in DECIDED] == [None] * 5
+    assert {row["model_version"] for row in (first, second, third, fourth)} == {small.version}
+    assert (summary.rows, summary.rejected) == (4, 2)
+
+
+def test_a_rejected_row_changes_nothing_about_the_others(labelled_csv, small, output, tmp_path):
+    lines = labelled_csv.read_text(encoding="utf-8").splitlines(keepends=True)
+    bad = ["1"] + [{"NAME_CONTRACT_TYPE": "Cash loans"}.get(name, "") for name in lines[0].strip().split(",")[1:]]
+    (tmp_path / "a.csv").write_text("".join([*lines[:100], ",".join(bad) + "\n", *lines[100:]]), encoding="utf-8")
+    score_files(labelled_csv, tmp_path / "sound", small)
+    score_files(tmp_path / "a.csv", output, small)
+    sound, mixed = rows(tmp_path / "sound"), rows(output)
+    assert mixed[99]["status"] == "rejected"
+    assert mixed[:99] + mixed[100:] == sound
+
+
+@pytest.mark.parametrize("chunk_rows", [1, 2, 10])
+def test_a_file_of_nothing_but_rejected_rows_is_a_result(small, output, tmp_path, chunk_rows):
+    summary = score_files(people(tmp_path / "a.csv", 1, 2, 3, AMT_CREDIT=-1), output, small, chunk_rows=chunk_rows)
+    assert (summary.rows, summary.rejected) == (3, 3)
+    assert {row["errors"] for row in rows(output)} == {"AMT_CREDIT: must be between 0 and 1000000000"}
+
+
+def test_no_value_is_in_the_result(small, output, tmp_path):
+    records = [{"SK_ID_CURR": 1, "AMT_CREDIT": "kgjq4711"}, {"SK_ID_CURR": 2, "CODE_GENDER": "kgjq4711" * 20}]
+    score_files(write_csv(tmp_path / "a.csv", *records, header=HEADER), output, small)
+    assert "kgjq" not in str(rows(output))
+
+
+@pytest.mark.parametrize("chunk_rows", [0, -1])
+def test_a_chunk_has_at_least_one_row(small, output, tmp_path, chunk_rows):
+    source = parquet_of(tmp_path / "a.parquet", pa.array([1, 2]))
+    assert "row" in refused(source, output, small, ColumnsError, chunk_rows=chunk_rows)
+
+
+def test_required_values_are_enough_to_be_scored(small, output, tmp_path):
+    score_files(people(tmp_path / "a.csv", 1), output, small)
+    [row] = rows(output)
+    assert set(REQUIRED) == {"NAME_CONTRACT_TYPE", "AMT_INCOME_TOTAL", "AMT_CREDIT"}
+    assert row["status"] == "scored"
+    assert 0 < row["probability"] < 1
+    assert not np.isnan(row["probability"])

@@ -1,0 +1,106 @@
+"""Where a batch job reads and writes, and what it leaves behind."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+import pytest
+from pyarrow import parquet
+
+from features import FileError
+from scoring import OutputError, score_files
+from tests.features.examples import table
+from tests.scoring.jobs import parquet_of, parts, people, refused, rows
+
+
+def test_a_folder_is_scored_file_by_file_in_the_order_of_names(small, output, tmp_path):
+    source = tmp_path / "in"
+    source.mkdir()
+    people(source / "b.csv", 4, 5)
+    parquet_of(source / "a.parquet", pa.array([3, 1, 2]))
+    people(source / "c.csv")
+    (source / "notes.txt").write_text("not scored")
+    summary = score_files(source, output, small, chunk_rows=2)
+    assert summary.rows == 5
+    assert [[row["SK_ID_CURR"] for row in part.to_pylist()] for part in parts(output)] == [[3, 1], [2], [4, 5]]
+
+
+@pytest.mark.parametrize("files", [[], ["notes.txt"], ["data.CSV"]])
+def test_a_folder_without_a_file_to_score_is_refused(small, output, tmp_path, files):
+    source = tmp_path / "in"
+    source.mkdir()
+    for name in files:
+        (source / name).write_text("x")
+    assert refused(source, output, small, OutputError) == f"{source}: no .csv or .parquet file in it"
+
+
+def test_a_source_without_rows_is_refused(small, output, tmp_path):
+    source = people(tmp_path / "a.csv")
+    assert refused(source, output, small) == f"{source}: has no rows"
+
+
+def test_a_source_that_is_not_there_is_refused(small, output, tmp_path):
+    assert refused(tmp_path / "none.csv", output, small, FileError) == f"{tmp_path / 'none.csv'}: no such file"
+
+
+def test_a_bad_file_in_a_folder_is_found_before_anything_is_scored(small, output, tmp_path):
+    source = tmp_path / "in"
+    source.mkdir()
+    people(source / "a.csv", 1)
+    (source / "b.csv").write_text("SK_ID_CURR\n1\n")
+    told: list[int] = []
+    assert "b.csv: column missing" in refused(source, output, small, progress=told.append)
+    assert told == []
+
+
+@pytest.mark.parametrize("existing", ["file", "filled"])
+def test_an_output_that_exists_is_refused_and_kept(labelled_csv, small, tmp_path, existing):
+    output = tmp_path / existing
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "filled").mkdir()
+    (tmp_path / "filled" / "mine").write_text("mine")
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(OutputError, match=r"exists already$"):
+        score_files(labelled_csv, output, small)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_an_empty_folder_is_filled(small, output, tmp_path):
+    output.mkdir()
+    score_files(people(tmp_path / "a.csv", 1), output, small)
+    assert [row["SK_ID_CURR"] for row in rows(output)] == [1]
+
+
+@pytest.mark.parametrize("chunk_rows", [2, 1000])
+def test_a_csv_file_that_is_damaged_further_down_leaves_nothing(labelled_csv, small, output, tmp_path, chunk_rows):
+    content = labelled_csv.read_bytes()
+    (tmp_path / "a.csv").write_bytes(content[: int(len(content) * 0.9)])
+    assert refused(tmp_path / "a.csv", output, small, FileError, chunk_rows=chunk_rows).endswith("of its suffix")
+
+
+def test_a_parquet_file_that_is_damaged_further_down_leaves_nothing(small, output, tmp_path):
+    path = tmp_path / "a.parquet"
+    ids = pa.array(range(200))
+    parquet.write_table(table(200).add_column(0, "SK_ID_CURR", ids), path, row_group_size=20)
+    damaged = parquet.read_metadata(path).row_group(5).column(0).data_page_offset
+    content = path.read_bytes()
+    path.write_bytes(content[:damaged] + bytes(100) + content[damaged + 100 :])
+    told: list[int] = []
+    refused(path, output, small, FileError, chunk_rows=20, progress=told.append)
+    assert told == [20] * 5
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError])
+def test_an_interrupted_job_leaves_nothing(labelled_csv, small, output, error):
+    def interrupt(_: int) -> None:
+        raise error
+
+    with pytest.raises(error):
+        score_files(labelled_csv, output, small, chunk_rows=100, progress=interrupt)
+    assert list(output.parent.iterdir()) == []
+
+
+def test_the_result_is_there_only_when_it_is_whole(labelled_csv, small, output):
+    seen: list[bool] = []
+    score_files(labelled_csv, output, small, chunk_rows=100, progress=lambda _: seen.append(output.exists()))
+    assert seen == [False] * 4
+    assert output.is_dir()
