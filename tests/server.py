@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -14,7 +15,9 @@ from pathlib import Path
 
 import httpx
 
+_START_SECONDS = 120
 _STOP_SECONDS = 30
+_FAILED = re.compile(r"^[\w.]+Error: .*$", re.MULTILINE)  # the last line of a traceback
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,6 @@ def serve(
     log: Path,
     bentoml: Path | None = None,
     environment: Mapping[str, str] | None = None,
-    start_seconds: float = 90,
 ) -> Iterator[Server]:
     """`bentoml serve TARGET`, from start until ready, and to its end."""
     executable = bentoml or Path(sys.executable).with_name("bentoml")
@@ -51,7 +53,7 @@ def serve(
         )
     try:
         url = f"http://127.0.0.1:{port}"
-        _wait_until_ready(url, process, log, start_seconds)
+        _wait_until_ready(url, process, log)
         yield Server(url, log, process.pid)
     finally:
         process.terminate()
@@ -65,14 +67,15 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _wait_until_ready(url: str, process: subprocess.Popen[bytes], log: Path, seconds: float) -> None:
-    deadline = time.monotonic() + seconds
+def _wait_until_ready(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + _START_SECONDS
     while time.monotonic() < deadline:
-        if process.poll() is not None:
-            raise RuntimeError(f"the service ended with {process.returncode}:\n{log.read_text()}")
+        if process.poll() is not None or _FAILED.search(log.read_text()):
+            raise RuntimeError(f"the service failed:\n{log.read_text()}")
         try:
             if httpx.get(f"{url}/readyz", timeout=5).is_success:
                 return
         except httpx.TransportError:
-            time.sleep(0.1)
+            pass
+        time.sleep(0.1)
     raise RuntimeError(f"the service is not ready:\n{log.read_text()}")

@@ -91,7 +91,7 @@ def test_it_does_not_start_with_a_model_that_was_altered(
     try:
         with (
             pytest.raises(RuntimeError, match=r"altered since it was written: model\.txt"),
-            serve(str(bento.tag), cwd=tmp_path, log=tmp_path / "log", start_seconds=15),
+            serve(str(bento.tag), cwd=tmp_path, log=tmp_path / "log"),
         ):
             pass
     finally:

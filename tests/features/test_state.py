@@ -36,3 +36,9 @@ def test_a_state_of_another_definition_is_refused():
 def test_features_that_are_not_declared_once_are_refused(names, said):
     with pytest.raises(SchemaError, match=said):
         FeatureState(names=names, vocabularies={}, clip={})
+
+
+@pytest.mark.xfail(reason="defect 18: a category without a vocabulary is a KeyError of the transformer")
+def test_a_category_without_a_vocabulary_is_refused():
+    with pytest.raises(SchemaError, match="CODE_GENDER"):
+        FeatureState(names=("CODE_GENDER", "AMT_CREDIT"), vocabularies={}, clip={})

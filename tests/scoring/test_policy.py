@@ -137,3 +137,12 @@ def test_half_a_point_goes_to_the_even_one(half, points):
 def test_another_scale_gives_other_points():
     scale = PointScale(base=500, odds=20, double=40)
     assert scale.points(-np.log([20.0, 40.0, 10.0])).tolist() == [500, 540, 460]
+
+
+@pytest.mark.xfail(reason="defect 17: a scale that has no points, or the wrong way round, is accepted")
+@pytest.mark.parametrize(
+    "change", [{"odds": 0}, {"odds": -50}, {"double": 0}, {"double": -20}, {"base": math.nan}], ids=str
+)
+def test_a_scale_without_points_is_refused(change):
+    with pytest.raises(ArtefactError, match="scale"):
+        replace(SCALE, **change)
