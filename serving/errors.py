@@ -20,6 +20,9 @@ from pydantic import ValidationError
 MEDIA_TYPE = "application/problem+json"
 Fault = dict[str, Any]
 
+_MOST_FAULTS = 200
+_LONGEST_NAME = 64
+
 
 class Problem(Exception):  # noqa: N818 - the name RFC 9457 gives it
     """What is said to a caller whose request is not answered. It never holds an applicant's value."""
@@ -86,13 +89,14 @@ def problem(status: HTTPStatus, detail: str, request_id: str, errors: Sequence[F
 
 
 def faults(error: ValidationError) -> list[Fault]:
-    """Where and why a request is invalid: one entry per place, without the value that stands there."""
+    """Where and why a request is invalid: an entry for each of the first places, without the value there."""
     found: dict[tuple[str | int, ...], str] = {}
-    for item in error.errors(include_url=False, include_context=False, include_input=False):
+    for item in error.errors(include_url=False, include_context=False, include_input=False)[:_MOST_FAULTS]:
         found[_place(item["loc"])] = item["msg"]
     return [{"loc": list(place), "msg": message} for place, message in found.items()]
 
 
 def _place(loc: Iterable[str | int]) -> tuple[str | int, ...]:
-    """The location without the names that pydantic gives to the branches of a union."""
-    return tuple(part for part in loc if isinstance(part, int) or not part.startswith(("literal[", "constrained-")))
+    """The location without the names that pydantic gives to the branches of a union, unknown names cut short."""
+    named = (part for part in loc if isinstance(part, int) or not part.startswith(("literal[", "constrained-")))
+    return tuple(part if isinstance(part, int) else part[:_LONGEST_NAME] for part in named)

@@ -126,3 +126,10 @@ def test_a_batch_beyond_the_limit_is_invalid() -> None:
     assert refusal.value.errors == [
         {"loc": ["applications"], "msg": "List should have at most 3 items after validation, not 4"}
     ]
+
+
+def test_a_refusal_stays_short_however_much_is_wrong() -> None:
+    with pytest.raises(Invalid) as refusal:
+        decode(PredictRequest, body(**{f"{i}".rjust(300, "x"): 1 for i in range(1_000)}))
+    assert len(refusal.value.errors) <= 200
+    assert max(len(part) for error in refusal.value.errors for part in error["loc"]) == 64
