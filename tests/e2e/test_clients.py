@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import fields
 
 import bentoml
+import credit_scoring_client
 import pytest
 from bentoml.exceptions import BentoMLException
 from credit_scoring_client import AsyncClient, Client, Decision, InvalidRequest, Rejection
 
-from scoring import StoredModel
+import serving
+from scoring import Outcome, RiskLevel, StoredModel
 from serving import EXAMPLE
 from tests.server import Server
 
 APPLICATION = EXAMPLE["application"]
+
+
+def test_the_typed_client_knows_the_same_words_as_the_service() -> None:
+    assert [word.value for word in credit_scoring_client.Outcome] == [word.value for word in Outcome]
+    assert [word.value for word in credit_scoring_client.RiskLevel] == [word.value for word in RiskLevel]
+    known = {field.name for field in fields(Decision)}
+    assert known == {*serving.Decision.model_fields, "reasons"}
 
 
 def test_the_stock_client_calls_every_scoring_route(server: Server, stored: StoredModel) -> None:
