@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
+from .application import APPLICATION
 from .catalogue import CATALOGUE, DEFINITION_DIGEST
 from .errors import SchemaError
 
@@ -33,6 +34,10 @@ class FeatureState:
         unknown = set(self.names) - {feature.name for feature in CATALOGUE}
         if unknown or len(set(self.names)) != len(self.names):
             raise SchemaError(f"features that are not declared, or declared twice: {sorted(unknown)}")
+        categories = {column.name for column in APPLICATION.categorical}
+        without = [name for name in self.names if name in categories and name not in self.vocabularies]
+        if without:
+            raise SchemaError(f"categories without a vocabulary: {', '.join(without)}")
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready form; `from_dict` is its inverse."""

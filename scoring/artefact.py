@@ -71,7 +71,7 @@ class Artefact:
         """
         contents = _verified(directory, digest)
         try:
-            return cls(
+            artefact = cls(
                 model_text=contents["model.txt"].decode(),
                 features=FeatureState.from_dict(json.loads(contents["features.json"])),
                 calibration=Calibration(**json.loads(contents["calibration.json"])),
@@ -81,8 +81,11 @@ class Artefact:
             )
         except SchemaError as error:
             raise ArtefactError(f"{directory}: {error}") from None
-        except (KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ArtefactError(f"{directory}: not an artefact that this code reads ({type(error).__name__})") from None
+        if artefact._files != contents:
+            raise ArtefactError(f"{directory}: not an artefact that this code writes")
+        return artefact
 
 
 _NAMES = ("model.txt", "features.json", "calibration.json", "policy.json", "metrics.json", "lineage.json")

@@ -37,6 +37,10 @@ class PointScale:
     odds: float
     double: float
 
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.base) and self.odds > 0 and self.double > 0):
+            raise ArtefactError("a point scale needs a finite base, positive odds and positive points to double them")
+
     def points(self, log_odds: NDArray[np.float64]) -> NDArray[np.int64]:
         """Points for log-odds of default, higher is better, rounded half to even.
 

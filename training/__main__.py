@@ -7,6 +7,8 @@ import sys
 
 # OpenMP's threads spin while they wait, which is slow beside any other busy process. Read when LightGBM is loaded.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+# MLflow tries again for minutes where its server does not answer.
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
 

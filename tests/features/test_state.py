@@ -38,7 +38,6 @@ def test_features_that_are_not_declared_once_are_refused(names, said):
         FeatureState(names=names, vocabularies={}, clip={})
 
 
-@pytest.mark.xfail(reason="defect 18: a category without a vocabulary is a KeyError of the transformer")
 def test_a_category_without_a_vocabulary_is_refused():
     with pytest.raises(SchemaError, match="CODE_GENDER"):
         FeatureState(names=("CODE_GENDER", "AMT_CREDIT"), vocabularies={}, clip={})

@@ -139,7 +139,6 @@ def test_another_scale_gives_other_points():
     assert scale.points(-np.log([20.0, 40.0, 10.0])).tolist() == [500, 540, 460]
 
 
-@pytest.mark.xfail(reason="defect 17: a scale that has no points, or the wrong way round, is accepted")
 @pytest.mark.parametrize(
     "change", [{"odds": 0}, {"odds": -50}, {"double": 0}, {"double": -20}, {"base": math.nan}], ids=str
 )
