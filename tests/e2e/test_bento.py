@@ -23,6 +23,10 @@ HEAVY = ("pandas", "sklearn", "mlflow", "optuna", "matplotlib", "pyarrow", "tqdm
 
 @pytest.fixture(scope="module")
 def bento(delivered: Delivered) -> Iterator[bentoml.Bento]:
+    """A Bento built while the delivered model is the latest of the store."""
+    for model in bentoml.models.list():
+        if str(model.tag) != delivered.tag:
+            bentoml.models.delete(model.tag)
     built = bentoml.bentos.build_bentofile("bentofile.yaml", build_ctx=str(ROOT))
     yield built
     bentoml.bentos.delete(built.tag)

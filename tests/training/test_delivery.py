@@ -189,10 +189,13 @@ def test_a_failed_command_says_why_in_one_line(
 
 
 def test_the_tracking_address_may_be_given(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    address = f"sqlite:///{tmp_path}/other/mlflow.db"
-    assert main(["import", "--tracking-uri", address]) == 1
+    before = mlflow.get_tracking_uri()
+    try:
+        assert main(["import", "--tracking-uri", f"sqlite:///{tmp_path}/other/mlflow.db"]) == 1
+    finally:
+        mlflow.set_tracking_uri(before)
+        mlflow.set_registry_uri(before)
     assert (tmp_path / "other" / "mlflow.db").is_file()
-    mlflow.set_tracking_uri(None)
 
 
 def test_synthesize_writes_every_table(tmp_path: Path) -> None:
