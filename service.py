@@ -164,8 +164,8 @@ _SERVICE.add_asgi_middleware(
     Boundary,
     limits=SETTINGS.limits,
     decoders={
-        "/predict": partial(decode, PredictRequest),
-        "/predict/features": partial(decode, FeaturesRequest),
-        "/predict/batch": partial(decode_batch, _BATCH_REQUEST),
+        "/predict": (partial(decode, PredictRequest), SETTINGS.limits.application_bytes),
+        "/predict/features": (partial(decode, FeaturesRequest), SETTINGS.limits.application_bytes),
+        "/predict/batch": (partial(decode_batch, _BATCH_REQUEST), SETTINGS.limits.body_bytes),
     },
 )

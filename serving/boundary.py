@@ -28,8 +28,10 @@ DECODED = "credit_scoring.decoded"
 REQUEST_ID: ContextVar[str] = ContextVar("request_id")
 """Id of the request that is being answered."""
 
+Decoder = tuple[Callable[[bytes], object], int]
+
 _LEGAL_REQUEST_ID = re.compile(r"[\w.:-]{1,128}", re.ASCII)
-_BODIES_DRAINED = 4
+_MOST_DRAINED = 32 << 20
 _DETAILS = {
     HTTPStatus.NOT_FOUND: "There is no such route.",
     HTTPStatus.METHOD_NOT_ALLOWED: "The route does not answer this method.",
@@ -43,11 +45,11 @@ class Boundary:
 
     Parameters
     ----------
-    limits : size of a body and time of an answer
-    decoders : for the path of each scoring route, the function from its body to its request
+    limits : time of an answer
+    decoders : for the path of each scoring route, the function from its body to its request, and the bytes it may have
     """
 
-    def __init__(self, app: ASGIApp, limits: Limits, decoders: Mapping[str, Callable[[bytes], object]]) -> None:
+    def __init__(self, app: ASGIApp, limits: Limits, decoders: Mapping[str, Decoder]) -> None:
         self._app = app
         self._limits = limits
         self._decoders = decoders
@@ -72,10 +74,11 @@ class Boundary:
             return
 
     async def _answer(self, scope: Scope, receive: Receive, headers: Headers, answer: _Answer) -> None:
-        decode = self._decoders.get(scope["path"]) if scope["method"] == "POST" else None
-        if decode is not None:
+        decoder = self._decoders.get(scope["path"]) if scope["method"] == "POST" else None
+        if decoder is not None:
+            decode, limit = decoder
             _require_json(headers)
-            scope[DECODED] = decode(await _body(headers, receive, self._limits.body_bytes))
+            scope[DECODED] = decode(await _body(headers, receive, limit))
             receive = _consumed
         await self._app(scope, receive, answer.send)
 
@@ -143,7 +146,7 @@ async def _body(headers: Headers, receive: Receive, limit: int) -> bytes:
     async for chunk in _chunks(receive):
         size += len(chunk)
         too_large = too_large or size > limit
-        if size > _BODIES_DRAINED * limit:
+        if size > _MOST_DRAINED:
             break
         if not too_large:
             chunks.append(chunk)

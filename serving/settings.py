@@ -13,6 +13,9 @@ class Limits(Settings):
     """What one request may ask for."""
 
     body_bytes: int = Field(ge=1024)
+    """Of a batch."""
+    application_bytes: int = Field(ge=1024)
+    """Of a single application or feature vector."""
     batch_applications: int = Field(ge=1)
     timeout_seconds: float = Field(gt=0)
 

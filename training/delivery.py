@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from scoring import Progress
@@ -32,7 +32,7 @@ class Delivered:
 
 
 def deliver(data: Path | None, settings: TrainingSettings, progress: Progress) -> Delivered:
-    """Train on the files in `data`, or on generated ones, then track, register, promote and import the model.
+    """Train on the files in `data`, or on generated ones, then track, register, import and promote the model.
 
     GateError, with the figures, if the model misses a gate: it stays registered but is neither promoted nor imported.
     """
@@ -46,15 +46,17 @@ def deliver(data: Path | None, settings: TrainingSettings, progress: Progress) -
     gates = judge(trained.evaluation, settings.gates)
     if not all(gate.passed for gate in gates):
         raise GateError(f"{registered.uri} is not promoted: {'; '.join(map(str, gates))}")
-    promote(registered)
     with progress.step("import into the BentoML model store"):
         tag = import_model(registered)
+    promote(registered)
     return Delivered(trained, gates, registered, str(tag))
 
 
 def _dataset(data: Path | None, synthetic: SyntheticSettings, progress: Progress) -> Dataset:
     with _files(data, synthetic, progress) as directory, progress.step("load and validate"):
         dataset = load_dataset(directory)
+    if data is None:
+        dataset = replace(dataset, source=f"generated: {synthetic.clients} clients, seed {synthetic.seed}")
     for warning in dataset.warnings:
         progress.line(f"{dataset.source}: {warning}")
     return dataset

@@ -16,7 +16,7 @@ from starlette.types import Message, Receive, Scope, Send
 from serving import DECODED, REQUEST_ID, Boundary, Overloaded, problem_response
 from serving.settings import Limits
 
-LIMITS = Limits(body_bytes=1024, batch_applications=10, timeout_seconds=0.2)
+LIMITS = Limits(body_bytes=1024, application_bytes=1024, batch_applications=10, timeout_seconds=0.2)
 PROBLEM = "application/problem+json"
 
 
@@ -47,7 +47,7 @@ APP = Boundary(
         ]
     ),
     LIMITS,
-    {"/score": json.loads},
+    {"/score": (json.loads, LIMITS.body_bytes)},
 )
 
 
