@@ -15,6 +15,7 @@ from pathlib import Path
 
 import httpx
 
+_ATTEMPTS = 3
 _START_SECONDS = 120
 _STOP_SECONDS = 30
 _FAILED = re.compile(r"^[\w.]+Error: .*$", re.MULTILINE)  # the last line of a traceback
@@ -45,19 +46,38 @@ def serve(
 ) -> Iterator[Server]:
     """`bentoml serve TARGET`, from start until ready, and to its end."""
     executable = bentoml or Path(sys.executable).with_name("bentoml")
-    port = free_port()
-    command = [str(executable), "serve", target, "--host", "127.0.0.1", "--port", str(port)]
-    with log.open("w") as output:
-        process = subprocess.Popen(
-            command, cwd=cwd, stdout=output, stderr=output, env={**os.environ, **(environment or {})}
-        )
+    process, url = _started([str(executable), "serve", target], cwd, log, environment or {})
     try:
-        url = f"http://127.0.0.1:{port}"
-        _wait_until_ready(url, process, log)
         yield Server(url, log, process.pid)
     finally:
-        process.terminate()
-        process.wait(_STOP_SECONDS)
+        _stop(process)
+
+
+def _started(
+    command: list[str], cwd: Path, log: Path, environment: Mapping[str, str]
+) -> tuple[subprocess.Popen[bytes], str]:
+    """The service once it is ready. BentoML takes ports of its own, which another server may take first: try again."""
+    for attempt in range(_ATTEMPTS):
+        port = free_port()
+        with log.open("w") as output:
+            process = subprocess.Popen(
+                [*command, "--host", "127.0.0.1", "--port", str(port)],
+                cwd=cwd, stdout=output, stderr=output, env={**os.environ, **environment},
+            )  # fmt: skip
+        try:
+            _wait_until_ready(f"http://127.0.0.1:{port}", process, log)
+        except RuntimeError as error:
+            _stop(process)
+            if attempt + 1 == _ATTEMPTS or "Address already in use" not in str(error):
+                raise
+        else:
+            break
+    return process, f"http://127.0.0.1:{port}"
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    process.wait(_STOP_SECONDS)
 
 
 def free_port() -> int:
