@@ -51,6 +51,15 @@ def test_the_number_names_an_applicant_who_has_both(small, output, tmp_path):
     assert "client_id" not in row
 
 
+def test_applicants_are_named_by_what_every_file_has(small, output, tmp_path):
+    source = tmp_path / "in"
+    source.mkdir()
+    write_csv(source / "a.csv", {"client_id": "a", "SK_ID_CURR": 7}, header=("client_id", *HEADER))
+    people(source / "b.csv", "b", identifier="client_id")
+    score_files(source, output, small)
+    assert [row["client_id"] for row in rows(output)] == ["a", "b"]
+
+
 def test_a_file_that_names_no_applicants_is_refused(small, output, tmp_path):
     source = write_csv(tmp_path / "a.csv", {})
     said = refused(source, output, small, OutputError)

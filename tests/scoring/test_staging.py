@@ -95,9 +95,10 @@ def test_an_output_below_a_file_is_refused(tmp_path):
     assert contents(tmp_path) == ["file"]
 
 
-def test_the_folders_above_are_not_left_behind_when_the_block_fails(tmp_path):
-    with pytest.raises(KeyError), staged(tmp_path / "a" / "b" / "out"):
-        raise KeyError
+@pytest.mark.parametrize("error", [KeyError, KeyboardInterrupt])
+def test_the_folders_above_are_not_left_behind_when_the_block_fails(tmp_path, error):
+    with pytest.raises(error), staged(tmp_path / "a" / "b" / "out"):
+        raise error
     assert contents(tmp_path) == []
 
 
