@@ -71,7 +71,7 @@ DOMAIN = (
 
 _EXTERNAL_SCORES = (
     _application(
-        name="ext_source_mean", sources=_EXTERNAL, operation=operations.mean,
+        name="ext_source_mean", sources=_EXTERNAL, operation=operations.weighted_mean, weights=(1, 1, 1),
         description="Mean of the external scores that are present",
     ),
     _application(

@@ -1,7 +1,7 @@
 """The row-wise operations that derived features are made of.
 
-Every operation takes `values` of shape (n, k, m), which holds for n rows and k features the m source values of each,
-and `weights` of shape (k, w), and returns shape (n, k). Each row is computed from itself alone with a fixed order of
+Every operation takes `values` of shape (m, k, n), which holds the m source values of k features in n rows, and
+`weights` of shape (w, k, 1), and returns shape (k, n). Each row is computed from itself alone with a fixed order of
 operations, so the result for a row has the same bits in any batch. NaN is a missing value and never becomes a number
 unless the operation says so.
 """
@@ -17,7 +17,7 @@ Values = NDArray[np.float64]
 
 
 class Operation(Protocol):
-    """A function from source values (n, k, m) and weights (k, w) to features (n, k)."""
+    """A function from source values (m, k, n) and weights (w, k, 1) to features (k, n)."""
 
     __name__: str
 
@@ -27,9 +27,9 @@ class Operation(Protocol):
 
 
 def _added(values: Values) -> Values:
-    added: Values = values[..., 0]
-    for i in range(1, values.shape[-1]):
-        added = added + values[..., i]
+    added: Values = values[0]
+    for value in values[1:]:
+        added = added + value
     return added
 
 
@@ -40,75 +40,72 @@ def _or_missing(values: Values, known: NDArray[np.bool_]) -> Values:
 def ratio(values: Values, _: Values, /) -> Values:
     """First over second source; NaN where either is missing or the second is 0.
 
-    >>> ratio(np.array([[[6.0, 3.0], [6.0, 0.0]]]), np.empty((2, 0)))
+    >>> ratio(np.array([[[6.0, 6.0]], [[3.0, 0.0]]]), np.empty((0, 1, 1)))
     array([[ 2., nan]])
     """
-    denominator = values[..., 1]
-    return values[..., 0] / _or_missing(denominator, denominator != 0)
+    numerator, denominator = values[0, ...], values[1, ...]
+    return numerator / _or_missing(denominator, denominator != 0)
 
 
 def difference(values: Values, _: Values, /) -> Values:
     """First minus second source."""
-    return values[..., 0] - values[..., 1]
+    return values[0, ...] - values[1, ...]
 
 
 def scaled(values: Values, weights: Values, /) -> Values:
     """The source times its weight."""
-    return values[..., 0] * weights[:, 0]
+    return values[0, ...] * weights[0, ...]
 
 
 def missing(values: Values, _: Values, /) -> Values:
     """1 where the source is missing, else 0."""
-    return np.isnan(values[..., 0]).astype(np.float64)
+    return np.isnan(values[0]).astype(np.float64)
 
 
 def missing_count(values: Values, _: Values, /) -> Values:
     """How many of the sources are missing."""
-    return np.asarray(np.isnan(values).sum(axis=-1), dtype=np.float64)
+    return np.asarray(np.isnan(values).sum(axis=0), dtype=np.float64)
 
 
 def total(values: Values, _: Values, /) -> Values:
     """Sum of the sources that are present, NaN if none is. Meant for whole numbers, whose sums are exact."""
-    present = ~np.isnan(values)
-    return _or_missing(np.where(present, values, 0.0).sum(axis=-1), np.asarray(present.any(axis=-1)))
-
-
-def mean(values: Values, _: Values, /) -> Values:
-    """Mean of the sources that are present, NaN if none is.
-
-    >>> mean(np.array([[[1.0, np.nan, 2.0]], [[np.nan, np.nan, np.nan]]]), np.empty((1, 0)))
-    array([[1.5],
-           [nan]])
-    """
-    return weighted_mean(values, np.ones((values.shape[1], values.shape[2])))
+    missing = np.isnan(values)
+    return _or_missing(np.where(missing, 0.0, values).sum(axis=0), ~np.logical_and.reduce(missing, axis=0))
 
 
 def weighted_mean(values: Values, weights: Values, /) -> Values:
-    """Mean of the sources that are present, each counted with its weight; NaN if none is present."""
-    present = ~np.isnan(values)
-    weight = _added(present * weights)
-    return _added(np.where(present, values, 0.0) * weights) / _or_missing(weight, weight > 0)
+    """Mean of the sources that are present, each counted with its weight; NaN if none is present.
+
+    >>> weighted_mean(np.array([[[1.0, np.nan]], [[np.nan, np.nan]], [[2.0, np.nan]]]), np.ones((3, 1, 1)))
+    array([[1.5, nan]])
+    """
+    missing = np.isnan(values)
+    weight = _added(np.where(missing, 0.0, weights))
+    return _added(np.where(missing, 0.0, values * weights)) / _or_missing(weight, weight > 0)
 
 
 def minimum(values: Values, _: Values, /) -> Values:
     """Smallest source that is present, NaN if none is."""
-    return np.asarray(np.fmin.reduce(values, axis=-1))
+    return np.asarray(np.fmin.reduce(values, axis=0))
 
 
 def maximum(values: Values, _: Values, /) -> Values:
     """Largest source that is present, NaN if none is."""
-    return np.asarray(np.fmax.reduce(values, axis=-1))
+    return np.asarray(np.fmax.reduce(values, axis=0))
 
 
 def deviation(values: Values, _: Values, /) -> Values:
     """Population standard deviation of the sources that are present, NaN if none is."""
-    centred = values - mean(values, _)[..., np.newaxis]
-    return np.sqrt(mean(centred * centred, _))
+    missing = np.isnan(values)
+    count = len(values) - np.add.reduce(missing, axis=0, dtype=np.float64)
+    known = _or_missing(count, count > 0)
+    centred = values - _added(np.where(missing, 0.0, values)) / known
+    return np.sqrt(_added(np.where(missing, 0.0, centred * centred)) / known)
 
 
 def product(values: Values, _: Values, /) -> Values:
     """Product of the sources, NaN where any is missing."""
-    result = values[..., 0]
-    for i in range(1, values.shape[-1]):
-        result = result * values[..., i]
+    result: Values = values[0]
+    for value in values[1:]:
+        result = result * value
     return result

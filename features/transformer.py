@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,35 +16,11 @@ from .feature import Feature
 from .operations import Operation
 from .state import FeatureState
 
-_BLOCK = 16_384
+_BLOCK = 4_096
 _FEATURES = {feature.name: feature for feature in CATALOGUE}
 
-
-@dataclass(frozen=True, slots=True)
-class _Derived:
-    """All chosen features of one operation and arity: they are computed together."""
-
-    operation: Operation
-    sources: NDArray[np.intp]
-    weights: NDArray[np.float64]
-    targets: NDArray[np.intp]
-
-    def into(self, matrix: NDArray[np.float64], numbers: NDArray[np.float64]) -> None:
-        matrix[:, self.targets] = self.operation(numbers[:, self.sources], self.weights)
-
-
-@dataclass(frozen=True, slots=True)
-class _Encoded:
-    """One categorical column that is a feature: its codes by level, and the code of any other level."""
-
-    column: int
-    target: int
-    codes: dict[str | None, float]
-    unknown: float
-
-    def into(self, matrix: NDArray[np.float64], levels: NDArray[np.object_]) -> None:
-        codes, unknown = self.codes, self.unknown
-        matrix[:, self.target] = [codes.get(level, unknown) for level in levels[:, self.column]]
+_Rows = NDArray[np.float64]
+"""Shape (columns, n): a column is contiguous, and that of one row costs no copy on its way to the matrix."""
 
 
 class FeatureTransformer:
@@ -56,11 +33,10 @@ class FeatureTransformer:
     def __init__(self, state: FeatureState) -> None:
         self.state = state
         chosen = [_FEATURES[name] for name in state.names]
-        raw = [(i, feature.name) for i, feature in enumerate(chosen) if feature.operation is None]
-        self._cleaner = _Cleaner(state)
-        self._copied = np.array([(i, APPLICATION.position[name]) for i, name in raw if APPLICATION[name].numeric])
-        self._encoded = tuple(_encoded(i, name, state) for i, name in raw if not APPLICATION[name].numeric)
-        self._derived = _grouped(chosen)
+        self._clean = _Cleaner(state)
+        self._numbers = _Numbers(chosen)
+        self._categories = _Categories(chosen, state)
+        self._order = np.argsort([*self._numbers.targets, *self._categories.targets])
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -70,33 +46,110 @@ class FeatureTransformer:
     @property
     def categorical(self) -> tuple[int, ...]:
         """The matrix columns that hold category codes."""
-        return tuple(encoded.target for encoded in self._encoded)
+        return self._categories.targets
 
     def transform(self, columns: Columns) -> NDArray[np.float64]:
         """The model matrix, float64 of shape (n, len(names)), C order; ColumnsError if the columns do not fit."""
         columns.check(APPLICATION)
+        if len(columns) <= _BLOCK:
+            return np.ascontiguousarray(self._block(columns).T)
         matrix = np.empty((len(columns), len(self.names)))
         for start in range(0, len(columns), _BLOCK):
             rows = slice(start, start + _BLOCK)
-            self._fill(matrix[rows], columns.numbers[rows], columns.levels[rows])
+            matrix[rows] = self._block(columns.take(rows)).T
         return matrix
 
-    def _fill(self, matrix: NDArray[np.float64], numbers: NDArray[np.float64], levels: NDArray[np.object_]) -> None:
-        cleaned = self._cleaner(numbers)
-        if len(self._copied):
-            matrix[:, self._copied[:, 0]] = cleaned[:, self._copied[:, 1]]
-        for encoded in self._encoded:
-            encoded.into(matrix, levels)
-        with np.errstate(over="ignore"):  # a ratio of legal amounts may be infinite
-            for derived in self._derived:
-                derived.into(matrix, cleaned)
+    def _block(self, columns: Columns) -> _Rows:
+        cleaned = self._clean(np.ascontiguousarray(columns.numbers.T))
+        features = [*self._numbers.of(cleaned), self._categories.of(columns.levels)]
+        return np.concatenate(features).take(self._order, axis=0)
 
     def unknown_levels(self, matrix: NDArray[np.float64]) -> dict[str, int]:
         """How many rows of a model matrix hold an unknown category, by feature."""
         return {
-            self.names[encoded.target]: int(np.count_nonzero(matrix[:, encoded.target] == encoded.unknown))
-            for encoded in self._encoded
+            self.names[target]: int(np.count_nonzero(matrix[:, target] == codes.unknown))
+            for target, codes in zip(self._categories.targets, self._categories.codes, strict=True)
         }
+
+
+@dataclass(frozen=True, slots=True)
+class _Derived:
+    """All chosen features of one operation and arity: they are computed together."""
+
+    operation: Operation
+    sources: slice
+    shape: tuple[int, int, int]
+    weights: NDArray[np.float64]
+
+    def of(self, gathered: _Rows) -> _Rows:
+        return self.operation(gathered[self.sources].reshape(self.shape), self.weights)
+
+
+class _Numbers:
+    """The numeric features: raw columns first, then the derived ones. `targets` are their matrix columns."""
+
+    def __init__(self, chosen: Sequence[Feature]) -> None:
+        raw = [i for i, feature in enumerate(chosen) if _is_number(feature)]
+        groups = _grouped(chosen)
+        self.targets = (*raw, *(i for members in groups.values() for i in members))
+        self._raw = len(raw)
+        sources = [APPLICATION.position[chosen[i].name] for i in raw]
+        derived = []
+        for (operation, arity), members in groups.items():
+            start = len(sources)
+            sources += [APPLICATION.position[chosen[i].sources[j]] for j in range(arity) for i in members]
+            weights = np.array([chosen[i].weights for i in members], dtype=np.float64).T[:, :, np.newaxis].copy()
+            derived.append(_Derived(operation, slice(start, len(sources)), (arity, len(members), -1), weights))
+        self._sources = np.array(sources, dtype=np.intp)
+        self._derived = tuple(derived)
+
+    def of(self, cleaned: _Rows) -> list[_Rows]:
+        gathered = cleaned.take(self._sources, axis=0)
+        with np.errstate(over="ignore"):  # a ratio of legal amounts may be infinite
+            return [gathered[: self._raw], *[derived.of(gathered) for derived in self._derived]]
+
+
+class _Codes(dict[str | None, float]):
+    """The codes of one category by level; of any other level that of the unknown."""
+
+    def __init__(self, name: str, vocabulary: Sequence[str]) -> None:
+        self.unknown = float(len(vocabulary))
+        self.update({level: float(code) for code, level in enumerate(vocabulary)})
+        self.update(dict.fromkeys((None, *map(str, APPLICATION[name].missing)), np.nan))
+
+    def __missing__(self, level: str | None) -> float:
+        return self.unknown
+
+
+class _Categories:
+    """The raw categorical columns that are features. `targets` are their matrix columns."""
+
+    def __init__(self, chosen: Sequence[Feature], state: FeatureState) -> None:
+        named = {i: feature.name for i, feature in enumerate(chosen) if _is_category(feature)}
+        self.targets = tuple(named)
+        self.codes = tuple(_Codes(name, state.vocabularies[name]) for name in named.values())
+        self._columns = np.array([APPLICATION.position[name] for name in named.values()], dtype=np.intp)
+
+    def of(self, levels: NDArray[np.object_]) -> _Rows:
+        columns = levels.T.take(self._columns, axis=0).tolist()
+        coded = [codes[level] for codes, column in zip(self.codes, columns, strict=True) for level in column]
+        return np.array(coded, dtype=np.float64).reshape(len(columns), len(levels))
+
+
+def _is_number(feature: Feature) -> bool:
+    return feature.operation is None and APPLICATION[feature.name].numeric
+
+
+def _is_category(feature: Feature) -> bool:
+    return feature.operation is None and not APPLICATION[feature.name].numeric
+
+
+def _grouped(chosen: Sequence[Feature]) -> dict[tuple[Operation, int], list[int]]:
+    groups: dict[tuple[Operation, int], list[int]] = defaultdict(list)
+    for i, feature in enumerate(chosen):
+        if feature.operation is not None:
+            groups[feature.operation, len(feature.sources)].append(i)
+    return groups
 
 
 class _Cleaner:
@@ -105,40 +158,18 @@ class _Cleaner:
     def __init__(self, state: FeatureState) -> None:
         coded = [(i, code) for i, column in enumerate(APPLICATION.numeric) for code in column.missing]
         self._coded = np.array([i for i, _ in coded], dtype=np.intp)
-        self._codes = np.array([code for _, code in coded], dtype=np.float64)
+        self._codes = np.array([[code] for _, code in coded], dtype=np.float64)
         bounds = [state.clip.get(column.name, (-np.inf, np.inf)) for column in APPLICATION.numeric]
-        self._low, self._high = np.array(bounds).T.copy()
+        self._low, self._high = np.array(bounds).T[:, :, np.newaxis].copy()
 
-    def __call__(self, numbers: NDArray[np.float64]) -> NDArray[np.float64]:
-        cleaned: NDArray[np.float64] = np.minimum(np.maximum(numbers, self._low), self._high)
-        coded = numbers[:, self._coded]
-        cleaned[:, self._coded] = np.where(coded == self._codes, np.nan, cleaned[:, self._coded])
+    def __call__(self, numbers: _Rows) -> _Rows:
+        cleaned: _Rows = np.maximum(numbers, self._low)
+        np.minimum(cleaned, self._high, out=cleaned)
+        coded = numbers.take(self._coded, axis=0) == self._codes
+        cleaned[self._coded] = np.where(coded, np.nan, cleaned.take(self._coded, axis=0))
         return cleaned
 
 
 def missing_as_nan(numbers: NDArray[np.float64]) -> NDArray[np.float64]:
     """Raw numbers of shape (n, n_numeric) with the codes for missing turned into NaN."""
-    return _Cleaner(FeatureState(names=(), vocabularies={}, clip={}))(numbers)
-
-
-def _encoded(target: int, name: str, state: FeatureState) -> _Encoded:
-    vocabulary = state.vocabularies[name]
-    codes: dict[str | None, float] = {level: float(code) for code, level in enumerate(vocabulary)}
-    codes |= dict.fromkeys((None, *map(str, APPLICATION[name].missing)), np.nan)
-    return _Encoded(APPLICATION.position[name], target, codes, float(len(vocabulary)))
-
-
-def _grouped(chosen: list[Feature]) -> tuple[_Derived, ...]:
-    groups: dict[tuple[Operation, int], list[int]] = defaultdict(list)
-    for i, feature in enumerate(chosen):
-        if feature.operation is not None:
-            groups[feature.operation, len(feature.sources)].append(i)
-    return tuple(
-        _Derived(
-            operation=operation,
-            sources=np.array([[APPLICATION.position[source] for source in chosen[i].sources] for i in members]),
-            weights=np.array([chosen[i].weights for i in members], dtype=np.float64),
-            targets=np.array(members, dtype=np.intp),
-        )
-        for (operation, _), members in groups.items()
-    )
+    return _Cleaner(FeatureState(names=(), vocabularies={}, clip={}))(numbers.T).T

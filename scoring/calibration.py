@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit
 
 from .errors import ArtefactError
+
+_LARGEST_EXPONENT = 709.0  # of a float64 that does not overflow
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,4 +37,5 @@ class Calibration:
         >>> Calibration(slope=1.0, intercept=0.0).probabilities(np.array([0.0, np.inf]))
         array([0.5, 1. ])
         """
-        return np.asarray(expit(self.log_odds(margins)))
+        exponent = np.minimum(-self.log_odds(margins), _LARGEST_EXPONENT)
+        return np.asarray(1.0 / (1.0 + np.exp(exponent)))

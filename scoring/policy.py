@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,7 +53,7 @@ class PointScale:
         return np.rint(offset - factor * log_odds).astype(np.int64)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class DecisionPolicy:
     """The thresholds on PD that turn a score into a decision.
 
@@ -81,11 +82,19 @@ class DecisionPolicy:
 
     def outcomes(self, probabilities: NDArray[np.float64]) -> NDArray[np.object_]:
         """An Outcome for each PD."""
-        return _OUTCOMES[np.searchsorted([self.refer_from, self.refer_to], probabilities, side="right")]
+        return _OUTCOMES[self._refer_band.searchsorted(probabilities, side="right")]
 
     def risk_levels(self, probabilities: NDArray[np.float64]) -> NDArray[np.object_]:
         """A RiskLevel for each PD."""
-        return _LEVELS[np.searchsorted(self.level_bounds, probabilities, side="right")]
+        return _LEVELS[self._level_bounds.searchsorted(probabilities, side="right")]
+
+    @cached_property
+    def _refer_band(self) -> NDArray[np.float64]:
+        return np.array([self.refer_from, self.refer_to])
+
+    @cached_property
+    def _level_bounds(self) -> NDArray[np.float64]:
+        return np.array(self.level_bounds)
 
 
 _OUTCOMES = np.array(list(Outcome), dtype=object)

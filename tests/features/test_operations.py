@@ -1,4 +1,4 @@
-"""The operations on literal values, shape (n, k, m)."""
+"""The operations on literal values, shape (m, k, n)."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import pytest
 from features import operations
 
 NAN = np.nan
-NONE = np.empty((1, 0))
+NONE = np.empty((0, 1, 1))
 
 
 def on_rows(operation, rows, weights=NONE):
     """The operation on one feature of several rows."""
-    return operation(np.array(rows, dtype=np.float64)[:, np.newaxis, :], weights)[:, 0].tolist()
+    return operation(np.array(rows, dtype=np.float64).T[:, np.newaxis, :], weights)[0].tolist()
 
 
 @pytest.mark.parametrize(
@@ -25,7 +25,6 @@ def on_rows(operation, rows, weights=NONE):
         (operations.missing, [[NAN], [0], [5]], [1, 0, 0]),
         (operations.missing_count, [[NAN, NAN, 1], [0, 0, 0], [NAN, NAN, NAN]], [2, 0, 3]),
         (operations.total, [[1, 2, 4], [1, NAN, 4], [0, NAN, NAN], [NAN, NAN, NAN]], [7, 5, 0, NAN]),
-        (operations.mean, [[1, 2, 6], [1, NAN, 6], [NAN, NAN, 6], [NAN, NAN, NAN]], [3, 3.5, 6, NAN]),
         (operations.minimum, [[3, 1, 2], [NAN, 3, 2], [NAN, NAN, NAN]], [1, 2, NAN]),
         (operations.maximum, [[3, 1, 2], [NAN, 2, 3], [NAN, NAN, NAN]], [3, 3, NAN]),
         (operations.deviation, [[1, 3, 1, 3], [1, NAN, 3, NAN], [7, NAN, NAN, NAN], [NAN] * 4], [1, 1, 0, NAN]),
@@ -38,25 +37,27 @@ def test_an_operation_without_weights(operation, rows, expected):
 
 
 def test_a_source_times_its_weight():
-    np.testing.assert_array_equal(on_rows(operations.scaled, [[4], [NAN], [-2]], np.array([[-0.5]])), [-2, NAN, 1])
+    np.testing.assert_array_equal(on_rows(operations.scaled, [[4], [NAN], [-2]], np.array([[[-0.5]]])), [-2, NAN, 1])
 
 
 def test_a_weighted_mean_is_over_the_weights_of_what_is_present():
     rows = [[1, 2, 3], [1, NAN, 3], [NAN, 2, NAN], [NAN, NAN, NAN]]
     expected = [(2 + 2 + 9) / 6, 11 / 5, 2, NAN]
-    np.testing.assert_array_equal(on_rows(operations.weighted_mean, rows, np.array([[2.0, 1.0, 3.0]])), expected)
+    np.testing.assert_array_equal(
+        on_rows(operations.weighted_mean, rows, np.array([2.0, 1.0, 3.0]).reshape(3, 1, 1)), expected
+    )
 
 
 @pytest.mark.parametrize(
     ("operation", "weights", "expected"),
     [
-        (operations.ratio, np.empty((2, 0)), [[2, 0.25], [1, 5]]),
-        (operations.product, np.empty((2, 0)), [[8, 4], [1, 5]]),
-        (operations.scaled, np.array([[10.0], [100.0]]), [[40, 100], [10, 500]]),
-        (operations.weighted_mean, np.array([[1.0, 1.0], [1.0, 3.0]]), [[3, 3.25], [1, 2]]),
+        (operations.ratio, np.empty((0, 2, 1)), [[2, 0.25], [1, 5]]),
+        (operations.product, np.empty((0, 2, 1)), [[8, 4], [1, 5]]),
+        (operations.scaled, np.array([[[10.0], [100.0]]]), [[40, 100], [10, 500]]),
+        (operations.weighted_mean, np.array([[[1.0], [1.0]], [[1.0], [3.0]]]), [[3, 3.25], [1, 2]]),
     ],
     ids=lambda value: getattr(value, "__name__", None),
 )
 def test_each_feature_of_a_row_has_its_own_sources_and_weights(operation, weights, expected):
     values = np.array([[[4.0, 2.0], [1.0, 4.0]], [[1.0, 1.0], [5.0, 1.0]]])
-    np.testing.assert_array_equal(operation(values, weights), expected)
+    np.testing.assert_array_equal(operation(values.transpose(2, 1, 0), weights).T, expected)

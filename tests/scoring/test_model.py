@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
 import lightgbm as lgb
 import numpy as np
 import pytest
 
-from scoring import ArtefactError, Model
+from scoring import ArtefactError, Model, native
 from tests.features.examples import bits
 
 
@@ -57,5 +61,52 @@ def test_a_model_of_several_classes_is_refused():
     matrix = np.arange(60, dtype=np.float64).reshape(-1, 1)
     parameters = {"objective": "multiclass", "num_class": 3, "num_threads": 1, "verbosity": -1}
     booster = lgb.train(parameters, lgb.Dataset(matrix, np.arange(60) % 3), num_boost_round=1)
-    with pytest.raises(ArtefactError, match=r"^the model answered shape \(60, 3\) for 60 rows$"):
-        Model(booster.model_to_string()).margins(matrix)
+    with pytest.raises(ArtefactError, match=r"^the model has 3 scores for a row, not one$"):
+        Model(booster.model_to_string())
+
+
+@pytest.mark.parametrize("shape", [(1, 3), (5, 3), (0, 3), (7,)])
+def test_a_matrix_of_another_width_is_refused_and_not_read_past_its_end(model, shape):
+    with pytest.raises(ValueError, match=rf"^the model takes {model.features} features, not shape "):
+        model.margins(np.zeros(shape))
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("kind", [np.float64, np.float32])
+def test_any_layout_of_the_matrix_gives_the_margins_of_its_numbers(model, order, kind):
+    matrix = np.random.default_rng(5).normal(size=(4, model.features)).astype(np.float32)
+    expected = model.margins(matrix.astype(np.float64))
+    assert bits(model.margins(np.asarray(matrix, dtype=kind, order=order))) == bits(expected)
+    assert bits(model.margins(np.asarray(matrix[:1], dtype=kind, order=order))) == bits(expected[:1])
+
+
+def test_an_older_library_without_the_single_row_entry_gives_the_same_bits(artefact, model, model_matrix, monkeypatch):
+    class Older:
+        def __getattr__(self, name):
+            if name.startswith("LGBM_BoosterPredictForMatSingleRow"):
+                raise AttributeError(name)
+            return getattr(library, name)
+
+    library = native._library()
+    monkeypatch.setattr(native, "_library", Older)
+    older = Model(artefact.model_text)
+    assert older._single_row == older._booster.margins
+    assert [bits(older.margins(row)) for row in model_matrix[:50, np.newaxis]] == [
+        bits(model.margins(row)) for row in model_matrix[:50, np.newaxis]
+    ]
+
+
+def test_the_service_needs_neither_the_package_nor_what_it_imports():
+    code = "import sys, scoring; print(sorted({'lightgbm', 'scipy', 'pandas', 'sklearn'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+def test_many_threads_can_ask_one_model(model, model_matrix):
+    expected = bits(model.margins(model_matrix))
+    rows = list(model_matrix[:, np.newaxis])
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(model.margins, rows * 5))
+        batches = list(pool.map(model.margins, [model_matrix] * 16))
+    assert bits(np.concatenate(answers)) == bits(np.tile(model.margins(model_matrix), 5))
+    assert {bits(batch) for batch in batches} == {expected}
