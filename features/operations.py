@@ -59,7 +59,7 @@ def scaled(values: Values, weights: Values, /) -> Values:
 
 def missing(values: Values, _: Values, /) -> Values:
     """1 where the source is missing, else 0."""
-    return np.isnan(values[0]).astype(np.float64)
+    return np.isnan(values[0, ...]).astype(np.float64)
 
 
 def missing_count(values: Values, _: Values, /) -> Values:
