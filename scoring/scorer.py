@@ -76,7 +76,10 @@ class Scorer:
         """Scores of rows of the model matrix, shape (n, len(features)); ColumnsError for another width."""
         if matrix.ndim != 2 or matrix.shape[1] != len(self.features):
             raise ColumnsError(f"the model takes {len(self.features)} features, not shape {matrix.shape}")
-        margin = self.model.margins(matrix)
+        return self.decide(self.model.margins(matrix))
+
+    def decide(self, margin: NDArray[np.float64]) -> Scores:
+        """Scores of margins, shape (n,), that this model gave."""
         calibration, policy = self.artefact.calibration, self.artefact.policy
         probability = calibration.probabilities(margin)
         return Scores(

@@ -1,35 +1,42 @@
-"""The HTTP side of the service: requests, answers, problems, the runner and the ASGI boundary."""
+"""The HTTP side of the service: the ASGI boundary, requests, the decision engine with its runner, answers, problems."""
 
 from __future__ import annotations
 
-from .answers import BatchAnswer, Decision, decisions
-from .boundary import DECODED, REQUEST_ID, Boundary, problem_response
+from .answers import Answer, BatchAnswer, Decision, decisions
+from .boundary import Boundary, ScoringRoute
+from .engine import DecisionEngine
 from .errors import Invalid, Overloaded, Problem
 from .example import EXAMPLE
 from .pages import Pages
-from .requests import Batch, FeaturesRequest, PredictRequest, batch_request, decode, decode_batch
-from .runner import Runner
-from .settings import ServingSettings
+from .requests import Batch, BatchRequest, FeaturesRequest, PredictRequest, decode, decode_batch
+from .runner import EmbeddedRunner, RemoteRunner
+from .settings import BoundaryPosition, Placement, ServingSettings
+from .traffic import Batching, Traffic
 
 __all__ = [
-    "DECODED",
     "EXAMPLE",
-    "REQUEST_ID",
+    "Answer",
     "Batch",
     "BatchAnswer",
+    "BatchRequest",
+    "Batching",
     "Boundary",
+    "BoundaryPosition",
     "Decision",
+    "DecisionEngine",
+    "EmbeddedRunner",
     "FeaturesRequest",
     "Invalid",
     "Overloaded",
     "Pages",
+    "Placement",
     "PredictRequest",
     "Problem",
-    "Runner",
+    "RemoteRunner",
+    "ScoringRoute",
     "ServingSettings",
-    "batch_request",
+    "Traffic",
     "decisions",
     "decode",
     "decode_batch",
-    "problem_response",
 ]

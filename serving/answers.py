@@ -10,6 +10,9 @@ from pydantic import BaseModel, Field
 
 from scoring import Outcome, RiskLevel, Scores
 
+Answer = dict[str, Any]
+"""An answer on its way to JSON; a dictionary because checking a model again costs as much as making the answer."""
+
 
 class Decision(BaseModel):
     """The decision on one application."""
@@ -86,7 +89,7 @@ def decisions(
     request_id: str,
     model_version: str,
     threshold: float,
-) -> list[dict[str, Any]]:
+) -> list[Answer]:
     """The scores as JSON-ready decisions, one for each client, in order."""
     timestamp = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     return [

@@ -1,169 +1,135 @@
-"""The ASGI boundary: everything that is the same for all routes.
+"""The ASGI boundary: everything that is the same for all routes, and the whole way of a scoring request.
 
-Every request gets a request id. A scoring request is read within the limits and decoded before BentoML sees it, so that
-an invalid one costs neither a traceback nor a log line that quotes it. Every error leaves as one RFC 9457 problem.
+A scoring request is read within its limits, decoded, answered by the decision engine and encoded right here. BentoML's
+application behind the boundary answers the other routes; its wrapper of an API method costs a scoring request more than
+the model does, logs every invalid one with a traceback that quotes it, and knows five shapes of error.
 """
 
 from __future__ import annotations
 
 import asyncio
-import re
-import uuid
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextvars import ContextVar
-from http import HTTPStatus
+import gc
+import logging
+import time
+import traceback
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
-from pydantic_core import to_json
-from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
-from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from .errors import MEDIA_TYPE, Problem, TimedOut, TooLarge, UnsupportedMedia, problem
+from .body import read_json
+from .errors import Failed, Overloaded, Problem, TimedOut
+from .exchange import Exchange
 from .settings import Limits
+from .traffic import Traffic
 
-DECODED = "credit_scoring.decoded"
-"""Key of the ASGI scope under which the decoded request stands."""
+_LOGGER = logging.getLogger("bentoml.credit_scoring")
 
-REQUEST_ID: ContextVar[str] = ContextVar("request_id")
-"""Id of the request that is being answered."""
 
-Decoder = tuple[Callable[[bytes], object], int]
+@dataclass(frozen=True, slots=True)
+class ScoringRoute:
+    """How a scoring route gets from the bytes of a request to those of its answer.
 
-_LEGAL_REQUEST_ID = re.compile(r"[\w.:-]{1,128}", re.ASCII)
-_MOST_DRAINED = 32 << 20
-_DETAILS = {
-    HTTPStatus.NOT_FOUND: "There is no such route.",
-    HTTPStatus.METHOD_NOT_ALLOWED: "The route does not answer this method.",
-    HTTPStatus.SERVICE_UNAVAILABLE: "The service is not ready.",
-    HTTPStatus.INTERNAL_SERVER_ERROR: "The request could not be answered; the server's log says why.",
-}
+    Attributes
+    ----------
+    answer : from body to body; may raise a Problem
+    body_bytes : how large a body may be
+    in_flight : how many requests may be under way at once; more are refused
+    """
+
+    answer: Callable[[bytes], Awaitable[bytes]]
+    body_bytes: int
+    in_flight: int
 
 
 class Boundary:
-    """ASGI middleware around the BentoML service.
+    """ASGI application around BentoML's.
 
     Parameters
     ----------
     limits : time of an answer
-    decoders : for the path of each scoring route, the function from its body to its request, and the bytes it may have
+    routes : gives the scoring routes by path, all of them POST, once the service has started
     """
 
-    def __init__(self, app: ASGIApp, limits: Limits, decoders: Mapping[str, Decoder]) -> None:
+    def __init__(
+        self, app: ASGIApp, limits: Limits, traffic: Traffic, routes: Callable[[], Mapping[str, ScoringRoute]]
+    ) -> None:
         self._app = app
         self._limits = limits
-        self._decoders = decoders
+        self._traffic = traffic
+        self._make_routes = routes
+        self._in_flight: Counter[str] = Counter()
+
+    @cached_property
+    def _routes(self) -> Mapping[str, ScoringRoute]:
+        return self._make_routes()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        headers = Headers(scope=scope)
-        answer = _Answer(send, _request_id(headers))
-        REQUEST_ID.set(answer.request_id)
+            await self._app(scope, receive, _freezing(send))
+        elif scope["path"] == "/metrics":
+            await self._answer(Exchange(scope, receive, send))
+        else:
+            await self._counted(Exchange(scope, receive, send))
+
+    async def _counted(self, exchange: Exchange) -> None:
+        start = time.perf_counter()
+        endpoint = self._traffic.begin(exchange.scope["path"])
+        try:
+            await self._answer(exchange)
+        finally:
+            endpoint.end(exchange.status, time.perf_counter() - start)
+
+    async def _answer(self, exchange: Exchange) -> None:
         try:
             async with asyncio.timeout(self._limits.timeout_seconds):
-                await self._answer(scope, receive, headers, answer)
+                await self._answer_in_time(exchange)
         except Problem as refusal:
-            await answer.refuse(scope, receive, refusal)
+            await exchange.refuse(refusal)
         except TimeoutError:
             limit = f"{self._limits.timeout_seconds:g} seconds"
-            await answer.refuse(scope, receive, TimedOut(f"The answer was not ready within {limit}."))
+            await exchange.refuse(TimedOut(f"The answer was not ready within {limit}."))
         except ClientDisconnect:
             return
+        except Exception as error:  # noqa: BLE001 - the last place that can answer
+            _log(error, exchange)
+            await exchange.refuse(Failed("The request could not be answered; the server's log says why."))
 
-    async def _answer(self, scope: Scope, receive: Receive, headers: Headers, answer: _Answer) -> None:
-        decoder = self._decoders.get(scope["path"]) if scope["method"] == "POST" else None
-        if decoder is not None:
-            decode, limit = decoder
-            _require_json(headers)
-            scope[DECODED] = decode(await _body(headers, receive, limit))
-            receive = _consumed
-        await self._app(scope, receive, answer.send)
-
-
-class _Answer:
-    """What is sent back: marked with the request id, and a problem wherever it is an error."""
-
-    def __init__(self, send: Send, request_id: str) -> None:
-        self.request_id = request_id
-        self._send = send
-        self._started = False
-        self._replacement: bytes | None = None
-
-    async def send(self, message: Message) -> None:
-        if message["type"] == "http.response.start":
-            self._start(message)
-        elif message["type"] == "http.response.body" and self._replacement is not None:
-            if message.get("more_body"):
-                return
-            message = {"type": "http.response.body", "body": self._replacement}
-        await self._send(message)
-
-    def _start(self, message: Message) -> None:
-        self._started = True
-        headers = MutableHeaders(raw=message["headers"])
-        if message["status"] >= HTTPStatus.BAD_REQUEST and headers.get("content-type") != MEDIA_TYPE:
-            status = HTTPStatus(message["status"])
-            self._replacement = to_json(problem(status, _DETAILS.get(status, status.description), self.request_id))
-            headers["Content-Type"] = MEDIA_TYPE
-            headers["Content-Length"] = str(len(self._replacement))
-        headers["X-Request-ID"] = self.request_id
-        message["headers"] = headers.raw
-
-    async def refuse(self, scope: Scope, receive: Receive, refusal: Problem) -> None:
-        if not self._started:
-            await problem_response(refusal, self.request_id)(scope, receive, self.send)
-
-
-def problem_response(refusal: Problem, request_id: str) -> Response:
-    """The response that carries a problem."""
-    return Response(
-        to_json(refusal.content(request_id)), refusal.status, headers=dict(refusal.headers), media_type=MEDIA_TYPE
-    )
-
-
-def _request_id(headers: Headers) -> str:
-    """The caller's request id where it is short and plain, a new one elsewhere."""
-    given = headers.get("x-request-id", "")
-    return given if _LEGAL_REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
-
-
-def _require_json(headers: Headers) -> None:
-    media_type = headers.get("content-type", "").partition(";")[0].strip().lower()
-    if media_type != "application/json":
-        raise UnsupportedMedia("The body must be declared as application/json.")
-    if headers.get("content-encoding", "identity") != "identity":
-        raise UnsupportedMedia("A compressed body is not read.")
-
-
-async def _body(headers: Headers, receive: Receive, limit: int) -> bytes:
-    """The whole body. One that is too large is read to its end, within reason, so that the caller sees the answer."""
-    declared = headers.get("content-length", "")
-    chunks: list[bytes] = []
-    size, too_large = 0, declared.isdigit() and int(declared) > limit
-    async for chunk in _chunks(receive):
-        size += len(chunk)
-        too_large = too_large or size > limit
-        if size > _MOST_DRAINED:
-            break
-        if not too_large:
-            chunks.append(chunk)
-    if too_large:
-        raise TooLarge(f"The body is larger than {limit} bytes.")
-    return b"".join(chunks)
-
-
-async def _chunks(receive: Receive) -> AsyncIterator[bytes]:
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise ClientDisconnect
-        yield message.get("body", b"")
-        if not message.get("more_body"):
+    async def _answer_in_time(self, exchange: Exchange) -> None:
+        path = exchange.scope["path"]
+        route = self._routes.get(path) if exchange.scope["method"] == "POST" else None
+        if route is None:
+            await self._app(exchange.scope, exchange.receive, exchange.send)
             return
+        if self._in_flight[path] >= route.in_flight:
+            self._traffic.shed(path)
+            raise Overloaded.after(self._limits.retry_after_seconds)
+        self._in_flight[path] += 1
+        try:
+            body = await route.answer(await read_json(exchange, route.body_bytes))
+        finally:
+            self._in_flight[path] -= 1
+        await exchange.answer(body)
 
 
-async def _consumed() -> Message:
-    return {"type": "http.request", "body": b"", "more_body": False}
+def _log(error: Exception, exchange: Exchange) -> None:
+    """Where it happened and what kind of error it is; its message may hold an applicant's value."""
+    place = "".join(traceback.format_tb(error.__traceback__))
+    _LOGGER.error("%s while answering request %s\n%s", type(error).__name__, exchange.request_id, place)
+
+
+def _freezing(send: Send) -> Send:
+    """What is there when the service is ready lives as long as it does: no garbage collection need look at it."""
+
+    async def sent(message: Message) -> Any:
+        if message["type"] == "lifespan.startup.complete":
+            gc.collect()
+            gc.freeze()
+        await send(message)
+
+    return sent

@@ -5,6 +5,7 @@ Problem
   * TooLarge           413
   * UnsupportedMedia   415
   * Invalid            422
+  * Failed             500
   * Overloaded         503
   * TimedOut           504
 """
@@ -13,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Self
 
 from pydantic import ValidationError
 
@@ -64,10 +65,21 @@ class Invalid(Problem):
     status = HTTPStatus.UNPROCESSABLE_ENTITY
 
 
+class Failed(Problem):
+    """The service is at fault."""
+
+    status = HTTPStatus.INTERNAL_SERVER_ERROR
+
+
 class Overloaded(Problem):
-    """More requests wait than the service can answer in time."""
+    """More requests are under way than the service can answer in time."""
 
     status = HTTPStatus.SERVICE_UNAVAILABLE
+
+    @classmethod
+    def after(cls, seconds: int) -> Self:
+        """Refuse for now, and say when to come back."""
+        return cls("Too many requests are under way.", headers={"Retry-After": str(seconds)})
 
 
 class TimedOut(Problem):

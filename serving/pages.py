@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import cached_property
 from typing import Any
 
+from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic_core import to_json
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -16,6 +17,7 @@ from features import APPLICATION
 from scoring import StoredModel
 
 from .openapi import openapi_document
+from .traffic import exposition
 
 _PAGE = """<!doctype html>
 <html lang="en">
@@ -50,6 +52,7 @@ class Pages:
                 Route("/docs.json", self._docs),
                 Route("/model/info", self._model_info),
                 Route("/health", self._health),
+                Route("/metrics", self._metrics),
             ]
         )
 
@@ -64,6 +67,9 @@ class Pages:
 
     async def _health(self, _: Request) -> Response:
         return _json({"status": "ok", "model_version": self._served().version})
+
+    async def _metrics(self, _: Request) -> Response:
+        return Response(exposition(), media_type=CONTENT_TYPE_LATEST)
 
 
 def model_info(served: StoredModel) -> dict[str, Any]:

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, Field, ValidationError, create_model
-from pydantic_core import from_json
+from pydantic import BaseModel, Field, ValidationError
 
 from features import Application, Record
 
@@ -38,10 +37,10 @@ class BatchRequest(Record):
     applications: list[PredictRequest] = Field(min_length=1)
 
 
-def batch_request(limit: int) -> type[BatchRequest]:
-    """The body of a batch of at most `limit` applications."""
-    applications: Any = (list[PredictRequest], Field(min_length=1, max_length=limit))
-    return create_model("BatchRequest", __base__=BatchRequest, __doc__=BatchRequest.__doc__, applications=applications)
+class _Items(Record):
+    """The envelope of a batch. Its applications are validated one by one: that takes no longer, and others get on."""
+
+    applications: list[Any] = Field(min_length=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,21 +61,12 @@ def decode(model: type[Body], body: bytes) -> Body:
         raise _refusal(error) from None
 
 
-def decode_batch(model: type[BatchRequest], body: bytes) -> Batch:
-    """The body as a batch; an application that is invalid does not spoil the others."""
-    try:
-        requests = model.model_validate_json(body).applications
-    except ValidationError as error:
-        return _partly(error, body)
-    return Batch(len(requests), range(len(requests)), requests, {})
-
-
-def _partly(error: ValidationError, body: bytes) -> Batch:
-    """The batch without its invalid applications; a refusal where the envelope is at fault."""
-    places = [item["loc"] for item in error.errors(include_url=False, include_context=False, include_input=False)]
-    if not all(len(place) > 1 and place[0] == "applications" for place in places):
-        raise _refusal(error)
-    items: list[Any] = from_json(body)["applications"]
+def decode_batch(body: bytes, *, limit: int) -> Batch:
+    """The body as a batch of at most `limit` applications; one that is invalid does not spoil the others."""
+    items = decode(_Items, body).applications
+    if len(items) > limit:
+        fault = {"loc": ["applications"], "msg": f"holds {len(items)} applications, at most {limit} are answered"}
+        raise Invalid("The request does not fit its schema.", errors=[fault])
     requests: dict[int, PredictRequest] = {}
     rejected: dict[int, list[Fault]] = {}
     for position, item in enumerate(items):

@@ -1,83 +1,161 @@
 """The adaptive-batching runner: concurrent requests of one worker are scored together.
 
-A request never waits for others to come. Those that arrived while the event loop was busy are scored in one call: alone
-at low load, in growing batches as load rises.
+A request never waits for others to come. Those that arrived while the worker was busy are scored in one call: alone at
+low load, in growing batches as load rises.
 """
 
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Sequence
-from typing import Generic, TypeVar
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Generic, Protocol, TypeVar
 
 from scoring import Scores
 
-from .errors import Overloaded
 from .settings import RunnerSettings
 
 Rows = TypeVar("Rows")
 
 
-class Runner(Generic[Rows]):
+class Observer(Protocol):
+    """Is told of every batch how many rows it has and how long, in seconds, its first row waited."""
+
+    def __call__(self, rows: int, waited: float, /) -> None:
+        """Note a batch."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting(Generic[Rows]):
+    row: Rows
+    answer: asyncio.Future[Scores]
+    since: float
+
+
+class Runner(ABC, Generic[Rows]):
     """Scores single rows in batches.
 
     Parameters
     ----------
-    score : scores a batch; one score per row
     join : makes one batch of several rows
+    observe : is told of every batch
     """
 
-    def __init__(
-        self, score: Callable[[Rows], Scores], join: Callable[[Sequence[Rows]], Rows], settings: RunnerSettings
-    ) -> None:
-        self._score = score
+    def __init__(self, join: Callable[[Sequence[Rows]], Rows], settings: RunnerSettings, observe: Observer) -> None:
         self._join = join
         self._settings = settings
-        self._waiting: deque[tuple[Rows, asyncio.Future[Scores]]] = deque()
+        self._observe = observe
+        self._queue: deque[_Waiting[Rows]] = deque()
 
     async def score(self, row: Rows) -> Scores:
-        """The scores of one row; Overloaded if too many rows wait already."""
-        if len(self._waiting) >= self._settings.max_waiting:
-            raise Overloaded(
-                "Too many requests are waiting.",
-                headers={"Retry-After": str(self._settings.retry_after_seconds)},
-            )
+        """The scores of one row. How many rows may wait is bounded by how many requests may be under way."""
         loop = asyncio.get_running_loop()
-        if not self._waiting:
+        if not self._queue:
             loop.call_soon(self._flush)
-        answer: asyncio.Future[Scores] = loop.create_future()
-        self._waiting.append((row, answer))
-        return await answer
+        waiting = _Waiting(row, loop.create_future(), perf_counter())
+        self._queue.append(waiting)
+        return await waiting.answer
+
+    @abstractmethod
+    def _flush(self) -> None:
+        """Score what waits, or see to it that it will be."""
+
+    def _next_batch(self) -> list[_Waiting[Rows]]:
+        size = min(len(self._queue), self._settings.max_batch_rows)
+        batch = [one for one in (self._queue.popleft() for _ in range(size)) if not one.answer.done()]
+        if batch:
+            self._observe(len(batch), perf_counter() - batch[0].since)
+        return batch
+
+    def _joined(self, batch: Sequence[_Waiting[Rows]]) -> Rows:
+        return self._join([one.row for one in batch])
+
+
+class EmbeddedRunner(Runner[Rows]):
+    """Scores on the event loop's own thread: for models that take microseconds. `score` scores a batch."""
+
+    def __init__(
+        self,
+        score: Callable[[Rows], Scores],
+        join: Callable[[Sequence[Rows]], Rows],
+        settings: RunnerSettings,
+        observe: Observer,
+    ) -> None:
+        super().__init__(join, settings, observe)
+        self._score = score
 
     def _flush(self) -> None:
-        size = min(len(self._waiting), self._settings.max_batch_rows)
-        batch = [self._waiting.popleft() for _ in range(size)]
-        if self._waiting:
+        batch = self._next_batch()
+        if self._queue:
             asyncio.get_running_loop().call_soon(self._flush)
-        self._answer([(row, answer) for row, answer in batch if not answer.done()])
+        if batch:
+            self._answer(batch)
 
-    def _answer(self, batch: Sequence[tuple[Rows, asyncio.Future[Scores]]]) -> None:
-        if not batch:
-            return
+    def _answer(self, batch: Sequence[_Waiting[Rows]]) -> None:
         try:
-            scores = self._scored([row for row, _ in batch])
+            scores = _checked(self._score(self._joined(batch)), len(batch))
         except Exception as error:  # noqa: BLE001 - it is handed to the one request that caused it
-            self._answer_apart(batch, error)
+            if len(batch) == 1:
+                batch[0].answer.set_exception(error)
+            else:  # a row that cannot be scored must not fail its neighbours
+                for one in batch:
+                    self._answer([one])
         else:
-            for position, (_, answer) in enumerate(batch):
-                answer.set_result(scores.take(slice(position, position + 1)))
+            _hand_out(scores, batch)
 
-    def _scored(self, rows: Sequence[Rows]) -> Scores:
-        scores = self._score(self._join(rows))
-        if len(scores) != len(rows):
-            raise RuntimeError(f"{len(scores)} scores for {len(rows)} rows")
-        return scores
 
-    def _answer_apart(self, batch: Sequence[tuple[Rows, asyncio.Future[Scores]]], error: Exception) -> None:
-        """A row that cannot be scored must not fail its neighbours: score each alone."""
-        if len(batch) == 1:
-            batch[0][1].set_exception(error)
-            return
-        for one in batch:
-            self._answer([one])
+class RemoteRunner(Runner[Rows]):
+    """Has batches scored elsewhere: at most `batches_in_flight` of them at once, and the next one grows meanwhile."""
+
+    def __init__(
+        self,
+        score: Callable[[Rows], Awaitable[Scores]],
+        join: Callable[[Sequence[Rows]], Rows],
+        settings: RunnerSettings,
+        observe: Observer,
+    ) -> None:
+        super().__init__(join, settings, observe)
+        self._score = score
+        self._away: set[asyncio.Task[None]] = set()
+
+    def _flush(self) -> None:
+        while self._queue and len(self._away) < self._settings.batches_in_flight:
+            if batch := self._next_batch():
+                task = asyncio.get_running_loop().create_task(self._answer(batch))
+                self._away.add(task)
+                task.add_done_callback(self._returned)
+
+    def _returned(self, task: asyncio.Task[None]) -> None:
+        self._away.discard(task)
+        self._flush()
+
+    async def _answer(self, batch: Sequence[_Waiting[Rows]]) -> None:
+        try:
+            scores = _checked(await self._score(self._joined(batch)), len(batch))
+        except Exception as error:  # noqa: BLE001 - it is handed to the one request that caused it
+            if len(batch) > 1:
+                for one in batch:
+                    await self._answer([one])
+            elif not batch[0].answer.done():
+                batch[0].answer.set_exception(error)
+        else:
+            _hand_out(scores, batch)
+
+
+def _checked(scores: Scores, rows: int) -> Scores:
+    if len(scores) != rows:
+        raise RuntimeError(f"{len(scores)} scores for {rows} rows")
+    return scores
+
+
+def _hand_out(scores: Scores, batch: Sequence[_Waiting[Rows]]) -> None:
+    if len(batch) == 1:
+        batch[0].answer.set_result(scores)
+        return
+    for position, one in enumerate(batch):
+        if not one.answer.done():
+            one.answer.set_result(scores.take(slice(position, position + 1)))

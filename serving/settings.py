@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Any
 
 from pydantic import Field
@@ -10,7 +11,7 @@ from features import Settings
 
 
 class Limits(Settings):
-    """What one request may ask for."""
+    """What one request may ask for, and how many may ask at once, in each worker."""
 
     body_bytes: int = Field(ge=1024)
     """Of a batch."""
@@ -18,14 +19,48 @@ class Limits(Settings):
     """Of a single application or feature vector."""
     batch_applications: int = Field(ge=1)
     timeout_seconds: float = Field(gt=0)
+    in_flight: int = Field(ge=1)
+    """Single requests on one route."""
+    batches_in_flight: int = Field(ge=1)
+    retry_after_seconds: int = Field(ge=1)
+
+
+class Placement(StrEnum):
+    """Where the model runs."""
+
+    EMBEDDED = "embedded"
+    """In every API worker: the choice for models that take microseconds."""
+    SERVICE = "service"
+    """In a BentoML service of its own, which the API workers share: for models that take milliseconds."""
+
+
+class BoundaryPosition(StrEnum):
+    """Where the boundary stands among BentoML's middlewares."""
+
+    OUTERMOST = "outermost"
+    """A scoring request meets none of them."""
+    INNERMOST = "innermost"
+    """A scoring request is logged, traced and timed by them first, where they are switched on."""
 
 
 class RunnerSettings(Settings):
     """How concurrent single requests are scored together."""
 
+    placement: Placement
     max_batch_rows: int = Field(ge=1)
-    max_waiting: int = Field(ge=1)
-    retry_after_seconds: int = Field(ge=1)
+    batches_in_flight: int = Field(ge=1)
+    """Of one API worker at the model's own service."""
+    threads: int = Field(ge=1)
+    """Of the model's own service."""
+    service: dict[str, Any]
+    """BentoML's configuration of the model's own service."""
+
+
+class Metrics(Settings):
+    """How requests are measured."""
+
+    duration_buckets: tuple[float, ...] = Field(min_length=1)
+    """Upper bounds, in seconds."""
 
 
 class ServingSettings(Settings):
@@ -34,4 +69,6 @@ class ServingSettings(Settings):
     model: str = Field(min_length=1)
     limits: Limits
     runner: RunnerSettings
+    metrics: Metrics
+    boundary: BoundaryPosition
     bentoml: dict[str, Any]

@@ -2,53 +2,81 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
 import pytest
+from prometheus_client import CollectorRegistry
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import Message, Receive, Scope, Send
 
-from serving import DECODED, REQUEST_ID, Boundary, Overloaded, problem_response
+from serving import Boundary, Invalid, ScoringRoute, Traffic
+from serving.exchange import request_id
 from serving.settings import Limits
 
-LIMITS = Limits(body_bytes=1024, application_bytes=1024, batch_applications=10, timeout_seconds=0.2)
+LIMITS = Limits(
+    body_bytes=1024,
+    application_bytes=1024,
+    batch_applications=10,
+    timeout_seconds=0.2,
+    in_flight=2,
+    batches_in_flight=2,
+    retry_after_seconds=3,
+)
 PROBLEM = "application/problem+json"
+SECRET = "S3CR3T-VALUE"
 
 
-async def _echo(request: Request) -> Response:
-    return JSONResponse({"decoded": request.scope[DECODED], "request_id": REQUEST_ID.get()})
+async def _echo(body: bytes) -> bytes:
+    return json.dumps({"decoded": json.loads(body), "request_id": request_id()}).encode()
+
+
+async def _invalid(_: bytes) -> bytes:
+    raise Invalid("It does not fit.", errors=[{"loc": ["x"], "msg": "wrong"}])
+
+
+async def _broken(body: bytes) -> bytes:
+    raise KeyError(body.decode())
+
+
+async def _slow(_: bytes) -> bytes:
+    await asyncio.sleep(60)
+    return b"never"
+
+
+async def _page(_: Request) -> Response:
+    return PlainTextResponse("a page")
 
 
 async def _fail(_: Request) -> Response:
     return JSONResponse({"error": "a framework's own shape"}, status_code=500)
 
 
-async def _slow(_: Request) -> Response:
+async def _slow_page(_: Request) -> Response:
     await asyncio.sleep(60)
     return PlainTextResponse("never")
 
 
-async def _refuse(_: Request) -> Response:
-    return problem_response(Overloaded("Too many.", headers={"Retry-After": "3"}), REQUEST_ID.get())
+PAGES = Starlette(routes=[Route("/page", _page), Route("/fail", _fail), Route("/slow-page", _slow_page)])
+ROUTES = {
+    "/predict": ScoringRoute(_echo, 1024, 2),
+    "/invalid": ScoringRoute(_invalid, 1024, 2),
+    "/broken": ScoringRoute(_broken, 1024, 2),
+    "/slow": ScoringRoute(_slow, 1024, 2),
+}
 
 
-APP = Boundary(
-    Starlette(
-        routes=[
-            Route("/score", _echo, methods=["POST"]),
-            Route("/fail", _fail),
-            Route("/slow", _slow),
-            Route("/refuse", _refuse),
-        ]
-    ),
-    LIMITS,
-    {"/score": (json.loads, LIMITS.body_bytes)},
-)
+def bounded(registry: CollectorRegistry) -> Boundary:
+    return Boundary(PAGES, LIMITS, Traffic([0.1], registry=registry), lambda: ROUTES)
+
+
+REGISTRY = CollectorRegistry()
+APP = bounded(REGISTRY)
 
 
 def ask(method: str, path: str, **options: Any) -> httpx.Response:
@@ -71,32 +99,32 @@ def refused(answer: httpx.Response) -> dict[str, Any]:
 
 
 def test_a_request_is_decoded_before_it_is_routed() -> None:
-    answer = ask("POST", "/score", json={"a": 1}, headers={"X-Request-ID": "caller-7"})
+    answer = ask("POST", "/predict", json={"a": 1}, headers={"X-Request-ID": "caller-7"})
     assert (answer.status_code, answer.json()) == (200, {"decoded": {"a": 1}, "request_id": "caller-7"})
     assert answer.headers["x-request-id"] == "caller-7"
 
 
 @pytest.mark.parametrize("given", ["", "has space", "x" * 129, 'quote"', "new\tline"])
 def test_an_illegal_request_id_is_replaced(given: str) -> None:
-    answer = ask("POST", "/score", json={}, headers={"X-Request-ID": given})
+    answer = ask("POST", "/predict", json={}, headers={"X-Request-ID": given})
     assert len(answer.headers["x-request-id"]) == 32
     assert answer.json()["request_id"] == answer.headers["x-request-id"]
 
 
 @pytest.mark.parametrize("media_type", ["text/plain", "application/vnd.bentoml+pickle", "multipart/form-data", ""])
 def test_another_media_type_is_refused(media_type: str) -> None:
-    answer = ask("POST", "/score", content=b"{}", headers={"Content-Type": media_type})
+    answer = ask("POST", "/predict", content=b"{}", headers={"Content-Type": media_type})
     assert (answer.status_code, refused(answer)["title"]) == (415, "Unsupported Media Type")
 
 
 def test_a_charset_beside_the_media_type_is_allowed() -> None:
-    answer = ask("POST", "/score", content=b"{}", headers={"Content-Type": "Application/JSON; charset=utf-8"})
+    answer = ask("POST", "/predict", content=b"{}", headers={"Content-Type": "Application/JSON; charset=utf-8"})
     assert answer.status_code == 200
 
 
 def test_a_compressed_body_is_refused() -> None:
     answer = ask(
-        "POST", "/score", content=b"{}", headers={"Content-Type": "application/json", "Content-Encoding": "gzip"}
+        "POST", "/predict", content=b"{}", headers={"Content-Type": "application/json", "Content-Encoding": "gzip"}
     )
     assert answer.status_code == 415
 
@@ -104,8 +132,8 @@ def test_a_compressed_body_is_refused() -> None:
 def test_a_body_at_the_limit_is_read_and_one_beyond_is_refused() -> None:
     headers = {"Content-Type": "application/json"}
     fits = b'"' + b"x" * (LIMITS.body_bytes - 2) + b'"'
-    assert ask("POST", "/score", content=fits, headers=headers).status_code == 200
-    answer = ask("POST", "/score", content=fits + b" ", headers=headers)
+    assert ask("POST", "/predict", content=fits, headers=headers).status_code == 200
+    answer = ask("POST", "/predict", content=fits + b" ", headers=headers)
     assert (answer.status_code, refused(answer)["detail"]) == (413, "The body is larger than 1024 bytes.")
 
 
@@ -114,13 +142,19 @@ def test_a_body_without_a_declared_length_is_measured_as_it_comes() -> None:
         for _ in range(3):
             yield b"x" * 512
 
-    answer = ask("POST", "/score", content=chunks(), headers={"Content-Type": "application/json"})
+    answer = ask("POST", "/predict", content=chunks(), headers={"Content-Type": "application/json"})
     assert answer.status_code == 413
 
 
 @pytest.mark.parametrize(
     ("method", "path", "status"),
-    [("GET", "/nothing", 404), ("GET", "/score", 405), ("GET", "/fail", 500), ("GET", "/slow", 504)],
+    [
+        ("GET", "/nothing", 404),
+        ("GET", "/predict", 404),
+        ("POST", "/page", 405),
+        ("GET", "/fail", 500),
+        ("GET", "/slow-page", 504),
+    ],
 )
 def test_every_error_is_a_problem(method: str, path: str, status: int) -> None:
     answer = ask(method, path)
@@ -128,10 +162,74 @@ def test_every_error_is_a_problem(method: str, path: str, status: int) -> None:
     assert refused(answer)["type"] == "about:blank"
 
 
-def test_a_problem_from_inside_keeps_its_headers() -> None:
-    answer = ask("GET", "/refuse")
-    assert (answer.status_code, answer.headers["retry-after"]) == (503, "3")
-    assert refused(answer)["detail"] == "Too many."
+@pytest.mark.parametrize(("path", "status"), [("/broken", 500), ("/slow", 504)])
+def test_every_failure_of_a_scoring_route_is_a_problem(path: str, status: int) -> None:
+    answer = ask("POST", path, json={})
+    assert answer.status_code == status
+    assert refused(answer)["type"] == "about:blank"
+
+
+def test_a_problem_says_where_the_request_is_wrong() -> None:
+    answer = ask("POST", "/invalid", json={})
+    assert (answer.status_code, answer.json()["errors"]) == (422, [{"loc": ["x"], "msg": "wrong"}])
+
+
+def test_a_failure_is_logged_with_its_place_and_without_what_it_says(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.ERROR, logger="bentoml.credit_scoring"):
+        answer = ask("POST", "/broken", json=SECRET, headers={"X-Request-ID": "caller-7"})
+    (record,) = caplog.records
+    assert record.getMessage().startswith("KeyError while answering request caller-7\n")
+    assert "_broken" in caplog.text
+    assert SECRET not in caplog.text + answer.text
+
+
+def test_more_than_may_be_under_way_are_refused_at_once_and_the_others_answered() -> None:
+    async def run() -> list[httpx.Response]:
+        transport = httpx.ASGITransport(bounded(registry))
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+            return await asyncio.gather(*(client.post("/slow", json={}) for _ in range(5)))
+
+    registry = CollectorRegistry()
+    answers = asyncio.run(run())
+    assert sorted(answer.status_code for answer in answers) == [503, 503, 503, 504, 504]
+    assert {answer.headers.get("retry-after") for answer in answers if answer.status_code == 503} == {"3"}
+    assert registry.get_sample_value("credit_scoring_requests_shed_total", {"endpoint": "/slow"}) == 3
+
+
+def test_room_is_given_back_whatever_became_of_a_request() -> None:
+    statuses = [ask("POST", "/broken", json={}).status_code for _ in range(3)]
+    assert statuses == [500, 500, 500]
+
+
+def counted(registry: CollectorRegistry) -> dict[tuple[str, str], float]:
+    samples = next(metric for metric in registry.collect() if metric.name == "bentoml_service_request").samples
+    return {
+        (sample.labels["endpoint"], sample.labels["http_response_code"]): sample.value
+        for sample in samples
+        if sample.name.endswith("_total") and sample.value
+    }
+
+
+def test_requests_are_counted_by_endpoint_and_status_and_unknown_paths_together() -> None:
+    registry = CollectorRegistry()
+
+    async def run() -> None:
+        transport = httpx.ASGITransport(bounded(registry))
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+            await client.post("/predict", json={})
+            await client.post("/predict", content=b"")
+            for path in ("/nothing", "/nothing/else", "/page"):
+                await client.get(path)
+
+    asyncio.run(run())
+    assert counted(registry) == {
+        ("/predict", "200"): 1,
+        ("/predict", "415"): 1,
+        ("other", "404"): 2,
+        ("other", "200"): 1,
+    }
+    in_progress = next(m for m in registry.collect() if m.name == "bentoml_service_request_in_progress")
+    assert {sample.value for sample in in_progress.samples} == {0}
 
 
 def test_a_caller_that_hangs_up_is_not_answered() -> None:
@@ -150,15 +248,15 @@ def test_what_is_no_http_is_passed_on() -> None:
     async def inner(scope: Scope, receive: Receive, send: Send) -> None:
         seen.append(scope["type"])
 
-    boundary = Boundary(inner, LIMITS, {})
+    boundary = Boundary(inner, LIMITS, Traffic([1], registry=CollectorRegistry()), dict)
     asyncio.run(boundary({"type": "lifespan"}, _never, _ignore))
     assert seen == ["lifespan"]
 
 
 def drive(received: list[Message]) -> list[Message]:
-    """Send the messages to /score by hand and collect what comes back; nothing more arrives after them."""
+    """Send the messages to /predict by hand and collect what comes back; nothing more arrives after them."""
     sent: list[Message] = []
-    scope = {"type": "http", "method": "POST", "path": "/score", "headers": [(b"content-type", b"application/json")]}
+    scope = {"type": "http", "method": "POST", "path": "/predict", "headers": [(b"content-type", b"application/json")]}
 
     async def receive() -> Message:
         return received.pop(0) if received else await _never()

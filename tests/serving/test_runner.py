@@ -8,7 +8,8 @@ import pytest
 from numpy.typing import NDArray
 
 from scoring import Scores
-from serving import Overloaded, Runner
+from serving import EmbeddedRunner, Placement, RemoteRunner
+from serving.runner import Observer, Runner
 from serving.settings import RunnerSettings
 
 Rows = NDArray[np.float64]
@@ -18,6 +19,18 @@ def scores_of(margin: Rows) -> Scores:
     names = np.array([str(value) for value in margin], dtype=object)
     whole = margin.astype(np.int64)
     return Scores(margin, margin / 100, whole, names, names, whole)
+
+
+class Seen:
+    """Remembers the sizes of the batches it is told of."""
+
+    def __init__(self) -> None:
+        self.sizes: list[int] = []
+        self.waits: list[float] = []
+
+    def __call__(self, rows: int, waited: float) -> None:
+        self.sizes.append(rows)
+        self.waits.append(waited)
 
 
 class Recorder:
@@ -33,9 +46,26 @@ class Recorder:
         return scores_of(rows)
 
 
-def runner(score: Callable[[Rows], Scores], *, max_batch_rows: int = 4, max_waiting: int = 100) -> Runner[Rows]:
-    settings = RunnerSettings(max_batch_rows=max_batch_rows, max_waiting=max_waiting, retry_after_seconds=2)
-    return Runner(score, np.concatenate, settings)
+SETTINGS = RunnerSettings(placement=Placement.EMBEDDED, max_batch_rows=4, batches_in_flight=2, threads=1, service={})
+
+
+UNSEEN = Seen()
+
+
+def embedded(score: Callable[[Rows], Scores], observe: Observer = UNSEEN) -> Runner[Rows]:
+    return EmbeddedRunner(score, np.concatenate, SETTINGS, observe)
+
+
+def remote(score: Callable[[Rows], Scores], observe: Observer = UNSEEN) -> Runner[Rows]:
+    async def elsewhere(rows: Rows) -> Scores:
+        await asyncio.sleep(0)
+        return score(rows)
+
+    return RemoteRunner(elsewhere, np.concatenate, SETTINGS, observe)
+
+
+MakeRunner = Callable[..., Runner[Rows]]
+either = pytest.mark.parametrize("runner", [embedded, remote])
 
 
 def score_all(scorer: Runner[Rows], rows: Sequence[float]) -> list[Scores | BaseException]:
@@ -49,25 +79,31 @@ def margins(answers: Sequence[Scores | BaseException]) -> list[list[float]]:
     return [answer.margin.tolist() for answer in answers if isinstance(answer, Scores)]
 
 
-def test_a_lone_request_is_scored_alone() -> None:
+@either
+def test_a_lone_request_is_scored_alone(runner: MakeRunner) -> None:
     recorder = Recorder()
     assert margins(score_all(runner(recorder), [7])) == [[7.0]]
     assert recorder.batches == [[7.0]]
 
 
-def test_concurrent_requests_are_scored_together_and_each_gets_its_own_answer() -> None:
+@either
+def test_concurrent_requests_are_scored_together_and_each_gets_its_own_answer(
+    runner: MakeRunner,
+) -> None:
     recorder = Recorder()
     assert margins(score_all(runner(recorder), [1, 2, 3])) == [[1.0], [2.0], [3.0]]
     assert recorder.batches == [[1.0, 2.0, 3.0]]
 
 
-def test_a_batch_never_exceeds_its_limit() -> None:
+@either
+def test_a_batch_never_exceeds_its_limit(runner: MakeRunner) -> None:
     recorder = Recorder()
     assert margins(score_all(runner(recorder), range(10))) == [[float(i)] for i in range(10)]
     assert [len(batch) for batch in recorder.batches] == [4, 4, 2]
 
 
-def test_requests_that_come_one_after_the_other_do_not_wait_for_each_other() -> None:
+@either
+def test_requests_that_come_one_after_the_other_do_not_wait_for_each_other(runner: MakeRunner) -> None:
     recorder = Recorder()
     scorer = runner(recorder)
 
@@ -79,25 +115,21 @@ def test_requests_that_come_one_after_the_other_do_not_wait_for_each_other() -> 
     assert recorder.batches == [[1.0], [2.0]]
 
 
-def test_a_row_that_cannot_be_scored_does_not_fail_its_neighbours() -> None:
+@either
+def test_a_row_that_cannot_be_scored_does_not_fail_its_neighbours(runner: MakeRunner) -> None:
     answers = score_all(runner(Recorder()), [1, 13, 3])
     assert margins(answers) == [[1.0], [3.0]]
     assert isinstance(answers[1], ValueError)
 
 
-def test_too_few_scores_are_never_handed_out() -> None:
+@either
+def test_too_few_scores_are_never_handed_out(runner: MakeRunner) -> None:
     answers = score_all(runner(lambda rows: scores_of(rows[:-1])), [1, 2])
     assert [type(answer) for answer in answers] == [RuntimeError, RuntimeError]
 
 
-def test_what_does_not_fit_in_the_queue_is_refused_with_a_time_to_retry() -> None:
-    answers = score_all(runner(Recorder(), max_waiting=2), [1, 2, 3])
-    assert margins(answers) == [[1.0], [2.0]]
-    assert isinstance(answers[2], Overloaded)
-    assert answers[2].headers == {"Retry-After": "2"}
-
-
-def test_a_request_that_was_given_up_is_not_scored() -> None:
+@either
+def test_a_request_that_was_given_up_is_not_scored(runner: MakeRunner) -> None:
     recorder = Recorder()
     scorer = runner(recorder)
 
@@ -112,3 +144,61 @@ def test_a_request_that_was_given_up_is_not_scored() -> None:
 
     asyncio.run(run())
     assert recorder.batches == [[2.0]]
+
+
+@either
+def test_every_batch_is_observed(runner: MakeRunner) -> None:
+    seen = Seen()
+    score_all(runner(Recorder(), seen), range(5))
+    assert seen.sizes == [4, 1]
+    assert min(seen.waits) >= 0
+
+
+def test_what_comes_while_batches_are_away_goes_together_when_one_returns() -> None:
+    gates = [asyncio.Event() for _ in range(3)]
+    batches: list[list[float]] = []
+
+    async def elsewhere(rows: Rows) -> Scores:
+        batches.append(rows.tolist())
+        await gates[len(batches) - 1].wait()
+        return scores_of(rows)
+
+    async def run() -> list[Scores]:
+        scorer = RemoteRunner(elsewhere, np.concatenate, SETTINGS, Seen())
+        asked = []
+        for row in (1.0, 2.0, 3.0, 4.0):
+            asked.append(asyncio.ensure_future(scorer.score(np.array([row]))))
+            await _settled()
+        assert batches == [[1.0], [2.0]]
+        gates[1].set()
+        await _settled()
+        assert batches == [[1.0], [2.0], [3.0, 4.0]]
+        gates[0].set()
+        gates[2].set()
+        return await asyncio.gather(*asked)
+
+    assert margins(asyncio.run(run())) == [[1.0], [2.0], [3.0], [4.0]]
+
+
+def test_a_request_that_was_given_up_while_away_does_not_hinder_the_others() -> None:
+    gate = asyncio.Event()
+
+    async def elsewhere(rows: Rows) -> Scores:
+        await gate.wait()
+        return scores_of(rows)
+
+    async def run() -> None:
+        scorer = RemoteRunner(elsewhere, np.concatenate, SETTINGS, Seen())
+        given_up, kept = (asyncio.ensure_future(scorer.score(np.array([row]))) for row in (1.0, 2.0))
+        await _settled()
+        given_up.cancel()
+        gate.set()
+        assert (await kept).margin.tolist() == [2.0]
+
+    asyncio.run(run())
+
+
+async def _settled() -> None:
+    """Let everything run that can."""
+    for _ in range(10):
+        await asyncio.sleep(0)
