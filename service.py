@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import bentoml
 import numpy as np
+from numpy.typing import NDArray
 from starlette.applications import Starlette
 from starlette.types import ASGIApp
 
@@ -79,12 +80,15 @@ class CreditScoring:
     """Credit decisions on loan applications."""
 
     if SETTINGS.runner.placement is Placement.SERVICE:
-        model = bentoml.depends(ModelService)
+        model: Any = bentoml.depends(ModelService)
 
     def __init__(self) -> None:
-        margins = self.model.margins if SETTINGS.runner.placement is Placement.SERVICE else None
+        margins = self._margins if SETTINGS.runner.placement is Placement.SERVICE else None
         self.engine = DecisionEngine(load_stored(SETTINGS.model), SETTINGS, Batching().observe, margins)
         self.engine.warm_up()
+
+    async def _margins(self, matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+        return cast("NDArray[np.float64]", await self.model.margins(matrix))
 
     @bentoml.api(route="/predict", input_spec=PredictInput, output_spec=Decision)  # type: ignore[untyped-decorator]
     async def predict(self, application: Record, client_id: str | None = None) -> Answer:

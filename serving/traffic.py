@@ -15,10 +15,8 @@ import bentoml
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
-KNOWN = (
-    "/predict", "/predict/features", "/predict/batch",
-    "/", "/docs.json", "/model/info", "/health", "/livez", "/readyz", "/healthz",
-)  # fmt: skip
+SCORING = ("/predict", "/predict/features", "/predict/batch")
+KNOWN = {*SCORING, "/", "/docs.json", "/model/info", "/health", "/livez", "/readyz", "/healthz"}
 """The paths that are endpoint labels of their own. /metrics is not measured."""
 
 OTHER = "other"
@@ -57,7 +55,11 @@ class Traffic:
             "credit_scoring_requests_shed_total", "Requests refused because too many were under way", ("endpoint",),
             registry=registry,
         )  # fmt: skip
-        self._endpoints = {path: Endpoint(self, path, service) for path in (*KNOWN, OTHER)}
+        self._service = service
+        self._endpoints: dict[str, Endpoint] = {}
+        for path in SCORING:
+            for status in ("200", "500"):
+                self.total.labels(path, *service, status)  # so that a rate has a start
 
     def shed(self, path: str) -> None:
         """Note that a request to the path was refused because too many were under way."""
@@ -65,10 +67,14 @@ class Traffic:
 
     def begin(self, path: str) -> Endpoint:
         """Note a request to the path; its endpoint is to be told of the end."""
-        endpoint = self._endpoints.get(path) or self._endpoints[OTHER]
+        endpoint = self._endpoints.get(path) or self._endpoint(path)
         endpoint.in_progress.inc()
         self._last.set(time.time())
         return endpoint
+
+    def _endpoint(self, path: str) -> Endpoint:
+        label = path if path in KNOWN else OTHER
+        return self._endpoints.setdefault(label, Endpoint(self, label, self._service))
 
 
 class Endpoint:
@@ -79,8 +85,6 @@ class Endpoint:
         self._traffic = traffic
         self._labels = (path, *service)
         self._answered: dict[int, tuple[Counter, Histogram]] = {}
-        for status in (200, 500):  # so that a rate has a start
-            self._of(status)
 
     def end(self, status: int | None, seconds: float) -> None:
         """Note that a request ended; `status` is None where nothing was answered."""

@@ -17,15 +17,12 @@ os.environ["MLFLOW_LOGGING_LEVEL"] = "WARNING"
 os.environ.pop("MLFLOW_TRACKING_URI", None)
 
 import pytest  # noqa: E402
-import yaml  # noqa: E402
 
 from scoring import Progress, StoredModel, load_stored  # noqa: E402
-from tests.server import Server, serve  # noqa: E402
+from tests.server import ROOT, Server, serve_with  # noqa: E402
 from training.delivery import Delivered, deliver  # noqa: E402
 from training.settings import TrainingSettings  # noqa: E402
 from training.synthesis import synthesize  # noqa: E402
-
-ROOT = Path(__file__).resolve().parent.parent
 
 
 @pytest.fixture(scope="session")
@@ -69,9 +66,5 @@ def stored(delivered: Delivered) -> StoredModel:
 @pytest.fixture(scope="session")
 def server(delivered: Delivered, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """The service of the checkout, answering with the delivered model."""
-    folder = tmp_path_factory.mktemp("server")
-    pinned = yaml.safe_load((ROOT / "configs" / "serving.yaml").read_text()) | {"model": delivered.tag}
-    (folder / "serving.yaml").write_text(yaml.safe_dump(pinned))
-    environment = {"CREDIT_SCORING_SETTINGS": str(folder / "serving.yaml")}
-    with serve(".", cwd=ROOT, log=folder / "log", environment=environment) as running:
+    with serve_with(tmp_path_factory.mktemp("server"), {"model": delivered.tag}) as running:
         yield running

@@ -12,9 +12,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
+import yaml
 
+ROOT = Path(__file__).resolve().parent.parent
 _ATTEMPTS = 3
 _START_SECONDS = 120
 _STOP_SECONDS = 30
@@ -27,7 +30,12 @@ class Server:
 
     url: str
     log: Path
-    pid: int
+    process: subprocess.Popen[bytes]
+
+    @property
+    def pid(self) -> int:
+        """Of the parent of the workers."""
+        return self.process.pid
 
     @property
     def logged(self) -> str:
@@ -48,9 +56,21 @@ def serve(
     executable = bentoml or Path(sys.executable).with_name("bentoml")
     process, url = _started([str(executable), "serve", target], cwd, log, environment or {})
     try:
-        yield Server(url, log, process.pid)
+        yield Server(url, log, process)
     finally:
         _stop(process)
+
+
+@contextmanager
+def serve_with(folder: Path, changes: Mapping[str, Any]) -> Iterator[Server]:
+    """The service of the checkout with some of its settings changed; `folder` takes the settings and the log."""
+    settings = yaml.safe_load((ROOT / "configs" / "serving.yaml").read_text())
+    for section, values in changes.items():
+        settings[section] = {**settings[section], **values} if isinstance(values, dict) else values
+    (folder / "serving.yaml").write_text(yaml.safe_dump(settings))
+    environment = {"CREDIT_SCORING_SETTINGS": str(folder / "serving.yaml")}
+    with serve(".", cwd=ROOT, log=folder / "log", environment=environment) as running:
+        yield running
 
 
 def _started(

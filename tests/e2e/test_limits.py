@@ -1,0 +1,95 @@
+"""What the service does at its limits, against a real one whose limits are low."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import socket
+from collections import Counter
+from collections.abc import Iterator
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+
+from serving import EXAMPLE
+from tests.server import Server, serve_with
+from training.delivery import Delivered
+
+IN_FLIGHT = 4
+CALLERS = 64
+
+
+@pytest.fixture(scope="module")
+def server(delivered: Delivered, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    limits = {"in_flight": IN_FLIGHT, "timeout_seconds": 3, "retry_after_seconds": 7}
+    with serve_with(tmp_path_factory.mktemp("limits"), {"model": delivered.tag, "limits": limits}) as running:
+        yield running
+
+
+async def storm(url: str, requests: int) -> list[httpx.Response]:
+    """Answers to requests that many callers send at the same time."""
+    limits = httpx.Limits(max_connections=CALLERS)
+    async with httpx.AsyncClient(base_url=url, limits=limits, timeout=60) as client:
+        return await asyncio.gather(*(client.post("/predict", json=EXAMPLE) for _ in range(requests)))
+
+
+def shed(server: Server) -> int:
+    metrics = httpx.get(f"{server.url}/metrics").text
+    found = re.search(r'^credit_scoring_requests_shed_total\{endpoint="/predict"\} (\d+)', metrics, re.MULTILINE)
+    return int(found[1]) if found else 0
+
+
+def test_beyond_its_limit_the_service_refuses_with_a_time_to_retry_and_answers_the_rest(server: Server) -> None:
+    before = shed(server)
+    answers = asyncio.run(storm(server.url, 1_000))
+    statuses = Counter(answer.status_code for answer in answers)
+    assert set(statuses) == {200, 503}
+    assert statuses[503] == shed(server) - before
+    assert {answer.headers.get("retry-after") for answer in answers if answer.status_code == 503} == {"7"}
+    assert len({answer.json()["probability"] for answer in answers if answer.status_code == 200}) == 1
+
+
+def test_after_the_storm_everything_is_answered(server: Server) -> None:
+    statuses = [httpx.post(f"{server.url}/predict", json=EXAMPLE).status_code for _ in range(3 * IN_FLIGHT)]
+    assert set(statuses) == {200}
+
+
+def connect(server: Server) -> socket.socket:
+    address = urlsplit(server.url)
+    return socket.create_connection((address.hostname, address.port), timeout=30)
+
+
+def half_sent(server: Server) -> tuple[socket.socket, bytes]:
+    """A connection on which half of a request has been sent, and the other half."""
+    body = json.dumps(EXAMPLE).encode()
+    head = f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    connection = connect(server)
+    connection.sendall(head.encode() + body[:100])
+    return connection, body[100:]
+
+
+def answer(connection: socket.socket) -> bytes:
+    """What is answered until the service closes the connection."""
+    return b"".join(iter(lambda: connection.recv(65_536), b""))
+
+
+def test_a_caller_who_does_not_finish_is_timed_out(server: Server) -> None:
+    connection, _ = half_sent(server)
+    assert connection.recv(65_536).startswith(b"HTTP/1.1 504 ")
+
+
+def test_told_to_stop_the_service_finishes_what_it_has_begun_and_ends(server: Server) -> None:
+    idle = connect(server)
+    idle.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert idle.recv(65_536).startswith(b"HTTP/1.1 200 ")
+    begun, rest = half_sent(server)
+    httpx.get(f"{server.url}/livez").raise_for_status()  # by now the service has seen the half request
+    server.process.terminate()
+    assert answer(idle) == b""  # the service is stopping: it has closed what is idle
+    begun.sendall(rest)
+    assert answer(begun).startswith(b"HTTP/1.1 200 ")
+    assert server.process.wait(30) == 0
+    with pytest.raises(ConnectionRefusedError):
+        connect(server)

@@ -1,0 +1,43 @@
+"""The service under other settings than those it comes with."""
+
+from __future__ import annotations
+
+import httpx
+import pytest
+
+from serving import EXAMPLE
+from tests.server import Server, serve_with
+from training.delivery import Delivered
+
+BATCH = {"applications": [EXAMPLE] * 3}
+LOGGED = {"logging": {"access": {"enabled": True}}}
+
+
+def probabilities(server: Server) -> list[float]:
+    single = httpx.post(f"{server.url}/predict", json=EXAMPLE).json()
+    batch = httpx.post(f"{server.url}/predict/batch", json=BATCH).json()
+    return [decision["probability"] for decision in (single, *batch["results"])]
+
+
+def test_a_model_in_a_service_of_its_own_gives_the_same_decisions(
+    delivered: Delivered, server: Server, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    changes = {"model": delivered.tag, "runner": {"placement": "service"}, "bentoml": {"workers": 2}}
+    with serve_with(tmp_path_factory.mktemp("placement"), changes) as placed:
+        assert probabilities(placed) == probabilities(server)
+        metrics = httpx.get(f"{placed.url}/metrics").text
+        assert 'endpoint="/margins"' in metrics
+        assert "credit_scoring_batch_size_count 1.0" in metrics
+
+
+def test_inside_bentoml_the_boundary_leaves_a_line_of_access_log_without_values(
+    delivered: Delivered, server: Server, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    assert "/predict" not in server.logged
+    changes = {"model": delivered.tag, "boundary": "innermost", "bentoml": LOGGED}
+    with serve_with(tmp_path_factory.mktemp("innermost"), changes) as inner:
+        assert probabilities(inner) == probabilities(server)
+        assert httpx.post(f"{inner.url}/predict", json={}).status_code == 422
+    lines = [line for line in inner.logged.splitlines() if "/predict" in line]
+    assert len(lines) == 3
+    assert str(EXAMPLE["application"]["AMT_CREDIT"]) not in inner.logged
