@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,7 +19,6 @@ from scoring import StoredModel, load_stored
 from serving import (
     Answer,
     BatchAnswer,
-    Batching,
     BatchRequest,
     Boundary,
     BoundaryPosition,
@@ -47,6 +48,7 @@ class _CreditScoringService(bentoml.Service[Any]):  # type: ignore[misc]
             self.add_asgi_middleware(_bounded)
         app = cast("Starlette", super().to_asgi(is_main))
         app.router.redirect_slashes = False
+        logging.getLogger("uvicorn.access").propagate = False  # uvicorn would prepare lines that BentoML's level drops
         return _bounded(app) if outermost else app
 
 
@@ -84,7 +86,7 @@ class CreditScoring:
 
     def __init__(self) -> None:
         margins = self._margins if SETTINGS.runner.placement is Placement.SERVICE else None
-        self.engine = DecisionEngine(load_stored(SETTINGS.model), SETTINGS, Batching().observe, margins)
+        self.engine = DecisionEngine(load_stored(SETTINGS.model), SETTINGS, _traffic().batch, margins)
         self.engine.warm_up()
 
     async def _margins(self, matrix: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -109,7 +111,12 @@ class CreditScoring:
 
 
 def _bounded(app: ASGIApp) -> Boundary:
-    return Boundary(app, SETTINGS.limits, Traffic(SETTINGS.metrics.duration_buckets), _routes)
+    return Boundary(app, SETTINGS.limits, _traffic(), _routes)
+
+
+@cache
+def _traffic() -> Traffic:
+    return Traffic(SETTINGS.metrics.duration_buckets)
 
 
 def _engine() -> DecisionEngine:

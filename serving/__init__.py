@@ -11,7 +11,7 @@ from .pages import Pages
 from .requests import Batch, BatchRequest, FeaturesRequest, PredictRequest, decode, decode_batch
 from .runner import EmbeddedRunner, RemoteRunner
 from .settings import BoundaryPosition, Placement, ServingSettings
-from .traffic import Batching, Traffic
+from .traffic import Traffic
 
 __all__ = [
     "EXAMPLE",
@@ -19,7 +19,6 @@ __all__ = [
     "Batch",
     "BatchAnswer",
     "BatchRequest",
-    "Batching",
     "Boundary",
     "BoundaryPosition",
     "Decision",

@@ -7,12 +7,10 @@ the model does, logs every invalid one with a traceback that quotes it, and know
 
 from __future__ import annotations
 
-import asyncio
 import gc
 import logging
 import time
 import traceback
-from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,10 +20,11 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .body import read_json
+from .deadlines import Deadlines
 from .errors import Failed, Overloaded, Problem, TimedOut
 from .exchange import Exchange
 from .settings import Limits
-from .traffic import Traffic
+from .traffic import Endpoint, Traffic
 
 _LOGGER = logging.getLogger("bentoml.credit_scoring")
 
@@ -62,7 +61,7 @@ class Boundary:
         self._limits = limits
         self._traffic = traffic
         self._make_routes = routes
-        self._in_flight: Counter[str] = Counter()
+        self._deadlines = Deadlines(limits.timeout_seconds)
 
     @cached_property
     def _routes(self) -> Mapping[str, ScoringRoute]:
@@ -72,49 +71,41 @@ class Boundary:
         """Answer one request."""
         if scope["type"] != "http":
             await self._app(scope, receive, _freezing(send))
+            self._traffic.tallies.publish()
         elif scope["path"] == "/metrics":
-            await self._answer(Exchange(scope, receive, send))
+            self._traffic.tallies.publish()
+            await self._app(scope, receive, Exchange(scope, receive, send).send)
         else:
-            await self._counted(Exchange(scope, receive, send))
+            await self._exchange(Exchange(scope, receive, send))
 
-    async def _counted(self, exchange: Exchange) -> None:
+    async def _exchange(self, exchange: Exchange) -> None:
         start = time.perf_counter()
         endpoint = self._traffic.begin(exchange.scope["path"])
         try:
-            await self._answer(exchange)
-        finally:
-            endpoint.end(exchange.status, time.perf_counter() - start)
-
-    async def _answer(self, exchange: Exchange) -> None:
-        try:
-            async with asyncio.timeout(self._limits.timeout_seconds):
-                await self._answer_in_time(exchange)
+            await self._deadlines.within(self._answer(exchange, endpoint))
         except Problem as refusal:
             await exchange.refuse(refusal)
         except TimeoutError:
             limit = f"{self._limits.timeout_seconds:g} seconds"
             await exchange.refuse(TimedOut(f"The answer was not ready within {limit}."))
         except ClientDisconnect:
-            return
+            pass
         except Exception as error:  # noqa: BLE001 - the last place that can answer
             _log(error, exchange)
             await exchange.refuse(Failed("The request could not be answered; the server's log says why."))
-
-    async def _answer_in_time(self, exchange: Exchange) -> None:
-        path = exchange.scope["path"]
-        route = self._routes.get(path) if exchange.scope["method"] == "POST" else None
-        if route is None:
-            await self._app(exchange.scope, exchange.receive, exchange.send)
-            return
-        if self._in_flight[path] >= route.in_flight:
-            self._traffic.shed(path)
-            raise Overloaded.after(self._limits.retry_after_seconds)
-        self._in_flight[path] += 1
-        try:
-            body = await route.answer(await read_json(exchange, route.body_bytes))
         finally:
-            self._in_flight[path] -= 1
-        await exchange.answer(body)
+            endpoint.end(exchange.status, time.perf_counter() - start)
+
+    async def _answer(self, exchange: Exchange, endpoint: Endpoint) -> None:
+        scope = exchange.scope
+        route = self._routes.get(scope["path"]) if scope["method"] == "POST" else None
+        if route is None:
+            await self._app(scope, exchange.receive, exchange.send)
+        elif endpoint.in_progress.value > route.in_flight:
+            endpoint.shed.inc()
+            raise Overloaded.after(self._limits.retry_after_seconds)
+        else:
+            await exchange.answer(await route.answer(await read_json(exchange, route.body_bytes)))
 
 
 def _log(error: Exception, exchange: Exchange) -> None:

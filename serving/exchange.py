@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import re
 from contextvars import ContextVar
 from http import HTTPStatus
+from random import getrandbits
 
 from pydantic_core import to_json
 from starlette.datastructures import MutableHeaders
@@ -99,4 +99,4 @@ def _request_id(headers: dict[bytes, bytes]) -> str:
 
 
 def _new_id() -> str:
-    return os.urandom(16).hex()
+    return f"{getrandbits(128):032x}"

@@ -1,7 +1,7 @@
-"""The request metrics of BentoML, under its names and labels, at a fifth of their cost.
+"""The request metrics of BentoML under its names and labels, and what the runner does.
 
-BentoML's own middleware looks every metric up by its labels at every request, and labels by whatever path a caller asks
-for. Here the children are kept, and a path that the service does not know is counted as `other`.
+BentoML's own middleware looks every metric up by its labels and writes eight mapped values at every request, and labels
+by whatever path a caller asks for. Here a request is tallied, and a path that the service does not know is `other`.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ import bentoml
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
+from .tally import CounterTally, HistogramTally, Tallies
+
 SCORING = ("/predict", "/predict/features", "/predict/batch")
 KNOWN = {*SCORING, "/", "/docs.json", "/model/info", "/health", "/livez", "/readyz", "/healthz"}
 """The paths that are endpoint labels of their own. /metrics is not measured."""
@@ -27,7 +29,7 @@ _SERVICE = ("service_name", "service_version", "runner_name")
 
 
 class Traffic:
-    """Counts requests by endpoint and status, and measures how long they take.
+    """Counts requests by endpoint and status, measures how long they take, and how single ones are batched.
 
     Parameters
     ----------
@@ -36,7 +38,7 @@ class Traffic:
 
     def __init__(self, buckets: Sequence[float], *, registry: CollectorRegistry = REGISTRY) -> None:
         context = bentoml.server_context
-        service = (context.bento_name, context.bento_version, str(context.service_name))
+        self.service = (context.bento_name, context.bento_version, str(context.service_name))
         by_endpoint, by_status = ("endpoint", *_SERVICE), ("endpoint", *_SERVICE, "http_response_code")
         self.total = Counter("request_total", "Requests answered", by_status, namespace=_NAMESPACE, registry=registry)
         self.duration = Histogram(
@@ -47,76 +49,74 @@ class Traffic:
             "request_in_progress", "Requests being answered", by_endpoint,
             namespace=_NAMESPACE, registry=registry, multiprocess_mode="livesum",
         )  # fmt: skip
-        self._last = Gauge(
+        last = Gauge(
             "last_request_timestamp_seconds", "When the last request came", _SERVICE,
             namespace=_NAMESPACE, registry=registry,
-        ).labels(*service)  # fmt: skip
-        self._shed = Counter(
+        )  # fmt: skip
+        self.shed = Counter(
             "credit_scoring_requests_shed_total", "Requests refused because too many were under way", ("endpoint",),
             registry=registry,
         )  # fmt: skip
-        self._service = service
+        rows = Histogram(
+            "credit_scoring_batch_size", "Single requests scored in one call", registry=registry,
+            buckets=(1, 2, 4, 8, 16, 32, 64),
+        )  # fmt: skip
+        waited = Histogram(
+            "credit_scoring_queue_wait_seconds", "Longest wait for its turn in a batch", registry=registry,
+            buckets=(0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5),
+        )  # fmt: skip
+        self.tallies = Tallies()
+        self._last = self.tallies.gauge(last.labels(*self.service))
+        self._rows = self.tallies.histogram(rows)
+        self._waited = self.tallies.histogram(waited)
         self._endpoints: dict[str, Endpoint] = {}
         for path in SCORING:
             for status in ("200", "500"):
-                self.total.labels(path, *service, status)  # so that a rate has a start
-
-    def shed(self, path: str) -> None:
-        """Note that a request to the path was refused because too many were under way."""
-        self._shed.labels(path).inc()
+                self.total.labels(path, *self.service, status)  # so that a rate has a start
 
     def begin(self, path: str) -> Endpoint:
         """Note a request to the path; its endpoint is to be told of the end."""
-        endpoint = self._endpoints.get(path) or self._endpoint(path)
-        endpoint.in_progress.inc()
-        self._last.set(time.time())
+        endpoint = self._endpoints.get(path) or self._endpoint(path if path in KNOWN else OTHER)
+        endpoint.in_progress.value += 1
+        self._last.value = time.time()
+        self.tallies.touch()
         return endpoint
 
-    def _endpoint(self, path: str) -> Endpoint:
-        label = path if path in KNOWN else OTHER
-        return self._endpoints.setdefault(label, Endpoint(self, label, self._service))
+    def _endpoint(self, label: str) -> Endpoint:
+        if label not in self._endpoints:
+            self._endpoints[label] = Endpoint(self, label)
+        return self._endpoints[label]
+
+    def batch(self, rows: int, waited: float) -> None:
+        """Note a batch: how many rows it has, and how long its first one waited, in seconds."""
+        self._rows.observe(rows)
+        self._waited.observe(waited)
 
 
 class Endpoint:
     """The metrics of one endpoint."""
 
-    def __init__(self, traffic: Traffic, path: str, service: tuple[str, ...]) -> None:
-        self.in_progress = traffic.in_progress.labels(path, *service)
+    def __init__(self, traffic: Traffic, label: str) -> None:
+        self.in_progress = traffic.tallies.gauge(traffic.in_progress.labels(label, *traffic.service))
+        self.shed = traffic.shed.labels(label)
         self._traffic = traffic
-        self._labels = (path, *service)
-        self._answered: dict[int, tuple[Counter, Histogram]] = {}
+        self._label = label
+        self._answered: dict[int, tuple[CounterTally, HistogramTally]] = {}
 
     def end(self, status: int | None, seconds: float) -> None:
         """Note that a request ended; `status` is None where nothing was answered."""
-        self.in_progress.dec()
+        self.in_progress.value -= 1
         if status is not None:
-            total, duration = self._answered.get(status) or self._of(status)
+            total, duration = self._answered.get(status) or self._with(status)
             total.inc()
             duration.observe(seconds)
+            self._traffic.tallies.touch()
 
-    def _of(self, status: int) -> tuple[Counter, Histogram]:
-        labels = (*self._labels, str(status))
-        children = self._traffic.total.labels(*labels), self._traffic.duration.labels(*labels)
-        return self._answered.setdefault(status, children)
-
-
-class Batching:
-    """Measures the batches of single requests."""
-
-    def __init__(self, *, registry: CollectorRegistry = REGISTRY) -> None:
-        self._rows = Histogram(
-            "credit_scoring_batch_size", "Single requests scored in one call", registry=registry,
-            buckets=(1, 2, 4, 8, 16, 32, 64),
-        )  # fmt: skip
-        self._waited = Histogram(
-            "credit_scoring_queue_wait_seconds", "Longest wait for its turn in a batch", registry=registry,
-            buckets=(0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5),
-        )  # fmt: skip
-
-    def observe(self, rows: int, waited: float) -> None:
-        """Note a batch: how many rows it has, and how long its first one waited, in seconds."""
-        self._rows.observe(rows)
-        self._waited.observe(waited)
+    def _with(self, status: int) -> tuple[CounterTally, HistogramTally]:
+        traffic, labels = self._traffic, (self._label, *self._traffic.service, str(status))
+        total = traffic.tallies.counter(traffic.total.labels(*labels))
+        duration = traffic.tallies.histogram(traffic.duration.labels(*labels))
+        return self._answered.setdefault(status, (total, duration))
 
 
 def exposition() -> bytes:
