@@ -131,3 +131,9 @@ def test_a_refusal_stays_short_however_much_is_wrong() -> None:
         decode(PredictRequest, body(**{f"{i}".rjust(300, "x"): 1 for i in range(1_000)}))
     assert len(refusal.value.errors) <= 200
     assert max(len(part) for error in refusal.value.errors for part in error["loc"]) == 64
+
+
+@pytest.mark.parametrize("text", [b"", b"{", b'{"applications": [}', b"\xff\xfe", b"[" * 10_000])
+def test_a_batch_that_is_no_json_is_said_to_be_none(text: bytes) -> None:
+    with pytest.raises(NotJson):
+        decode_batch(text, limit=3)
