@@ -1,0 +1,93 @@
+"""The original design: FastAPI with a sync handler, pandas features and a scikit-learn Pipeline loaded from MLflow."""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime
+from typing import Any
+
+import mlflow
+import pandas as pd
+import uvicorn
+from fastapi import FastAPI
+from pydantic import BaseModel
+
+from benchmarks.peers.original_design.features import with_domain_features
+from benchmarks.peers.original_design.train import MODEL
+
+_THRESHOLD = 0.3282
+_LEVELS = ((0.2, "LOW"), (0.4, "MEDIUM"), (0.6, "HIGH"), (1.0, "CRITICAL"))
+
+
+class PredictionInput(BaseModel):
+    """One application."""
+
+    application: dict[str, float | str | None]
+    client_id: str | None = None
+
+
+class BatchInput(BaseModel):
+    """Many applications."""
+
+    applications: list[PredictionInput]
+
+
+class PredictionOutput(BaseModel):
+    """One prediction."""
+
+    prediction: int
+    probability: float
+    risk_level: str
+    client_id: str | None
+    timestamp: str
+    model_version: str
+
+
+class BatchOutput(BaseModel):
+    """Predictions in the order of the request."""
+
+    results: list[PredictionOutput]
+
+
+app = FastAPI()
+model: Any = mlflow.sklearn.load_model(f"models:/{MODEL}/1")
+
+
+@app.get("/health")
+def health() -> dict[str, str]:
+    """Answer that the server can."""
+    return {"status": "healthy"}
+
+
+@app.post("/predict")
+def predict(request: PredictionInput) -> PredictionOutput:
+    """Predict one application."""
+    return _predictions([request])[0]
+
+
+@app.post("/predict/batch")
+def predict_batch(request: BatchInput) -> BatchOutput:
+    """Predict many applications."""
+    return BatchOutput(results=_predictions(request.applications))
+
+
+def _predictions(requests: list[PredictionInput]) -> list[PredictionOutput]:
+    frame = with_domain_features(pd.DataFrame([request.application for request in requests]))
+    probabilities = model.predict_proba(frame)[:, 1].tolist()
+    return [
+        PredictionOutput(
+            prediction=int(probability >= _THRESHOLD),
+            probability=probability,
+            risk_level=next(level for bound, level in _LEVELS if probability <= bound),
+            client_id=request.client_id,
+            timestamp=datetime.now(UTC).isoformat(),
+            model_version="1",
+        )
+        for request, probability in zip(requests, probabilities, strict=True)
+    ]
+
+
+if __name__ == "__main__":
+    uvicorn.run(
+        app, port=int(os.environ["PORT"]), loop="uvloop", http="httptools", access_log=False, log_level="warning"
+    )
