@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import shlex
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -30,11 +31,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; 0 if it succeeded, 1 after one line on standard error if it did not."""
     options = _parser().parse_args(arguments)
     run: Callable[[argparse.Namespace], None] = options.run
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # servers are stopped on the way out
     try:
         run(options)
     except (BenchmarkError, FeatureError, ScoringError) as error:
         sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
         return 1
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted\n")
+        return 130
     return 0
 
 

@@ -78,7 +78,7 @@ def measure(bench: Bench, peer: Peer, environment: Environment) -> Round:
         start = Start(ready=server.ready_seconds, answered=time.perf_counter() - server.started)
         memory = server.memory()
         check(bench, peer, peer.requests, server, sizes=bench.settings.batches)
-        loads = _Loads(bench, peer, peer.requests, server)
+        loads = _Loads(bench, peer, peer.requests, server, server.cores())
         loads.warm_up()
         closed = tuple(loads.closed(connections) for connections in bench.settings.connections)
         return Round(
@@ -129,11 +129,11 @@ def check(bench: Bench, peer: Peer, requests: RequestFormat, server: Server, *, 
         answer = _post(server.port, path, requests.encode(asked.applications), bench.settings.timeouts.answer)
         given = requests.read(answer, size)
         if len(given) != size:
-            raise BenchmarkError(f"{peer.name}: {len(given)} probabilities for {size} applications")
+            raise BenchmarkError(f"{len(given)} probabilities for {size} applications")
         expected = given if peer.own_model else asked.probabilities
         wrong = sum(not (0 <= p <= 1 and abs(p - q) <= peer.tolerance) for p, q in zip(given, expected, strict=True))
         if wrong:
-            raise BenchmarkError(f"{peer.name}: {wrong} of {size} probabilities are wrong")
+            raise BenchmarkError(f"{wrong} of {size} probabilities are wrong")
 
 
 def target(bench: Bench, peer: Peer, requests: RequestFormat, server: Server, size: int) -> Target:
@@ -152,6 +152,8 @@ class _Loads:
     peer: Peer
     requests: RequestFormat
     server: Server
+    idle: float
+    """Cores that the server keeps busy when it is asked nothing."""
 
     def target(self, size: int = 1) -> Target:
         return target(self.bench, self.peer, self.requests, self.server, size)
@@ -162,15 +164,9 @@ class _Loads:
 
     def closed(self, connections: int) -> Load:
         seconds = self.bench.settings.seconds
-        load = self._measured(
+        return self._measured(
             lambda: closed_loop(self.target(), connections=connections, seconds=seconds), connections=connections
         )
-        if abs(load.concurrency / connections - 1) > self.bench.settings.littles_law:
-            raise BenchmarkError(
-                f"{self.peer.name}: {load.concurrency:.1f} requests under way on average at {connections} connections,"
-                " against Little's law"
-            )
-        return load
 
     def open(self, saturation: float) -> Load:
         settings = self.bench.settings
@@ -207,7 +203,7 @@ class _Loads:
         sent: int | None = None,
     ) -> Load:
         """The load's figures; `sent` are the requests that it really sends, where the sample leaves some out."""
-        self.server.wait_until_quiet(self.bench.settings.timeouts.answer)
+        self.server.wait_until_quiet(idle=self.idle, limit=self.bench.settings.timeouts.quiet)
         before = self.server.cpu_seconds()
         sample = load()
         cpu = self.server.cpu_seconds() - before

@@ -18,7 +18,8 @@ from .results import Memory
 
 HOST = "127.0.0.1"
 _POLL_SECONDS = 0.01
-_QUIET_CPU = 0.05  # of one core: nothing that was asked for is still being worked on
+_SAMPLE_SECONDS = 0.5
+_QUIET_CORES = 0.05  # above its idle CPU, a server is still working on what it was asked
 _TAIL = 400
 
 
@@ -45,14 +46,17 @@ class Server:
         sizes = [size for size in map(_proportional_megabytes, self.processes()) if size > 0]
         return Memory(tree=sum(sizes), worker=max(sizes), processes=len(sizes))
 
-    def wait_until_quiet(self, limit: float) -> None:
-        """Return when the tree has hardly used the CPU for half a second, or after `limit` seconds."""
+    def cores(self) -> float:
+        """How many cores the tree keeps busy now."""
+        before = self.cpu_seconds()
+        time.sleep(_SAMPLE_SECONDS)
+        return (self.cpu_seconds() - before) / _SAMPLE_SECONDS
+
+    def wait_until_quiet(self, *, idle: float, limit: float) -> None:
+        """Return when the tree keeps hardly more than `idle` cores busy, or after `limit` seconds."""
         deadline = time.perf_counter() + limit
-        while time.perf_counter() < deadline:
-            before = self.cpu_seconds()
-            time.sleep(0.5)
-            if self.cpu_seconds() - before < 0.5 * _QUIET_CPU:
-                return
+        while time.perf_counter() < deadline and self.cores() > idle + _QUIET_CORES:
+            pass
 
 
 @contextmanager

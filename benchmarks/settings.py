@@ -20,6 +20,8 @@ class Timeouts(Settings):
     start: float = Field(gt=0)
     stop: float = Field(gt=0)
     answer: float = Field(gt=0)
+    quiet: float = Field(gt=0)
+    """For what is left of one window of load before the next."""
 
 
 class SoakSettings(Settings):

@@ -79,15 +79,29 @@ def number(value: float) -> str:
 
 
 def _circumstances(comparison: Comparison) -> str:
-    machine, model = comparison.machine, comparison.model
-    return (
-        f"Measured on {comparison.measured_at[:10]} by `{comparison.command}`:"
-        f" {machine.processor}, {machine.cores} cores, {machine.system}, Python {machine.python}, {machine.load_generator}."
-        f" The request is one raw application of {model.application_fields} columns, {model.application_bytes:,} bytes of"
-        f" JSON; the model has {model.trees:,} trees of at most {model.leaves} leaves; every server has one worker. Figures"
-        f" are medians over {len(comparison.peers[0].rounds)} interleaved rounds; [from, to] are the lowest and the highest"
-        " round."
-    )
+    machine, model, rounds = comparison.machine, comparison.model, len(comparison.peers[0].rounds)
+    sentences = [
+        f"Measured on {comparison.measured_at[:10]} by `{comparison.command}`: {machine.processor},",
+        f"{machine.cores} cores, {machine.system}, Python {machine.python}, {machine.load_generator}.",
+        f"The request is one application of {model.application_fields} columns ({model.application_bytes:,} bytes);",
+        f"the model has {model.trees:,} trees of at most {model.leaves} leaves; every server has one worker.",
+        f"Figures are medians over {rounds} interleaved rounds; [from, to] are the lowest and the highest round.",
+        _littles_law(comparison),
+    ]
+    return "\n".join(sentences)
+
+
+def _littles_law(comparison: Comparison) -> str:
+    """How far throughput x mean latency is from the number of connections, at most, and for whom it is too far."""
+    allowed = comparison.settings["littles_law"]
+    distances = {
+        peer.title: max(abs(load.concurrency / load.connections - 1) for r in peer.rounds for load in r.closed)
+        for peer in comparison.peers
+        if peer.rounds[0].closed
+    }
+    far = [title for title, distance in distances.items() if distance > allowed]
+    said = f"Little's law holds within {max(distances.values()):.1%} in every closed window"
+    return f"Little's law is off by more than {allowed:.0%} in a window of: {'; '.join(far)}." if far else f"{said}."
 
 
 def _single(peer: PeerResult) -> list[str]:
