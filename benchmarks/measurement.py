@@ -13,7 +13,7 @@ from http.client import HTTPConnection, HTTPException
 
 from .environment import Environment
 from .errors import BenchmarkError
-from .load import Sample, Target, arrivals, closed_loop, counted, held_back, open_loop
+from .load import Sample, Target, arrivals, closed_loop, held_back, open_loop
 from .peer import Peer
 from .process import HOST, Server, free_port, serving
 from .request_format import RequestFormat
@@ -22,6 +22,7 @@ from .settings import BenchmarkSettings
 from .store import ROOT, Store
 from .workload import Workload
 
+_FEWEST_EACH = 3  # requests of a connection, however slow the server
 _MODEL_LOAD = """
 import json, sys, time
 from scoring import load_stored
@@ -79,7 +80,6 @@ def measure(bench: Bench, peer: Peer, environment: Environment) -> Round:
         memory = server.memory()
         check(bench, peer, peer.requests, server, sizes=bench.settings.batches)
         loads = _Loads(bench, peer, peer.requests, server, server.cores())
-        loads.warm_up()
         closed = tuple(loads.closed(connections) for connections in bench.settings.connections)
         return Round(
             start=start,
@@ -158,14 +158,15 @@ class _Loads:
     def target(self, size: int = 1) -> Target:
         return target(self.bench, self.peer, self.requests, self.server, size)
 
-    def warm_up(self) -> None:
-        seconds = self.bench.settings.warm_up_seconds
-        closed_loop(self.target(), connections=max(self.bench.settings.connections), seconds=seconds)
-
     def closed(self, connections: int) -> Load:
-        seconds = self.bench.settings.seconds
+        """As many requests as a warm-up says that a window takes, but for each connection a few."""
+        settings, limit = self.bench.settings, self.bench.settings.timeouts.load
+        first = max(settings.warm_up_requests, _FEWEST_EACH * connections)
+        warm = closed_loop(self.target(), connections=connections, requests=first, limit=limit)
+        each = max(_FEWEST_EACH, round(settings.seconds * warm.throughput / connections))
         return self._measured(
-            lambda: closed_loop(self.target(), connections=connections, seconds=seconds), connections=connections
+            lambda: closed_loop(self.target(), connections=connections, requests=each * connections, limit=limit),
+            connections=connections,
         )
 
     def open(self, saturation: float) -> Load:
@@ -184,11 +185,11 @@ class _Loads:
 
     def batch(self, size: int) -> Load:
         """Batches one after the other, as many as fit into a window."""
-        seconds, limit = self.bench.settings.seconds, self.bench.settings.timeouts.answer
-        probe = counted(self.target(size), connections=1, requests=1, limit=limit)
-        requests = max(3, round(seconds / probe.seconds))
+        seconds, limit = self.bench.settings.seconds, self.bench.settings.timeouts.load
+        warm = closed_loop(self.target(size), connections=1, requests=_FEWEST_EACH, limit=limit)
+        requests = max(_FEWEST_EACH, round(seconds * warm.throughput))
         return self._measured(
-            lambda: counted(self.target(size), connections=1, requests=requests, limit=requests * limit),
+            lambda: closed_loop(self.target(size), connections=1, requests=requests, limit=limit),
             connections=1,
             applications=size,
         )

@@ -48,7 +48,7 @@ class Load:
     throughput : answers per second
     cpu_us : CPU time of the server's whole process tree per application, microseconds
     concurrency : throughput x mean latency; by Little's law the requests under way on average, in a closed loop one for
-        each connection, less those that were without an answer when the window ended
+        each connection
     errors : answers other than 2xx, and requests without an answer
     held_back : arrivals of an open loop that had to wait for their connection
     """

@@ -20,6 +20,8 @@ class Timeouts(Settings):
     start: float = Field(gt=0)
     stop: float = Field(gt=0)
     answer: float = Field(gt=0)
+    load: float = Field(gt=0)
+    """For one window of load."""
     quiet: float = Field(gt=0)
     """For what is left of one window of load before the next."""
 
@@ -63,7 +65,7 @@ class BenchmarkSettings(Settings):
     threads: int = Field(ge=1)
     rounds: int = Field(ge=1)
     seconds: float = Field(gt=0)
-    warm_up_seconds: float = Field(gt=0)
+    warm_up_requests: int = Field(ge=1)
     connections: tuple[int, ...] = Field(min_length=1)
     batches: tuple[int, ...]
     open_loop: OpenLoopSettings

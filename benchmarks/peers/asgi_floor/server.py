@@ -15,43 +15,50 @@ Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 
-_decider = Decider()
 
+class Floor:
+    """An ASGI application with two routes, and one that says it is there."""
 
-def _one(body: bytes) -> Any:
-    return _decider.decide([PredictRequest.model_validate_json(body)])[0]
+    def __init__(self) -> None:
+        self._decider = Decider()
+        self._routes: dict[str, Callable[[bytes], Any]] = {
+            "/predict": self._one,
+            "/predict/batch": self._many,
+            "/health": lambda _: {"status": "ok"},
+        }
 
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        answer = to_json(self._routes[scope["path"]](await _body(receive)))
+        headers = [(b"content-type", b"application/json"), (b"content-length", str(len(answer)).encode())]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": answer})
 
-def _many(body: bytes) -> Any:
-    return {"results": _decider.decide(BatchRequest.model_validate_json(body).applications)}
+    def _one(self, body: bytes) -> Any:
+        return self._decider.decide([PredictRequest.model_validate_json(body)])[0]
 
-
-_ROUTES: dict[str, Callable[[bytes], Any]] = {
-    "/predict": _one,
-    "/predict/batch": _many,
-    "/health": lambda _: {"status": "ok"},
-}
-
-
-async def app(scope: Scope, receive: Receive, send: Send) -> None:
-    """Answer one request."""
-    answer = to_json(_ROUTES[scope["path"]](await _body(receive)))
-    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(answer)).encode())]
-    await send({"type": "http.response.start", "status": 200, "headers": headers})
-    await send({"type": "http.response.body", "body": answer})
+    def _many(self, body: bytes) -> Any:
+        return {"results": self._decider.decide(BatchRequest.model_validate_json(body).applications)}
 
 
 async def _body(receive: Receive) -> bytes:
-    body = b""
-    while True:
+    parts = []
+    more = True
+    while more:
         message = await receive()
-        body += message["body"]
-        if not message.get("more_body"):
-            return body
+        parts.append(message["body"])
+        more = message.get("more_body", False)
+    return b"".join(parts)
 
 
 if __name__ == "__main__":
     uvicorn.run(
-        app, port=int(os.environ["PORT"]), loop="uvloop", http="httptools", lifespan="off", access_log=False,
+        Floor(),
+        host=os.environ["HOST"],
+        port=int(os.environ["PORT"]),
+        loop="uvloop",
+        http="httptools",
+        lifespan="off",
+        access_log=False,
         log_level="warning",
-    )  # fmt: skip
+    )

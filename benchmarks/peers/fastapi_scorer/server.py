@@ -34,30 +34,33 @@ class BatchAnswer(BaseModel):
     results: list[Decision]
 
 
-app = FastAPI()
-Instrumentator().instrument(app).expose(app)
-_decider = Decider()
+def application() -> FastAPI:
+    """The application with its routes and metrics."""
+    app, decider = FastAPI(), Decider()
+    Instrumentator().instrument(app).expose(app)
 
+    @app.get("/health")
+    async def health() -> dict[str, str]:
+        return {"status": "ok"}
 
-@app.get("/health")
-async def health() -> dict[str, str]:
-    """Answer that the server can."""
-    return {"status": "ok"}
+    @app.post("/predict", response_model=Decision)
+    async def predict(request: PredictRequest) -> Any:
+        return decider.decide([request])[0]
 
+    @app.post("/predict/batch", response_model=BatchAnswer)
+    async def predict_batch(request: BatchRequest) -> Any:
+        return {"results": decider.decide(request.applications)}
 
-@app.post("/predict", response_model=Decision)
-async def predict(request: PredictRequest) -> Any:
-    """Score one application."""
-    return _decider.decide([request])[0]
-
-
-@app.post("/predict/batch", response_model=BatchAnswer)
-async def predict_batch(request: BatchRequest) -> Any:
-    """Score many applications."""
-    return {"results": _decider.decide(request.applications)}
+    return app
 
 
 if __name__ == "__main__":
     uvicorn.run(
-        app, port=int(os.environ["PORT"]), loop="uvloop", http="httptools", access_log=False, log_level="warning"
+        application(),
+        host=os.environ["HOST"],
+        port=int(os.environ["PORT"]),
+        loop="uvloop",
+        http="httptools",
+        access_log=False,
+        log_level="warning",
     )

@@ -49,29 +49,26 @@ class BatchOutput(BaseModel):
     results: list[PredictionOutput]
 
 
-app = FastAPI()
-model: Any = mlflow.sklearn.load_model(f"models:/{MODEL}/1")
+def application() -> FastAPI:
+    """The application with the registered Pipeline."""
+    app, model = FastAPI(), mlflow.sklearn.load_model(f"models:/{MODEL}/1")
+
+    @app.get("/health")
+    def health() -> dict[str, str]:
+        return {"status": "healthy"}
+
+    @app.post("/predict")
+    def predict(request: PredictionInput) -> PredictionOutput:
+        return _predictions(model, [request])[0]
+
+    @app.post("/predict/batch")
+    def predict_batch(request: BatchInput) -> BatchOutput:
+        return BatchOutput(results=_predictions(model, request.applications))
+
+    return app
 
 
-@app.get("/health")
-def health() -> dict[str, str]:
-    """Answer that the server can."""
-    return {"status": "healthy"}
-
-
-@app.post("/predict")
-def predict(request: PredictionInput) -> PredictionOutput:
-    """Predict one application."""
-    return _predictions([request])[0]
-
-
-@app.post("/predict/batch")
-def predict_batch(request: BatchInput) -> BatchOutput:
-    """Predict many applications."""
-    return BatchOutput(results=_predictions(request.applications))
-
-
-def _predictions(requests: list[PredictionInput]) -> list[PredictionOutput]:
+def _predictions(model: Any, requests: list[PredictionInput]) -> list[PredictionOutput]:
     frame = with_domain_features(pd.DataFrame([request.application for request in requests]))
     probabilities = model.predict_proba(frame)[:, 1].tolist()
     return [
@@ -89,5 +86,11 @@ def _predictions(requests: list[PredictionInput]) -> list[PredictionOutput]:
 
 if __name__ == "__main__":
     uvicorn.run(
-        app, port=int(os.environ["PORT"]), loop="uvloop", http="httptools", access_log=False, log_level="warning"
+        application(),
+        host=os.environ["HOST"],
+        port=int(os.environ["PORT"]),
+        loop="uvloop",
+        http="httptools",
+        access_log=False,
+        log_level="warning",
     )
