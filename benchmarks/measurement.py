@@ -25,7 +25,9 @@ from .workload import Workload
 _FEWEST_EACH = 3  # requests of a connection, however slow the server
 _MODEL_LOAD = """
 import json, sys, time
+import bentoml
 from scoring import load_stored
+bentoml.models.list()  # imports the model store, which a service has done by then
 begun = time.perf_counter()
 load_stored(sys.argv[1])
 json.dump((time.perf_counter() - begun) * 1000, sys.stdout)
@@ -60,14 +62,18 @@ class Bench:
 
 
 def prepare(bench: Bench, peer: Peer, environment: Environment) -> None:
-    """Run what the peer wants run before its first start."""
-    if peer.prepare is None:
+    """Run what the peer wants run before its first start, unless that was done for this model and environment."""
+    wanted = f"{bench.variables['ARTEFACT']} {environment.folder}"
+    done_for = bench.store.folder / "prepared" / peer.name
+    if peer.prepare is None or (done_for.exists() and done_for.read_text() == wanted):
         return
     command = [environment.program("python"), "-m", peer.prepare]
     variables = bench.process_variables(environment, 0)
     done = subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, text=True, check=False)
     if done.returncode:
         raise BenchmarkError(f"{peer.name}: preparing failed: {' '.join(done.stderr.split())[-400:]}")
+    done_for.parent.mkdir(exist_ok=True)
+    done_for.write_text(wanted)
 
 
 def measure(bench: Bench, peer: Peer, environment: Environment) -> Round:
@@ -160,7 +166,7 @@ class _Loads:
 
     def closed(self, connections: int) -> Load:
         """As many requests as a warm-up says that a window takes, but for each connection a few."""
-        settings, limit = self.bench.settings, self.bench.settings.timeouts.load
+        settings, limit = self.bench.settings, self.bench.settings.timeouts.window
         first = max(settings.warm_up_requests, _FEWEST_EACH * connections)
         warm = closed_loop(self.target(), connections=connections, requests=first, limit=limit)
         each = max(_FEWEST_EACH, round(settings.seconds * warm.throughput / connections))
@@ -185,7 +191,7 @@ class _Loads:
 
     def batch(self, size: int) -> Load:
         """Batches one after the other, as many as fit into a window."""
-        seconds, limit = self.bench.settings.seconds, self.bench.settings.timeouts.load
+        seconds, limit = self.bench.settings.seconds, self.bench.settings.timeouts.window
         warm = closed_loop(self.target(size), connections=1, requests=_FEWEST_EACH, limit=limit)
         requests = max(_FEWEST_EACH, round(seconds * warm.throughput))
         return self._measured(

@@ -20,7 +20,7 @@ class Timeouts(Settings):
     start: float = Field(gt=0)
     stop: float = Field(gt=0)
     answer: float = Field(gt=0)
-    load: float = Field(gt=0)
+    window: float = Field(gt=0)
     """For one window of load."""
     quiet: float = Field(gt=0)
     """For what is left of one window of load before the next."""

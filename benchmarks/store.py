@@ -127,8 +127,11 @@ def _training(store: Store, *arguments: str) -> None:
 
 
 def _latest(store: Store) -> Trained:
-    """The model imported last, as the BentoML store knows it."""
-    models = store.folder / "bentoml" / "models"
-    (named,) = [folder for folder in models.iterdir() if folder.is_dir()]
-    label = (named / "latest").read_text().strip()
-    return Trained(named / label, named.name, label.partition("-")[0])
+    """The model that the pipeline imported last, as the BentoML store has it: it alone has a manifest."""
+    labels = (store.folder / "bentoml" / "models").glob("*/latest")
+    (artefact,) = (
+        folder
+        for folder in (label.parent / label.read_text().strip() for label in labels)
+        if (folder / "manifest.json").exists()
+    )
+    return Trained(artefact, artefact.parent.name, artefact.name.partition("-")[0])

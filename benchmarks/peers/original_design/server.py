@@ -13,7 +13,7 @@ from fastapi import FastAPI
 from pydantic import BaseModel
 
 from benchmarks.peers.original_design.features import with_domain_features
-from benchmarks.peers.original_design.train import MODEL
+from benchmarks.peers.original_design.train import ALIAS, MODEL
 
 _THRESHOLD = 0.3282
 _LEVELS = ((0.2, "LOW"), (0.4, "MEDIUM"), (0.6, "HIGH"), (1.0, "CRITICAL"))
@@ -51,7 +51,7 @@ class BatchOutput(BaseModel):
 
 def application() -> FastAPI:
     """The application with the registered Pipeline."""
-    app, model = FastAPI(), mlflow.sklearn.load_model(f"models:/{MODEL}/1")
+    app, model = FastAPI(), mlflow.sklearn.load_model(f"models:/{MODEL}@{ALIAS}")
 
     @app.get("/health")
     def health() -> dict[str, str]:
@@ -78,7 +78,7 @@ def _predictions(model: Any, requests: list[PredictionInput]) -> list[Prediction
             risk_level=next(level for bound, level in _LEVELS if probability <= bound),
             client_id=request.client_id,
             timestamp=datetime.now(UTC).isoformat(),
-            model_version="1",
+            model_version=ALIAS,
         )
         for request, probability in zip(requests, probabilities, strict=True)
     ]

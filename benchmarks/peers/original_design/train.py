@@ -16,6 +16,7 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from benchmarks.peers.original_design.features import with_domain_features
 
 MODEL = "credit_scoring_original_design"
+ALIAS = "champion"
 _TARGET = "TARGET"
 _IDENTIFIER = "SK_ID_CURR"
 
@@ -42,12 +43,13 @@ def main() -> None:
     frame = with_domain_features(raw.drop(columns=[_IDENTIFIER, _TARGET]))
     size = {name.lower(): int(os.environ[name]) for name in ("TREES", "LEAVES", "SEED")}
     with mlflow.start_run(run_name=MODEL):
-        mlflow.sklearn.log_model(
+        logged = mlflow.sklearn.log_model(
             fit(frame, raw[_TARGET], **size),
             name="model",
             registered_model_name=MODEL,
             serialization_format="cloudpickle",
         )
+    mlflow.MlflowClient().set_registered_model_alias(MODEL, ALIAS, logged.registered_model_version)
 
 
 if __name__ == "__main__":
