@@ -11,6 +11,7 @@ from typing import Any
 from scoring import Progress
 
 from .environment import Environment, environment
+from .errors import BenchmarkError
 from .machine import this_machine
 from .measurement import Bench, measure, model_load_ms, prepare
 from .peer import SERVICE, Peer
@@ -42,7 +43,7 @@ def compare(
         turn = number % len(peers)
         for peer in [*peers[turn:], *peers[:turn]]:
             with progress.step(f"round {number + 1} of {settings.rounds}: {peer.name}"):
-                rounds[peer.name].append(_round(prepared, peer))
+                rounds[peer.name].append(_round(prepared, peer, progress))
     results = [
         PeerResult(
             name=peer.name,
@@ -82,8 +83,13 @@ def ready(
     return Prepared(bench, model, environments, provenance)
 
 
-def _round(prepared: Prepared, peer: Peer) -> Round:
-    measured = measure(prepared.bench, peer, prepared.environments[peer.name])
+def _round(prepared: Prepared, peer: Peer, progress: Progress) -> Round:
+    """The peer's round; one that fails is begun once more, from the start."""
+    try:
+        measured = measure(prepared.bench, peer, prepared.environments[peer.name])
+    except BenchmarkError as error:
+        progress.line(f"{error}; once more")
+        measured = measure(prepared.bench, peer, prepared.environments[peer.name])
     if peer is not SERVICE:
         return measured
     loading = model_load_ms(prepared.bench, prepared.environments[peer.name], prepared.model.name)
