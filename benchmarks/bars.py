@@ -72,13 +72,13 @@ def _memory(peers: dict[str, PeerResult]) -> float | None:
 
 
 def _in_batch(peers: dict[str, PeerResult]) -> float | None:
-    """Against the cheapest of the single requests."""
+    """Against single requests that come one after the other: those that come together are scored together too."""
     return _own(peers, _cpu_in_batch)
 
 
 def _cpu_in_batch(measured: Round) -> float | None:
     hundreds = [load for load in measured.batches if load.applications == 100]
-    return hundreds[0].cpu_us / min(load.cpu_us for load in measured.closed) if hundreds else None
+    return hundreds[0].cpu_us / measured.closed[0].cpu_us if hundreds else None
 
 
 def _open_p99(measured: Round) -> float | None:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from .errors import BenchmarkError
 
 _H2LOAD = "h2load"
+_PATIENCE = 10  # times as long as a window should take
 _PRIMES = (127, 61, 31, 17, 7, 3)
 _SUMMARY = re.compile(r"^requests: .* (\d+) failed, \d+ errored, \d+ timeout$", re.MULTILINE)
 
@@ -129,8 +130,14 @@ def version() -> str:
     return subprocess.run([_H2LOAD, "--version"], capture_output=True, text=True, check=True).stdout.strip()
 
 
-def closed_loop(target: Target, *, connections: int, requests: int, limit: float) -> Sample:
-    """Every connection sends its next request when its last one is answered, until `requests` are sent in all."""
+def closed_loop(target: Target, *, connections: int, seconds: float) -> Sample:
+    """Every connection sends its next request when its last is answered; what is under way at the end is dropped."""
+    options = [f"--clients={connections}", f"--duration={round(1000 * seconds)}ms"]
+    return _loaded(target, options, limit=_PATIENCE * seconds)
+
+
+def counted(target: Target, *, connections: int, requests: int, limit: float) -> Sample:
+    """A closed loop of so many requests, all of them answered within `limit` seconds."""
     return _loaded(target, [f"--clients={connections}", f"--requests={requests}"], limit=limit)
 
 
@@ -143,7 +150,7 @@ def open_loop(target: Target, plan: Arrivals) -> Sample:
         f"--rate-period={plan.opening_ms}ms",
         f"--rps={plan.rate / plan.connections:.6f}",
     ]
-    sample = _loaded(target, options, limit=10 * (plan.opening + plan.seconds))
+    sample = _loaded(target, options, limit=_PATIENCE * (plan.opening + plan.seconds))
     return sample.between(plan.opening, plan.opening + plan.seconds)
 
 

@@ -13,7 +13,7 @@ from http.client import HTTPConnection, HTTPException
 
 from .environment import Environment
 from .errors import BenchmarkError
-from .load import Sample, Target, arrivals, closed_loop, held_back, open_loop
+from .load import Sample, Target, arrivals, closed_loop, counted, held_back, open_loop
 from .peer import Peer
 from .process import HOST, Server, free_port, serving
 from .request_format import RequestFormat
@@ -23,6 +23,7 @@ from .store import ROOT, Store
 from .workload import Workload
 
 _FEWEST_EACH = 3  # requests of a connection, however slow the server
+_MANY_EACH = 50  # so many that the one under way when a window ends does not matter
 _MODEL_LOAD = """
 import json, sys, time
 import bentoml
@@ -165,13 +166,19 @@ class _Loads:
         return target(self.bench, self.peer, self.requests, self.server, size)
 
     def closed(self, connections: int) -> Load:
-        """As many requests as a warm-up says that a window takes, but for each connection a few."""
+        """A window of time; of a slow server, for which it would hold few answers, so many requests as fill it."""
         settings, limit = self.bench.settings, self.bench.settings.timeouts.window
         first = max(settings.warm_up_requests, _FEWEST_EACH * connections)
-        warm = closed_loop(self.target(), connections=connections, requests=first, limit=limit)
-        each = max(_FEWEST_EACH, round(settings.seconds * warm.throughput / connections))
+        warm = counted(self.target(), connections=connections, requests=first, limit=limit)
+        each = round(settings.seconds * warm.throughput / connections)
+        if each >= _MANY_EACH:
+            return self._measured(
+                lambda: closed_loop(self.target(), connections=connections, seconds=settings.seconds),
+                connections=connections,
+            )
+        requests = max(_FEWEST_EACH, each) * connections
         return self._measured(
-            lambda: closed_loop(self.target(), connections=connections, requests=each * connections, limit=limit),
+            lambda: counted(self.target(), connections=connections, requests=requests, limit=limit),
             connections=connections,
         )
 
@@ -192,10 +199,10 @@ class _Loads:
     def batch(self, size: int) -> Load:
         """Batches one after the other, as many as fit into a window."""
         seconds, limit = self.bench.settings.seconds, self.bench.settings.timeouts.window
-        warm = closed_loop(self.target(size), connections=1, requests=_FEWEST_EACH, limit=limit)
+        warm = counted(self.target(size), connections=1, requests=_FEWEST_EACH, limit=limit)
         requests = max(_FEWEST_EACH, round(seconds * warm.throughput))
         return self._measured(
-            lambda: closed_loop(self.target(size), connections=1, requests=requests, limit=limit),
+            lambda: counted(self.target(size), connections=1, requests=requests, limit=limit),
             connections=1,
             applications=size,
         )

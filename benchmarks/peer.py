@@ -58,7 +58,7 @@ SERVICE = Peer(
 
 EMPTY = Peer(
     name="empty_bentoml",
-    title="an empty BentoML service",
+    title="empty BentoML service",
     requirements=_SERVING,
     command=(
         "bentoml", "serve", "benchmarks.peers.empty_bentoml.service:Empty", "--host", "127.0.0.1", "--port", "{port}",
@@ -69,7 +69,7 @@ EMPTY = Peer(
 
 ORIGINAL = Peer(
     name="original_design",
-    title="the original design: FastAPI, pandas, scikit-learn Pipeline from MLflow",
+    title="original design: FastAPI, pandas, scikit-learn",
     requirements=_requirements("original_design", scorer=False),
     command=_module("original_design"),
     ready="/health",
@@ -80,7 +80,7 @@ ORIGINAL = Peer(
 
 FASTAPI = Peer(
     name="fastapi_scorer",
-    title="FastAPI with this project's scorer",
+    title="FastAPI, this scorer",
     requirements=_requirements("fastapi_scorer"),
     command=_module("fastapi_scorer"),
     ready="/health",
@@ -89,7 +89,7 @@ FASTAPI = Peer(
 
 FLOOR = Peer(
     name="asgi_floor",
-    title="bare ASGI with this project's scorer",
+    title="bare ASGI, this scorer",
     requirements=_requirements("asgi_floor"),
     command=_module("asgi_floor"),
     ready="/health",
@@ -98,7 +98,7 @@ FLOOR = Peer(
 
 PYFUNC = Peer(
     name="bentoml_pyfunc",
-    title="stock BentoML service with the MLflow pyfunc",
+    title="stock BentoML, MLflow pyfunc",
     requirements=_requirements("bentoml_pyfunc", scorer=False),
     command=(
         "bentoml", "serve", "benchmarks.peers.bentoml_pyfunc.service:Pyfunc",
@@ -124,7 +124,7 @@ MLFLOW = Peer(
 
 MLSERVER = Peer(
     name="mlserver_scorer",
-    title="MLServer, custom runtime with this project's scorer",
+    title="MLServer, this scorer",
     requirements=_requirements("mlserver_scorer"),
     command=("mlserver", "start", "benchmarks/peers/mlserver_scorer"),
     ready="/v2/models/credit/ready",
@@ -133,7 +133,7 @@ MLSERVER = Peer(
 
 LITSERVE = Peer(
     name="litserve_scorer",
-    title="LitServe with this project's scorer",
+    title="LitServe, this scorer",
     requirements=_requirements("litserve_scorer"),
     command=_module("litserve_scorer"),
     ready="/health",
@@ -142,7 +142,7 @@ LITSERVE = Peer(
 
 RAY = Peer(
     name="ray_serve",
-    title="Ray Serve with this project's scorer",
+    title="Ray Serve, this scorer",
     requirements=_requirements("ray_serve"),
     command=_module("ray_serve"),
     ready="/health",

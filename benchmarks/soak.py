@@ -5,7 +5,7 @@ from __future__ import annotations
 from scoring import Progress
 
 from .comparison import Prepared, ready
-from .load import Sample, closed_loop
+from .load import Sample, counted
 from .measurement import check, started, target
 from .peer import SERVICE
 from .request_format import DECISIONS
@@ -30,7 +30,7 @@ def _soak(prepared: Prepared, settings: BenchmarkSettings, progress: Progress) -
         single = target(bench, SERVICE, DECISIONS, server, 1)
 
         def send(connections: int, requests: int) -> Sample:
-            return closed_loop(single, connections=connections, requests=requests, limit=requests / _SLOWEST_RATE)
+            return counted(single, connections=connections, requests=requests, limit=requests / _SLOWEST_RATE)
 
         send(max(plan.connections), plan.warm_up_requests)
         before = server.memory()

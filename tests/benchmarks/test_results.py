@@ -52,7 +52,7 @@ def test_the_report_replaces_what_is_between_the_markers(tmp_path):
     assert readme.read_text() == README.replace("old\n", text)
     assert "(results/chart.svg)" in text
     assert "1,000,000 requests at saturation in 400 s: 0 errors" in text
-    assert "bare ASGI with this project" in chart.read_text()
+    assert "bare ASGI, this scorer" in chart.read_text()
 
 
 def test_the_same_results_give_the_same_chart(tmp_path):

@@ -40,7 +40,7 @@ def test_errors_of_every_window_are_added_up():
 
 def test_a_server_without_a_model_has_a_start_and_memory_only():
     assert cells(batches_and_start(COMPARISON.peers))[-1] == [
-        "an empty BentoML service", "-", "2.00 [2.00, 2.00]", "-", "160 (80.0)",
+        "empty BentoML service", "-", "2.00 [2.00, 2.00]", "-", "160 (80.0)",
     ]  # fmt: skip
 
 
