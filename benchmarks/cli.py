@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
 import signal
 import sys
@@ -50,12 +51,12 @@ def _parser() -> argparse.ArgumentParser:
     run = commands.add_parser("run", help="measure all peers, one after the other in every round")
     run.add_argument("--peers", nargs="+", choices=[peer.name for peer in PEERS], help="default: all")
     run.add_argument("--seconds", type=_positive, help="of one window of load (default: the settings)")
-    run.add_argument("--rounds", type=int, choices=range(1, 100), metavar="N", help="default: the settings")
+    run.add_argument("--rounds", type=_count, metavar="N", help="default: the settings")
     _add_common(run, "comparison.json")
     run.set_defaults(run=_run)
 
     long = commands.add_parser("soak", help="send a million requests to the service")
-    long.add_argument("--requests", type=int, choices=range(1000, 10**9), metavar="N", help="default: the settings")
+    long.add_argument("--requests", type=_count, metavar="N", help="default: the settings")
     _add_common(long, "soak.json")
     long.set_defaults(run=_soak)
 
@@ -75,6 +76,7 @@ def _add_common(parser: argparse.ArgumentParser, output: str) -> None:
 
 
 def _run(options: argparse.Namespace) -> None:
+    _check_output(options.output)
     changes = {"seconds": options.seconds, "rounds": options.rounds}
     settings = _settings(options, **changes)
     compare(Store(options.store.resolve()), settings, _peers(options.peers), Progress(), _command()).write(
@@ -83,6 +85,7 @@ def _run(options: argparse.Namespace) -> None:
 
 
 def _soak(options: argparse.Namespace) -> None:
+    _check_output(options.output)
     settings = _settings(options)
     if options.requests:
         settings = settings.model_copy(update={"soak": settings.soak.model_copy(update={"requests": options.requests})})
@@ -94,6 +97,13 @@ def _report(options: argparse.Namespace) -> None:
     sys.stdout.write(report(Comparison.read(options.comparison), long, readme=options.readme, chart=options.chart))
 
 
+def _check_output(output: Path) -> None:
+    """BenchmarkError, before half an hour of measuring rather than after, where no file can be written."""
+    folder = next(parent for parent in output.resolve().parents if parent.exists())
+    if output.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise BenchmarkError(f"{output}: cannot be written")
+
+
 def _settings(options: argparse.Namespace, **changes: object) -> BenchmarkSettings:
     settings = BenchmarkSettings.load(options.settings)
     return settings.model_copy(update={name: value for name, value in changes.items() if value is not None})
@@ -101,6 +111,13 @@ def _settings(options: argparse.Namespace, **changes: object) -> BenchmarkSettin
 
 def _peers(names: Sequence[str] | None) -> list[Peer]:
     return [peer for peer in PEERS if names is None or peer.name in names]
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return value
 
 
 def _positive(text: str) -> float:

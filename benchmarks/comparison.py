@@ -40,8 +40,7 @@ def compare(
     prepared = ready(store, settings, peers, progress, command)
     rounds: dict[str, list[Round]] = {peer.name: [] for peer in peers}
     for number in range(settings.rounds):
-        turn = number % len(peers)
-        for peer in [*peers[turn:], *peers[:turn]]:
+        for peer in turned(peers, number):
             with progress.step(f"round {number + 1} of {settings.rounds}: {peer.name}"):
                 rounds[peer.name].append(_round(prepared, peer, progress))
     results = [
@@ -54,6 +53,16 @@ def compare(
         for peer in peers
     ]
     return Comparison(**prepared.provenance, peers=tuple(results))
+
+
+def turned(peers: Sequence[Peer], number: int) -> list[Peer]:
+    """The order of a round: everyone is first once, if there are as many rounds.
+
+    >>> turned("abc", 1)
+    ['b', 'c', 'a']
+    """
+    turn = number % len(peers)
+    return [*peers[turn:], *peers[:turn]]
 
 
 def ready(

@@ -221,6 +221,8 @@ class _Loads:
         before = self.server.cpu_seconds()
         sample = load()
         cpu = self.server.cpu_seconds() - before
+        if cpu <= 0:
+            raise BenchmarkError("a process of the server was killed under load")
         return Load(
             connections=connections,
             applications=applications,
