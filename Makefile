@@ -7,7 +7,7 @@ INSTALLED := .venv/.installed
 export BENTOML_DO_NOT_TRACK := True
 export GIT_PYTHON_REFRESH := quiet
 
-.PHONY: help setup demo serve test check lint format types lock clean
+.PHONY: help setup demo serve test check lint format types bench lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
@@ -45,6 +45,11 @@ format: setup ## format and fix what can be fixed
 
 types: setup
 	$(BIN)/mypy
+
+bench: setup ## compare with the alternatives, into benchmarks/results and README.md; needs h2load
+	$(BIN)/python -m benchmarks run
+	$(BIN)/python -m benchmarks soak
+	$(BIN)/python -m benchmarks report
 
 lock: setup ## resolve pyproject.toml into requirements/
 	cd requirements && $(MAKE) --no-print-directory -f ../Makefile lock-files BIN=../$(BIN)

@@ -22,6 +22,7 @@ MAY_IMPORT = {
     "service": {"features", "scoring", "serving"},
     "training": {"features", "scoring"},
     "credit_scoring_client": set(),
+    "benchmarks": {"features", "scoring"},
     "examples": {"credit_scoring_client", "features", "scoring", "serving"},
 }
 SERVED = ("features", "scoring", "serving", "service")

@@ -1,0 +1,1 @@
+"""The comparison with the alternatives: the same model and the same applications, served in ten ways."""

@@ -1,0 +1,131 @@
+"""`python -m benchmarks`: run, soak, report."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import benchmarks
+from features import FeatureError
+from scoring import Progress, ScoringError
+
+from .comparison import compare
+from .errors import BenchmarkError
+from .peer import PEERS, Peer
+from .report import report
+from .results import Comparison, SoakRecord
+from .settings import BenchmarkSettings
+from .soak import soak
+from .store import ROOT, Store
+
+_SETTINGS = ROOT / "configs" / "benchmarks.yaml"
+_STORE = ROOT / ".bench"
+_RESULTS = ROOT / "benchmarks" / "results"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; 0 if it succeeded, 1 after one line on standard error if it did not."""
+    options = _parser().parse_args(arguments)
+    run: Callable[[argparse.Namespace], None] = options.run
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # servers are stopped on the way out
+    try:
+        run(options)
+    except (BenchmarkError, FeatureError, ScoringError) as error:
+        sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
+        return 1
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted\n")
+        return 130
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=benchmarks.__doc__)
+    commands = parser.add_subparsers(required=True, metavar="command")
+
+    run = commands.add_parser("run", help="measure all peers, one after the other in every round")
+    run.add_argument("--peers", nargs="+", choices=[peer.name for peer in PEERS], help="default: all")
+    run.add_argument("--seconds", type=_positive, help="of one window of load (default: the settings)")
+    run.add_argument("--rounds", type=_count, metavar="N", help="default: the settings")
+    _add_common(run, "comparison.json")
+    run.set_defaults(run=_run)
+
+    long = commands.add_parser("soak", help="send a million requests to the service")
+    long.add_argument("--requests", type=_count, metavar="N", help="default: the settings")
+    _add_common(long, "soak.json")
+    long.set_defaults(run=_soak)
+
+    tell = commands.add_parser("report", help="draw the chart and write the table into README.md")
+    tell.add_argument("--comparison", type=Path, default=_RESULTS / "comparison.json", help="results of `run`")
+    tell.add_argument("--soak", type=Path, default=_RESULTS / "soak.json", help="results of `soak`")
+    tell.add_argument("--readme", type=Path, default=ROOT / "README.md")
+    tell.add_argument("--chart", type=Path, default=_RESULTS / "comparison.svg")
+    tell.set_defaults(run=_report)
+    return parser
+
+
+def _add_common(parser: argparse.ArgumentParser, output: str) -> None:
+    parser.add_argument("--output", type=Path, default=_RESULTS / output, help="JSON file (default: %(default)s)")
+    parser.add_argument("--settings", type=Path, default=_SETTINGS, help="default: configs/benchmarks.yaml")
+    parser.add_argument("--store", type=Path, default=_STORE, help="data, models and environments (default: .bench)")
+
+
+def _run(options: argparse.Namespace) -> None:
+    _check_output(options.output)
+    changes = {"seconds": options.seconds, "rounds": options.rounds}
+    settings = _settings(options, **changes)
+    compare(Store(options.store.resolve()), settings, _peers(options.peers), Progress(), _command()).write(
+        options.output
+    )
+
+
+def _soak(options: argparse.Namespace) -> None:
+    _check_output(options.output)
+    settings = _settings(options)
+    if options.requests:
+        settings = settings.model_copy(update={"soak": settings.soak.model_copy(update={"requests": options.requests})})
+    soak(Store(options.store.resolve()), settings, Progress(), _command()).write(options.output)
+
+
+def _report(options: argparse.Namespace) -> None:
+    long = SoakRecord.read(options.soak) if options.soak.exists() else None
+    sys.stdout.write(report(Comparison.read(options.comparison), long, readme=options.readme, chart=options.chart))
+
+
+def _check_output(output: Path) -> None:
+    """BenchmarkError, before half an hour of measuring rather than after, where no file can be written."""
+    folder = next(parent for parent in output.resolve().parents if parent.exists())
+    if output.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise BenchmarkError(f"{output}: cannot be written")
+
+
+def _settings(options: argparse.Namespace, **changes: object) -> BenchmarkSettings:
+    settings = BenchmarkSettings.load(options.settings)
+    return settings.model_copy(update={name: value for name, value in changes.items() if value is not None})
+
+
+def _peers(names: Sequence[str] | None) -> list[Peer]:
+    return [peer for peer in PEERS if names is None or peer.name in names]
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return value
+
+
+def _positive(text: str) -> float:
+    value = float(text)
+    if not value > 0:
+        raise argparse.ArgumentTypeError("must be positive")
+    return value
+
+
+def _command() -> str:
+    return shlex.join(["python", "-m", "benchmarks", *sys.argv[1:]])

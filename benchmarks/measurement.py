@@ -1,0 +1,254 @@
+"""One peer in one round: start, check the answers, load, stop."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http.client import HTTPConnection, HTTPException
+
+from .environment import Environment
+from .errors import BenchmarkError
+from .load import Sample, Target, arrivals, closed_loop, counted, held_back, open_loop
+from .peer import Peer
+from .process import HOST, Server, free_port, serving
+from .request_format import RequestFormat
+from .results import Load, Round, Start
+from .settings import BenchmarkSettings
+from .store import ROOT, Store
+from .workload import Workload
+
+_FEWEST_EACH = 3  # requests of a connection, however slow the server
+_MANY_EACH = 50  # so many that the one under way when a window ends does not matter
+_MODEL_LOAD = """
+import json, sys, time
+import bentoml
+from scoring import load_stored
+bentoml.models.list()  # imports the model store, which a service has done by then
+begun = time.perf_counter()
+load_stored(sys.argv[1])
+json.dump((time.perf_counter() - begun) * 1000, sys.stdout)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """What the measurement of every peer needs."""
+
+    settings: BenchmarkSettings
+    store: Store
+    workload: Workload
+    variables: Mapping[str, str]
+    """Environment variables that tell a peer which model to serve."""
+
+    def process_variables(self, environment: Environment, port: int) -> dict[str, str]:
+        """The variables of a peer's process: those of this process without its virtual environment, and the bench's."""
+        inherited = {name: value for name, value in os.environ.items() if name not in ("VIRTUAL_ENV", "PYTHONHOME")}
+        return {
+            **inherited,
+            **self.variables,
+            "PATH": f"{environment.folder / 'bin'}{os.pathsep}{os.environ['PATH']}",
+            "PYTHONPATH": str(ROOT),
+            "OMP_NUM_THREADS": str(self.settings.threads),
+            "HOST": HOST,
+            "PORT": str(port),
+            "MLSERVER_HTTP_PORT": str(port),
+            "MLSERVER_GRPC_PORT": str(port + 1),
+            "MLSERVER_METRICS_PORT": str(port + 2),
+        }
+
+
+def prepare(bench: Bench, peer: Peer, environment: Environment) -> None:
+    """Run what the peer wants run before its first start, unless that was done for this model and environment."""
+    wanted = f"{bench.variables['ARTEFACT']} {environment.folder}"
+    done_for = bench.store.folder / "prepared" / peer.name
+    if peer.prepare is None or (done_for.exists() and done_for.read_text() == wanted):
+        return
+    command = [environment.program("python"), "-m", peer.prepare]
+    variables = bench.process_variables(environment, 0)
+    done = subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise BenchmarkError(f"{peer.name}: preparing failed: {' '.join(done.stderr.split())[-400:]}")
+    done_for.parent.mkdir(exist_ok=True)
+    done_for.write_text(wanted)
+
+
+def measure(bench: Bench, peer: Peer, environment: Environment) -> Round:
+    """Everything about one peer, the others being stopped."""
+    with started(bench, peer, environment) as server:
+        if peer.requests is None:
+            return Round(start=Start(ready=server.ready_seconds, answered=None), memory_at_start=server.memory())
+        check(bench, peer, peer.requests, server, sizes=(1,))
+        start = Start(ready=server.ready_seconds, answered=time.perf_counter() - server.started)
+        memory = server.memory()
+        check(bench, peer, peer.requests, server, sizes=bench.settings.batches)
+        loads = _Loads(bench, peer, peer.requests, server, server.cores())
+        closed = tuple(loads.closed(connections) for connections in bench.settings.connections)
+        return Round(
+            start=start,
+            memory_at_start=memory,
+            closed=closed,
+            open=loads.open(max(load.throughput for load in closed)),
+            batches=tuple(loads.batch(size) for size in bench.settings.batches),
+            memory_under_load=server.memory(),
+        )
+
+
+def model_load_ms(bench: Bench, environment: Environment, name: str) -> float:
+    """Milliseconds that reading, verifying and preparing the stored model takes, without the imports."""
+    command = [environment.program("python"), "-c", _MODEL_LOAD, name]
+    variables = {**os.environ, **bench.variables, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, text=True, check=True)
+    return float(json.loads(done.stdout))
+
+
+@contextmanager
+def started(bench: Bench, peer: Peer, environment: Environment) -> Iterator[Server]:
+    """The peer's server, ready."""
+    port = free_port()
+    program, *arguments = [part.format(port=port, uri=bench.variables["MODEL_URI"]) for part in peer.command]
+    bench.store.logs.mkdir(exist_ok=True)
+    try:
+        with serving(
+            [environment.program(program), *arguments],
+            port=port,
+            ready=peer.ready,
+            environment=bench.process_variables(environment, port),
+            cwd=ROOT,
+            log=bench.store.logs / f"{peer.name}.log",
+            start_limit=bench.settings.timeouts.start,
+            stop_limit=bench.settings.timeouts.stop,
+        ) as server:
+            yield server
+    except BenchmarkError as error:
+        raise BenchmarkError(f"{peer.name}: {error}") from None
+
+
+def check(bench: Bench, peer: Peer, requests: RequestFormat, server: Server, *, sizes: tuple[int, ...]) -> None:
+    """BenchmarkError unless the answers carry the scorer's PDs; only probabilities from a model of the peer's own."""
+    for size in sizes:
+        asked = bench.workload.first(size)
+        path = requests.single if size == 1 else requests.batch
+        answer = _post(server.port, path, requests.encode(asked.applications), bench.settings.timeouts.answer)
+        given = requests.read(answer, size)
+        if len(given) != size:
+            raise BenchmarkError(f"{len(given)} probabilities for {size} applications")
+        expected = given if peer.own_model else asked.probabilities
+        wrong = sum(not (0 <= p <= 1 and abs(p - q) <= peer.tolerance) for p, q in zip(given, expected, strict=True))
+        if wrong:
+            raise BenchmarkError(f"{wrong} of {size} probabilities are wrong")
+
+
+def target(bench: Bench, peer: Peer, requests: RequestFormat, server: Server, size: int) -> Target:
+    """The peer's request for `size` applications, its body in a file."""
+    bench.store.bodies.mkdir(exist_ok=True)
+    body = bench.store.bodies / f"{peer.name}-{size}.json"
+    body.write_bytes(requests.encode(bench.workload.first(size).applications))
+    return Target(f"http://{HOST}:{server.port}{requests.single if size == 1 else requests.batch}", body)
+
+
+@dataclass(frozen=True, slots=True)
+class _Loads:
+    """The windows of load on one started peer."""
+
+    bench: Bench
+    peer: Peer
+    requests: RequestFormat
+    server: Server
+    idle: float
+    """Cores that the server keeps busy when it is asked nothing."""
+
+    def target(self, size: int = 1) -> Target:
+        return target(self.bench, self.peer, self.requests, self.server, size)
+
+    def closed(self, connections: int) -> Load:
+        """A window of time; of a slow server, for which it would hold few answers, so many requests as fill it."""
+        settings, limit = self.bench.settings, self.bench.settings.timeouts.window
+        first = max(settings.warm_up_requests, _FEWEST_EACH * connections)
+        warm = counted(self.target(), connections=connections, requests=first, limit=limit)
+        each = round(settings.seconds * warm.throughput / connections)
+        if each >= _MANY_EACH:
+            return self._measured(
+                lambda: closed_loop(self.target(), connections=connections, seconds=settings.seconds),
+                connections=connections,
+            )
+        requests = max(_FEWEST_EACH, each) * connections
+        return self._measured(
+            lambda: counted(self.target(), connections=connections, requests=requests, limit=limit),
+            connections=connections,
+        )
+
+    def open(self, saturation: float) -> Load:
+        settings = self.bench.settings
+        plan = arrivals(
+            settings.open_loop.saturation * saturation,
+            seconds=settings.seconds,
+            connections=settings.open_loop.connections,
+        )
+        return self._measured(
+            lambda: open_loop(self.target(), plan),
+            connections=plan.connections,
+            late=lambda sample: held_back(sample, plan),
+            sent=plan.requests,
+        )
+
+    def batch(self, size: int) -> Load:
+        """Batches one after the other, as many as fit into a window."""
+        seconds, limit = self.bench.settings.seconds, self.bench.settings.timeouts.window
+        warm = counted(self.target(size), connections=1, requests=_FEWEST_EACH, limit=limit)
+        requests = max(_FEWEST_EACH, round(seconds * warm.throughput))
+        return self._measured(
+            lambda: counted(self.target(size), connections=1, requests=requests, limit=limit),
+            connections=1,
+            applications=size,
+        )
+
+    def _measured(
+        self,
+        load: Callable[[], Sample],
+        *,
+        connections: int,
+        applications: int = 1,
+        late: Callable[[Sample], int] = lambda _: 0,
+        sent: int | None = None,
+    ) -> Load:
+        """The load's figures; `sent` are the requests that it really sends, where the sample leaves some out."""
+        self.server.wait_until_quiet(idle=self.idle, limit=self.bench.settings.timeouts.quiet)
+        before = self.server.cpu_seconds()
+        sample = load()
+        cpu = self.server.cpu_seconds() - before
+        if cpu <= 0:
+            raise BenchmarkError("a process of the server was killed under load")
+        return Load(
+            connections=connections,
+            applications=applications,
+            seconds=sample.seconds,
+            requests=len(sample),
+            errors=sample.failed,
+            throughput=sample.throughput,
+            p50_ms=sample.milliseconds(50),
+            p99_ms=sample.milliseconds(99),
+            longest_ms=sample.milliseconds(100),
+            cpu_us=cpu * 1e6 / ((sent or len(sample)) * applications),
+            concurrency=sample.concurrency,
+            held_back=late(sample),
+        )
+
+
+def _post(port: int, path: str, body: bytes, limit: float) -> bytes:
+    connection = HTTPConnection(HOST, port, timeout=limit)
+    try:
+        connection.request("POST", path, body=body, headers={"Content-Type": "application/json"})
+        answer = connection.getresponse()
+        content = answer.read()
+    except (OSError, HTTPException) as error:
+        raise BenchmarkError(f"POST {path}: no answer ({type(error).__name__})") from None
+    finally:
+        connection.close()
+    if answer.status != 200:
+        raise BenchmarkError(f"POST {path}: status {answer.status}")
+    return content

@@ -1,0 +1,63 @@
+"""What the peers with this project's scorer share: the request, the scorer and the decisions."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from features import Application, Record, columns_of
+from scoring import Artefact, Scorer
+
+
+class PredictRequest(Record):
+    """One application to score."""
+
+    client_id: str | None = None
+    application: Application  # type: ignore[valid-type]  # a model made from the declaration
+
+
+class BatchRequest(Record):
+    """Applications to score together."""
+
+    applications: list[PredictRequest]
+
+
+class Decider:
+    """The served model's scorer with the decision policy on."""
+
+    def __init__(self) -> None:
+        folder = Path(os.environ["ARTEFACT"])
+        self._version = folder.name
+        self._scorer = Scorer(Artefact.read(folder))
+
+    def decide(self, requests: Sequence[PredictRequest]) -> list[dict[str, Any]]:
+        """One JSON-ready decision for each request, in order."""
+        scores = self._scorer.score(columns_of([request.application for request in requests]))
+        request_id, timestamp = uuid.uuid4().hex, datetime.now(UTC).isoformat(timespec="milliseconds")
+        return [
+            {
+                "request_id": request_id,
+                "client_id": request.client_id,
+                "timestamp": timestamp,
+                "model_version": self._version,
+                "probability": probability,
+                "prediction": prediction,
+                "threshold": self._scorer.artefact.policy.cutoff,
+                "decision": decision,
+                "risk_level": risk_level,
+                "score": points,
+            }
+            for request, probability, prediction, decision, risk_level, points in zip(
+                requests,
+                scores.probability.tolist(),
+                scores.prediction.tolist(),
+                scores.decision.tolist(),
+                scores.risk_level.tolist(),
+                scores.points.tolist(),
+                strict=True,
+            )
+        ]

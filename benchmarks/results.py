@@ -1,0 +1,169 @@
+"""What a comparison measured, and the JSON it is kept as."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import TypeAdapter, ValidationError
+from pydantic_core import to_json
+
+from .errors import BenchmarkError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """Where it was measured."""
+
+    processor: str
+    cores: int
+    memory_gb: float
+    system: str
+    python: str
+    load_generator: str
+    load_average: float
+    """Of the minute before the first measurement: what else was running."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServedModel:
+    """What every peer serves, and the request it answers."""
+
+    digest: str
+    trees: int
+    leaves: int
+    features: int
+    application_bytes: int
+    application_fields: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Load:
+    """One window of load.
+
+    Attributes
+    ----------
+    applications : in one request
+    throughput : answers per second
+    cpu_us : CPU time of the server's whole process tree per application, microseconds
+    concurrency : throughput x mean latency; by Little's law the requests under way on average, in a closed loop one for
+        each connection
+    errors : answers other than 2xx, and requests without an answer
+    held_back : arrivals of an open loop that had to wait for their connection
+    """
+
+    connections: int
+    applications: int
+    seconds: float
+    requests: int
+    errors: int
+    throughput: float
+    p50_ms: float
+    p99_ms: float
+    longest_ms: float
+    cpu_us: float
+    concurrency: float
+    held_back: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Start:
+    """Seconds from starting the command."""
+
+    ready: float
+    answered: float | None
+    """First correct decision; None for a peer that makes none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Memory:
+    """Megabytes of 10^6 bytes, in proportional set size: shared pages are divided among those who share them."""
+
+    tree: float
+    worker: float
+    """The largest process of the tree."""
+    processes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Round:
+    """One peer in one round."""
+
+    start: Start
+    memory_at_start: Memory
+    memory_under_load: Memory | None = None
+    model_load_ms: float | None = None
+    closed: tuple[Load, ...] = ()
+    open: Load | None = None
+    batches: tuple[Load, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeerResult:
+    """All rounds of one peer."""
+
+    name: str
+    title: str
+    packages: dict[str, str]
+    rounds: tuple[Round, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Soak:
+    """The service at saturation for many requests."""
+
+    requests: int
+    errors: int
+    seconds: float
+    memory_before_mb: float
+    memory_after_mb: float
+
+    @property
+    def growth(self) -> float:
+        """Share by which the worker's memory grew."""
+        return self.memory_after_mb / self.memory_before_mb - 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recorded:
+    """When, where, with what settings and which commit something was measured."""
+
+    measured_at: str
+    commit: str | None
+    command: str
+    machine: Machine
+    model: ServedModel
+    settings: dict[str, Any]
+
+    def write(self, path: Path) -> None:
+        """Write this as JSON; the file appears whole or not at all."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        scratch = path.with_name(f".{path.name}")
+        scratch.write_bytes(to_json(asdict(self), indent=2) + b"\n")
+        scratch.replace(path)
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """What was written to `path`; BenchmarkError if that is something else."""
+        try:
+            return TypeAdapter(cls).validate_json(path.read_bytes())
+        except OSError as error:
+            raise BenchmarkError(f"{path}: cannot be read ({error.strerror})") from None
+        except ValidationError as error:
+            place = ".".join(map(str, error.errors()[0]["loc"])) or "file"
+            raise BenchmarkError(f"{path}: not results of this program ({place})") from None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison(Recorded):
+    """The results of `python -m benchmarks run`."""
+
+    peers: tuple[PeerResult, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SoakRecord(Recorded):
+    """The results of `python -m benchmarks soak`."""
+
+    soak: Soak

@@ -1,0 +1,75 @@
+"""The settings of the comparison: configs/benchmarks.yaml as frozen models."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from features import Settings
+
+
+class OpenLoopSettings(Settings):
+    """How requests arrive that wait for no answer."""
+
+    saturation: float = Field(gt=0, lt=1)
+    connections: int = Field(ge=3)
+
+
+class Timeouts(Settings):
+    """Seconds after which a server is given up."""
+
+    start: float = Field(gt=0)
+    stop: float = Field(gt=0)
+    answer: float = Field(gt=0)
+    window: float = Field(gt=0)
+    """For one window of load."""
+    quiet: float = Field(gt=0)
+    """For what is left of one window of load before the next."""
+
+
+class SoakSettings(Settings):
+    """A run long enough for memory to grow in."""
+
+    requests: int = Field(ge=1)
+    connections: tuple[int, ...] = Field(min_length=1)
+    warm_up_requests: int = Field(ge=1)
+
+
+class Bar(Settings):
+    """What a figure may be at most, and what it should become."""
+
+    bar: float = Field(ge=0)
+    aim: float = Field(ge=0)
+
+
+class Bars(Settings):
+    """The bars of the service; ratios are to another peer of the same run."""
+
+    cpu_of_fastapi: Bar
+    cpu_of_floor: Bar
+    cpu_of_original: Bar
+    cpu_of_pyfunc: Bar
+    cpu_in_batch: Bar
+    model_load_ms: Bar
+    ready_of_empty: Bar
+    memory_of_empty: Bar
+    open_loop_p99_ms: Bar
+    soak_errors: Bar
+    soak_growth: Bar
+
+
+class BenchmarkSettings(Settings):
+    """All of configs/benchmarks.yaml."""
+
+    seed: int
+    clients: int = Field(ge=1000)
+    threads: int = Field(ge=1)
+    rounds: int = Field(ge=1)
+    seconds: float = Field(gt=0)
+    warm_up_requests: int = Field(ge=1)
+    connections: tuple[int, ...] = Field(min_length=1)
+    batches: tuple[int, ...]
+    open_loop: OpenLoopSettings
+    littles_law: float = Field(gt=0)
+    timeouts: Timeouts
+    soak: SoakSettings
+    bars: Bars

@@ -1,0 +1,137 @@
+"""The model of a comparison, trained once by the project's own pipeline, and where it is kept."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Self
+
+from features import DEFINITION_DIGEST
+from scoring import Artefact, Scorer
+
+from .errors import BenchmarkError
+from .results import ServedModel
+from .settings import BenchmarkSettings
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """A folder with data, an MLflow store, a BentoML store, environments and request bodies."""
+
+    folder: Path
+
+    @property
+    def data(self) -> Path:
+        """The generated applications."""
+        return self.folder / "data"
+
+    @property
+    def environments(self) -> Path:
+        """Virtual environments."""
+        return self.folder / "environments"
+
+    @property
+    def bodies(self) -> Path:
+        """Request bodies."""
+        return self.folder / "bodies"
+
+    @property
+    def logs(self) -> Path:
+        """What the servers wrote."""
+        return self.folder / "logs"
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """Environment variables that point BentoML and MLflow here, and keep them quiet."""
+        return {
+            "BENTOML_HOME": str(self.folder / "bentoml"),
+            "BENTOML_DO_NOT_TRACK": "True",
+            "MLFLOW_TRACKING_URI": f"sqlite:///{self.folder / 'mlruns' / 'mlflow.db'}",
+            "MLFLOW_DISABLE_TELEMETRY": "true",
+            "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+            "GIT_PYTHON_REFRESH": "quiet",
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """The trained model: its artefact, its name in the registry and its version there."""
+
+    artefact: Path
+    name: str
+    version: str
+
+    @classmethod
+    def of(cls, record: str) -> Self:
+        """From the JSON it was recorded as."""
+        values = json.loads(record)
+        return cls(Path(values["artefact"]), values["name"], values["version"])
+
+    @property
+    def scorer(self) -> Scorer:
+        """The scorer that every peer's answers are compared with."""
+        return Scorer(Artefact.read(self.artefact))
+
+    @property
+    def uri(self) -> str:
+        """The registered version's address for MLflow."""
+        return f"models:/{self.name}/{self.version}"
+
+
+def trained(store: Store, settings: BenchmarkSettings) -> Trained:
+    """The model of these settings and this feature definition; it is trained unless the store has it."""
+    wanted = json.dumps([settings.seed, settings.clients, DEFINITION_DIGEST])
+    record = store.folder / "model.json"
+    if record.exists() and json.loads(record.read_text())["of"] == wanted:
+        return Trained.of(record.read_text())
+    model = _train(store, settings)
+    record.write_text(json.dumps({**asdict(model), "artefact": str(model.artefact), "of": wanted}))
+    return model
+
+
+def served_model(model: Trained, application: bytes, fields: int) -> ServedModel:
+    """What is said about the model in the results."""
+    scorer = model.scorer
+    text = scorer.artefact.model_text
+    leaves = [int(line.partition("=")[2]) for line in text.splitlines() if line.startswith("num_leaves=")]
+    return ServedModel(
+        digest=scorer.artefact.digest,
+        trees=len(leaves),
+        leaves=max(leaves),
+        features=len(scorer.features),
+        application_bytes=len(application),
+        application_fields=fields,
+    )
+
+
+def _train(store: Store, settings: BenchmarkSettings) -> Trained:
+    store.folder.mkdir(parents=True, exist_ok=True)
+    if not store.data.exists():
+        generate = ["--clients", str(settings.clients), "--seed", str(settings.seed), "--format", "parquet"]
+        _training(store, "synthesize", *generate, "--applications-only", "--output", str(store.data))
+    _training(store, "run", "--data", str(store.data))
+    return _latest(store)
+
+
+def _training(store: Store, *arguments: str) -> None:
+    command = [sys.executable, "-m", "training", *arguments]
+    done = subprocess.run(command, cwd=ROOT, env={**os.environ, **store.variables}, capture_output=True, text=True)  # noqa: PLW1510
+    if done.returncode:
+        raise BenchmarkError(f"python -m training {arguments[0]} failed: {' '.join(done.stderr.split())[-400:]}")
+
+
+def _latest(store: Store) -> Trained:
+    """The model that the pipeline imported last, as the BentoML store has it: it alone has a manifest."""
+    labels = (store.folder / "bentoml" / "models").glob("*/latest")
+    (artefact,) = (
+        folder
+        for folder in (label.parent / label.read_text().strip() for label in labels)
+        if (folder / "manifest.json").exists()
+    )
+    return Trained(artefact, artefact.parent.name, artefact.name.partition("-")[0])

@@ -1,0 +1,167 @@
+"""A comparison as Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from statistics import median
+
+from .bars import Verdict
+from .results import Comparison, Load, PeerResult, Round, Soak
+
+_NOTHING = "-"
+
+
+def document(comparison: Comparison, soak: Soak | None, verdicts: Sequence[Verdict], chart: str) -> str:
+    """What a reader needs: the machine and the model, the chart, the tables, the bars."""
+    parts = [
+        _circumstances(comparison),
+        f"![CPU time and throughput of every peer]({chart})",
+        single_requests(by_cpu(comparison.peers)),
+        batches_and_start(comparison.peers),
+        bars(verdicts),
+        "" if soak is None else _soaked(soak),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def by_cpu(peers: Iterable[PeerResult]) -> list[PeerResult]:
+    """The peers that answer requests, the cheapest first."""
+    answering = [peer for peer in peers if peer.rounds[0].closed]
+    return sorted(answering, key=lambda peer: median(measured.closed[0].cpu_us for measured in peer.rounds))
+
+
+def single_requests(peers: Sequence[PeerResult]) -> str:
+    """One application in one request."""
+    if not peers:
+        return ""
+    at = " / ".join(str(load.connections) for load in peers[0].rounds[0].closed)
+    head = [
+        "served by",
+        f"CPU per request at {at} connections, µs",
+        f"requests/s at {at}",
+        f"p50 at {at}, ms",
+        f"p99 at {at}, ms",
+        "open loop: p99, ms (arrivals/s)",
+        "errors",
+    ]
+    return _table(head, [_single(peer) for peer in peers])
+
+
+def batches_and_start(peers: Sequence[PeerResult]) -> str:
+    """Many applications in one request, time until ready, memory."""
+    sizes = next(([load.applications for load in p.rounds[0].batches] for p in peers if p.rounds[0].batches), [])
+    head = [
+        "served by",
+        *(f"batch of {size:,}: p50, ms (CPU per application, µs)" for size in sizes),
+        "ready, s",
+        "first decision, s",
+        "memory, MB: all processes (the largest)",
+    ]
+    return _table(head, [_batches_and_start(peer, len(sizes)) for peer in peers])
+
+
+def bars(verdicts: Sequence[Verdict]) -> str:
+    """The bars, and whether they are met."""
+    return _table(["of this service", "measured", "bar", "aim", "met"], [_verdict(verdict) for verdict in verdicts])
+
+
+def number(value: float) -> str:
+    """A figure in about three digits.
+
+    >>> number(0.03333), number(1.5), number(12.34), number(48452.0), number(0)
+    ('0.033', '1.50', '12.3', '48,452', '0')
+    """
+    if abs(value) >= 100 or value == 0:
+        return f"{value:,.0f}"
+    if abs(value) >= 10:
+        return f"{value:.1f}"
+    return f"{value:.2f}" if abs(value) >= 0.1 else f"{value:.3f}"
+
+
+def _circumstances(comparison: Comparison) -> str:
+    machine, model, rounds = comparison.machine, comparison.model, len(comparison.peers[0].rounds)
+    sentences = [
+        f"Measured on {comparison.measured_at[:10]} by `{comparison.command}`: {machine.processor},",
+        f"{machine.cores} cores, {machine.system}, Python {machine.python}, {machine.load_generator}.",
+        f"The request is one application of {model.application_fields} columns ({model.application_bytes:,} bytes);",
+        f"the model has {model.trees:,} trees of at most {model.leaves} leaves; every server has one worker.",
+        f"Figures are medians over {rounds} interleaved rounds; [from, to] are the lowest and the highest round.",
+        _littles_law(comparison),
+    ]
+    return "\n".join(sentences)
+
+
+def _littles_law(comparison: Comparison) -> str:
+    """How far throughput x mean latency is from the number of connections, at most, and for whom it is too far."""
+    allowed = comparison.settings["littles_law"]
+    distances = {
+        peer.title: max(abs(load.concurrency / load.connections - 1) for r in peer.rounds for load in r.closed)
+        for peer in comparison.peers
+        if peer.rounds[0].closed
+    }
+    far = [title for title, distance in distances.items() if distance > allowed]
+    said = f"Little's law holds within {max(distances.values()):.1%} in every closed window"
+    return f"Little's law is off by more than {allowed:.0%} in a window of: {'; '.join(far)}." if far else f"{said}."
+
+
+def _single(peer: PeerResult) -> list[str]:
+    windows = list(zip(*(measured.closed for measured in peer.rounds), strict=True))
+    opened = [measured.open for measured in peer.rounds if measured.open]
+    return [
+        peer.title,
+        " / ".join(_spread([load.cpu_us for load in loads]) for loads in windows),
+        " / ".join(_spread([load.throughput for load in loads]) for loads in windows),
+        " / ".join(_median([load.p50_ms for load in loads]) for loads in windows),
+        " / ".join(_median([load.p99_ms for load in loads]) for loads in windows),
+        f"{_median([load.p99_ms for load in opened])} ({_median([load.throughput for load in opened])})",
+        f"{sum(load.errors for measured in peer.rounds for load in _loads(measured)):,}",
+    ]
+
+
+def _batches_and_start(peer: PeerResult, sizes: int) -> list[str]:
+    batches = list(zip(*(measured.batches for measured in peer.rounds), strict=True))
+    cells = [
+        f"{_median([load.p50_ms for load in loads])} ({_median([load.cpu_us for load in loads])})" for loads in batches
+    ]
+    answered = [measured.start.answered for measured in peer.rounds if measured.start.answered is not None]
+    tree = _median([measured.memory_at_start.tree for measured in peer.rounds])
+    largest = _median([measured.memory_at_start.worker for measured in peer.rounds])
+    return [
+        peer.title,
+        *(cells or [_NOTHING] * sizes),
+        _spread([measured.start.ready for measured in peer.rounds]),
+        _median(answered) if answered else _NOTHING,
+        f"{tree} ({largest})",
+    ]
+
+
+def _verdict(verdict: Verdict) -> list[str]:
+    measured = _NOTHING if verdict.value is None else number(verdict.value)
+    met = {None: _NOTHING, True: "yes", False: "**no**"}[verdict.met]
+    return [verdict.figure, measured, number(verdict.bar.bar), number(verdict.bar.aim), met]
+
+
+def _soaked(soak: Soak) -> str:
+    return (
+        f"{soak.requests:,} requests at saturation in {soak.seconds:,.0f} s: {soak.errors:,} errors, worker memory"
+        f" {soak.memory_before_mb:.1f} MB before and {soak.memory_after_mb:.1f} MB after."
+    )
+
+
+def _loads(measured: Round) -> list[Load]:
+    return [*measured.closed, *([measured.open] if measured.open else []), *measured.batches]
+
+
+def _median(values: Sequence[float]) -> str:
+    return number(median(values))
+
+
+def _spread(values: Sequence[float]) -> str:
+    if len(values) == 1:
+        return number(values[0])
+    return f"{_median(values)} [{number(min(values))}, {number(max(values))}]"
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)

@@ -1,0 +1,61 @@
+"""The applications that every peer is asked about, and what the scorer says of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import lightgbm as lgb
+import numpy as np
+import pandas as pd
+
+from features import APPLICATION, Application, columns_of
+from scoring import Scorer
+
+from .errors import BenchmarkError
+
+
+@dataclass(frozen=True)
+class Workload:
+    """Raw applications with every declared column filled, as JSON-ready records, and their calibrated PDs."""
+
+    applications: Sequence[dict[str, Any]]
+    probabilities: Sequence[float]
+
+    def first(self, size: int) -> Workload:
+        """The first `size` applications."""
+        return Workload(self.applications[:size], self.probabilities[:size])
+
+    @cached_property
+    def single(self) -> Workload:
+        """One application."""
+        return self.first(1)
+
+
+def workload(data: Path, scorer: Scorer, size: int) -> Workload:
+    """The first `size` generated applications; a missing value is filled with that of the next applicant who has one.
+
+    BenchmarkError unless the scorer's margins are those of the booster itself on the same matrix, bit for bit.
+    """
+    names = [column.name for column in APPLICATION]
+    frame = pd.read_parquet(data / "application_train.parquet", columns=names).bfill().ffill().head(size)
+    applications = [_record(row) for row in frame.to_dict("records")]
+    columns = columns_of([Application.model_validate(application) for application in applications])
+    scores = scorer.score(columns)
+    booster = lgb.Booster(model_str=scorer.artefact.model_text)
+    margins = booster.predict(scorer.transformer.transform(columns), raw_score=True, num_threads=1)
+    if not np.array_equal(scores.margin, np.asarray(margins)):
+        raise BenchmarkError("the scorer's margins are not those of Booster.predict")
+    return Workload(applications, scores.probability.tolist())
+
+
+def _record(row: dict[Any, Any]) -> dict[str, Any]:
+    """The row with whole numbers written as such."""
+    return {str(name): int(value) if _is_whole(name, value) else value for name, value in row.items()}
+
+
+def _is_whole(name: str, value: Any) -> bool:
+    return APPLICATION[name].whole and float(value).is_integer()

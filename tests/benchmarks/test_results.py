@@ -1,0 +1,78 @@
+"""Results as JSON, and the report that is made of them."""
+
+from __future__ import annotations
+
+import pytest
+
+from benchmarks.cli import main
+from benchmarks.errors import BenchmarkError
+from benchmarks.report import report
+from benchmarks.results import Comparison, SoakRecord
+from tests.benchmarks.examples import COMPARISON, MACHINE, MODEL, SETTINGS, SOAK
+
+SOAKED = SoakRecord(
+    measured_at="2026-11-22T16:00:00+00:00",
+    commit=None,
+    command="python -m benchmarks soak",
+    machine=MACHINE,
+    model=MODEL,
+    settings=SETTINGS.model_dump(mode="json"),
+    soak=SOAK,
+)
+README = "# Title\n\n<!-- benchmarks -->\nold\n<!-- /benchmarks -->\n\nThe end.\n"
+
+
+@pytest.mark.parametrize("record", [COMPARISON, SOAKED])
+def test_results_are_read_as_they_were_written(tmp_path, record):
+    record.write(tmp_path / "results" / "a.json")
+    assert type(record).read(tmp_path / "results" / "a.json") == record
+    assert [file.name for file in (tmp_path / "results").iterdir()] == ["a.json"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, r"results\.json: cannot be read \(No such file or directory\)"),
+        ("{", r"results\.json: not results of this program \(file\)"),
+        ('{"measured_at": "x"}', r"results\.json: not results of this program \(commit\)"),
+    ],
+)
+def test_other_files_are_refused(tmp_path, content, message):
+    path = tmp_path / "results.json"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(BenchmarkError, match=message):
+        Comparison.read(path)
+
+
+def test_the_report_replaces_what_is_between_the_markers(tmp_path):
+    readme, chart = tmp_path / "README.md", tmp_path / "results" / "chart.svg"
+    readme.write_text(README)
+    text = report(COMPARISON, SOAKED, readme=readme, chart=chart)
+    assert readme.read_text() == README.replace("old\n", text)
+    assert "(results/chart.svg)" in text
+    assert "1,000,000 requests at saturation in 400 s: 0 errors" in text
+    assert "bare ASGI, this scorer" in chart.read_text()
+
+
+def test_the_same_results_give_the_same_chart(tmp_path):
+    drawn = []
+    for name in ("a.svg", "b.svg"):
+        (tmp_path / "README.md").write_text(README)
+        report(COMPARISON, None, readme=tmp_path / "README.md", chart=tmp_path / name)
+        drawn.append((tmp_path / name).read_bytes())
+    assert drawn[0] == drawn[1]
+
+
+@pytest.mark.parametrize("readme", ["# Title\n", "<!-- /benchmarks -->\n<!-- benchmarks -->\n"])
+def test_without_markers_nothing_is_written(tmp_path, capsys, readme):
+    COMPARISON.write(tmp_path / "comparison.json")
+    (tmp_path / "README.md").write_text(readme)
+    places = {"comparison": "comparison.json", "soak": "soak.json", "readme": "README.md", "chart": "chart.svg"}
+    options = [word for name, file in places.items() for word in (f"--{name}", str(tmp_path / file))]
+    assert main(["report", *options]) == 1
+    assert capsys.readouterr().err == (
+        f"error: {tmp_path}/README.md: the markers <!-- benchmarks --> and <!-- /benchmarks --> are missing\n"
+    )
+    assert (tmp_path / "README.md").read_text() == readme
+    assert not (tmp_path / "chart.svg").exists()
