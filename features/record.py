@@ -59,4 +59,5 @@ def columns_of(applications: Sequence[Record]) -> Columns:
     levels = np.empty((len(values), len(APPLICATION.categorical)), dtype=object)
     for row, value in enumerate(values):
         levels[row] = _levels(value)
-    return Columns(np.array([_numbers(value) for value in values], dtype=np.float64), levels)
+    numbers = np.array([_numbers(value) for value in values], dtype=np.float64)
+    return Columns(numbers.reshape(len(values), len(APPLICATION.numeric)), levels)

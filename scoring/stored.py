@@ -5,9 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import bentoml
-from bentoml.exceptions import BentoMLException
-
 from .artefact import Artefact
 from .errors import ArtefactError
 from .scorer import Scorer
@@ -27,9 +24,12 @@ def load_stored(tag: str, *, threads: int = 1) -> StoredModel:
 
     ArtefactError unless it is there and has the digest that it was imported with.
     """
+    import bentoml
+    from bentoml.exceptions import NotFound
+
     try:
         model = bentoml.models.get(tag)
-    except BentoMLException:
+    except NotFound:
         raise ArtefactError(f"{tag}: not in the BentoML model store; `python -m training run` puts it there") from None
     name, version, digest = model.tag.name, str(model.tag.version), str(model.info.metadata.get("digest"))
     if not version.endswith(f"-{digest[:12]}"):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -25,8 +24,10 @@ from .runner import EmbeddedRunner, Observer, RemoteRunner, Runner
 from .settings import ServingSettings
 
 Result = TypeVar("Result")
-Margins = Callable[[NDArray[np.float64]], Awaitable[NDArray[np.float64]]]
-"""From a model matrix of shape (n, features) to margins of shape (n,), in another process."""
+Matrix = NDArray[np.float64]
+"""A model matrix, shape (n, features)."""
+Margins = NDArray[np.float64]
+"""Raw log-odds of default, shape (n,)."""
 
 
 class DecisionEngine:
@@ -36,37 +37,43 @@ class DecisionEngine:
     ----------
     served : the model
     observe : is told of every batch of single requests
-    margins : asks the model where it runs as a service of its own; None where it is embedded
+    ask : asks the model for margins where it runs as a service of its own; None where it is embedded
     """
 
     def __init__(
-        self, served: StoredModel, settings: ServingSettings, observe: Observer, margins: Margins | None = None
+        self,
+        served: StoredModel,
+        settings: ServingSettings,
+        observe: Observer,
+        ask: Callable[[Matrix], Awaitable[Margins]] | None = None,
     ) -> None:
         self.served = served
         self._limits = settings.limits
         self._background = ThreadPoolExecutor(1, thread_name_prefix="batch")
+        self._ask = ask
         scorer, runner = served.scorer, settings.runner
         self._applications: Runner[Columns]
-        self._matrices: Runner[NDArray[np.float64]]
-        if margins is None:
-            self._margins: Margins = partial(self._in_background, scorer.model.margins)
+        self._matrices: Runner[Matrix]
+        if ask is None:
             self._applications = EmbeddedRunner(scorer.score, concatenate, runner, observe)
             self._matrices = EmbeddedRunner(scorer.score_matrix, np.concatenate, runner, observe)
         else:
-            self._margins = margins
             self._applications = RemoteRunner(self._score, concatenate, runner, observe)
             self._matrices = RemoteRunner(self._score_matrix, np.concatenate, runner, observe)
 
     async def _score(self, columns: Columns) -> Scores:
         return await self._score_matrix(self.served.scorer.transformer.transform(columns))
 
-    async def _score_matrix(self, matrix: NDArray[np.float64]) -> Scores:
+    async def _score_matrix(self, matrix: Matrix) -> Scores:
         return self.served.scorer.decide(await self._margins(matrix))
+
+    async def _margins(self, matrix: Matrix) -> Margins:
+        return await self._ask(matrix) if self._ask else self.served.scorer.model.margins(matrix)
 
     def warm_up(self) -> None:
         """Do once what the first request would do for the first time."""
-        request = PredictRequest.model_validate(EXAMPLE)
-        to_json(self._decisions(self.served.scorer.score(columns_of([request.application])), [request.client_id]))
+        scores = self.served.scorer.score(columns_of([PredictRequest.model_validate(EXAMPLE).application]))
+        to_json(self._decisions(scores, [None], request_id()))
 
     @property
     def routes(self) -> dict[str, ScoringRoute]:
@@ -82,7 +89,7 @@ class DecisionEngine:
     async def predict(self, request: PredictRequest) -> Answer:
         """The decision on one application; see `answers.Decision`."""
         scores = await self._applications.score(columns_of([request.application]))
-        return self._decisions(scores, [request.client_id])[0]
+        return self._decisions(scores, [request.client_id], request_id())[0]
 
     async def predict_features(self, request: FeaturesRequest) -> Answer:
         """The decision on one row of the model matrix; Invalid if it has another width."""
@@ -91,11 +98,12 @@ class DecisionEngine:
             fault = {"loc": ["features"], "msg": f"must hold {expected} numbers, as /model/info lists them"}
             raise Invalid("The request does not fit its schema.", errors=[fault])
         scores = await self._matrices.score(np.array([request.features], dtype=np.float64))
-        return self._decisions(scores, [request.client_id])[0]
+        return self._decisions(scores, [request.client_id], request_id())[0]
 
     async def predict_batch(self, requests: Sequence[PredictRequest]) -> Answer:
         """The decisions on many applications; see `answers.BatchAnswer`."""
-        return await self._decided(Batch(len(requests), range(len(requests)), requests, {}))
+        batch = Batch(len(requests), range(len(requests)), requests, {})
+        return self._decided(batch, await self._margins(self._matrix(batch)), request_id())
 
     async def _predict(self, body: bytes) -> bytes:
         return to_json(await self.predict(decode(PredictRequest, body)))
@@ -104,33 +112,44 @@ class DecisionEngine:
         return to_json(await self.predict_features(decode(FeaturesRequest, body)))
 
     async def _predict_batch(self, body: bytes) -> bytes:
-        decode = partial(decode_batch, body, limit=self._limits.batch_applications)
-        return await self._in_background(to_json, await self._decided(await self._in_background(decode)))
+        """Milliseconds of work go beside the event loop, one batch after the other: single requests go on."""
+        if self._ask is None:
+            return await self._in_background(self._batch_answered, body, request_id())
+        batch, matrix = await self._in_background(self._batch_read, body)
+        return await self._in_background(self._batch_written, batch, await self._margins(matrix), request_id())
 
     async def _in_background(self, function: Callable[..., Result], *arguments: object) -> Result:
-        """Milliseconds of work go beside the event loop, one piece after the other: single requests go on."""
         return await asyncio.get_running_loop().run_in_executor(self._background, function, *arguments)
 
-    async def _decided(self, batch: Batch) -> Answer:
+    def _batch_answered(self, body: bytes, request: str) -> bytes:
+        batch, matrix = self._batch_read(body)
+        return self._batch_written(batch, self.served.scorer.model.margins(matrix), request)
+
+    def _batch_read(self, body: bytes) -> tuple[Batch, Matrix]:
+        batch = decode_batch(body, limit=self._limits.batch_applications)
+        return batch, self._matrix(batch)
+
+    def _matrix(self, batch: Batch) -> Matrix:
+        return self.served.scorer.transformer.transform(columns_of([request.application for request in batch.requests]))
+
+    def _batch_written(self, batch: Batch, margins: Margins, request: str) -> bytes:
+        return to_json(self._decided(batch, margins, request))
+
+    def _decided(self, batch: Batch, margins: Margins, request: str) -> Answer:
         results: list[Any] = [None] * batch.size
         for position, errors in batch.rejected.items():
             results[position] = {"index": position, "status": "rejected", "errors": errors}
-        if batch.requests:
-            matrix = await self._in_background(self._matrix, batch.requests)
-            scores = self.served.scorer.decide(await self._margins(matrix))
-            client_ids = [request.client_id for request in batch.requests]
-            for position, decision in zip(batch.positions, self._decisions(scores, client_ids), strict=True):
-                results[position] = decision
+        client_ids = [request.client_id for request in batch.requests]
+        scored = self._decisions(self.served.scorer.decide(margins), client_ids, request)
+        for position, decision in zip(batch.positions, scored, strict=True):
+            results[position] = decision
         return {"model_version": self.served.version, "results": results}
 
-    def _matrix(self, requests: Sequence[PredictRequest]) -> NDArray[np.float64]:
-        return self.served.scorer.transformer.transform(columns_of([request.application for request in requests]))
-
-    def _decisions(self, scores: Scores, client_ids: Sequence[str | None]) -> list[Answer]:
+    def _decisions(self, scores: Scores, client_ids: Sequence[str | None], request: str) -> list[Answer]:
         return decisions(
             scores,
             client_ids,
-            request_id=request_id(),
+            request_id=request,
             model_version=self.served.version,
             threshold=self.served.scorer.artefact.policy.cutoff,
         )
