@@ -47,7 +47,7 @@ def fit_trees(
 def parameters(settings: ModelSettings, seed: int) -> dict[str, Any]:
     """LightGBM's parameters: those of the settings, and what makes a fit repeatable on any number of threads."""
     return {
-        **settings.parameters,
+        **settings.parameters.stated(),
         "objective": "binary",
         "metric": "binary_logloss",
         "seed": seed,

@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import training
 
 _SETTINGS = Path(__file__).resolve().parent.parent / "configs" / "training.yaml"
+_INTERRUPTED = 130  # what shells report of a command that SIGINT ended
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; 0 if it succeeded, 1 after one line on standard error if it did not."""
+    """Run one command; 0 if it succeeded, 1 after one line on standard error if it did not, 130 if interrupted."""
     options = _parser().parse_args(arguments)
-    from .commands import execute  # MLflow and LightGBM take seconds to import, --help should not
+    try:
+        from .commands import execute  # MLflow and LightGBM take seconds to import, --help should not
 
-    return execute(options.command, options)
+        return execute(options.command, options)
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted\n")
+        return _INTERRUPTED
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,8 +54,7 @@ def cross_validate(
     """Out-of-fold margins of every row. `progress` is called after each fold."""
     margins = np.empty(len(dataset))
     folds = []
-    splitter = StratifiedKFold(model.folds, shuffle=True, random_state=seed)
-    for fitted, judged in splitter.split(np.zeros(len(dataset)), dataset.target):
+    for fitted, judged in splits(dataset.target, model.folds, seed=seed):
         columns, target = dataset.columns.take(fitted), dataset.target[fitted]
         state = fit_state(columns, target, features, model, seed=seed)
         transformer = FeatureTransformer(state)
@@ -66,6 +65,11 @@ def cross_validate(
         folds.append(Fold(judged, state.names, booster.best_iteration, score))
         progress()
     return CrossValidation(tuple(folds), margins)
+
+
+def splits(target: NDArray[np.int64], folds: int, *, seed: int) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp]]]:
+    """The rows that each fold fits on and those it judges, stratified by outcome: the same for every model."""
+    yield from StratifiedKFold(folds, shuffle=True, random_state=seed).split(target, target)
 
 
 def fit_state(

@@ -19,6 +19,7 @@ from .store import import_model
 from .synthesis import APPLICATIONS, synthesize, total_clients
 from .tracking import commit, record, tracked_run
 from .trainer import TrainedModel, lineage, train
+from .validation import refuse_too_few
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -37,6 +38,7 @@ def deliver(data: Path | None, settings: TrainingSettings, progress: Progress) -
     GateError, with the figures, if the model misses a gate: it stays registered but is neither promoted nor imported.
     """
     dataset = _dataset(data, settings.synthetic, progress)
+    refuse_too_few(dataset.target, folds=settings.model.folds, per_fold=settings.model.min_outcomes_per_fold)
     with tracked_run(settings.tracking, name=dataset.source) as run_id:
         trained = train(dataset, settings, progress)
         artefact = trained.artefact(lineage(dataset, settings, run_id=run_id, commit=commit()))

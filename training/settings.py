@@ -7,11 +7,13 @@ from pydantic import Field, model_validator
 from features import FeatureSettings, Settings
 from scoring import PointScale
 
+from .tree_parameters import TreeParameters
+
 
 class EarlyStopping(Settings):
     """When a fit stops adding trees, judged on a part of the training fold."""
 
-    share: float = Field(gt=0, lt=1)
+    share: float = Field(gt=0, le=0.5)
     """Part of the training fold that judges."""
     rounds: int = Field(ge=1)
     """Trees without an improvement after which the fit stops."""
@@ -20,12 +22,13 @@ class EarlyStopping(Settings):
 class ModelSettings(Settings):
     """How the trees are fitted."""
 
-    folds: int = Field(ge=2)
-    max_trees: int = Field(ge=1)
+    folds: int = Field(ge=2, le=20)
+    min_outcomes_per_fold: int = Field(ge=2)
+    """Rows of either outcome that each fold must judge; data with fewer is refused."""
+    max_trees: int = Field(ge=1, le=100_000)
     early_stopping: EarlyStopping
-    threads: int = Field(ge=1)
-    parameters: dict[str, float | int | str | bool]
-    """LightGBM's own parameters, by its names."""
+    threads: int = Field(ge=1, le=1024)
+    parameters: TreeParameters
 
 
 class Scale(Settings):
@@ -55,8 +58,8 @@ class EvaluationSettings(Settings):
     """What is measured, and how sure the intervals are."""
 
     confidence: float = Field(gt=0, lt=1)
-    resamples: int = Field(ge=20)
-    calibration_bins: int = Field(ge=2)
+    resamples: int = Field(ge=20, le=100_000)
+    calibration_bins: int = Field(ge=2, le=1000)
     f_beta: float = Field(gt=0)
     lift_share: float = Field(gt=0, lt=1)
 

@@ -63,15 +63,22 @@ def record(dataset: Dataset, trained: TrainedModel, artefact: Artefact, settings
 
 
 def commit() -> str | None:
-    """The commit of the checkout, None where there is none."""
-    answer = subprocess.run(
-        ["git", "rev-parse", "HEAD"],  # noqa: S607 - git is found on the path as everywhere
+    """The commit of the checkout, with `-dirty` where files differ from it; None where there is none."""
+    head = _git("rev-parse", "HEAD")
+    if not head:
+        return None
+    return f"{head}-dirty" if _git("status", "--porcelain") else head
+
+
+def _git(*arguments: str) -> str:
+    answer = subprocess.run(  # noqa: S603 - only what this module says
+        ["git", *arguments],  # noqa: S607 - git is found on the path as everywhere
         cwd=_ROOT,
         capture_output=True,
         text=True,
         check=False,
     )
-    return answer.stdout.strip() or None
+    return answer.stdout.strip()
 
 
 def _artefact_location(settings: TrackingSettings) -> str | None:
@@ -124,7 +131,7 @@ def _parameters(settings: TrainingSettings, trained: TrainedModel) -> dict[str, 
         "feature_sets": ",".join(settings.features.sets),
         "without": ",".join(settings.features.without) or "nothing",
         "cutoff": trained.policy.cutoff,
-        **settings.model.parameters,
+        **settings.model.parameters.stated(),
     }
 
 
