@@ -1,4 +1,4 @@
-"""`python -m training`: run, import, synthesize."""
+"""`python -m training`: run, experiments, import, synthesize."""
 
 from __future__ import annotations
 
@@ -31,8 +31,15 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="command", dest="command")
 
     run = commands.add_parser("run", help="train, track, register, promote and import a model")
-    run.add_argument("--data", type=Path, help="folder with application_train (.csv or .parquet); default: generated")
+    _add_data(run)
     _add_settings(run)
+
+    compare = commands.add_parser("experiments", help="compare models, features and sampling on the same folds")
+    compare.add_argument(
+        "--data", type=Path, help="folder with application_train (.csv or .parquet); default: generated"
+    )
+    compare.add_argument("--only", metavar="NAME", help="model_selection or feature_engineering (default: both)")
+    _add_settings(compare)
 
     load = commands.add_parser("import", help="import a registered model into the BentoML model store")
     load.add_argument("--version", default="@champion", help="number or @alias (default: %(default)s)")
@@ -45,6 +52,12 @@ def _parser() -> argparse.ArgumentParser:
     generate.add_argument("--format", choices=("csv", "parquet"), default="csv")
     generate.add_argument("--applications-only", action="store_true", help="leave the history tables out")
     return parser
+
+
+def _add_data(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--data", type=Path, help="folder with application_train (.csv or .parquet); default: generated"
+    )
 
 
 def _add_settings(parser: argparse.ArgumentParser) -> None:

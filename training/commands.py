@@ -13,9 +13,11 @@ from scoring import Progress, ScoringError
 
 from .delivery import deliver
 from .errors import TrainingError
+from .experiments import EXPERIMENTS, table_lines
 from .registry import find
 from .report import lines
 from .settings import TrainingSettings
+from .source import load
 from .store import import_model
 from .synthesis import ALL, APPLICATIONS, SynthesisError, synthesize, total_clients
 from .tracking import connect
@@ -46,6 +48,16 @@ def _run(options: argparse.Namespace) -> None:
     sys.stdout.writelines(f"{line}\n" for line in lines(delivered))
 
 
+def _experiments(options: argparse.Namespace) -> None:
+    if options.only is not None and options.only not in EXPERIMENTS:
+        raise TrainingError(f"--only {options.only}: not one of {', '.join(EXPERIMENTS)}")
+    settings, progress = _settings(options), Progress()
+    dataset = load(options.data, settings, progress)
+    for name in [options.only] if options.only else EXPERIMENTS:
+        compared = EXPERIMENTS[name].run(dataset, settings, progress)
+        sys.stdout.writelines(f"{line}\n" for line in (f"{name}:", *table_lines(compared), ""))
+
+
 def _import(options: argparse.Namespace) -> None:
     settings = _settings(options)
     connect(settings.tracking)
@@ -67,6 +79,7 @@ def _synthesize(options: argparse.Namespace) -> None:
 
 _COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
     "run": _run,
+    "experiments": _experiments,
     "import": _import,
     "synthesize": _synthesize,
 }

@@ -2,6 +2,7 @@
 
 TrainingError
   * DataError          the data does not pass validation
+  * CalibrationError   a model has learned nothing that could be calibrated
   * GateError          a model misses a gate and is not promoted
   * RegistryError      the registry does not hold what was asked for
   * ParityError        two forms of one model do not score alike
@@ -16,6 +17,10 @@ class TrainingError(Exception):
 
 class DataError(TrainingError):
     """The data does not pass validation; the message lists every violation, never a value."""
+
+
+class CalibrationError(TrainingError):
+    """The margins of rows that the model never saw do not rise with their default rate."""
 
 
 class GateError(TrainingError):

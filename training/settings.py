@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 from features import FeatureSettings, Settings
 from scoring import PointScale
 
+from .experiment_settings import ExperimentSettings
 from .tree_parameters import TreeParameters
 
 
@@ -98,6 +99,7 @@ class TrainingSettings(Settings):
     gates: GateSettings
     tracking: TrackingSettings
     synthetic: SyntheticSettings
+    experiments: ExperimentSettings
 
     @model_validator(mode="after")
     def _bands_do_not_cross(self) -> TrainingSettings:
