@@ -24,13 +24,19 @@ class Settings(BaseModel):
         """The settings in the YAML file at `path`; SettingsError if it cannot be read or does not fit."""
         try:
             content = yaml.load(path.read_bytes(), Loader=_UniqueKeys)  # noqa: S506 - a safe loader
-            return cls.model_validate_json(json.dumps(content, default=str), strict=True)
         except OSError as error:
             raise SettingsError(f"{path}: cannot be read ({error.strerror})") from None
         except (yaml.YAMLError, UnicodeDecodeError) as error:
             raise SettingsError(f"{path}: not YAML ({' '.join(str(error).split())})") from None
+        return cls.checked(content, path)
+
+    @classmethod
+    def checked(cls, content: object, source: Path) -> Self:
+        """The settings that `content` holds, read from `source`; SettingsError if it does not fit."""
+        try:
+            return cls.model_validate_json(json.dumps(content, default=str), strict=True)
         except ValidationError as error:
-            raise SettingsError(f"{path}: {_listed(error)}") from None
+            raise SettingsError(f"{source}: {_listed(error)}") from None
 
 
 class _UniqueKeys(yaml.SafeLoader):

@@ -1,4 +1,4 @@
-"""`python -m training`: run, experiments, import, synthesize."""
+"""`python -m training`: run, experiments, tune, import, synthesize."""
 
 from __future__ import annotations
 
@@ -32,6 +32,7 @@ def _parser() -> argparse.ArgumentParser:
 
     run = commands.add_parser("run", help="train, track, register, promote and import a model")
     _add_data(run)
+    run.add_argument("--params", type=Path, metavar="FILE", help="parameters that `tune` wrote, to use instead")
     _add_settings(run)
 
     compare = commands.add_parser("experiments", help="compare models, features and sampling on the same folds")
@@ -40,6 +41,15 @@ def _parser() -> argparse.ArgumentParser:
     )
     compare.add_argument("--only", metavar="NAME", help="model_selection or feature_engineering (default: both)")
     _add_settings(compare)
+
+    search = commands.add_parser("tune", help="search LightGBM's parameters; goes on where it was stopped")
+    _add_data(search)
+    search.add_argument("--trials", type=int, help="trials that the study shall have (default: the settings)")
+    search.add_argument("--study", help="name of the study (default: the settings)")
+    search.add_argument("--storage", metavar="URL", help="database that keeps the trials (default: the settings)")
+    output = "file for `run --params` (default: %(default)s)"
+    search.add_argument("--output", type=Path, default=Path("tuned.yaml"), help=output)
+    _add_settings(search)
 
     load = commands.add_parser("import", help="import a registered model into the BentoML model store")
     load.add_argument("--version", default="@champion", help="number or @alias (default: %(default)s)")

@@ -21,6 +21,8 @@ from .source import load
 from .store import import_model
 from .synthesis import ALL, APPLICATIONS, SynthesisError, synthesize, total_clients
 from .tracking import connect
+from .tuned_parameters import TunedParameters
+from .tuning import tune, tuning_lines
 
 _EXPECTED = (FeatureError, ScoringError, TrainingError, SynthesisError, MlflowException)
 
@@ -44,7 +46,10 @@ def _settings(options: argparse.Namespace) -> TrainingSettings:
 
 
 def _run(options: argparse.Namespace) -> None:
-    delivered = deliver(options.data, _settings(options), Progress())
+    settings = _settings(options)
+    if options.params is not None:
+        settings = TunedParameters.apply(options.params, settings)
+    delivered = deliver(options.data, settings, Progress())
     sys.stdout.writelines(f"{line}\n" for line in lines(delivered))
 
 
@@ -56,6 +61,17 @@ def _experiments(options: argparse.Namespace) -> None:
     for name in [options.only] if options.only else EXPERIMENTS:
         compared = EXPERIMENTS[name].run(dataset, settings, progress)
         sys.stdout.writelines(f"{line}\n" for line in (f"{name}:", *table_lines(compared), ""))
+
+
+def _tune(options: argparse.Namespace) -> None:
+    progress = Progress()
+    values = _settings(options).model_dump(mode="json")
+    given = {name: getattr(options, name) for name in ("trials", "study", "storage")}
+    values["tuning"] |= {name: value for name, value in given.items() if value is not None}
+    settings = TrainingSettings.checked(values, options.settings)
+    tuned = tune(load(options.data, settings, progress), settings, progress)
+    tuned.parameters.write(options.output)
+    sys.stdout.writelines(f"{line}\n" for line in tuning_lines(tuned, options.output))
 
 
 def _import(options: argparse.Namespace) -> None:
@@ -80,6 +96,7 @@ def _synthesize(options: argparse.Namespace) -> None:
 _COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
     "run": _run,
     "experiments": _experiments,
+    "tune": _tune,
     "import": _import,
     "synthesize": _synthesize,
 }

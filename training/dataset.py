@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +42,10 @@ class Dataset:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def take(self, rows: NDArray[np.intp]) -> Dataset:
+        """The chosen rows, in the order given; fingerprint and source stay those of the whole file."""
+        return replace(self, ids=self.ids[rows], columns=self.columns.take(rows), target=self.target[rows])
 
 
 def load_dataset(directory: Path) -> Dataset:

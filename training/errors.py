@@ -3,6 +3,8 @@
 TrainingError
   * DataError          the data does not pass validation
   * CalibrationError   a model has learned nothing that could be calibrated
+  * StudyError         a hyper-parameter search cannot begin or go on
+  * OutputError        a file cannot be written
   * GateError          a model misses a gate and is not promoted
   * RegistryError      the registry does not hold what was asked for
   * ParityError        two forms of one model do not score alike
@@ -21,6 +23,14 @@ class DataError(TrainingError):
 
 class CalibrationError(TrainingError):
     """The margins of rows that the model never saw do not rise with their default rate."""
+
+
+class StudyError(TrainingError):
+    """The trials of a study cannot be kept, or would not compare with those that are there."""
+
+
+class OutputError(TrainingError):
+    """A file cannot be written where it was asked for."""
 
 
 class GateError(TrainingError):

@@ -9,6 +9,7 @@ from scoring import PointScale
 
 from .experiment_settings import ExperimentSettings
 from .tree_parameters import TreeParameters
+from .tuning_settings import TuningSettings
 
 
 class EarlyStopping(Settings):
@@ -100,6 +101,7 @@ class TrainingSettings(Settings):
     tracking: TrackingSettings
     synthetic: SyntheticSettings
     experiments: ExperimentSettings
+    tuning: TuningSettings
 
     @model_validator(mode="after")
     def _bands_do_not_cross(self) -> TrainingSettings:

@@ -8,6 +8,9 @@ from pydantic import Field, model_validator
 
 from features import Settings
 
+DRAWING_ROWS = {"subsample_freq": 1}
+"""What makes `subsample` work: rows are drawn for every tree."""
+
 
 class TreeParameters(Settings):
     """How single trees are grown, by the names of LightGBM's scikit-learn interface; null is LightGBM's own default.
