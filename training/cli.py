@@ -36,10 +36,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_settings(run)
 
     compare = commands.add_parser("experiments", help="compare models, features and sampling on the same folds")
-    compare.add_argument(
-        "--data", type=Path, help="folder with application_train (.csv or .parquet); default: generated"
-    )
-    compare.add_argument("--only", metavar="NAME", help="model_selection or feature_engineering (default: both)")
+    _add_data(compare)
+    compare.add_argument("--only", metavar="NAME", help="model_selection, feature_engineering or options")
     _add_settings(compare)
 
     search = commands.add_parser("tune", help="search LightGBM's parameters; goes on where it was stopped")

@@ -14,6 +14,7 @@ from scoring import Progress, ScoringError
 from .delivery import deliver
 from .errors import TrainingError
 from .experiments import EXPERIMENTS, table_lines
+from .outoftime import split_by_time
 from .registry import find
 from .report import lines
 from .settings import TrainingSettings
@@ -57,7 +58,7 @@ def _experiments(options: argparse.Namespace) -> None:
     if options.only is not None and options.only not in EXPERIMENTS:
         raise TrainingError(f"--only {options.only}: not one of {', '.join(EXPERIMENTS)}")
     settings, progress = _settings(options), Progress()
-    dataset = load(options.data, settings, progress)
+    dataset, _ = split_by_time(load(options.data, settings, progress), settings.out_of_time)
     for name in [options.only] if options.only else EXPERIMENTS:
         compared = EXPERIMENTS[name].run(dataset, settings, progress)
         sys.stdout.writelines(f"{line}\n" for line in (f"{name}:", *table_lines(compared), ""))
@@ -69,7 +70,8 @@ def _tune(options: argparse.Namespace) -> None:
     given = {name: getattr(options, name) for name in ("trials", "study", "storage")}
     values["tuning"] |= {name: value for name, value in given.items() if value is not None}
     settings = TrainingSettings.checked(values, options.settings)
-    tuned = tune(load(options.data, settings, progress), settings, progress)
+    dataset, _ = split_by_time(load(options.data, settings, progress), settings.out_of_time)
+    tuned = tune(dataset, settings, progress)
     tuned.parameters.write(options.output)
     sys.stdout.writelines(f"{line}\n" for line in tuning_lines(tuned, options.output))
 

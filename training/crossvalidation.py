@@ -58,7 +58,9 @@ def cross_validate(
         columns, target = dataset.columns.take(fitted), dataset.target[fitted]
         state = fit_state(columns, target, features, model, seed=seed)
         transformer = FeatureTransformer(state)
-        booster = fit_early_stopped(transformer.transform(columns), target, transformer.categorical, model, seed=seed)
+        booster = fit_early_stopped(
+            transformer.transform(columns), target, transformer.categorical, model, names=state.names, seed=seed
+        )
         matrix = transformer.transform(dataset.columns.take(judged))
         margins[judged] = margins_of(booster, matrix, threads=model.threads)
         score = auc(dataset.target[judged], margins[judged])
@@ -78,6 +80,7 @@ def fit_state(
     """The feature state fitted on these rows alone; a first small model ranks features if that filter is on."""
 
     def importance(matrix: NDArray[np.float64], categorical: tuple[int, ...]) -> NDArray[np.float64]:
-        return gain(fit_trees(matrix, target, categorical, model, trees=_TREES_OF_FIRST_MODEL, seed=seed))
+        free = model.model_copy(update={"monotone": {}})
+        return gain(fit_trees(matrix, target, categorical, free, names=(), trees=_TREES_OF_FIRST_MODEL, seed=seed))
 
     return fit_features(columns, features, importance=importance)

@@ -9,6 +9,7 @@ from scoring import Progress
 
 from .errors import GateError
 from .gates import Gate, judge
+from .outoftime import split_by_time
 from .registry import Registered, promote, register
 from .settings import TrainingSettings
 from .source import load
@@ -32,9 +33,9 @@ def deliver(data: Path | None, settings: TrainingSettings, progress: Progress) -
 
     GateError, with the figures, if the model misses a gate: it stays registered but is neither promoted nor imported.
     """
-    dataset = load(data, settings, progress)
+    dataset, later = split_by_time(load(data, settings, progress), settings.out_of_time)
     with tracked_run(settings.tracking, name=dataset.source) as run_id:
-        trained = train(dataset, settings, progress)
+        trained = train(dataset, settings, progress, later=later)
         artefact = trained.artefact(lineage(dataset, settings, run_id=run_id, commit=commit()))
         with progress.step("MLflow"):
             model_uri = record(dataset, trained, artefact, settings)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from features import FeatureSet, Settings
+from features import FeatureSet, Protected, Settings
 
 
 class Family(StrEnum):
@@ -121,8 +121,19 @@ class FeatureEngineeringSettings(Settings):
     trees: int = Field(ge=1, le=100_000)
 
 
+class OptionSettings(Settings):
+    """What a lender may have to give up, and what that costs."""
+
+    experiment: str = Field(min_length=1)
+    profiles: dict[str, tuple[Protected, ...]] = Field(min_length=1)
+    """Protected attributes that no feature may read."""
+    monotone: dict[str, Literal[-1, 1]] = Field(min_length=1)
+    """Directions that a model with the profile of the part `features` is held to."""
+
+
 class ExperimentSettings(Settings):
     """All experiments."""
 
     model_selection: ModelSelectionSettings
     feature_engineering: FeatureEngineeringSettings
+    options: OptionSettings

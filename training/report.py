@@ -22,6 +22,11 @@ def lines(delivered: Delivered) -> Iterator[str]:
     for name in _SHOWN:
         yield f"  {name:20} {evaluation[name]}"
     yield f"  AUC that the protected attributes would add: {trained.price}"
+    if trained.monotone_price is not None:
+        yield f"  AUC that features without a direction would add: {trained.monotone_price}"
+    if trained.later is not None:
+        later = trained.later
+        yield f"  {later.rows} later applications, {later.defaults} defaults: AUC {later['auc']}, ECE {later['ece']}"
     for level in evaluation.levels:
         rate = level.default_rate or "no applications"
         yield f"  {level.level:9} {level.rows:8} applications, default rate {rate}"

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Literal, Self
+
 from pydantic import Field, model_validator
 
-from features import FeatureSettings, Settings
+from features import APPLICATION, CATALOGUE, FeatureSettings, Settings
 from scoring import PointScale
 
 from .experiment_settings import ExperimentSettings
@@ -31,6 +33,16 @@ class ModelSettings(Settings):
     early_stopping: EarlyStopping
     threads: int = Field(ge=1, le=1024)
     parameters: TreeParameters
+    monotone: dict[str, Literal[-1, 1]]
+    """Features with which the PD may only fall (-1) or rise (1)."""
+
+    @model_validator(mode="after")
+    def _monotone_features_are_numbers(self) -> Self:
+        numbers = {feature.name for feature in CATALOGUE} - {column.name for column in APPLICATION.categorical}
+        unknown = sorted(set(self.monotone) - numbers)
+        if unknown:
+            raise ValueError(f"monotone: not numeric features: {', '.join(unknown)}")
+        return self
 
 
 class Scale(Settings):
@@ -66,6 +78,24 @@ class EvaluationSettings(Settings):
     lift_share: float = Field(gt=0, lt=1)
 
 
+class LeakageSettings(Settings):
+    """How well a single column may rank the outcome before it counts as a leak."""
+
+    max_column_auc: float = Field(gt=0.5, le=1)
+    """Of a raw column alone, the lower end of its interval; a declared column beyond it is refused."""
+    max_order_auc: float = Field(gt=0.5, le=1)
+    """Of the identifier and of the order of the rows; beyond it a line says so."""
+    confidence: float = Field(gt=0, lt=1)
+
+
+class OutOfTimeSettings(Settings):
+    """The newest applications are set aside to judge the model on."""
+
+    column: str = Field(min_length=1)
+    """A column of dates in the file; it never becomes a feature."""
+    share: float = Field(gt=0, le=0.5)
+
+
 class GateSettings(Settings):
     """What a model must reach before it is promoted."""
 
@@ -94,6 +124,8 @@ class TrainingSettings(Settings):
 
     seed: int = Field(ge=0)
     features: FeatureSettings
+    leakage: LeakageSettings
+    out_of_time: OutOfTimeSettings | None
     model: ModelSettings
     policy: PolicySettings
     evaluation: EvaluationSettings
@@ -104,7 +136,7 @@ class TrainingSettings(Settings):
     tuning: TuningSettings
 
     @model_validator(mode="after")
-    def _bands_do_not_cross(self) -> TrainingSettings:
+    def _bands_do_not_cross(self) -> Self:
         if not 0 < self.policy.level_bounds[0] < self.policy.level_bounds[1] < self.policy.level_bounds[2] < 1:
             raise ValueError("policy.level_bounds must rise within (0, 1)")
         return self

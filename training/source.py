@@ -8,9 +8,11 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+from features import open_file
 from scoring import Progress
 
-from .dataset import Dataset, load_dataset
+from .dataset import Dataset, find_table, load_dataset
+from .leakage import outside_leaks, refuse_leaks
 from .settings import SyntheticSettings, TrainingSettings
 from .synthesis import APPLICATIONS, synthesize, total_clients
 from .validation import refuse_too_few
@@ -19,17 +21,25 @@ from .validation import refuse_too_few
 def load(data: Path | None, settings: TrainingSettings, progress: Progress) -> Dataset:
     """The validated data in the folder `data`, or generated data; its warnings become lines of the progress.
 
-    DataError if it breaks a rule, or is too small for the folds of the settings.
+    DataError if it breaks a rule, is too small for the folds of the settings, or leaks the outcome.
     """
     synthetic = settings.synthetic
     with _files(data, synthetic, progress) as directory, progress.step("load and validate"):
-        dataset = load_dataset(directory)
+        dataset = _validated(directory, settings)
     if data is None:
         dataset = replace(dataset, source=f"generated: {synthetic.clients} clients, seed {synthetic.seed}")
-    refuse_too_few(dataset.target, folds=settings.model.folds, per_fold=settings.model.min_outcomes_per_fold)
     for warning in dataset.warnings:
         progress.line(f"{dataset.source}: {warning}")
     return dataset
+
+
+def _validated(directory: Path, settings: TrainingSettings) -> Dataset:
+    dates = None if settings.out_of_time is None else settings.out_of_time.column
+    dataset = load_dataset(directory, dates=dates)
+    refuse_too_few(dataset.target, folds=settings.model.folds, per_fold=settings.model.min_outcomes_per_fold)
+    refuse_leaks(dataset, settings.leakage)
+    file = open_file(find_table(directory, "application_train"))
+    return replace(dataset, warnings=(*dataset.warnings, *outside_leaks(dataset, file, settings.leakage)))
 
 
 @contextmanager

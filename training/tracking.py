@@ -137,6 +137,11 @@ def _parameters(settings: TrainingSettings, trained: TrainedModel) -> dict[str, 
 
 def _metrics(trained: TrainedModel) -> dict[str, float]:
     metrics = {f"fold_{i}_auc": fold.auc for i, fold in enumerate(trained.validation.folds)}
-    for name, estimate in {**trained.evaluation.estimates, "price_of_protected_attributes": trained.price}.items():
+    estimates = {**trained.evaluation.estimates, "price_of_protected_attributes": trained.price}
+    if trained.monotone_price is not None:
+        estimates["price_of_monotone_features"] = trained.monotone_price
+    if trained.later is not None:
+        estimates |= {f"later_{name}": estimate for name, estimate in trained.later.estimates.items()}
+    for name, estimate in estimates.items():
         metrics |= {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
     return metrics

@@ -288,7 +288,9 @@ def test_the_columns_of_a_table_are_aligned(
 
 def test_an_unknown_experiment_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["experiments", "--only", "astrology"]) == 1
-    assert capsys.readouterr().err == "error: --only astrology: not one of model_selection, feature_engineering\n"
+    assert (
+        capsys.readouterr().err == "error: --only astrology: not one of model_selection, feature_engineering, options\n"
+    )
 
 
 @pytest.mark.parametrize(

@@ -67,7 +67,9 @@ def test_a_fit_is_repeatable_on_any_number_of_threads(dataset: Dataset, settings
 
     def trees(threads: int, seed: int) -> str:
         model = settings.model.model_copy(update={"threads": threads})
-        booster = fit_trees(matrix, dataset.target, transformer.categorical, model, trees=20, seed=seed)
+        booster = fit_trees(
+            matrix, dataset.target, transformer.categorical, model, names=state.names, trees=20, seed=seed
+        )
         return text(booster).split("\nparameters:")[0]
 
     assert trees(1, 5) == trees(1, 5) == trees(2, 5)

@@ -13,6 +13,7 @@ from training.thresholds import decision_policy
 from .comparison import Compared, compare
 from .feature_engineering import feature_engineering
 from .model_selection import model_selection
+from .options import options
 from .outoffold import OutOfFold
 from .recording import record_experiment
 
@@ -41,6 +42,7 @@ EXPERIMENTS = {
     for experiment in (
         Experiment("model_selection", model_selection),
         Experiment("feature_engineering", feature_engineering),
+        Experiment("options", options),
     )
 }
 """By name, in the order in which they run."""

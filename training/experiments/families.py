@@ -37,7 +37,7 @@ def candidate(family: Family, settings: TrainingSettings) -> Candidate:
 
 def _lightgbm(model: ModelSettings, seed: int) -> Fit:
     def margins(fold: FoldMatrices) -> Margins:
-        booster = fit_early_stopped(fold.fitted, fold.target, fold.categorical, model, seed=seed)
+        booster = fit_early_stopped(fold.fitted, fold.target, fold.categorical, model, names=fold.names, seed=seed)
         return margins_of(booster, fold.judged, threads=model.threads)
 
     return margins

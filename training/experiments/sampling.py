@@ -35,7 +35,7 @@ def sampled(sampling: Sampling, settings: FeatureEngineeringSettings, model: Mod
         fold = _complete(fold) if sampling in _INTERPOLATING else fold
         matrix, target, weight = resampler(fold.fitted, fold.target)
         data = lgb.Dataset(matrix, target, weight=weight, categorical_feature=list(fold.categorical))
-        booster = lgb.train(parameters(model, seed), data, num_boost_round=settings.trees)
+        booster = lgb.train(parameters(model, seed, fold.names), data, num_boost_round=settings.trees)
         return margins_of(booster, fold.judged, threads=model.threads)
 
     stated = {"sampling": sampling.value, "trees": settings.trees, **model.parameters.stated()}

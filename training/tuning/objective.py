@@ -39,6 +39,7 @@ class TuningFold:
     judged: NDArray[np.float64]
     judged_target: NDArray[np.int64]
     categorical: tuple[int, ...]
+    names: tuple[str, ...]
 
 
 def tuning_folds(dataset: Dataset, folds: int, settings: TrainingSettings) -> list[TuningFold]:
@@ -61,6 +62,7 @@ def tuning_fold(
         judged=transformer.transform(dataset.columns.take(judged)),
         judged_target=dataset.target[judged],
         categorical=transformer.categorical,
+        names=transformer.names,
     )
 
 
@@ -97,7 +99,9 @@ def fitted_margins(
 ) -> tuple[NDArray[np.float64], int]:
     """Margins of the judged rows by a model with these parameters, and its number of trees."""
     model = tuned(settings.model, suggested)
-    booster = fit_early_stopped(fold.fitted, fold.fitted_target, fold.categorical, model, seed=settings.seed)
+    booster = fit_early_stopped(
+        fold.fitted, fold.fitted_target, fold.categorical, model, names=fold.names, seed=settings.seed
+    )
     return margins_of(booster, fold.judged, threads=model.threads), int(booster.best_iteration)
 
 
