@@ -51,11 +51,14 @@ def ranking(values: NDArray[np.float64], target: Target, confidence: float) -> E
     >>> ranking(np.array([1.0, np.nan, 2.0, np.nan]), np.array([0, 1, 0, 1]), 0.95).value
     1.0
     """
-    candidates = []
-    for end in (-np.inf, np.inf):
-        filled = np.where(np.isnan(values), end, values)
-        candidates += [auc_estimate(target, signed, confidence) for signed in (filled, -filled)]
-    return max(candidates, key=lambda area: area.value)
+    ends = (-np.inf, np.inf) if np.isnan(values).any() else (0.0,)
+    areas = [auc_estimate(target, np.where(np.isnan(values), end, values), confidence) for end in ends]
+    return max((_upward(area) for area in areas), key=lambda area: area.value)
+
+
+def _upward(area: Estimate) -> Estimate:
+    """The AUC of the same values with the other sign, if that is higher."""
+    return area if area.value >= 0.5 else Estimate(1 - area.value, 1 - area.high, 1 - area.low)
 
 
 def _declared(dataset: Dataset, settings: LeakageSettings) -> Iterator[tuple[str, Estimate]]:

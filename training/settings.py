@@ -96,6 +96,16 @@ class OutOfTimeSettings(Settings):
     share: float = Field(gt=0, le=0.5)
 
 
+class InterpretationSettings(Settings):
+    """What is said of the fitted model."""
+
+    rows: int = Field(ge=100, le=1_000_000)
+    """Rows on which contributions are measured."""
+    features: int = Field(ge=1, le=30)
+    """Main features whose dependence is shown."""
+    bins: int = Field(ge=2, le=100)
+
+
 class GateSettings(Settings):
     """What a model must reach before it is promoted."""
 
@@ -129,6 +139,7 @@ class TrainingSettings(Settings):
     model: ModelSettings
     policy: PolicySettings
     evaluation: EvaluationSettings
+    interpretation: InterpretationSettings
     gates: GateSettings
     tracking: TrackingSettings
     synthetic: SyntheticSettings

@@ -7,6 +7,7 @@ import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from features import APPLICATION
 from scoring import Artefact
 
 from .dataset import Dataset
+from .dependence_figure import draw_dependence
 from .figures import draw_figures
 from .settings import TrackingSettings, TrainingSettings
 from .trainer import TrainedModel
@@ -54,6 +56,7 @@ def record(dataset: Dataset, trained: TrainedModel, artefact: Artefact, settings
     mlflow.set_tags({"digest": artefact.digest, "data.sha256": dataset.fingerprint, "data.source": dataset.source})
     mlflow.log_dict(trained.metrics(), "metrics.json")
     mlflow.log_dict(settings.model_dump(mode="json"), "settings.json")
+    mlflow.log_dict(asdict(trained.interpretation), "interpretation.json")
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         for figure in _figures(folder, dataset, trained):
@@ -88,7 +91,7 @@ def _artefact_location(settings: TrackingSettings) -> str | None:
 
 
 def _figures(folder: Path, dataset: Dataset, trained: TrainedModel) -> list[Path]:
-    return draw_figures(
+    drawn = draw_figures(
         folder,
         target=dataset.target,
         probability=trained.probabilities,
@@ -96,6 +99,7 @@ def _figures(folder: Path, dataset: Dataset, trained: TrainedModel) -> list[Path
         cutoff=trained.policy.cutoff,
         importance=trained.importance,
     )
+    return [*drawn, draw_dependence(folder, trained.interpretation)]
 
 
 def _log_model(artefact: Path) -> Any:

@@ -20,6 +20,7 @@ from .calibrating import calibrate, cross_calibrated
 from .crossvalidation import CrossValidation, cross_validate, fit_state
 from .dataset import Dataset
 from .evaluation import Evaluation, evaluate
+from .interpretation import Interpretation, interpret
 from .metrics import Estimate, auc_difference
 from .settings import TrainingSettings
 from .thresholds import decision_policy
@@ -47,6 +48,7 @@ class TrainedModel:
     monotone_price: Estimate | None
     later: Evaluation | None
     importance: tuple[tuple[str, float], ...]
+    interpretation: Interpretation
 
     def metrics(self) -> dict[str, Any]:
         """What the artefact keeps of the evaluation, JSON-ready."""
@@ -96,6 +98,8 @@ def train(
             seed=seed,
         )
     calibration = calibrate(validation.margins, dataset.target)
+    with progress.step("interpretation"):
+        interpretation = interpret(booster, matrix, state.names, settings.interpretation, seed=seed)
     with progress.step("evaluation"):
         evaluation = evaluate(dataset.target, probabilities, policy, settings.evaluation, seed=seed)
         judged = None if later is None else _later(later, transformer, booster, calibration, policy, settings)
@@ -110,6 +114,7 @@ def train(
         price=price,
         monotone_price=monotone_price,
         later=judged,
+        interpretation=interpretation,
         importance=tuple(zip(state.names, map(float, gain(booster)), strict=True)),
     )
 

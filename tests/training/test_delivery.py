@@ -49,7 +49,7 @@ def test_a_run_is_tracked_with_parameters_metrics_and_figures(delivered: Deliver
     assert run.data.metrics["auc_low"] == delivered.trained.evaluation["auc"].low
     assert run.data.tags["digest"] == delivered.registered.digest
     figures = MlflowClient().list_artifacts(delivered.registered.run_id, "figures")
-    assert len(figures) == 6
+    assert len(figures) == 7
 
 
 def test_the_champion_is_the_delivered_version(delivered: Delivered) -> None:
