@@ -11,6 +11,7 @@ from .errors import GateError
 from .gates import Gate, judge
 from .outoftime import split_by_time
 from .registry import Registered, promote, register
+from .report import measured
 from .settings import TrainingSettings
 from .source import load
 from .store import import_model
@@ -42,6 +43,8 @@ def deliver(data: Path | None, settings: TrainingSettings, progress: Progress) -
             registered = register(settings.tracking.model, model_uri, digest=artefact.digest, run_id=run_id)
     gates = judge(trained.evaluation, settings.gates)
     if not all(gate.passed for gate in gates):
+        for line in measured(trained, gates):
+            progress.line(line)
         raise GateError(f"{registered.uri} is not promoted: {'; '.join(map(str, gates))}")
     with progress.step("import into the BentoML model store"):
         tag = import_model(registered)

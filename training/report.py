@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
-from .delivery import Delivered
+from .gates import Gate
+from .trainer import TrainedModel
+
+if TYPE_CHECKING:
+    from .delivery import Delivered
 
 _SHOWN = (
     "auc", "gini", "ks", "average_precision", "brier", "log_loss", "ece", "calibration_slope", "lift", "precision",
@@ -14,7 +19,14 @@ _SHOWN = (
 
 def lines(delivered: Delivered) -> Iterator[str]:
     """The report, line by line."""
-    trained, evaluation = delivered.trained, delivered.trained.evaluation
+    yield from measured(delivered.trained, delivered.gates)
+    yield f"registered {delivered.registered.uri}, promoted to champion"
+    yield f"imported   {delivered.tag}"
+
+
+def measured(trained: TrainedModel, gates: Sequence[Gate]) -> Iterator[str]:
+    """What was measured of a model, line by line, whether it passed its gates or not."""
+    evaluation = trained.evaluation
     yield (
         f"{evaluation.rows} applications, {evaluation.defaults} defaults; "
         f"out of fold, with {evaluation.confidence:.0%} intervals:"
@@ -35,6 +47,4 @@ def lines(delivered: Delivered) -> Iterator[str]:
             f"  {threshold.method:12} cut-off {threshold.cutoff:.4f}, cost {threshold.cost_per_applicant:.4f} per "
             f"applicant, F-beta {threshold.f_beta:.4f}"
         )
-    yield from (f"  gate: {gate}" for gate in delivered.gates)
-    yield f"registered {delivered.registered.uri}, promoted to champion"
-    yield f"imported   {delivered.tag}"
+    yield from (f"  gate: {gate}" for gate in gates)

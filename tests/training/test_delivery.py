@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 import signal
@@ -119,8 +120,10 @@ def test_a_model_that_misses_a_gate_is_registered_but_neither_promoted_nor_impor
     delivered: Delivered, generated: Path, settings: TrainingSettings
 ) -> None:
     strict = settings.model_copy(update={"gates": settings.gates.model_copy(update={"min_auc": 0.99})})
+    said = io.StringIO()
     with pytest.raises(GateError, match=r"AUC, lower end of its interval: 0\.\d+, limit 0\.99, FAILED"):
-        deliver(generated, strict, Progress(quiet=True))
+        deliver(generated, strict, Progress(said))
+    assert f"  auc                  {delivered.trained.evaluation['auc']}\n" in said.getvalue()
     assert find(delivered.registered.name, f"@{CHAMPION}").version == delivered.registered.version
     newest = find(delivered.registered.name, str(int(delivered.registered.version) + 1))
     assert f"{newest.name}:{newest.label}" not in [str(model.tag) for model in bentoml.models.list()]
