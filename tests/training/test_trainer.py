@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from features import FeatureTransformer, Protected
-from scoring import Calibration, RiskLevel, Scorer
+from scoring import Calibration, Progress, RiskLevel, Scorer
 from training.booster import fit_trees, text
 from training.calibrating import calibrate, cross_calibrated, fit_line
 from training.crossvalidation import CrossValidation, Fold, cross_validate, fit_state
@@ -21,6 +21,7 @@ from training.figures import draw_figures
 from training.gates import judge
 from training.metrics import auc
 from training.settings import GateSettings, TrainingSettings
+from training.trainer import train
 
 
 @pytest.fixture(scope="module")
@@ -212,3 +213,14 @@ def test_the_artefact_of_a_training_scores_as_it_was_evaluated(delivered: Delive
     scores = scorer.score(dataset.columns)
     assert scorer.model.trees == delivered.trained.validation.trees
     assert abs(float(scores.probability.mean()) - float(dataset.target.mean())) < 0.02
+
+
+def test_two_trainings_with_one_seed_write_the_same_bytes(
+    dataset: Dataset, settings: TrainingSettings, tmp_path: Path
+) -> None:
+    written = []
+    for name in ("first", "second"):
+        train(dataset, settings, Progress(quiet=True)).artefact({}).write(tmp_path / name)
+        written.append({path.name: path.read_bytes() for path in (tmp_path / name).iterdir()})
+    assert written[0] == written[1]
+    assert "model.txt" in written[0]
