@@ -19,6 +19,7 @@ Target = NDArray[np.int64]
 
 def refuse_leaks(dataset: Dataset, settings: LeakageSettings) -> None:
     """DataError naming every declared column that ranks the outcome better than one column plausibly can."""
+    dataset = dataset.take(_looked_at(len(dataset), settings.rows))
     found = [
         f"{name} alone ranks the outcome with AUC {area}"
         for name, area in _declared(dataset, settings)
@@ -31,16 +32,18 @@ def refuse_leaks(dataset: Dataset, settings: LeakageSettings) -> None:
 
 def outside_leaks(dataset: Dataset, file: File, settings: LeakageSettings) -> Iterator[str]:
     """One line for each thing beside the declared columns that knows the outcome; none of them reaches a feature."""
+    rows = _looked_at(len(dataset), settings.rows)
+    target = dataset.target[rows]
     outside = {
-        APPLICATION.id_column: dataset.ids.astype(np.float64),
-        "the order of the rows": np.arange(float(len(dataset))),
+        APPLICATION.id_column: dataset.ids[rows].astype(np.float64),
+        "the order of the rows": rows.astype(np.float64),
     }
     for name, values in outside.items():
-        area = ranking(values, dataset.target, settings.confidence)
+        area = ranking(values, target, settings.confidence)
         if area.low > settings.max_order_auc:
             yield f"{name} ranks the outcome with AUC {area}: no feature reads it, but the rows are not in random order"
     for name in set(file.undeclared) - {APPLICATION.id_column, APPLICATION.target_column}:
-        area = ranking(as_numbers(file.column(name))[0], dataset.target, settings.confidence)
+        area = ranking(as_numbers(file.column(name))[0][rows], target, settings.confidence)
         if area.low > settings.max_column_auc:
             yield f"{name} ranks the outcome with AUC {area}: it is not declared and was ignored; do not declare it"
 
@@ -54,6 +57,10 @@ def ranking(values: NDArray[np.float64], target: Target, confidence: float) -> E
     ends = (-np.inf, np.inf) if np.isnan(values).any() else (0.0,)
     areas = [auc_estimate(target, np.where(np.isnan(values), end, values), confidence) for end in ends]
     return max((_upward(area) for area in areas), key=lambda area: area.value)
+
+
+def _looked_at(rows: int, most: int) -> NDArray[np.intp]:
+    return np.arange(0, rows, -(-rows // most))
 
 
 def _upward(area: Estimate) -> Estimate:

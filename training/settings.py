@@ -85,6 +85,8 @@ class LeakageSettings(Settings):
     """Of a raw column alone, the lower end of its interval; a declared column beyond it is refused."""
     max_order_auc: float = Field(gt=0.5, le=1)
     """Of the identifier and of the order of the rows; beyond it a line says so."""
+    rows: int = Field(ge=1000)
+    """Rows, evenly spaced, that are looked at where there are more."""
     confidence: float = Field(gt=0, lt=1)
 
 

@@ -168,7 +168,15 @@ def test_a_study_is_not_continued_on_other_data_or_with_other_settings(
             searched(other, settings)
 
 
-@pytest.mark.parametrize("storage", ["sqlite:////proc/none/optuna.db", "magic://user:secret@host/trials", "nonsense"])
+@pytest.mark.parametrize(
+    "storage",
+    [
+        "sqlite:////proc/none/optuna.db",
+        "postgresql://user:secret@127.0.0.1:9/trials",
+        "magic://user:secret@host/trials",
+        "nonsense",
+    ],
+)
 def test_a_database_that_cannot_be_used_is_refused_without_its_password(
     dataset: Dataset, searching: TrainingSettings, storage: str
 ) -> None:
