@@ -131,6 +131,33 @@ run_trials(study, 5, objective.tuning_folds(dataset, 2, settings), settings)
     assert summary(searched(dataset, killed)) == summary(searched(dataset, searching))
 
 
+def test_processes_that_share_a_study_divide_its_trials(
+    dataset: Dataset, searching: TrainingSettings, generated: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "shared.yaml"
+    path.write_text(yaml.safe_dump(searching.model_dump(mode="json")))
+    code = f"""
+from pathlib import Path
+from training.dataset import load_dataset
+from training.settings import TrainingSettings
+from training.tuning.objective import tuning_folds
+from training.tuning.study import open_study, run_trials
+settings = TrainingSettings.load(Path({str(path)!r}))
+dataset = load_dataset(Path({str(generated)!r}))
+study = open_study("shared", dataset, settings)
+run_trials(study, 8, tuning_folds(dataset, 2, settings), settings)
+"""
+    open_study("shared", dataset, searching)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    both = [subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, env=environment) for _ in range(2)]
+    assert [process.wait() for process in both] == [0, 0]
+    trials = open_study("shared", dataset, searching).get_trials()
+    finished = [trial for trial in trials if trial.state in FINISHED]
+    assert [trial.number for trial in finished] == list(range(8))
+    assert len({tuple(trial.params.items()) for trial in finished}) == 8
+    assert all(trial.state is TrialState.FAIL and not trial.params for trial in trials[8:])
+
+
 def test_a_trial_of_a_living_process_is_left_to_it(dataset: Dataset, searching: TrainingSettings) -> None:
     study = open_study(searching.tuning.study, dataset, searching)
     trial = study.ask()

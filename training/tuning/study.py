@@ -92,8 +92,8 @@ def _next(study: Study, trials: int, abandoned_after: float) -> Trial | None:
             return Trial(study, left._trial_id)  # noqa: SLF001 - Optuna has no public way to go on with a trial
     if _begun(study) >= trials:
         return None
-    # Queued first, so that a trial has an owner from its first moment.
-    study.enqueue_trial({}, user_attrs=_claim())
+    if not study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
+        study.enqueue_trial({}, user_attrs=_claim())  # a trial that is queued first has an owner from its first moment
     trial = study.ask()
     if _begun(study, before=trial.number) < trials:
         return trial
@@ -107,10 +107,11 @@ def _begun(study: Study, before: int | None = None) -> int:
 
 
 def _orphaned(trial: FrozenTrial, abandoned_after: float) -> bool:
-    host, _, process = trial.user_attrs[_OWNER].rpartition(":")
+    began = trial.datetime_start.timestamp() if trial.datetime_start else 0.0
+    host, _, process = trial.user_attrs.get(_OWNER, "").rpartition(":")
     if host == socket.gethostname():
         return not _alive(int(process))
-    return time.time() - float(trial.user_attrs[SEEN]) > abandoned_after
+    return time.time() - float(trial.user_attrs.get(SEEN, began)) > abandoned_after
 
 
 def _alive(process: int) -> bool:
