@@ -64,7 +64,7 @@ def parameters(settings: ModelSettings, seed: int, names: Sequence[str]) -> dict
         "metric": "binary_logloss",
         "seed": seed,
         "deterministic": True,
-        "force_row_wise": True,
+        "force_col_wise": True,  # twice as fast as by rows where a tree looks at a tenth of the features
         "num_threads": settings.threads,
         "verbosity": -1,
     }
