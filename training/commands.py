@@ -12,7 +12,7 @@ from features import FeatureError
 from scoring import Progress, ScoringError
 
 from .delivery import deliver
-from .errors import TrainingError
+from .errors import OutputError, TrainingError
 from .experiments import EXPERIMENTS, table_lines
 from .outoftime import split_by_time
 from .registry import find
@@ -65,6 +65,8 @@ def _experiments(options: argparse.Namespace) -> None:
 
 
 def _tune(options: argparse.Namespace) -> None:
+    if not options.output.parent.is_dir() or options.output.is_dir():
+        raise OutputError(f"--output {options.output}: not a file in a folder that exists")
     progress = Progress()
     values = _settings(options).model_dump(mode="json")
     given = {name: getattr(options, name) for name in ("trials", "study", "storage")}

@@ -321,6 +321,16 @@ def test_parameters_that_are_not_legal_are_refused_by_file_and_name(settings: Tr
         TunedParameters.apply(path, settings)
 
 
+def test_a_search_that_could_not_be_written_does_not_begin(
+    searching: TrainingSettings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "training.yaml"
+    path.write_text(yaml.safe_dump(searching.model_dump(mode="json")))
+    assert main(["tune", "--settings", str(path), "--output", str(tmp_path / "none" / "tuned.yaml")]) == 1
+    assert capsys.readouterr().err.endswith("tuned.yaml: not a file in a folder that exists\n")
+    assert not (tmp_path / "optuna").exists()
+
+
 def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="cannot be written"):
         example().write(tmp_path / "none" / "tuned.yaml")
