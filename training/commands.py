@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 
 from mlflow.exceptions import MlflowException
+from optuna.exceptions import OptunaError
 
 from features import FeatureError
 from scoring import Progress, ScoringError
@@ -25,7 +26,7 @@ from .tracking import connect
 from .tuned_parameters import TunedParameters
 from .tuning import tune, tuning_lines
 
-_EXPECTED = (FeatureError, ScoringError, TrainingError, SynthesisError, MlflowException)
+_EXPECTED = (FeatureError, ScoringError, TrainingError, SynthesisError, MlflowException, OptunaError)
 
 
 def execute(command: str, options: argparse.Namespace) -> int:
