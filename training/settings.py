@@ -17,7 +17,7 @@ from .tuning_settings import TuningSettings
 class EarlyStopping(Settings):
     """When a fit stops adding trees, judged on a part of the training fold."""
 
-    share: float = Field(gt=0, le=0.5)
+    share: float = Field(ge=0.05, le=0.5)
     """Part of the training fold that judges."""
     rounds: int = Field(ge=1)
     """Trees without an improvement after which the fit stops."""
@@ -27,7 +27,7 @@ class ModelSettings(Settings):
     """How the trees are fitted."""
 
     folds: int = Field(ge=2, le=20)
-    min_outcomes_per_fold: int = Field(ge=2)
+    min_outcomes_per_fold: int = Field(ge=12)
     """Rows of either outcome that each fold must judge; data with fewer is refused."""
     max_trees: int = Field(ge=1, le=100_000)
     early_stopping: EarlyStopping

@@ -42,6 +42,7 @@ def test_the_shipped_settings_are_legal() -> None:
         ("model.max_trees", 0),
         ("model.max_trees", 10**9),
         ("model.early_stopping.share", 0.9),
+        ("model.early_stopping.share", 0.001),
         ("model.early_stopping.rounds", 0),
         ("model.threads", 0),
         ("model.min_outcomes_per_fold", 1),

@@ -14,6 +14,7 @@ from features import FeatureSettings
 from training.calibrating import calibrated_by_fold
 from training.crossvalidation import splits
 from training.dataset import Dataset
+from training.errors import CalibrationError
 from training.settings import TrainingSettings
 
 from .candidate import Candidate
@@ -74,8 +75,12 @@ def out_of_fold(
     judged: Sequence[NDArray[np.intp]],
     seconds: float,
 ) -> OutOfFold:
-    """Margins calibrated fold by fold on those of the other folds."""
-    return OutOfFold(name, parameters, calibrated_by_fold(margins, target, judged), tuple(judged), seconds)
+    """Margins calibrated fold by fold on those of the other folds; CalibrationError names one of no use."""
+    try:
+        probabilities = calibrated_by_fold(margins, target, judged)
+    except CalibrationError as error:
+        raise CalibrationError(f"{name}: {error}") from None
+    return OutOfFold(name, parameters, probabilities, tuple(judged), seconds)
 
 
 @dataclass(slots=True)
