@@ -24,6 +24,11 @@ def document(comparison: Comparison, soak: Soak | None, verdicts: Sequence[Verdi
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
+def variants(comparison: Comparison) -> str:
+    """The service under other settings: single requests."""
+    return f"{_circumstances(comparison)}\n\n{single_requests(comparison.peers)}\n"
+
+
 def by_cpu(peers: Iterable[PeerResult]) -> list[PeerResult]:
     """The peers that answer requests, the cheapest first."""
     answering = [peer for peer in peers if peer.rounds[0].closed]
