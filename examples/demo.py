@@ -1,4 +1,4 @@
-"""The whole main job in one go: train, track, register, promote, import, build the Bento, serve it, score, stop."""
+"""The whole main job in one go: train, track, register, judge, promote, build the Bento, serve it, score, stop."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _STOP_SECONDS = 30
 
 def main() -> None:
     """Run every step and print the decision that the served Bento made."""
-    _say("train on generated applications, track in MLflow, register, promote, import")
+    _say("train on generated applications, track in MLflow, register, judge, promote")
     subprocess.run([sys.executable, "-m", "training", "run"], cwd=_ROOT, check=True)
     _say("build the Bento")
     tag = _build()

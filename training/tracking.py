@@ -20,6 +20,8 @@ from scoring import Artefact
 
 from .dataset import Dataset
 from .figures import draw_figures
+from .out_of_fold import OutOfFold
+from .registry import OUT_OF_FOLD
 from .settings import TrackingSettings, TrainingSettings
 from .trainer import TrainedModel
 
@@ -51,13 +53,22 @@ def record(dataset: Dataset, trained: TrainedModel, artefact: Artefact, settings
     """Log parameters, metrics, figures and the model to the active run; the address of the logged model."""
     mlflow.log_params(_parameters(settings, trained))
     mlflow.log_metrics(_metrics(trained))
-    mlflow.set_tags({"digest": artefact.digest, "data.sha256": dataset.fingerprint, "data.source": dataset.source})
+    mlflow.set_tags(
+        {
+            "digest": artefact.digest,
+            "commit": artefact.lineage["commit"] or "none",
+            "data.sha256": dataset.fingerprint,
+            "data.source": dataset.source,
+        }
+    )
     mlflow.log_dict(trained.metrics(), "metrics.json")
     mlflow.log_dict(settings.model_dump(mode="json"), "settings.json")
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         for figure in _figures(folder, dataset, trained):
             mlflow.log_artifact(str(figure), "figures")
+        OutOfFold.of(dataset, trained.probabilities).write(folder / Path(OUT_OF_FOLD).name)
+        mlflow.log_artifact(str(folder / Path(OUT_OF_FOLD).name), Path(OUT_OF_FOLD).parent.as_posix())
         artefact.write(folder / "artefact")
         return str(_log_model(folder / "artefact").model_uri)
 
