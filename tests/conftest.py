@@ -11,6 +11,7 @@ from pathlib import Path
 _HOME = tempfile.TemporaryDirectory(prefix="credit-scoring-tests-")
 os.environ["BENTOML_HOME"] = _HOME.name  # read when bentoml is imported
 os.environ["BENTOML_DO_NOT_TRACK"] = "True"
+os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 os.environ["GIT_PYTHON_REFRESH"] = "quiet"
 os.environ["OMP_WAIT_POLICY"] = "passive"
 os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,11 +15,15 @@ _SETTINGS = Path(__file__).resolve().parent.parent / "configs" / "training.yaml"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; 0 if it succeeded, 1 after one line on standard error if it did not."""
+    """Run one command; 0 if it succeeded, 1 after one line on standard error if it did not, 128 + n after signal n."""
     options = _parser().parse_args(arguments)
-    from .commands import execute  # MLflow and LightGBM take seconds to import, --help should not
+    try:
+        from .commands import execute  # MLflow and LightGBM take seconds to import, --help should not
 
-    return execute(options.command, options)
+        return execute(options.command, options)
+    except KeyboardInterrupt:
+        sys.stderr.write("stopped by SIGINT\n")
+        return 128 + signal.SIGINT
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -12,7 +12,7 @@ from bentoml.exceptions import BentoMLException
 from mlflow.exceptions import MlflowException
 
 from features import FeatureError
-from scoring import Progress, ScoringError
+from scoring import Progress, ScoringError, until_stopped
 
 from .delivery import deliver
 from .errors import RegistryError, TrainingError
@@ -32,13 +32,23 @@ _EXPECTED = (FeatureError, ScoringError, TrainingError, SynthesisError, MlflowEx
 
 
 def execute(command: str, options: argparse.Namespace) -> int:
-    """Run a command; 0 if it succeeded, 1 after one line on standard error if it did not."""
+    """Run a command; 0 if it succeeded, 1 after one line on standard error if it did not, 128 + n after signal n."""
+    return until_stopped(lambda: _executed(_COMMANDS[command], options))
+
+
+def _executed(command: Callable[[argparse.Namespace], None], options: argparse.Namespace) -> int:
     try:
-        _COMMANDS[command](options)
+        command(options)
     except _EXPECTED as error:
-        sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
-        return 1
+        return _failed(str(error))
+    except OSError as error:  # a full disk, a folder that cannot be written
+        return _failed(f"{error.filename}: {error.strerror}" if error.filename else str(error))
     return 0
+
+
+def _failed(reason: str) -> int:
+    sys.stderr.write(f"error: {' '.join(reason.split())}\n")
+    return 1
 
 
 def _settings(options: argparse.Namespace) -> TrainingSettings:

@@ -40,7 +40,7 @@ def promote(verdict: Verdict, now: datetime) -> bentoml.Tag:
     judged = verdict.challenger.registered
     keep(verdict)
     if verdict.missed:
-        raise GateError(f"{judged} is not promoted: it misses {', '.join(gate.name for gate in verdict.missed)}")
+        raise GateError(f"{judged} is not promoted: it misses {'; '.join(gate.name for gate in verdict.missed)}")
     return enthrone(judged, now)
 
 

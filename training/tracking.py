@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 from mlflow.types.schema import AnyType, ColSpec, Schema
 
@@ -19,6 +21,7 @@ from features import APPLICATION
 from scoring import Artefact
 
 from .dataset import Dataset
+from .errors import TrackingError
 from .figures import draw_figures
 from .out_of_fold import OutOfFold
 from .registry import OUT_OF_FOLD
@@ -31,11 +34,24 @@ _SERVED_WITH = ("lightgbm", "mlflow", "numpy", "pandas", "pyarrow", "pydantic", 
 
 
 def connect(settings: TrackingSettings) -> None:
-    """Point MLflow at the configured server or database; the folder of a local database is made if it is absent."""
-    if settings.uri.startswith(_SQLITE):
-        Path(settings.uri.removeprefix(_SQLITE)).parent.mkdir(parents=True, exist_ok=True)
-    mlflow.set_tracking_uri(settings.uri)
-    mlflow.set_registry_uri(settings.uri)
+    """Point MLflow at the configured server or database; the folder of a local database is made if it is absent.
+
+    TrackingError, without a password that the address may hold, if nothing that MLflow knows answers there.
+    """
+    try:
+        if settings.uri.startswith(_SQLITE):
+            Path(settings.uri.removeprefix(_SQLITE)).parent.mkdir(parents=True, exist_ok=True)
+        mlflow.set_tracking_uri(settings.uri)
+        mlflow.set_registry_uri(settings.uri)
+        MlflowClient().search_experiments(max_results=1)
+    except (MlflowException, ImportError, OSError) as error:
+        reason = str(error).partition(". ")[0].replace(settings.uri.rstrip("/"), "").strip()
+        raise TrackingError(f"{_without_password(settings.uri)}: no MLflow tracking there ({reason})") from None
+
+
+def _without_password(uri: str) -> str:
+    scheme, mark, address = uri.partition("://")
+    return f"{scheme}{mark}{address.rpartition('@')[2]}"
 
 
 @contextmanager

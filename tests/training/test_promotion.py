@@ -89,7 +89,7 @@ def test_the_model_trained_last_is_challenger(delivered: Delivered, versions: Co
 
 def test_a_worse_challenger_is_refused_with_the_figures(contest: Contest) -> None:
     contest.promote(contest.first)
-    with pytest.raises(GateError, match=r"^promotion_model version 3 is not promoted: it misses AUC, lower end, "):
+    with pytest.raises(GateError, match=r"^promotion_model version 3 is not promoted: it misses AUC, lower end; "):
         contest.promote(contest.bad)
     assert contest.in_charge() == ("1", "1", "1")
     kept = json.loads(MlflowClient().get_model_version(contest.name, "3").tags["gates"])
