@@ -9,10 +9,9 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from datetime import datetime
 from pathlib import Path
 
-from credit_scoring_client import Client
+from credit_scoring_client import Client, Decision
 
 from serving import EXAMPLE
 
@@ -33,8 +32,15 @@ def main() -> None:
         client.wait_until_ready(_START_SECONDS)
         decision = client.predict(EXAMPLE["application"], client_id=EXAMPLE["client_id"])
         info = client.model_info()
-    sys.stdout.write(f"{json.dumps(asdict(decision), indent=2, default=datetime.isoformat)}\n")
+    sys.stdout.write(f"{_as_answered(decision)}\n")
     _say(f"stopped; the decision came from {info['name']}:{info['version']}, digest {info['digest'][:12]}")
+
+
+def _as_answered(decision: Decision) -> str:
+    """The decision as the service writes it: no reasons where it gives none, and milliseconds."""
+    timestamp = decision.timestamp.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    answer = asdict(decision) | {"timestamp": timestamp}
+    return json.dumps({name: value for name, value in answer.items() if value != ()}, indent=2)
 
 
 def _build() -> str:

@@ -25,31 +25,28 @@ class Contender:
 
     Attributes
     ----------
-    model : where the registered model was downloaded to
     probability : float64, shape (n,); each from a model that was not fitted on the row
     fitted_on : how many of the rows the model was fitted on; their PDs are out of fold, as its training recorded them
     """
 
     registered: Registered
-    model: Path
     probability: NDArray[np.float64]
     fitted_on: int
 
 
-def contend(registered: Registered, dataset: Dataset, scratch: Path) -> Contender:
+def contend(registered: Registered, dataset: Dataset) -> Contender:
     """The version on the rows of `dataset`; RegistryError if it keeps no out-of-fold PDs or cannot score a row."""
-    model = download(registered, scratch)
-    with tempfile.TemporaryDirectory() as folder:
-        probability = out_of_fold(registered, Path(folder)).of_rows(dataset)
-    new = np.isnan(probability)
-    if new.any():
-        probability[new] = _predicted(registered, model, dataset.columns.take(new))
-    return Contender(registered, model, probability, int(np.count_nonzero(~new)))
+    with tempfile.TemporaryDirectory() as scratch:
+        probability = out_of_fold(registered, Path(scratch)).of_rows(dataset)
+        new = np.isnan(probability)
+        if new.any():
+            probability[new] = _predicted(registered, dataset.columns.take(new), Path(scratch))
+    return Contender(registered, probability, int(np.count_nonzero(~new)))
 
 
-def _predicted(registered: Registered, model: Path, columns: Columns) -> NDArray[np.float64]:
+def _predicted(registered: Registered, columns: Columns, scratch: Path) -> NDArray[np.float64]:
     try:
-        return predicted_probabilities(model, _frame(columns))
+        return predicted_probabilities(download(registered, scratch), _frame(columns))
     except CalledProcessError as error:
         last = str(error.stderr).strip().splitlines()[-1:]
         raise RegistryError(f"{registered} cannot score the rows: {''.join(last)}") from None

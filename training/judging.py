@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,20 +29,12 @@ from .gates import (
 )
 from .history import reigning
 from .latency import median_milliseconds
-from .registry import Registered, artefact_folder
-from .settings import FairnessSettings, TrainingSettings
+from .registry import Registered, artefact_folder, download
+from .settings import FairnessSettings, GateSettings, TrainingSettings
 from .store import PARITY_CLIENTS, differing_probabilities
 
 
-@dataclass(frozen=True, slots=True)
-class Judged:
-    """A version that was judged, and how many of the rows it had been fitted on."""
-
-    registered: Registered
-    fitted_on: int
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Verdict:
     """How a challenger did on `rows` rows, against the champion if there is one.
 
@@ -50,8 +42,8 @@ class Verdict:
     """
 
     rows: int
-    challenger: Judged
-    champion: Judged | None
+    challenger: Contender
+    champion: Contender | None
     groups: tuple[Group, ...]
     gates: tuple[Gate, ...]
 
@@ -75,57 +67,43 @@ def judge(
     RegistryError if a version lacks what that needs.
     """
     incumbent = reigning(registered.name)
+    challenger = contend(registered, dataset)
+    rival = contend(incumbent, dataset) if incumbent else None
     with tempfile.TemporaryDirectory() as scratch:
-        challenger = contend(registered, dataset, Path(scratch) / "challenger")
-        rival = contend(incumbent, dataset, Path(scratch) / "champion") if incumbent else None
-        return _verdict(challenger, rival, dataset, settings, generated_allowed=generated_allowed)
-
-
-def _verdict(
-    challenger: Contender,
-    rival: Contender | None,
-    dataset: Dataset,
-    settings: TrainingSettings,
-    *,
-    generated_allowed: bool,
-) -> Verdict:
-    artefact = artefact_folder(challenger.model, challenger.registered)
-    scorer = Scorer(Artefact.read(artefact))
+        model = download(registered, Path(scratch))
+        artefact = artefact_folder(model, registered)
+        scorer = Scorer(Artefact.read(artefact))
+        differing = differing_probabilities(model, artefact)
     policy, limits = scorer.artefact.policy, settings.gates
-    evaluation = evaluate(dataset.target, challenger.probability, policy, settings.evaluation, seed=settings.seed)
-    gates = [*evaluation_gates(evaluation, limits)]
+    gates = [*_absolute(challenger, dataset, policy, settings)]
     if rival is not None:
-        gates += _against(rival, challenger, dataset, policy, settings, generated_allowed=generated_allowed)
+        gates += _paired(challenger, rival, dataset, policy, settings)
+        gates.append(source_gate(registered.source, rival.registered.source, generated_allowed=generated_allowed))
     by_sex, by_age = _groups(dataset.columns, challenger.probability, policy, limits.fairness)
-    ratios = {
-        "sex": ratio_by_sex(by_sex, limits.fairness.min_rows),
-        "age": ratio_of_elderly(by_age, limits.fairness.min_rows),
-    }
-    gates += fairness_gates(ratios, limits)
+    gates += _fair(by_sex, by_age, limits)
     gates.append(latency_gate(median_milliseconds(scorer, dataset.columns, limits.latency.applications), limits))
-    gates.append(parity_gate(differing_probabilities(challenger.model, artefact), PARITY_CLIENTS))
-    return Verdict(
-        rows=len(dataset),
-        challenger=_judged(challenger),
-        champion=_judged(rival) if rival else None,
-        groups=(*by_sex, *by_age),
-        gates=tuple(gates),
-    )
+    gates.append(parity_gate(differing, PARITY_CLIENTS))
+    return Verdict(len(dataset), challenger, rival, (*by_sex, *by_age), tuple(gates))
 
 
-def _against(
-    rival: Contender,
-    challenger: Contender,
-    dataset: Dataset,
-    policy: DecisionPolicy,
-    settings: TrainingSettings,
-    *,
-    generated_allowed: bool,
+def _absolute(
+    challenger: Contender, dataset: Dataset, policy: DecisionPolicy, settings: TrainingSettings
+) -> Iterator[Gate]:
+    evaluation = evaluate(dataset.target, challenger.probability, policy, settings.evaluation, seed=settings.seed)
+    return evaluation_gates(evaluation, settings.gates)
+
+
+def _paired(
+    challenger: Contender, rival: Contender, dataset: Dataset, policy: DecisionPolicy, settings: TrainingSettings
 ) -> Iterator[Gate]:
     confidence = settings.evaluation.confidence
     comparison = compare(dataset.target, challenger.probability, rival.probability, policy, confidence)
-    yield from comparison_gates(comparison, settings.gates)
-    yield source_gate(challenger.registered.source, rival.registered.source, generated_allowed=generated_allowed)
+    return comparison_gates(comparison, settings.gates)
+
+
+def _fair(by_sex: Sequence[Group], by_age: Sequence[Group], limits: GateSettings) -> Iterator[Gate]:
+    fewest = limits.fairness.min_rows
+    return fairness_gates({"sex": ratio_by_sex(by_sex, fewest), "age": ratio_of_elderly(by_age, fewest)}, limits)
 
 
 def _groups(
@@ -133,7 +111,3 @@ def _groups(
 ) -> tuple[tuple[Group, ...], tuple[Group, ...]]:
     approved = policy.outcomes(probability) == Outcome.APPROVE
     return groups_by_sex(columns, approved), groups_by_age(columns, approved, settings.age_bounds)
-
-
-def _judged(contender: Contender) -> Judged:
-    return Judged(contender.registered, contender.fitted_on)

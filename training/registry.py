@@ -10,7 +10,7 @@ from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 from mlflow.exceptions import MlflowException
 
-from scoring import Artefact
+from scoring import Artefact, ArtefactError
 
 from .errors import RegistryError
 from .out_of_fold import OutOfFold
@@ -110,7 +110,10 @@ def download(registered: Registered, folder: Path) -> Path:
 def artefact_folder(model: Path, registered: Registered) -> Path:
     """Where the artefact of a downloaded model is, verified against the digest."""
     folder = model / "artifacts" / "artefact"
-    Artefact.read(folder, digest=registered.digest)
+    try:
+        Artefact.read(folder, digest=registered.digest)
+    except ArtefactError as error:
+        raise ArtefactError(f"{registered}: {str(error).removeprefix(f'{folder}: ')}") from None
     return folder
 
 

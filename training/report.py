@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from .contender import Contender
 from .evaluation import Evaluation
 from .fairness import group_lines
-from .judging import Judged, Verdict
+from .judging import Verdict
 from .trainer import TrainedModel
 
 _SHOWN = (
@@ -48,5 +49,5 @@ def verdict_lines(verdict: Verdict) -> Iterator[str]:
     yield from group_lines(verdict.groups)
 
 
-def _judged(judged: Judged, rows: int) -> str:
+def _judged(judged: Contender, rows: int) -> str:
     return f"{judged.registered}: {judged.fitted_on} out of fold, {rows - judged.fitted_on} by the registered model"

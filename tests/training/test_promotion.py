@@ -9,12 +9,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import bentoml
+import mlflow
 import numpy as np
 import pytest
 import yaml
 from mlflow import MlflowClient
 
-from scoring import Scorer
+from features import state
+from scoring import ArtefactError, Scorer
 from tests.training.contests import Contest, register
 from tests.training.contests import contest as make_contest
 from training import promotion
@@ -26,7 +28,7 @@ from training.errors import GateError, RegistryError
 from training.history import Action, Change, reigning, succession
 from training.judging import judge
 from training.promotion import rollback
-from training.registry import aliases
+from training.registry import OUT_OF_FOLD, aliases
 from training.settings import TrainingSettings
 from training.store import import_model
 
@@ -125,6 +127,31 @@ def test_a_version_that_was_rolled_back_may_be_promoted_again(contest: Contest) 
     assert rollback(contest.name, now())[0] == contest.first
 
 
+def test_a_champion_of_another_feature_definition_is_not_put_back(
+    contest: Contest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """This code could not serve it."""
+    contest.promote(contest.first)
+    contest.promote(contest.second)
+    monkeypatch.setattr(state, "DEFINITION_DIGEST", "another")
+    with pytest.raises(ArtefactError, match=r"^promotion_model version 1: the features were fitted with another "):
+        rollback(contest.name, now())
+    assert contest.in_charge() == ("2", "2", "2")
+
+
+def test_a_champion_that_kept_no_out_of_fold_probabilities_cannot_be_challenged(contest: Contest) -> None:
+    contest.promote(contest.first)
+    kept = Path(mlflow.get_run(contest.first.run_id).info.artifact_uri.removeprefix("file://")) / OUT_OF_FOLD
+    content = kept.read_bytes()
+    kept.unlink()
+    try:
+        with pytest.raises(RegistryError, match=r"version 1: its run kept no out-of-fold probabilities"):
+            contest.promote(contest.second)
+    finally:
+        kept.write_bytes(content)
+    assert contest.in_charge() == ("1", "1", "1")
+
+
 @pytest.mark.parametrize("step", STEPS)
 def test_an_interrupted_promotion_serves_the_older_model_and_is_finished_by_the_same_command(
     contest: Contest, monkeypatch: pytest.MonkeyPatch, step: str
@@ -212,12 +239,12 @@ def test_a_half_written_import_is_written_anew(contest: Contest) -> None:
 
 
 def test_rows_of_the_training_are_judged_out_of_fold_and_new_rows_by_the_registered_model(
-    contest: Contest, delivered: Delivered, tmp_path: Path
+    contest: Contest, delivered: Delivered
 ) -> None:
     """Half of the rows are under identifiers that no model was fitted on."""
     ids = contest.dataset.ids.copy()
     ids[1500:] += 10_000_000
-    found = contend(contest.first, replace(contest.dataset, ids=ids), tmp_path / "model")
+    found = contend(contest.first, replace(contest.dataset, ids=ids))
     expected = delivered.trained.probabilities.copy()
     scores = Scorer(delivered.trained.artefact({})).score(contest.dataset.columns)
     expected[1500:] = scores.probability[1500:]
