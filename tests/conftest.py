@@ -67,7 +67,7 @@ def delivered(generated: Path, settings: TrainingSettings) -> Delivered:
 @pytest.fixture(scope="session")
 def stored(delivered: Delivered) -> StoredModel:
     """The delivered model as the service loads it."""
-    return load_stored(delivered.registered.tag)
+    return load_stored(delivered.tag)
 
 
 @pytest.fixture(scope="session")

@@ -24,6 +24,11 @@ class Delivered:
     registered: Registered
     verdict: Verdict
 
+    @property
+    def tag(self) -> str:
+        """The model's name in the BentoML store, once it is promoted."""
+        return self.registered.tag
+
 
 def deliver(
     data: Path | None, settings: TrainingSettings, progress: Progress, *, generated_allowed: bool = False

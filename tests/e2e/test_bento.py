@@ -25,7 +25,7 @@ HEAVY = ("pandas", "sklearn", "mlflow", "optuna", "matplotlib", "pyarrow", "tqdm
 def bento(delivered: Delivered) -> Iterator[bentoml.Bento]:
     """A Bento built while the delivered model is the latest of the store."""
     for model in bentoml.models.list():
-        if str(model.tag) != delivered.registered.tag:
+        if str(model.tag) != delivered.tag:
             bentoml.models.delete(model.tag)
     built = bentoml.bentos.build_bentofile("bentofile.yaml", build_ctx=str(ROOT))
     yield built

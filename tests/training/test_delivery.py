@@ -56,7 +56,7 @@ def test_a_run_is_tracked_with_parameters_metrics_and_figures(delivered: Deliver
 def test_one_digest_from_the_run_to_the_store(delivered: Delivered, stored: StoredModel, tmp_path: Path) -> None:
     digest = delivered.registered.digest
     registered = Artefact.read(artefact_folder(download(delivered.registered, tmp_path), delivered.registered))
-    model = bentoml.models.get(delivered.registered.tag)
+    model = bentoml.models.get(delivered.tag)
     assert registered.digest == stored.scorer.artefact.digest == model.info.metadata["digest"] == digest
     assert stored.version == f"{delivered.registered.version}-{digest[:12]}"
 
@@ -76,9 +76,9 @@ def test_nothing_of_the_registered_model_is_pickled(delivered: Delivered, tmp_pa
 
 def test_importing_again_changes_nothing(delivered: Delivered) -> None:
     import_model(delivered.registered)
-    before = bentoml.models.get(delivered.registered.tag).creation_time
-    assert str(import_model(delivered.registered)) == delivered.registered.tag
-    assert bentoml.models.get(delivered.registered.tag).creation_time == before
+    before = bentoml.models.get(delivered.tag).creation_time
+    assert str(import_model(delivered.registered)) == delivered.tag
+    assert bentoml.models.get(delivered.tag).creation_time == before
 
 
 def test_a_model_that_scores_differently_after_the_import_is_not_imported(
@@ -93,12 +93,12 @@ def test_a_model_that_scores_differently_after_the_import_is_not_imported(
         return probabilities
 
     monkeypatch.setattr(store, "_registered_probabilities", off_by_one_bit)
-    bentoml.models.delete(delivered.registered.tag)
+    bentoml.models.delete(delivered.tag)
     with pytest.raises(ParityError, match="1 of 1000 probabilities differ"):
         import_model(delivered.registered)
-    assert delivered.registered.tag not in [str(model.tag) for model in bentoml.models.list()]
+    assert delivered.tag not in [str(model.tag) for model in bentoml.models.list()]
     monkeypatch.undo()
-    assert str(import_model(delivered.registered)) == delivered.registered.tag
+    assert str(import_model(delivered.registered)) == delivered.tag
 
 
 def test_an_altered_registered_model_is_not_imported(delivered: Delivered, settings: TrainingSettings) -> None:
