@@ -38,7 +38,7 @@ def _parser() -> argparse.ArgumentParser:
 
     promote = commands.add_parser("promote", help="judge a registered model and put it in charge if it passes")
     promote.add_argument("--version", default="@challenger", help="number or @alias (default: %(default)s)")
-    promote.add_argument("--data", type=Path, help="folder with labelled rows to judge on; default: generated")
+    promote.add_argument("--data", type=Path, help="folder with application_train to judge on; default: generated")
     _add_generated(promote)
     _add_settings(promote)
 
