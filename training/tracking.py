@@ -15,7 +15,10 @@ import mlflow
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
+from mlflow.store.db.db_types import DATABASE_ENGINES
 from mlflow.types.schema import AnyType, ColSpec, Schema
+from sqlalchemy import create_engine
+from sqlalchemy.exc import SQLAlchemyError
 
 from features import APPLICATION
 from scoring import Artefact
@@ -41,12 +44,23 @@ def connect(settings: TrackingSettings) -> None:
     try:
         if settings.uri.startswith(_SQLITE):
             Path(settings.uri.removeprefix(_SQLITE)).parent.mkdir(parents=True, exist_ok=True)
+        _answers(settings.uri)
         mlflow.set_tracking_uri(settings.uri)
         mlflow.set_registry_uri(settings.uri)
         MlflowClient().search_experiments(max_results=1)
-    except (MlflowException, ImportError, OSError) as error:
-        reason = str(error).partition(". ")[0].replace(settings.uri.rstrip("/"), "").strip()
+    except (MlflowException, SQLAlchemyError, ImportError, OSError) as error:
+        reason = str(error).partition("\n")[0].partition(". ")[0].replace(settings.uri.rstrip("/"), "").strip()
         raise TrackingError(f"{_without_password(settings.uri)}: no MLflow tracking there ({reason})") from None
+
+
+def _answers(uri: str) -> None:
+    """Try a database once: MLflow tries for minutes, and says so at every turn."""
+    if uri.partition(":")[0].partition("+")[0] in DATABASE_ENGINES:
+        engine = create_engine(uri)
+        try:
+            engine.connect().close()
+        finally:
+            engine.dispose()
 
 
 def _without_password(uri: str) -> str:

@@ -34,7 +34,7 @@ def _same_tracking(monkeypatch: pytest.MonkeyPatch) -> object:
         ("http://127.0.0.1:1", "API request to "),
         ("http://me:hunter2@127.0.0.1:1", "API request to "),
         ("nosuch://server", "Model registry functionality is unavailable; "),
-        ("postgresql://me:hunter2@127.0.0.1:1/mlflow", "No module named "),
+        ("mysql+nodriver://me:hunter2@127.0.0.1:1/mlflow", "Can't load plugin: sqlalchemy.dialects:mysql.nodriver"),
         ("mlruns", "The filesystem tracking backend "),
     ],
 )
