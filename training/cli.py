@@ -1,9 +1,11 @@
-"""`python -m training`: run, import, synthesize."""
+"""`python -m training`: run, promote, rollback, list, import, synthesize."""
 
 from __future__ import annotations
 
 import argparse
 import os
+import signal
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,24 +15,39 @@ _SETTINGS = Path(__file__).resolve().parent.parent / "configs" / "training.yaml"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; 0 if it succeeded, 1 after one line on standard error if it did not."""
+    """Run one command; 0 if it succeeded, 1 after one line on standard error if it did not, 128 + n after signal n."""
     options = _parser().parse_args(arguments)
-    from .commands import execute  # MLflow and LightGBM take seconds to import, --help should not
+    try:
+        from .commands import execute  # MLflow and LightGBM take seconds to import, --help should not
 
-    return execute(options.command, options)
+        return execute(options.command, options)
+    except KeyboardInterrupt:
+        sys.stderr.write("stopped by SIGINT\n")
+        return 128 + signal.SIGINT
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m training", description=training.__doc__)
     commands = parser.add_subparsers(required=True, metavar="command", dest="command")
 
-    run = commands.add_parser("run", help="train, track, register, promote and import a model")
+    run = commands.add_parser("run", help="train, track, register and judge a model; promote it if it passes")
     run.add_argument("--data", type=Path, help="folder with application_train (.csv or .parquet); default: generated")
+    run.add_argument("--no-promote", action="store_true", help="leave the model challenger even if it passes")
+    _add_generated(run)
     _add_settings(run)
 
-    load = commands.add_parser("import", help="import a registered model into the BentoML model store")
-    load.add_argument("--version", default="@champion", help="number or @alias (default: %(default)s)")
-    _add_settings(load)
+    promote = commands.add_parser("promote", help="judge a registered model and put it in charge if it passes")
+    promote.add_argument("--version", default="@challenger", help="number or @alias (default: %(default)s)")
+    promote.add_argument("--data", type=Path, help="folder with application_train to judge on; default: generated")
+    _add_generated(promote)
+    _add_settings(promote)
+
+    for name, text in (
+        ("rollback", "put the previous champion back in charge"),
+        ("list", "show the registered models and the history of champions"),
+        ("import", "make the champion the model that this machine's BentoML store serves"),
+    ):
+        _add_settings(commands.add_parser(name, help=text))
 
     generate = commands.add_parser("synthesize", help="write generated data in Kaggle's Home Credit layout")
     generate.add_argument("--clients", type=int, required=True, help="rows of application_train")
@@ -39,6 +56,14 @@ def _parser() -> argparse.ArgumentParser:
     generate.add_argument("--format", choices=("csv", "parquet"), default="csv")
     generate.add_argument("--applications-only", action="store_true", help="leave the history tables out")
     return parser
+
+
+def _add_generated(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--allow-generated",
+        action="store_true",
+        help="let a model of generated data take the place of one of real data",
+    )
 
 
 def _add_settings(parser: argparse.ArgumentParser) -> None:

@@ -2,6 +2,7 @@
 
 TrainingError
   * DataError          the data does not pass validation
+  * TrackingError      no tracking server or database where it was said to be
   * GateError          a model misses a gate and is not promoted
   * RegistryError      the registry does not hold what was asked for
   * ParityError        two forms of one model do not score alike
@@ -16,6 +17,10 @@ class TrainingError(Exception):
 
 class DataError(TrainingError):
     """The data does not pass validation; the message lists every violation, never a value."""
+
+
+class TrackingError(TrainingError):
+    """The tracking server or database cannot be used."""
 
 
 class GateError(TrainingError):

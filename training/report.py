@@ -1,10 +1,14 @@
-"""What `python -m training run` prints at its end."""
+"""What the commands of `python -m training` print."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from .delivery import Delivered
+from .contender import Contender
+from .evaluation import Evaluation
+from .fairness import group_lines
+from .judging import Verdict
+from .trainer import TrainedModel
 
 _SHOWN = (
     "auc", "gini", "ks", "average_precision", "brier", "log_loss", "ece", "calibration_slope", "lift", "precision",
@@ -12,9 +16,9 @@ _SHOWN = (
 )  # fmt: skip
 
 
-def lines(delivered: Delivered) -> Iterator[str]:
-    """The report, line by line."""
-    trained, evaluation = delivered.trained, delivered.trained.evaluation
+def trained_lines(trained: TrainedModel) -> Iterator[str]:
+    """What was measured of a model when it was trained."""
+    evaluation = trained.evaluation
     yield (
         f"{evaluation.rows} applications, {evaluation.defaults} defaults; "
         f"out of fold, with {evaluation.confidence:.0%} intervals:"
@@ -22,6 +26,10 @@ def lines(delivered: Delivered) -> Iterator[str]:
     for name in _SHOWN:
         yield f"  {name:20} {evaluation[name]}"
     yield f"  AUC that the protected attributes would add: {trained.price}"
+    yield from _policy_lines(evaluation)
+
+
+def _policy_lines(evaluation: Evaluation) -> Iterator[str]:
     for level in evaluation.levels:
         rate = level.default_rate or "no applications"
         yield f"  {level.level:9} {level.rows:8} applications, default rate {rate}"
@@ -30,6 +38,16 @@ def lines(delivered: Delivered) -> Iterator[str]:
             f"  {threshold.method:12} cut-off {threshold.cutoff:.4f}, cost {threshold.cost_per_applicant:.4f} per "
             f"applicant, F-beta {threshold.f_beta:.4f}"
         )
-    yield from (f"  gate: {gate}" for gate in delivered.gates)
-    yield f"registered {delivered.registered.uri}, promoted to champion"
-    yield f"imported   {delivered.tag}"
+
+
+def verdict_lines(verdict: Verdict) -> Iterator[str]:
+    """Every gate with its figure and its limit, passed or not, and what they were judged on."""
+    yield f"gates, judged on {verdict.rows} applications, each by a model that was not fitted on it:"
+    yield f"  challenger {_judged(verdict.challenger, verdict.rows)}"
+    yield f"  champion   {_judged(verdict.champion, verdict.rows)}" if verdict.champion else "  no champion yet"
+    yield from (f"  {gate}" for gate in verdict.gates)
+    yield from group_lines(verdict.groups)
+
+
+def _judged(judged: Contender, rows: int) -> str:
+    return f"{judged.registered}: {judged.fitted_on} out of fold, {rows - judged.fitted_on} by the registered model"
