@@ -20,10 +20,10 @@ $(INSTALLED): requirements/dev.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements/dev.txt
 	@touch $@
 
-demo: setup ## train on generated data, track, register, import, build, serve, score, stop
+demo: setup ## train on generated data, track, register, promote, build, serve, score, stop
 	PYTHONPATH=client $(BIN)/python -m examples.demo
 
-serve: setup ## serve the model imported last on HOST:PORT
+serve: setup ## serve the champion on HOST:PORT
 	$(BIN)/bentoml serve . --host $(HOST) --port $(PORT)
 
 test: setup ## every test

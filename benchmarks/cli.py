@@ -16,8 +16,8 @@ from scoring import Progress, ScoringError
 
 from .comparison import compare
 from .errors import BenchmarkError
-from .peer import PEERS, Peer
-from .report import report
+from .peer import PEERS, VARIANTS, Peer
+from .report import report, report_variants
 from .results import Comparison, SoakRecord
 from .settings import BenchmarkSettings
 from .soak import soak
@@ -55,6 +55,12 @@ def _parser() -> argparse.ArgumentParser:
     _add_common(run, "comparison.json")
     run.set_defaults(run=_run)
 
+    choices = commands.add_parser("variants", help="measure the service under other settings, one choice at a time")
+    choices.add_argument("--seconds", type=_positive, help="of one window of load (default: the settings)")
+    choices.add_argument("--rounds", type=_count, metavar="N", help="default: the settings")
+    _add_common(choices, "variants.json")
+    choices.set_defaults(run=_variants)
+
     long = commands.add_parser("soak", help="send a million requests to the service")
     long.add_argument("--requests", type=_count, metavar="N", help="default: the settings")
     _add_common(long, "soak.json")
@@ -63,6 +69,8 @@ def _parser() -> argparse.ArgumentParser:
     tell = commands.add_parser("report", help="draw the chart and write the table into README.md")
     tell.add_argument("--comparison", type=Path, default=_RESULTS / "comparison.json", help="results of `run`")
     tell.add_argument("--soak", type=Path, default=_RESULTS / "soak.json", help="results of `soak`")
+    tell.add_argument("--variants", type=Path, default=_RESULTS / "variants.json", help="results of `variants`")
+    tell.add_argument("--page", type=Path, default=ROOT / "docs" / "serving.md", help="where those go")
     tell.add_argument("--readme", type=Path, default=ROOT / "README.md")
     tell.add_argument("--chart", type=Path, default=_RESULTS / "comparison.svg")
     tell.set_defaults(run=_report)
@@ -76,12 +84,17 @@ def _add_common(parser: argparse.ArgumentParser, output: str) -> None:
 
 
 def _run(options: argparse.Namespace) -> None:
+    _compare(options, _peers(options.peers))
+
+
+def _variants(options: argparse.Namespace) -> None:
+    _compare(options, VARIANTS)
+
+
+def _compare(options: argparse.Namespace, peers: Sequence[Peer]) -> None:
     _check_output(options.output)
-    changes = {"seconds": options.seconds, "rounds": options.rounds}
-    settings = _settings(options, **changes)
-    compare(Store(options.store.resolve()), settings, _peers(options.peers), Progress(), _command()).write(
-        options.output
-    )
+    settings = _settings(options, seconds=options.seconds, rounds=options.rounds)
+    compare(Store(options.store.resolve()), settings, peers, Progress(), _command()).write(options.output)
 
 
 def _soak(options: argparse.Namespace) -> None:
@@ -95,6 +108,8 @@ def _soak(options: argparse.Namespace) -> None:
 def _report(options: argparse.Namespace) -> None:
     long = SoakRecord.read(options.soak) if options.soak.exists() else None
     sys.stdout.write(report(Comparison.read(options.comparison), long, readme=options.readme, chart=options.chart))
+    if options.variants.exists():
+        sys.stdout.write(report_variants(Comparison.read(options.variants), options.page))
 
 
 def _check_output(output: Path) -> None:

@@ -99,7 +99,7 @@ def _round(prepared: Prepared, peer: Peer, progress: Progress) -> Round:
     except BenchmarkError as error:
         progress.line(f"{error}; once more")
         measured = measure(prepared.bench, peer, prepared.environments[peer.name])
-    if peer is not SERVICE:
+    if peer.name != SERVICE.name:
         return measured
     loading = model_load_ms(prepared.bench, prepared.environments[peer.name], prepared.model.name)
     return replace(measured, model_load_ms=loading)

@@ -18,19 +18,6 @@ _COMPLETE = ".complete"
 
 
 @dataclass(frozen=True, slots=True)
-class Requirements:
-    """What a peer needs: a requirements file, and one whose packages are installed without their dependencies."""
-
-    file: Path
-    alone: Path | None = None
-
-    @property
-    def text(self) -> str:
-        """Both files."""
-        return "".join(path.read_text(encoding="utf-8") for path in (self.file, self.alone) if path)
-
-
-@dataclass(frozen=True, slots=True)
 class Environment:
     """A virtual environment."""
 
@@ -43,28 +30,26 @@ class Environment:
         return str(self.folder / "bin" / name)
 
 
-def environment(requirements: Requirements, cache: Path) -> Environment:
-    """The environment of these requirements; it is made unless the cache has it."""
-    identity = f"{sys.version_info[:2]} {requirements.text}"
+def environment(requirements: Path, cache: Path) -> Environment:
+    """The environment of a requirements file; it is made unless the cache has it."""
+    identity = f"{sys.version_info[:2]} {requirements.read_text(encoding='utf-8')}"
     folder = cache / hashlib.sha256(identity.encode()).hexdigest()[:12]
     if not (folder / _COMPLETE).exists():
         _make(folder, requirements)
     return Environment(folder, _versions(folder, requirements))
 
 
-def _make(folder: Path, requirements: Requirements) -> None:
+def _make(folder: Path, requirements: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     _run([sys.executable, "-m", "venv", str(folder)])
     pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    _run([*pip, "--requirement", str(requirements.file)])
-    if requirements.alone:
-        _run([*pip, "--no-deps", "--requirement", str(requirements.alone)])
+    _run([*pip, "--requirement", str(requirements)])
     (folder / _COMPLETE).touch()
 
 
-def _versions(folder: Path, requirements: Requirements) -> dict[str, str]:
+def _versions(folder: Path, requirements: Path) -> dict[str, str]:
     listed = _run([str(folder / "bin" / "python"), "-m", "pip", "list", "--format=json", "--disable-pip-version-check"])
-    named = {_normal(name) for name in _PINNED.findall(requirements.text)}
+    named = {_normal(name) for name in _PINNED.findall(requirements.read_text(encoding="utf-8"))}
     return {item["name"]: item["version"] for item in json.loads(listed) if _normal(item["name"]) in named}
 
 

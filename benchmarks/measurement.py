@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException
 
+import yaml
+
 from .environment import Environment
 from .errors import BenchmarkError
 from .load import Sample, Target, arrivals, closed_loop, counted, held_back, open_loop
@@ -117,7 +119,7 @@ def started(bench: Bench, peer: Peer, environment: Environment) -> Iterator[Serv
             [environment.program(program), *arguments],
             port=port,
             ready=peer.ready,
-            environment=bench.process_variables(environment, port),
+            environment=bench.process_variables(environment, port) | _settings(bench, peer),
             cwd=ROOT,
             log=bench.store.logs / f"{peer.name}.log",
             start_limit=bench.settings.timeouts.start,
@@ -126,6 +128,18 @@ def started(bench: Bench, peer: Peer, environment: Environment) -> Iterator[Serv
             yield server
     except BenchmarkError as error:
         raise BenchmarkError(f"{peer.name}: {error}") from None
+
+
+def _settings(bench: Bench, peer: Peer) -> dict[str, str]:
+    """The variable that names the settings of a variant."""
+    if not peer.changes:
+        return {}
+    content = yaml.safe_load((ROOT / "configs" / "serving.yaml").read_text(encoding="utf-8"))
+    for section, values in peer.changes.items():
+        content[section] = content[section] | values if isinstance(values, dict) else values
+    path = bench.store.folder / f"serving-{peer.name}.yaml"
+    path.write_text(yaml.safe_dump(content), encoding="utf-8")
+    return {"CREDIT_SCORING_SETTINGS": str(path)}
 
 
 def check(bench: Bench, peer: Peer, requests: RequestFormat, server: Server, *, sizes: tuple[int, ...]) -> None:

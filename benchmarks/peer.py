@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
-from .environment import Requirements
 from .request_format import DECISIONS, ONE_ROUTE, OPEN_INFERENCE, RECORDS, SPLIT_FRAME, RequestFormat
 from .store import ROOT
 
 _PEERS = Path(__file__).parent / "peers"
-_SERVING = Requirements(ROOT / "requirements" / "serving.txt")
+_SERVING = ROOT / "requirements" / "serving.txt"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,21 +26,23 @@ class Peer:
     prepare : a module that is run in the environment before the first start
     tolerance : how far a PD may be from the scorer's, where the contract rounds it
     own_model : serves a model of its own, so that an answer need only be a probability
+    changes : sections of configs/serving.yaml and what is different in them, for a variant of this service
     """
 
     name: str
     title: str
-    requirements: Requirements
+    requirements: Path
     command: Sequence[str]
     ready: str
     requests: RequestFormat | None
     prepare: str | None = None
     tolerance: float = 0.0
     own_model: bool = False
+    changes: Mapping[str, Any] = field(default_factory=dict)
 
 
-def _requirements(name: str, *, scorer: bool = True) -> Requirements:
-    return Requirements(_PEERS / name / "requirements.txt", _PEERS / "scorer.txt" if scorer else None)
+def _requirements(name: str) -> Path:
+    return _PEERS / name / "requirements.txt"
 
 
 def _module(name: str) -> tuple[str, ...]:
@@ -70,7 +72,7 @@ EMPTY = Peer(
 ORIGINAL = Peer(
     name="original_design",
     title="original design: FastAPI, pandas, scikit-learn",
-    requirements=_requirements("original_design", scorer=False),
+    requirements=_requirements("original_design"),
     command=_module("original_design"),
     ready="/health",
     requests=DECISIONS,
@@ -99,7 +101,7 @@ FLOOR = Peer(
 PYFUNC = Peer(
     name="bentoml_pyfunc",
     title="stock BentoML, MLflow pyfunc",
-    requirements=_requirements("bentoml_pyfunc", scorer=False),
+    requirements=_requirements("bentoml_pyfunc"),
     command=(
         "bentoml", "serve", "benchmarks.peers.bentoml_pyfunc.service:Pyfunc",
         "--host", "127.0.0.1", "--port", "{port}",
@@ -150,3 +152,21 @@ RAY = Peer(
 )
 
 PEERS = (SERVICE, FLOOR, FASTAPI, ORIGINAL, PYFUNC, MLFLOW, MLSERVER, LITSERVE, RAY, EMPTY)
+
+
+def _variant(name: str, title: str, **changes: Any) -> Peer:
+    return replace(SERVICE, name=name, title=title, changes=changes)
+
+
+_LOGGED = {"logging": {"access": {"enabled": True}}}
+_TRACED = {"tracing": {"excluded_urls": "nothing"}}
+
+VARIANTS = (
+    replace(SERVICE, title="as it comes"),
+    _variant("alone", "every request scored alone", runner={"max_batch_rows": 1}),
+    _variant("placed", "model in a service of its own", runner={"placement": "service"}),
+    _variant("innermost", "boundary inside BentoML's middlewares", boundary="innermost"),
+    _variant("traced", "the same, traced", boundary="innermost", bentoml=_TRACED),
+    _variant("logged", "the same, with access log", boundary="innermost", bentoml=_LOGGED),
+)
+"""This service under other settings: what each choice costs."""

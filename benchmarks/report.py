@@ -1,4 +1,4 @@
-"""Writing a comparison into the README."""
+"""Writing comparisons into the README and the documentation."""
 
 from __future__ import annotations
 
@@ -10,9 +10,14 @@ from .chart import draw
 from .errors import BenchmarkError
 from .results import Comparison, SoakRecord
 from .settings import BenchmarkSettings
-from .table import by_cpu, document
+from .table import by_cpu, document, variants
 
-_BEGIN, _END = "<!-- benchmarks -->", "<!-- /benchmarks -->"
+
+def report_variants(comparison: Comparison, page: Path) -> str:
+    """Put the table of the service's variants between the markers of the page, and return it."""
+    text = variants(comparison)
+    _write_between(page, "variants", text)
+    return text
 
 
 def report(comparison: Comparison, soak: SoakRecord | None, *, readme: Path, chart: Path) -> str:
@@ -20,7 +25,7 @@ def report(comparison: Comparison, soak: SoakRecord | None, *, readme: Path, cha
 
     BenchmarkError, and nothing changed, where the README has no markers or no peer answered a request.
     """
-    before, after = _around_markers(readme)
+    _around_markers(readme, "benchmarks")
     peers = by_cpu(comparison.peers)
     if not peers:
         raise BenchmarkError("the results have no peer that answers requests")
@@ -29,18 +34,24 @@ def report(comparison: Comparison, soak: SoakRecord | None, *, readme: Path, cha
     link = os.path.relpath(chart, readme.parent)
     text = document(comparison, long, verdicts(comparison, long, bars), link)
     draw(peers, chart)
-    readme.write_text(f"{before}{_BEGIN}\n{text}{_END}{after}", encoding="utf-8")
+    _write_between(readme, "benchmarks", text)
     return text
 
 
-def _around_markers(readme: Path) -> tuple[str, str]:
-    """What is before and after the markers."""
+def _write_between(page: Path, name: str, text: str) -> None:
+    before, after = _around_markers(page, name)
+    page.write_text(f"{before}\n{text}{after}", encoding="utf-8")
+
+
+def _around_markers(page: Path, name: str) -> tuple[str, str]:
+    """What is before and after the place for the text, the markers included."""
     try:
-        text = readme.read_text(encoding="utf-8")
+        content = page.read_text(encoding="utf-8")
     except OSError as error:
-        raise BenchmarkError(f"{readme}: cannot be read ({error.strerror})") from None
-    before, begin, rest = text.partition(_BEGIN)
-    _, end, after = rest.partition(_END)
-    if not (begin and end):
-        raise BenchmarkError(f"{readme}: the markers {_BEGIN} and {_END} are missing")
-    return before, after
+        raise BenchmarkError(f"{page}: cannot be read ({error.strerror})") from None
+    begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
+    before, opened, rest = content.partition(begin)
+    _, closed, after = rest.partition(end)
+    if not (opened and closed):
+        raise BenchmarkError(f"{page}: the markers {begin} and {end} are missing")
+    return before + begin, end + after

@@ -24,10 +24,18 @@ def document(comparison: Comparison, soak: Soak | None, verdicts: Sequence[Verdi
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
+def variants(comparison: Comparison) -> str:
+    """The service under other settings: single requests."""
+    return f"{_circumstances(comparison)}\n\n{single_requests(_answering(comparison.peers))}\n"
+
+
 def by_cpu(peers: Iterable[PeerResult]) -> list[PeerResult]:
     """The peers that answer requests, the cheapest first."""
-    answering = [peer for peer in peers if peer.rounds[0].closed]
-    return sorted(answering, key=lambda peer: median(measured.closed[0].cpu_us for measured in peer.rounds))
+    return sorted(_answering(peers), key=lambda peer: median(measured.closed[0].cpu_us for measured in peer.rounds))
+
+
+def _answering(peers: Iterable[PeerResult]) -> list[PeerResult]:
+    return [peer for peer in peers if peer.rounds[0].closed]
 
 
 def single_requests(peers: Sequence[PeerResult]) -> str:

@@ -1,4 +1,4 @@
-"""The whole main job in one go: train, track, register, promote, import, build the Bento, serve it, score, stop."""
+"""The whole main job in one go: train, track, register, judge, promote, build the Bento, serve it, score, stop."""
 
 from __future__ import annotations
 
@@ -9,10 +9,9 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from datetime import datetime
 from pathlib import Path
 
-from credit_scoring_client import Client
+from credit_scoring_client import Client, Decision
 
 from serving import EXAMPLE
 
@@ -24,8 +23,10 @@ _STOP_SECONDS = 30
 
 def main() -> None:
     """Run every step and print the decision that the served Bento made."""
-    _say("train on generated applications, track in MLflow, register, promote, import")
-    subprocess.run([sys.executable, "-m", "training", "run"], cwd=_ROOT, check=True)
+    _say("train on generated applications, track in MLflow, register, judge, promote")
+    trained = subprocess.run([sys.executable, "-m", "training", "run"], cwd=_ROOT, check=False)
+    if trained.returncode:  # it has said why
+        sys.exit(trained.returncode)
     _say("build the Bento")
     tag = _build()
     with _served(tag) as url, Client(url) as client:
@@ -33,8 +34,15 @@ def main() -> None:
         client.wait_until_ready(_START_SECONDS)
         decision = client.predict(EXAMPLE["application"], client_id=EXAMPLE["client_id"])
         info = client.model_info()
-    sys.stdout.write(f"{json.dumps(asdict(decision), indent=2, default=datetime.isoformat)}\n")
+    sys.stdout.write(f"{_as_answered(decision)}\n")
     _say(f"stopped; the decision came from {info['name']}:{info['version']}, digest {info['digest'][:12]}")
+
+
+def _as_answered(decision: Decision) -> str:
+    """The decision as the service writes it: no reasons where it gives none, and milliseconds."""
+    timestamp = decision.timestamp.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    answer = asdict(decision) | {"timestamp": timestamp}
+    return json.dumps({name: value for name, value in answer.items() if value != ()}, indent=2)
 
 
 def _build() -> str:

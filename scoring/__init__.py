@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .artefact import Artefact
-from .batch import Summary, score_files
+from .batch import score_files
 from .calibration import Calibration
 from .errors import ArtefactError, OutputError, ScoringError
 from .model import Model
@@ -11,7 +11,9 @@ from .policy import DecisionPolicy, Outcome, PointScale, RiskLevel
 from .progress import Progress
 from .scorer import Scorer, Scores
 from .staging import staged
+from .stopping import until_stopped
 from .stored import StoredModel, load_stored
+from .summary import Summary
 
 __all__ = [
     "Artefact",
@@ -32,4 +34,5 @@ __all__ = [
     "load_stored",
     "score_files",
     "staged",
+    "until_stopped",
 ]

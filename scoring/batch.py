@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,23 +17,13 @@ from .errors import OutputError
 from .scorer import Scores
 from .staging import staged
 from .stored import StoredModel
+from .summary import Summary, Tally
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 CLIENT_ID = "client_id"
 _SUFFIXES = (".csv", ".parquet")
-
-
-@dataclass(frozen=True, slots=True)
-class Summary:
-    """What a batch job did."""
-
-    model: str
-    version: str
-    digest: str
-    rows: int
-    rejected: int
 
 
 def score_files(
@@ -54,18 +44,14 @@ def score_files(
 
     files = _files(source)
     identifier = _identifier(files)
-    rows = rejected = 0
-    seen: list[pa.ChunkedArray[Any]] = []
+    tally = Tally()
     with staged(output) as folder:
         for part, batch in enumerate(_batches(files, identifier, chunk_rows)):
-            table = _decided(batch, identifier, model)
-            seen.append(table[identifier])
+            table = _decided(batch, identifier, model, tally)
             parquet.write_table(table, folder / f"part-{part:05}.parquet")
-            rows += len(batch)
-            rejected += table["errors"].length() - table["errors"].null_count
             progress(len(batch))
-        _check_unique(seen, source)
-        summary = Summary(model.name, model.version, model.scorer.artefact.digest, rows, rejected)
+        _check_unique(tally.identifiers, source)
+        summary = tally.summary(model)
         (folder / "_summary.json").write_text(json.dumps(asdict(summary), indent=1) + "\n")
     return summary
 
@@ -135,20 +121,24 @@ def _broken(batch: Batch) -> dict[int, list[Violation]]:
     return broken
 
 
-def _decided(batch: Batch, identifier: str, model: StoredModel) -> pa.Table:
+def _decided(batch: Batch, identifier: str, model: StoredModel, tally: Tally) -> pa.Table:
     import pyarrow as pa
+
+    identifiers = _identifiers(batch, identifier)
 
     broken = _broken(batch)
     sound = np.ones(len(batch), dtype=np.bool_)
     sound[list(broken)] = False
+    matrix = model.scorer.transformer.transform(batch.columns.take(sound))
+    tally.add(batch, identifiers, len(broken), model.scorer.transformer.unknown_levels(matrix))
     rules = [
         "; ".join(f"{v.column}: {v.rule}" for v in broken[row]) if row in broken else None for row in range(len(batch))
     ]
     return pa.table(
         {
-            identifier: _identifiers(batch, identifier),
+            identifier: identifiers,
             "status": pa.array(["scored" if row else "rejected" for row in sound]),
-            **_columns(model.scorer.score(batch.columns.take(sound)), sound),
+            **_columns(model.scorer.score_matrix(matrix), sound),
             "model_version": pa.array([model.version] * len(batch)),
             "errors": pa.array(rules, pa.string()),
         }

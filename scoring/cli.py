@@ -5,22 +5,29 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from features import FeatureError
 
 from .batch import score_files
-from .errors import ScoringError
+from .errors import OutputError, ScoringError
 from .progress import Progress
+from .stopping import until_stopped
 from .stored import load_stored
+from .summary import Summary
 
 _MODEL = "credit_scoring_production_model"
+_PROCESSORS = os.cpu_count() or 1
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; 0 if it succeeded, 1 after one line on standard error if it did not."""
+    """Run one command; 0 if it succeeded, 1 after one line on standard error if it did not, 128 + n after signal n."""
     options = _parser().parse_args(arguments)
+    return until_stopped(lambda: _execute(options))
+
+
+def _execute(options: argparse.Namespace) -> int:
     try:
         options.command(options)
     except (FeatureError, ScoringError) as error:
@@ -37,16 +44,31 @@ def _parser() -> argparse.ArgumentParser:
     batch.add_argument("--output", type=Path, required=True, help="folder that does not exist yet, or is empty")
     batch.add_argument("--model", default=_MODEL, help="tag in the BentoML model store (default: %(default)s:latest)")
     batch.add_argument("--chunk-rows", type=int, default=50_000, help="rows scored at a time (default: %(default)s)")
-    batch.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="default: one for each processor")
+    batch.add_argument("--threads", type=_threads, default=_PROCESSORS, help="default: one for each processor")
     batch.set_defaults(command=_batch)
     return parser
+
+
+def _threads(text: str) -> int:
+    threads = int(text)
+    if not 1 <= threads <= _PROCESSORS:
+        raise argparse.ArgumentTypeError(f"{threads}: not 1 to {_PROCESSORS}, the processors of this machine")
+    return threads
 
 
 def _batch(options: argparse.Namespace) -> None:
     model = load_stored(options.model, threads=options.threads)
     with Progress().step("applications") as advance:
         summary = score_files(options.input, options.output, model, chunk_rows=options.chunk_rows, progress=advance)
-    sys.stdout.write(
+    sys.stdout.write("".join(f"{line}\n" for line in _lines(summary, options.output)))
+    if summary.rejected == summary.rows:
+        raise OutputError(f"{options.input}: no application could be scored; {options.output} says why")
+
+
+def _lines(summary: Summary, output: Path) -> Iterator[str]:
+    yield (
         f"{summary.rows} applications by {summary.model}:{summary.version}: "
-        f"{summary.rows - summary.rejected} scored, {summary.rejected} rejected; {options.output}\n"
+        f"{summary.rows - summary.rejected} scored, {summary.rejected} rejected; {output}"
     )
+    yield from (f"  rejected, {rule}: {count}" for rule, count in summary.broken_rules.items())
+    yield from (f"  unknown level, {name}: {count}" for name, count in summary.unknown_levels.items())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -15,7 +16,8 @@ from .errors import OutputError
 def staged(output: Path) -> Iterator[Path]:
     """A scratch folder beside `output` that becomes `output` if the block succeeds and vanishes if it does not.
 
-    OutputError if `output` exists already, unless it is an empty folder, or cannot be written.
+    OutputError if `output` exists already, unless it is an empty folder, or cannot be written; an OSError of the block
+    is one of writing.
     """
     target = output.resolve()
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
@@ -26,8 +28,8 @@ def staged(output: Path) -> Iterator[Path]:
             target.parent.mkdir(parents=True, exist_ok=True)
             scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
         try:
-            yield scratch
             with _writing(output):
+                yield scratch
                 scratch.chmod(0o755)
                 scratch.replace(target)
         finally:
@@ -42,7 +44,12 @@ def _writing(output: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise OutputError(f"{output}: cannot be written ({error.strerror})") from None
+        raise OutputError(f"{output}: cannot be written ({_reason(error)})") from None
+
+
+def _reason(error: OSError) -> str:
+    """What the system says; Arrow gives its own words for it."""
+    return os.strerror(error.errno) if error.errno else type(error).__name__
 
 
 def _remove(folders: list[Path]) -> None:

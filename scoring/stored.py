@@ -31,6 +31,10 @@ def load_stored(tag: str, *, threads: int = 1) -> StoredModel:
         model = bentoml.models.get(tag)
     except NotFound:
         raise ArtefactError(f"{tag}: not in the BentoML model store; `python -m training run` puts it there") from None
+    except ValueError:
+        raise ArtefactError(f"{tag!r}: not a tag; one is written name or name:version") from None
+    except OSError as error:
+        raise ArtefactError(f"the BentoML model store cannot be read: {error.filename}: {error.strerror}") from None
     name, version, digest = model.tag.name, str(model.tag.version), str(model.info.metadata.get("digest"))
     if not version.endswith(f"-{digest[:12]}"):
         raise ArtefactError(f"{name}:{version}: the version does not carry the digest {digest[:12]}")

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 _HOME = tempfile.TemporaryDirectory(prefix="credit-scoring-tests-")
 os.environ["BENTOML_HOME"] = _HOME.name  # read when bentoml is imported
 os.environ["BENTOML_DO_NOT_TRACK"] = "True"
+os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 os.environ["GIT_PYTHON_REFRESH"] = "quiet"
 os.environ["OMP_WAIT_POLICY"] = "passive"
 os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
@@ -21,6 +23,7 @@ import pytest  # noqa: E402
 from scoring import Progress, StoredModel, load_stored  # noqa: E402
 from tests.server import ROOT, Server, serve_with  # noqa: E402
 from training.delivery import Delivered, deliver  # noqa: E402
+from training.promotion import promote  # noqa: E402
 from training.settings import TrainingSettings  # noqa: E402
 from training.synthesis import synthesize  # noqa: E402
 
@@ -46,7 +49,9 @@ def settings(home: Path) -> TrainingSettings:
     loaded["model"] |= {"folds": 3, "max_trees": 80}
     loaded["model"]["parameters"]["learning_rate"] = 0.1
     loaded["evaluation"]["resamples"] = 20
-    loaded["gates"] = {"min_auc": 0.5, "max_ece": 0.2, "max_cost_ratio": 1.1}
+    loaded["gates"] |= {"min_auc": 0.5, "max_ece": 0.2, "max_cost_ratio": 1.1}
+    loaded["gates"]["fairness"]["min_impact_ratio"] = 0.5
+    loaded["gates"]["latency"]["max_milliseconds"] = 5_000.0
     loaded["tracking"]["uri"] = f"sqlite:///{home}/mlruns/mlflow.db"
     return TrainingSettings.model_validate(loaded)
 
@@ -54,7 +59,9 @@ def settings(home: Path) -> TrainingSettings:
 @pytest.fixture(scope="session")
 def delivered(generated: Path, settings: TrainingSettings) -> Delivered:
     """A model that went the whole way: trained, tracked, registered, promoted, imported."""
-    return deliver(generated, settings, Progress(quiet=True))
+    delivered = deliver(generated, settings, Progress(quiet=True))
+    promote(delivered.verdict, datetime.now(UTC))
+    return delivered
 
 
 @pytest.fixture(scope="session")

@@ -1,1 +1,1 @@
-"""From files of labelled applications to a registered, promoted and imported model."""
+"""From files of labelled applications to a registered model, judged, promoted and imported."""

@@ -7,6 +7,10 @@ import sys
 
 # OpenMP's threads spin while they wait, which is slow beside any other busy process. Read when LightGBM is loaded.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+# Nothing about a lender's work is told to anybody.
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
+os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
 # MLflow tries again for minutes where its server does not answer.
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")

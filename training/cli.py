@@ -1,9 +1,10 @@
-"""`python -m training`: run, experiments, tune, import, synthesize."""
+"""`python -m training`: run, experiments, tune, promote, rollback, list, import, synthesize."""
 
 from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,28 +12,29 @@ from pathlib import Path
 import training
 
 _SETTINGS = Path(__file__).resolve().parent.parent / "configs" / "training.yaml"
-_INTERRUPTED = 130  # what shells report of a command that SIGINT ended
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; 0 if it succeeded, 1 after one line on standard error if it did not, 130 if interrupted."""
+    """Run one command; 0 if it succeeded, 1 after one line on standard error if it did not, 128 + n after signal n."""
     options = _parser().parse_args(arguments)
     try:
         from .commands import execute  # MLflow and LightGBM take seconds to import, --help should not
 
         return execute(options.command, options)
     except KeyboardInterrupt:
-        sys.stderr.write("interrupted\n")
-        return _INTERRUPTED
+        sys.stderr.write("stopped by SIGINT\n")
+        return 128 + signal.SIGINT
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m training", description=training.__doc__)
     commands = parser.add_subparsers(required=True, metavar="command", dest="command")
 
-    run = commands.add_parser("run", help="train, track, register, promote and import a model")
+    run = commands.add_parser("run", help="train, track, register and judge a model; promote it if it passes")
     _add_data(run)
     run.add_argument("--params", type=Path, metavar="FILE", help="parameters that `tune` wrote, to use instead")
+    run.add_argument("--no-promote", action="store_true", help="leave the model challenger even if it passes")
+    _add_generated(run)
     _add_settings(run)
 
     compare = commands.add_parser("experiments", help="compare models, features and sampling on the same folds")
@@ -49,9 +51,18 @@ def _parser() -> argparse.ArgumentParser:
     search.add_argument("--output", type=Path, default=Path("tuned.yaml"), help=output)
     _add_settings(search)
 
-    load = commands.add_parser("import", help="import a registered model into the BentoML model store")
-    load.add_argument("--version", default="@champion", help="number or @alias (default: %(default)s)")
-    _add_settings(load)
+    promote = commands.add_parser("promote", help="judge a registered model and put it in charge if it passes")
+    promote.add_argument("--version", default="@challenger", help="number or @alias (default: %(default)s)")
+    promote.add_argument("--data", type=Path, help="folder with application_train to judge on; default: generated")
+    _add_generated(promote)
+    _add_settings(promote)
+
+    for name, text in (
+        ("rollback", "put the previous champion back in charge"),
+        ("list", "show the registered models and the history of champions"),
+        ("import", "make the champion the model that this machine's BentoML store serves"),
+    ):
+        _add_settings(commands.add_parser(name, help=text))
 
     generate = commands.add_parser("synthesize", help="write generated data in Kaggle's Home Credit layout")
     generate.add_argument("--clients", type=int, required=True, help="rows of application_train")
@@ -63,8 +74,14 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_data(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data", type=Path, help="folder with application_train, CSV or Parquet (default: generated)")
+
+
+def _add_generated(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--data", type=Path, help="folder with application_train (.csv or .parquet); default: generated"
+        "--allow-generated",
+        action="store_true",
+        help="let a model of generated data take the place of one of real data",
     )
 
 

@@ -4,39 +4,58 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
 
+import bentoml
+from bentoml.exceptions import BentoMLException
 from mlflow.exceptions import MlflowException
 from optuna.exceptions import OptunaError
 
 from features import FeatureError
-from scoring import Progress, ScoringError
+from scoring import Progress, ScoringError, until_stopped
 
 from .delivery import deliver
-from .errors import OutputError, TrainingError
+from .errors import OutputError, RegistryError, TrainingError
 from .experiments import EXPERIMENTS, table_lines
+from .history import reigning
+from .judging import Verdict, judge
+from .listing import registry_lines
 from .outoftime import split_by_time
-from .registry import find
-from .report import lines
+from .promotion import enthrone, keep, promote, rollback
+from .registry import Registered, find
+from .report import trained_lines, verdict_lines
 from .settings import TrainingSettings
-from .source import load
+from .source import is_generated, load
 from .store import import_model
 from .synthesis import ALL, APPLICATIONS, SynthesisError, synthesize, total_clients
 from .tracking import connect
 from .tuned_parameters import TunedParameters
 from .tuning import tune, tuning_lines
 
-_EXPECTED = (FeatureError, ScoringError, TrainingError, SynthesisError, MlflowException, OptunaError)
+_EXPECTED = (
+    FeatureError, ScoringError, TrainingError, SynthesisError, MlflowException, BentoMLException, OptunaError,
+)  # fmt: skip
 
 
 def execute(command: str, options: argparse.Namespace) -> int:
-    """Run a command; 0 if it succeeded, 1 after one line on standard error if it did not."""
+    """Run a command; 0 if it succeeded, 1 after one line on standard error if it did not, 128 + n after signal n."""
+    return until_stopped(lambda: _executed(_COMMANDS[command], options))
+
+
+def _executed(command: Callable[[argparse.Namespace], None], options: argparse.Namespace) -> int:
     try:
-        _COMMANDS[command](options)
+        command(options)
     except _EXPECTED as error:
-        sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
-        return 1
+        return _failed(str(error))
+    except OSError as error:  # a full disk, a folder that cannot be written
+        return _failed(f"{error.filename}: {error.strerror}" if error.filename else str(error))
     return 0
+
+
+def _failed(reason: str) -> int:
+    sys.stderr.write(f"error: {' '.join(reason.split())}\n")
+    return 1
 
 
 def _settings(options: argparse.Namespace) -> TrainingSettings:
@@ -51,8 +70,13 @@ def _run(options: argparse.Namespace) -> None:
     settings = _settings(options)
     if options.params is not None:
         settings = TunedParameters.apply(options.params, settings)
-    delivered = deliver(options.data, settings, Progress())
-    sys.stdout.writelines(f"{line}\n" for line in lines(delivered))
+    delivered = deliver(options.data, settings, Progress(), generated_allowed=options.allow_generated)
+    _say(trained_lines(delivered.trained))
+    if options.no_promote:
+        keep(delivered.verdict)
+        _say([*verdict_lines(delivered.verdict), f"{delivered.registered} is challenger"])
+    else:
+        _conclude(delivered.verdict)
 
 
 def _experiments(options: argparse.Namespace) -> None:
@@ -61,8 +85,7 @@ def _experiments(options: argparse.Namespace) -> None:
     settings, progress = _settings(options), Progress()
     dataset, _ = split_by_time(load(options.data, settings, progress), settings.out_of_time)
     for name in [options.only] if options.only else EXPERIMENTS:
-        compared = EXPERIMENTS[name].run(dataset, settings, progress)
-        sys.stdout.writelines(f"{line}\n" for line in (f"{name}:", *table_lines(compared), ""))
+        _say([f"{name}:", *table_lines(EXPERIMENTS[name].run(dataset, settings, progress)), ""])
 
 
 def _tune(options: argparse.Namespace) -> None:
@@ -76,13 +99,55 @@ def _tune(options: argparse.Namespace) -> None:
     dataset, _ = split_by_time(load(options.data, settings, progress), settings.out_of_time)
     tuned = tune(dataset, settings, progress)
     tuned.parameters.write(options.output)
-    sys.stdout.writelines(f"{line}\n" for line in tuning_lines(tuned, options.output))
+    _say(tuning_lines(tuned, options.output))
+
+
+def _promote(options: argparse.Namespace) -> None:
+    settings = _connected(options)
+    registered = find(settings.tracking.model, options.version)
+    if registered == reigning(registered.name):
+        _in_charge(registered, enthrone(registered, datetime.now(UTC)))
+        return
+    if options.data is None and not is_generated(registered.source):
+        raise RegistryError(f"{registered} was trained on {registered.source}: give labelled rows with --data")
+    dataset = load(options.data, settings, Progress(), to_fit=False)
+    _conclude(judge(registered, dataset, settings, generated_allowed=options.allow_generated))
+
+
+def _conclude(verdict: Verdict) -> None:
+    _say(verdict_lines(verdict))
+    _in_charge(verdict.challenger.registered, promote(verdict, datetime.now(UTC)))
+
+
+def _in_charge(registered: Registered, tag: bentoml.Tag) -> None:
+    _say([f"{registered} is champion", f"imported {tag}"])
+
+
+def _rollback(options: argparse.Namespace) -> None:
+    _in_charge(*rollback(_connected(options).tracking.model, datetime.now(UTC)))
+
+
+def _list(options: argparse.Namespace) -> None:
+    _say(registry_lines(_connected(options).tracking.model))
 
 
 def _import(options: argparse.Namespace) -> None:
+    name = _connected(options).tracking.model
+    registered = reigning(name)
+    if registered is None:
+        raise RegistryError(f"{name}: no version was promoted")
+    _say([str(import_model(registered))])
+
+
+def _connected(options: argparse.Namespace) -> TrainingSettings:
     settings = _settings(options)
     connect(settings.tracking)
-    sys.stdout.write(f"{import_model(find(settings.tracking.model, options.version))}\n")
+    return settings
+
+
+def _say(lines: Iterable[str]) -> None:
+    sys.stdout.write("".join(f"{line}\n" for line in lines))
+    sys.stdout.flush()
 
 
 def _synthesize(options: argparse.Namespace) -> None:
@@ -102,6 +167,9 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
     "run": _run,
     "experiments": _experiments,
     "tune": _tune,
+    "promote": _promote,
+    "rollback": _rollback,
+    "list": _list,
     "import": _import,
     "synthesize": _synthesize,
 }

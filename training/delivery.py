@@ -1,4 +1,4 @@
-"""The whole of `python -m training run`: from files to an imported model."""
+"""The whole of `python -m training run`: from files to a challenger, and its verdict."""
 
 from __future__ import annotations
 
@@ -7,46 +7,46 @@ from pathlib import Path
 
 from scoring import Progress
 
-from .errors import GateError
-from .gates import Gate, judge
+from .dataset import Dataset
+from .judging import Verdict, judge
 from .outoftime import split_by_time
-from .registry import Registered, promote, register
-from .report import measured
+from .registry import Registered, register
 from .settings import TrainingSettings
 from .source import load
-from .store import import_model
 from .tracking import commit, record, tracked_run
 from .trainer import TrainedModel, lineage, train
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Delivered:
-    """A model that passed its gates, was promoted and imported."""
+    """A trained and registered model, and how it did against the gates and the champion."""
 
     trained: TrainedModel
-    gates: tuple[Gate, ...]
     registered: Registered
-    tag: str
+    verdict: Verdict
+
+    @property
+    def tag(self) -> str:
+        """The model's name in the BentoML store, once it is promoted."""
+        return self.registered.tag
 
 
-def deliver(data: Path | None, settings: TrainingSettings, progress: Progress) -> Delivered:
-    """Train on the files in `data`, or on generated ones, then track, register, import and promote the model.
-
-    GateError, with the figures, if the model misses a gate: it stays registered but is neither promoted nor imported.
-    """
+def deliver(
+    data: Path | None, settings: TrainingSettings, progress: Progress, *, generated_allowed: bool = False
+) -> Delivered:
+    """Train on the files in `data`, or on generated ones, track, register the model as challenger and judge it."""
     dataset, later = split_by_time(load(data, settings, progress), settings.out_of_time)
     with tracked_run(settings.tracking, name=dataset.source) as run_id:
         trained = train(dataset, settings, progress, later=later)
-        artefact = trained.artefact(lineage(dataset, settings, run_id=run_id, commit=commit()))
         with progress.step("MLflow"):
-            model_uri = record(dataset, trained, artefact, settings)
-            registered = register(settings.tracking.model, model_uri, digest=artefact.digest, run_id=run_id)
-    gates = judge(trained.evaluation, settings.gates)
-    if not all(gate.passed for gate in gates):
-        for line in measured(trained, gates):
-            progress.line(line)
-        raise GateError(f"{registered.uri} is not promoted: {'; '.join(map(str, gates))}")
-    with progress.step("import into the BentoML model store"):
-        tag = import_model(registered)
-    promote(registered)
-    return Delivered(trained, gates, registered, str(tag))
+            registered = track(dataset, trained, settings, run_id=run_id)
+    with progress.step("gates"):
+        verdict = judge(registered, dataset, settings, generated_allowed=generated_allowed)
+    return Delivered(trained, registered, verdict)
+
+
+def track(dataset: Dataset, trained: TrainedModel, settings: TrainingSettings, *, run_id: str) -> Registered:
+    """Record a trained model in the active run and register it as challenger."""
+    artefact = trained.artefact(lineage(dataset, settings, run_id=run_id, commit=commit()))
+    model_uri = record(dataset, trained, artefact, settings)
+    return register(settings.tracking.model, model_uri, digest=artefact.digest, run_id=run_id, source=dataset.source)

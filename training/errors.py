@@ -5,6 +5,7 @@ TrainingError
   * CalibrationError   a model has learned nothing that could be calibrated
   * StudyError         a hyper-parameter search cannot begin or go on
   * OutputError        a file cannot be written
+  * TrackingError      no tracking server or database where it was said to be
   * GateError          a model misses a gate and is not promoted
   * RegistryError      the registry does not hold what was asked for
   * ParityError        two forms of one model do not score alike
@@ -31,6 +32,10 @@ class StudyError(TrainingError):
 
 class OutputError(TrainingError):
     """A file cannot be written where it was asked for."""
+
+
+class TrackingError(TrainingError):
+    """The tracking server or database cannot be used."""
 
 
 class GateError(TrainingError):

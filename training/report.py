@@ -1,15 +1,14 @@
-"""What `python -m training run` prints at its end."""
+"""What the commands of `python -m training` print."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
 
-from .gates import Gate
+from .contender import Contender
+from .evaluation import Evaluation
+from .fairness import group_lines
+from .judging import Verdict
 from .trainer import TrainedModel
-
-if TYPE_CHECKING:
-    from .delivery import Delivered
 
 _SHOWN = (
     "auc", "gini", "ks", "average_precision", "brier", "log_loss", "ece", "calibration_slope", "lift", "precision",
@@ -17,15 +16,8 @@ _SHOWN = (
 )  # fmt: skip
 
 
-def lines(delivered: Delivered) -> Iterator[str]:
-    """The report, line by line."""
-    yield from measured(delivered.trained, delivered.gates)
-    yield f"registered {delivered.registered.uri}, promoted to champion"
-    yield f"imported   {delivered.tag}"
-
-
-def measured(trained: TrainedModel, gates: Sequence[Gate]) -> Iterator[str]:
-    """What was measured of a model, line by line, whether it passed its gates or not."""
+def trained_lines(trained: TrainedModel) -> Iterator[str]:
+    """What was measured of a model when it was trained."""
     evaluation = trained.evaluation
     yield (
         f"{evaluation.rows} applications, {evaluation.defaults} defaults; "
@@ -39,6 +31,10 @@ def measured(trained: TrainedModel, gates: Sequence[Gate]) -> Iterator[str]:
     if trained.later is not None:
         later = trained.later
         yield f"  {later.rows} later applications, {later.defaults} defaults: AUC {later['auc']}, ECE {later['ece']}"
+    yield from _policy_lines(evaluation)
+
+
+def _policy_lines(evaluation: Evaluation) -> Iterator[str]:
     for level in evaluation.levels:
         rate = level.default_rate or "no applications"
         yield f"  {level.level:9} {level.rows:8} applications, default rate {rate}"
@@ -47,4 +43,16 @@ def measured(trained: TrainedModel, gates: Sequence[Gate]) -> Iterator[str]:
             f"  {threshold.method:12} cut-off {threshold.cutoff:.4f}, cost {threshold.cost_per_applicant:.4f} per "
             f"applicant, F-beta {threshold.f_beta:.4f}"
         )
-    yield from (f"  gate: {gate}" for gate in gates)
+
+
+def verdict_lines(verdict: Verdict) -> Iterator[str]:
+    """Every gate with its figure and its limit, passed or not, and what they were judged on."""
+    yield f"gates, judged on {verdict.rows} applications, each by a model that was not fitted on it:"
+    yield f"  challenger {_judged(verdict.challenger, verdict.rows)}"
+    yield f"  champion   {_judged(verdict.champion, verdict.rows)}" if verdict.champion else "  no champion yet"
+    yield from (f"  {gate}" for gate in verdict.gates)
+    yield from group_lines(verdict.groups)
+
+
+def _judged(judged: Contender, rows: int) -> str:
+    return f"{judged.registered}: {judged.fitted_on} out of fold, {rows - judged.fitted_on} by the registered model"

@@ -108,12 +108,40 @@ class InterpretationSettings(Settings):
     bins: int = Field(ge=2, le=100)
 
 
+class FairnessSettings(Settings):
+    """Screening of approvals by protected group; see `training.fairness`."""
+
+    min_impact_ratio: float = Field(ge=0, le=1)
+    age_bounds: tuple[int, ...] = Field(min_length=1)
+    """First years of the age bands, rising; the last one begins the age of the elderly."""
+    min_rows: int = Field(ge=1)
+    """Groups with fewer rows are not judged."""
+
+    @model_validator(mode="after")
+    def _ages_rise(self) -> FairnessSettings:
+        if list(self.age_bounds) != sorted(set(self.age_bounds)):
+            raise ValueError("age_bounds must rise")
+        return self
+
+
+class LatencySettings(Settings):
+    """How fast one application must be scored."""
+
+    max_milliseconds: float = Field(gt=0)
+    applications: int = Field(ge=1)
+    """Applications whose median time is judged."""
+
+
 class GateSettings(Settings):
-    """What a model must reach before it is promoted."""
+    """What a model must reach before it is put in charge."""
 
     min_auc: float = Field(ge=0.5, le=1)
     max_ece: float = Field(gt=0, le=1)
     max_cost_ratio: float = Field(gt=0)
+    max_auc_loss: float = Field(ge=0, le=1)
+    max_cost_increase: float = Field(ge=0)
+    fairness: FairnessSettings
+    latency: LatencySettings
 
 
 class TrackingSettings(Settings):

@@ -13,15 +13,23 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
+from mlflow.store.db.db_types import DATABASE_ENGINES
 from mlflow.types.schema import AnyType, ColSpec, Schema
+from sqlalchemy import create_engine
+from sqlalchemy.exc import SQLAlchemyError
 
 from features import APPLICATION
 from scoring import Artefact
 
 from .dataset import Dataset
 from .dependence_figure import draw_dependence
+from .errors import TrackingError
 from .figures import draw_figures
+from .out_of_fold import OutOfFold
+from .registry import OUT_OF_FOLD
 from .settings import TrackingSettings, TrainingSettings
 from .trainer import TrainedModel
 
@@ -31,11 +39,35 @@ _SERVED_WITH = ("lightgbm", "mlflow", "numpy", "pandas", "pyarrow", "pydantic", 
 
 
 def connect(settings: TrackingSettings) -> None:
-    """Point MLflow at the configured server or database; the folder of a local database is made if it is absent."""
-    if settings.uri.startswith(_SQLITE):
-        Path(settings.uri.removeprefix(_SQLITE)).parent.mkdir(parents=True, exist_ok=True)
-    mlflow.set_tracking_uri(settings.uri)
-    mlflow.set_registry_uri(settings.uri)
+    """Point MLflow at the configured server or database; the folder of a local database is made if it is absent.
+
+    TrackingError, without a password that the address may hold, if nothing that MLflow knows answers there.
+    """
+    try:
+        if settings.uri.startswith(_SQLITE):
+            Path(settings.uri.removeprefix(_SQLITE)).parent.mkdir(parents=True, exist_ok=True)
+        _answers(settings.uri)
+        mlflow.set_tracking_uri(settings.uri)
+        mlflow.set_registry_uri(settings.uri)
+        MlflowClient().search_experiments(max_results=1)
+    except (MlflowException, SQLAlchemyError, ImportError, OSError) as error:
+        reason = str(error).partition("\n")[0].partition(". ")[0].replace(settings.uri.rstrip("/"), "").strip()
+        raise TrackingError(f"{_without_password(settings.uri)}: no MLflow tracking there ({reason})") from None
+
+
+def _answers(uri: str) -> None:
+    """Try a database once: MLflow tries for minutes, and says so at every turn."""
+    if uri.partition(":")[0].partition("+")[0] in DATABASE_ENGINES:
+        engine = create_engine(uri)
+        try:
+            engine.connect().close()
+        finally:
+            engine.dispose()
+
+
+def _without_password(uri: str) -> str:
+    scheme, mark, address = uri.partition("://")
+    return f"{scheme}{mark}{address.rpartition('@')[2]}"
 
 
 @contextmanager
@@ -53,7 +85,14 @@ def record(dataset: Dataset, trained: TrainedModel, artefact: Artefact, settings
     """Log parameters, metrics, figures and the model to the active run; the address of the logged model."""
     mlflow.log_params(_parameters(settings, trained))
     mlflow.log_metrics(_metrics(trained))
-    mlflow.set_tags({"digest": artefact.digest, "data.sha256": dataset.fingerprint, "data.source": dataset.source})
+    mlflow.set_tags(
+        {
+            "digest": artefact.digest,
+            "commit": artefact.lineage["commit"] or "none",
+            "data.sha256": dataset.fingerprint,
+            "data.source": dataset.source,
+        }
+    )
     mlflow.log_dict(trained.metrics(), "metrics.json")
     mlflow.log_dict(settings.model_dump(mode="json"), "settings.json")
     mlflow.log_dict(asdict(trained.interpretation), "interpretation.json")
@@ -61,6 +100,8 @@ def record(dataset: Dataset, trained: TrainedModel, artefact: Artefact, settings
         folder = Path(scratch)
         for figure in _figures(folder, dataset, trained):
             mlflow.log_artifact(str(figure), "figures")
+        OutOfFold.of(dataset, trained.probabilities).write(folder / Path(OUT_OF_FOLD).name)
+        mlflow.log_artifact(str(folder / Path(OUT_OF_FOLD).name), Path(OUT_OF_FOLD).parent.as_posix())
         artefact.write(folder / "artefact")
         return str(_log_model(folder / "artefact").model_uri)
 

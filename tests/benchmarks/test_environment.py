@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.environment import Requirements, environment
+from benchmarks.environment import environment
 from benchmarks.errors import BenchmarkError
 
 
-def requirements(folder: Path, text: str) -> Requirements:
+def requirements(folder: Path, text: str) -> Path:
     file = folder / "requirements.txt"
     file.write_text(text)
-    return Requirements(file)
+    return file
 
 
 def test_an_environment_is_apart_and_made_once(tmp_path):

@@ -60,4 +60,4 @@ def test_the_probabilities_of_an_answer_are_found(requests, answer, probabilitie
 
 def test_every_peer_has_a_name_of_its_own_and_requirements():
     assert len({peer.name for peer in PEERS}) == len(PEERS) == 10
-    assert all("==" in peer.requirements.text for peer in PEERS)
+    assert all("==" in peer.requirements.read_text() for peer in PEERS)

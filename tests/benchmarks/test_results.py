@@ -6,7 +6,7 @@ import pytest
 
 from benchmarks.cli import main
 from benchmarks.errors import BenchmarkError
-from benchmarks.report import report
+from benchmarks.report import report, report_variants
 from benchmarks.results import Comparison, SoakRecord
 from tests.benchmarks.examples import COMPARISON, MACHINE, MODEL, SETTINGS, SOAK
 
@@ -76,3 +76,11 @@ def test_without_markers_nothing_is_written(tmp_path, capsys, readme):
     )
     assert (tmp_path / "README.md").read_text() == readme
     assert not (tmp_path / "chart.svg").exists()
+
+
+def test_the_variants_go_between_the_markers_of_their_page(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text("before\n<!-- variants -->\nold\n<!-- /variants -->\nafter\n")
+    text = report_variants(COMPARISON, page)
+    assert page.read_text() == f"before\n<!-- variants -->\n{text}<!-- /variants -->\nafter\n"
+    assert all(peer.title in text for peer in COMPARISON.peers if peer.rounds[0].closed)

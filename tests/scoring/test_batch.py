@@ -46,13 +46,16 @@ def test_the_types_of_the_result(labelled_csv, small, output):
 
 def test_the_summary_says_what_was_done(labelled_csv, small, output):
     summary = score_files(labelled_csv, output, small, chunk_rows=150)
-    assert summary == Summary("small", small.version, small.scorer.artefact.digest, rows=400, rejected=0)
+    unknown = summary.unknown_levels
+    assert summary == Summary("small", small.version, small.scorer.artefact.digest, 400, 0, {}, unknown)
     assert json.loads((output / "_summary.json").read_text()) == {
         "model": "small",
         "version": small.version,
         "digest": small.scorer.artefact.digest,
         "rows": 400,
         "rejected": 0,
+        "broken_rules": {},
+        "unknown_levels": unknown,
     }
     assert sorted(path.name for path in output.iterdir()) == [
         "_summary.json", "part-00000.parquet", "part-00001.parquet", "part-00002.parquet",
@@ -122,6 +125,38 @@ def test_a_file_of_nothing_but_rejected_rows_is_a_result(small, output, tmp_path
     summary = score_files(people(tmp_path / "a.csv", 1, 2, 3, AMT_CREDIT=-1), output, small, chunk_rows=chunk_rows)
     assert (summary.rows, summary.rejected) == (3, 3)
     assert {row["errors"] for row in rows(output)} == {"AMT_CREDIT: must be between 0 and 1000000000"}
+
+
+@pytest.mark.parametrize("chunk_rows", [1, 10])
+def test_broken_rules_are_counted(small, output, tmp_path, chunk_rows):
+    records = [
+        {"SK_ID_CURR": 1, "AMT_CREDIT": -1},
+        {"SK_ID_CURR": 2, "AMT_CREDIT": "x", "CNT_CHILDREN": 99},
+        {"SK_ID_CURR": 3},
+        {"SK_ID_CURR": 4, "AMT_CREDIT": -2},
+    ]
+    summary = score_files(write_csv(tmp_path / "a.csv", *records, header=HEADER), output, small, chunk_rows=chunk_rows)
+    assert summary.broken_rules == {
+        "AMT_CREDIT: must be between 0 and 1000000000": 2,
+        "AMT_CREDIT: must be a number": 1,
+        "CNT_CHILDREN: must be between 0 and 30": 1,
+    }
+
+
+@pytest.mark.parametrize("chunk_rows", [1, 10])
+def test_levels_that_the_model_does_not_know_are_counted_in_the_rows_that_are_scored(
+    small, output, tmp_path, chunk_rows
+):
+    known = small.scorer.artefact.features.vocabularies["NAME_INCOME_TYPE"][0]
+    records = [
+        {"SK_ID_CURR": 1, "NAME_INCOME_TYPE": known},
+        {"SK_ID_CURR": 2, "NAME_INCOME_TYPE": known.upper(), "NAME_HOUSING_TYPE": "House"},
+        {"SK_ID_CURR": 3, "NAME_INCOME_TYPE": f" {known}"},
+        {"SK_ID_CURR": 4, "NAME_INCOME_TYPE": "misspelt", "AMT_CREDIT": -1},
+        {"SK_ID_CURR": 5},
+    ]
+    summary = score_files(write_csv(tmp_path / "a.csv", *records, header=HEADER), output, small, chunk_rows=chunk_rows)
+    assert summary.unknown_levels == {"NAME_HOUSING_TYPE": 1, "NAME_INCOME_TYPE": 2}
 
 
 def test_no_value_is_in_the_result(small, output, tmp_path):

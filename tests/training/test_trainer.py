@@ -18,9 +18,8 @@ from training.dataset import Dataset, load_dataset
 from training.delivery import Delivered
 from training.evaluation import evaluate
 from training.figures import draw_figures
-from training.gates import judge
 from training.metrics import auc
-from training.settings import GateSettings, TrainingSettings
+from training.settings import TrainingSettings
 from training.trainer import train
 
 
@@ -191,21 +190,6 @@ def test_figures_are_drawn(delivered: Delivered, dataset: Dataset, tmp_path: Pat
         "roc", "precision_recall", "calibration", "confusion_matrix", "feature_importance", "score_distribution",
     ]  # fmt: skip
     assert all(file.read_bytes().startswith(b"\x89PNG") and file.stat().st_size > 5_000 for file in files)
-
-
-@pytest.mark.parametrize(
-    ("limits", "passed"),
-    [
-        ({"min_auc": 0.5, "max_ece": 1.0, "max_cost_ratio": 2.0}, [True, True, True]),
-        ({"min_auc": 0.99, "max_ece": 1.0, "max_cost_ratio": 2.0}, [False, True, True]),
-        ({"min_auc": 0.5, "max_ece": 1e-9, "max_cost_ratio": 2.0}, [True, False, True]),
-        ({"min_auc": 0.5, "max_ece": 1.0, "max_cost_ratio": 0.01}, [True, True, False]),
-    ],
-)
-def test_gates(delivered: Delivered, limits: dict[str, float], passed: list[bool]) -> None:
-    gates = judge(delivered.trained.evaluation, GateSettings(**limits))
-    assert [gate.passed for gate in gates] == passed
-    assert ["FAILED" in str(gate) for gate in gates] == [not ok for ok in passed]
 
 
 def test_the_artefact_of_a_training_scores_as_it_was_evaluated(delivered: Delivered, dataset: Dataset) -> None:

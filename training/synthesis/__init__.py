@@ -2,7 +2,16 @@
 
 from .dataset import synthesize, total_clients
 from .errors import SynthesisError
-from .tables import ALL, APPLICATIONS, Tables
+from .tables import ALL, APPLICATIONS, TRUE_PD, Tables
 from .writer import FileFormat
 
-__all__ = ["ALL", "APPLICATIONS", "FileFormat", "SynthesisError", "Tables", "synthesize", "total_clients"]
+__all__ = [
+    "ALL",
+    "APPLICATIONS",
+    "TRUE_PD",
+    "FileFormat",
+    "SynthesisError",
+    "Tables",
+    "synthesize",
+    "total_clients",
+]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from tempfile import TemporaryDirectory
+
+from scoring import OutputError, staged
 
 from .bureau import FIRST_CREDIT, draw_bureau
 from .bureau_balance import draw_bureau_balance
@@ -66,17 +67,12 @@ def synthesize(
     SynthesisError
         When an argument is not as stated, or the files cannot be written; then `output` is as it was before.
     """
-    _check(output, clients, seed, file_format)
-    target = output.resolve()
+    _check(clients, seed, file_format)
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as scratch:
-            unfinished = Path(scratch) / "unfinished"
-            unfinished.mkdir()
+        with staged(output) as unfinished:
             _write(unfinished, clients, seed, file_format, tables, progress)
-            unfinished.rename(target)
-    except OSError as error:
-        raise SynthesisError(f"cannot write '{output}': {error.strerror or error}") from error
+    except OutputError as error:
+        raise SynthesisError(str(error)) from None
 
 
 def total_clients(clients: int) -> int:
@@ -88,15 +84,13 @@ def total_clients(clients: int) -> int:
     return clients + later_clients(clients)
 
 
-def _check(output: Path, clients: int, seed: int, file_format: str) -> None:
+def _check(clients: int, seed: int, file_format: str) -> None:
     if clients < MINIMUM_CLIENTS:
         raise SynthesisError(f"clients is {clients}, must be at least {MINIMUM_CLIENTS}")
     if seed < 0:
         raise SynthesisError(f"seed is {seed}, must not be negative")
     if file_format not in FILE_FORMATS:
         raise SynthesisError(f"file_format is '{file_format}', must be one of {', '.join(FILE_FORMATS)}")
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise SynthesisError(f"'{output}' exists and is not an empty directory")
 
 
 def _write(

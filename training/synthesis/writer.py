@@ -14,6 +14,7 @@ import pyarrow.parquet
 
 from .category import Category
 from .columns import Columns, Floats, Integers
+from .errors import SynthesisError
 from .tables import Table
 
 FileFormat = Literal["csv", "parquet"]
@@ -38,7 +39,13 @@ class Writer:
         self._stack.close()
 
     def write(self, table: Table, columns: Columns) -> None:
-        """Append rows to the table's file, with its columns taken from `columns` in the table's order."""
+        """Append rows to the table's file, with its columns taken from `columns` in the table's order.
+
+        SynthesisError if one of them is not there.
+        """
+        absent = [name for name in table.columns if name not in columns]
+        if absent:
+            raise SynthesisError(f"the generator makes no {', '.join(absent)}, which {table.name} declares")
         batch = pa.table({name: _to_arrow(columns[name]) for name in table.columns})
         self._file(table, batch.schema).write_table(batch)
 

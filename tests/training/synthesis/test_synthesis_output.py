@@ -2,9 +2,12 @@ from __future__ import annotations
 
 import re
 
+import numpy as np
 import pytest
 
 from training.synthesis import SynthesisError, synthesize
+from training.synthesis.tables import Table
+from training.synthesis.writer import Writer
 
 
 def interrupt(finished: int) -> None:
@@ -40,23 +43,31 @@ def test_missing_parents_are_created(tmp_path):
     assert len(list((tmp_path / "deep" / "down" / "data").iterdir())) == 9
 
 
+def test_a_column_that_is_declared_but_not_generated_is_named(tmp_path):
+    declared = Table("application_train", ("SK_ID_CURR", "NEW_COLUMN"))
+    with Writer(tmp_path, "csv") as writer, pytest.raises(SynthesisError) as caught:
+        writer.write(declared, {"SK_ID_CURR": np.array([1])})
+    assert str(caught.value) == "the generator makes no NEW_COLUMN, which application_train declares"
+
+
 def test_a_directory_with_files_is_refused_and_kept(tmp_path):
     (tmp_path / "kept.txt").write_text("kept")
-    with pytest.raises(SynthesisError, match=re.escape(f"'{tmp_path}' exists and is not an empty directory")):
+    with pytest.raises(SynthesisError, match=re.escape(f"{tmp_path}: exists already")):
         synthesize(tmp_path, clients=100, seed=1)
     assert [path.name for path in tmp_path.iterdir()] == ["kept.txt"]
 
 
 def test_a_file_is_refused(tmp_path):
     (tmp_path / "data").write_text("kept")
-    with pytest.raises(SynthesisError, match="is not an empty directory"):
+    with pytest.raises(SynthesisError, match="exists already"):
         synthesize(tmp_path / "data", clients=100, seed=1)
 
 
 def test_an_unwritable_place_is_named(tmp_path):
     (tmp_path / "file").write_text("kept")
-    with pytest.raises(SynthesisError, match=re.escape(f"cannot write '{tmp_path / 'file' / 'data'}'")):
-        synthesize(tmp_path / "file" / "data", clients=100, seed=1)
+    output = tmp_path / "file" / "data"
+    with pytest.raises(SynthesisError, match=re.escape(f"{output}: cannot be written (")):
+        synthesize(output, clients=100, seed=1)
 
 
 @pytest.mark.parametrize("clients", [-1, 0, 1, 99])

@@ -1,0 +1,129 @@
+"""`python -m scoring batch`: what it says, and how it ends."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import bentoml
+import pytest
+
+from scoring import Artefact
+from scoring.cli import main
+from tests.features.examples import ROOT, generate
+from tests.scoring.jobs import people
+
+_DEADLINE = 60
+
+
+@pytest.fixture(scope="module")
+def model(artefact: Artefact) -> Iterator[str]:
+    """The tag of the small model in the model store."""
+    tag = f"small_model:1-{artefact.digest[:12]}"
+    with bentoml.models.create(tag, metadata={"digest": artefact.digest}) as created:
+        artefact.write(Path(created.path) / "artefact")
+        for file in (Path(created.path) / "artefact").iterdir():
+            file.rename(Path(created.path) / file.name)
+        (Path(created.path) / "artefact").rmdir()
+    yield tag
+    bentoml.models.delete(tag)
+
+
+def arguments(source: Path, output: Path, model: str) -> list[str]:
+    return ["batch", "--input", str(source), "--output", str(output), "--model", model, "--threads", "1"]
+
+
+def test_it_counts_what_it_rejects_and_does_not_know(
+    model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = tmp_path / "in"
+    source.mkdir()
+    people(source / "a.csv", 1, 2, NAME_INCOME_TYPE="kgjq")
+    people(source / "b.csv", 3, AMT_CREDIT=-4711)
+    assert main(arguments(source, tmp_path / "out", model)) == 0
+    said = capsys.readouterr()
+    assert said.out.splitlines() == [
+        f"3 applications by {model}: 2 scored, 1 rejected; {tmp_path / 'out'}",
+        "  rejected, AMT_CREDIT: must be between 0 and 1000000000: 1",
+        "  unknown level, NAME_INCOME_TYPE: 2",
+    ]
+    assert not re.search("kgjq|4711", said.out + said.err)
+
+
+def test_it_fails_where_nothing_could_be_scored_and_the_output_says_why(
+    model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, output = people(tmp_path / "a.csv", 1, 2, AMT_CREDIT=-1), tmp_path / "out"
+    assert main(arguments(source, output, model)) == 1
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        f"error: {source}: no application could be scored; {output} says why"
+    )
+    assert (output / "_summary.json").is_file()
+
+
+@pytest.mark.parametrize("threads", ["0", "-5", "100000"])
+def test_no_more_threads_than_processors(tmp_path: Path, threads: str, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["batch", "--input", "a.csv", "--output", str(tmp_path / "out"), "--threads", threads]
+    with pytest.raises(SystemExit, match=r"^2$"):
+        main(command)
+    expected = f"--threads: {threads}: not 1 to {os.cpu_count()}, the processors of this machine"
+    assert capsys.readouterr().err.splitlines()[-1].endswith(expected)
+
+
+@pytest.mark.parametrize("tag", ["", "Two Words", "../up"])
+def test_what_is_not_a_tag_is_refused(tmp_path: Path, tag: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments(tmp_path / "a.csv", tmp_path / "out", tag)) == 1
+    assert capsys.readouterr().err == f"error: {tag!r}: not a tag; one is written name or name:version\n"
+
+
+def test_a_model_store_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    command = [sys.executable, "-m", "scoring", *arguments(tmp_path / "a.csv", tmp_path / "out", "small:1")]
+    home = {**os.environ, "BENTOML_HOME": str(tmp_path / "file" / "home")}
+    answer = subprocess.run(command, cwd=ROOT, env=home, check=False, capture_output=True, text=True)
+    said = f"error: the BentoML model store cannot be read: {tmp_path / 'file' / 'home'}: Not a directory\n"
+    assert (answer.returncode, answer.stderr) == (1, said)
+
+
+def test_a_disk_that_takes_no_more_is_one_line_and_leaves_nothing(
+    model: str, labelled_csv: Path, tmp_path: Path
+) -> None:
+    """No file may grow beyond a thousand bytes: for who writes it is as if the disk were full."""
+    script = (
+        "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000));"
+        "from scoring.cli import main; sys.exit(main())"
+    )
+    output = tmp_path / "results" / "out"
+    command = [sys.executable, "-B", "-c", script, *arguments(labelled_csv, output, model)]
+    answer = subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True)
+    assert answer.stderr.splitlines()[-1] == f"error: {output}: cannot be written (File too large)"
+    assert answer.returncode == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_it_with_one_line_and_leaves_nothing(model: str, tmp_path: Path, number: signal.Signals) -> None:
+    source = generate(tmp_path / "data", clients=3000)
+    output = tmp_path / "results" / "out"
+    command = [sys.executable, "-m", "scoring", *arguments(source, output, model), "--chunk-rows", "1"]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        wait_for_parts(output.parent)
+        process.send_signal(number)
+        _, said = process.communicate(timeout=_DEADLINE)
+    assert process.returncode == 128 + number
+    assert said.splitlines() == ["applications ...", f"stopped by {number.name}"]
+    assert [path.name for path in tmp_path.iterdir()] == ["data"]
+
+
+def wait_for_parts(folder: Path) -> None:
+    """Until the job has begun to write."""
+    end = time.monotonic() + _DEADLINE
+    while not list(folder.glob(".out-*/part-*.parquet")):
+        assert time.monotonic() < end, "the job does not begin"
+        time.sleep(0.01)

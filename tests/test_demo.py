@@ -1,0 +1,35 @@
+"""What `make demo` prints."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+from credit_scoring_client import Decision as Decided
+from credit_scoring_client import Outcome, RiskLevel
+
+from examples.demo import _as_answered
+from serving import Decision
+
+DECIDED = Decided(
+    request_id="r",
+    client_id=None,
+    timestamp=datetime(2026, 1, 31, 12, 0, 0, 123_456, tzinfo=UTC),
+    model_version="1-abc",
+    probability=0.25,
+    prediction=1,
+    threshold=0.1,
+    decision=Outcome.DECLINE,
+    risk_level=RiskLevel.CRITICAL,
+    score=500,
+)
+
+
+@pytest.mark.parametrize("reasons", [(), ("income",)])
+def test_the_decision_is_shown_as_the_service_writes_it(reasons: tuple[str, ...]) -> None:
+    shown = json.loads(_as_answered(replace(DECIDED, reasons=reasons)))
+    assert shown["timestamp"] == "2026-01-31T12:00:00.123Z"
+    assert shown.pop("reasons", []) == list(reasons)
+    assert Decision.model_validate(shown).decision == "decline"

@@ -1,0 +1,55 @@
+"""Approvals by protected group."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from features import Protected
+from tests.features.examples import columns
+from training.fairness import Group, ImpactRatio, groups_by_age, groups_by_sex, ratio_by_sex, ratio_of_elderly
+
+
+def sex(name: str, rows: int, approved: int) -> Group:
+    return Group(Protected.SEX, name, rows, approved)
+
+
+def age(name: str, rows: int, approved: int) -> Group:
+    return Group(Protected.AGE, name, rows, approved)
+
+
+def test_approvals_are_counted_by_sex() -> None:
+    rows = columns(*({"CODE_GENDER": value} for value in ("F", "F", "F", "M", "M", "XNA", None)))
+    approved = np.array([True, True, False, True, False, True, True])
+    assert groups_by_sex(rows, approved) == (sex("F", 3, 2), sex("M", 2, 1))
+
+
+def test_approvals_are_counted_by_age_band() -> None:
+    birthdays = [-9131, -9132, -22645, -22646, None]  # a year has 365.25 days
+    rows = columns(*({"DAYS_BIRTH": days} for days in birthdays))
+    found = groups_by_age(rows, np.array([True, False, True, True, True]), [25, 62])
+    assert found == (age("under 25", 1, 1), age("25 to under 62", 2, 1), age("62 and over", 1, 1))
+
+
+def test_the_least_approved_sex_is_held_against_the_most_approved() -> None:
+    women, men = sex("F", 200, 150), sex("M", 100, 60)
+    assert ratio_by_sex([women, men], 100) == ImpactRatio(men, women)
+    assert ImpactRatio(men, women).value == pytest.approx(0.6 / 0.75)
+
+
+def test_the_elderly_are_held_against_everybody_younger() -> None:
+    ratio = ratio_of_elderly([age("under 25", 50, 10), age("25 to under 62", 50, 30), age("62 and over", 40, 32)], 40)
+    assert ratio is not None
+    assert (ratio.group.rows, ratio.reference.rows, ratio.reference.approved) == (40, 100, 40)
+    assert ratio.value == pytest.approx(0.8 / 0.4)
+
+
+@pytest.mark.parametrize("rows", [99, 0])
+def test_small_groups_are_not_judged(rows: int) -> None:
+    assert ratio_by_sex([sex("F", 100, 50), sex("M", rows, 0)], 100) is None
+    assert ratio_of_elderly([age("under 62", 100, 50), age("62 and over", rows, 0)], 100) is None
+
+
+@pytest.mark.parametrize(("approved", "of_reference", "value"), [(0, 0, 1.0), (1, 0, np.inf), (0, 1, 0.0)])
+def test_a_ratio_without_approvals(approved: int, of_reference: int, value: float) -> None:
+    assert ImpactRatio(sex("F", 10, approved), sex("M", 10, of_reference)).value == value

@@ -1,0 +1,134 @@
+"""Gates, and the figures that they judge."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from features import Protected
+from scoring import DecisionPolicy, PointScale
+from training import latency
+from training.comparison import Comparison, compare
+from training.delivery import Delivered
+from training.fairness import Group, ImpactRatio
+from training.gates import comparison_gates, evaluation_gates, fairness_gates, latency_gate, parity_gate, source_gate
+from training.metrics import Estimate, auc_difference
+from training.settings import FairnessSettings, GateSettings, LatencySettings
+
+POLICY = DecisionPolicy(
+    cutoff=0.5,
+    refer_from=0.5,
+    refer_to=0.5,
+    level_bounds=(0.2, 0.4, 0.6),
+    cost_fn=10,
+    cost_fp=1,
+    scale=PointScale(base=600, odds=50, double=20),
+)
+
+
+def limits(**changed: Any) -> GateSettings:
+    values = {"min_auc": 0.5, "max_ece": 1.0, "max_cost_ratio": 2.0, "max_auc_loss": 0.01, "max_cost_increase": 0.02}
+    fairness = FairnessSettings(min_impact_ratio=0.8, age_bounds=(62,), min_rows=1)
+    speed = LatencySettings(max_milliseconds=2.0, applications=3)
+    return GateSettings(**values | changed, fairness=fairness, latency=speed)
+
+
+@pytest.mark.parametrize(
+    ("changed", "passed"),
+    [
+        ({}, [True, True, True]),
+        ({"min_auc": 0.99}, [False, True, True]),
+        ({"max_ece": 1e-9}, [True, False, True]),
+        ({"max_cost_ratio": 0.01}, [True, True, False]),
+    ],
+)
+def test_evaluation(delivered: Delivered, changed: dict[str, float], passed: list[bool]) -> None:
+    gates = list(evaluation_gates(delivered.trained.evaluation, limits(**changed)))
+    assert [gate.passed for gate in gates] == passed
+    assert ["FAILED" in str(gate) for gate in gates] == [not ok for ok in passed]
+
+
+@pytest.mark.parametrize(
+    ("auc_low", "cost_high", "passed"),
+    [
+        (-0.01, 0.02, [True, True]),
+        (-0.0101, 0.02, [False, True]),
+        (-0.01, 0.0201, [True, False]),
+        (0.001, -0.001, [True, True]),
+    ],
+)
+def test_a_challenger_may_be_worse_by_what_the_limits_allow(
+    auc_low: float, cost_high: float, passed: list[bool]
+) -> None:
+    comparison = Comparison(auc=Estimate(0.0, auc_low, 1.0), cost=Estimate(0.0, -1.0, cost_high))
+    assert [gate.passed for gate in comparison_gates(comparison, limits())] == passed
+
+
+@pytest.mark.parametrize(
+    ("challenger", "champion", "allowed", "passed"),
+    [
+        ("application_train.csv", "application_train.csv", False, True),
+        ("application_train.csv", "generated: 100 clients, seed 1", False, True),
+        ("generated: 100 clients, seed 1", "generated: 9 clients, seed 2", False, True),
+        ("generated: 100 clients, seed 1", "application_train.csv", False, False),
+        ("generated: 100 clients, seed 1", "application_train.csv", True, True),
+    ],
+)
+def test_generated_data_does_not_replace_real_data(
+    challenger: str, champion: str, *, allowed: bool, passed: bool
+) -> None:
+    assert source_gate(challenger, champion, generated_allowed=allowed).passed == passed
+
+
+@pytest.mark.parametrize(("approved", "passed"), [(80, True), (79, False)])
+def test_an_impact_ratio_below_the_limit_fails(approved: int, *, passed: bool) -> None:
+    ratio = ImpactRatio(Group(Protected.SEX, "M", 100, approved), Group(Protected.SEX, "F", 100, 100))
+    (gate,) = fairness_gates({"sex": ratio}, limits())
+    assert (gate.figure, gate.passed) == (f"{approved / 100:.4f} M", passed)
+
+
+def test_an_impact_ratio_that_cannot_be_judged_says_so() -> None:
+    (gate,) = fairness_gates({"sex": None}, limits())
+    assert (gate.figure, gate.passed) == ("too few rows", True)
+
+
+@pytest.mark.parametrize(("milliseconds", "passed"), [(2.0, True), (2.01, False)])
+def test_a_slow_model_fails(milliseconds: float, *, passed: bool) -> None:
+    assert latency_gate(milliseconds, limits()).passed == passed
+
+
+@pytest.mark.parametrize(("differing", "passed"), [(0, True), (1, False)])
+def test_one_differing_probability_fails(differing: int, *, passed: bool) -> None:
+    assert parity_gate(differing, 1000).passed == passed
+
+
+def test_costs_are_compared_row_by_row() -> None:
+    """The challenger misses one default, 10, that the champion finds, and spares one good application, 1."""
+    target = np.array([1, 1, 0, 0, 0])
+    challenger, champion = np.array([0.9, 0.1, 0.1, 0.2, 0.3]), np.array([0.9, 0.8, 0.6, 0.2, 0.3])
+    comparison = compare(target, challenger, champion, POLICY, 0.95)
+    differences = np.array([0.0, 10.0, -1.0, 0.0, 0.0])
+    assert comparison.cost.value == pytest.approx(9 / 5)
+    half = comparison.cost.high - comparison.cost.value
+    assert half == pytest.approx(1.959964 * differences.std(ddof=1) / 5**0.5)
+    assert comparison.auc == auc_difference(target, challenger, champion, 0.95)
+
+
+def test_a_model_differs_from_itself_by_nothing() -> None:
+    target, probability = np.array([1, 0, 1, 0]), np.array([0.7, 0.6, 0.3, 0.1])
+    nothing = Estimate(0.0, 0.0, 0.0)
+    assert compare(target, probability, probability, POLICY, 0.95) == Comparison(nothing, nothing)
+
+
+def test_the_latency_is_the_median_of_single_applications(
+    delivered: Delivered, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from scoring import Scorer
+    from tests.features.examples import columns
+
+    ticks = iter([0.0, 0.001, 5.0, 5.002, 7.0, 7.009])
+    monkeypatch.setattr(latency.time, "perf_counter", lambda: next(ticks))
+    scorer = Scorer(delivered.trained.artefact({}))
+    assert latency.median_milliseconds(scorer, columns({}, {}, {}, {}), 3) == pytest.approx(2.0)

@@ -1,0 +1,313 @@
+"""Who is in charge, and how that changes: gates, alias, history and the BentoML store."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import bentoml
+import mlflow
+import numpy as np
+import pytest
+import yaml
+from mlflow import MlflowClient
+
+from features import state
+from scoring import ArtefactError, Scorer
+from tests.training.contests import Contest, register
+from tests.training.contests import contest as make_contest
+from training import promotion
+from training.cli import main
+from training.contender import contend
+from training.dataset import Dataset, load_dataset
+from training.delivery import Delivered
+from training.errors import GateError, RegistryError
+from training.history import Action, Change, reigning, succession
+from training.judging import judge
+from training.promotion import rollback
+from training.registry import OUT_OF_FOLD, aliases
+from training.settings import TrainingSettings
+from training.store import import_model
+
+STEPS = ("put_in_charge", "remember", "import_model")
+
+
+@pytest.fixture(scope="module")
+def dataset(generated: Path) -> Dataset:
+    return replace(load_dataset(generated), source="generated: application_train.csv")
+
+
+@pytest.fixture(scope="module")
+def versions(dataset: Dataset, delivered: Delivered, settings: TrainingSettings) -> Contest:
+    return make_contest(dataset, delivered.trained, settings, "promotion_model")
+
+
+@pytest.fixture
+def contest(versions: Contest) -> Iterator[Contest]:
+    """Three versions, none in charge."""
+    versions.reset()
+    yield versions
+    versions.reset()
+
+
+@pytest.fixture
+def settings_file(contest: Contest, tmp_path: Path) -> Path:
+    path = tmp_path / "training.yaml"
+    path.write_text(yaml.safe_dump(contest.settings.model_dump(mode="json")))
+    return path
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+def interrupted(monkeypatch: pytest.MonkeyPatch, step: str, command: Callable[[], object]) -> None:
+    """Run a command that is killed when it comes to a step."""
+
+    def kill(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(promotion, step, kill)
+        with pytest.raises(KeyboardInterrupt):
+            command()
+
+
+def test_a_registered_version_is_challenger_until_it_is_promoted(contest: Contest) -> None:
+    MlflowClient().set_registered_model_alias(contest.name, "challenger", contest.first.version)
+    contest.promote(contest.first)
+    assert aliases(contest.name) == {"champion": "1"}
+    assert contest.in_charge() == ("1", "1", "1")
+
+
+def test_the_model_trained_last_is_challenger(delivered: Delivered, versions: Contest) -> None:
+    tracking = versions.settings.tracking.model_copy(update={"model": "challenged_model"})
+    register(versions.dataset, delivered.trained, versions.settings.model_copy(update={"tracking": tracking}))
+    assert aliases("challenged_model") == {"challenger": "1"}
+
+
+def test_a_worse_challenger_is_refused_with_the_figures(contest: Contest) -> None:
+    contest.promote(contest.first)
+    with pytest.raises(GateError, match=r"^promotion_model version 3 is not promoted: it misses AUC, lower end; "):
+        contest.promote(contest.bad)
+    assert contest.in_charge() == ("1", "1", "1")
+    kept = json.loads(MlflowClient().get_model_version(contest.name, "3").tags["gates"])
+    figures = {gate["name"]: (gate["figure"], gate["passed"]) for gate in kept}
+    verdict = judge(contest.bad, contest.dataset, contest.settings)
+    assert figures["AUC, lower end"] == (verdict.gates[0].figure, False)
+    assert figures["AUC minus the champion's, lower end"][1] is False
+
+
+def test_a_rollback_goes_back_one_champion_at_a_time(contest: Contest) -> None:
+    contest.promote(contest.first)
+    contest.promote(contest.second)
+    assert contest.in_charge() == ("2", "2", "2")
+    restored, tag = rollback(contest.name, now())
+    assert (restored, str(tag)) == (contest.first, contest.first.tag)
+    assert contest.in_charge() == ("1", "1", "1")
+    with pytest.raises(RegistryError, match="version 1 is the first champion: there is none before it"):
+        rollback(contest.name, now())
+    assert contest.in_charge() == ("1", "1", "1")
+
+
+def test_without_a_promotion_there_is_nothing_to_roll_back(contest: Contest) -> None:
+    with pytest.raises(RegistryError, match=r"^promotion_model: no version was promoted$"):
+        rollback(contest.name, now())
+
+
+def test_a_version_that_was_rolled_back_may_be_promoted_again(contest: Contest) -> None:
+    contest.promote(contest.first)
+    contest.promote(contest.second)
+    rollback(contest.name, now())
+    contest.promote(contest.second)
+    assert contest.in_charge() == ("2", "2", "2")
+    assert rollback(contest.name, now())[0] == contest.first
+
+
+def test_a_champion_of_another_feature_definition_is_not_put_back(
+    contest: Contest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """This code could not serve it."""
+    contest.promote(contest.first)
+    contest.promote(contest.second)
+    monkeypatch.setattr(state, "DEFINITION_DIGEST", "another")
+    with pytest.raises(ArtefactError, match=r"^promotion_model version 1: the features were fitted with another "):
+        rollback(contest.name, now())
+    assert contest.in_charge() == ("2", "2", "2")
+
+
+def test_a_champion_that_kept_no_out_of_fold_probabilities_cannot_be_challenged(contest: Contest) -> None:
+    contest.promote(contest.first)
+    kept = Path(mlflow.get_run(contest.first.run_id).info.artifact_uri.removeprefix("file://")) / OUT_OF_FOLD
+    content = kept.read_bytes()
+    kept.unlink()
+    try:
+        with pytest.raises(RegistryError, match=r"version 1: its run kept no out-of-fold probabilities"):
+            contest.promote(contest.second)
+    finally:
+        kept.write_bytes(content)
+    assert contest.in_charge() == ("1", "1", "1")
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_an_interrupted_promotion_serves_the_older_model_and_is_finished_by_the_same_command(
+    contest: Contest, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    contest.promote(contest.first)
+    interrupted(monkeypatch, step, lambda: contest.promote(contest.second))
+    assert contest.served() == "1"
+    contest.promote(contest.second)
+    assert contest.in_charge() == ("2", "2", "2")
+    assert rollback(contest.name, now())[0] == contest.first
+
+
+@pytest.mark.parametrize("step", ["remember", "import_model"])
+def test_an_interrupted_promotion_is_taken_back_by_a_rollback(
+    contest: Contest, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    contest.promote(contest.first)
+    interrupted(monkeypatch, step, lambda: contest.promote(contest.second))
+    assert rollback(contest.name, now())[0] == contest.first
+    assert contest.in_charge() == ("1", "1", "1")
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_an_interrupted_rollback_given_again_goes_back_no_further(
+    contest: Contest, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    for challenger in (contest.first, contest.second, contest.first):
+        contest.promote(challenger)
+    interrupted(monkeypatch, step, lambda: rollback(contest.name, now()))
+    assert contest.served() == ("1" if step == "import_model" else "2")
+    rollback(contest.name, now())
+    assert contest.in_charge() == ("2", "2", "2")
+
+
+def test_an_alias_set_by_hand_is_no_promotion(contest: Contest) -> None:
+    contest.promote(contest.first)
+    MlflowClient().set_registered_model_alias(contest.name, "champion", contest.bad.version)
+    assert reigning(contest.name) == contest.first
+    with pytest.raises(GateError, match="version 3 is not promoted"):
+        contest.promote(contest.bad)
+    assert rollback(contest.name, now())[0] == contest.first
+    assert contest.in_charge() == ("1", "1", "1")
+
+
+@pytest.mark.parametrize(
+    ("history", "line"),
+    [
+        ("", ""),
+        ("+1", "1"),
+        ("+1 +2 +3", "123"),
+        ("+1 +2 -1", "1"),
+        ("+1 +2 -1 +3", "13"),
+        ("+1 +2 +1 +3 -1", "121"),
+        ("+1 +2 +1 +3 -1 -2 -1", "1"),
+    ],
+)
+def test_the_succession_after_promotions_and_rollbacks(history: str, line: str) -> None:
+    actions = {"+": Action.PROMOTED, "-": Action.RESTORED}
+    steps = [Change(str(at), actions[step[0]], step[1:]) for at, step in enumerate(history.split())]
+    assert "".join(succession(steps)) == line
+
+
+def test_a_history_that_was_tampered_with_is_refused(contest: Contest) -> None:
+    MlflowClient().set_registered_model_tag(contest.name, "champion.2026", "mine")
+    with pytest.raises(RegistryError, match=r"the tag champion\.2026 is not one that a promotion or a rollback wrote"):
+        reigning(contest.name)
+
+
+def test_importing_an_older_champion_makes_it_the_one_that_is_served(contest: Contest) -> None:
+    import_model(contest.first)
+    import_model(contest.second)
+    assert contest.served() == "2"
+    import_model(contest.first)
+    assert contest.served() == "1"
+    bentoml.models.delete(contest.second.tag)
+    assert contest.served() == "1"
+
+
+def test_a_half_written_import_is_written_anew(contest: Contest) -> None:
+    import_model(contest.first)
+    import_model(contest.second)
+    (Path(bentoml.models.get(contest.first.tag).path) / "model.yaml").unlink()
+    import_model(contest.first)
+    assert contest.served() == "1"
+
+
+def test_rows_of_the_training_are_judged_out_of_fold_and_new_rows_by_the_registered_model(
+    contest: Contest, delivered: Delivered
+) -> None:
+    """Half of the rows are under identifiers that no model was fitted on."""
+    ids = contest.dataset.ids.copy()
+    ids[1500:] += 10_000_000
+    found = contend(contest.first, replace(contest.dataset, ids=ids))
+    expected = delivered.trained.probabilities.copy()
+    scores = Scorer(delivered.trained.artefact({})).score(contest.dataset.columns)
+    expected[1500:] = scores.probability[1500:]
+    assert found.fitted_on == 1500
+    np.testing.assert_array_equal(found.probability, expected)
+
+
+def test_judging_changes_nothing(contest: Contest) -> None:
+    judge(contest.first, contest.dataset, contest.settings)
+    assert contest.in_charge() == (None, None, None)
+
+
+def test_a_model_of_real_data_is_replaced_by_one_of_generated_data_only_if_that_is_asked_for(
+    contest: Contest, settings_file: Path, generated: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    contest.promote(contest.first)
+    MlflowClient().set_model_version_tag(contest.name, "1", "data.source", "application_train.csv")
+    try:
+        command = ["promote", "--version", "2", "--data", str(generated), "--settings", str(settings_file)]
+        assert main(command) == 1
+        said = capsys.readouterr()
+        assert said.err.splitlines()[-1].endswith("is not promoted: it misses data, against the champion's")
+        assert "data, against the champion's                 generated " in said.out
+        assert contest.in_charge() == ("1", "1", "1")
+        assert main([*command, "--allow-generated"]) == 0
+        assert contest.in_charge() == ("2", "2", "2")
+    finally:
+        MlflowClient().set_model_version_tag(contest.name, "1", "data.source", contest.first.source)
+
+
+def test_a_model_of_real_data_is_not_judged_on_generated_rows(
+    contest: Contest, settings_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    MlflowClient().set_model_version_tag(contest.name, "1", "data.source", "application_train.csv")
+    try:
+        assert main(["promote", "--version", "1", "--settings", str(settings_file)]) == 1
+    finally:
+        MlflowClient().set_model_version_tag(contest.name, "1", "data.source", contest.first.source)
+    said = "error: promotion_model version 1 was trained on application_train.csv: give labelled rows with --data"
+    assert capsys.readouterr().err.splitlines()[-1] == said
+
+
+def test_the_commands(
+    contest: Contest, settings_file: Path, generated: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Promote two, list, roll back, and bring a store that fell behind up to date."""
+
+    def said(*arguments: str) -> list[str]:
+        assert main([*arguments, "--settings", str(settings_file)]) == 0
+        return capsys.readouterr().out.splitlines()
+
+    assert said("promote", "--version", "1", "--data", str(generated))[-2:] == [
+        "promotion_model version 1 is champion", f"imported {contest.first.tag}",
+    ]  # fmt: skip
+    assert said("promote", "--version", "2", "--data", str(generated))[-1] == f"imported {contest.second.tag}"
+    assert said("promote", "--version", "2") == [
+        "promotion_model version 2 is champion", f"imported {contest.second.tag}",
+    ]  # fmt: skip
+    listed = said("list")
+    assert [line.split()[0] for line in listed[:4]] == ["version", "1", "2", "3"]
+    assert listed[2].split()[1:3] == ["champion", contest.second.digest[:12]]
+    assert [line.partition("Z  ")[2] for line in listed[4:]] == ["version 1 promoted", "version 2 promoted"]
+    assert said("rollback")[0] == "promotion_model version 1 is champion"
+    import_model(contest.second)
+    assert said("import") == [contest.first.tag]
+    assert contest.in_charge() == ("1", "1", "1")

@@ -1,0 +1,102 @@
+"""Fairness screening: approvals by protected group, by plain counts.
+
+The protected attributes are read from the raw rows and never by the model. A low adverse impact ratio is a signal to
+look closer, not a verdict: groups differ in risk, and no lending regulator has made the four fifths a rule.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from features import APPLICATION, Columns, Protected
+
+_DAYS_PER_YEAR = 365.25
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """How many applicants of one protected group there are, and how many of them are approved."""
+
+    attribute: Protected
+    name: str
+    rows: int
+    approved: int
+
+    @property
+    def share(self) -> float:
+        """Share of approvals; NaN for no applicants."""
+        return self.approved / self.rows if self.rows else np.nan
+
+    def __str__(self) -> str:
+        return f"{self.attribute} {self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class ImpactRatio:
+    """Adverse impact ratio: share of approvals of `group` over that of `reference`."""
+
+    group: Group
+    reference: Group
+
+    @property
+    def value(self) -> float:
+        """The ratio; 1 where neither group has an approval, infinite where only the reference has none."""
+        if not self.reference.approved:
+            return np.inf if self.group.approved else 1.0
+        return self.group.share / self.reference.share
+
+
+def groups_by_sex(columns: Columns, approved: NDArray[np.bool_]) -> tuple[Group, ...]:
+    """The declared levels of sex, in their order; `approved` is bool of shape (len(columns),)."""
+    column = next(column for column in APPLICATION.categorical if column.protected is Protected.SEX)
+    stated = columns.levels[:, APPLICATION.position[column.name]]
+    return tuple(_group(Protected.SEX, level, stated == level, approved) for level in column.levels)
+
+
+def groups_by_age(columns: Columns, approved: NDArray[np.bool_], bounds: Sequence[int]) -> tuple[Group, ...]:
+    """Age bands from youngest to oldest; each of `bounds` is the first year of a band."""
+    column = next(column for column in APPLICATION.numeric if column.protected is Protected.AGE)
+    years = -columns.numbers[:, APPLICATION.position[column.name]] / _DAYS_PER_YEAR
+    ends = zip([-np.inf, *bounds], [*bounds, np.inf], strict=True)
+    return tuple(
+        _group(Protected.AGE, _band(low, high), (years >= low) & (years < high), approved) for low, high in ends
+    )
+
+
+def ratio_by_sex(groups: Sequence[Group], min_rows: int) -> ImpactRatio | None:
+    """The sex that is approved least against the one approved most; None with fewer than two of `min_rows`."""
+    large = sorted((group for group in groups if group.rows >= min_rows), key=lambda group: group.share)
+    return ImpactRatio(large[0], large[-1]) if len(large) > 1 else None
+
+
+def ratio_of_elderly(groups: Sequence[Group], min_rows: int) -> ImpactRatio | None:
+    """The oldest age band against everybody younger; None where either has fewer than `min_rows`.
+
+    Regulation B lets a system weigh age if the age of the elderly, 62 or older, is not held against them
+    (12 CFR 1002.2(o) and 1002.6(b)(2)).
+    """
+    *younger, oldest = groups
+    reference = Group(
+        Protected.AGE, "younger", sum(group.rows for group in younger), sum(group.approved for group in younger)
+    )
+    return ImpactRatio(oldest, reference) if min(oldest.rows, reference.rows) >= min_rows else None
+
+
+def group_lines(groups: Sequence[Group]) -> Iterator[str]:
+    """The groups as lines of a report."""
+    for group in groups:
+        yield f"  {group!s:30} {group.rows:8} applications, approved {group.share:.1%}"
+
+
+def _group(attribute: Protected, name: str, member: NDArray[np.bool_], approved: NDArray[np.bool_]) -> Group:
+    return Group(attribute, name, int(np.count_nonzero(member)), int(np.count_nonzero(member & approved)))
+
+
+def _band(low: float, high: float) -> str:
+    if np.isinf(low):
+        return f"under {high:g}"
+    return f"{low:g} and over" if np.isinf(high) else f"{low:g} to under {high:g}"
