@@ -126,8 +126,18 @@ def exposition() -> bytes:
         return generate_latest(REGISTRY)
     for file in Path(directory).glob("gauge_live*_*.db"):
         pid = int(file.stem.rpartition("_")[2])
-        if not Path("/proc", str(pid)).exists():  # killed, so that it could not say goodbye
+        if not _alive(pid):  # it was killed, so that what it was doing will not end
             mark_process_dead(pid, directory)  # type: ignore[no-untyped-call]
     registry = CollectorRegistry()
     MultiProcessCollector(registry, directory)  # type: ignore[no-untyped-call]
     return generate_latest(registry)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
