@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Collection
 from functools import partial
+from itertools import combinations
 
 from . import operations
 from .application import APPLICATION
@@ -21,7 +22,10 @@ _EXTERNAL = ("EXT_SOURCE_1", "EXT_SOURCE_2", "EXT_SOURCE_3")
 _DOCUMENTS = tuple(column.name for column in APPLICATION if column.name.startswith("FLAG_DOCUMENT_"))
 _UNPROTECTED_NUMBERS = tuple(column.name for column in APPLICATION.numeric if column.protected is None)
 
+_STRONGEST = (*_EXTERNAL, "DAYS_BIRTH", "DAYS_EMPLOYED")
+
 _domain = partial(Feature, group=FeatureSet.DOMAIN)
+_polynomial = partial(Feature, group=FeatureSet.POLYNOMIAL, operation=operations.product)
 _application = partial(Feature, group=FeatureSet.APPLICATION)
 
 
@@ -69,6 +73,20 @@ DOMAIN = (
     ),
 )  # fmt: skip
 
+POLYNOMIAL = (
+    *(
+        _polynomial(name=f"{column.lower()}_squared", sources=(column, column), description=f"Square of {column}")
+        for column in _STRONGEST
+    ),
+    *(
+        _polynomial(
+            name=f"{first.lower()}_times_{second.lower().removeprefix('ext_source_')}", sources=(first, second),
+            description=f"Product of {first} and {second}",
+        )
+        for first, second in combinations(_STRONGEST, 2)
+    ),
+)  # fmt: skip
+
 _EXTERNAL_SCORES = (
     _application(
         name="ext_source_mean", sources=_EXTERNAL, operation=operations.weighted_mean, weights=(1, 1, 1),
@@ -93,13 +111,6 @@ _EXTERNAL_SCORES = (
     _application(
         name="ext_source_product", sources=_EXTERNAL, operation=operations.product,
         description="Product of the three external scores",
-    ),
-    *(
-        _application(
-            name=f"ext_source_{i}_times_{j}", sources=(f"EXT_SOURCE_{i}", f"EXT_SOURCE_{j}"),
-            operation=operations.product, description=f"Product of the external scores {i} and {j}",
-        )
-        for i, j in ((1, 2), (1, 3), (2, 3))
     ),
 )  # fmt: skip
 
@@ -146,7 +157,7 @@ _COMPLETENESS = (
 )  # fmt: skip
 
 CATALOGUE: tuple[Feature, ...] = (
-    *BASELINE, *DOMAIN, *_EXTERNAL_SCORES, *_AFFORDABILITY, *_STABILITY, *_COMPLETENESS,
+    *BASELINE, *DOMAIN, *POLYNOMIAL, *_EXTERNAL_SCORES, *_AFFORDABILITY, *_STABILITY, *_COMPLETENESS,
 )  # fmt: skip
 """Every feature, in the order in which a model matrix holds those that were chosen."""
 

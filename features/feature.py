@@ -15,6 +15,8 @@ class FeatureSet(StrEnum):
     """The raw columns themselves."""
     DOMAIN = "domain"
     """The five ratios and durations that every underwriter looks at."""
+    POLYNOMIAL = "polynomial"
+    """Squares and products of two of the strongest columns."""
     APPLICATION = "application"
     """What else is known to pay on the application table."""
 

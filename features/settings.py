@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -17,20 +17,38 @@ from .feature import FeatureSet
 class Settings(BaseModel):
     """Base of every settings model: an unknown key or a value of the wrong kind is an error that names the key."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     @classmethod
     def load(cls, path: Path) -> Self:
         """The settings in the YAML file at `path`; SettingsError if it cannot be read or does not fit."""
         try:
-            content = yaml.safe_load(path.read_bytes())
-            return cls.model_validate_json(json.dumps(content, default=str), strict=True)
+            content = yaml.load(path.read_bytes(), Loader=_UniqueKeys)  # noqa: S506 - a safe loader
         except OSError as error:
             raise SettingsError(f"{path}: cannot be read ({error.strerror})") from None
         except (yaml.YAMLError, UnicodeDecodeError) as error:
             raise SettingsError(f"{path}: not YAML ({' '.join(str(error).split())})") from None
+        return cls.checked(content, path)
+
+    @classmethod
+    def checked(cls, content: object, source: Path) -> Self:
+        """The settings that `content` holds, read from `source`; SettingsError if it does not fit."""
+        try:
+            return cls.model_validate_json(json.dumps(content, default=str), strict=True)
         except ValidationError as error:
-            raise SettingsError(f"{path}: {_listed(error)}") from None
+            raise SettingsError(f"{source}: {_listed(error)}") from None
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """YAML's safe loader, which would keep the last of repeated keys without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """The mapping; ConstructorError if a key is there twice."""
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        repeated = [key for i, key in enumerate(keys) if key in keys[:i]]
+        if repeated:
+            raise yaml.constructor.ConstructorError(None, None, f"repeated key: {repeated[0]}", node.start_mark)
+        return super().construct_mapping(node, deep)
 
 
 def _listed(error: ValidationError) -> str:

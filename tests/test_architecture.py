@@ -26,7 +26,7 @@ MAY_IMPORT = {
     "examples": {"credit_scoring_client", "features", "scoring", "serving"},
 }
 SERVED = ("features", "scoring", "serving", "service")
-NOT_SERVED = {"pandas", "sklearn", "mlflow", "optuna", "matplotlib"}
+NOT_SERVED = {"pandas", "sklearn", "mlflow", "optuna", "matplotlib", "imblearn", "xgboost", "sqlalchemy"}
 ONLY_WHEN_NEEDED = {"pyarrow", "tqdm"}
 NEEDS_ARROW = "features.tables"
 

@@ -1,4 +1,4 @@
-"""`python -m training`: run, promote, rollback, list, import, synthesize."""
+"""`python -m training`: run, experiments, tune, promote, rollback, list, import, synthesize."""
 
 from __future__ import annotations
 
@@ -31,10 +31,25 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="command", dest="command")
 
     run = commands.add_parser("run", help="train, track, register and judge a model; promote it if it passes")
-    run.add_argument("--data", type=Path, help="folder with application_train (.csv or .parquet); default: generated")
+    _add_data(run)
+    run.add_argument("--params", type=Path, metavar="FILE", help="parameters that `tune` wrote, to use instead")
     run.add_argument("--no-promote", action="store_true", help="leave the model challenger even if it passes")
     _add_generated(run)
     _add_settings(run)
+
+    compare = commands.add_parser("experiments", help="compare models, features and sampling on the same folds")
+    _add_data(compare)
+    compare.add_argument("--only", metavar="NAME", help="model_selection, feature_engineering or options")
+    _add_settings(compare)
+
+    search = commands.add_parser("tune", help="search LightGBM's parameters; goes on where it was stopped")
+    _add_data(search)
+    search.add_argument("--trials", type=int, help="trials that the study shall have (default: the settings)")
+    search.add_argument("--study", help="name of the study (default: the settings)")
+    search.add_argument("--storage", metavar="URL", help="database that keeps the trials (default: the settings)")
+    output = "file for `run --params` (default: %(default)s)"
+    search.add_argument("--output", type=Path, default=Path("tuned.yaml"), help=output)
+    _add_settings(search)
 
     promote = commands.add_parser("promote", help="judge a registered model and put it in charge if it passes")
     promote.add_argument("--version", default="@challenger", help="number or @alias (default: %(default)s)")
@@ -56,6 +71,10 @@ def _parser() -> argparse.ArgumentParser:
     generate.add_argument("--format", choices=("csv", "parquet"), default="csv")
     generate.add_argument("--applications-only", action="store_true", help="leave the history tables out")
     return parser
+
+
+def _add_data(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data", type=Path, help="folder with application_train, CSV or Parquet (default: generated)")
 
 
 def _add_generated(parser: argparse.ArgumentParser) -> None:

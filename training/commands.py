@@ -10,15 +10,18 @@ from datetime import UTC, datetime
 import bentoml
 from bentoml.exceptions import BentoMLException
 from mlflow.exceptions import MlflowException
+from optuna.exceptions import OptunaError
 
 from features import FeatureError
 from scoring import Progress, ScoringError, until_stopped
 
 from .delivery import deliver
-from .errors import RegistryError, TrainingError
+from .errors import OutputError, RegistryError, TrainingError
+from .experiments import EXPERIMENTS, table_lines
 from .history import reigning
 from .judging import Verdict, judge
 from .listing import registry_lines
+from .outoftime import split_by_time
 from .promotion import enthrone, keep, promote, rollback
 from .registry import Registered, find
 from .report import trained_lines, verdict_lines
@@ -27,8 +30,12 @@ from .source import is_generated, load
 from .store import import_model
 from .synthesis import ALL, APPLICATIONS, SynthesisError, synthesize, total_clients
 from .tracking import connect
+from .tuned_parameters import TunedParameters
+from .tuning import tune, tuning_lines
 
-_EXPECTED = (FeatureError, ScoringError, TrainingError, SynthesisError, MlflowException, BentoMLException)
+_EXPECTED = (
+    FeatureError, ScoringError, TrainingError, SynthesisError, MlflowException, BentoMLException, OptunaError,
+)  # fmt: skip
 
 
 def execute(command: str, options: argparse.Namespace) -> int:
@@ -60,13 +67,39 @@ def _settings(options: argparse.Namespace) -> TrainingSettings:
 
 
 def _run(options: argparse.Namespace) -> None:
-    delivered = deliver(options.data, _settings(options), Progress(), generated_allowed=options.allow_generated)
+    settings = _settings(options)
+    if options.params is not None:
+        settings = TunedParameters.apply(options.params, settings)
+    delivered = deliver(options.data, settings, Progress(), generated_allowed=options.allow_generated)
     _say(trained_lines(delivered.trained))
     if options.no_promote:
         keep(delivered.verdict)
         _say([*verdict_lines(delivered.verdict), f"{delivered.registered} is challenger"])
     else:
         _conclude(delivered.verdict)
+
+
+def _experiments(options: argparse.Namespace) -> None:
+    if options.only is not None and options.only not in EXPERIMENTS:
+        raise TrainingError(f"--only {options.only}: not one of {', '.join(EXPERIMENTS)}")
+    settings, progress = _settings(options), Progress()
+    dataset, _ = split_by_time(load(options.data, settings, progress), settings.out_of_time)
+    for name in [options.only] if options.only else EXPERIMENTS:
+        _say([f"{name}:", *table_lines(EXPERIMENTS[name].run(dataset, settings, progress)), ""])
+
+
+def _tune(options: argparse.Namespace) -> None:
+    if not options.output.parent.is_dir() or options.output.is_dir():
+        raise OutputError(f"--output {options.output}: not a file in a folder that exists")
+    progress = Progress()
+    values = _settings(options).model_dump(mode="json")
+    given = {name: getattr(options, name) for name in ("trials", "study", "storage")}
+    values["tuning"] |= {name: value for name, value in given.items() if value is not None}
+    settings = TrainingSettings.checked(values, options.settings)
+    dataset, _ = split_by_time(load(options.data, settings, progress), settings.out_of_time)
+    tuned = tune(dataset, settings, progress)
+    tuned.parameters.write(options.output)
+    _say(tuning_lines(tuned, options.output))
 
 
 def _promote(options: argparse.Namespace) -> None:
@@ -77,7 +110,7 @@ def _promote(options: argparse.Namespace) -> None:
         return
     if options.data is None and not is_generated(registered.source):
         raise RegistryError(f"{registered} was trained on {registered.source}: give labelled rows with --data")
-    dataset = load(options.data, settings, Progress())
+    dataset = load(options.data, settings, Progress(), to_fit=False)
     _conclude(judge(registered, dataset, settings, generated_allowed=options.allow_generated))
 
 
@@ -132,6 +165,8 @@ def _synthesize(options: argparse.Namespace) -> None:
 
 _COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
     "run": _run,
+    "experiments": _experiments,
+    "tune": _tune,
     "promote": _promote,
     "rollback": _rollback,
     "list": _list,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,12 +54,13 @@ def cross_validate(
     """Out-of-fold margins of every row. `progress` is called after each fold."""
     margins = np.empty(len(dataset))
     folds = []
-    splitter = StratifiedKFold(model.folds, shuffle=True, random_state=seed)
-    for fitted, judged in splitter.split(np.zeros(len(dataset)), dataset.target):
+    for fitted, judged in splits(dataset.target, model.folds, seed=seed):
         columns, target = dataset.columns.take(fitted), dataset.target[fitted]
         state = fit_state(columns, target, features, model, seed=seed)
         transformer = FeatureTransformer(state)
-        booster = fit_early_stopped(transformer.transform(columns), target, transformer.categorical, model, seed=seed)
+        booster = fit_early_stopped(
+            transformer.transform(columns), target, transformer.categorical, model, names=state.names, seed=seed
+        )
         matrix = transformer.transform(dataset.columns.take(judged))
         margins[judged] = margins_of(booster, matrix, threads=model.threads)
         score = auc(dataset.target[judged], margins[judged])
@@ -68,12 +69,18 @@ def cross_validate(
     return CrossValidation(tuple(folds), margins)
 
 
+def splits(target: NDArray[np.int64], folds: int, *, seed: int) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp]]]:
+    """The rows that each fold fits on and those it judges, stratified by outcome: the same for every model."""
+    yield from StratifiedKFold(folds, shuffle=True, random_state=seed).split(target, target)
+
+
 def fit_state(
     columns: Columns, target: NDArray[np.int64], features: FeatureSettings, model: ModelSettings, *, seed: int
 ) -> FeatureState:
     """The feature state fitted on these rows alone; a first small model ranks features if that filter is on."""
 
     def importance(matrix: NDArray[np.float64], categorical: tuple[int, ...]) -> NDArray[np.float64]:
-        return gain(fit_trees(matrix, target, categorical, model, trees=_TREES_OF_FIRST_MODEL, seed=seed))
+        free = model.model_copy(update={"monotone": {}})
+        return gain(fit_trees(matrix, target, categorical, free, names=(), trees=_TREES_OF_FIRST_MODEL, seed=seed))
 
     return fit_features(columns, features, importance=importance)

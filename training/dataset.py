@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
-from features import APPLICATION, Batch, Columns, Violation, as_numbers, concatenate, merge_violations, open_file
+from features import (
+    APPLICATION,
+    Batch,
+    Columns,
+    File,
+    Violation,
+    as_numbers,
+    concatenate,
+    merge_violations,
+    open_file,
+)
 
 from .errors import DataError
 from .validation import constant_columns, identifier_violations, overlap_violations, raise_if_any, target_violations
@@ -30,6 +41,7 @@ class Dataset:
     target : int64, shape (n,); 1 is default
     fingerprint : SHA-256 of the file's bytes, hexadecimal
     source : name of the file
+    dates : days of the applications, datetime64[D], shape (n,); None where no date column was asked for
     warnings : what is legal but worth knowing, one line each
     """
 
@@ -39,13 +51,26 @@ class Dataset:
     fingerprint: str
     source: str
     warnings: tuple[str, ...] = ()
+    dates: NDArray[np.datetime64] | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
 
+    def take(self, rows: NDArray[np.intp]) -> Dataset:
+        """The chosen rows, in the order given; fingerprint and source stay those of the whole file."""
+        return replace(
+            self,
+            ids=self.ids[rows],
+            columns=self.columns.take(rows),
+            target=self.target[rows],
+            dates=None if self.dates is None else self.dates[rows],
+        )
 
-def load_dataset(directory: Path) -> Dataset:
+
+def load_dataset(directory: Path, *, dates: str | None = None) -> Dataset:
     """The training data in `directory`: application_train, held against application_test where that is there.
+
+    `dates` names the column with the days of the applications, if they are wanted.
 
     DataError lists every violation; FileError and ColumnsError say why a file cannot be read at all.
     """
@@ -68,7 +93,8 @@ def load_dataset(directory: Path) -> Dataset:
         target=target.astype(np.int64),
         fingerprint=_sha256(file.path),
         source=file.path.name,
-        warnings=tuple(_warnings(columns, file.undeclared)),
+        warnings=tuple(_warnings(columns, [name for name in file.undeclared if name != dates])),
+        dates=None if dates is None else _dates(file, dates),
     )
 
 
@@ -84,6 +110,16 @@ def _numbers(batches: list[Batch], name: str) -> NDArray[np.float64]:
     return np.concatenate([as_numbers(batch.others[name])[0] for batch in batches])
 
 
+def _dates(file: File, name: str) -> NDArray[np.datetime64]:
+    try:
+        days = file.column(name).cast(pa.timestamp("us")).to_numpy().astype("datetime64[D]")
+    except pa.ArrowException:
+        raise DataError(f"{file.path.name}: {name}: must be dates, as in 2026-01-31") from None
+    if np.isnat(days).any():
+        raise DataError(f"{file.path.name}: {name}: must be present in every row")
+    return np.asarray(days)
+
+
 def _violations(batches: list[Batch]) -> Iterator[Violation]:
     for batch in batches:
         for violation in batch.violations:
@@ -97,7 +133,7 @@ def _test_ids(directory: Path) -> NDArray[np.float64]:
     return as_numbers(file.column(APPLICATION.id_column))[0]
 
 
-def _warnings(columns: Columns, undeclared: tuple[str, ...]) -> Iterator[str]:
+def _warnings(columns: Columns, undeclared: Sequence[str]) -> Iterator[str]:
     constants = constant_columns(columns)
     if constants:
         yield f"constant columns: {', '.join(constants)}"

@@ -9,6 +9,7 @@ from scoring import Progress
 
 from .dataset import Dataset
 from .judging import Verdict, judge
+from .outoftime import split_by_time
 from .registry import Registered, register
 from .settings import TrainingSettings
 from .source import load
@@ -34,9 +35,9 @@ def deliver(
     data: Path | None, settings: TrainingSettings, progress: Progress, *, generated_allowed: bool = False
 ) -> Delivered:
     """Train on the files in `data`, or on generated ones, track, register the model as challenger and judge it."""
-    dataset = load(data, settings, progress)
+    dataset, later = split_by_time(load(data, settings, progress), settings.out_of_time)
     with tracked_run(settings.tracking, name=dataset.source) as run_id:
-        trained = train(dataset, settings, progress)
+        trained = train(dataset, settings, progress, later=later)
         with progress.step("MLflow"):
             registered = track(dataset, trained, settings, run_id=run_id)
     with progress.step("gates"):

@@ -2,6 +2,9 @@
 
 TrainingError
   * DataError          the data does not pass validation
+  * CalibrationError   a model has learned nothing that could be calibrated
+  * StudyError         a hyper-parameter search cannot begin or go on
+  * OutputError        a file cannot be written
   * TrackingError      no tracking server or database where it was said to be
   * GateError          a model misses a gate and is not promoted
   * RegistryError      the registry does not hold what was asked for
@@ -17,6 +20,18 @@ class TrainingError(Exception):
 
 class DataError(TrainingError):
     """The data does not pass validation; the message lists every violation, never a value."""
+
+
+class CalibrationError(TrainingError):
+    """The margins of rows that the model never saw do not rise with their default rate."""
+
+
+class StudyError(TrainingError):
+    """The trials of a study cannot be kept, or would not compare with those that are there."""
+
+
+class OutputError(TrainingError):
+    """A file cannot be written where it was asked for."""
 
 
 class TrackingError(TrainingError):

@@ -28,15 +28,18 @@ def draw_figures(
     probability: Probabilities,
     evaluation: Evaluation,
     cutoff: float,
-    importance: Sequence[tuple[str, float]],
+    importance: Sequence[tuple[str, float]] = (),
 ) -> list[Path]:
-    """Draw every figure into `directory` and return the files. `importance` pairs feature names with their gain."""
+    """Draw every figure into `directory` and return the files.
+
+    `importance` pairs feature names with their gain; without any, that figure is left out.
+    """
     drawn = {
         "roc": _roc(target, probability, evaluation),
         "precision_recall": _precision_recall(target, probability, evaluation),
         "calibration": _calibration(target, probability, evaluation),
         "confusion_matrix": _confusion(evaluation, cutoff),
-        "feature_importance": _importance(importance),
+        **({"feature_importance": _importance(importance)} if importance else {}),
         "score_distribution": _distribution(target, probability, cutoff),
     }
     return [_save(figure, directory / f"{name}.png") for name, figure in drawn.items()]

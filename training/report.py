@@ -26,6 +26,11 @@ def trained_lines(trained: TrainedModel) -> Iterator[str]:
     for name in _SHOWN:
         yield f"  {name:20} {evaluation[name]}"
     yield f"  AUC that the protected attributes would add: {trained.price}"
+    if trained.monotone_price is not None:
+        yield f"  AUC that features without a direction would add: {trained.monotone_price}"
+    if trained.later is not None:
+        later = trained.later
+        yield f"  {later.rows} later applications, {later.defaults} defaults: AUC {later['auc']}, ECE {later['ece']}"
     yield from _policy_lines(evaluation)
 
 

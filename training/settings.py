@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Literal, Self
+
 from pydantic import Field, model_validator
 
-from features import FeatureSettings, Settings
+from features import APPLICATION, CATALOGUE, FeatureSettings, Settings
 from scoring import PointScale
+
+from .experiment_settings import ExperimentSettings
+from .tree_parameters import TreeParameters
+from .tuning_settings import TuningSettings
 
 
 class EarlyStopping(Settings):
     """When a fit stops adding trees, judged on a part of the training fold."""
 
-    share: float = Field(gt=0, lt=1)
+    share: float = Field(ge=0.05, le=0.5)
     """Part of the training fold that judges."""
     rounds: int = Field(ge=1)
     """Trees without an improvement after which the fit stops."""
@@ -20,12 +26,23 @@ class EarlyStopping(Settings):
 class ModelSettings(Settings):
     """How the trees are fitted."""
 
-    folds: int = Field(ge=2)
-    max_trees: int = Field(ge=1)
+    folds: int = Field(ge=2, le=20)
+    min_outcomes_per_fold: int = Field(ge=12)
+    """Rows of either outcome that each fold must judge; data with fewer is refused."""
+    max_trees: int = Field(ge=1, le=100_000)
     early_stopping: EarlyStopping
-    threads: int = Field(ge=1)
-    parameters: dict[str, float | int | str | bool]
-    """LightGBM's own parameters, by its names."""
+    threads: int = Field(ge=1, le=1024)
+    parameters: TreeParameters
+    monotone: dict[str, Literal[-1, 1]]
+    """Features with which the PD may only fall (-1) or rise (1)."""
+
+    @model_validator(mode="after")
+    def _monotone_features_are_numbers(self) -> Self:
+        numbers = {feature.name for feature in CATALOGUE} - {column.name for column in APPLICATION.categorical}
+        unknown = sorted(set(self.monotone) - numbers)
+        if unknown:
+            raise ValueError(f"monotone: not numeric features: {', '.join(unknown)}")
+        return self
 
 
 class Scale(Settings):
@@ -55,10 +72,40 @@ class EvaluationSettings(Settings):
     """What is measured, and how sure the intervals are."""
 
     confidence: float = Field(gt=0, lt=1)
-    resamples: int = Field(ge=20)
-    calibration_bins: int = Field(ge=2)
+    resamples: int = Field(ge=20, le=100_000)
+    calibration_bins: int = Field(ge=2, le=1000)
     f_beta: float = Field(gt=0)
     lift_share: float = Field(gt=0, lt=1)
+
+
+class LeakageSettings(Settings):
+    """How well a single column may rank the outcome before it counts as a leak."""
+
+    max_column_auc: float = Field(gt=0.5, le=1)
+    """Of a raw column alone, the lower end of its interval; a declared column beyond it is refused."""
+    max_order_auc: float = Field(gt=0.5, le=1)
+    """Of the identifier and of the order of the rows; beyond it a line says so."""
+    rows: int = Field(ge=1000)
+    """Rows, evenly spaced, that are looked at where there are more."""
+    confidence: float = Field(gt=0, lt=1)
+
+
+class OutOfTimeSettings(Settings):
+    """The newest applications are set aside to judge the model on."""
+
+    column: str = Field(min_length=1)
+    """A column of dates in the file; it never becomes a feature."""
+    share: float = Field(gt=0, le=0.5)
+
+
+class InterpretationSettings(Settings):
+    """What is said of the fitted model."""
+
+    rows: int = Field(ge=100, le=1_000_000)
+    """Rows on which contributions are measured."""
+    features: int = Field(ge=1, le=30)
+    """Main features whose dependence is shown."""
+    bins: int = Field(ge=2, le=100)
 
 
 class FairnessSettings(Settings):
@@ -117,15 +164,20 @@ class TrainingSettings(Settings):
 
     seed: int = Field(ge=0)
     features: FeatureSettings
+    leakage: LeakageSettings
+    out_of_time: OutOfTimeSettings | None
     model: ModelSettings
     policy: PolicySettings
     evaluation: EvaluationSettings
+    interpretation: InterpretationSettings
     gates: GateSettings
     tracking: TrackingSettings
     synthetic: SyntheticSettings
+    experiments: ExperimentSettings
+    tuning: TuningSettings
 
     @model_validator(mode="after")
-    def _bands_do_not_cross(self) -> TrainingSettings:
+    def _bands_do_not_cross(self) -> Self:
         if not 0 < self.policy.level_bounds[0] < self.policy.level_bounds[1] < self.policy.level_bounds[2] < 1:
             raise ValueError("policy.level_bounds must rise within (0, 1)")
         return self

@@ -8,23 +8,28 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+from features import open_file
 from scoring import Progress
 
-from .dataset import Dataset, load_dataset
+from .dataset import Dataset, find_table, load_dataset
+from .leakage import outside_leaks, refuse_leaks
 from .settings import SyntheticSettings, TrainingSettings
 from .synthesis import APPLICATIONS, TRUE_PD, synthesize, total_clients
+from .validation import refuse_too_few
 
 _GENERATED = "generated: "
 
 
-def load(data: Path | None, settings: TrainingSettings, progress: Progress) -> Dataset:
+def load(data: Path | None, settings: TrainingSettings, progress: Progress, *, to_fit: bool = True) -> Dataset:
     """The validated data in the folder `data`, or generated data; its warnings become lines of the progress.
 
-    The source of generated data says so, also where it comes from a folder: only there true PDs are known.
+    DataError if it breaks a rule, or if it is meant to fit a model and is too small for the folds of the settings or
+    leaks the outcome. The source of generated data says so, also where it comes from a folder: only there true PDs are
+    known.
     """
     synthetic = settings.synthetic
     with _files(data, synthetic, progress) as directory, progress.step("load and validate"):
-        dataset = load_dataset(directory)
+        dataset = _fit_for_training(directory, settings) if to_fit else load_dataset(directory)
     if data is None:
         dataset = replace(dataset, source=f"{_GENERATED}{synthetic.clients} clients, seed {synthetic.seed}")
     elif any(data.glob(f"{TRUE_PD.name}.*")):
@@ -32,6 +37,15 @@ def load(data: Path | None, settings: TrainingSettings, progress: Progress) -> D
     for warning in dataset.warnings:
         progress.line(f"{dataset.source}: {warning}")
     return dataset
+
+
+def _fit_for_training(directory: Path, settings: TrainingSettings) -> Dataset:
+    dates = None if settings.out_of_time is None else settings.out_of_time.column
+    dataset = load_dataset(directory, dates=dates)
+    refuse_too_few(dataset.target, folds=settings.model.folds, per_fold=settings.model.min_outcomes_per_fold)
+    refuse_leaks(dataset, settings.leakage)
+    file = open_file(find_table(directory, "application_train"))
+    return replace(dataset, warnings=(*dataset.warnings, *outside_leaks(dataset, file, settings.leakage)))
 
 
 def is_generated(source: str) -> bool:

@@ -7,6 +7,7 @@ import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from features import APPLICATION
 from scoring import Artefact
 
 from .dataset import Dataset
+from .dependence_figure import draw_dependence
 from .errors import TrackingError
 from .figures import draw_figures
 from .out_of_fold import OutOfFold
@@ -93,6 +95,7 @@ def record(dataset: Dataset, trained: TrainedModel, artefact: Artefact, settings
     )
     mlflow.log_dict(trained.metrics(), "metrics.json")
     mlflow.log_dict(settings.model_dump(mode="json"), "settings.json")
+    mlflow.log_dict(asdict(trained.interpretation), "interpretation.json")
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         for figure in _figures(folder, dataset, trained):
@@ -104,15 +107,22 @@ def record(dataset: Dataset, trained: TrainedModel, artefact: Artefact, settings
 
 
 def commit() -> str | None:
-    """The commit of the checkout, None where there is none."""
-    answer = subprocess.run(
-        ["git", "rev-parse", "HEAD"],  # noqa: S607 - git is found on the path as everywhere
+    """The commit of the checkout, with `-dirty` where files differ from it; None where there is none."""
+    head = _git("rev-parse", "HEAD")
+    if not head:
+        return None
+    return f"{head}-dirty" if _git("status", "--porcelain") else head
+
+
+def _git(*arguments: str) -> str:
+    answer = subprocess.run(  # noqa: S603 - only what this module says
+        ["git", *arguments],  # noqa: S607 - git is found on the path as everywhere
         cwd=_ROOT,
         capture_output=True,
         text=True,
         check=False,
     )
-    return answer.stdout.strip() or None
+    return answer.stdout.strip()
 
 
 def _artefact_location(settings: TrackingSettings) -> str | None:
@@ -122,7 +132,7 @@ def _artefact_location(settings: TrackingSettings) -> str | None:
 
 
 def _figures(folder: Path, dataset: Dataset, trained: TrainedModel) -> list[Path]:
-    return draw_figures(
+    drawn = draw_figures(
         folder,
         target=dataset.target,
         probability=trained.probabilities,
@@ -130,6 +140,7 @@ def _figures(folder: Path, dataset: Dataset, trained: TrainedModel) -> list[Path
         cutoff=trained.policy.cutoff,
         importance=trained.importance,
     )
+    return [*drawn, draw_dependence(folder, trained.interpretation)]
 
 
 def _log_model(artefact: Path) -> Any:
@@ -165,12 +176,17 @@ def _parameters(settings: TrainingSettings, trained: TrainedModel) -> dict[str, 
         "feature_sets": ",".join(settings.features.sets),
         "without": ",".join(settings.features.without) or "nothing",
         "cutoff": trained.policy.cutoff,
-        **settings.model.parameters,
+        **settings.model.parameters.stated(),
     }
 
 
 def _metrics(trained: TrainedModel) -> dict[str, float]:
     metrics = {f"fold_{i}_auc": fold.auc for i, fold in enumerate(trained.validation.folds)}
-    for name, estimate in {**trained.evaluation.estimates, "price_of_protected_attributes": trained.price}.items():
+    estimates = {**trained.evaluation.estimates, "price_of_protected_attributes": trained.price}
+    if trained.monotone_price is not None:
+        estimates["price_of_monotone_features"] = trained.monotone_price
+    if trained.later is not None:
+        estimates |= {f"later_{name}": estimate for name, estimate in trained.later.estimates.items()}
+    for name, estimate in estimates.items():
         metrics |= {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
     return metrics

@@ -59,5 +59,16 @@ def raise_if_any(source: str, violations: Sequence[Violation]) -> None:
         raise DataError(f"{source} breaks {rules}: " + "; ".join(map(str, violations)))
 
 
+def refuse_too_few(target: NDArray[np.int64], *, folds: int, per_fold: int) -> None:
+    """DataError unless every one of `folds` folds can judge `per_fold` defaults and as many good rows."""
+    defaults = int(target.sum())
+    needed = folds * per_fold
+    if min(defaults, len(target) - defaults) < needed:
+        raise DataError(
+            f"{defaults} defaults in {len(target)} rows are too few: {folds} folds that judge at least {per_fold} rows "
+            f"of either outcome need {needed} of either"
+        )
+
+
 def _found(*rules: tuple[str, str, NDArray[np.bool_]]) -> list[Violation]:
     return [Violation(name, rule, np.flatnonzero(mask)) for name, rule, mask in rules if mask.any()]

@@ -39,15 +39,27 @@ DERIVED = {
     "income_per_person": 40_000.0,
     "age_years": 40.0,
     "credit_to_goods": 1.25,
+    "ext_source_1_squared": 0.04,
+    "ext_source_2_squared": 0.25,
+    "ext_source_3_squared": 0.64,
+    "days_birth_squared": 14_610.0**2,
+    "days_employed_squared": 2_922.0**2,
+    "ext_source_1_times_2": 0.1,
+    "ext_source_1_times_3": 0.16,
+    "ext_source_1_times_days_birth": -2_922.0,
+    "ext_source_1_times_days_employed": -584.4,
+    "ext_source_2_times_3": 0.4,
+    "ext_source_2_times_days_birth": -7_305.0,
+    "ext_source_2_times_days_employed": -1_461.0,
+    "ext_source_3_times_days_birth": -11_688.0,
+    "ext_source_3_times_days_employed": -2_337.6,
+    "days_birth_times_days_employed": 14_610.0 * 2_922.0,
     "ext_source_mean": 0.5,
     "ext_source_weighted_mean": 0.55,
     "ext_source_min": 0.2,
     "ext_source_max": 0.8,
     "ext_source_deviation": math.sqrt(0.06),
     "ext_source_product": 0.08,
-    "ext_source_1_times_2": 0.1,
-    "ext_source_1_times_3": 0.16,
-    "ext_source_2_times_3": 0.4,
     "credit_to_annuity": 20.0,
     "annuity_to_income": 0.125,
     "goods_to_income": 2.0,
@@ -122,6 +134,7 @@ def test_features_that_are_chosen_together_are_those_that_are_chosen_alone(name)
         ("ext_source_deviation", {"EXT_SOURCE_2": 0.25, "EXT_SOURCE_3": 0.75}, 0.25),
         ("ext_source_deviation", {"EXT_SOURCE_2": 0.25}, 0.0),
         ("ext_source_product", {"EXT_SOURCE_1": 0.25, "EXT_SOURCE_3": 0.5}, math.nan),
+        ("days_employed_squared", {"DAYS_EMPLOYED": 365243}, math.nan),
         ("document_count", {"FLAG_DOCUMENT_4": 0}, 0.0),
     ],
 )
@@ -130,7 +143,8 @@ def test_the_formula_at_its_edges(name, applicant, expected):
 
 
 @pytest.mark.parametrize(
-    ("group", "count"), [(FeatureSet.BASELINE, 120), (FeatureSet.DOMAIN, 5), (FeatureSet.APPLICATION, 32)]
+    ("group", "count"),
+    [(FeatureSet.BASELINE, 120), (FeatureSet.DOMAIN, 5), (FeatureSet.POLYNOMIAL, 15), (FeatureSet.APPLICATION, 29)],
 )
 def test_a_group_is_chosen_alone_or_with_others(group, count):
     alone = select((group,), ())
@@ -140,7 +154,7 @@ def test_a_group_is_chosen_alone_or_with_others(group, count):
 
 
 def test_names_are_unique_and_described():
-    assert len({feature.name for feature in CATALOGUE}) == len(CATALOGUE) == 157
+    assert len({feature.name for feature in CATALOGUE}) == len(CATALOGUE) == 169
     assert all(feature.description for feature in CATALOGUE)
 
 

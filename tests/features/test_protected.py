@@ -32,6 +32,11 @@ MARITAL_STATUS = {"NAME_FAMILY_STATUS"}
 AGE = {
     "DAYS_BIRTH",
     "age_years",
+    "days_birth_squared",
+    "days_birth_times_days_employed",
+    "ext_source_1_times_days_birth",
+    "ext_source_2_times_days_birth",
+    "ext_source_3_times_days_birth",
     "employment_to_age",
     "registration_to_age",
     "id_publish_to_age",

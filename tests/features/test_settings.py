@@ -145,3 +145,14 @@ def test_a_refusal_is_one_line(tmp_path, content):
 @pytest.mark.parametrize("value", ["true", '"3000"', "3000.0"])
 def test_a_value_of_the_wrong_kind_is_refused(tmp_path, value):
     assert refusal(tmp_path, f"port: {value}").startswith("port: ")
+
+
+@pytest.mark.parametrize("content", ["port: 1\nport: 2", "port: 1\nhost: {a: 1, b: 2, a: 3}"])
+def test_a_repeated_key_is_refused(tmp_path, content):
+    assert "repeated key: " in refusal(tmp_path, content)
+
+
+@pytest.mark.parametrize("number", [".inf", "-.inf", ".nan"])
+def test_a_number_must_be_finite(tmp_path, number):
+    said = refusal(tmp_path, yaml.safe_dump(VALID).replace("0.01", number), FeatureSettings)
+    assert said.startswith("clip.lower: ")

@@ -17,13 +17,14 @@ from mlflow import MlflowClient
 
 from features import ColumnsError
 from scoring import Artefact, ArtefactError, StoredModel
-from training import store
+from training import store, tracking
 from training.cli import main
 from training.delivery import Delivered
 from training.errors import ParityError, RegistryError
 from training.registry import artefact_folder, download, find
 from training.settings import TrainingSettings
 from training.store import import_model
+from training.tracking import commit
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -50,7 +51,7 @@ def test_a_run_is_tracked_with_parameters_metrics_and_figures(delivered: Deliver
     assert run.data.metrics["auc_low"] == delivered.trained.evaluation["auc"].low
     assert run.data.tags["digest"] == delivered.registered.digest
     figures = MlflowClient().list_artifacts(delivered.registered.run_id, "figures")
-    assert len(figures) == 6
+    assert len(figures) == 7
 
 
 def test_one_digest_from_the_run_to_the_store(delivered: Delivered, stored: StoredModel, tmp_path: Path) -> None:
@@ -218,3 +219,33 @@ def test_batch_command_without_a_model(generated: Path, tmp_path: Path) -> None:
     assert (answer.returncode, answer.stderr.startswith("error: nobody:1: not in the BentoML model store")) == (1, True)
     assert not (tmp_path / "scores").exists()
     shutil.rmtree(tmp_path)
+
+
+@pytest.mark.parametrize("rows", [30, 150])
+def test_data_that_is_too_small_is_refused_before_a_run_is_tracked(
+    generated: Path, settings: TrainingSettings, tmp_path: Path, capsys: pytest.CaptureFixture[str], rows: int
+) -> None:
+    frame = pd.read_csv(generated / "application_train.csv", nrows=rows)
+    frame.loc[:2, "TARGET"] = 1
+    frame.to_csv(tmp_path / "application_train.csv", index=False)
+    changed = settings.model_dump(mode="json")
+    changed["tracking"]["uri"] = f"sqlite:///{tmp_path}/mlflow.db"
+    path = tmp_path / "training.yaml"
+    path.write_text(yaml.safe_dump(changed))
+    assert main(["run", "--data", str(tmp_path), "--settings", str(path)]) == 1
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith(f"error: {frame['TARGET'].sum()} defaults in {rows} rows are too few: 3 folds")
+    assert not (tmp_path / "mlflow.db").exists()
+
+
+def test_the_lineage_tells_a_dirty_working_tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tracking, "_ROOT", tmp_path)
+    assert commit() is None
+    git = ["git", "-c", "user.name=A", "-c", "user.email=a@example.org"]
+    subprocess.run([*git, "init", "--quiet"], cwd=tmp_path, check=True)
+    subprocess.run([*git, "commit", "--quiet", "--allow-empty", "-m", "First"], cwd=tmp_path, check=True)
+    clean = commit()
+    assert clean is not None
+    assert len(clean) == 40
+    (tmp_path / "new.py").write_text("")
+    assert commit() == f"{clean}-dirty"

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from features import FeatureTransformer, Protected
-from scoring import Calibration, RiskLevel, Scorer
+from scoring import Calibration, Progress, RiskLevel, Scorer
 from training.booster import fit_trees, text
 from training.calibrating import calibrate, cross_calibrated, fit_line
 from training.crossvalidation import CrossValidation, Fold, cross_validate, fit_state
@@ -20,6 +20,7 @@ from training.evaluation import evaluate
 from training.figures import draw_figures
 from training.metrics import auc
 from training.settings import TrainingSettings
+from training.trainer import train
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +67,9 @@ def test_a_fit_is_repeatable_on_any_number_of_threads(dataset: Dataset, settings
 
     def trees(threads: int, seed: int) -> str:
         model = settings.model.model_copy(update={"threads": threads})
-        booster = fit_trees(matrix, dataset.target, transformer.categorical, model, trees=20, seed=seed)
+        booster = fit_trees(
+            matrix, dataset.target, transformer.categorical, model, names=state.names, trees=20, seed=seed
+        )
         return text(booster).split("\nparameters:")[0]
 
     assert trees(1, 5) == trees(1, 5) == trees(2, 5)
@@ -194,3 +197,14 @@ def test_the_artefact_of_a_training_scores_as_it_was_evaluated(delivered: Delive
     scores = scorer.score(dataset.columns)
     assert scorer.model.trees == delivered.trained.validation.trees
     assert abs(float(scores.probability.mean()) - float(dataset.target.mean())) < 0.02
+
+
+def test_two_trainings_with_one_seed_write_the_same_bytes(
+    dataset: Dataset, settings: TrainingSettings, tmp_path: Path
+) -> None:
+    written = []
+    for name in ("first", "second"):
+        train(dataset, settings, Progress(quiet=True)).artefact({}).write(tmp_path / name)
+        written.append({path.name: path.read_bytes() for path in (tmp_path / name).iterdir()})
+    assert written[0] == written[1]
+    assert "model.txt" in written[0]

@@ -1,0 +1,95 @@
+"""Settings that cannot be meant are refused by the name of their key."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from features import SettingsError
+from training.cli import main
+from training.settings import TrainingSettings
+
+ROOT = Path(__file__).resolve().parents[2]
+SHIPPED = ROOT / "configs" / "training.yaml"
+
+
+def written(folder: Path, key: str, value: object) -> Path:
+    """The shipped settings with one value changed or added, `key` being its path."""
+    content = yaml.safe_load(SHIPPED.read_text())
+    *parents, last = key.split(".")
+    place: Any = content
+    for parent in parents:
+        place = place[parent]
+    place[last] = value
+    path = folder / "training.yaml"
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+def test_the_shipped_settings_are_legal() -> None:
+    assert TrainingSettings.load(SHIPPED).model.folds == 5
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("seed", -1),
+        ("model.folds", 5000),
+        ("model.folds", 1),
+        ("model.max_trees", 0),
+        ("model.max_trees", 10**9),
+        ("model.early_stopping.share", 0.9),
+        ("model.early_stopping.share", 0.001),
+        ("model.early_stopping.rounds", 0),
+        ("model.threads", 0),
+        ("model.min_outcomes_per_fold", 1),
+        ("model.parameters.learning_rate", -1),
+        ("model.parameters.learning_rate", 0),
+        ("model.parameters.learning_rate", "fast"),
+        ("model.parameters.num_leaves", 1),
+        ("model.parameters.num_leaves", 8.5),
+        ("model.parameters.max_depth", -2),
+        ("model.parameters.colsample_bytree", 1.5),
+        ("model.parameters.reg_lambda", -0.1),
+        ("model.parameters.learning_rat", 0.1),
+        ("model.parameters.objective", "regression"),
+        ("policy.cost_fn", 0),
+        ("policy.cost_fn", float("inf")),
+        ("evaluation.confidence", 1),
+        ("evaluation.resamples", 1),
+    ],
+)
+def test_an_absurd_setting_is_refused_by_its_key(tmp_path: Path, key: str, value: object) -> None:
+    with pytest.raises(SettingsError) as refusal:
+        TrainingSettings.load(written(tmp_path, key, value))
+    said = str(refusal.value).removeprefix(f"{tmp_path / 'training.yaml'}: ")
+    assert said.startswith(f"{key}: ")
+    assert ("\n" in said, "; " in said) == (False, False)
+
+
+def test_a_share_of_rows_that_would_never_be_drawn_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"model\.parameters: .*subsample below 1 draws no rows unless"):
+        TrainingSettings.load(written(tmp_path, "model.parameters.subsample_freq", 0))
+
+
+def test_a_repeated_key_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "training.yaml"
+    path.write_text(SHIPPED.read_text().replace("    num_leaves:", "    learning_rate: 0.5\n    num_leaves:", 1))
+    with pytest.raises(SettingsError, match=r"not YAML .*repeated key: learning_rate.* line"):
+        TrainingSettings.load(path)
+
+
+def test_what_is_not_stated_is_left_to_lightgbm() -> None:
+    parameters = TrainingSettings.load(SHIPPED).model.parameters
+    assert parameters.max_bin is None
+    assert "max_bin" not in parameters.stated()
+    assert parameters.stated()["learning_rate"] == parameters.learning_rate
+
+
+def test_a_command_refuses_settings_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = written(tmp_path, "model.folds", 5000)
+    assert main(["run", "--settings", str(path)]) == 1
+    assert capsys.readouterr().err == f"error: {path}: model.folds: Input should be less than or equal to 20\n"

@@ -1,0 +1,44 @@
+"""Ensembles of out-of-fold predictions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression
+
+from .candidate import log_odds
+from .outoffold import OutOfFold, out_of_fold
+
+
+def blended(members: Sequence[OutOfFold], target: NDArray[np.int64]) -> OutOfFold:
+    """The mean of the members' log-odds."""
+    return _ensemble("blend", members, _stacked(members).mean(axis=1), target)
+
+
+def stacked(members: Sequence[OutOfFold], target: NDArray[np.int64]) -> OutOfFold:
+    """A logistic regression on the members' log-odds; for each fold it is fitted on the rows of the others.
+
+    Source: D. Wolpert, "Stacked generalization", Neural Networks 5, 1992.
+    """
+    inputs = _stacked(members)
+    margins = np.empty(len(target))
+    for judged in members[0].judged:
+        others = np.ones(len(target), dtype=np.bool_)
+        others[judged] = False
+        fit = LogisticRegression(C=np.inf, max_iter=1000).fit(inputs[others], target[others])
+        margins[judged] = fit.decision_function(inputs[judged])
+    return _ensemble("stack", members, margins, target)
+
+
+def _stacked(members: Sequence[OutOfFold]) -> NDArray[np.float64]:
+    return np.column_stack([log_odds(member.probabilities) for member in members])
+
+
+def _ensemble(
+    name: str, members: Sequence[OutOfFold], margins: NDArray[np.float64], target: NDArray[np.int64]
+) -> OutOfFold:
+    parameters = {"members": ",".join(member.name for member in members)}
+    seconds = sum(member.seconds for member in members)
+    return out_of_fold(name, parameters, margins, target, members[0].judged, seconds)

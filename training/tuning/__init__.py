@@ -1,0 +1,9 @@
+"""Hyper-parameter search: seeded, pruned, resumable, and judged on rows that it never saw."""
+
+from __future__ import annotations
+
+from .nested import NestedEstimate
+from .report import tuning_lines
+from .search import Tuned, tune
+
+__all__ = ["NestedEstimate", "Tuned", "tune", "tuning_lines"]
