@@ -48,6 +48,7 @@ types: setup
 
 bench: setup ## compare with the alternatives, into benchmarks/results and README.md; needs h2load
 	$(BIN)/python -m benchmarks run
+	$(BIN)/python -m benchmarks variants
 	$(BIN)/python -m benchmarks soak
 	$(BIN)/python -m benchmarks report
 
