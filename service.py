@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 from functools import cache
@@ -62,7 +63,7 @@ class ModelService:
     @bentoml.api(route="/margins")  # type: ignore[untyped-decorator]
     async def margins(self, matrix: np.ndarray) -> np.ndarray:
         """Raw log-odds of default, shape (n,), of a model matrix of shape (n, features)."""
-        return self.model.margins(matrix)
+        return await asyncio.to_thread(self.model.margins, matrix)
 
 
 class PredictInput(bentoml.IODescriptor, PredictRequest):  # type: ignore[misc]

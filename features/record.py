@@ -32,7 +32,11 @@ def _number(column: Column) -> Any:
 
 
 def _field(column: Column) -> tuple[Any, Any]:
-    annotation = _number(column) if column.numeric else Annotated[str, Field(strict=True, min_length=1, max_length=100)]
+    annotation = (
+        _number(column)
+        if column.numeric
+        else Annotated[str, Field(strict=True, min_length=1, max_length=LONGEST_LEVEL)]
+    )
     description = f"{column.description} [{column.unit}]"
     if column.required:
         return annotation, Field(description=description)

@@ -113,7 +113,7 @@ class _SingleRow:
                 *_ALL_TREES,
                 _FLOAT64,
                 booster.features,
-                b"num_threads=1",
+                _ONE_THREAD,
                 self._configuration,
             )
         )

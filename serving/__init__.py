@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from .answers import Answer, BatchAnswer, Decision, decisions
+from .answers import Answer, BatchAnswer, Decision
 from .boundary import Boundary, ScoringRoute
 from .engine import DecisionEngine
-from .errors import Invalid, Overloaded, Problem
+from .errors import Invalid, Problem
 from .example import EXAMPLE
 from .pages import Pages
 from .requests import Batch, BatchRequest, FeaturesRequest, PredictRequest, decode, decode_batch
@@ -26,7 +26,6 @@ __all__ = [
     "EmbeddedRunner",
     "FeaturesRequest",
     "Invalid",
-    "Overloaded",
     "Pages",
     "Placement",
     "PredictRequest",
@@ -35,7 +34,6 @@ __all__ = [
     "ScoringRoute",
     "ServingSettings",
     "Traffic",
-    "decisions",
     "decode",
     "decode_batch",
 ]

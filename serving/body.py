@@ -22,14 +22,14 @@ async def read_json(exchange: Exchange, limit: int) -> bytes:
     if declared.isdigit() and int(declared) > limit:
         await _refuse(exchange.receive, limit)
     body, more = await _chunk(exchange.receive)
-    while more:
-        chunk, more = await _chunk(exchange.receive)
-        body += chunk
-        if len(body) > limit:
-            break
-    if len(body) > limit:
+    chunks, size = [body], len(body)
+    while more and size <= limit:
+        body, more = await _chunk(exchange.receive)
+        chunks.append(body)
+        size += len(body)
+    if size > limit:
         await _refuse(exchange.receive, limit, drain=more)
-    return body
+    return body if len(chunks) == 1 else b"".join(chunks)
 
 
 def _require_json(headers: dict[bytes, bytes]) -> None:

@@ -20,9 +20,9 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .body import read_json
-from .deadlines import Deadlines
+from .deadlines import DeadlineExceeded, Deadlines
 from .errors import Failed, Overloaded, Problem, TimedOut
-from .exchange import Exchange
+from .exchange import FAILED, Exchange
 from .settings import Limits
 from .traffic import Endpoint, Traffic
 
@@ -85,14 +85,14 @@ class Boundary:
             await self._deadlines.within(self._answer(exchange, endpoint))
         except Problem as refusal:
             await exchange.refuse(refusal)
-        except TimeoutError:
+        except DeadlineExceeded:
             limit = f"{self._limits.timeout_seconds:g} seconds"
             await exchange.refuse(TimedOut(f"The answer was not ready within {limit}."))
         except ClientDisconnect:
             pass
         except Exception as error:  # noqa: BLE001 - the last place that can answer
             _log(error, exchange)
-            await exchange.refuse(Failed("The request could not be answered; the server's log says why."))
+            await exchange.refuse(Failed(FAILED))
         finally:
             endpoint.end(exchange.status, time.perf_counter() - start)
 

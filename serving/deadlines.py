@@ -10,6 +10,10 @@ _LOOKS = 20
 """Looks at the running tasks within one time limit: a task is ended this share of the limit late, at the most."""
 
 
+class DeadlineExceeded(Exception):  # noqa: N818 - what it is called elsewhere
+    """The work was ended because it took too long."""
+
+
 class Deadlines:
     """Ends what runs longer than a number of seconds.
 
@@ -23,7 +27,7 @@ class Deadlines:
         self._looking = False
 
     async def within(self, work: Awaitable[None]) -> None:
-        """Await the work in this task; TimeoutError if it takes too long."""
+        """Await the work in this task; DeadlineExceeded if it takes too long."""
         loop = asyncio.get_running_loop()
         task = cast("asyncio.Task[object]", asyncio.current_task(loop))
         self._ends[task] = loop.time() + self._seconds
@@ -33,7 +37,7 @@ class Deadlines:
             await work
         except asyncio.CancelledError:
             if task in self._expired and task.uncancel() == 0:
-                raise TimeoutError from None
+                raise DeadlineExceeded from None
             raise
         finally:
             del self._ends[task]

@@ -13,13 +13,16 @@ from starlette.types import Message, Receive, Scope, Send
 
 from .errors import MEDIA_TYPE, Problem, problem
 
+FAILED = "The request could not be answered; the server's log says why."
+"""What is said where the service is at fault."""
+
 _REQUEST_ID: ContextVar[str] = ContextVar("request_id")
 _LEGAL_REQUEST_ID = re.compile(rb"[\w.:-]{1,128}", re.ASCII)
 _DETAILS = {
     HTTPStatus.NOT_FOUND: "There is no such route.",
     HTTPStatus.METHOD_NOT_ALLOWED: "The route does not answer this method.",
     HTTPStatus.SERVICE_UNAVAILABLE: "The service is not ready.",
-    HTTPStatus.INTERNAL_SERVER_ERROR: "The request could not be answered; the server's log says why.",
+    HTTPStatus.INTERNAL_SERVER_ERROR: FAILED,
 }
 
 

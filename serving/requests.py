@@ -88,6 +88,6 @@ def _items(body: bytes) -> list[Any]:
 
 
 def _refusal(error: ValidationError) -> NotJson | Invalid:
-    if any(item["type"] == "json_invalid" for item in error.errors(include_url=False, include_input=False)):
+    if error.error_count() == 1 and error.errors(include_url=False, include_input=False)[0]["type"] == "json_invalid":
         return NotJson("The body is not JSON.")
     return Invalid("The request does not fit its schema.", errors=faults(error))

@@ -137,11 +137,13 @@ class RemoteRunner(Runner[Rows]):
         try:
             scores = _checked(await self._score(self._joined(batch)), len(batch))
         except Exception as error:  # noqa: BLE001 - it is handed to the one request that caused it
-            if len(batch) > 1:
-                for one in batch:
+            for one in batch:
+                if one.answer.done():  # its caller has gone
+                    continue
+                if len(batch) == 1:
+                    one.answer.set_exception(error)
+                else:
                     await self._answer([one])
-            elif not batch[0].answer.done():
-                batch[0].answer.set_exception(error)
         else:
             _hand_out(scores, batch)
 

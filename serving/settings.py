@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from features import Settings
 
@@ -72,3 +72,10 @@ class ServingSettings(Settings):
     metrics: Metrics
     boundary: BoundaryPosition
     bentoml: dict[str, Any]
+
+    @field_validator("bentoml")
+    @classmethod
+    def _leaves_metrics_to_the_boundary(cls, bentoml: dict[str, Any]) -> dict[str, Any]:
+        if bentoml.get("metrics", {}).get("enabled", True):
+            raise ValueError("metrics.enabled must be false: the boundary writes BentoML's request metrics")
+        return bentoml

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import bentoml
@@ -78,7 +79,8 @@ class Traffic:
         """Note a request to the path; its endpoint is to be told of the end."""
         endpoint = self._endpoints.get(path) or self._endpoint(path if path in KNOWN else OTHER)
         endpoint.in_progress.value += 1
-        self._last.value = time.time()
+        if path in SCORING:
+            self._last.value = time.time()
         self.tallies.touch()
         return endpoint
 
@@ -127,7 +129,8 @@ def exposition() -> bytes:
     for file in Path(directory).glob("gauge_live*_*.db"):
         pid = int(file.stem.rpartition("_")[2])
         if not _alive(pid):  # it was killed, so that what it was doing will not end
-            mark_process_dead(pid, directory)  # type: ignore[no-untyped-call]
+            with suppress(FileNotFoundError):  # another worker was first
+                mark_process_dead(pid, directory)  # type: ignore[no-untyped-call]
     registry = CollectorRegistry()
     MultiProcessCollector(registry, directory)  # type: ignore[no-untyped-call]
     return generate_latest(registry)

@@ -190,3 +190,9 @@ def test_bad_requests_leave_no_traceback_in_the_log(server: Server, http: httpx.
 
 
 JSON = {"Content-Type": "application/json"}
+
+
+def test_a_single_application_may_be_smaller_than_a_batch(http: httpx.Client) -> None:
+    padded = {**EXAMPLE, "client_id": "x" * 100_000}
+    assert_problem(http.post("/predict", json=padded), 413)
+    assert_problem(http.post("/predict/batch", json=padded), 422)

@@ -18,6 +18,7 @@ from scoring import Artefact
 from scoring.cli import main
 from tests.features.examples import ROOT, generate
 from tests.scoring.jobs import people
+from tests.server import unmeasured
 
 _DEADLINE = 60
 
@@ -101,7 +102,7 @@ def test_a_disk_that_takes_no_more_is_one_line_and_leaves_nothing(
     )
     output = tmp_path / "results" / "out"
     command = [sys.executable, "-B", "-c", script, *arguments(labelled_csv, output, model)]
-    answer = subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True)
+    answer = subprocess.run(command, cwd=ROOT, env=unmeasured(), check=False, capture_output=True, text=True)
     assert answer.stderr.splitlines()[-1] == f"error: {output}: cannot be written (File too large)"
     assert answer.returncode == 1
     assert list(tmp_path.iterdir()) == []

@@ -94,7 +94,7 @@ def refused(answer: httpx.Response) -> dict[str, Any]:
     return problem
 
 
-def test_a_request_is_decoded_before_it_is_routed() -> None:
+def test_a_scoring_request_is_answered_under_the_callers_id() -> None:
     answer = ask("POST", "/predict", json={"a": 1}, headers={"X-Request-ID": "caller-7"})
     assert (answer.status_code, answer.json()) == (200, {"decoded": {"a": 1}, "request_id": "caller-7"})
     assert answer.headers["x-request-id"] == "caller-7"
@@ -275,3 +275,23 @@ async def _never() -> Message:
 
 async def _ignore(message: Message) -> None:
     return None
+
+
+def test_a_timeout_of_something_else_is_a_failure_and_no_deadline(caplog: pytest.LogCaptureFixture) -> None:
+    async def elsewhere(_: bytes) -> bytes:
+        raise TimeoutError
+
+    boundary = Boundary(
+        PAGES,
+        LIMITS,
+        Traffic([1], registry=CollectorRegistry()),
+        lambda: {"/predict": ScoringRoute(elsewhere, 1024, 2)},
+    )
+
+    async def run() -> httpx.Response:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(boundary), base_url="http://test") as client:
+            return await client.post("/predict", json={})
+
+    with caplog.at_level(logging.ERROR, logger="bentoml.credit_scoring"):
+        assert asyncio.run(run()).status_code == 500
+    assert caplog.records[0].getMessage().startswith("TimeoutError while answering")

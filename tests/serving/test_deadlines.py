@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from serving.deadlines import Deadlines
+from serving.deadlines import DeadlineExceeded, Deadlines
 
 
 async def _soon() -> None:
@@ -20,7 +20,7 @@ def test_what_ends_in_time_is_left_alone() -> None:
 
 
 def test_what_takes_too_long_is_ended() -> None:
-    with pytest.raises(TimeoutError):
+    with pytest.raises(DeadlineExceeded):
         asyncio.run(Deadlines(0.02).within(_never()))
 
 
@@ -28,7 +28,7 @@ def test_a_task_goes_on_after_its_work_was_ended() -> None:
     async def run() -> list[str]:
         deadlines, said = Deadlines(0.02), []
         for _ in range(2):
-            with pytest.raises(TimeoutError):
+            with pytest.raises(DeadlineExceeded):
                 await deadlines.within(_never())
             said.append("went on")
             await _soon()
@@ -48,7 +48,7 @@ def test_only_the_one_that_takes_too_long_is_ended() -> None:
         return await asyncio.gather(deadlines.within(_never()), late(), return_exceptions=True)
 
     ended, went_on = asyncio.run(run())
-    assert isinstance(ended, TimeoutError)
+    assert isinstance(ended, DeadlineExceeded)
     assert went_on is None
 
 

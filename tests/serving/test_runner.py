@@ -202,3 +202,26 @@ async def _settled() -> None:
     """Let everything run that can."""
     for _ in range(10):
         await asyncio.sleep(0)
+
+
+def test_after_a_failed_batch_nothing_is_asked_for_callers_that_have_gone() -> None:
+    asked: list[list[float]] = []
+    gate = asyncio.Event()
+
+    async def elsewhere(rows: Rows) -> Scores:
+        asked.append(rows.tolist())
+        await gate.wait()
+        raise ConnectionError
+
+    async def run() -> None:
+        scorer = RemoteRunner(elsewhere, np.concatenate, SETTINGS, Seen())
+        callers = [asyncio.ensure_future(scorer.score(np.array([row]))) for row in (1.0, 2.0, 3.0)]
+        await _settled()
+        for caller in callers[:2]:
+            caller.cancel()
+        gate.set()
+        with pytest.raises(ConnectionError):
+            await callers[2]
+
+    asyncio.run(run())
+    assert asked == [[1.0, 2.0, 3.0], [3.0]]

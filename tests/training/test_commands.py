@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -13,6 +12,7 @@ import mlflow
 import pytest
 
 from tests.features.examples import ROOT
+from tests.server import unmeasured
 from training.cli import main
 
 _DEADLINE = 60
@@ -97,7 +97,7 @@ def test_a_disk_that_takes_no_more_is_one_line_and_leaves_nothing(tmp_path: Path
     )
     output = tmp_path / "data"
     command = [sys.executable, "-B", "-c", script, "synthesize", "--clients", "200", "--output", str(output)]
-    answer = subprocess.run(command, cwd=ROOT, env=os.environ, check=False, capture_output=True, text=True)
+    answer = subprocess.run(command, cwd=ROOT, env=unmeasured(), check=False, capture_output=True, text=True)
     assert answer.returncode == 1
     assert answer.stderr.splitlines()[-1] == f"error: {output}: cannot be written (File too large)"
     assert list(tmp_path.iterdir()) == []
