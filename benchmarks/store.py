@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import asdict, dataclass
@@ -111,7 +112,10 @@ def served_model(model: Trained, application: bytes, fields: int) -> ServedModel
 
 
 def _train(store: Store, settings: BenchmarkSettings) -> Trained:
+    """Train the first champion of an empty registry: no older one stands in its way."""
     store.folder.mkdir(parents=True, exist_ok=True)
+    for name in ("mlruns", "bentoml", "prepared"):
+        shutil.rmtree(store.folder / name, ignore_errors=True)
     if not store.data.exists():
         generate = ["--clients", str(settings.clients), "--seed", str(settings.seed), "--format", "parquet"]
         _training(store, "synthesize", *generate, "--applications-only", "--output", str(store.data))
