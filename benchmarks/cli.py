@@ -94,7 +94,7 @@ def _variants(options: argparse.Namespace) -> None:
 def _compare(options: argparse.Namespace, peers: Sequence[Peer]) -> None:
     _check_output(options.output)
     settings = _settings(options, seconds=options.seconds, rounds=options.rounds)
-    compare(Store(options.store.resolve()), settings, peers, Progress(), _command()).write(options.output)
+    compare(Store(options.store.resolve()), settings, peers, Progress(), _command(options.store)).write(options.output)
 
 
 def _soak(options: argparse.Namespace) -> None:
@@ -102,7 +102,7 @@ def _soak(options: argparse.Namespace) -> None:
     settings = _settings(options)
     if options.requests:
         settings = settings.model_copy(update={"soak": settings.soak.model_copy(update={"requests": options.requests})})
-    soak(Store(options.store.resolve()), settings, Progress(), _command()).write(options.output)
+    soak(Store(options.store.resolve()), settings, Progress(), _command(options.store)).write(options.output)
 
 
 def _report(options: argparse.Namespace) -> None:
@@ -142,5 +142,7 @@ def _positive(text: str) -> float:
     return value
 
 
-def _command() -> str:
-    return shlex.join(["python", "-m", "benchmarks", *sys.argv[1:]])
+def _command(store: Path) -> str:
+    """The command as given, without the folder where things are kept, which changes no figure."""
+    given = [word for word in sys.argv[1:] if word not in ("--store", str(store), f"--store={store}")]
+    return shlex.join(["python", "-m", "benchmarks", *given])
