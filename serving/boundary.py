@@ -102,7 +102,7 @@ class Boundary:
         if route is None:
             await self._app(scope, exchange.receive, exchange.send)
         elif endpoint.in_progress.value > route.in_flight:
-            endpoint.shed.inc()
+            endpoint.shed()
             raise Overloaded.after(self._limits.retry_after_seconds)
         else:
             await exchange.answer(await route.answer(await read_json(exchange, route.body_bytes)))

@@ -100,10 +100,13 @@ class Endpoint:
 
     def __init__(self, traffic: Traffic, label: str) -> None:
         self.in_progress = traffic.tallies.gauge(traffic.in_progress.labels(label, *traffic.service))
-        self.shed = traffic.shed.labels(label)
         self._traffic = traffic
         self._label = label
         self._answered: dict[int, tuple[CounterTally, HistogramTally]] = {}
+
+    def shed(self) -> None:
+        """Note that a request was refused for want of room."""
+        self._traffic.shed.labels(self._label).inc()
 
     def end(self, status: int | None, seconds: float) -> None:
         """Note that a request ended; `status` is None where nothing was answered."""
