@@ -23,8 +23,8 @@ import pytest  # noqa: E402
 from scoring import Progress, StoredModel, load_stored  # noqa: E402
 from tests.server import ROOT, Server, serve_with  # noqa: E402
 from training.delivery import Delivered, deliver  # noqa: E402
-from training.promotion import promote  # noqa: E402
-from training.settings import TrainingSettings  # noqa: E402
+from training.promotion.promotion import promote  # noqa: E402
+from training.settings.training import TrainingSettings  # noqa: E402
 from training.synthesis import synthesize  # noqa: E402
 
 

@@ -15,23 +15,16 @@ from optuna.exceptions import OptunaError
 from features import FeatureError
 from scoring import Progress, ScoringError, until_stopped
 
+from .data import is_generated, load, split_by_time
 from .delivery import deliver
 from .errors import OutputError, RegistryError, TrainingError
 from .experiments import EXPERIMENTS, table_lines
-from .history import reigning
-from .judging import Verdict, judge
-from .listing import registry_lines
-from .outoftime import split_by_time
-from .promotion import enthrone, keep, promote, rollback
-from .registry import Registered, find
-from .report import trained_lines, verdict_lines
+from .promotion import Verdict, enthrone, judge, keep, promote, rollback
+from .registry import Registered, connect, find, import_model, registry_lines, reigning
 from .settings import TrainingSettings
-from .source import is_generated, load
-from .store import import_model
+from .summary import trained_lines, verdict_lines
 from .synthesis import ALL, APPLICATIONS, SynthesisError, synthesize, total_clients
-from .tracking import connect
-from .tuned_parameters import TunedParameters
-from .tuning import tune, tuning_lines
+from .tuning import TunedParameters, tune, tuning_lines
 
 _EXPECTED = (
     FeatureError, ScoringError, TrainingError, SynthesisError, MlflowException, BentoMLException, OptunaError,

@@ -7,14 +7,11 @@ from pathlib import Path
 
 from scoring import Progress
 
-from .dataset import Dataset
-from .judging import Verdict, judge
-from .outoftime import split_by_time
-from .registry import Registered, register
+from .data import Dataset, load, split_by_time
+from .fitting import TrainedModel, lineage, train
+from .promotion import Verdict, judge
+from .registry import Registered, commit, record, register, tracked_run
 from .settings import TrainingSettings
-from .source import load
-from .tracking import commit, record, tracked_run
-from .trainer import TrainedModel, lineage, train
 
 
 @dataclass(frozen=True, slots=True, eq=False)

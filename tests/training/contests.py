@@ -9,15 +9,15 @@ import bentoml
 from bentoml.exceptions import BentoMLException
 from mlflow import MlflowClient
 
-from training.dataset import Dataset
+from training.data.dataset import Dataset
 from training.delivery import track
-from training.history import changes
-from training.judging import judge
-from training.promotion import promote
-from training.registry import Registered, aliases
-from training.settings import TrainingSettings
-from training.tracking import tracked_run
-from training.trainer import TrainedModel
+from training.fitting.trainer import TrainedModel
+from training.promotion.judging import judge
+from training.promotion.promotion import promote
+from training.registry.history import changes
+from training.registry.registry import Registered, aliases
+from training.registry.tracking import tracked_run
+from training.settings.training import TrainingSettings
 
 
 @dataclass(frozen=True)

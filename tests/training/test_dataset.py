@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from features import ColumnsError, FileError
-from training.dataset import load_dataset
+from training.data.dataset import load_dataset
 from training.errors import DataError
 
 Edit = Callable[[pd.DataFrame], None]

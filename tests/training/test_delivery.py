@@ -17,14 +17,14 @@ from mlflow import MlflowClient
 
 from features import ColumnsError
 from scoring import Artefact, ArtefactError, StoredModel
-from training import store, tracking
 from training.cli import main
 from training.delivery import Delivered
 from training.errors import ParityError, RegistryError
-from training.registry import artefact_folder, download, find
-from training.settings import TrainingSettings
-from training.store import import_model
-from training.tracking import commit
+from training.registry import store, tracking
+from training.registry.registry import artefact_folder, download, find
+from training.registry.store import import_model
+from training.registry.tracking import commit
+from training.settings.training import TrainingSettings
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -14,24 +14,24 @@ from numpy.typing import NDArray
 
 from features import SettingsError
 from scoring import Progress
-from training.calibrating import calibrated_by_fold
 from training.cli import main
-from training.crossvalidation import cross_validate, splits
-from training.dataset import Dataset, load_dataset
+from training.data.dataset import Dataset, load_dataset
 from training.errors import CalibrationError
-from training.experiment_settings import Family, Sampling
+from training.evaluation.metrics import auc, auc_difference
+from training.evaluation.thresholds import decision_policy
 from training.experiments import EXPERIMENTS, table_lines
 from training.experiments.candidate import Candidate
 from training.experiments.comparison import compare
+from training.experiments.cross_fitting import CrossFitted, cross_fit, cross_fitted
 from training.experiments.encoding import encoder
 from training.experiments.ensemble import blended, stacked
 from training.experiments.families import candidate
 from training.experiments.fold import FoldMatrices, fold_matrices
-from training.experiments.outoffold import OutOfFold, cross_fit, out_of_fold
 from training.experiments.sampling import Resampler, sampled
-from training.metrics import auc, auc_difference
-from training.settings import TrainingSettings
-from training.thresholds import decision_policy
+from training.fitting.calibrating import calibrated_by_fold
+from training.fitting.cross_validation import cross_validate, splits
+from training.settings.experiments import Family, Sampling
+from training.settings.training import TrainingSettings
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -159,10 +159,10 @@ def test_every_way_of_sampling_judges_all_rows_of_the_fold(
     assert margins.tolist() == one.margins(fold).tolist()
 
 
-def said(name: str, margins: Sequence[float] | NDArray[np.float64], target: NDArray[np.int64]) -> OutOfFold:
+def said(name: str, margins: Sequence[float] | NDArray[np.float64], target: NDArray[np.int64]) -> CrossFitted:
     """What a candidate with these margins said, in two folds."""
     judged = [np.arange(0, len(target), 2), np.arange(1, len(target), 2)]
-    return out_of_fold(name, {}, np.asarray(margins, dtype=np.float64), target, judged, seconds=1.0)
+    return cross_fitted(name, {}, np.asarray(margins, dtype=np.float64), target, judged, seconds=1.0)
 
 
 @pytest.fixture

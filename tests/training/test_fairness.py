@@ -7,7 +7,14 @@ import pytest
 
 from features import Protected
 from tests.features.examples import columns
-from training.fairness import Group, ImpactRatio, groups_by_age, groups_by_sex, ratio_by_sex, ratio_of_elderly
+from training.evaluation.fairness import (
+    Group,
+    ImpactRatio,
+    groups_by_age,
+    groups_by_sex,
+    ratio_by_sex,
+    ratio_of_elderly,
+)
 
 
 def sex(name: str, rows: int, approved: int) -> Group:

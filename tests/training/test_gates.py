@@ -9,13 +9,20 @@ import pytest
 
 from features import Protected
 from scoring import DecisionPolicy, PointScale
-from training import latency
-from training.comparison import Comparison, compare
 from training.delivery import Delivered
-from training.fairness import Group, ImpactRatio
-from training.gates import comparison_gates, evaluation_gates, fairness_gates, latency_gate, parity_gate, source_gate
-from training.metrics import Estimate, auc_difference
-from training.settings import FairnessSettings, GateSettings, LatencySettings
+from training.evaluation.fairness import Group, ImpactRatio
+from training.evaluation.metrics import Estimate, auc_difference
+from training.promotion import latency
+from training.promotion.comparison import Comparison, compare
+from training.promotion.gates import (
+    comparison_gates,
+    evaluation_gates,
+    fairness_gates,
+    latency_gate,
+    parity_gate,
+    source_gate,
+)
+from training.settings.training import FairnessSettings, GateSettings, LatencySettings
 
 POLICY = DecisionPolicy(
     cutoff=0.5,

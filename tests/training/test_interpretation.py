@@ -6,10 +6,10 @@ import lightgbm as lgb
 import numpy as np
 import pytest
 
-from training.booster import fit_trees, margins_of
 from training.delivery import Delivered
-from training.interpretation import interpret
-from training.settings import InterpretationSettings, TrainingSettings
+from training.fitting.booster import fit_trees, margins_of
+from training.fitting.interpretation import interpret
+from training.settings.training import InterpretationSettings, TrainingSettings
 
 CHOSEN = InterpretationSettings(rows=500, features=2, bins=4)
 

@@ -13,11 +13,11 @@ import yaml
 from features import open_file
 from scoring import Progress
 from training.cli import main
-from training.dataset import Dataset, load_dataset
+from training.data.dataset import Dataset, load_dataset
+from training.data.leakage import outside_leaks, ranking, refuse_leaks
+from training.data.source import load
 from training.errors import DataError
-from training.leakage import outside_leaks, ranking, refuse_leaks
-from training.settings import TrainingSettings
-from training.source import load
+from training.settings.training import TrainingSettings
 
 Edit = Callable[[pd.DataFrame, np.random.Generator], pd.DataFrame]
 

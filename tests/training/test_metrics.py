@@ -8,10 +8,10 @@ from numpy.typing import NDArray
 from sklearn import metrics as reference
 
 from scoring import DecisionPolicy, PointScale
-from training.metrics import auc, auc_difference, auc_estimate, share_estimate
-from training.ranking import Ranking, f_score
-from training.settings import EvaluationSettings
-from training.thresholds import bayes_cutoff, thresholds
+from training.evaluation.metrics import auc, auc_difference, auc_estimate, share_estimate
+from training.evaluation.ranking import Ranking, f_score
+from training.evaluation.thresholds import bayes_cutoff, thresholds
+from training.settings.training import EvaluationSettings
 
 SETTINGS = EvaluationSettings(confidence=0.95, resamples=20, calibration_bins=10, f_beta=3.2, lift_share=0.1)
 POLICY = DecisionPolicy(0.25, 0.2, 0.3, (0.1, 0.2, 0.4), 10, 1, PointScale(600, 50, 20))

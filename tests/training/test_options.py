@@ -11,15 +11,15 @@ import pytest
 
 from features import FeatureTransformer, SettingsError
 from scoring import Progress, Scorer
-from training.booster import fit_trees, margins_of
-from training.crossvalidation import fit_state
-from training.dataset import Dataset, load_dataset
+from training.data.dataset import Dataset, load_dataset
+from training.data.out_of_time import split_by_time
 from training.errors import DataError
+from training.evaluation.metrics import auc
 from training.experiments import EXPERIMENTS
-from training.metrics import auc
-from training.outoftime import split_by_time
-from training.settings import OutOfTimeSettings, TrainingSettings
-from training.trainer import train
+from training.fitting.booster import fit_trees, margins_of
+from training.fitting.cross_validation import fit_state
+from training.fitting.trainer import train
+from training.settings.training import OutOfTimeSettings, TrainingSettings
 
 DATE = OutOfTimeSettings(column="APPLIED", share=0.25)
 

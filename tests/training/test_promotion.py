@@ -19,18 +19,18 @@ from features import state
 from scoring import ArtefactError, Scorer
 from tests.training.contests import Contest, register
 from tests.training.contests import contest as make_contest
-from training import promotion
 from training.cli import main
-from training.contender import contend
-from training.dataset import Dataset, load_dataset
+from training.data.dataset import Dataset, load_dataset
 from training.delivery import Delivered
 from training.errors import GateError, RegistryError
-from training.history import Action, Change, reigning, succession
-from training.judging import judge
-from training.promotion import rollback
-from training.registry import OUT_OF_FOLD, aliases
-from training.settings import TrainingSettings
-from training.store import import_model
+from training.promotion import promotion
+from training.promotion.contender import contend
+from training.promotion.judging import judge
+from training.promotion.promotion import rollback
+from training.registry.history import Action, Change, reigning, succession
+from training.registry.registry import OUT_OF_FOLD, aliases
+from training.registry.store import import_model
+from training.settings.training import TrainingSettings
 
 STEPS = ("put_in_charge", "remember", "import_model")
 

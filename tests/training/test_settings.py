@@ -10,7 +10,7 @@ import yaml
 
 from features import SettingsError
 from training.cli import main
-from training.settings import TrainingSettings
+from training.settings.training import TrainingSettings
 
 ROOT = Path(__file__).resolve().parents[2]
 SHIPPED = ROOT / "configs" / "training.yaml"

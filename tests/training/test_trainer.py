@@ -11,16 +11,16 @@ import pytest
 
 from features import FeatureTransformer, Protected
 from scoring import Calibration, Progress, RiskLevel, Scorer
-from training.booster import fit_trees, text
-from training.calibrating import calibrate, cross_calibrated, fit_line
-from training.crossvalidation import CrossValidation, Fold, cross_validate, fit_state
-from training.dataset import Dataset, load_dataset
+from training.data.dataset import Dataset, load_dataset
 from training.delivery import Delivered
-from training.evaluation import evaluate
-from training.figures import draw_figures
-from training.metrics import auc
-from training.settings import TrainingSettings
-from training.trainer import train
+from training.evaluation.evaluation import evaluate
+from training.evaluation.metrics import auc
+from training.fitting.booster import fit_trees, text
+from training.fitting.calibrating import calibrate, cross_calibrated, fit_line
+from training.fitting.cross_validation import CrossValidation, Fold, cross_validate, fit_state
+from training.fitting.trainer import train
+from training.report.figures import draw_figures
+from training.settings.training import TrainingSettings
 
 
 @pytest.fixture(scope="module")

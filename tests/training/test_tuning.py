@@ -20,14 +20,14 @@ from scipy.special import expit
 from features import SettingsError
 from scoring import Progress
 from training.cli import main
-from training.dataset import Dataset, load_dataset
+from training.data.dataset import Dataset, load_dataset
 from training.errors import OutputError, StudyError
-from training.metrics import auc
-from training.settings import TrainingSettings
-from training.tuned_parameters import TunedParameters, Winner
+from training.evaluation.metrics import auc
+from training.settings.training import TrainingSettings
 from training.tuning import tune
 from training.tuning.nested import NestedEstimate
 from training.tuning.objective import FOLDS, fitted_margins, score_of, tuning_folds
+from training.tuning.parameters import TunedParameters, Winner
 from training.tuning.study import FINISHED, open_study, run_trials
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -106,7 +106,7 @@ def test_a_killed_search_ends_with_the_trials_of_an_uninterrupted_one(
     code = f"""
 import os, signal
 from pathlib import Path
-from training.dataset import load_dataset
+from training.data.dataset import load_dataset
 from training.settings import TrainingSettings
 from training.tuning import objective
 from training.tuning.study import open_study, run_trials
@@ -138,7 +138,7 @@ def test_processes_that_share_a_study_divide_its_trials(
     path.write_text(yaml.safe_dump(searching.model_dump(mode="json")))
     code = f"""
 from pathlib import Path
-from training.dataset import load_dataset
+from training.data.dataset import load_dataset
 from training.settings import TrainingSettings
 from training.tuning.objective import tuning_folds
 from training.tuning.study import open_study, run_trials

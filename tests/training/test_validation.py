@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from training.data.validation import refuse_too_few
 from training.errors import DataError
-from training.validation import refuse_too_few
 
 
 @pytest.mark.parametrize(("defaults", "good"), [(9, 100), (100, 9), (0, 0)])

@@ -9,11 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scoring import DecisionPolicy
-from training.evaluation import Evaluation, evaluate
-from training.metrics import Estimate, auc, auc_difference, normal_estimate
+from training.evaluation import Estimate, Evaluation, auc, auc_difference, evaluate, normal_estimate
 from training.settings import EvaluationSettings
 
-from .outoffold import OutOfFold
+from .cross_fitting import CrossFitted
 
 Target = NDArray[np.int64]
 
@@ -27,7 +26,7 @@ class Compared:
     difference.
     """
 
-    candidate: OutOfFold
+    candidate: CrossFitted
     evaluation: Evaluation
     fold_auc: tuple[float, ...]
     auc_behind: Estimate | None
@@ -42,7 +41,7 @@ class Compared:
 
 
 def compare(
-    candidates: Sequence[OutOfFold],
+    candidates: Sequence[CrossFitted],
     target: Target,
     policy: DecisionPolicy,
     settings: EvaluationSettings,
@@ -56,8 +55,8 @@ def compare(
 
 
 def _compared(
-    one: OutOfFold,
-    best: OutOfFold,
+    one: CrossFitted,
+    best: CrossFitted,
     target: Target,
     policy: DecisionPolicy,
     settings: EvaluationSettings,
@@ -76,14 +75,14 @@ def _compared(
 
 
 def _cost_difference(
-    target: Target, one: OutOfFold, best: OutOfFold, policy: DecisionPolicy, confidence: float
+    target: Target, one: CrossFitted, best: CrossFitted, policy: DecisionPolicy, confidence: float
 ) -> Estimate:
     difference = _costs(target, one, policy) - _costs(target, best, policy)
     error = float(difference.std(ddof=1) / np.sqrt(len(difference)))
     return normal_estimate(float(difference.mean()), error, confidence)
 
 
-def _costs(target: Target, one: OutOfFold, policy: DecisionPolicy) -> NDArray[np.float64]:
+def _costs(target: Target, one: CrossFitted, policy: DecisionPolicy) -> NDArray[np.float64]:
     """Cost of each row's decision, shape (n,)."""
     declined = policy.predictions(one.probabilities)
     return np.where(target == 1, policy.cost_fn * (1 - declined), policy.cost_fp * declined)

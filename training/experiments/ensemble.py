@@ -9,15 +9,15 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
 from .candidate import log_odds
-from .outoffold import OutOfFold, out_of_fold
+from .cross_fitting import CrossFitted, cross_fitted
 
 
-def blended(members: Sequence[OutOfFold], target: NDArray[np.int64]) -> OutOfFold:
+def blended(members: Sequence[CrossFitted], target: NDArray[np.int64]) -> CrossFitted:
     """The mean of the members' log-odds."""
     return _ensemble("blend", members, _stacked(members).mean(axis=1), target)
 
 
-def stacked(members: Sequence[OutOfFold], target: NDArray[np.int64]) -> OutOfFold:
+def stacked(members: Sequence[CrossFitted], target: NDArray[np.int64]) -> CrossFitted:
     """A logistic regression on the members' log-odds; for each fold it is fitted on the rows of the others.
 
     Source: D. Wolpert, "Stacked generalization", Neural Networks 5, 1992.
@@ -32,13 +32,13 @@ def stacked(members: Sequence[OutOfFold], target: NDArray[np.int64]) -> OutOfFol
     return _ensemble("stack", members, margins, target)
 
 
-def _stacked(members: Sequence[OutOfFold]) -> NDArray[np.float64]:
+def _stacked(members: Sequence[CrossFitted]) -> NDArray[np.float64]:
     return np.column_stack([log_odds(member.probabilities) for member in members])
 
 
 def _ensemble(
-    name: str, members: Sequence[OutOfFold], margins: NDArray[np.float64], target: NDArray[np.int64]
-) -> OutOfFold:
+    name: str, members: Sequence[CrossFitted], margins: NDArray[np.float64], target: NDArray[np.int64]
+) -> CrossFitted:
     parameters = {"members": ",".join(member.name for member in members)}
     seconds = sum(member.seconds for member in members)
-    return out_of_fold(name, parameters, margins, target, members[0].judged, seconds)
+    return cross_fitted(name, parameters, margins, target, members[0].judged, seconds)

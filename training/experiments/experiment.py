@@ -6,15 +6,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from scoring import Progress
-from training.dataset import Dataset
+from training.data import Dataset
+from training.evaluation import decision_policy
 from training.settings import TrainingSettings
-from training.thresholds import decision_policy
 
 from .comparison import Compared, compare
+from .cross_fitting import CrossFitted
 from .feature_engineering import feature_engineering
 from .model_selection import model_selection
 from .options import options
-from .outoffold import OutOfFold
 from .recording import record_experiment
 
 
@@ -23,7 +23,7 @@ class Experiment:
     """A question that cross-validation answers."""
 
     name: str
-    fit: Callable[[Dataset, TrainingSettings, Progress], list[OutOfFold]]
+    fit: Callable[[Dataset, TrainingSettings, Progress], list[CrossFitted]]
 
     def run(self, dataset: Dataset, settings: TrainingSettings, progress: Progress) -> tuple[Compared, ...]:
         """Every candidate beside the best, recorded in MLflow."""

@@ -14,9 +14,8 @@ from sklearn.model_selection import train_test_split
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 
-from training.booster import fit_early_stopped, margins_of
-from training.experiment_settings import Family, ModelSelectionSettings
-from training.settings import ModelSettings, TrainingSettings
+from training.fitting import fit_early_stopped, margins_of
+from training.settings import Family, ModelSelectionSettings, ModelSettings, TrainingSettings
 
 from .candidate import Candidate, Margins, log_odds
 from .encoding import encoder

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from scoring import Progress
-from training.dataset import Dataset
+from training.data import Dataset
 from training.settings import TrainingSettings
 
-from .outoffold import OutOfFold, cross_fit
+from .cross_fitting import CrossFitted, cross_fit
 from .sampling import sampled
 
 
-def feature_engineering(dataset: Dataset, settings: TrainingSettings, progress: Progress) -> list[OutOfFold]:
+def feature_engineering(dataset: Dataset, settings: TrainingSettings, progress: Progress) -> list[CrossFitted]:
     """Out-of-fold predictions of LightGBM for each set of features and each way of sampling."""
     chosen = settings.experiments.feature_engineering
     faster = settings.model.parameters.model_copy(update={"learning_rate": chosen.learning_rate})

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features import FeatureSettings, FeatureTransformer
-from training.crossvalidation import fit_state
-from training.dataset import Dataset
+from training.data import Dataset
+from training.fitting import fit_state
 from training.settings import ModelSettings
 
 Rows = NDArray[np.intp]

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from scoring import Progress
-from training.dataset import Dataset
+from training.data import Dataset
 from training.settings import TrainingSettings
 
+from .cross_fitting import CrossFitted, cross_fit
 from .ensemble import blended, stacked
 from .families import candidate
-from .outoffold import OutOfFold, cross_fit
 
 
-def model_selection(dataset: Dataset, settings: TrainingSettings, progress: Progress) -> list[OutOfFold]:
+def model_selection(dataset: Dataset, settings: TrainingSettings, progress: Progress) -> list[CrossFitted]:
     """Out-of-fold predictions of every family, and of the blend and the stack of some."""
     chosen = settings.experiments.model_selection
     candidates = [candidate(family, settings) for family in chosen.families]

@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from scoring import Progress
-from training.dataset import Dataset
-from training.experiment_settings import Family
-from training.settings import ModelSettings, TrainingSettings
+from training.data import Dataset
+from training.settings import Family, ModelSettings, TrainingSettings
 
+from .cross_fitting import CrossFitted, cross_fit
 from .families import candidate
-from .outoffold import OutOfFold, cross_fit
 
 
-def options(dataset: Dataset, settings: TrainingSettings, progress: Progress) -> list[OutOfFold]:
+def options(dataset: Dataset, settings: TrainingSettings, progress: Progress) -> list[CrossFitted]:
     """Out-of-fold predictions of the delivered kind of model under each profile, and with monotone features."""
     chosen = settings.experiments.options
     free = candidate(Family.LIGHTGBM, settings.model_copy(update={"model": _directed(settings.model, {})}))

@@ -9,11 +9,11 @@ from typing import Any
 import mlflow
 import numpy as np
 
-from training.dataset import Dataset
-from training.figures import draw_figures
+from training.data import Dataset
+from training.evaluation import decision_policy
+from training.registry import commit, tracked_run
+from training.report import draw_figures
 from training.settings import TrainingSettings
-from training.thresholds import decision_policy
-from training.tracking import commit, tracked_run
 
 from .comparison import Compared
 from .table import rows

@@ -10,9 +10,8 @@ from imblearn.over_sampling import SMOTE
 from imblearn.under_sampling import RandomUnderSampler
 from numpy.typing import NDArray
 
-from training.booster import margins_of, parameters
-from training.experiment_settings import FeatureEngineeringSettings, Sampling, SamplingSettings
-from training.settings import ModelSettings
+from training.fitting import margins_of, parameters
+from training.settings import FeatureEngineeringSettings, ModelSettings, Sampling, SamplingSettings
 
 from .candidate import Candidate, Margins
 from .encoding import encoder

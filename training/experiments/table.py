@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from training.metrics import Estimate
+from training.evaluation import Estimate
 
 from .comparison import Compared
 

@@ -8,12 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from training.crossvalidation import splits
-from training.dataset import Dataset
-from training.metrics import Estimate, auc_difference, auc_estimate
-from training.settings import TrainingSettings
-from training.tree_parameters import DRAWING_ROWS
-from training.tuning_settings import NestedSettings
+from training.data import Dataset
+from training.evaluation import Estimate, auc_difference, auc_estimate
+from training.fitting import splits
+from training.settings import DRAWING_ROWS, NestedSettings, TrainingSettings
 
 from .objective import fitted_margins, score_of, tuning_fold, tuning_folds
 from .study import open_study, run_trials, winner

@@ -13,14 +13,10 @@ from optuna.trial import Trial
 from scipy.special import expit
 
 from features import FeatureTransformer
-from training.booster import fit_early_stopped, margins_of
-from training.crossvalidation import fit_state, splits
-from training.dataset import Dataset
-from training.metrics import auc
-from training.ranking import Ranking
-from training.settings import TrainingSettings
-from training.thresholds import decision_policy
-from training.tuning_settings import Objective
+from training.data import Dataset
+from training.evaluation import Ranking, auc, decision_policy
+from training.fitting import fit_early_stopped, fit_state, margins_of, splits
+from training.settings import Objective, TrainingSettings
 
 from .space import suggest, tuned
 

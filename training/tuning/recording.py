@@ -11,9 +11,9 @@ from matplotlib.figure import Figure
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 
-from training.dataset import Dataset
+from training.data import Dataset
+from training.registry import commit, connect, tracked_run
 from training.settings import TrackingSettings, TrainingSettings
-from training.tracking import commit, connect, tracked_run
 
 from .nested import NestedEstimate
 from .objective import FOLDS

@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from scoring import Progress
-from training.dataset import Dataset
-from training.settings import TrainingSettings
-from training.tree_parameters import DRAWING_ROWS
-from training.tuned_parameters import TunedParameters, Winner
+from training.data import Dataset
+from training.settings import DRAWING_ROWS, TrainingSettings
 
 from .nested import NestedEstimate, nested_estimate
 from .objective import tuning_folds
+from .parameters import TunedParameters, Winner
 from .recording import record_search, record_trials
 from .study import FINISHED, open_study, run_trials, winner
 

@@ -6,9 +6,7 @@ from typing import Any
 
 from optuna.trial import Trial
 
-from training.settings import ModelSettings
-from training.tree_parameters import DRAWING_ROWS, TreeParameters
-from training.tuning_settings import SearchSpace, WholeRange
+from training.settings import DRAWING_ROWS, ModelSettings, SearchSpace, TreeParameters, WholeRange
 
 
 def suggest(trial: Trial, space: SearchSpace) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
-from training.dataset import Dataset
+from training.data import Dataset
 from training.errors import StudyError
 from training.settings import TrainingSettings
 

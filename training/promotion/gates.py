@@ -1,0 +1,90 @@
+"""Gates: what a challenger must reach before it is put in charge."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from training.data import is_generated
+from training.evaluation import Evaluation, ImpactRatio
+from training.settings import GateSettings
+
+from .comparison import Comparison
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """One requirement, what was measured, and whether it is met."""
+
+    name: str
+    figure: str
+    limit: str
+    passed: bool
+
+    def __str__(self) -> str:
+        return f"{self.name:44} {self.figure:26} {self.limit:16} {'passed' if self.passed else 'FAILED'}"
+
+
+def evaluation_gates(evaluation: Evaluation, settings: GateSettings) -> Iterator[Gate]:
+    """Discrimination, calibration and cost."""
+    auc, ece, cost = evaluation["auc"], evaluation["ece"], evaluation["cost_ratio"]
+    yield _at_least("AUC, lower end", auc.low, settings.min_auc)
+    yield _at_most("ECE", ece.value, settings.max_ece)
+    yield _at_most("cost against the cheaper blanket rule", cost.value, settings.max_cost_ratio)
+
+
+def comparison_gates(comparison: Comparison, settings: GateSettings) -> Iterator[Gate]:
+    """No worse than the champion, as far as the rows can tell: judged by the worse end of each interval."""
+    auc, cost = comparison.auc, comparison.cost
+    yield Gate(
+        "AUC minus the champion's, lower end",
+        f"{auc.low:+.4f} ({auc.value:+.4f})",
+        f"at least {-settings.max_auc_loss:g}",
+        auc.low >= -settings.max_auc_loss,
+    )
+    yield Gate(
+        "cost minus the champion's, upper end",
+        f"{cost.high:+.4f} ({cost.value:+.4f})",
+        f"at most {settings.max_cost_increase:g}",
+        cost.high <= settings.max_cost_increase,
+    )
+
+
+def fairness_gates(ratios: Mapping[str, ImpactRatio | None], settings: GateSettings) -> Iterator[Gate]:
+    """Adverse impact ratios, a screening signal; passed where there are too few rows to say."""
+    limit = settings.fairness.min_impact_ratio
+    for attribute, ratio in ratios.items():
+        name = f"adverse impact ratio by {attribute} (screening)"
+        if ratio is None:
+            yield Gate(name, "too few rows", f"at least {limit:g}", passed=True)
+        else:
+            figure = f"{ratio.value:.4f} {ratio.group.name}"
+            yield Gate(name, figure, f"at least {limit:g}", ratio.value >= limit)
+
+
+def latency_gate(milliseconds: float, settings: GateSettings) -> Gate:
+    """Median time of one application."""
+    limit = settings.latency.max_milliseconds
+    return Gate(
+        "median time of one application", f"{milliseconds:.2f} ms", f"at most {limit:g} ms", milliseconds <= limit
+    )
+
+
+def parity_gate(differing: int, applications: int) -> Gate:
+    """The registered and the imported form score alike."""
+    return Gate(f"differing probabilities of {applications:,}", str(differing), "at most 0", differing == 0)
+
+
+def source_gate(challenger: str, champion: str, *, generated_allowed: bool) -> Gate:
+    """A model of generated data does not take the place of one of real data, unless that is asked for."""
+    shown = "generated" if is_generated(challenger) else "real"
+    needed = "generated" if generated_allowed or is_generated(champion) else "real"
+    return Gate("data, against the champion's", shown, needed, needed == "generated" or shown == "real")
+
+
+def _at_least(name: str, figure: float, limit: float) -> Gate:
+    return Gate(name, f"{figure:.4f}", f"at least {limit:g}", figure >= limit)
+
+
+def _at_most(name: str, figure: float, limit: float) -> Gate:
+    return Gate(name, f"{figure:.4f}", f"at most {limit:g}", figure <= limit)

@@ -1,0 +1,81 @@
+"""Putting a version in charge, and the one before it back.
+
+Three things say who is champion: the alias in the registry, the history, and the latest version of the BentoML model
+store, which is what gets served. They cannot be changed at once, so the order is what makes an interruption harmless:
+
+promotion   alias, history, store    what is served changes last
+rollback    store, history, alias    what is served changes first
+
+In between, the older model is served and the same command, given again, finishes what was begun; a rollback after a
+promotion that was interrupted takes it back, and a promotion after an interrupted rollback likewise.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from datetime import datetime
+
+import bentoml
+from mlflow import MlflowClient
+
+from training.errors import GateError, RegistryError
+from training.registry import (
+    Action,
+    Registered,
+    champion,
+    changes,
+    find,
+    import_model,
+    put_in_charge,
+    remember,
+    succession,
+)
+
+from .judging import Verdict
+
+_GATES = "gates"
+
+
+def keep(verdict: Verdict) -> None:
+    """Keep the figures of a verdict with the version that was judged."""
+    judged = verdict.challenger.registered
+    figures = json.dumps([asdict(gate) for gate in verdict.gates])
+    MlflowClient().set_model_version_tag(judged.name, judged.version, _GATES, figures)
+
+
+def promote(verdict: Verdict, now: datetime) -> bentoml.Tag:
+    """Put the judged version in charge and return its tag in the BentoML store; GateError if it misses a gate."""
+    judged = verdict.challenger.registered
+    keep(verdict)
+    if verdict.missed:
+        raise GateError(f"{judged} is not promoted: it misses {'; '.join(gate.name for gate in verdict.missed)}")
+    return enthrone(judged, now)
+
+
+def enthrone(registered: Registered, now: datetime) -> bentoml.Tag:
+    """Put a version in charge whose gates were passed, or finish doing so."""
+    put_in_charge(registered)
+    if succession(changes(registered.name))[-1:] != (registered.version,):
+        remember(registered, Action.PROMOTED, now)
+    return import_model(registered)
+
+
+def rollback(name: str, now: datetime) -> tuple[Registered, bentoml.Tag]:
+    """Put the champion before the present one back in charge; RegistryError if there is none.
+
+    Where the alias names another version than the history (a promotion or a rollback was interrupted, or somebody set
+    the alias by hand), the history's champion is put back.
+    """
+    current, line = champion(name), succession(changes(name))
+    if current is None or not line:
+        raise RegistryError(f"{name}: no version was promoted")
+    undone = line[-1] == current.version
+    if undone and len(line) == 1:
+        raise RegistryError(f"{current} is the first champion: there is none before it")
+    restored = find(name, line[-2] if undone else line[-1])
+    tag = import_model(restored)
+    if undone:
+        remember(restored, Action.RESTORED, now)
+    put_in_charge(restored)
+    return restored, tag

@@ -1,0 +1,42 @@
+"""MLflow tracking and registry, and the BentoML model store."""
+
+from __future__ import annotations
+
+from .history import Action, changes, reigning, remember, succession
+from .listing import registry_lines
+from .registry import (
+    Registered,
+    artefact_folder,
+    champion,
+    download,
+    find,
+    put_in_charge,
+    recorded_predictions,
+    register,
+)
+from .store import PARITY_CLIENTS, differing_probabilities, import_model
+from .tracking import commit, connect, record, tracked_run
+
+__all__ = [
+    "PARITY_CLIENTS",
+    "Action",
+    "Registered",
+    "artefact_folder",
+    "champion",
+    "changes",
+    "commit",
+    "connect",
+    "differing_probabilities",
+    "download",
+    "find",
+    "import_model",
+    "put_in_charge",
+    "record",
+    "recorded_predictions",
+    "register",
+    "registry_lines",
+    "reigning",
+    "remember",
+    "succession",
+    "tracked_run",
+]

@@ -1,0 +1,139 @@
+"""The MLflow model registry: versions, and the aliases that say what each is for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import mlflow
+from mlflow import MlflowClient
+from mlflow.entities.model_registry import ModelVersion, RegisteredModel
+from mlflow.exceptions import MlflowException
+
+from scoring import Artefact, ArtefactError
+from training.errors import RegistryError
+
+from .out_of_fold import OutOfFold
+
+CHAMPION = "champion"
+"""The version in charge."""
+CHALLENGER = "challenger"
+"""The version that was trained last and is not in charge."""
+
+OUT_OF_FOLD = "evaluation/out_of_fold.parquet"
+"""Where a run keeps its out-of-fold PDs."""
+
+_DIGEST, _SOURCE = "digest", "data.source"
+
+
+@dataclass(frozen=True, slots=True)
+class Registered:
+    """One version of a registered model. `source` names the data that it was trained on."""
+
+    name: str
+    version: str
+    digest: str
+    run_id: str
+    source: str
+
+    @property
+    def label(self) -> str:
+        """Version and digest in one word: unique over registries, and legal as a BentoML version."""
+        return f"{self.version}-{self.digest[:12]}"
+
+    @property
+    def tag(self) -> str:
+        """The version's name in the BentoML model store."""
+        return f"{self.name}:{self.label}"
+
+    @property
+    def uri(self) -> str:
+        """The version's address for MLflow."""
+        return f"models:/{self.name}/{self.version}"
+
+    def __str__(self) -> str:
+        return f"{self.name} version {self.version}"
+
+
+def register(name: str, model_uri: str, *, digest: str, run_id: str, source: str) -> Registered:
+    """Register the logged model as the next version of `name` and make it the challenger."""
+    version = str(mlflow.register_model(model_uri, name, tags={_DIGEST: digest, _SOURCE: source}).version)
+    MlflowClient().set_registered_model_alias(name, CHALLENGER, version)
+    return Registered(name, version, digest, run_id, source)
+
+
+def find(name: str, version: str) -> Registered:
+    """A version by its number or, written `@alias`, by its alias; RegistryError if there is none."""
+    try:
+        found = _model_version(name, version)
+    except MlflowException as error:
+        raise RegistryError(f"{name} {version}: not in the registry ({error.error_code})") from None
+    return _registered(found)
+
+
+def champion(name: str) -> Registered | None:
+    """The version in charge, if one is."""
+    version = aliases(name).get(CHAMPION)
+    return None if version is None else find(name, version)
+
+
+def aliases(name: str) -> dict[str, str]:
+    """The version that each alias names; none where nothing is registered yet."""
+    model = registered_model(name)
+    return {alias: str(version) for alias, version in model.aliases.items()} if model else {}
+
+
+def registered_model(name: str) -> RegisteredModel | None:
+    """The model as MLflow knows it, None where nothing is registered under this name yet."""
+    found = MlflowClient().search_registered_models(f"name = '{name}'")
+    return found[0] if found else None
+
+
+def versions(name: str) -> list[ModelVersion]:
+    """Every version as MLflow knows it, the oldest first."""
+    return sorted(MlflowClient().search_model_versions(f"name = '{name}'"), key=lambda found: int(found.version))
+
+
+def put_in_charge(registered: Registered) -> None:
+    """Give the alias `champion` to this version, which then challenges no longer."""
+    client = MlflowClient()
+    client.set_registered_model_alias(registered.name, CHAMPION, registered.version)
+    if aliases(registered.name).get(CHALLENGER) == registered.version:
+        client.delete_registered_model_alias(registered.name, CHALLENGER)
+
+
+def download(registered: Registered, folder: Path) -> Path:
+    """Copy the registered model into `folder` and return where it is; its artefact is in `artifacts/artefact`."""
+    return Path(mlflow.artifacts.download_artifacts(registered.uri, dst_path=str(folder)))
+
+
+def artefact_folder(model: Path, registered: Registered) -> Path:
+    """Where the artefact of a downloaded model is, verified against the digest."""
+    folder = model / "artifacts" / "artefact"
+    try:
+        Artefact.read(folder, digest=registered.digest)
+    except ArtefactError as error:
+        raise ArtefactError(f"{registered}: {str(error).removeprefix(f'{folder}: ')}") from None
+    return folder
+
+
+def recorded_predictions(registered: Registered, folder: Path) -> OutOfFold:
+    """The out-of-fold PDs of the version's training, copied into `folder`; RegistryError if its run kept none."""
+    client = MlflowClient()
+    listed = client.list_artifacts(registered.run_id, Path(OUT_OF_FOLD).parent.as_posix())
+    if OUT_OF_FOLD not in [file.path for file in listed]:
+        raise RegistryError(f"{registered}: its run kept no out-of-fold probabilities to compare with")
+    return OutOfFold.read(Path(client.download_artifacts(registered.run_id, OUT_OF_FOLD, str(folder))))
+
+
+def _registered(found: ModelVersion) -> Registered:
+    digest = found.tags.get(_DIGEST)
+    if digest is None:
+        raise RegistryError(f"{found.name} {found.version}: registered without a digest")
+    return Registered(found.name, str(found.version), digest, found.run_id or "", found.tags.get(_SOURCE, ""))
+
+
+def _model_version(name: str, version: str) -> ModelVersion:
+    if version.startswith("@"):
+        return MlflowClient().get_model_version_by_alias(name, version.removeprefix("@"))
+    return MlflowClient().get_model_version(name, version)

@@ -1,0 +1,191 @@
+"""Recording a training run in MLflow."""
+
+from __future__ import annotations
+
+import subprocess
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import mlflow
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+from mlflow.models import ModelSignature
+from mlflow.store.db.db_types import DATABASE_ENGINES
+from mlflow.types.schema import AnyType, ColSpec, Schema
+from sqlalchemy import create_engine
+from sqlalchemy.exc import SQLAlchemyError
+
+from features import APPLICATION
+from scoring import Artefact
+from training.data import Dataset
+from training.errors import TrackingError
+from training.fitting import TrainedModel
+from training.report import draw_dependence, draw_figures
+from training.settings import TrackingSettings, TrainingSettings
+
+from .out_of_fold import OutOfFold
+from .registry import OUT_OF_FOLD
+
+_ROOT = Path(__file__).resolve().parent.parent.parent
+_SQLITE = "sqlite:///"
+_SERVED_WITH = ("lightgbm", "mlflow", "numpy", "pandas", "pyarrow", "pydantic", "pyyaml", "scipy")
+
+
+def connect(settings: TrackingSettings) -> None:
+    """Point MLflow at the configured server or database; the folder of a local database is made if it is absent.
+
+    TrackingError, without a password that the address may hold, if nothing that MLflow knows answers there.
+    """
+    try:
+        if settings.uri.startswith(_SQLITE):
+            Path(settings.uri.removeprefix(_SQLITE)).parent.mkdir(parents=True, exist_ok=True)
+        _answers(settings.uri)
+        mlflow.set_tracking_uri(settings.uri)
+        mlflow.set_registry_uri(settings.uri)
+        MlflowClient().search_experiments(max_results=1)
+    except (MlflowException, SQLAlchemyError, ImportError, OSError) as error:
+        reason = str(error).partition("\n")[0].partition(". ")[0].replace(settings.uri.rstrip("/"), "").strip()
+        raise TrackingError(f"{_without_password(settings.uri)}: no MLflow tracking there ({reason})") from None
+
+
+def _answers(uri: str) -> None:
+    """Try a database once: MLflow tries for minutes, and says so at every turn."""
+    if uri.partition(":")[0].partition("+")[0] in DATABASE_ENGINES:
+        engine = create_engine(uri)
+        try:
+            engine.connect().close()
+        finally:
+            engine.dispose()
+
+
+def _without_password(uri: str) -> str:
+    scheme, mark, address = uri.partition("://")
+    return f"{scheme}{mark}{address.rpartition('@')[2]}"
+
+
+@contextmanager
+def tracked_run(settings: TrackingSettings, name: str) -> Iterator[str]:
+    """An MLflow run in the configured experiment, by its id; it ends as failed if the block raises."""
+    connect(settings)
+    if mlflow.get_experiment_by_name(settings.experiment) is None:
+        mlflow.create_experiment(settings.experiment, artifact_location=_artefact_location(settings))
+    mlflow.set_experiment(settings.experiment)
+    with mlflow.start_run(run_name=name) as run:
+        yield str(run.info.run_id)
+
+
+def record(dataset: Dataset, trained: TrainedModel, artefact: Artefact, settings: TrainingSettings) -> str:
+    """Log parameters, metrics, figures and the model to the active run; the address of the logged model."""
+    mlflow.log_params(_parameters(settings, trained))
+    mlflow.log_metrics(_metrics(trained))
+    mlflow.set_tags(
+        {
+            "digest": artefact.digest,
+            "commit": artefact.lineage["commit"] or "none",
+            "data.sha256": dataset.fingerprint,
+            "data.source": dataset.source,
+        }
+    )
+    mlflow.log_dict(trained.metrics(), "metrics.json")
+    mlflow.log_dict(settings.model_dump(mode="json"), "settings.json")
+    mlflow.log_dict(asdict(trained.interpretation), "interpretation.json")
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        for figure in _figures(folder, dataset, trained):
+            mlflow.log_artifact(str(figure), "figures")
+        OutOfFold.of(dataset, trained.probabilities).write(folder / Path(OUT_OF_FOLD).name)
+        mlflow.log_artifact(str(folder / Path(OUT_OF_FOLD).name), Path(OUT_OF_FOLD).parent.as_posix())
+        artefact.write(folder / "artefact")
+        return str(_log_model(folder / "artefact").model_uri)
+
+
+def commit() -> str | None:
+    """The commit of the checkout, with `-dirty` where files differ from it; None where there is none."""
+    head = _git("rev-parse", "HEAD")
+    if not head:
+        return None
+    return f"{head}-dirty" if _git("status", "--porcelain") else head
+
+
+def _git(*arguments: str) -> str:
+    answer = subprocess.run(  # noqa: S603 - only what this module says
+        ["git", *arguments],  # noqa: S607 - git is found on the path as everywhere
+        cwd=_ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return answer.stdout.strip()
+
+
+def _artefact_location(settings: TrackingSettings) -> str | None:
+    if not settings.uri.startswith(_SQLITE):
+        return None
+    return (Path(settings.uri.removeprefix(_SQLITE)).resolve().parent / "artifacts").as_uri()
+
+
+def _figures(folder: Path, dataset: Dataset, trained: TrainedModel) -> list[Path]:
+    drawn = draw_figures(
+        folder,
+        target=dataset.target,
+        probability=trained.probabilities,
+        evaluation=trained.evaluation,
+        cutoff=trained.policy.cutoff,
+        importance=trained.importance,
+    )
+    return [*drawn, draw_dependence(folder, trained.interpretation)]
+
+
+def _log_model(artefact: Path) -> Any:
+    with warnings.catch_warnings():
+        # An example would be applicants' data, and MLflow would score it once more.
+        warnings.filterwarnings("ignore", message=".*input example was not provided")
+        return _logged(artefact)
+
+
+def _logged(artefact: Path) -> Any:
+    return mlflow.pyfunc.log_model(
+        name="model",
+        python_model=str(Path(__file__).with_name("pyfunc.py")),
+        artifacts={"artefact": str(artefact)},
+        code_paths=[str(_ROOT / package) for package in ("features", "scoring")],
+        pip_requirements=[f"{name}=={version(name)}" for name in _SERVED_WITH],
+        signature=_signature(),
+    )
+
+
+def _signature() -> ModelSignature:
+    inputs = Schema([ColSpec(AnyType(), column.name) for column in APPLICATION])  # type: ignore[no-untyped-call]
+    outputs = [("probability", "double"), ("prediction", "long"), ("decision", "string"), ("risk_level", "string")]
+    return ModelSignature(inputs=inputs, outputs=Schema([ColSpec(t, n) for n, t in [*outputs, ("score", "long")]]))
+
+
+def _parameters(settings: TrainingSettings, trained: TrainedModel) -> dict[str, Any]:
+    return {
+        "seed": settings.seed,
+        "folds": settings.model.folds,
+        "trees": trained.validation.trees,
+        "features": len(trained.features.names),
+        "feature_sets": ",".join(settings.features.sets),
+        "without": ",".join(settings.features.without) or "nothing",
+        "cutoff": trained.policy.cutoff,
+        **settings.model.parameters.stated(),
+    }
+
+
+def _metrics(trained: TrainedModel) -> dict[str, float]:
+    metrics = {f"fold_{i}_auc": fold.auc for i, fold in enumerate(trained.validation.folds)}
+    estimates = {**trained.evaluation.estimates, "price_of_protected_attributes": trained.price}
+    if trained.monotone_price is not None:
+        estimates["price_of_monotone_features"] = trained.monotone_price
+    if trained.later is not None:
+        estimates |= {f"later_{name}": estimate for name, estimate in trained.later.estimates.items()}
+    for name, estimate in estimates.items():
+        metrics |= {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
+    return metrics

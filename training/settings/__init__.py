@@ -1,0 +1,45 @@
+"""The settings of training: configs/training.yaml as frozen models."""
+
+from __future__ import annotations
+
+from .experiments import Family, FeatureEngineeringSettings, ModelSelectionSettings, Sampling, SamplingSettings
+from .training import (
+    EvaluationSettings,
+    FairnessSettings,
+    GateSettings,
+    InterpretationSettings,
+    LeakageSettings,
+    ModelSettings,
+    OutOfTimeSettings,
+    PolicySettings,
+    SyntheticSettings,
+    TrackingSettings,
+    TrainingSettings,
+)
+from .tree_parameters import DRAWING_ROWS, TreeParameters
+from .tuning import NestedSettings, Objective, SearchSpace, WholeRange
+
+__all__ = [
+    "DRAWING_ROWS",
+    "EvaluationSettings",
+    "FairnessSettings",
+    "Family",
+    "FeatureEngineeringSettings",
+    "GateSettings",
+    "InterpretationSettings",
+    "LeakageSettings",
+    "ModelSelectionSettings",
+    "ModelSettings",
+    "NestedSettings",
+    "Objective",
+    "OutOfTimeSettings",
+    "PolicySettings",
+    "Sampling",
+    "SamplingSettings",
+    "SearchSpace",
+    "SyntheticSettings",
+    "TrackingSettings",
+    "TrainingSettings",
+    "TreeParameters",
+    "WholeRange",
+]
