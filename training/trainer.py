@@ -13,12 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features import FeatureState, FeatureTransformer
-from scoring import Artefact, Calibration, DecisionPolicy, Progress
+from scoring import Artefact, Calibration, DecisionPolicy, DriftReference, Progress
 
 from .booster import fit_trees, gain, margins_of, text
 from .calibrating import calibrate, cross_calibrated
 from .crossvalidation import CrossValidation, cross_validate, fit_state
 from .dataset import Dataset
+from .drift_reference import drift_reference
 from .evaluation import Evaluation, evaluate
 from .interpretation import Interpretation, interpret
 from .metrics import Estimate, auc_difference
@@ -41,6 +42,7 @@ class TrainedModel:
     features: FeatureState
     calibration: Calibration
     policy: DecisionPolicy
+    reference: DriftReference
     validation: CrossValidation
     probabilities: NDArray[np.float64]
     evaluation: Evaluation
@@ -68,6 +70,7 @@ class TrainedModel:
             features=self.features,
             calibration=self.calibration,
             policy=self.policy,
+            reference=self.reference,
             metrics=self.metrics(),
             lineage=lineage,
         )
@@ -100,6 +103,9 @@ def train(
     calibration = calibrate(validation.margins, dataset.target)
     with progress.step("interpretation"):
         interpretation = interpret(booster, matrix, state.names, settings.interpretation, seed=seed)
+    reference = drift_reference(
+        matrix, transformer, probabilities=probabilities, gain=gain(booster), settings=settings.drift_reference
+    )
     with progress.step("evaluation"):
         evaluation = evaluate(dataset.target, probabilities, policy, settings.evaluation, seed=seed)
         judged = None if later is None else _later(later, transformer, booster, calibration, policy, settings)
@@ -108,6 +114,7 @@ def train(
         features=state,
         calibration=calibration,
         policy=policy,
+        reference=reference,
         validation=validation,
         probabilities=probabilities,
         evaluation=evaluation,
