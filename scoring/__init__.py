@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from .artefact import Artefact
 from .batch import score_files
+from .binning import category_bins, quantile_bins
 from .calibration import Calibration
 from .errors import ArtefactError, OutputError, ScoringError
 from .model import Model
 from .policy import DecisionPolicy, Outcome, PointScale, RiskLevel
 from .progress import Progress
+from .reference import BinKind, Bins, DriftReference
 from .scorer import Scorer, Scores
 from .staging import staged
 from .stopping import until_stopped
@@ -18,8 +20,11 @@ from .summary import Summary
 __all__ = [
     "Artefact",
     "ArtefactError",
+    "BinKind",
+    "Bins",
     "Calibration",
     "DecisionPolicy",
+    "DriftReference",
     "Model",
     "Outcome",
     "OutputError",
@@ -31,7 +36,9 @@ __all__ = [
     "ScoringError",
     "StoredModel",
     "Summary",
+    "category_bins",
     "load_stored",
+    "quantile_bins",
     "score_files",
     "staged",
     "until_stopped",

@@ -5,6 +5,7 @@ model.txt          LightGBM text
 features.json      fitted feature state
 calibration.json   margin to PD
 policy.json        cut-off, refer band, risk levels, costs, points
+reference.json     drift reference: bins of every feature and of the PD, counted where the model was fitted
 metrics.json       how good it is, with intervals
 lineage.json       data fingerprint, code version, MLflow run, settings
 """
@@ -24,8 +25,9 @@ from features import FeatureState, SchemaError
 from .calibration import Calibration
 from .errors import ArtefactError
 from .policy import DecisionPolicy, PointScale
+from .reference import DriftReference
 
-_FORMAT = 1
+_FORMAT = 2
 _MANIFEST = "manifest.json"
 
 
@@ -37,6 +39,7 @@ class Artefact:
     features: FeatureState
     calibration: Calibration
     policy: DecisionPolicy
+    reference: DriftReference
     metrics: Mapping[str, Any]
     lineage: Mapping[str, Any]
 
@@ -47,6 +50,7 @@ class Artefact:
             "features.json": _json(self.features.to_dict()),
             "calibration.json": _json(asdict(self.calibration)),
             "policy.json": _json(asdict(self.policy)),
+            "reference.json": _json(self.reference.to_dict()),
             "metrics.json": _json(self.metrics),
             "lineage.json": _json(self.lineage),
         }
@@ -76,6 +80,7 @@ class Artefact:
                 features=FeatureState.from_dict(json.loads(contents["features.json"])),
                 calibration=Calibration(**json.loads(contents["calibration.json"])),
                 policy=_policy(json.loads(contents["policy.json"])),
+                reference=DriftReference.from_dict(json.loads(contents["reference.json"])),
                 metrics=json.loads(contents["metrics.json"]),
                 lineage=json.loads(contents["lineage.json"]),
             )
@@ -88,7 +93,9 @@ class Artefact:
         return artefact
 
 
-_NAMES = ("model.txt", "features.json", "calibration.json", "policy.json", "metrics.json", "lineage.json")
+_NAMES = (
+    "model.txt", "features.json", "calibration.json", "policy.json", "reference.json", "metrics.json", "lineage.json",
+)  # fmt: skip
 
 
 def _policy(values: dict[str, Any]) -> DecisionPolicy:
@@ -100,6 +107,7 @@ def _verified(directory: Path, digest: str | None) -> dict[str, bytes]:
     """The files, after the manifest was found to be, byte for byte, the one that belongs to them."""
     try:
         manifest = (directory / _MANIFEST).read_bytes()
+        _require_format(manifest, directory)
         contents = {name: (directory / name).read_bytes() for name in _NAMES}
     except OSError as error:
         raise ArtefactError(f"{directory}: not a complete artefact ({type(error).__name__})") from None
@@ -111,16 +119,24 @@ def _verified(directory: Path, digest: str | None) -> dict[str, bytes]:
     return contents
 
 
+def _require_format(manifest: bytes, directory: Path) -> None:
+    """ArtefactError for an artefact of another format, which may have other files; a broken manifest is told later."""
+    try:
+        written = json.loads(manifest)["format"]
+    except (KeyError, TypeError, ValueError):
+        return
+    if written != _FORMAT:
+        raise ArtefactError(f"{directory}: artefact format {written}, this code reads {_FORMAT}: train the model again")
+
+
 def _difference(manifest: bytes, contents: Mapping[str, bytes]) -> str:
     """What is wrong with a manifest that does not belong to the files."""
     try:
         declared = json.loads(manifest)
-        written, sums = declared["format"], declared["files"]
+        sums = declared["files"]
         altered = [name for name in sorted(contents) if sums.get(name) != _sha256(contents[name])]
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         return f"not a complete artefact ({type(error).__name__} in {_MANIFEST})"
-    if written != _FORMAT:
-        return f"artefact format {written}, this code reads {_FORMAT}"
     return f"altered since it was written: {', '.join(altered) or _MANIFEST}"
 
 

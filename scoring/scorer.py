@@ -62,6 +62,8 @@ class Scorer:
         self.model = Model(artefact.model_text, threads=threads)
         if self.model.features != len(self.features):
             raise ArtefactError(f"the model takes {self.model.features} features, not {len(self.features)}")
+        if tuple(artefact.reference.features) != self.features:
+            raise ArtefactError("the drift reference is of other features than the model")
 
     @property
     def features(self) -> tuple[str, ...]:

@@ -20,7 +20,18 @@ from features import (
     open_file,
 )
 from features.settings import Clipping, Filters
-from scoring import Artefact, Calibration, DecisionPolicy, PointScale, Scorer, StoredModel
+from scoring import (
+    Artefact,
+    Bins,
+    Calibration,
+    DecisionPolicy,
+    DriftReference,
+    PointScale,
+    Scorer,
+    StoredModel,
+    category_bins,
+    quantile_bins,
+)
 from tests.features.examples import generate
 
 SETTINGS = FeatureSettings(
@@ -59,9 +70,10 @@ def artefact(labelled_csv: Path, applications: Columns) -> Artefact:
     outcomes, _ = as_numbers(open_file(labelled_csv).column("TARGET"))
     features = fit_features(applications, SETTINGS, importance=lambda *_: pytest.fail("no filter asks for it"))
     transformer = FeatureTransformer(features)
+    matrix = transformer.transform(applications)
     booster = lgb.train(
         {"objective": "binary", "num_leaves": 7, "min_data_in_leaf": 5, "seed": 1, "num_threads": 1, "verbosity": -1},
-        lgb.Dataset(transformer.transform(applications), outcomes, categorical_feature=list(transformer.categorical)),
+        lgb.Dataset(matrix, outcomes, categorical_feature=list(transformer.categorical)),
         num_boost_round=20,
     )
     return Artefact(
@@ -69,8 +81,21 @@ def artefact(labelled_csv: Path, applications: Columns) -> Artefact:
         features=features,
         calibration=Calibration(slope=1.1, intercept=-0.1),
         policy=POLICY,
+        reference=reference(transformer, matrix),
         metrics={"auc": {"value": 0.7, "low": 0.65, "high": 0.75}},
         lineage={"fingerprint": "abc", "seed": 1},
+    )
+
+
+def reference(transformer: FeatureTransformer, matrix: NDArray[np.float64]) -> DriftReference:
+    """Quarters of every feature, all of them of the same importance; every PD in one bin."""
+    codes = {i: len(transformer.state.vocabularies[transformer.names[i]]) for i in transformer.categorical}
+    bins = [category_bins(x, codes[i]) if i in codes else quantile_bins(x, 4) for i, x in enumerate(matrix.T)]
+    return DriftReference(
+        features=dict(zip(transformer.names, bins, strict=True)),
+        probability=Bins("numeric", (), (len(matrix), 0, 0)),
+        importance=dict.fromkeys(transformer.names, 1 / len(bins)),
+        rows=len(matrix),
     )
 
 

@@ -12,9 +12,17 @@ from pathlib import Path
 import pytest
 
 from features import FeatureState
-from scoring import Artefact, ArtefactError, Calibration, PointScale
+from scoring import Artefact, ArtefactError, Bins, Calibration, PointScale
 
-FILES = ["model.txt", "features.json", "calibration.json", "policy.json", "metrics.json", "lineage.json"]
+FILES = [
+    "model.txt",
+    "features.json",
+    "calibration.json",
+    "policy.json",
+    "reference.json",
+    "metrics.json",
+    "lineage.json",
+]
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +76,7 @@ def test_rule_6_what_was_read_is_written_with_the_same_bytes(written, tmp_path):
 def test_rule_6_the_digest_is_over_the_sha_256_of_every_file(artefact, written):
     sums = {name: hashlib.sha256((written / name).read_bytes()).hexdigest() for name in FILES}
     manifest = json.loads((written / "manifest.json").read_text())
-    assert manifest == {"format": 1, "digest": artefact.digest, "files": sums}
+    assert manifest == {"format": 2, "digest": artefact.digest, "files": sums}
     assert artefact.digest == digest_of(sums)
 
 
@@ -99,10 +107,23 @@ def test_rule_6_what_was_written_is_what_was_meant(written):
         lambda a: {"policy": replace(a.policy, cutoff=0.0801)},
         lambda a: {"policy": replace(a.policy, scale=PointScale(base=601, odds=50, double=20))},
         lambda a: {"policy": replace(a.policy, cost_fn=11)},
+        lambda a: {"reference": replace(a.reference, probability=Bins("numeric", (0.5,), (a.reference.rows, 0, 0, 0)))},
         lambda _: {"metrics": {"auc": 0.7}},
         lambda _: {"lineage": {"seed": 2}},
     ],
-    ids=["model", "names", "clip", "vocabularies", "calibration", "cutoff", "scale", "cost", "metrics", "lineage"],
+    ids=[
+        "model",
+        "names",
+        "clip",
+        "vocabularies",
+        "calibration",
+        "cutoff",
+        "scale",
+        "cost",
+        "reference",
+        "metrics",
+        "lineage",
+    ],
 )
 def test_rule_6_anything_else_has_another_digest(artefact, change):
     assert replace(artefact, **change(artefact)).digest != artefact.digest
@@ -186,8 +207,16 @@ def test_rule_6_two_files_that_changed_places_are_refused(folder):
 
 def test_an_artefact_of_another_format_is_refused(folder):
     manifest = json.loads((folder / "manifest.json").read_text())
-    (folder / "manifest.json").write_text(json.dumps(manifest | {"format": 2}))
-    with pytest.raises(ArtefactError, match=r"artefact format 2, this code reads 1$"):
+    (folder / "manifest.json").write_text(json.dumps(manifest | {"format": 3}))
+    with pytest.raises(ArtefactError, match=r"artefact format 3, this code reads 2: train the model again$"):
+        Artefact.read(folder)
+
+
+def test_an_older_artefact_which_lacks_files_is_refused_as_one_of_another_format(folder):
+    manifest = json.loads((folder / "manifest.json").read_text())
+    (folder / "manifest.json").write_text(json.dumps(manifest | {"format": 1}))
+    (folder / "reference.json").unlink()
+    with pytest.raises(ArtefactError, match=r"artefact format 1, this code reads 2: train the model again$"):
         Artefact.read(folder)
 
 
@@ -248,7 +277,7 @@ def test_rule_6_every_changed_byte_of_the_manifest_is_refused(folder):
                     Artefact.read(folder)
 
 
-@pytest.mark.parametrize("content", ["[]", "null", '{"format": 1, "digest": "", "files": 1}'])
+@pytest.mark.parametrize("content", ["[]", "null", '{"format": 2, "digest": "", "files": 1}'])
 def test_a_manifest_of_another_shape_is_refused(folder, content):
     (folder / "manifest.json").write_text(content)
     with pytest.raises(ArtefactError, match="not a complete artefact"):
@@ -265,6 +294,8 @@ def test_a_manifest_of_another_shape_is_refused(folder, content):
         {"policy.json": b"[]"},
         {"features.json": b"{}"},
         {"model.txt": b"\xff"},
+        {"reference.json": b"{}"},
+        {"reference.json": b"[]"},
     ],
     ids=str,
 )

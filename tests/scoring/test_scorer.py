@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -90,9 +91,16 @@ def test_a_matrix_of_another_width_is_refused(scorer, shape):
     assert str(caught.value) == f"the model takes {d} features, not shape {shape(d)}"
 
 
+def test_a_drift_reference_of_other_features_is_refused(artefact):
+    bins, importance = artefact.reference.features, artefact.reference.importance
+    turned = replace(artefact.reference, features=dict(reversed(bins.items())), importance=importance)
+    with pytest.raises(ArtefactError, match=r"^the drift reference is of other features than the model$"):
+        Scorer(replace(artefact, reference=turned))
+
+
 def test_an_artefact_whose_model_takes_other_features_is_refused(artefact):
     state = artefact.features
     fewer = type(state)(names=state.names[:-1], vocabularies=state.vocabularies, clip=state.clip)
-    other = Artefact(artefact.model_text, fewer, artefact.calibration, artefact.policy, {}, {})
+    other = replace(artefact, features=fewer)
     with pytest.raises(ArtefactError, match=f"the model takes {len(state.names)} features, not {len(fewer.names)}$"):
         Scorer(other)

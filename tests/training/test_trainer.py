@@ -208,3 +208,17 @@ def test_two_trainings_with_one_seed_write_the_same_bytes(
         written.append({path.name: path.read_bytes() for path in (tmp_path / name).iterdir()})
     assert written[0] == written[1]
     assert "model.txt" in written[0]
+
+
+def test_the_drift_reference_counts_the_rows_that_the_model_was_fitted_on(
+    delivered: Delivered, generated: Path
+) -> None:
+    dataset, trained = load_dataset(generated), delivered.trained
+    transformer = FeatureTransformer(trained.features)
+    matrix = transformer.transform(dataset.columns)
+    assert tuple(trained.reference.features) == trained.features.names
+    assert trained.reference.bin(matrix).tolist() == trained.reference.counts.tolist()
+    assert trained.reference.rows == len(dataset)
+    assert {bins.kind for bins in trained.reference.features.values()} == {"numeric", "category"}
+    shares = {name: share / sum(gain for _, gain in trained.importance) for name, share in trained.importance}
+    assert trained.reference.importance == pytest.approx(shares)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features import FeatureState, FeatureTransformer
-from scoring import Artefact, Calibration, DecisionPolicy, Progress
+from scoring import Artefact, Calibration, DecisionPolicy, DriftReference, Progress
 from training.data import Dataset
 from training.evaluation import Estimate, Evaluation, auc_difference, decision_policy, evaluate
 from training.settings import TrainingSettings
@@ -21,6 +21,7 @@ from training.settings import TrainingSettings
 from .booster import fit_trees, gain, margins_of, text
 from .calibrating import calibrate, cross_calibrated
 from .cross_validation import CrossValidation, cross_validate, fit_state
+from .drift_reference import drift_reference
 from .interpretation import Interpretation, interpret
 
 _RECORDED_PACKAGES = ("lightgbm", "numpy", "scikit-learn", "scipy")
@@ -39,6 +40,7 @@ class TrainedModel:
     features: FeatureState
     calibration: Calibration
     policy: DecisionPolicy
+    reference: DriftReference
     validation: CrossValidation
     probabilities: NDArray[np.float64]
     evaluation: Evaluation
@@ -66,6 +68,7 @@ class TrainedModel:
             features=self.features,
             calibration=self.calibration,
             policy=self.policy,
+            reference=self.reference,
             metrics=self.metrics(),
             lineage=lineage,
         )
@@ -98,6 +101,9 @@ def train(
     calibration = calibrate(validation.margins, dataset.target)
     with progress.step("interpretation"):
         interpretation = interpret(booster, matrix, state.names, settings.interpretation, seed=seed)
+    reference = drift_reference(
+        matrix, transformer, probabilities=probabilities, gain=gain(booster), settings=settings.drift_reference
+    )
     with progress.step("evaluation"):
         evaluation = evaluate(dataset.target, probabilities, policy, settings.evaluation, seed=seed)
         judged = None if later is None else _later(later, transformer, booster, calibration, policy, settings)
@@ -106,6 +112,7 @@ def train(
         features=state,
         calibration=calibration,
         policy=policy,
+        reference=reference,
         validation=validation,
         probabilities=probabilities,
         evaluation=evaluation,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .experiments import Family, FeatureEngineeringSettings, ModelSelectionSettings, Sampling, SamplingSettings
 from .training import (
+    DriftReferenceSettings,
     EvaluationSettings,
     FairnessSettings,
     GateSettings,
@@ -21,6 +22,7 @@ from .tuning import NestedSettings, Objective, SearchSpace, WholeRange
 
 __all__ = [
     "DRAWING_ROWS",
+    "DriftReferenceSettings",
     "EvaluationSettings",
     "FairnessSettings",
     "Family",

@@ -108,6 +108,13 @@ class InterpretationSettings(Settings):
     bins: int = Field(ge=2, le=100)
 
 
+class DriftReferenceSettings(Settings):
+    """How finely the artefact keeps the distributions that monitoring compares with; bins of about equal size."""
+
+    feature_bins: int = Field(ge=2, le=100)
+    probability_bins: int = Field(ge=2, le=100)
+
+
 class FairnessSettings(Settings):
     """Screening of approvals by protected group; see `training.fairness`."""
 
@@ -170,6 +177,7 @@ class TrainingSettings(Settings):
     policy: PolicySettings
     evaluation: EvaluationSettings
     interpretation: InterpretationSettings
+    drift_reference: DriftReferenceSettings
     gates: GateSettings
     tracking: TrackingSettings
     synthetic: SyntheticSettings

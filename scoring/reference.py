@@ -1,0 +1,163 @@
+"""The drift reference: how the model's inputs and its PDs were distributed where the model was fitted.
+
+Counts over the same bins are what monitoring compares; they are whole numbers, so those of two batches, workers or pods
+add up to those of both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from typing import Any, Literal, Self, TypeGuard
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import ArtefactError
+
+Counts = NDArray[np.int64]
+BinKind = Literal["numeric", "category"]
+
+_AFTER_THE_LAST = 2
+"""Every feature ends with a bin for unseen categories and one for missing values."""
+_BLOCK = 1024
+
+
+@dataclass(frozen=True)
+class Bins:
+    """The bins of one feature, or of the PD, and how many rows of the reference are in each; ArtefactError if illegal.
+
+    A numeric feature with the rising inner `edges` e has the bins (-inf, e[0]], (e[0], e[1]], ..., (e[-1], inf). A
+    category has one bin for each known code, which are its `edges`. Then come two more: `unseen`, which holds any other
+    code and is always empty for a numeric feature, and `missing`, which holds NaN.
+    """
+
+    kind: BinKind
+    edges: tuple[float, ...]
+    counts: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("numeric", "category"):
+            raise ArtefactError("bins are numeric or of a category")
+        if not np.isfinite(self.edges).all() or any(a >= b for a, b in pairwise(self.edges)):
+            raise ArtefactError("the edges of bins must be finite and rise")
+        if len(self.counts) != _size(self.kind, self.edges) or not all(_is_count(count) for count in self.counts):
+            raise ArtefactError("bins need one whole, non-negative count each")
+
+    @classmethod
+    def empty(cls, kind: BinKind, edges: tuple[float, ...]) -> Self:
+        """Bins that hold nothing."""
+        return cls(kind, edges, (0,) * _size(kind, edges))
+
+    @property
+    def size(self) -> int:
+        """How many bins there are, the last two included."""
+        return len(self.counts)
+
+    def count(self, values: NDArray[np.float64]) -> Counts:
+        """How many of the values, shape (n,), are in each bin; int64 of shape (size,).
+
+        >>> Bins.empty("numeric", (1.0, 5.0)).count(np.array([1.0, 1.5, 6.0, np.inf, np.nan])).tolist()
+        [1, 1, 2, 0, 1]
+        >>> Bins.empty("category", (0.0, 1.0)).count(np.array([0.0, 2.0, np.nan])).tolist()
+        [1, 0, 1, 1]
+        """
+        missing = int(np.count_nonzero(np.isnan(values)))
+        if self.kind == "category":
+            known = [int(np.count_nonzero(values == code)) for code in self.edges]
+            return np.array([*known, len(values) - sum(known) - missing, missing])
+        # One pass for each edge is several times as fast as a search for each value.
+        above = [len(values) - missing, *(int(np.count_nonzero(values > edge)) for edge in self.edges), 0]
+        return np.array([*(low - high for low, high in pairwise(above)), 0, missing])
+
+
+def _size(kind: BinKind, edges: tuple[float, ...]) -> int:
+    return len(edges) + (kind == "numeric") + _AFTER_THE_LAST
+
+
+def _is_count(value: object) -> TypeGuard[int]:
+    return isinstance(value, int) and value >= 0
+
+
+@dataclass(frozen=True)
+class DriftReference:
+    """The reference of one model.
+
+    Attributes
+    ----------
+    features : the bins of each feature, in the order of the model matrix; counted over the rows the model was fitted on
+    probability : the bins of the PD; counted over the out-of-fold PDs of the same rows
+    importance : share of the model's gain per feature, adding up to 1
+    rows : how many rows were counted
+    """
+
+    features: Mapping[str, Bins]
+    probability: Bins
+    importance: Mapping[str, float]
+    rows: int
+
+    def __post_init__(self) -> None:
+        if set(self.importance) != set(self.features):
+            raise ArtefactError("a drift reference needs the importance of each of its features")
+        if any(sum(bins.counts) != self.rows for bins in (*self.features.values(), self.probability)):
+            raise ArtefactError("the bins of a drift reference must hold all of its rows")
+
+    @cached_property
+    def width(self) -> int:
+        """The largest number of bins that a feature has."""
+        return max((bins.size for bins in self.features.values()), default=0)
+
+    @cached_property
+    def counts(self) -> Counts:
+        """Those of the features in the shape of `bin`."""
+        counts = np.zeros((len(self.features), self.width), dtype=np.int64)
+        for row, bins in zip(counts, self.features.values(), strict=True):
+            row[: bins.size] = bins.counts
+        return counts
+
+    def bin(self, matrix: NDArray[np.float64]) -> Counts:
+        """How many rows of a model matrix are in each bin, int64 of shape (features, width).
+
+        A feature's row holds its bins from the left; the rest of it is 0. Additive: the counts of two matrices add up
+        to those of both.
+        """
+        if matrix.ndim != 2 or matrix.shape[1] != len(self.features):
+            raise ValueError(f"the reference has {len(self.features)} features, not shape {matrix.shape}")
+        counts = np.zeros((len(self.features), self.width), dtype=np.int64)
+        for start in range(0, len(matrix), _BLOCK):
+            block = np.ascontiguousarray(matrix[start : start + _BLOCK].T)
+            for row, values, bins in zip(counts, block, self.features.values(), strict=True):
+                row[: bins.size] += bins.count(values)
+        return counts
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready form; `from_dict` is its inverse."""
+        return {
+            "rows": self.rows,
+            "probability": _written(self.probability),
+            "features": [
+                {"name": name, "importance": self.importance[name], **_written(bins)}
+                for name, bins in self.features.items()
+            ],
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """The reference that `to_dict` wrote."""
+        features = values["features"]
+        return cls(
+            features={feature["name"]: _read(feature) for feature in features},
+            probability=_read(values["probability"]),
+            importance={feature["name"]: feature["importance"] for feature in features},
+            rows=values["rows"],
+        )
+
+
+def _written(bins: Bins) -> dict[str, Any]:
+    return {"kind": bins.kind, "edges": list(bins.edges), "counts": list(bins.counts)}
+
+
+def _read(values: Mapping[str, Any]) -> Bins:
+    return Bins(values["kind"], tuple(values["edges"]), tuple(values["counts"]))
