@@ -10,7 +10,6 @@ from datetime import UTC, datetime
 import bentoml
 from bentoml.exceptions import BentoMLException
 from mlflow.exceptions import MlflowException
-from optuna.exceptions import OptunaError
 
 from features import FeatureError
 from scoring import Progress, ScoringError, until_stopped
@@ -18,16 +17,14 @@ from scoring import Progress, ScoringError, until_stopped
 from .data import is_generated, load, split_by_time
 from .delivery import deliver
 from .errors import OutputError, RegistryError, TrainingError
-from .experiments import EXPERIMENTS, table_lines
 from .promotion import Verdict, enthrone, judge, keep, promote, rollback
 from .registry import Registered, connect, find, import_model, registry_lines, reigning
 from .settings import TrainingSettings
 from .summary import trained_lines, verdict_lines
 from .synthesis import ALL, APPLICATIONS, SynthesisError, synthesize, total_clients
-from .tuning import TunedParameters, tune, tuning_lines
 
 _EXPECTED = (
-    FeatureError, ScoringError, TrainingError, SynthesisError, MlflowException, BentoMLException, OptunaError,
+    FeatureError, ScoringError, TrainingError, SynthesisError, MlflowException, BentoMLException,
 )  # fmt: skip
 
 
@@ -62,6 +59,8 @@ def _settings(options: argparse.Namespace) -> TrainingSettings:
 def _run(options: argparse.Namespace) -> None:
     settings = _settings(options)
     if options.params is not None:
+        from .tuning import TunedParameters
+
         settings = TunedParameters.apply(options.params, settings)
     delivered = deliver(options.data, settings, Progress(), generated_allowed=options.allow_generated)
     _say(trained_lines(delivered.trained))
@@ -73,6 +72,8 @@ def _run(options: argparse.Namespace) -> None:
 
 
 def _experiments(options: argparse.Namespace) -> None:
+    from .experiments import EXPERIMENTS, table_lines  # imbalanced-learn takes seconds
+
     if options.only is not None and options.only not in EXPERIMENTS:
         raise TrainingError(f"--only {options.only}: not one of {', '.join(EXPERIMENTS)}")
     settings, progress = _settings(options), Progress()
@@ -82,6 +83,8 @@ def _experiments(options: argparse.Namespace) -> None:
 
 
 def _tune(options: argparse.Namespace) -> None:
+    from .tuning import tune, tuning_lines
+
     if not options.output.parent.is_dir() or options.output.is_dir():
         raise OutputError(f"--output {options.output}: not a file in a folder that exists")
     progress = Progress()

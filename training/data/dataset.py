@@ -22,8 +22,8 @@ from features import (
     merge_violations,
     open_file,
 )
-
 from training.errors import DataError
+
 from .validation import (
     constant_columns,
     identifier_violations,

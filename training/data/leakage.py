@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features import APPLICATION, File, as_numbers
-
-from .dataset import Dataset
 from training.errors import DataError
 from training.evaluation import Estimate, auc_estimate
 from training.settings import LeakageSettings
+
+from .dataset import Dataset
 
 Target = NDArray[np.int64]
 

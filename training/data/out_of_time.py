@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from .dataset import Dataset
 from training.errors import DataError
 from training.settings import OutOfTimeSettings
+
+from .dataset import Dataset
 
 
 def split_by_time(dataset: Dataset, settings: OutOfTimeSettings | None) -> tuple[Dataset, Dataset | None]:

@@ -10,11 +10,11 @@ from pathlib import Path
 
 from features import open_file
 from scoring import Progress
+from training.settings import SyntheticSettings, TrainingSettings
+from training.synthesis import APPLICATIONS, TRUE_PD, synthesize, total_clients
 
 from .dataset import Dataset, find_table, load_dataset
 from .leakage import outside_leaks, refuse_leaks
-from training.settings import SyntheticSettings, TrainingSettings
-from training.synthesis import APPLICATIONS, TRUE_PD, synthesize, total_clients
 from .validation import refuse_too_few
 
 _GENERATED = "generated: "

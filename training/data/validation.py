@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features import APPLICATION, Columns, Violation
-
 from training.errors import DataError
 
 _NO_ROWS = np.empty(0, dtype=np.intp)

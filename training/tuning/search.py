@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from optuna.exceptions import OptunaError
+
 from scoring import Progress
 from training.data import Dataset
+from training.errors import StudyError
 from training.settings import DRAWING_ROWS, TrainingSettings
 
 from .nested import NestedEstimate, nested_estimate
@@ -24,7 +27,17 @@ class Tuned:
 
 
 def tune(dataset: Dataset, settings: TrainingSettings, progress: Progress) -> Tuned:
-    """Run the study of the settings, or what is left of it, and record it in MLflow."""
+    """Run the study of the settings, or what is left of it, and record it in MLflow.
+
+    StudyError if the study cannot be used, or its database fails on the way.
+    """
+    try:
+        return _tuned(dataset, settings, progress)
+    except OptunaError as error:
+        raise StudyError(f"study {settings.tuning.study}: {error}") from None
+
+
+def _tuned(dataset: Dataset, settings: TrainingSettings, progress: Progress) -> Tuned:
     chosen = settings.tuning
     study = open_study(chosen.study, dataset, settings)
     folds = tuning_folds(dataset, chosen.folds, settings)
