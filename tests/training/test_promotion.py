@@ -101,6 +101,14 @@ def test_a_worse_challenger_is_refused_with_the_figures(contest: Contest) -> Non
     assert figures["AUC minus the champion's, lower end"][1] is False
 
 
+def test_a_version_judged_against_a_champion_that_was_replaced_meanwhile_is_refused(contest: Contest) -> None:
+    verdict = judge(contest.second, contest.dataset, contest.settings)
+    contest.promote(contest.first)
+    with pytest.raises(RegistryError, match=r"version 2 was judged against no champion, no longer in charge"):
+        promotion.promote(verdict, now())
+    assert contest.in_charge() == ("1", "1", "1")
+
+
 def test_a_rollback_goes_back_one_champion_at_a_time(contest: Contest) -> None:
     contest.promote(contest.first)
     contest.promote(contest.second)

@@ -28,6 +28,7 @@ from training.registry import (
     find,
     import_model,
     put_in_charge,
+    reigning,
     remember,
     succession,
 )
@@ -45,8 +46,14 @@ def keep(verdict: Verdict) -> None:
 
 
 def promote(verdict: Verdict, now: datetime) -> bentoml.Tag:
-    """Put the judged version in charge and return its tag in the BentoML store; GateError if it misses a gate."""
+    """Put the judged version in charge and return its tag in the BentoML store.
+
+    GateError if it misses a gate; RegistryError if it was judged against a champion that is in charge no longer.
+    """
     judged = verdict.challenger.registered
+    rival = verdict.champion.registered if verdict.champion else None
+    if reigning(judged.name) != rival:
+        raise RegistryError(f"{judged} was judged against {rival or 'no champion'}, no longer in charge: judge again")
     keep(verdict)
     if verdict.missed:
         raise GateError(f"{judged} is not promoted: it misses {'; '.join(gate.name for gate in verdict.missed)}")
