@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 
 # OpenMP's threads spin while they wait, which is slow beside any other busy process. Read when LightGBM is loaded.
@@ -12,6 +13,10 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
 
 if __name__ == "__main__":
-    from scoring.cli import main
+    try:
+        from scoring.cli import main
 
-    sys.exit(main())
+        sys.exit(main())
+    except KeyboardInterrupt:  # while the packages were loaded: a command itself is stopped in order
+        sys.stderr.write("stopped by SIGINT\n")
+        sys.exit(128 + signal.SIGINT)

@@ -31,14 +31,17 @@ class Delivered:
 def deliver(
     data: Path | None, settings: TrainingSettings, progress: Progress, *, generated_allowed: bool = False
 ) -> Delivered:
-    """Train on the files in `data`, or on generated ones, track, register the model as challenger and judge it."""
+    """Train on the files in `data`, or on generated ones, track, register the model as challenger and judge it.
+
+    It is judged on the later applications where the settings keep some apart, on those it was trained on otherwise.
+    """
     dataset, later = split_by_time(load(data, settings, progress), settings.out_of_time)
     with tracked_run(settings.tracking, name=dataset.source) as run_id:
         trained = train(dataset, settings, progress, later=later)
         with progress.step("MLflow"):
             registered = track(dataset, trained, settings, run_id=run_id)
     with progress.step("gates"):
-        verdict = judge(registered, dataset, settings, generated_allowed=generated_allowed)
+        verdict = judge(registered, dataset if later is None else later, settings, generated_allowed=generated_allowed)
     return Delivered(trained, registered, verdict)
 
 

@@ -13,6 +13,7 @@ from features import FeatureTransformer, SettingsError
 from scoring import Progress, Scorer
 from training.data.dataset import Dataset, load_dataset
 from training.data.out_of_time import split_by_time
+from training.delivery import deliver
 from training.errors import DataError
 from training.evaluation.metrics import auc
 from training.experiments import EXPERIMENTS
@@ -123,11 +124,16 @@ def test_a_single_day_cannot_be_divided(dated: Path) -> None:
 
 
 def test_the_delivered_model_is_judged_on_later_applications(dated: Path, settings: TrainingSettings) -> None:
-    earlier, later = split_by_time(load_dataset(dated, dates="APPLIED"), DATE)
+    _, later = split_by_time(load_dataset(dated, dates="APPLIED"), DATE)
     assert later is not None
-    trained = train(earlier, settings, Progress(quiet=True), later=later)
+    tracking = settings.tracking.model_copy(update={"model": "later_model"})
+    delivered = deliver(
+        dated, settings.model_copy(update={"out_of_time": DATE, "tracking": tracking}), Progress(quiet=True)
+    )
+    trained = delivered.trained
     assert trained.later is not None
-    assert trained.evaluation.rows == 2250
+    assert (trained.evaluation.rows, delivered.verdict.rows) == (2250, 750)
+    assert (delivered.verdict.challenger.fitted_on, delivered.verdict.challenger.probability.shape) == (0, (750,))
     probabilities = Scorer(trained.artefact({})).score(later.columns).probability
     assert trained.later["auc"].value == auc(later.target, probabilities)
     assert trained.metrics()["out_of_time"]["rows"] == 750
