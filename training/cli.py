@@ -1,4 +1,4 @@
-"""`python -m training`: run, experiments, tune, promote, rollback, list, import, synthesize."""
+"""`python -m training`: run, experiments, tune, promote, rollback, list, report, import, synthesize."""
 
 from __future__ import annotations
 
@@ -63,6 +63,11 @@ def _parser() -> argparse.ArgumentParser:
         ("import", "make the champion the model that this machine's BentoML store serves"),
     ):
         _add_settings(commands.add_parser(name, help=text))
+
+    report = commands.add_parser("report", help="copy the report of a registered model, one HTML page, to a file")
+    report.add_argument("--version", default="@champion", help="number or @alias (default: %(default)s)")
+    report.add_argument("--output", type=Path, required=True, metavar="FILE", help="replaced if it is there")
+    _add_settings(report)
 
     generate = commands.add_parser("synthesize", help="write generated data in Kaggle's Home Credit layout")
     generate.add_argument("--clients", type=int, required=True, help="rows of application_train")

@@ -18,7 +18,7 @@ from .data import is_generated, load, split_by_time
 from .delivery import deliver
 from .errors import OutputError, RegistryError, TrainingError
 from .promotion import Verdict, enthrone, judge, keep, promote, rollback
-from .registry import Registered, connect, find, import_model, registry_lines, reigning
+from .registry import Registered, connect, copy_report, find, import_model, registry_lines, reigning
 from .settings import TrainingSettings
 from .summary import trained_lines, verdict_lines
 from .synthesis import ALL, APPLICATIONS, SynthesisError, synthesize, total_clients
@@ -127,6 +127,14 @@ def _list(options: argparse.Namespace) -> None:
     _say(registry_lines(_connected(options).tracking.model))
 
 
+def _report(options: argparse.Namespace) -> None:
+    if not options.output.parent.is_dir() or options.output.is_dir():
+        raise OutputError(f"--output {options.output}: not a file in a folder that exists")
+    registered = find(_connected(options).tracking.model, options.version)
+    copy_report(registered, options.output)
+    _say([f"report of {registered}, digest {registered.digest[:12]}: {options.output}"])
+
+
 def _import(options: argparse.Namespace) -> None:
     name = _connected(options).tracking.model
     registered = reigning(name)
@@ -166,6 +174,7 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
     "promote": _promote,
     "rollback": _rollback,
     "list": _list,
+    "report": _report,
     "import": _import,
     "synthesize": _synthesize,
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +11,8 @@ from scoring import Progress
 from .data import Dataset, load, split_by_time
 from .fitting import TrainedModel, lineage, train
 from .promotion import Verdict, judge
-from .registry import Registered, commit, record, register, tracked_run
+from .registry import Registered, commit, record, register, sha256, tracked_run
+from .report import write_report
 from .settings import TrainingSettings
 
 
@@ -46,7 +48,17 @@ def deliver(
 
 
 def track(dataset: Dataset, trained: TrainedModel, settings: TrainingSettings, *, run_id: str) -> Registered:
-    """Record a trained model in the active run and register it as challenger."""
+    """Record a trained model with its figures and report in the active run and register it as challenger."""
     artefact = trained.artefact(lineage(dataset, settings, run_id=run_id, commit=commit()))
-    model_uri = record(dataset, trained, artefact, settings)
-    return register(settings.tracking.model, model_uri, digest=artefact.digest, run_id=run_id, source=dataset.source)
+    with tempfile.TemporaryDirectory() as scratch:
+        shown = Path(scratch)
+        report = write_report(shown, dataset, trained, artefact, settings)
+        model_uri = record(dataset, trained, artefact, settings, shown=shown)
+        return register(
+            settings.tracking.model,
+            model_uri,
+            digest=artefact.digest,
+            run_id=run_id,
+            source=dataset.source,
+            report=sha256(report),
+        )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import subprocess
 import sys
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -58,6 +60,16 @@ def test_it_holds_what_it_serves_with_and_nothing_else(bento: bentoml.Bento) -> 
         for path in (ROOT / name).glob("*.py")
     }
     assert found == packages | {"service.py", "bentofile.yaml", "configs/serving.yaml"}
+
+
+def test_it_carries_the_report_of_its_model(bento: bentoml.Bento, delivered: Delivered, tmp_path: Path) -> None:
+    exported = bentoml.export_bento(str(bento.tag), str(tmp_path / "exported.bento"))
+    with tarfile.open(exported) as archive:
+        (name,) = [name for name in archive.getnames() if name.endswith("/report.html")]
+        opened = archive.extractfile(name)
+        assert opened is not None
+        assert hashlib.sha256(opened.read()).hexdigest() == delivered.registered.report
+    assert name.endswith(f"models/{delivered.tag.replace(':', '/')}/report.html")
 
 
 def test_the_serving_environment_has_none_of_the_training_packages(serving_environment: Path) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import bentoml
@@ -22,6 +24,7 @@ from training.delivery import Delivered
 from training.errors import ParityError, RegistryError
 from training.registry import store, tracking
 from training.registry.registry import artefact_folder, download, find
+from training.registry.report_copy import copy_report
 from training.registry.store import import_model
 from training.registry.tracking import commit
 from training.settings.training import TrainingSettings
@@ -52,6 +55,52 @@ def test_a_run_is_tracked_with_parameters_metrics_and_figures(delivered: Deliver
     assert run.data.tags["digest"] == delivered.registered.digest
     figures = MlflowClient().list_artifacts(delivered.registered.run_id, "figures")
     assert len(figures) == 7
+
+
+def test_one_report_from_the_run_to_the_store(delivered: Delivered, tmp_path: Path) -> None:
+    registered = delivered.registered
+    logged = Path(MlflowClient().download_artifacts(registered.run_id, "report.html", str(tmp_path)))
+    in_model = download(registered, tmp_path) / "artifacts" / "report.html"
+    stored = Path(bentoml.models.get(delivered.tag).path) / "report.html"
+    assert logged.read_bytes() == in_model.read_bytes() == stored.read_bytes()
+    assert hashlib.sha256(stored.read_bytes()).hexdigest() == registered.report
+    assert registered.digest in stored.read_text(encoding="utf-8")
+    assert find(registered.name, registered.version) == registered
+
+
+def test_the_report_command_writes_the_report_of_a_version(
+    delivered: Delivered, settings: TrainingSettings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    chosen = tmp_path / "training.yaml"
+    chosen.write_text(yaml.safe_dump(settings.model_dump(mode="json")))
+    output = tmp_path / "report.html"
+    version = delivered.registered.version
+    assert main(["report", "--version", version, "--output", str(output), "--settings", str(chosen)]) == 0
+    assert hashlib.sha256(output.read_bytes()).hexdigest() == delivered.registered.report
+    said = f"report of {delivered.registered}, digest {delivered.registered.digest[:12]}: {output}\n"
+    assert capsys.readouterr().out == said
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["report.html", "training.yaml"]
+
+
+def test_a_version_without_a_report_has_none(delivered: Delivered, tmp_path: Path) -> None:
+    """Versions that were registered before there were reports can still be imported."""
+    without = replace(delivered.registered, report=None)
+    with pytest.raises(RegistryError, match="registered without a report"):
+        copy_report(without, tmp_path / "report.html")
+    assert list(tmp_path.iterdir()) == []
+    assert str(import_model(without)) == delivered.tag
+
+
+def test_an_altered_report_is_not_imported(delivered: Delivered) -> None:
+    source = Path(mlflow.artifacts.download_artifacts(delivered.registered.uri))
+    report = source / "artifacts" / "report.html"
+    original = report.read_bytes()
+    report.write_bytes(original.replace(b"too high", b"inside  "))
+    try:
+        with pytest.raises(RegistryError, match="its report is missing or was altered since it was registered"):
+            import_model(delivered.registered)
+    finally:
+        report.write_bytes(original)
 
 
 def test_one_digest_from_the_run_to_the_store(delivered: Delivered, stored: StoredModel, tmp_path: Path) -> None:
@@ -161,6 +210,11 @@ def test_run_without_data_generates_it(
     [
         (["run", "--data", "nowhere"], "error: nowhere: neither application_train.csv nor .parquet"),
         (["run", "--settings", "nowhere.yaml"], "error: nowhere.yaml: cannot be read (No such file or directory)"),
+        (
+            ["report", "--output", "nowhere/x.html"],
+            "error: --output nowhere/x.html: not a file in a folder that exists",
+        ),
+        (["report", "--version", "999", "--output", "x.html"], "error: commands_model 999: not in the registry"),
         (["promote", "--version", "999"], "error: commands_model 999: not in the registry"),
     ],
 )

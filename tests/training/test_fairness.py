@@ -12,9 +12,12 @@ from training.evaluation.fairness import (
     ImpactRatio,
     groups_by_age,
     groups_by_sex,
+    members_by_age,
+    members_by_level,
     ratio_by_sex,
     ratio_of_elderly,
 )
+from training.evaluation.group_performance import group_performance
 
 
 def sex(name: str, rows: int, approved: int) -> Group:
@@ -36,6 +39,42 @@ def test_approvals_are_counted_by_age_band() -> None:
     rows = columns(*({"DAYS_BIRTH": days} for days in birthdays))
     found = groups_by_age(rows, np.array([True, False, True, True, True]), [25, 62])
     assert found == (age("under 25", 1, 1), age("25 to under 62", 2, 1), age("62 and over", 1, 1))
+
+
+def test_who_states_a_level_or_an_age_is_found() -> None:
+    rows = columns({"NAME_FAMILY_STATUS": "Widow", "DAYS_BIRTH": -9131}, {"DAYS_BIRTH": -9132}, {})
+    by_status = members_by_level(rows, Protected.MARITAL_STATUS)
+    assert list(by_status) == ["Civil marriage", "Married", "Separated", "Single / not married", "Widow"]
+    assert by_status["Widow"].tolist() == [True, False, False]
+    assert {name: found.tolist() for name, found in members_by_age(rows, [25]).items()} == {
+        "under 25": [True, False, False],
+        "25 and over": [False, True, False],
+    }
+
+
+def test_a_group_is_observed_and_held_against_the_group_approved_most() -> None:
+    target = np.array([0, 1, 1, 0, 0, 0])
+    probability = np.array([0.1, 0.3, 0.2, 0.4, 0.1, 0.2])
+    members = {"a": np.arange(6) < 3, "b": np.arange(6) >= 4, "c": np.arange(6) == 3}
+    first, second, small = group_performance(
+        Protected.SEX,
+        members,
+        target=target,
+        probability=probability,
+        approved=np.array([True, False, False, True, True, True]),
+        min_rows=2,
+        min_outcomes=1,
+        confidence=0.95,
+    )
+    assert first.impact_ratio is not None
+    assert first.impact_ratio.value == pytest.approx(1 / 3)
+    assert first.impact_ratio.reference.name == "b"
+    assert first.observed is not None
+    assert first.observed.default_rate is not None
+    assert (first.observed.rows, first.observed.default_rate.value) == (3, pytest.approx(2 / 3))
+    assert first.observed.mean_probability == pytest.approx(0.2)
+    assert (first.auc is not None, second.auc) == (True, None)
+    assert (small.group.rows, small.impact_ratio, small.observed, small.auc) == (1, None, None, None)
 
 
 def test_the_least_approved_sex_is_held_against_the_most_approved() -> None:

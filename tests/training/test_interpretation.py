@@ -60,6 +60,18 @@ def test_contributions_add_up_to_the_margin(matrix: np.ndarray, booster: lgb.Boo
     assert total + expected == pytest.approx(margins_of(booster, matrix, threads=1).mean())
 
 
+def test_a_category_is_shown_level_by_level(settings: TrainingSettings) -> None:
+    random = np.random.default_rng(3)
+    codes = random.integers(0, 5, size=(2000, 1)).astype(np.float64)
+    target = (random.random(2000) < np.array([0.1, 0.7, 0.2, 0.8, 0.3])[codes[:, 0].astype(int)]).astype(np.int64)
+    booster = fit_trees(codes, target, (0,), settings.model, names=("a",), trees=20, seed=1)
+    every = InterpretationSettings(rows=2000, features=1, bins=2)
+    (dependence,) = interpret(booster, codes, ("a",), every, categorical=(0,), seed=1).dependence
+    assert [point.value for point in dependence.points] == [0, 1, 2, 3, 4]
+    assert [point.rows for point in dependence.points] == np.bincount(codes[:, 0].astype(int)).tolist()
+    assert [point.contribution > 0 for point in dependence.points] == [False, True, False, True, False]
+
+
 def test_the_delivered_model_is_interpreted(delivered: Delivered) -> None:
     said = delivered.trained.interpretation
     assert {name for name, _ in said.contributions} == set(delivered.trained.features.names)

@@ -19,7 +19,6 @@ from training.fitting.booster import fit_trees, text
 from training.fitting.calibrating import calibrate, cross_calibrated, fit_line
 from training.fitting.cross_validation import CrossValidation, Fold, cross_validate, fit_state
 from training.fitting.trainer import train
-from training.report.figures import draw_figures
 from training.settings.training import TrainingSettings
 
 
@@ -174,22 +173,6 @@ def test_the_truth_is_a_ceiling_that_the_model_comes_near(
     assert np.corrcoef(estimated, true_probability)[0, 1] > 0.5
     riskiest = estimated > np.quantile(estimated, 0.9)
     assert true_probability[riskiest].mean() > 2 * true_probability.mean()
-
-
-def test_figures_are_drawn(delivered: Delivered, dataset: Dataset, tmp_path: Path) -> None:
-    trained = delivered.trained
-    files = draw_figures(
-        tmp_path,
-        target=dataset.target,
-        probability=trained.probabilities,
-        evaluation=trained.evaluation,
-        cutoff=trained.policy.cutoff,
-        importance=trained.importance,
-    )
-    assert [file.stem for file in files] == [
-        "roc", "precision_recall", "calibration", "confusion_matrix", "feature_importance", "score_distribution",
-    ]  # fmt: skip
-    assert all(file.read_bytes().startswith(b"\x89PNG") and file.stat().st_size > 5_000 for file in files)
 
 
 def test_the_artefact_of_a_training_scores_as_it_was_evaluated(delivered: Delivered, dataset: Dataset) -> None:

@@ -3,18 +3,34 @@
 from __future__ import annotations
 
 from .calibration_line import fit_line
-from .evaluation import Evaluation, evaluate
-from .fairness import Group, ImpactRatio, group_lines, groups_by_age, groups_by_sex, ratio_by_sex, ratio_of_elderly
+from .evaluation import Evaluation, Level, evaluate
+from .fairness import (
+    Group,
+    ImpactRatio,
+    group_lines,
+    groups_by_age,
+    groups_by_sex,
+    members_by_age,
+    members_by_level,
+    ratio_by_sex,
+    ratio_of_elderly,
+)
+from .group_performance import GroupPerformance, group_performance
 from .metrics import Estimate, auc, auc_difference, auc_estimate, normal_estimate
+from .observation import Observation, observe, observe_bands
 from .ranking import Ranking
-from .thresholds import decision_policy
+from .thresholds import Threshold, decision_policy
 
 __all__ = [
     "Estimate",
     "Evaluation",
     "Group",
+    "GroupPerformance",
     "ImpactRatio",
+    "Level",
+    "Observation",
     "Ranking",
+    "Threshold",
     "auc",
     "auc_difference",
     "auc_estimate",
@@ -22,9 +38,14 @@ __all__ = [
     "evaluate",
     "fit_line",
     "group_lines",
+    "group_performance",
     "groups_by_age",
     "groups_by_sex",
+    "members_by_age",
+    "members_by_level",
     "normal_estimate",
+    "observe",
+    "observe_bands",
     "ratio_by_sex",
     "ratio_of_elderly",
 ]

@@ -13,7 +13,8 @@ from scoring import DecisionPolicy, RiskLevel
 from training.settings import EvaluationSettings
 
 from .calibration_line import fit_line
-from .metrics import Estimate, auc_estimate, normal_estimate, share_estimate
+from .metrics import Estimate, auc_estimate, normal_estimate
+from .observation import observe
 from .ranking import Ranking
 from .thresholds import Threshold, thresholds
 
@@ -121,12 +122,8 @@ def _resample(target: Target, random: np.random.Generator) -> NDArray[np.float64
 def _level(
     level: RiskLevel, target: Target, probability: Probabilities, policy: DecisionPolicy, confidence: float
 ) -> Level:
-    rows = policy.risk_levels(probability) == level
-    count = int(np.count_nonzero(rows))
-    if not count:
-        return Level(level, 0, None, None)
-    rate = share_estimate(int(target[rows].sum()), count, confidence)
-    return Level(level, count, float(probability[rows].mean()), rate)
+    observed = observe(target, probability, policy.risk_levels(probability) == level, confidence)
+    return Level(level, observed.rows, observed.mean_probability, observed.default_rate)
 
 
 def _confusion(target: Target, prediction: Target) -> tuple[int, int, int, int]:

@@ -6,14 +6,16 @@ look closer, not a verdict: groups differ in risk, and no lending regulator has 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from features import APPLICATION, Columns, Protected
 
+_Rows = NDArray[np.bool_]
 _DAYS_PER_YEAR = 365.25
 
 
@@ -25,6 +27,11 @@ class Group:
     name: str
     rows: int
     approved: int
+
+    @classmethod
+    def of(cls, attribute: Protected, name: str, members: _Rows, approved: _Rows) -> Self:
+        """The group of the rows that are `members`, both arrays of shape (n,)."""
+        return cls(attribute, name, int(np.count_nonzero(members)), int(np.count_nonzero(members & approved)))
 
     @property
     def share(self) -> float:
@@ -50,21 +57,34 @@ class ImpactRatio:
         return self.group.share / self.reference.share
 
 
-def groups_by_sex(columns: Columns, approved: NDArray[np.bool_]) -> tuple[Group, ...]:
-    """The declared levels of sex, in their order; `approved` is bool of shape (len(columns),)."""
-    column = next(column for column in APPLICATION.categorical if column.protected is Protected.SEX)
+def members_by_level(columns: Columns, attribute: Protected) -> dict[str, _Rows]:
+    """Which rows state each declared level of a protected category, in the order of the declaration."""
+    column = next(column for column in APPLICATION.categorical if column.protected is attribute)
     stated = columns.levels[:, APPLICATION.position[column.name]]
-    return tuple(_group(Protected.SEX, level, stated == level, approved) for level in column.levels)
+    return {level: np.asarray(stated == level) for level in column.levels}
 
 
-def groups_by_age(columns: Columns, approved: NDArray[np.bool_], bounds: Sequence[int]) -> tuple[Group, ...]:
-    """Age bands from youngest to oldest; each of `bounds` is the first year of a band."""
+def members_by_age(columns: Columns, bounds: Sequence[int]) -> dict[str, _Rows]:
+    """Which rows are in each age band, from youngest to oldest; each of `bounds` is the first year of a band."""
     column = next(column for column in APPLICATION.numeric if column.protected is Protected.AGE)
     years = -columns.numbers[:, APPLICATION.position[column.name]] / _DAYS_PER_YEAR
     ends = zip([-np.inf, *bounds], [*bounds, np.inf], strict=True)
-    return tuple(
-        _group(Protected.AGE, _band(low, high), (years >= low) & (years < high), approved) for low, high in ends
-    )
+    return {_band(low, high): (years >= low) & (years < high) for low, high in ends}
+
+
+def groups_by_sex(columns: Columns, approved: _Rows) -> tuple[Group, ...]:
+    """The declared levels of sex, in their order; `approved` is bool of shape (len(columns),)."""
+    return _groups(Protected.SEX, members_by_level(columns, Protected.SEX), approved)
+
+
+def groups_by_age(columns: Columns, approved: _Rows, bounds: Sequence[int]) -> tuple[Group, ...]:
+    """Age bands from youngest to oldest; each of `bounds` is the first year of a band."""
+    return _groups(Protected.AGE, members_by_age(columns, bounds), approved)
+
+
+def most_approved(groups: Sequence[Group], min_rows: int) -> Group | None:
+    """The group with the largest share of approvals among those of at least `min_rows`, None where there is none."""
+    return max((group for group in groups if group.rows >= min_rows), key=lambda group: group.share, default=None)
 
 
 def ratio_by_sex(groups: Sequence[Group], min_rows: int) -> ImpactRatio | None:
@@ -92,8 +112,8 @@ def group_lines(groups: Sequence[Group]) -> Iterator[str]:
         yield f"  {group!s:30} {group.rows:8} applications, approved {group.share:.1%}"
 
 
-def _group(attribute: Protected, name: str, member: NDArray[np.bool_], approved: NDArray[np.bool_]) -> Group:
-    return Group(attribute, name, int(np.count_nonzero(member)), int(np.count_nonzero(member & approved)))
+def _groups(attribute: Protected, members: Mapping[str, _Rows], approved: _Rows) -> tuple[Group, ...]:
+    return tuple(Group.of(attribute, name, rows, approved) for name, rows in members.items())
 
 
 def _band(low: float, high: float) -> str:

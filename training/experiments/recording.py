@@ -12,7 +12,7 @@ import numpy as np
 from training.data import Dataset
 from training.evaluation import decision_policy
 from training.registry import commit, tracked_run
-from training.report import draw_figures
+from training.report import evaluation_figures, write_figures
 from training.settings import TrainingSettings
 
 from .comparison import Compared
@@ -45,13 +45,14 @@ def _record(one: Compared, dataset: Dataset, settings: TrainingSettings) -> None
 
 
 def _draw(folder: Path, one: Compared, dataset: Dataset, settings: TrainingSettings) -> None:
-    draw_figures(
-        folder,
-        target=dataset.target,
-        probability=one.candidate.probabilities,
-        evaluation=one.evaluation,
+    drawn = evaluation_figures(
+        dataset.target,
+        one.candidate.probabilities,
+        one.evaluation,
         cutoff=decision_policy(settings.policy).cutoff,
+        bands=settings.evaluation.calibration_bins,
     )
+    write_figures(folder, drawn)
 
 
 def _metrics(one: Compared) -> dict[str, float]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from .booster import fit_early_stopped, margins_of, parameters
 from .calibrating import calibrated_by_fold
 from .cross_validation import fit_state, splits
-from .interpretation import Dependence, Interpretation
+from .interpretation import Dependence, Interpretation, Point
 from .trainer import TrainedModel, lineage, train
 
 __all__ = [
     "Dependence",
     "Interpretation",
+    "Point",
     "TrainedModel",
     "calibrated_by_fold",
     "fit_early_stopped",

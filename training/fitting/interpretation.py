@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import lightgbm as lgb
@@ -15,10 +16,10 @@ Matrix = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """Rows whose value of a feature lies between two of its quantiles, or is missing.
+    """Rows whose value of a feature lies between two of its quantiles, or is one category, or is missing.
 
-    `value` is their median, None where it is missing; a category is given by its code. `contribution` is the mean
-    that the feature adds to their log-odds of default.
+    `value` is their median, or the code of the category; None where it is missing. `contribution` is the mean that the
+    feature adds to their log-odds of default.
     """
 
     value: float | None
@@ -48,9 +49,15 @@ class Interpretation:
 
 
 def interpret(
-    booster: lgb.Booster, matrix: Matrix, names: tuple[str, ...], settings: InterpretationSettings, *, seed: int
+    booster: lgb.Booster,
+    matrix: Matrix,
+    names: tuple[str, ...],
+    settings: InterpretationSettings,
+    *,
+    categorical: Collection[int] = (),
+    seed: int,
 ) -> Interpretation:
-    """The interpretation of a model on a sample of its model matrix."""
+    """The interpretation of a model on a sample of its model matrix, whose columns `categorical` hold codes."""
     count = min(settings.rows, len(matrix))
     drawn = matrix[np.sort(np.random.default_rng(seed).choice(len(matrix), count, replace=False))]
     added = np.asarray(booster.predict(drawn, pred_contrib=True), dtype=np.float64)[:, :-1]
@@ -61,19 +68,24 @@ def interpret(
         rows=count,
         contributions=tuple((names[i], float(strength[i]) / total) for i in order),
         dependence=tuple(
-            Dependence(names[i], _points(drawn[:, i], added[:, i], settings.bins)) for i in order[: settings.features]
+            Dependence(names[i], _points(drawn[:, i], added[:, i], None if i in categorical else settings.bins))
+            for i in order[: settings.features]
         ),
     )
 
 
-def _points(values: Matrix, added: Matrix, bins: int) -> tuple[Point, ...]:
+def _points(values: Matrix, added: Matrix, bins: int | None) -> tuple[Point, ...]:
     known = ~np.isnan(values)
-    edges = np.unique(np.quantile(values[known], np.linspace(0, 1, bins + 1)[1:-1])) if known.any() else np.empty(0)
-    group = np.searchsorted(edges, values[known], side="right")
+    group = values[known] if bins is None else _binned(values[known], bins)
     points = [_point(values[known][group == i], added[known][group == i]) for i in np.unique(group)]
     if not known.all():
         points.append(Point(None, float(added[~known].mean()), int((~known).sum())))
     return tuple(points)
+
+
+def _binned(values: Matrix, bins: int) -> NDArray[np.intp]:
+    edges = np.unique(np.quantile(values, np.linspace(0, 1, bins + 1)[1:-1])) if len(values) else np.empty(0)
+    return np.searchsorted(edges, values, side="right")
 
 
 def _point(values: Matrix, added: Matrix) -> Point:

@@ -100,7 +100,14 @@ def train(
         )
     calibration = calibrate(validation.margins, dataset.target)
     with progress.step("interpretation"):
-        interpretation = interpret(booster, matrix, state.names, settings.interpretation, seed=seed)
+        interpretation = interpret(
+            booster,
+            matrix,
+            state.names,
+            settings.interpretation,
+            categorical=transformer.categorical,
+            seed=seed,
+        )
     reference = drift_reference(
         matrix, transformer, probabilities=probabilities, gain=gain(booster), settings=settings.drift_reference
     )

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
-from features import Columns
-from scoring import Artefact, DecisionPolicy, Outcome, Scorer
+from scoring import Artefact, DecisionPolicy, Scorer
 from training.data import Dataset
-from training.evaluation import Group, evaluate, groups_by_age, groups_by_sex, ratio_by_sex, ratio_of_elderly
+from training.evaluation import Group, evaluate
 from training.registry import PARITY_CLIENTS, Registered, artefact_folder, differing_probabilities, download, reigning
-from training.settings import FairnessSettings, GateSettings, TrainingSettings
+from training.settings import TrainingSettings
 
 from .comparison import compare
 from .contender import Contender, contend
@@ -23,12 +19,12 @@ from .gates import (
     Gate,
     comparison_gates,
     evaluation_gates,
-    fairness_gates,
     latency_gate,
     parity_gate,
     source_gate,
 )
 from .latency import median_milliseconds
+from .screening import screen
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -76,11 +72,11 @@ def judge(
     if rival is not None:
         gates += _paired(challenger, rival, dataset, policy, settings)
         gates.append(source_gate(registered.source, rival.registered.source, generated_allowed=generated_allowed))
-    by_sex, by_age = _groups(dataset.columns, challenger.probability, policy, limits.fairness)
-    gates += _fair(by_sex, by_age, limits)
+    screening = screen(dataset.columns, challenger.probability, policy, limits.fairness)
+    gates += screening.gates(limits)
     gates.append(latency_gate(median_milliseconds(scorer, dataset.columns, limits.latency.applications), limits))
     gates.append(parity_gate(differing, PARITY_CLIENTS))
-    return Verdict(len(dataset), challenger, rival, (*by_sex, *by_age), tuple(gates))
+    return Verdict(len(dataset), challenger, rival, screening.groups, tuple(gates))
 
 
 def _absolute(
@@ -96,15 +92,3 @@ def _paired(
     confidence = settings.evaluation.confidence
     comparison = compare(dataset.target, challenger.probability, rival.probability, policy, confidence)
     return comparison_gates(comparison, settings.gates)
-
-
-def _fair(by_sex: Sequence[Group], by_age: Sequence[Group], limits: GateSettings) -> Iterator[Gate]:
-    fewest = limits.fairness.min_rows
-    return fairness_gates({"sex": ratio_by_sex(by_sex, fewest), "age": ratio_of_elderly(by_age, fewest)}, limits)
-
-
-def _groups(
-    columns: Columns, probability: NDArray[np.float64], policy: DecisionPolicy, settings: FairnessSettings
-) -> tuple[tuple[Group, ...], tuple[Group, ...]]:
-    approved = policy.outcomes(probability) == Outcome.APPROVE
-    return groups_by_sex(columns, approved), groups_by_age(columns, approved, settings.age_bounds)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from .history import Action, changes, reigning, remember, succession
 from .listing import registry_lines
 from .registry import (
+    REPORT,
     Registered,
     artefact_folder,
     champion,
@@ -13,12 +14,16 @@ from .registry import (
     put_in_charge,
     recorded_predictions,
     register,
+    report_file,
+    sha256,
 )
+from .report_copy import copy_report
 from .store import PARITY_CLIENTS, differing_probabilities, import_model
 from .tracking import commit, connect, record, tracked_run
 
 __all__ = [
     "PARITY_CLIENTS",
+    "REPORT",
     "Action",
     "Registered",
     "artefact_folder",
@@ -26,6 +31,7 @@ __all__ = [
     "changes",
     "commit",
     "connect",
+    "copy_report",
     "differing_probabilities",
     "download",
     "find",
@@ -37,6 +43,8 @@ __all__ = [
     "registry_lines",
     "reigning",
     "remember",
+    "report_file",
+    "sha256",
     "succession",
     "tracked_run",
 ]

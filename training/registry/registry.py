@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,18 +24,26 @@ CHALLENGER = "challenger"
 OUT_OF_FOLD = "evaluation/out_of_fold.parquet"
 """Where a run keeps its out-of-fold PDs."""
 
-_DIGEST, _SOURCE = "digest", "data.source"
+REPORT = "report.html"
+"""The report in an MLflow run, in a logged model beside its artefact, and in the BentoML model store."""
+
+_DIGEST, _SOURCE, _REPORT = "digest", "data.source", "report.sha256"
 
 
 @dataclass(frozen=True, slots=True)
 class Registered:
-    """One version of a registered model. `source` names the data that it was trained on."""
+    """One version of a registered model.
+
+    `source` names the data that it was trained on. `report` is the SHA-256 of its report, None for a version that was
+    registered without one.
+    """
 
     name: str
     version: str
     digest: str
     run_id: str
     source: str
+    report: str | None
 
     @property
     def label(self) -> str:
@@ -55,11 +64,12 @@ class Registered:
         return f"{self.name} version {self.version}"
 
 
-def register(name: str, model_uri: str, *, digest: str, run_id: str, source: str) -> Registered:
+def register(name: str, model_uri: str, *, digest: str, run_id: str, source: str, report: str) -> Registered:
     """Register the logged model as the next version of `name` and make it the challenger."""
-    version = str(mlflow.register_model(model_uri, name, tags={_DIGEST: digest, _SOURCE: source}).version)
+    tags = {_DIGEST: digest, _SOURCE: source, _REPORT: report}
+    version = str(mlflow.register_model(model_uri, name, tags=tags).version)
     MlflowClient().set_registered_model_alias(name, CHALLENGER, version)
-    return Registered(name, version, digest, run_id, source)
+    return Registered(name, version, digest, run_id, source, report)
 
 
 def find(name: str, version: str) -> Registered:
@@ -117,6 +127,25 @@ def artefact_folder(model: Path, registered: Registered) -> Path:
     return folder
 
 
+def report_file(folder: Path, registered: Registered) -> Path | None:
+    """The report in a folder that should hold it, None if the version was registered without one.
+
+    RegistryError unless it is there and is the one that was registered.
+    """
+    if registered.report is None:
+        return None
+    file = folder / REPORT
+    if not file.is_file() or sha256(file) != registered.report:
+        raise RegistryError(f"{registered}: its report is missing or was altered since it was registered")
+    return file
+
+
+def sha256(file: Path) -> str:
+    """SHA-256 of a file's bytes, hexadecimal."""
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
 def recorded_predictions(registered: Registered, folder: Path) -> OutOfFold:
     """The out-of-fold PDs of the version's training, copied into `folder`; RegistryError if its run kept none."""
     client = MlflowClient()
@@ -130,7 +159,14 @@ def _registered(found: ModelVersion) -> Registered:
     digest = found.tags.get(_DIGEST)
     if digest is None:
         raise RegistryError(f"{found.name} {found.version}: registered without a digest")
-    return Registered(found.name, str(found.version), digest, found.run_id or "", found.tags.get(_SOURCE, ""))
+    return Registered(
+        name=found.name,
+        version=str(found.version),
+        digest=digest,
+        run_id=found.run_id or "",
+        source=found.tags.get(_SOURCE, ""),
+        report=found.tags.get(_REPORT),
+    )
 
 
 def _model_version(name: str, version: str) -> ModelVersion:

@@ -19,7 +19,7 @@ from scoring import Artefact, Scorer
 from training.errors import ParityError
 from training.synthesis import APPLICATIONS, synthesize
 
-from .registry import Registered, artefact_folder, download
+from .registry import Registered, artefact_folder, download, report_file
 
 PARITY_CLIENTS = 1_000
 """Generated applications on which the registered and the imported form of a model are compared."""
@@ -31,30 +31,36 @@ def import_model(registered: Registered) -> bentoml.Tag:
     """The tag of the imported model, `<name>:<version>-<first 12 digits of the digest>`, now the latest of its name.
 
     ParityError, and no import, unless the imported scorer gives the registered model's probabilities bit for bit on
-    1,000 generated applications. Importing what is the latest already checks it again and changes nothing.
+    1,000 generated applications. Importing what is the latest already checks it again and changes nothing. The report
+    of the model comes along: a Bento holds it with the model.
 
     BentoML calls the version that was created last the latest. An older version that is to be served again is therefore
     created anew: until that is done, what was served before stays the latest.
     """
     tag = bentoml.Tag.from_str(registered.tag)
     with tempfile.TemporaryDirectory() as scratch:
-        artefact = checked(registered, Path(scratch))
+        downloaded = download(registered, Path(scratch))
+        artefact = checked(registered, downloaded)
+        report = report_file(artefact.parent, registered)
         if _latest(registered.name) == tag:
-            Artefact.read(Path(bentoml.models.get(tag).path), digest=registered.digest)
+            stored = Path(bentoml.models.get(tag).path)
+            Artefact.read(stored, digest=registered.digest)
+            report_file(stored, registered)
             return tag
         _discard(tag)
         try:
             with bentoml.models.create(tag, metadata=_metadata(registered)) as model:
                 shutil.copytree(artefact, model.path, dirs_exist_ok=True)
+                if report is not None:
+                    shutil.copy(report, model.path)
         except BaseException:
             _discard(tag)
             raise
     return tag
 
 
-def checked(registered: Registered, scratch: Path) -> Path:
-    """The artefact of the registered model, copied into `scratch`; ParityError if the two do not score alike."""
-    model = download(registered, scratch)
+def checked(registered: Registered, model: Path) -> Path:
+    """The artefact of the registered model, downloaded into `model`; ParityError if the two do not score alike."""
     artefact = artefact_folder(model, registered)
     differing = differing_probabilities(model, artefact)
     if differing:

@@ -26,11 +26,10 @@ from scoring import Artefact
 from training.data import Dataset
 from training.errors import TrackingError
 from training.fitting import TrainedModel
-from training.report import draw_dependence, draw_figures
 from training.settings import TrackingSettings, TrainingSettings
 
 from .out_of_fold import OutOfFold
-from .registry import OUT_OF_FOLD
+from .registry import OUT_OF_FOLD, REPORT
 
 _ROOT = Path(__file__).resolve().parent.parent.parent
 _SQLITE = "sqlite:///"
@@ -80,8 +79,13 @@ def tracked_run(settings: TrackingSettings, name: str) -> Iterator[str]:
         yield str(run.info.run_id)
 
 
-def record(dataset: Dataset, trained: TrainedModel, artefact: Artefact, settings: TrainingSettings) -> str:
-    """Log parameters, metrics, figures and the model to the active run; the address of the logged model."""
+def record(
+    dataset: Dataset, trained: TrainedModel, artefact: Artefact, settings: TrainingSettings, *, shown: Path
+) -> str:
+    """Log parameters, metrics and the model to the active run, and all of the folder `shown`; the model's address.
+
+    `shown` holds the report, which goes into the logged model too, beside the artefact.
+    """
     mlflow.log_params(_parameters(settings, trained))
     mlflow.log_metrics(_metrics(trained))
     mlflow.set_tags(
@@ -95,14 +99,13 @@ def record(dataset: Dataset, trained: TrainedModel, artefact: Artefact, settings
     mlflow.log_dict(trained.metrics(), "metrics.json")
     mlflow.log_dict(settings.model_dump(mode="json"), "settings.json")
     mlflow.log_dict(asdict(trained.interpretation), "interpretation.json")
+    mlflow.log_artifacts(str(shown))
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        for figure in _figures(folder, dataset, trained):
-            mlflow.log_artifact(str(figure), "figures")
         OutOfFold.of(dataset, trained.probabilities).write(folder / Path(OUT_OF_FOLD).name)
         mlflow.log_artifact(str(folder / Path(OUT_OF_FOLD).name), Path(OUT_OF_FOLD).parent.as_posix())
         artefact.write(folder / "artefact")
-        return str(_log_model(folder / "artefact").model_uri)
+        return str(_log_model(folder / "artefact", shown / REPORT).model_uri)
 
 
 def commit() -> str | None:
@@ -130,30 +133,18 @@ def _artefact_location(settings: TrackingSettings) -> str | None:
     return (Path(settings.uri.removeprefix(_SQLITE)).resolve().parent / "artifacts").as_uri()
 
 
-def _figures(folder: Path, dataset: Dataset, trained: TrainedModel) -> list[Path]:
-    drawn = draw_figures(
-        folder,
-        target=dataset.target,
-        probability=trained.probabilities,
-        evaluation=trained.evaluation,
-        cutoff=trained.policy.cutoff,
-        importance=trained.importance,
-    )
-    return [*drawn, draw_dependence(folder, trained.interpretation)]
-
-
-def _log_model(artefact: Path) -> Any:
+def _log_model(artefact: Path, report: Path) -> Any:
     with warnings.catch_warnings():
         # An example would be applicants' data, and MLflow would score it once more.
         warnings.filterwarnings("ignore", message=".*input example was not provided")
-        return _logged(artefact)
+        return _logged(artefact, report)
 
 
-def _logged(artefact: Path) -> Any:
+def _logged(artefact: Path, report: Path) -> Any:
     return mlflow.pyfunc.log_model(
         name="model",
         python_model=str(Path(__file__).with_name("pyfunc.py")),
-        artifacts={"artefact": str(artefact)},
+        artifacts={"artefact": str(artefact), "report": str(report)},
         code_paths=[str(_ROOT / package) for package in ("features", "scoring")],
         pip_requirements=[f"{name}=={version(name)}" for name in _SERVED_WITH],
         signature=_signature(),

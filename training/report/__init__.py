@@ -1,8 +1,8 @@
-"""What is shown of a model: figures."""
+"""What is shown of a model: figures, and the report for those who judge it."""
 
 from __future__ import annotations
 
-from .dependence_figure import draw_dependence
-from .figures import draw_figures
+from .figures import evaluation_figures
+from .writing import write_figures, write_report
 
-__all__ = ["draw_dependence", "draw_figures"]
+__all__ = ["evaluation_figures", "write_figures", "write_report"]

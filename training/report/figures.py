@@ -1,48 +1,58 @@
-"""Figures of an evaluation, as PNG files."""
+"""Figures of a trained model."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from sklearn.calibration import calibration_curve
 from sklearn.metrics import precision_recall_curve, roc_curve
 
-from training.evaluation import Evaluation
+from training.evaluation import Evaluation, Observation, observe_bands
+from training.fitting import TrainedModel
+from training.settings import TrainingSettings
+
+from .dependence_figure import dependence
 
 Target = NDArray[np.int64]
 Probabilities = NDArray[np.float64]
 
 _BAD, _GOOD, _GUIDE = "#b2182b", "#2166ac", "#999999"
-_MOST_IMPORTANT = 25
+_POINTS = 300
+_TAIL = 0.001
 
 
-def draw_figures(
-    directory: Path,
-    *,
-    target: Target,
-    probability: Probabilities,
-    evaluation: Evaluation,
-    cutoff: float,
-    importance: Sequence[tuple[str, float]] = (),
-) -> list[Path]:
-    """Draw every figure into `directory` and return the files.
-
-    `importance` pairs feature names with their gain; without any, that figure is left out.
-    """
-    drawn = {
+def evaluation_figures(
+    target: Target, probability: Probabilities, evaluation: Evaluation, *, cutoff: float, bands: int
+) -> dict[str, Figure]:
+    """The figures of an evaluation by name; calibration is shown in `bands` bands of equal size."""
+    observed = observe_bands(target, probability, bands, evaluation.confidence)
+    return {
         "roc": _roc(target, probability, evaluation),
         "precision_recall": _precision_recall(target, probability, evaluation),
-        "calibration": _calibration(target, probability, evaluation),
+        "calibration": _calibration(observed, evaluation),
         "confusion_matrix": _confusion(evaluation, cutoff),
-        **({"feature_importance": _importance(importance)} if importance else {}),
         "score_distribution": _distribution(target, probability, cutoff),
     }
-    return [_save(figure, directory / f"{name}.png") for name, figure in drawn.items()]
+
+
+def model_figures(target: Target, trained: TrainedModel, settings: TrainingSettings) -> dict[str, Figure]:
+    """Those of the out-of-fold PDs of a model for the outcomes `target`, and what drives the model."""
+    return {
+        **evaluation_figures(
+            target,
+            trained.probabilities,
+            trained.evaluation,
+            cutoff=trained.policy.cutoff,
+            bands=settings.evaluation.calibration_bins,
+        ),
+        "feature_importance": _importance(trained.importance, settings.report.features),
+        "dependence": dependence(
+            trained.interpretation, trained.features.vocabularies, min_rows=settings.report.min_rows
+        ),
+    }
 
 
 def _axes(title: str, x: str, y: str, *, height: float = 4.5) -> tuple[Figure, Axes]:
@@ -53,15 +63,11 @@ def _axes(title: str, x: str, y: str, *, height: float = 4.5) -> tuple[Figure, A
     return figure, axes
 
 
-def _save(figure: Figure, path: Path) -> Path:
-    figure.savefig(path, dpi=130, metadata={"Software": None})
-    return path
-
-
 def _roc(target: Target, probability: Probabilities, evaluation: Evaluation) -> Figure:
     figure, axes = _axes("ROC, out of fold", "share of good applications declined", "share of defaults declined")
     false_positive, true_positive, _ = roc_curve(target, probability)
-    axes.plot(false_positive, true_positive, color=_BAD, label=f"AUC {evaluation['auc']}")
+    shown = np.linspace(0, 1, _POINTS)
+    axes.plot(shown, np.interp(shown, false_positive, true_positive), color=_BAD, label=f"AUC {evaluation['auc']}")
     axes.plot([0, 1], [0, 1], color=_GUIDE, linestyle=":")
     axes.legend(loc="lower right", frameon=False)
     return figure
@@ -70,18 +76,24 @@ def _roc(target: Target, probability: Probabilities, evaluation: Evaluation) -> 
 def _precision_recall(target: Target, probability: Probabilities, evaluation: Evaluation) -> Figure:
     figure, axes = _axes("Precision and recall, out of fold", "recall", "precision")
     precision, recall, _ = precision_recall_curve(target, probability)
-    axes.plot(recall[:-1], precision[:-1], color=_BAD, label=f"AP {evaluation['average_precision']}")
+    shown = np.linspace(0, 1, _POINTS)[1:]
+    curve = np.interp(shown, recall[-2::-1], precision[-2::-1])
+    axes.plot(shown, curve, color=_BAD, label=f"AP {evaluation['average_precision']}")
     axes.axhline(target.mean(), color=_GUIDE, linestyle=":", label=f"default rate {target.mean():.4f}")
     axes.legend(frameon=False)
     return figure
 
 
-def _calibration(target: Target, probability: Probabilities, evaluation: Evaluation) -> Figure:
-    figure, axes = _axes("Calibration, out of fold", "mean PD of the bin", "observed default rate")
-    observed, predicted = calibration_curve(target, probability, n_bins=20, strategy="quantile")
-    end = 1.05 * max(observed.max(), predicted.max())
-    axes.plot([0, end], [0, end], color=_GUIDE, linestyle=":")
-    axes.plot(predicted, observed, "o-", color=_GOOD, label=f"ECE {evaluation['ece']}")
+def _calibration(bands: Sequence[Observation], evaluation: Evaluation) -> Figure:
+    figure, axes = _axes("Calibration, out of fold", "mean PD of the band", "observed default rate")
+    seen = [(band.mean_probability, band.default_rate) for band in bands]
+    pairs = [(mean, rate) for mean, rate in seen if mean is not None and rate is not None]
+    means, rates = [mean for mean, _ in pairs], [rate.value for _, rate in pairs]
+    below, above = [rate.value - rate.low for _, rate in pairs], [rate.high - rate.value for _, rate in pairs]
+    end = 1.05 * max(*means, *(rate.high for _, rate in pairs))
+    axes.plot([0, end], [0, end], color=_GUIDE, linestyle=":", label="perfect")
+    label = f"{len(pairs)} bands, {evaluation.confidence:.0%} intervals; ECE {evaluation['ece'].value:.4f}"
+    axes.errorbar(means, rates, [below, above], fmt="o-", color=_GOOD, markersize=4, capsize=2, label=label)
     axes.legend(loc="upper left", frameon=False)
     return figure
 
@@ -98,20 +110,22 @@ def _confusion(evaluation: Evaluation, cutoff: float) -> Figure:
     return figure
 
 
-def _importance(importance: Sequence[tuple[str, float]]) -> Figure:
+def _importance(importance: Sequence[tuple[str, float]], most: int) -> Figure:
     figure, axes = _axes("Feature importance", "share of the total gain", "", height=7)
-    total = sum(gain for _, gain in importance)
-    shown = sorted(importance, key=lambda pair: pair[1])[-_MOST_IMPORTANT:]
+    total = max(sum(gain for _, gain in importance), np.finfo(np.float64).tiny)
+    shown = sorted(importance, key=lambda pair: pair[1])[-most:]
     axes.barh([name for name, _ in shown], [gain / total for _, gain in shown], color=_GOOD)
     axes.tick_params(axis="y", labelsize=7)
     return figure
 
 
 def _distribution(target: Target, probability: Probabilities, cutoff: float) -> Figure:
+    """The tails are drawn in the outermost bins, so that no single PD can be read off the axis."""
     figure, axes = _axes("PD by outcome, out of fold", "PD, logarithmic scale", "share of the outcome")
-    bins = np.geomspace(probability.min(), probability.max(), 60).tolist()
+    low, high = np.quantile(probability, [_TAIL, 1 - _TAIL])
+    bins = np.geomspace(low, high, 60).tolist() if low < high else [low / 2, 2 * low]
     for outcome, colour, label in ((0, _GOOD, "repaid"), (1, _BAD, "defaulted")):
-        values = probability[target == outcome]
+        values = np.clip(probability[target == outcome], bins[0], bins[-1])
         shares = np.full(len(values), 1 / len(values))
         axes.hist(values, bins=bins, weights=shares, color=colour, alpha=0.5, label=label)
     axes.axvline(cutoff, color="black", linestyle=":", label=f"cut-off {cutoff:.4f}")

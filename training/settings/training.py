@@ -115,6 +115,17 @@ class DriftReferenceSettings(Settings):
     probability_bins: int = Field(ge=2, le=100)
 
 
+class ReportSettings(Settings):
+    """What the report of a model shows."""
+
+    min_rows: int = Field(ge=10)
+    """Of a smaller group only the size is shown: a rate would say more of its members than of the model."""
+    min_outcomes: int = Field(ge=12)
+    """Rows of either outcome without which a group has no AUC."""
+    features: int = Field(ge=1)
+    """Features that are listed, the main ones first."""
+
+
 class FairnessSettings(Settings):
     """Screening of approvals by protected group; see `training.fairness`."""
 
@@ -178,6 +189,7 @@ class TrainingSettings(Settings):
     evaluation: EvaluationSettings
     interpretation: InterpretationSettings
     drift_reference: DriftReferenceSettings
+    report: ReportSettings
     gates: GateSettings
     tracking: TrackingSettings
     synthetic: SyntheticSettings
