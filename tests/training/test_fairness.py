@@ -53,27 +53,28 @@ def test_who_states_a_level_or_an_age_is_found() -> None:
 
 
 def test_a_group_is_observed_and_held_against_the_group_approved_most() -> None:
-    target = np.array([0, 1, 1, 0, 0, 0])
-    probability = np.array([0.1, 0.3, 0.2, 0.4, 0.1, 0.2])
-    members = {"a": np.arange(6) < 3, "b": np.arange(6) >= 4, "c": np.arange(6) == 3}
+    target = np.array([0, 1, 1, 0, 0, 0, 0])
+    probability = np.array([0.1, 0.4, 0.2, 0.1, 0.4, 0.1, 0.2])
+    members = {"a": np.arange(7) < 4, "b": np.arange(7) >= 5, "c": np.arange(7) == 4}
     first, second, small = group_performance(
         Protected.SEX,
         members,
         target=target,
         probability=probability,
-        approved=np.array([True, False, False, True, True, True]),
+        approved=np.array([True, False, False, False, True, True, True]),
         min_rows=2,
-        min_outcomes=1,
+        min_outcomes=2,
         confidence=0.95,
     )
     assert first.impact_ratio is not None
-    assert first.impact_ratio.value == pytest.approx(1 / 3)
+    assert first.impact_ratio.value == pytest.approx(1 / 4)
     assert first.impact_ratio.reference.name == "b"
     assert first.observed is not None
     assert first.observed.default_rate is not None
-    assert (first.observed.rows, first.observed.default_rate.value) == (3, pytest.approx(2 / 3))
+    assert (first.observed.rows, first.observed.default_rate.value) == (4, 0.5)
     assert first.observed.mean_probability == pytest.approx(0.2)
-    assert (first.auc is not None, second.auc) == (True, None)
+    assert first.auc is not None
+    assert (first.auc.value, second.auc) == (1.0, None)
     assert (small.group.rows, small.impact_ratio, small.observed, small.auc) == (1, None, None, None)
 
 
