@@ -245,11 +245,18 @@ def test_it_says_that_the_declined_are_unknown_and_that_nothing_was_judged_later
 def test_later_applications_are_shown_where_there_are_any(
     dataset: Dataset, delivered: Delivered, settings: TrainingSettings
 ) -> None:
-    judged = replace(delivered.trained, later=delivered.trained.evaluation)
-    page = Page.of(written(dataset, judged, settings))
+    aged = replace(delivered.trained, later=delivered.trained.evaluation)
+    page = Page.of(written(dataset, aged, settings))
     assert page.tables["outcomes"][-1] == page.tables["outcomes"][0]
     assert "Without dates" not in page.text
     assert "Not judged on later applications" not in findings(page)
+    judged = [(row[0], row[3]) for row in page.tables["gates"][0][1:5]]
+    assert judged == [
+        ("AUC, lower end", "met"),
+        ("ECE", "met"),
+        ("cost against the cheaper blanket rule", "met"),
+        ("adverse impact ratios (screening)", "at promotion"),
+    ]
 
 
 @pytest.mark.parametrize(

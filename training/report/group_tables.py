@@ -52,7 +52,7 @@ def _with_the_rest(members: Mapping[str, NDArray[np.bool_]]) -> dict[str, NDArra
 
 def group_table(groups: tuple[GroupPerformance, ...]) -> Table:
     """One row for each group that has an applicant."""
-    head = ("group", "applications", "approved", "impact ratio", "default rate", "mean PD", "mean PD is", "AUC")
+    head = ("group", "applications", "approved", "ratio", "default rate", "mean PD", "it is", "AUC")
     rows = (_row(group) for group in groups if group.group.rows)
     return Table.of("lrrrrrlr", head, rows)
 

@@ -60,7 +60,7 @@ def model_report(
                 "decisions": outcome_tables.decision_table(dataset, trained, confidence),
                 "features": feature_tables.feature_table(trained, settings),
                 "folds": outcome_tables.fold_table(trained),
-                "gates": policy_tables.gate_table(gates, settings.gates),
+                "gates": policy_tables.gate_table(gates, settings.gates, screened=trained.later is None),
                 "identity": lineage_tables.identity_table(artefact),
                 "later": None if trained.later is None else outcome_tables.measure_table(trained.later),
                 "levels": outcome_tables.level_table(trained.evaluation, trained.policy),

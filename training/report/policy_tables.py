@@ -74,20 +74,28 @@ def cutoff_table(trained: TrainedModel, beta: float) -> Table:
 
 
 def training_gates(dataset: Dataset, trained: TrainedModel, settings: TrainingSettings) -> tuple[Gate, ...]:
-    """The gates that can be judged from the training alone, on its out-of-fold PDs."""
+    """The gates that the training alone can judge: on its later applications, out of fold where there are none.
+
+    Of later applications the approvals are not known here, so they are screened when the model is to be promoted.
+    """
     limits = settings.gates
+    if trained.later is not None:
+        return tuple(evaluation_gates(trained.later, limits))
     screening = screen(dataset.columns, trained.probabilities, trained.policy, limits.fairness)
     return (*evaluation_gates(trained.evaluation, limits), *screening.gates(limits))
 
 
-def gate_table(gates: tuple[Gate, ...], limits: GateSettings) -> Table:
-    """Every gate with its limit; those that need the registry are judged later."""
+def gate_table(gates: tuple[Gate, ...], limits: GateSettings, *, screened: bool) -> Table:
+    """Every gate with its limit; those that need the registry, or approvals not `screened` here, are judged later."""
     judged = ((gate.name, gate.figure, gate.limit, "met" if gate.passed else "missed") for gate in gates)
-    return Table.of("lrrl", ("gate", "figure", "limit", "here"), (*judged, *_later_gates(limits)))
+    rows = (*judged, *_gates_at_promotion(limits, screened=screened))
+    return Table.of("lrrl", ("gate", "figure", "limit", "here"), rows)
 
 
-def _later_gates(limits: GateSettings) -> Iterator[Row]:
+def _gates_at_promotion(limits: GateSettings, *, screened: bool) -> Iterator[Row]:
     at = "at promotion"
+    if not screened:
+        yield "adverse impact ratios (screening)", NOTHING, f"at least {limits.fairness.min_impact_ratio:g}", at
     yield "AUC minus the champion's, lower end", NOTHING, f"at least {-limits.max_auc_loss:g}", at
     yield "cost minus the champion's, upper end", NOTHING, f"at most {limits.max_cost_increase:g}", at
     yield "median time of one application", NOTHING, f"at most {limits.latency.max_milliseconds:g} ms", at
