@@ -17,7 +17,7 @@ from training.evaluation.fairness import (
     ratio_by_sex,
     ratio_of_elderly,
 )
-from training.evaluation.group_performance import group_performance
+from training.evaluation.group_performance import group_performances
 
 
 def sex(name: str, rows: int, approved: int) -> Group:
@@ -56,7 +56,7 @@ def test_a_group_is_observed_and_held_against_the_group_approved_most() -> None:
     target = np.array([0, 1, 1, 0, 0, 0, 0])
     probability = np.array([0.1, 0.4, 0.2, 0.1, 0.4, 0.1, 0.2])
     members = {"a": np.arange(7) < 4, "b": np.arange(7) >= 5, "c": np.arange(7) == 4}
-    first, second, small = group_performance(
+    first, second, small = group_performances(
         Protected.SEX,
         members,
         target=target,

@@ -15,7 +15,7 @@ from .fairness import (
     ratio_by_sex,
     ratio_of_elderly,
 )
-from .group_performance import GroupPerformance, group_performance
+from .group_performance import GroupPerformance, group_performances
 from .metrics import Estimate, auc, auc_difference, auc_estimate, normal_estimate
 from .observation import Observation, observe, observe_bands
 from .ranking import Ranking
@@ -38,7 +38,7 @@ __all__ = [
     "evaluate",
     "fit_line",
     "group_lines",
-    "group_performance",
+    "group_performances",
     "groups_by_age",
     "groups_by_sex",
     "members_by_age",

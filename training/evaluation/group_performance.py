@@ -31,7 +31,7 @@ class GroupPerformance:
     auc: Estimate | None
 
 
-def group_performance(
+def group_performances(
     attribute: Protected,
     members: Mapping[str, _Rows],
     *,

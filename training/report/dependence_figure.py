@@ -41,7 +41,7 @@ def _draw_numbers(axes: Axes, points: Sequence[Point]) -> None:
     for point in points:
         if point.value is None:
             axes.axhline(point.contribution, color=_MISSING, linestyle=":", label="missing")
-            axes.legend(frameon=False, fontsize=7)
+            axes.legend(loc="upper right", frameon=False, fontsize=7)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=5))
     axes.xaxis.set_major_formatter(lambda value, _: _short(value))
 

@@ -80,7 +80,7 @@ def _precision_recall(target: Target, probability: Probabilities, evaluation: Ev
     curve = np.interp(shown, recall[-2::-1], precision[-2::-1])
     axes.plot(shown, curve, color=_BAD, label=f"AP {evaluation['average_precision']}")
     axes.axhline(target.mean(), color=_GUIDE, linestyle=":", label=f"default rate {target.mean():.4f}")
-    axes.legend(frameon=False)
+    axes.legend(loc="upper right", frameon=False)
     return figure
 
 
@@ -130,5 +130,5 @@ def _distribution(target: Target, probability: Probabilities, cutoff: float) -> 
         axes.hist(values, bins=bins, weights=shares, color=colour, alpha=0.5, label=label)
     axes.axvline(cutoff, color="black", linestyle=":", label=f"cut-off {cutoff:.4f}")
     axes.set_xscale("log")
-    axes.legend(frameon=False)
+    axes.legend(loc="upper left", frameon=False)
     return figure

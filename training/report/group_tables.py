@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from features import Protected
 from scoring import Outcome
 from training.data import Dataset
-from training.evaluation import GroupPerformance, group_performance, members_by_age, members_by_level
+from training.evaluation import GroupPerformance, group_performances, members_by_age, members_by_level
 from training.fitting import TrainedModel
 from training.settings import TrainingSettings
 
@@ -26,7 +26,7 @@ def performance_by_group(
     """What was observed of the groups of each protected attribute; the last group is of those who stated none."""
     approved = np.asarray(trained.policy.outcomes(trained.probabilities) == Outcome.APPROVE)
     return {
-        attribute: group_performance(
+        attribute: group_performances(
             attribute,
             _with_the_rest(members),
             target=dataset.target,

@@ -56,4 +56,6 @@ def _data(dataset: Dataset, trained: TrainedModel) -> Iterator[Row]:
 def deciding_settings(settings: TrainingSettings) -> str:
     """The settings that decide what a model is and how it is judged, as YAML: no address, no path."""
     values = settings.model_dump(mode="json", include=set(_DECIDING))
-    return yaml.safe_dump({name: values[name] for name in _DECIDING}, sort_keys=False, width=110)
+    return yaml.safe_dump(
+        {name: values[name] for name in _DECIDING}, sort_keys=False, default_flow_style=None, width=100
+    )
