@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -93,3 +94,18 @@ def test_a_command_refuses_settings_in_one_line(tmp_path: Path, capsys: pytest.C
     path = written(tmp_path, "model.folds", 5000)
     assert main(["run", "--settings", str(path)]) == 1
     assert capsys.readouterr().err == f"error: {path}: model.folds: Input should be less than or equal to 20\n"
+
+
+def test_what_is_recorded_of_the_settings_holds_no_password() -> None:
+    values = yaml.safe_load(SHIPPED.read_text())
+    values["tracking"]["uri"] = "https://me:hunter2@mlflow.example/tracking"
+    values["tuning"]["storage"] = "postgresql://me:hunter2@db.example/trials"
+    settings = TrainingSettings.checked(values, SHIPPED)
+    recorded = settings.recorded()
+    assert "hunter2" not in json.dumps(recorded)
+    assert recorded["tracking"]["uri"] == "https://mlflow.example/tracking"
+    assert {**recorded, "tracking": None, "tuning": None} == {
+        **settings.model_dump(mode="json"),
+        "tracking": None,
+        "tuning": None,
+    }

@@ -30,7 +30,7 @@ def record_experiment(
     with tracked_run(tracking, name="comparison"):
         mlflow.set_tags(_tags(dataset))
         mlflow.log_dict({"rows": list(rows(compared))}, "comparison.json")
-        mlflow.log_dict(settings.model_dump(mode="json"), "settings.json")
+        mlflow.log_dict(settings.recorded(), "settings.json")
 
 
 def _record(one: Compared, dataset: Dataset, settings: TrainingSettings) -> None:

@@ -179,6 +179,6 @@ def lineage(dataset: Dataset, settings: TrainingSettings, *, run_id: str, commit
             "rows": len(dataset),
             "defaults": int(dataset.target.sum()),
         },
-        "settings": settings.model_dump(mode="json"),
+        "settings": settings.recorded(),
         "versions": {"python": platform.python_version(), **{name: version(name) for name in _RECORDED_PACKAGES}},
     }

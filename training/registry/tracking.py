@@ -26,7 +26,7 @@ from scoring import Artefact
 from training.data import Dataset
 from training.errors import TrackingError
 from training.fitting import TrainedModel
-from training.settings import TrackingSettings, TrainingSettings
+from training.settings import TrackingSettings, TrainingSettings, without_credentials
 
 from .out_of_fold import OutOfFold
 from .registry import OUT_OF_FOLD, REPORT
@@ -50,7 +50,7 @@ def connect(settings: TrackingSettings) -> None:
         MlflowClient().search_experiments(max_results=1)
     except (MlflowException, SQLAlchemyError, ImportError, OSError) as error:
         reason = str(error).partition("\n")[0].partition(". ")[0].replace(settings.uri.rstrip("/"), "").strip()
-        raise TrackingError(f"{_without_password(settings.uri)}: no MLflow tracking there ({reason})") from None
+        raise TrackingError(f"{without_credentials(settings.uri)}: no MLflow tracking there ({reason})") from None
 
 
 def _answers(uri: str) -> None:
@@ -61,11 +61,6 @@ def _answers(uri: str) -> None:
             engine.connect().close()
         finally:
             engine.dispose()
-
-
-def _without_password(uri: str) -> str:
-    scheme, mark, address = uri.partition("://")
-    return f"{scheme}{mark}{address.rpartition('@')[2]}"
 
 
 @contextmanager
@@ -97,7 +92,7 @@ def record(
         }
     )
     mlflow.log_dict(trained.metrics(), "metrics.json")
-    mlflow.log_dict(settings.model_dump(mode="json"), "settings.json")
+    mlflow.log_dict(settings.recorded(), "settings.json")
     mlflow.log_dict(asdict(trained.interpretation), "interpretation.json")
     mlflow.log_artifacts(str(shown))
     with tempfile.TemporaryDirectory() as scratch:

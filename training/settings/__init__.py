@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .address import without_credentials
 from .experiments import Family, FeatureEngineeringSettings, ModelSelectionSettings, Sampling, SamplingSettings
 from .training import (
     DriftReferenceSettings,
@@ -46,4 +47,5 @@ __all__ = [
     "TrainingSettings",
     "TreeParameters",
     "WholeRange",
+    "without_credentials",
 ]

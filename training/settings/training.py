@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
 from features import APPLICATION, CATALOGUE, FeatureSettings, Settings
 from scoring import PointScale
 
+from .address import without_credentials
 from .experiments import ExperimentSettings
 from .tree_parameters import TreeParameters
 from .tuning import TuningSettings
@@ -201,3 +202,10 @@ class TrainingSettings(Settings):
         if not 0 < self.policy.level_bounds[0] < self.policy.level_bounds[1] < self.policy.level_bounds[2] < 1:
             raise ValueError("policy.level_bounds must rise within (0, 1)")
         return self
+
+    def recorded(self) -> dict[str, Any]:
+        """The settings as they are kept with a run and a model, JSON-ready: addresses without user and password."""
+        values = self.model_dump(mode="json")
+        values["tracking"]["uri"] = without_credentials(self.tracking.uri)
+        values["tuning"]["storage"] = without_credentials(self.tuning.storage)
+        return values

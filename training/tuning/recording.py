@@ -38,7 +38,7 @@ def record_search(study: Study, nested: NestedEstimate | None, dataset: Dataset,
         mlflow.set_tags(_tags(study, dataset))
         mlflow.log_params({**best.params, "objective": settings.tuning.objective.value, "best_trial": best.number})
         mlflow.log_metric("value", float(best.values[0]))
-        mlflow.log_dict(settings.model_dump(mode="json"), "settings.json")
+        mlflow.log_dict(settings.recorded(), "settings.json")
         if nested is not None:
             mlflow.log_metrics({"optimism": nested.optimism, **_interval("nested_auc", nested), **_gain(nested)})
             mlflow.log_dict(asdict(nested), "nested.json")

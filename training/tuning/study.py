@@ -23,7 +23,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from training.data import Dataset
 from training.errors import StudyError
-from training.settings import TrainingSettings
+from training.settings import TrainingSettings, without_credentials
 
 from .objective import SEEN, TuningFold, value_of
 from .sampler import TrialSeededSampler
@@ -54,7 +54,7 @@ def open_study(name: str, dataset: Dataset, settings: TrainingSettings) -> Study
             load_if_exists=True,
         )
     except (SQLAlchemyError, ImportError, OSError) as error:
-        raise StudyError(f"{_masked(chosen.storage)}: cannot be used ({type(error).__name__})") from None
+        raise StudyError(f"{without_credentials(chosen.storage)}: cannot be used ({type(error).__name__})") from None
     _check_identity(study, _identity(dataset, settings))
     return study
 
@@ -145,9 +145,3 @@ def _check_identity(study: Study, identity: str) -> None:
         study.set_user_attr(_IDENTITY, identity)
     elif known != identity:
         raise StudyError(f"study {study.study_name}: begun on other data or with other settings; name another study")
-
-
-def _masked(storage: str) -> str:
-    """An address without the user and the password that it may hold."""
-    scheme, separator, rest = storage.partition("://")
-    return f"{scheme}{separator}{rest.rpartition('@')[2]}"
