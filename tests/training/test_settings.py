@@ -73,7 +73,7 @@ def test_an_absurd_setting_is_refused_by_its_key(tmp_path: Path, key: str, value
 
 def test_a_share_of_rows_that_would_never_be_drawn_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"model\.parameters: .*subsample below 1 draws no rows unless"):
-        TrainingSettings.load(written(tmp_path, "model.parameters.subsample_freq", 0))
+        TrainingSettings.load(written(tmp_path, "model.parameters.subsample", 0.5))
 
 
 def test_a_repeated_key_is_refused(tmp_path: Path) -> None:
