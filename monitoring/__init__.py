@@ -1,0 +1,1 @@
+"""What became of the model: recording decisions, drift, performance, fairness, reports."""

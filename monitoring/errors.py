@@ -4,6 +4,7 @@ MonitoringError
   * WindowError      a window that cannot be judged: too few rows, or of another model
   * SourceError      decisions, outcomes or groups that cannot be read
   * ReportError      a report that cannot be written
+  * DecisionLogError a decision log that cannot be kept as it was asked for
 """
 
 from __future__ import annotations
@@ -23,3 +24,7 @@ class SourceError(MonitoringError):
 
 class ReportError(MonitoringError):
     """A report cannot be written."""
+
+
+class DecisionLogError(MonitoringError):
+    """The decision log cannot be kept, or a line of it not be written."""

@@ -109,4 +109,3 @@ def _reasons(score: Shift, features: Sequence[Shift], settings: DriftSettings) -
     if drifted and carried >= settings.importance.alarming:
         reasons.append(f"drifting features carry {carried:.1%} of the model's gain")
     return reasons
-

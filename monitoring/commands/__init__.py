@@ -1,0 +1,9 @@
+"""The commands of `python -m monitoring`, one in each file: a function that adds it, which sets what it runs."""
+
+from __future__ import annotations
+
+from .close import add_close
+
+COMMANDS = (add_close,)
+
+__all__ = ["COMMANDS", "add_close"]

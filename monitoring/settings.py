@@ -1,0 +1,15 @@
+"""The settings of monitoring: configs/monitoring.yaml as frozen models."""
+
+from __future__ import annotations
+
+from features import Settings
+
+from .drift import DriftSettings
+from .recording import RecordingSettings
+
+
+class MonitoringSettings(Settings):
+    """All of configs/monitoring.yaml."""
+
+    recording: RecordingSettings
+    drift: DriftSettings
