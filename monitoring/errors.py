@@ -5,6 +5,8 @@ MonitoringError
   * SourceError      decisions, outcomes or groups that cannot be read
   * ReportError      a report that cannot be written
   * DecisionLogError a decision log that cannot be kept as it was asked for
+      * NotRecordedError a decision that could not be recorded
+  * CheckError       a user's own check that is not there
 """
 
 from __future__ import annotations
@@ -28,3 +30,11 @@ class ReportError(MonitoringError):
 
 class DecisionLogError(MonitoringError):
     """The decision log cannot be kept, or a line of it not be written."""
+
+
+class CheckError(MonitoringError):
+    """A check that the settings name is not there."""
+
+
+class NotRecordedError(DecisionLogError):
+    """A decision could not be recorded and must therefore not be told."""

@@ -11,9 +11,13 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
+import re
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
@@ -40,6 +44,12 @@ class WorkerId:
     def segment(self, directory: Path, number: int) -> Path:
         """Where this worker's segment of that number is while it is open."""
         return directory / OPEN / f"{self}-{number}{OPEN_SUFFIX}"
+
+    @classmethod
+    def this(cls) -> Self:
+        """The process that asks, as a worker that starts now."""
+        host = re.sub(r"[^\w.-]", "_", socket.gethostname())
+        return cls(datetime.now(UTC).strftime("%Y%m%dT%H%M%S%fZ"), host, os.getpid())
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -97,3 +107,14 @@ def claimed(path: Path) -> Iterator[bool]:
             yield False
         else:
             yield path.exists()  # it may have been closed while it was opened here
+
+
+def oldest_held(directory: Path, host: str) -> datetime | None:
+    """When the oldest of the segments that workers of this host still write was begun; None if they have no line."""
+    begun = []
+    for path in (directory / OPEN).glob(f"*-{host}-*{OPEN_SUFFIX}"):
+        line = next(read_lines(path), None)
+        with claimed(path) as ours:
+            if line is not None and not ours:
+                begun.append(datetime.fromisoformat(line["time"]))
+    return min(begun, default=None)

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
+from monitoring.recording import Caller
 from scoring import Outcome, RiskLevel, Scores
 
 Answer = dict[str, Any]
@@ -84,18 +85,17 @@ class ProblemDocument(BaseModel):
 
 def decisions(
     scores: Scores,
-    client_ids: Sequence[str | None],
+    callers: Sequence[Caller],
     *,
-    request_id: str,
     model_version: str,
     threshold: float,
 ) -> list[Answer]:
-    """The scores as JSON-ready decisions, one for each client, in order."""
+    """The scores as JSON-ready decisions, one for each caller, in order."""
     timestamp = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     return [
         {
-            "request_id": request_id,
-            "client_id": client_id,
+            "request_id": caller.request_id,
+            "client_id": caller.client_id,
             "timestamp": timestamp,
             "model_version": model_version,
             "probability": probability,
@@ -105,8 +105,8 @@ def decisions(
             "risk_level": risk_level,
             "score": points,
         }
-        for client_id, probability, prediction, decision, risk_level, points in zip(
-            client_ids,
+        for caller, probability, prediction, decision, risk_level, points in zip(
+            callers,
             scores.probability.tolist(),
             scores.prediction.tolist(),
             scores.decision.tolist(),

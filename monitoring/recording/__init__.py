@@ -2,6 +2,23 @@
 
 from __future__ import annotations
 
+from monitoring.decision import Caller
+from monitoring.errors import NotRecordedError
+
+from .checks import Check, CompleteWindow
+from .opening import open_recorder
+from .recorder import Recorder
 from .settings import LogSettings, OnFailure, RecordingSettings, WindowSettings
 
-__all__ = ["LogSettings", "OnFailure", "RecordingSettings", "WindowSettings"]
+__all__ = [
+    "Caller",
+    "Check",
+    "CompleteWindow",
+    "LogSettings",
+    "NotRecordedError",
+    "OnFailure",
+    "Recorder",
+    "RecordingSettings",
+    "WindowSettings",
+    "open_recorder",
+]

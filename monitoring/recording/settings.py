@@ -40,6 +40,8 @@ class WindowSettings(Settings):
     rows: int = Field(ge=1)
     seconds: float = Field(gt=0)
     """Or after this time, if there are enough rows to judge."""
+    at_least_seconds: float = Field(ge=0)
+    """But never sooner: nobody looks more often, and judging takes some milliseconds."""
 
 
 class RecordingSettings(Settings):
