@@ -101,39 +101,38 @@ class LineFormat:
         names = ("model", "model_version", "digest")
         self._model = ",".join(f'"{name}":{dumps(getattr(header, name))}' for name in names)
         self._hash = client_hash
+        self._second = (-1.0, "")
 
     def lines(
-        self, route: str, callers: Sequence[Caller], matrix: NDArray[np.float64], scores: Scores, time: datetime
+        self, route: str, callers: Sequence[Caller], matrix: NDArray[np.float64], scores: Scores, time: float
     ) -> bytes:
-        """One line for each row of the model matrix, shape (n, features), all scored at `time`."""
-        at = time.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
-        same = f'"time":"{at}","route":"{route}",{self._model}'
-        vectors = np.ascontiguousarray(matrix, dtype=_VECTOR).data.cast("B")
+        """One line for each row of the model matrix, shape (n, features), all scored at `time`, seconds since 1970."""
+        same = f'"time":"{self._written(time)}","route":"{route}",{self._model}'
+        rows = memoryview(matrix.astype(_VECTOR, copy=False).tobytes())
         size = matrix.shape[1] * _VECTOR.itemsize
-        return "".join(
-            [
-                f'{{"request_id":"{request_id}","index":{position},{same},"client":{self._client(client_id)},'
-                f'"margin":{margin!r},"probability":{probability!r},"prediction":{prediction},'
-                f'"decision":"{decision}","risk_level":"{risk_level}",'
-                f'"vector":"{b2a_base64(vectors[row * size : row * size + size], newline=False).decode("ascii")}"}}\n'
-                for row, ((request_id, client_id, position), margin, probability, prediction, decision, risk_level) in (
-                    enumerate(
-                        zip(
-                            callers,
-                            scores.margin.tolist(),
-                            scores.probability.tolist(),
-                            scores.prediction.tolist(),
-                            scores.decision.tolist(),
-                            scores.risk_level.tolist(),
-                            strict=True,
-                        )
-                    )
-                )
-            ]
-        ).encode("ascii")
+        columns = (scores.margin, scores.probability, scores.prediction, scores.decision, scores.risk_level)
+        lines: list[bytes] = []
+        at = 0
+        for (request_id, client_id, position), margin, probability, prediction, decision, risk_level in zip(
+            callers, *(column.tolist() for column in columns), strict=True
+        ):
+            client = "null" if client_id is None or self._hash is None else f'"{self._hash(client_id)}"'
+            head = (
+                f'{{"request_id":"{request_id}","index":{position},{same},"client":{client},"margin":{margin!r},'
+                f'"probability":{probability!r},"prediction":{prediction},"decision":"{decision}",'
+                f'"risk_level":"{risk_level}","vector":"'
+            )
+            lines += head.encode("ascii"), b2a_base64(rows[at : at + size], newline=False), b'"}\n'
+            at += size
+        return b"".join(lines)
 
-    def _client(self, client_id: str | None) -> str:
-        return "null" if client_id is None or self._hash is None else f'"{self._hash(client_id)}"'
+    def _written(self, time: float) -> str:
+        """RFC 3339 with microseconds; all of it but those is formatted once a second."""
+        second, part = divmod(time, 1)
+        known = self._second
+        if known[0] != second:
+            self._second = known = second, datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+        return f"{known[1]}.{int(part * 1e6):06}Z"
 
 
 def vectors(lines: Sequence[dict[str, Any]]) -> NDArray[np.float64]:

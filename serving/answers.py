@@ -72,6 +72,30 @@ class Health(BaseModel):
     model_version: str
 
 
+class Counts(BaseModel):
+    """Applications over the bins of the drift reference; a feature's last two bins are of unseen and missing values."""
+
+    rows: int
+    features: dict[str, list[int]]
+    probability: list[int]
+
+
+class WindowCounts(Counts):
+    """Those of a window, which began and ended so many seconds after 1970."""
+
+    start: float
+    end: float
+
+
+class DriftCounts(Counts):
+    """Those of all workers since the service started, and those of the last complete window."""
+
+    model: str
+    version: str
+    digest: str
+    window: WindowCounts | None
+
+
 class ProblemDocument(BaseModel):
     """RFC 9457: why a request was not answered."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -40,7 +39,7 @@ class Journal:
         callers: Sequence[Caller],
         matrix: NDArray[np.float64],
         scores: Scores,
-        time: datetime,
+        time: float,
     ) -> bytes:
         """The lines of decisions; see `decision.LineFormat`."""
         return self._format.lines(route, callers, matrix, scores, time)

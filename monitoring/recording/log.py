@@ -53,7 +53,8 @@ class DecisionLog:
         self._worker = worker
         self._header = header
         self._settings = settings
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)
         self._current: Segment | None = None
         self._next: Segment | None = None
         self._finished: list[Segment] = []
@@ -74,7 +75,7 @@ class DecisionLog:
 
     def append(self, lines: bytes) -> Position | Failure:
         """Append lines; where they end, or why they are not there: then nothing of them is."""
-        with self._changed:
+        with self._lock:
             if self._current is None or (self._next is not None and not self._current.fits(lines)):
                 self._turn()
             if self._current is None:
@@ -94,10 +95,11 @@ class DecisionLog:
             self._stopping = True
             self._changed.notify()
         self._thread.join()
-        self._turn()
-        if self._current is not None:  # allocated for what does not come any more
-            self._current.path.unlink()
+        with self._changed:
             self._turn()
+            if self._current is not None:  # allocated for what does not come any more
+                self._current.path.unlink()
+                self._turn()
         self._finish()
 
     def _turn(self) -> None:

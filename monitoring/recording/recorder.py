@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from itertools import chain
 from threading import Lock
 from typing import Any
@@ -84,7 +83,7 @@ class Recorder(Collector):
         at, journal = self._clock(), self._journal
         lines = b""
         if journal is not None:
-            lines = journal.lines(route, callers, matrix, scores, datetime.fromtimestamp(at, UTC))
+            lines = journal.lines(route, callers, matrix, scores, at)
         with self._appending:  # so that rows are counted in the order of their lines
             position = None if journal is None else self._append(journal, lines, len(scores))
             self._pending.append(_Pending(at, matrix, scores, position))
