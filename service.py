@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import time
 from functools import cache
 from pathlib import Path
 from typing import Any, cast
@@ -133,7 +132,7 @@ def _traffic() -> Traffic:
 def _recorder_of(model: StoredModel) -> Recorder | None:
     if not MONITORING.recording.enabled:
         return None
-    recorder = open_recorder(model, MONITORING.recording, MONITORING.drift, os.environ, now=time.time())
+    recorder = open_recorder(model, MONITORING.recording, MONITORING.drift, os.environ)
     _traffic().tallies.include(recorder)
     return recorder
 

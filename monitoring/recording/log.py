@@ -114,7 +114,7 @@ class DecisionLog:
     def _keep_ready(self) -> None:
         while True:
             with self._changed:
-                if not self._finished and (self._next is not None or self._failure is not None):
+                if self._idle():
                     self._changed.wait(self._pause())
                 if self._stopping:
                     return
@@ -123,6 +123,11 @@ class DecisionLog:
             self._finish()
             if self._next is None:
                 self._allocate()
+
+    def _idle(self) -> bool:
+        """Whether there is nothing to do at present."""
+        ready = self._next is not None or self._failure is not None
+        return ready and not self._finished and not self._stopping
 
     def _pause(self) -> float:
         """Seconds until there may be something to do, if nobody says so before."""

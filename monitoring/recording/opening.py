@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from weakref import finalize
 
@@ -34,7 +35,7 @@ def open_recorder(
     drift: DriftSettings,
     environment: Mapping[str, str],
     *,
-    now: float,
+    clock: Callable[[], float] = time.time,
     registry: CollectorRegistry = REGISTRY,
 ) -> Recorder:
     """The recorder of this worker; DecisionLogError or CheckError if something of it cannot be had."""
@@ -51,8 +52,8 @@ def open_recorder(
         log=Path(environment[_LOG]) if journal else None,
         days=settings.default_rate_days,
     )
-    windows = Windows(directory, board, settings.window, drift, checks, metrics.check_failed, now=now)
-    recorder = Recorder(header, metrics, board, windows, journal)
+    windows = Windows(directory, board, settings.window, drift, checks, metrics.check_failed, now=clock())
+    recorder = Recorder(header, metrics, board, windows, journal, clock=clock)
     if own is not None:
         finalize(recorder, own.cleanup)
     return recorder
