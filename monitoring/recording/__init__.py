@@ -6,11 +6,13 @@ from monitoring.decision import Caller
 from monitoring.errors import NotRecordedError
 
 from .checks import Check, CompleteWindow
+from .key import VARIABLE, client_hash
 from .opening import open_recorder
 from .recorder import Recorder
 from .settings import LogSettings, OnFailure, RecordingSettings, WindowSettings
 
 __all__ = [
+    "VARIABLE",
     "Caller",
     "Check",
     "CompleteWindow",
@@ -20,5 +22,6 @@ __all__ = [
     "Recorder",
     "RecordingSettings",
     "WindowSettings",
+    "client_hash",
     "open_recorder",
 ]

@@ -51,6 +51,7 @@ def drift(window: CompleteWindow, findings: Findings) -> Iterator[GaugeMetricFam
     for name, help_text, value in (
         ("drift_score_psi", "PSI of the PD against the drift reference, in the last window", findings.score_psi),
         ("drifted_features", "Features that have drifted in the last window", len(findings.drifted)),
+        ("drift_alarm", "1 where the judgement of the last window raises the alarm", findings.alarm),
         ("drift_window_rows", "Applications in the last window", window.rows),
         ("drift_window_end_timestamp_seconds", "When the last window was complete", window.end),
     ):

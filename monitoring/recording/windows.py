@@ -32,6 +32,7 @@ class Findings:
     unseen: Mapping[str, float]
     score_psi: float
     drifted: tuple[str, ...]
+    alarm: bool
     checks: Mapping[str, float]
 
     @classmethod
@@ -44,6 +45,7 @@ class Findings:
             unseen={shift.name: shift.unseen for shift in judgement.features},
             score_psi=judgement.score.psi,
             drifted=tuple(shift.name for shift in judgement.drifted),
+            alarm=judgement.alarm,
             checks=checks,
         )
 
