@@ -1,4 +1,4 @@
-"""`python -m benchmarks`: run, soak, report."""
+"""`python -m benchmarks`: run, variants, soak, recording, report."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from scoring import Progress, ScoringError
 from .comparison import compare
 from .errors import BenchmarkError
 from .peer import PEERS, VARIANTS, Peer
+from .recording import recording_cost
 from .report import report, report_variants
 from .results import Comparison, SoakRecord
 from .settings import BenchmarkSettings
@@ -66,6 +67,12 @@ def _parser() -> argparse.ArgumentParser:
     _add_common(long, "soak.json")
     long.set_defaults(run=_soak)
 
+    cost = commands.add_parser("recording", help="measure what recording decisions costs the service")
+    cost.add_argument("--windows", type=_count, default=15, metavar="N", help="of each kind (default: %(default)s)")
+    cost.add_argument("--seconds", type=_positive, default=1.0, help="of one window (default: %(default)s)")
+    _add_common(cost, "recording.json")
+    cost.set_defaults(run=_recording)
+
     tell = commands.add_parser("report", help="draw the chart and write the table into README.md")
     tell.add_argument("--comparison", type=Path, default=_RESULTS / "comparison.json", help="results of `run`")
     tell.add_argument("--soak", type=Path, default=_RESULTS / "soak.json", help="results of `soak`")
@@ -103,6 +110,20 @@ def _soak(options: argparse.Namespace) -> None:
     if options.requests:
         settings = settings.model_copy(update={"soak": settings.soak.model_copy(update={"requests": options.requests})})
     soak(Store(options.store.resolve()), settings, Progress(), _command(options.store)).write(options.output)
+
+
+def _recording(options: argparse.Namespace) -> None:
+    _check_output(options.output)
+    measured = recording_cost(
+        Store(options.store.resolve()), _settings(options), Progress(), _command(options.store),
+        windows=options.windows, seconds=options.seconds,
+    )  # fmt: skip
+    measured.write(options.output)
+    for cost in measured.costs:
+        sys.stdout.write(
+            f"{cost.connections:3} connections, {cost.recorded}: {cost.median_us:.0f} us per request,"
+            f" {cost.ratio:.3f} of nothing recorded\n"
+        )
 
 
 def _report(options: argparse.Namespace) -> None:

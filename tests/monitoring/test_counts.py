@@ -19,6 +19,7 @@ from monitoring.recording.counts import Counts
 from monitoring.segments import Listing, read_lines
 from scoring import StoredModel
 from tests.monitoring.recording import Worker, settings
+from tests.server import ROOT
 
 WINDOW = {"rows": 400, "seconds": 3600.0, "at_least_seconds": 0.0}
 
@@ -178,16 +179,17 @@ def test_a_window_is_complete_after_its_time_if_it_can_be_judged(
     worker.recorder.close()
 
 
-def share_missing(window: CompleteWindow) -> float:
-    return float(window.of("EXT_SOURCE_2")[-1] / window.rows)
-
-
 def failing(window: CompleteWindow) -> float:
     raise KeyError("x")
 
 
-def test_users_checks_become_gauges_and_their_failures_are_counted(small: StoredModel, tmp_path: Path) -> None:
-    names = [f"{__name__}:share_missing", f"{__name__}:failing"]
+def test_users_checks_become_gauges_and_their_failures_are_counted(
+    small: StoredModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = (ROOT / "docs" / "monitoring.md").read_text()
+    (tmp_path / "my_checks.py").write_text(page.partition("```python\n")[2].partition("```")[0])
+    monkeypatch.syspath_prepend(tmp_path)
+    names = ["my_checks:thin_files", f"{__name__}:failing"]
     worker = Worker(small, tmp_path / "counts", changed=settings({"window": WINDOW, "checks": names}))
     matrix = np.zeros((400, len(small.scorer.features)))
     matrix[:100, small.scorer.features.index("EXT_SOURCE_2")] = np.nan
