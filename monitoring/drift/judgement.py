@@ -14,9 +14,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from monitoring.errors import WindowError
 from scoring import DriftReference
 
-from ..errors import WindowError
 from .culprit import Culprit, rank_culprits
 from .settings import DriftSettings
 from .shift import Level, Shift, measure

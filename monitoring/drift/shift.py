@@ -106,12 +106,9 @@ def measure(
         "adjusted": statistics.benjamini_hochberg(p_value),
     }
     measured["significant"] = measured["adjusted"] <= settings.false_alarm_rate / 2
-    measured["level"] = _levels(measured, settings)
+    levels = map(Level, _levels(measured, settings).tolist())
     columns = [values.tolist() for values in measured.values()]
-    return [
-        Shift(name, *values, level=Level(level))
-        for name, (*values, level) in zip(bins, zip(*columns, strict=True), strict=True)
-    ]
+    return [Shift(*values) for values in zip(bins, *columns, levels, strict=True)]
 
 
 def _p_values(reference: Counts, window: Counts, size: NDArray[np.intp], numeric: NDArray[np.bool_]) -> Floats:
@@ -119,7 +116,8 @@ def _p_values(reference: Counts, window: Counts, size: NDArray[np.intp], numeric
     whole = statistics.chi_squared_test(reference, window)
     missing = statistics.share_test(reference, window, size - 1)
     unseen = np.where(numeric, 1.0, statistics.share_test(reference, window, size - 2))
-    return np.minimum(np.min([whole, missing, unseen], axis=0) * np.where(numeric, 2, 3), 1.0)
+    smallest: Floats = np.min([whole, missing, unseen], axis=0)
+    return np.minimum(smallest * np.where(numeric, 2, 3), 1.0)
 
 
 def _levels(measured: Mapping[str, NDArray[np.float64]], settings: DriftSettings) -> NDArray[np.int64]:
@@ -127,4 +125,5 @@ def _levels(measured: Mapping[str, NDArray[np.float64]], settings: DriftSettings
         measured["unseen_shift"] >= settings.unseen_share
     )
     reached = (measured["excess"] >= measured["moderate"]).astype(int) + (measured["excess"] >= measured["major"])
-    return np.where(broken, int(Level.MAJOR), reached) * (measured["significant"] > 0)
+    levels: NDArray[np.int64] = np.where(broken, int(Level.MAJOR), reached) * (measured["significant"] > 0)
+    return levels

@@ -6,24 +6,18 @@ return one value per feature. NumPy only.
 
 from __future__ import annotations
 
-import math
 from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
+
+from .distributions import chi_squared_survival, hypergeometric_p_value
 
 Counts = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
 _ENOUGH = 5.0
 """Rows expected in a bin from which on the chi-squared approximation holds (W. Cochran, Biometrics 10, 1954)."""
-_TAIL = 200
-"""Terms of an exact tail; it falls faster than geometrically beyond the mean, which is below `_ENOUGH`."""
-
-_TINY = np.finfo(np.float64).tiny
-
-_erfc = np.frompyfunc(math.erfc, 1, 1)
-_lgamma = np.frompyfunc(math.lgamma, 1, 1)
 
 
 def psi(reference: Counts, window: Counts) -> Floats:
@@ -36,7 +30,8 @@ def psi(reference: Counts, window: Counts) -> Floats:
     [0.0, 0.4159]
     """
     p, q = _floored(reference, window), _floored(window, reference)
-    return ((q - p) * np.log(q / p)).sum(axis=1)
+    index: Floats = ((q - p) * np.log(q / p)).sum(axis=1)
+    return index
 
 
 def psi_bias(reference: Counts, window: Counts) -> Floats:
@@ -59,7 +54,8 @@ def psi_quantile(reference: Counts, window: Counts, confidence: float) -> Floats
     dof = np.maximum(((reference + window) > 0).sum(axis=1) - 1, 0)
     ninth = 2 / (9 * np.maximum(dof, 1))
     cube = (1 - ninth + NormalDist().inv_cdf(confidence) * np.sqrt(ninth)) ** 3
-    return dof * cube * _spread(reference, window)
+    quantile: Floats = dof * cube * _spread(reference, window)
+    return quantile
 
 
 def kolmogorov_smirnov(reference: Counts, window: Counts) -> Floats:
@@ -84,7 +80,8 @@ def jensen_shannon(reference: Counts, window: Counts) -> Floats:
 
 def share(counts: Counts, column: NDArray[np.intp]) -> Floats:
     """The share of one bin of each feature; 0 for no rows."""
-    return counts[np.arange(len(counts)), column] / _at_least_one(counts)[:, 0]
+    shares: Floats = counts[np.arange(len(counts)), column] / _at_least_one(counts)[:, 0]
+    return shares
 
 
 def chi_squared_test(reference: Counts, window: Counts) -> Floats:
@@ -110,13 +107,13 @@ def share_test(reference: Counts, window: Counts, column: NDArray[np.intp]) -> F
     Two-sided: twice the smaller tail of the hypergeometric distribution of the bin's rows in the window, given those of
     both sides together (R. Fisher, 1935); Pearson's test where every cell is expected to hold five rows.
     """
-    row = np.arange(len(reference))
-    pair = [np.stack([counts[row, column], counts.sum(axis=1) - counts[row, column]], axis=1) for counts in
-            (reference, window)]  # fmt: skip
-    n, m = _rows(*pair)
-    smaller = np.minimum(n, m) / np.maximum(n + m, 1)
-    enough = ((pair[0] + pair[1]).min(axis=1)) * smaller >= _ENOUGH
-    return np.where(enough, chi_squared_test(*pair), _exact(*pair))
+    r, c = (_one_against_rest(counts, column) for counts in (reference, window))
+    n, m = _rows(r, c)
+    rarer = (r + c).min(axis=1) * np.minimum(n, m) / np.maximum(n + m, 1)
+    p_value = np.where(rarer > 0, chi_squared_test(r, c), 1.0)
+    few = (rarer > 0) & (rarer < _ENOUGH)
+    p_value[few] = hypergeometric_p_value(r[few], c[few])
+    return p_value
 
 
 def benjamini_hochberg(p_values: Floats) -> Floats:
@@ -136,51 +133,15 @@ def benjamini_hochberg(p_values: Floats) -> Floats:
     return adjusted
 
 
-def chi_squared_survival(value: Floats, dof: NDArray[np.intp]) -> Floats:
-    """P(chi-squared with `dof` degrees of freedom > value), by its finite sum; 1 for 0 degrees of freedom."""
-    half = np.maximum(value, 0.0) / 2
-    odd = dof % 2
-    step = np.arange(max(int(dof.max(initial=0)) // 2, 1)) + odd[:, np.newaxis] / 2
-    log_half = np.log(np.maximum(half, _TINY))[:, np.newaxis]
-    log = step * log_half - half[:, np.newaxis] - _lgamma(step + 1).astype(np.float64)
-    sums = np.where(step < dof[:, np.newaxis] / 2, np.exp(log), 0.0).sum(axis=1)
-    # of an odd number the sum begins with the complementary error function
-    start = np.where(odd == 1, _erfc(np.sqrt(half)).astype(np.float64), 0.0)
-    return np.where(dof == 0, 1.0, np.minimum(start + sums, 1.0))
-
-
-def _exact(reference: Counts, window: Counts) -> Floats:
-    """Twice the smaller tail of the hypergeometric distribution of the rarer of two columns, at most 1."""
-    rarer = np.argmin(reference + window, axis=1)
-    row = np.arange(len(window))
-    n, m = _rows(reference, window)
-    observed, total = window[row, rarer], (reference + window)[row, rarer]
-    up = _tail(observed, total, n, m)
-    down = _tail(total - observed, total, m, n)
-    return np.minimum(2 * np.minimum(up, down), 1.0)
-
-
-def _tail(observed: Counts, total: Counts, n: Counts, m: Counts) -> Floats:
-    """P(at least `observed` of `total` rows are among m of n + m), as far as `_TAIL` terms say."""
-    k = observed[:, np.newaxis] + np.arange(_TAIL)
-    numerator = np.maximum((total[:, np.newaxis] - k), 0) * np.maximum(m[:, np.newaxis] - k, 0).astype(np.float64)
-    denominator = (k + 1) * np.maximum((n - total)[:, np.newaxis] + k + 1, 1)
-    relative = np.cumprod(numerator / denominator, axis=1)
-    first = np.exp(_log_choose(m, observed) + _log_choose(n, total - observed) - _log_choose(n + m, total))
-    return np.minimum(first * (1 + relative.sum(axis=1)), 1.0)
-
-
-def _log_choose(total: Counts, chosen: Counts) -> Floats:
-    inside = chosen <= total
-    left = np.where(inside, total - chosen, 0)
-    log = _lgamma(total + 1.0) - _lgamma(chosen + 1.0) - _lgamma(left + 1.0)
-    return np.where(inside, log.astype(np.float64), -np.inf)
-
-
 def _rest_together(counts: Counts, rare: NDArray[np.bool_]) -> Counts:
     """The counts without those of the rare bins, which come together in one more bin at the end."""
     rest = (counts * rare).sum(axis=1, keepdims=True)
     return np.concatenate([counts * ~rare, rest], axis=1)
+
+
+def _one_against_rest(counts: Counts, column: NDArray[np.intp]) -> Counts:
+    one = counts[np.arange(len(counts)), column]
+    return np.stack([one, counts.sum(axis=1) - one], axis=1)
 
 
 def _rows(reference: Counts, window: Counts) -> tuple[Counts, Counts]:
@@ -189,17 +150,21 @@ def _rows(reference: Counts, window: Counts) -> tuple[Counts, Counts]:
 
 def _spread(reference: Counts, window: Counts) -> Floats:
     """1/n + 1/m."""
-    return sum(1 / np.maximum(rows, 1) for rows in _rows(reference, window))  # type: ignore[return-value]
+    n, m = _rows(reference, window)
+    spread: Floats = 1 / np.maximum(n, 1) + 1 / np.maximum(m, 1)
+    return spread
 
 
 def _pooled(reference: Counts, window: Counts) -> Floats:
     both = reference + window
-    return both / _at_least_one(both)
+    shares: Floats = both / _at_least_one(both)
+    return shares
 
 
 def _at_least_one(counts: Counts) -> Counts:
     """Rows of each feature, shape (features, 1), 1 for none."""
-    return np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    rows: Counts = np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    return rows
 
 
 def _floored(counts: Counts, other: Counts) -> Floats:
@@ -211,4 +176,5 @@ def _floored(counts: Counts, other: Counts) -> Floats:
 def _entropy_to(p: Floats, q: Floats) -> Floats:
     """Relative entropy in bits."""
     ratio = np.where(p > 0, p, 1.0) / np.where(p > 0, q, 1.0)
-    return (p * np.log2(ratio)).sum(axis=1)
+    bits: Floats = (p * np.log2(ratio)).sum(axis=1)
+    return bits
