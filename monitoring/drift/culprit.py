@@ -1,4 +1,4 @@
-"""Culprits: the columns behind the features that have drifted.
+"""Culprits: the columns behind the features that have drifted, and what the columns carry of the model's gain.
 
 A derived feature drifts because one of the columns it is made of does. It is charged to the source that has moved most
 among those that have moved significantly, if any has; otherwise, like a raw column, to itself.
@@ -9,6 +9,9 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
 
 from features import CATALOGUE
 
@@ -24,6 +27,19 @@ class Culprit:
     name: str
     features: tuple[str, ...]
     weight: float
+
+
+def carried_importance(importance: Mapping[str, float]) -> NDArray[np.float64]:
+    """What each feature carries of the model's gain: its own share, and of each feature derived from it an equal part.
+
+    The sources of a derived feature share its importance as far as they are features themselves.
+    """
+    carried = dict(importance)
+    for name, share in importance.items():
+        sources = {source for source in _SOURCES.get(name, ()) if source in importance} - {name}
+        for source in sources:
+            carried[source] += share / len(sources)
+    return np.array([*carried.values()])
 
 
 def rank_culprits(shifts: Sequence[Shift]) -> tuple[Culprit, ...]:

@@ -34,6 +34,12 @@ def chi_squared_survival(value: Floats, dof: NDArray[np.intp]) -> Floats:
     return np.where(dof == 0, 1.0, np.minimum(start + sums, 1.0))
 
 
+def normal_p_value(value: Floats) -> Floats:
+    """P(a standard normal variable is as far from 0 as `value`)."""
+    p_value: Floats = _erfc(np.abs(value) / math.sqrt(2))
+    return p_value
+
+
 def hypergeometric_p_value(reference: Counts, window: Counts) -> Floats:
     """Twice the smaller tail, at most 1, of the rows of the rarer of two columns that are in the window.
 

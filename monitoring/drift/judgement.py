@@ -17,7 +17,7 @@ import numpy as np
 from monitoring.errors import WindowError
 from scoring import DriftReference
 
-from .culprit import Culprit, rank_culprits
+from .culprit import Culprit, carried_importance, rank_culprits
 from .settings import DriftSettings
 from .shift import Level, Shift, measure
 from .window import Window
@@ -80,14 +80,16 @@ def judge(model: DriftReference, window: Window, settings: DriftSettings, *, bas
 
 
 def _features(model: DriftReference, base: Window, window: Window, settings: DriftSettings) -> list[Shift]:
-    importance = np.array([model.importance[name] for name in model.features])
-    tightened = np.where(importance >= settings.importance.important, settings.importance.tightened, 1.0)
-    return measure(model.features, importance, base.features, window.features, settings, tightened=tightened)
+    importance = {name: model.importance[name] for name in model.features}
+    gain = {"importance": np.array([*importance.values()]), "carried": carried_importance(importance)}
+    tightened = np.where(gain["carried"] >= settings.importance.important, settings.importance.tightened, 1.0)
+    return measure(model.features, gain, base.features, window.features, settings, tightened=tightened)
 
 
 def _score(model: DriftReference, base: Window, window: Window, settings: DriftSettings) -> Shift:
     counts = base.probability[np.newaxis], window.probability[np.newaxis]
-    return measure({SCORE: model.probability}, np.ones(1), *counts, settings, tightened=np.ones(1))[0]
+    gain = {"importance": np.ones(1), "carried": np.ones(1)}
+    return measure({SCORE: model.probability}, gain, *counts, settings, tightened=np.ones(1))[0]
 
 
 def _check(model: DriftReference, window: Window, settings: DriftSettings, name: str) -> None:
@@ -105,7 +107,7 @@ def _reasons(score: Shift, features: Sequence[Shift], settings: DriftSettings) -
     if major:
         reasons.append(f"major drift of {major} feature{'s' * (major > 1)}")
     drifted = [shift for shift in features if shift.level > Level.STABLE]
-    carried = sum(shift.importance for shift in drifted)
+    carried = max([sum(shift.importance for shift in drifted), *(shift.carried for shift in drifted)])
     if drifted and carried >= settings.importance.alarming:
-        reasons.append(f"drifting features carry {carried:.1%} of the model's gain")
+        reasons.append(f"{carried:.1%} of the model's gain rests on features that have drifted")
     return reasons

@@ -28,11 +28,11 @@ class Importance(Settings):
     """How the features' shares of the model's gain weigh."""
 
     important: float = Field(gt=0, le=1)
-    """A feature with at least this share is held to tighter bounds."""
+    """A feature that carries this share, with its part of what is derived from it, is held to tighter bounds."""
     tightened: float = Field(gt=0, le=1)
     """Part of the bounds on PSI that is enough for such a feature."""
     alarming: float = Field(gt=0, le=1)
-    """Moderate drift raises the alarm where the drifting features have at least this share together."""
+    """Moderate drift raises the alarm where the drifting features carry at least this share together."""
 
 
 class DriftSettings(Settings):

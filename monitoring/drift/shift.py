@@ -40,6 +40,7 @@ class Shift:
     Attributes
     ----------
     importance : share of the model's gain; 1 for the score
+    carried : the same with its part of the features that are derived from it
     psi : as the counts give it
     excess : PSI less its mean for samples of one population, at least 0; what is held against the bounds
     chance : PSI that such samples exceed in one of a hundred windows
@@ -54,6 +55,7 @@ class Shift:
 
     name: str
     importance: float
+    carried: float
     psi: float
     excess: float
     chance: float
@@ -73,7 +75,7 @@ class Shift:
 
 def measure(
     bins: Mapping[str, Bins],
-    importance: Floats,
+    gain: Mapping[str, Floats],
     reference: Counts,
     window: Counts,
     settings: DriftSettings,
@@ -82,15 +84,16 @@ def measure(
 ) -> list[Shift]:
     """The shift of each of `bins` between two sets of counts of shape (bins, width), as one family of tests.
 
-    The family takes half of the stated rate of false alarms; `tightened` is the part of the bounds that is enough.
+    `gain` holds importance and carried, `tightened` the part of the bounds that is enough, all of shape (bins,). The
+    family takes half of the stated rate of false alarms.
     """
     size = np.array([each.size for each in bins.values()])
     numeric = np.array([each.kind == "numeric" for each in bins.values()])
-    present = np.arange(reference.shape[1]) < size[:, np.newaxis] - 2
+    present = _present(reference.shape[1], size)
     psi = statistics.psi(reference, window)
     p_value = _p_values(reference, window, size, numeric)
     measured = {
-        "importance": importance,
+        **gain,
         "psi": psi,
         "excess": np.maximum(psi - statistics.psi_bias(reference, window), 0.0),
         "chance": statistics.psi_quantile(reference, window, _CHANCE),
@@ -112,12 +115,28 @@ def measure(
 
 
 def _p_values(reference: Counts, window: Counts, size: NDArray[np.intp], numeric: NDArray[np.bool_]) -> Floats:
-    """The smallest p-value of the bins together, the missing values and the unseen categories, times their number."""
-    whole = statistics.chi_squared_test(reference, window)
-    missing = statistics.share_test(reference, window, size - 1)
-    unseen = np.where(numeric, 1.0, statistics.share_test(reference, window, size - 2))
-    smallest: Floats = np.min([whole, missing, unseen], axis=0)
-    return np.minimum(smallest * np.where(numeric, 2, 3), 1.0)
+    """The smallest p-value of three tests, times three.
+
+    They are one of all bins, one of the missing values, and one of the order of numbers or of the unseen categories.
+    """
+    ordered = _present(reference.shape[1], size)
+    tests = (
+        statistics.chi_squared_test(reference, window),
+        statistics.share_test(reference, window, size - 1),
+        np.where(
+            numeric,
+            statistics.rank_sum_test(reference * ordered, window * ordered),
+            statistics.share_test(reference, window, size - 2),
+        ),
+    )
+    p_values: Floats = np.minimum(np.min(tests, axis=0) * len(tests), 1.0)
+    return p_values
+
+
+def _present(width: int, size: NDArray[np.intp]) -> NDArray[np.bool_]:
+    """Which columns of the counts are bins of known values."""
+    present: NDArray[np.bool_] = np.arange(width) < size[:, np.newaxis] - 2
+    return present
 
 
 def _levels(measured: Mapping[str, NDArray[np.float64]], settings: DriftSettings) -> NDArray[np.int64]:
