@@ -69,13 +69,13 @@ def _close(path: Path, closed: Path) -> int:
     except ValueError:
         raise SourceError(f"{path}: not a segment of a decision log") from None
     if header is not None and lines:
-        _write(_table(header, lines), closed / f"{path.stem}{CLOSED_SUFFIX}")
+        _write(decision_table(header, lines), closed / f"{path.stem}{CLOSED_SUFFIX}")
     path.unlink()
     return len(lines)
 
 
-def _table(header: Header, lines: Sequence[dict[str, Any]]) -> pa.Table:
-    """The decisions in columns."""
+def decision_table(header: Header, lines: Sequence[dict[str, Any]]) -> pa.Table:
+    """Decoded lines as the columns of a closed segment."""
     import pyarrow as pa
 
     fields = schema(header.features)

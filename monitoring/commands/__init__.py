@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from .close import add_close
+from .drift import add_drift
 
-COMMANDS = (add_close,)
+COMMANDS = (add_close, add_drift)
 
-__all__ = ["COMMANDS", "add_close"]
+__all__ = ["COMMANDS", "add_close", "add_drift"]

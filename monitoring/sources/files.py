@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from features import open_file
+from monitoring.drift import Window
 from monitoring.errors import SourceError
 from scoring import Scorer
-
-from .window import Window
 
 _ROWS_PER_BATCH = 20_000
 

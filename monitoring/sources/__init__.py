@@ -1,0 +1,10 @@
+"""Where decisions come from when they are looked at again: the decision log, files of applications, running services."""
+
+from __future__ import annotations
+
+from .files import FileWindow, window_of_file
+from .live import window_of_services
+from .log import DecisionLog
+from .logged import window_of_log
+
+__all__ = ["DecisionLog", "FileWindow", "window_of_file", "window_of_log", "window_of_services"]
