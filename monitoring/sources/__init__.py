@@ -1,4 +1,4 @@
-"""Where decisions come from when they are looked at again: the decision log, files of applications, running services."""
+"""Where decisions come from when they are looked at again: the log, files of applications, running services."""
 
 from __future__ import annotations
 
