@@ -89,9 +89,13 @@ class ClientHash:
 
     def __call__(self, client_id: str) -> str:
         """The hash, hexadecimal."""
+        return self.digest(client_id).hex()
+
+    def digest(self, client_id: str) -> bytes:
+        """The hash, 16 bytes."""
         hashed = self._keyed.copy()
         hashed.update(client_id.encode())
-        return hashed.hexdigest()
+        return hashed.digest()
 
 
 class LineFormat:

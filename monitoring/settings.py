@@ -5,6 +5,7 @@ from __future__ import annotations
 from features import Settings
 
 from .drift import DriftSettings
+from .performance.settings import PerformanceSettings
 from .recording import RecordingSettings
 
 
@@ -13,3 +14,4 @@ class MonitoringSettings(Settings):
 
     recording: RecordingSettings
     drift: DriftSettings
+    performance: PerformanceSettings

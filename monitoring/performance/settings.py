@@ -1,0 +1,22 @@
+"""The settings of performance monitoring: `performance` of configs/monitoring.yaml."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from features import Settings
+
+
+class PerformanceSettings(Settings):
+    """What is measured of decisions, and when that is an alarm."""
+
+    min_auc: float = Field(ge=0.5, le=1)
+    """The alarm goes off when the whole interval of the AUC lies below."""
+    confidence: float = Field(gt=0, lt=1)
+    resamples: int = Field(ge=20, le=100_000)
+    groups: int = Field(ge=100, le=1_000_000)
+    """More decisions than this are measured as so many groups of nearly equal PD."""
+    calibration_bins: int = Field(ge=2, le=1000)
+    f_beta: float = Field(gt=0)
+    lift_share: float = Field(gt=0, lt=1)
+    seed: int = Field(ge=0)
