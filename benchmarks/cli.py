@@ -1,4 +1,4 @@
-"""`python -m benchmarks`: run, variants, soak, recording, report."""
+"""`python -m benchmarks`: run, variants, soak, recording, monitoring, report."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from scoring import Progress, ScoringError
 
 from .comparison import compare
 from .errors import BenchmarkError
+from .monitoring_scale import measure_reports, record
 from .peer import PEERS, VARIANTS, Peer
 from .recording import recording_cost
 from .report import report, report_variants
@@ -73,6 +74,14 @@ def _parser() -> argparse.ArgumentParser:
     _add_common(cost, "recording.json")
     cost.set_defaults(run=_recording)
 
+    scale = commands.add_parser("monitoring", help="time the reports of monitoring on generated decisions")
+    scale.add_argument("--model", type=Path, required=True, help="directory of an artefact")
+    scale.add_argument("--applications", type=Path, required=True, help="file that decisions are drawn from")
+    scale.add_argument("--decisions", type=_count, nargs="+", default=[100_000, 1_000_000, 10_000_000])
+    scale.add_argument("--scratch", type=Path, default=Path(), help="folder with some 10 GB (default: this one)")
+    _add_common(scale, "monitoring.json")
+    scale.set_defaults(run=_monitoring)
+
     tell = commands.add_parser("report", help="draw the chart and write the table into README.md")
     tell.add_argument("--comparison", type=Path, default=_RESULTS / "comparison.json", help="results of `run`")
     tell.add_argument("--soak", type=Path, default=_RESULTS / "soak.json", help="results of `soak`")
@@ -124,6 +133,18 @@ def _recording(options: argparse.Namespace) -> None:
             f"{cost.connections:3} connections, {cost.recorded}: {cost.median_us:.0f} us per request,"
             f" {cost.ratio:.3f} of nothing recorded\n"
         )
+
+
+def _monitoring(options: argparse.Namespace) -> None:
+    _check_output(options.output)
+    seed = _settings(options).seed
+    reports = measure_reports(
+        options.model, options.applications, options.decisions, options.scratch, seed=seed, progress=Progress()
+    )
+    counts = " ".join(map(str, options.decisions))
+    record(
+        reports, f"python -m benchmarks monitoring --model DIR --applications FILE --decisions {counts}", options.output
+    )
 
 
 def _report(options: argparse.Namespace) -> None:

@@ -7,11 +7,14 @@ one removed. A second run finds either or both and ends the same way.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from .decision import FORMAT, Header, schema, vectors
 from .errors import DecisionLogError, SourceError
@@ -69,26 +72,32 @@ def _close(path: Path, closed: Path) -> int:
     except ValueError:
         raise SourceError(f"{path}: not a segment of a decision log") from None
     if header is not None and lines:
-        _write(decision_table(header, lines), closed / f"{path.stem}{CLOSED_SUFFIX}")
+        write_segment(decision_table(header, lines), closed / f"{path.stem}{CLOSED_SUFFIX}")
     path.unlink()
     return len(lines)
 
 
 def decision_table(header: Header, lines: Sequence[dict[str, Any]]) -> pa.Table:
     """Decoded lines as the columns of a closed segment."""
-    import pyarrow as pa
-
     fields = schema(header.features)
     plain = {name: [line[name] for line in lines] for name in fields.names[: -len(header.features)]}
     plain["time"] = [datetime.fromisoformat(time) for time in plain["time"]]
     plain["client"] = [None if client is None else bytes.fromhex(client) for client in plain["client"]]
-    columns = [*plain.values(), *vectors(lines).T]
+    return closed_table(header, plain, vectors(lines))
+
+
+def closed_table(header: Header, plain: Mapping[str, Any], matrix: NDArray[np.float64]) -> pa.Table:
+    """The columns of a closed segment: all that a line has but the vector, by name, and the model matrix."""
+    import pyarrow as pa
+
+    fields = schema(header.features)
+    columns = [*(plain[name] for name in fields.names[: -len(header.features)]), *matrix.T]
     arrays = [pa.array(values, field.type) for values, field in zip(columns, fields, strict=True)]
     said = {"format": str(FORMAT), "model": header.model, "version": header.model_version, "digest": header.digest}
     return pa.table(arrays, schema=fields.with_metadata(said))
 
 
-def _write(table: pa.Table, target: Path) -> None:
+def write_segment(table: pa.Table, target: Path) -> None:
     """Write the file so that it is there whole or not at all, whatever happens."""
     from pyarrow import parquet
 

@@ -23,7 +23,7 @@ MAY_IMPORT = {
     "service": {"features", "scoring", "monitoring", "serving"},
     "training": {"features", "scoring", "monitoring"},
     "credit_scoring_client": set(),
-    "benchmarks": {"features", "scoring"},
+    "benchmarks": {"features", "scoring", "monitoring"},
     "examples": {"credit_scoring_client", "features", "scoring", "serving"},
 }
 SERVED = ("features", "scoring", "serving", "service")

@@ -8,7 +8,6 @@ from .matching import Matched, match
 from .outcomes import Outcomes, read_outcomes
 from .performance import Performance, perform
 from .realised import Coverage, Part, Realised, realise
-from .settings import PerformanceSettings
 
 __all__ = [
     "ASSUMPTIONS",
@@ -18,7 +17,6 @@ __all__ = [
     "Outcomes",
     "Part",
     "Performance",
-    "PerformanceSettings",
     "Realised",
     "estimate",
     "match",

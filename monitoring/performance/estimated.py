@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from monitoring.measures import Estimate, grouped_auc_estimate, normal_estimate
+from monitoring.settings import PerformanceSettings
 
 from .cohort import Cohort, Floats
-from .settings import PerformanceSettings
 
 ASSUMPTIONS = (
     "the PDs are calibrated for these applicants",

@@ -9,6 +9,7 @@ import numpy as np
 
 from monitoring.errors import SourceError
 from monitoring.measures import Estimate
+from monitoring.settings import PerformanceSettings
 from monitoring.sources import DecisionLog
 from scoring import DecisionPolicy
 
@@ -16,7 +17,6 @@ from .estimated import Estimated, estimate
 from .matching import match
 from .outcomes import Outcomes
 from .realised import Realised, realise
-from .settings import PerformanceSettings
 
 
 @dataclass(frozen=True, slots=True)

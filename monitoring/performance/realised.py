@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from monitoring.measures import Estimate, Ranking, fit_line, grouped_auc_estimate, normal_estimate, share_estimate
+from monitoring.settings import PerformanceSettings
 from scoring import DecisionPolicy, Outcome
 
 from .cohort import Cohort
 from .matching import Matched
-from .settings import PerformanceSettings
 
 _SHOWN = ("ks", "brier", "ece", "cost_per_applicant", "cost_ratio", "declined_share")
 

@@ -2,9 +2,22 @@
 
 from __future__ import annotations
 
+from monitoring.closing import closed_table, write_segment
+from monitoring.decision import ClientHash, Header
+
 from .files import FileWindow, window_of_file
 from .live import window_of_services
 from .log import DecisionLog
 from .logged import window_of_log
 
-__all__ = ["DecisionLog", "FileWindow", "window_of_file", "window_of_log", "window_of_services"]
+__all__ = [
+    "ClientHash",
+    "DecisionLog",
+    "FileWindow",
+    "Header",
+    "closed_table",
+    "window_of_file",
+    "window_of_log",
+    "window_of_services",
+    "write_segment",
+]
