@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +16,7 @@ from scoring import Scorer, Scores
 if TYPE_CHECKING:
     import pyarrow as pa
 
+OUTCOMES = "outcomes.parquet"
 _SEGMENT = 1 << 17
 _START = np.datetime64("2026-01-01", "us")
 _YEAR = 365 * 24 * 3600 * 1_000_000
@@ -45,18 +45,16 @@ def generate(
     rows: int,
     client_hash: ClientHash,
     seed: int,
-    progress: Callable[[int], object] = lambda _: None,
-) -> Path:
-    """Write a decision log of `rows` decisions over a year, and return the file of outcomes, drawn by their PDs."""
+) -> None:
+    """Write a decision log of `rows` decisions over a year, and in it a file of outcomes, drawn by their PDs."""
     import pyarrow as pa
     from pyarrow import parquet
 
     random = np.random.default_rng(seed)
     for folder in ("open", "closed"):
         (directory / folder).mkdir(parents=True)
-    outcomes = directory / "outcomes.parquet"
     fields = pa.schema([("client_id", pa.string()), ("outcome", pa.int8())])
-    with parquet.ParquetWriter(outcomes, fields) as writer:
+    with parquet.ParquetWriter(directory / OUTCOMES, fields) as writer:
         for number, first in enumerate(range(0, rows, _SEGMENT)):
             count = min(_SEGMENT, rows - first)
             clients = [f"{first + i}" for i in range(count)]
@@ -65,8 +63,6 @@ def generate(
             write_segment(table, directory / "closed" / f"20260101T000000000000Z-generated-1-{number}.parquet")
             outcome = (random.random(count) < pool.scores.probability[chosen]).astype(np.int8)
             writer.write_table(pa.table([clients, outcome], schema=fields))
-            progress(count)
-    return outcomes
 
 
 def _table(pool: Pool, chosen: NDArray[np.int64], clients: list[str], client_hash: ClientHash, at: float) -> pa.Table:

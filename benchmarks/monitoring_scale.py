@@ -9,15 +9,16 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from multiprocessing import get_context
 from pathlib import Path
 
 from monitoring.sources import ClientHash
 from scoring import Artefact, Progress, Scorer
 
-from .decisions import Pool, generate
+from .decisions import OUTCOMES, Pool, generate
 from .errors import BenchmarkError
 
 _KEY = "DECISION_LOG_KEY"
@@ -41,19 +42,32 @@ def measure_reports(
 ) -> list[Report]:
     """Drift and performance of so many generated decisions each; what is generated is removed again."""
     key = secrets.token_hex(32)
-    pool = Pool.of(Scorer(Artefact.read(artefact)), applications)
     reports = []
     for count in counts:
         with tempfile.TemporaryDirectory(dir=scratch, prefix="decisions-") as folder:
-            with progress.step(f"{count:,} decisions", count) as advance:
-                log = Path(folder) / "log"
-                client_hash = ClientHash(bytes.fromhex(key))
-                outcomes = generate(log, pool, rows=count, client_hash=client_hash, seed=seed, progress=advance)
+            log = Path(folder) / "log"
+            with progress.step(f"{count:,} decisions"):
+                _apart(_generate, log, artefact, applications, count, key, seed)
             common = ["--log", str(log), "--model", str(artefact)]
             reports.append(_measured(["drift", *common], count, key))
-            reports.append(_measured(["performance", *common, "--outcomes", str(outcomes)], count, key))
-            progress.line(str(reports[-2:]))
+            reports.append(_measured(["performance", *common, "--outcomes", str(log / OUTCOMES)], count, key))
+            for report in reports[-2:]:
+                progress.line(f"{report.command}: {report.seconds:.1f} s, {report.peak_memory_mb:.0f} MB")
     return reports
+
+
+def _generate(log: Path, artefact: Path, applications: Path, count: int, key: str, seed: int) -> None:
+    pool = Pool.of(Scorer(Artefact.read(artefact)), applications)
+    generate(log, pool, rows=count, client_hash=ClientHash(bytes.fromhex(key)), seed=seed)
+
+
+def _apart(function: Callable[..., None], *arguments: object) -> None:
+    """Run it in a process of its own: a child begins with the peak memory of who starts it."""
+    process = get_context("spawn").Process(target=function, args=arguments)
+    process.start()
+    process.join()
+    if process.exitcode:
+        raise BenchmarkError(f"generating decisions ended with {process.exitcode}")
 
 
 def _measured(arguments: Sequence[str], count: int, key: str) -> Report:

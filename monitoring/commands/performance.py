@@ -5,16 +5,19 @@ from __future__ import annotations
 import argparse
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from monitoring.model import load_model
 from monitoring.output import write_json
-from monitoring.performance import Outcomes, perform, performance_json, performance_lines, read_outcomes
 from monitoring.recording import VARIABLE, client_hash
 from monitoring.settings import MonitoringSettings
 from monitoring.sources import DecisionLog
 from scoring import Progress
 
 from .options import ALARM, add_model, add_parser, add_period, say
+
+if TYPE_CHECKING:
+    from monitoring.performance import Outcomes
 
 
 def add_performance(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -35,6 +38,8 @@ def add_outcomes(parser: argparse.ArgumentParser) -> None:
 
 def outcomes_of(path: Path | None) -> Outcomes | None:
     """The outcomes in a file, client ids hashed with the key of the decision log where it is set."""
+    from monitoring.performance import read_outcomes
+
     if path is None:
         return None
     key = os.environ.get(VARIABLE)
@@ -42,6 +47,8 @@ def outcomes_of(path: Path | None) -> Outcomes | None:
 
 
 def _performance(options: argparse.Namespace) -> int:
+    from monitoring.performance import perform, performance_json, performance_lines
+
     settings = MonitoringSettings.load(options.settings).performance
     artefact = load_model(options.model).artefact
     outcomes = outcomes_of(options.outcomes)
