@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from .close import add_close
 from .drift import add_drift
+from .fairness import add_fairness
 from .performance import add_performance
 
-COMMANDS = (add_close, add_drift, add_performance)
+COMMANDS = (add_close, add_drift, add_performance, add_fairness)
 
-__all__ = ["COMMANDS", "add_close", "add_drift", "add_performance"]
+__all__ = ["COMMANDS", "add_close", "add_drift", "add_fairness", "add_performance"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .calibration_line import LogisticLine, fit_line
+from .impact import Group, ImpactRatio
 from .metrics import (
     Estimate,
     auc,
@@ -16,6 +17,8 @@ from .ranking import Ranking, f_score
 
 __all__ = [
     "Estimate",
+    "Group",
+    "ImpactRatio",
     "LogisticLine",
     "Ranking",
     "auc",

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from monitoring.errors import SourceError
-from monitoring.sources import DecisionLog
+from monitoring.sources import DecisionLog, Keys, decision_columns, decision_keys, places
 from scoring import Outcome
 
-from .outcomes import Keys, Outcomes, client_keys, request_keys
+from .outcomes import Outcomes
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -28,6 +28,7 @@ class Matched:
 
     Attributes
     ----------
+    place : position in the outcomes
     outcome : int8, 1 is default
     probability : the PD decided with
     month : int32, months since January 1970
@@ -38,6 +39,7 @@ class Matched:
     unknown : outcomes of no decision in the log
     """
 
+    place: NDArray[np.intp]
     outcome: NDArray[np.int8]
     probability: NDArray[np.float64]
     month: NDArray[np.int32]
@@ -51,10 +53,8 @@ class Matched:
 def match(log: DecisionLog, outcomes: Outcomes, progress: Callable[[int], object] = lambda _: None) -> Matched:
     """The decisions of the log that an outcome is known of; SourceError if there is none."""
     matching = _Matching(outcomes)
-    names = ["client"] if outcomes.by == "client_id" else ["request_id", "index"]
-    for table in log.tables([*names, "time", "probability", "decision"]):
-        keys = client_keys(table["client"]) if outcomes.by == "client_id" else request_keys(table)
-        matching.add(keys, table)
+    for table in log.tables([*decision_columns(outcomes.by), "time", "probability", "decision"]):
+        matching.add(decision_keys(outcomes.by, table), table)
         progress(table.num_rows)
     return matching.result(log)
 
@@ -77,7 +77,7 @@ class _Matching:
         self._decisions += np.bincount(decision, minlength=len(_DECISIONS))
         time = table["time"].cast("int64").to_numpy()
         row = np.argsort(time, kind="stable")  # of several decisions in the block the last one is written last
-        place = self._places(keys[row])
+        place = places(self._outcomes.keys, keys[row])
         row, place = row[place >= 0], place[place >= 0]
         self._found += len(row)
         later = time[row] >= self._time[place]
@@ -85,16 +85,6 @@ class _Matching:
         self._time[place] = time[row]
         self._probability[place] = table["probability"].to_numpy()[row]
         self._decision[place] = decision[row]
-
-    def _places(self, keys: Keys) -> NDArray[np.intp]:
-        """The position of the outcome of each key, -1 where there is none."""
-        known = self._outcomes.keys
-        if not len(known):
-            return np.full(len(keys), -1)
-        order = np.argsort(keys[:, 0])  # a search in order stays in the processor's cache
-        place = np.empty(len(keys), dtype=np.intp)
-        place[order] = np.minimum(np.searchsorted(known[:, 0], keys[order, 0]), len(known) - 1)
-        return np.where((known[place] == keys).all(axis=1), place, -1)
 
     def result(self, log: DecisionLog) -> Matched:
         """All that was found."""
@@ -104,6 +94,7 @@ class _Matching:
             raise SourceError(f"{log.directory}: no decision of this model and time has an outcome")
         time = self._time[matched].view("datetime64[us]")
         return Matched(
+            place=np.flatnonzero(matched),
             outcome=self._outcomes.outcome[matched],
             probability=self._probability[matched],
             month=time.astype("datetime64[M]").astype(np.int32),

@@ -7,25 +7,20 @@ hashed with the key of the decision log, or `request_id`, with `index` where req
 from __future__ import annotations
 
 from dataclasses import dataclass
-from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from monitoring.decision import CLIENT_BYTES, ClientHash
 from monitoring.errors import SourceError
+from monitoring.sources import ClientHash, Keys, keyed_tables
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-Keys = NDArray[np.uint64]
-"""Shape (n, 2): 128 bits that stand for a client or an application."""
-
 UNKNOWN = -1
 _OUTCOME = "outcome"
-_BLOCK = 1 << 18
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -53,77 +48,14 @@ class Outcomes:
 def read_outcomes(path: Path, client_hash: ClientHash | None) -> Outcomes:
     """The outcomes in a .csv or .parquet file; SourceError if it is not as stated, or needs a key that is not there."""
     keys, outcome, by = [], [], ""
-    for table in _tables(path):
-        by = _identifier(table, path)
-        if by == "client_id" and client_hash is None:
-            raise SourceError(
-                f"{path}: has client_id, which only the key of the decision log can tell: DECISION_LOG_KEY"
-            )
-        keys.append(_client_keys(table, client_hash) if client_hash and by == "client_id" else request_keys(table))
-        outcome.append(_outcomes(table[_OUTCOME], path))
+    for by, block, others in keyed_tables(path, client_hash):  # noqa: B007 - the same in every block
+        if _OUTCOME not in others.column_names:
+            raise SourceError(f"{path}: column missing: {_OUTCOME}")
+        keys.append(block)
+        outcome.append(_outcomes(others[_OUTCOME], path))
     if not keys:
         raise SourceError(f"{path}: has no rows")
     return _unique(by, np.concatenate(keys), np.concatenate(outcome))
-
-
-def request_keys(table: pa.Table) -> Keys:
-    """The keys of applications by request_id and index."""
-    requests = table["request_id"].to_pylist()
-    positions = table["index"].to_pylist() if "index" in table.column_names else [0] * len(requests)
-    digests = [
-        blake2b(f"{position}:{request}".encode(), digest_size=CLIENT_BYTES).digest()
-        for request, position in zip(requests, positions, strict=True)
-    ]
-    return _keys(b"".join(digests))
-
-
-def client_keys(hashes: pa.ChunkedArray[Any]) -> Keys:
-    """The keys of clients by their hashes as the decision log has them; 0 for none."""
-    whole = hashes.combine_chunks().fill_null(bytes(CLIENT_BYTES))
-    data = whole.buffers()[1]
-    return _keys(memoryview(data)[whole.offset * CLIENT_BYTES : (whole.offset + len(whole)) * CLIENT_BYTES])
-
-
-def _client_keys(table: pa.Table, client_hash: ClientHash) -> Keys:
-    return _keys(b"".join(map(client_hash.digest, table["client_id"].cast("string").to_pylist())))
-
-
-def _keys(data: bytes | memoryview) -> Keys:
-    return np.frombuffer(data, dtype=np.uint64).reshape(-1, 2)
-
-
-def _tables(path: Path) -> Any:
-    """The wanted columns of the file, in blocks; every one of them as text but numbers."""
-    import pyarrow as pa
-    from pyarrow import csv, parquet
-
-    if path.suffix not in (".csv", ".parquet"):
-        raise SourceError(f"{path}: outcomes are a .csv or a .parquet file")
-    try:
-        if path.suffix == ".parquet":
-            with parquet.ParquetFile(path) as file:
-                wanted = [
-                    name for name in ("client_id", "request_id", "index", _OUTCOME) if name in file.schema_arrow.names
-                ]
-                for batch in file.iter_batches(_BLOCK, columns=wanted):
-                    yield pa.table(batch)
-        else:
-            types = {"client_id": pa.string(), "request_id": pa.string()}
-            options = csv.ConvertOptions(column_types=types, strings_can_be_null=False)
-            with csv.open_csv(path, convert_options=options) as reader:
-                for batch in reader:
-                    yield pa.table(batch)
-    except (OSError, pa.ArrowException) as error:
-        raise SourceError(f"{path}: cannot be read ({type(error).__name__})") from None
-
-
-def _identifier(table: pa.Table, path: Path) -> str:
-    names = [name for name in ("client_id", "request_id") if name in table.column_names]
-    if len(names) != 1 or _OUTCOME not in table.column_names:
-        raise SourceError(f"{path}: needs the column {_OUTCOME} and one of client_id and request_id")
-    if table[names[0]].null_count:
-        raise SourceError(f"{path}: {names[0]} is missing in {table[names[0]].null_count} rows")
-    return names[0]
 
 
 def _outcomes(column: pa.ChunkedArray[Any], path: Path) -> NDArray[np.int8]:

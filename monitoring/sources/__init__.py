@@ -6,6 +6,7 @@ from monitoring.closing import closed_table, write_segment
 from monitoring.decision import ClientHash, Header
 
 from .files import FileWindow, window_of_file
+from .keyed import Keys, decision_columns, decision_keys, keyed_tables, places
 from .live import window_of_services
 from .log import DecisionLog
 from .logged import window_of_log
@@ -15,7 +16,12 @@ __all__ = [
     "DecisionLog",
     "FileWindow",
     "Header",
+    "Keys",
     "closed_table",
+    "decision_columns",
+    "decision_keys",
+    "keyed_tables",
+    "places",
     "window_of_file",
     "window_of_log",
     "window_of_services",

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from monitoring.measures import Estimate, Ranking, auc, auc_difference, auc_estimate, fit_line, normal_estimate
+from monitoring.measures import (
+    Estimate,
+    Group,
+    ImpactRatio,
+    Ranking,
+    auc,
+    auc_difference,
+    auc_estimate,
+    fit_line,
+    normal_estimate,
+)
 
 from .evaluation import Evaluation, Level, evaluate
 from .fairness import (
-    Group,
-    ImpactRatio,
     group_lines,
     groups_by_age,
     groups_by_sex,
