@@ -13,12 +13,14 @@ from monitoring.settings import MonitoringSettings
 from monitoring.sources import DecisionLog, window_of_file, window_of_log, window_of_services
 from scoring import Progress, Scorer
 
-from .options import ALARM, add_model, add_parser, add_period, say
+from .options import ALARM, add_json, add_model, add_parser, add_period, say
 
 
 def add_drift(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command."""
-    parser = add_parser(commands, "drift", "judge whether what is scored has drifted from the model's reference")
+    parser = add_parser(
+        commands, "drift", "judge whether what is scored has drifted from the model's reference", alarms=True
+    )
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--live", nargs="+", metavar="URL", help="running services; the counts of pods add up")
     source.add_argument("--log", type=Path, metavar="DIR", help="a decision log")
@@ -28,6 +30,7 @@ def add_drift(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     parser.add_argument("--last-window", action="store_true", help="of --live: the last complete windows only")
     add_period(parser)
     add_model(parser)
+    add_json(parser)
     parser.set_defaults(run=_drift)
 
 

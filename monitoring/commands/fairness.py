@@ -13,7 +13,7 @@ from monitoring.settings import MonitoringSettings
 from monitoring.sources import DecisionLog
 from scoring import Progress
 
-from .options import add_model, add_parser, add_period, say
+from .options import add_json, add_model, add_parser, add_period, say
 from .performance import add_outcomes, outcomes_of
 
 
@@ -25,6 +25,7 @@ def add_fairness(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     add_outcomes(parser)
     add_period(parser)
     add_model(parser)
+    add_json(parser)
     parser.set_defaults(run=_fairness)
 
 

@@ -13,17 +13,22 @@ ALARM = 3
 
 _SETTINGS = Path("configs/monitoring.yaml")
 _MODEL = "credit_scoring_production_model"
-_ENDS = "exit code: 0 no alarm, 3 alarm, 1 an error, said in one line; 2 wrong usage"
+_ENDS = "exit code: 0 done, 1 an error, said in one line, 2 wrong usage"
+_ALARM_ENDS = "exit code: 0 no alarm, 3 alarm, 1 an error, said in one line, 2 wrong usage"
 
 
 def add_parser(
-    commands: argparse._SubParsersAction[argparse.ArgumentParser], name: str, help_: str
+    commands: argparse._SubParsersAction[argparse.ArgumentParser], name: str, summary: str, *, alarms: bool = False
 ) -> argparse.ArgumentParser:
-    """A command with the options --settings and --json."""
-    parser = commands.add_parser(name, help=help_, epilog=_ENDS)
+    """A command with the option --settings; one that `alarms` says so by its exit code."""
+    parser = commands.add_parser(name, help=summary, epilog=_ALARM_ENDS if alarms else _ENDS)
     parser.add_argument("--settings", type=Path, default=_SETTINGS, help="default: %(default)s")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything that was found there as well")
     return parser
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    """Option --json."""
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything that was found there as well")
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:

@@ -14,7 +14,7 @@ from monitoring.settings import MonitoringSettings
 from monitoring.sources import DecisionLog
 from scoring import Progress
 
-from .options import ALARM, add_model, add_parser, add_period, say
+from .options import ALARM, add_json, add_model, add_parser, add_period, say
 
 if TYPE_CHECKING:
     from monitoring.performance import Outcomes
@@ -22,11 +22,14 @@ if TYPE_CHECKING:
 
 def add_performance(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command."""
-    parser = add_parser(commands, "performance", "measure decisions against outcomes, or estimate without any")
+    parser = add_parser(
+        commands, "performance", "measure decisions against outcomes, or estimate without any", alarms=True
+    )
     parser.add_argument("--log", type=Path, required=True, metavar="DIR", help="a decision log")
     add_outcomes(parser)
     add_period(parser)
     add_model(parser)
+    add_json(parser)
     parser.set_defaults(run=_performance)
 
 
@@ -51,10 +54,9 @@ def _performance(options: argparse.Namespace) -> int:
 
     settings = MonitoringSettings.load(options.settings).performance
     artefact = load_model(options.model).artefact
-    outcomes = outcomes_of(options.outcomes)
     log = DecisionLog(options.log, digest=artefact.digest, since=options.since, until=options.until)
     with Progress().step("decisions") as advance:
-        performance = perform(log, outcomes, artefact.policy, settings, advance)
+        performance = perform(log, outcomes_of(options.outcomes), artefact.policy, settings, advance)
     if options.json:
         write_json(options.json, {"model_digest": artefact.digest, **performance_json(performance)})
     say(performance_lines(performance))

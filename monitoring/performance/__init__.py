@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from .estimated import ASSUMPTIONS, Estimated, estimate
-from .lines import performance_json, performance_lines
+from .lines import ACCEPTED_ONLY, performance_json, performance_lines
 from .matching import Matched, match
 from .outcomes import Outcomes, read_outcomes
 from .performance import Performance, perform
 from .realised import Coverage, Part, Realised, realise
 
 __all__ = [
+    "ACCEPTED_ONLY",
     "ASSUMPTIONS",
     "Coverage",
     "Estimated",

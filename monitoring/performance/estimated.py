@@ -43,14 +43,14 @@ def estimate(probability: Floats, settings: PerformanceSettings) -> Estimated:
     variance = float((cohort.rows * cohort.probability * (1 - cohort.probability)).sum())
     rows = len(probability)
     rate = normal_estimate(float(probability.mean()), np.sqrt(variance) / rows, settings.confidence)
-    return Estimated(rows, Estimate(_expected_area(cohort), float(low), float(high)), rate)
+    return Estimated(rows, Estimate(expected_auc(cohort), float(low), float(high)), rate)
 
 
 def _area(cohort: Cohort) -> float:
     return grouped_auc_estimate(cohort.bad, cohort.good, 0.5).value
 
 
-def _expected_area(cohort: Cohort) -> float:
+def expected_auc(cohort: Cohort) -> float:
     """The expected number of pairs in the right order over that of pairs; nobody is a pair with himself."""
     bad, good = cohort.expected.bad, cohort.expected.good
     itself = (cohort.rows * cohort.probability * (1 - cohort.probability)).sum()

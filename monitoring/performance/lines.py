@@ -39,7 +39,7 @@ def _realised(realised: Realised) -> Iterator[str]:
     for each in realised.coverage:
         yield f"  outcomes known of {each.decision}: {each.known:,} of {each.rows:,}"
     if realised.accepted_only:
-        yield f"  ACCEPT-ONLY BIAS: {ACCEPTED_ONLY}"
+        yield f"  ACCEPT-ONLY BIAS: {ACCEPTED_ONLY}; their PDs imply an AUC of {realised.expected_auc:.4f}"
 
 
 def _parts(title: str, parts: Sequence[Part]) -> Iterator[str]:

@@ -28,7 +28,6 @@ class Matched:
 
     Attributes
     ----------
-    place : position in the outcomes
     outcome : int8, 1 is default
     probability : the PD decided with
     month : int32, months since January 1970
@@ -39,7 +38,6 @@ class Matched:
     unknown : outcomes of no decision in the log
     """
 
-    place: NDArray[np.intp]
     outcome: NDArray[np.int8]
     probability: NDArray[np.float64]
     month: NDArray[np.int32]
@@ -94,7 +92,6 @@ class _Matching:
             raise SourceError(f"{log.directory}: no decision of this model and time has an outcome")
         time = self._time[matched].view("datetime64[us]")
         return Matched(
-            place=np.flatnonzero(matched),
             outcome=self._outcomes.outcome[matched],
             probability=self._probability[matched],
             month=time.astype("datetime64[M]").astype(np.int32),

@@ -55,7 +55,7 @@ def read_outcomes(path: Path, client_hash: ClientHash | None) -> Outcomes:
         outcome.append(_outcomes(others[_OUTCOME], path))
     if not keys:
         raise SourceError(f"{path}: has no rows")
-    return _unique(by, np.concatenate(keys), np.concatenate(outcome))
+    return _unique(by, _emptied(keys), _emptied(outcome))
 
 
 def _outcomes(column: pa.ChunkedArray[Any], path: Path) -> NDArray[np.int8]:
@@ -71,15 +71,31 @@ def _outcomes(column: pa.ChunkedArray[Any], path: Path) -> NDArray[np.int8]:
     return outcome
 
 
+def _emptied(blocks: list[NDArray[Any]]) -> NDArray[Any]:
+    """The blocks as one array; only one of the two forms stays in memory."""
+    joined = np.concatenate(blocks)
+    blocks.clear()
+    return joined
+
+
 def _unique(by: str, keys: Keys, outcome: NDArray[np.int8]) -> Outcomes:
     rows, mature = len(keys), outcome != UNKNOWN
     keys, outcome = keys[mature], outcome[mature]
     order = np.argsort(keys[:, 0], kind="stable")
     keys, outcome = keys[order], outcome[order]
+    del order
+    doubled = 0
     same = (keys[1:] == keys[:-1]).all(axis=1)
-    group = np.append(0, np.cumsum(~same)) if len(keys) else np.empty(0, np.intp)
-    size, bad = np.bincount(group), np.bincount(group, outcome)
-    first = np.append(True, ~same)[: len(keys)]
-    agreed = (bad == 0) | (bad == size)
-    kept = np.flatnonzero(first)[agreed]
-    return Outcomes(by, keys[kept], outcome[kept], rows, rows - int(mature.sum()), int(mature.sum()) - len(kept))
+    if same.any():
+        kept = _agreed(same, outcome)
+        doubled = len(keys) - len(kept)
+        keys, outcome = keys[kept], outcome[kept]
+    return Outcomes(by, keys, outcome, rows, int(np.count_nonzero(~mature)), doubled)
+
+
+def _agreed(same: NDArray[np.bool_], outcome: NDArray[np.int8]) -> NDArray[np.intp]:
+    """The first row of each key whose rows agree; `same` says of each row but the first that it has the key before."""
+    first = np.flatnonzero(np.append(True, ~same))
+    bad = np.add.reduceat(outcome, first, dtype=np.int64)
+    size = np.diff(np.append(first, len(outcome)))
+    return first[(bad == 0) | (bad == size)]

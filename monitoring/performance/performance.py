@@ -64,7 +64,7 @@ def perform(
             "decisions without a known outcome": matched.unmatched,
             "earlier decisions of the same client": matched.repeated,
         }
-        del matched
+        del matched, outcomes  # as large as the log
     estimated = estimate(_probabilities(log), settings)
     reasons = [*_reasons(realised, settings)] if realised else [*_estimated_reasons(estimated, settings)]
     return Performance(settings.confidence, settings.min_auc, estimated, realised, counts, tuple(reasons))
@@ -78,8 +78,15 @@ def _probabilities(log: DecisionLog) -> np.ndarray[tuple[int], np.dtype[np.float
 
 
 def _reasons(realised: Realised, settings: PerformanceSettings) -> list[str]:
+    """Of accepted applications alone the AUC is lower by nature; then it must be lower than their PDs imply as well."""
     auc = realised.estimates["auc"]
-    return [f"AUC {auc} is below {settings.min_auc:g}"] if _below(auc, settings) else []
+    if not _below(auc, settings):
+        return []
+    if not realised.accepted_only:
+        return [f"AUC {auc} is below {settings.min_auc:g}"]
+    implied = f"{realised.expected_auc:.4f}, which their PDs imply"
+    below = auc.high < realised.expected_auc
+    return [f"AUC {auc} of the accepted is below {settings.min_auc:g} and below {implied}"] if below else []
 
 
 def _estimated_reasons(estimated: Estimated, settings: PerformanceSettings) -> list[str]:

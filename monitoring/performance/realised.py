@@ -13,6 +13,7 @@ from monitoring.settings import PerformanceSettings
 from scoring import DecisionPolicy, Outcome
 
 from .cohort import Cohort
+from .estimated import expected_auc
 from .matching import Matched
 
 _SHOWN = ("ks", "brier", "ece", "cost_per_applicant", "cost_ratio", "declined_share")
@@ -49,6 +50,7 @@ class Realised:
     levels, months, bins : the same decisions in parts
     coverage : by decision, how many outcomes are known
     accepted_only : whether outcomes are known of hardly any declined application
+    expected_auc : what the PDs of these very decisions imply
     """
 
     rows: int
@@ -59,6 +61,7 @@ class Realised:
     bins: tuple[Part, ...]
     coverage: tuple[Coverage, ...]
     accepted_only: bool
+    expected_auc: float
 
 
 def realise(matched: Matched, policy: DecisionPolicy, settings: PerformanceSettings) -> Realised:
@@ -66,7 +69,7 @@ def realise(matched: Matched, policy: DecisionPolicy, settings: PerformanceSetti
     cohort = Cohort.of(matched.probability, matched.outcome, settings.groups)
     coverage = _coverage(matched)
     bins = _bins(cohort.rows, settings.calibration_bins)
-    level = np.searchsorted(policy.level_bounds, matched.probability, side="right")
+    level = np.searchsorted(policy.level_bounds, matched.probability, side="right").astype(np.int8)
     return Realised(
         rows=len(matched.outcome),
         defaults=int(matched.outcome.sum(dtype=np.int64)),
@@ -80,6 +83,7 @@ def realise(matched: Matched, policy: DecisionPolicy, settings: PerformanceSetti
         bins=tuple(_bin_parts(cohort, bins, settings)),
         coverage=coverage,
         accepted_only=_accepted_only(coverage, settings),
+        expected_auc=expected_auc(cohort),
     )
 
 
