@@ -98,4 +98,5 @@ def _agreed(same: NDArray[np.bool_], outcome: NDArray[np.int8]) -> NDArray[np.in
     first = np.flatnonzero(np.append(True, ~same))
     bad = np.add.reduceat(outcome, first, dtype=np.int64)
     size = np.diff(np.append(first, len(outcome)))
-    return first[(bad == 0) | (bad == size)]
+    agreed: NDArray[np.intp] = first[(bad == 0) | (bad == size)]
+    return agreed
