@@ -84,7 +84,9 @@ def test_outcomes_of_the_accepted_alone_are_called_so(
 ) -> None:
     rows = decided(log).select(["request_id", "decision"]).to_pylist()
     chosen = [row["request_id"] for row in rows if row["decision"] != "decline"]
-    outcomes = written(tmp_path / "o.parquet", request_id=chosen, outcome=[int(i % 12 == 0) for i in range(len(chosen))])
+    outcomes = written(
+        tmp_path / "o.parquet", request_id=chosen, outcome=[int(i % 12 == 0) for i in range(len(chosen))]
+    )
     main(["performance", *command, "--outcomes", outcomes])
     assert "ACCEPT-ONLY BIAS" in capsys.readouterr().out
 
