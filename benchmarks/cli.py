@@ -1,4 +1,4 @@
-"""`python -m benchmarks`: run, variants, soak, recording, monitoring, report."""
+"""`python -m benchmarks`: run, variants, soak, recording, monitoring, false-alarms, report."""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ from pathlib import Path
 
 import benchmarks
 from features import FeatureError
+from monitoring.settings import MonitoringSettings
 from scoring import Progress, ScoringError
 
 from .comparison import compare
 from .errors import BenchmarkError
+from .false_alarms import false_alarms, record_alarms
 from .monitoring_scale import measure_reports, record
 from .peer import PEERS, VARIANTS, Peer
 from .recording import recording_cost
@@ -26,6 +28,7 @@ from .soak import soak
 from .store import ROOT, Store
 
 _SETTINGS = ROOT / "configs" / "benchmarks.yaml"
+_MONITORING = ROOT / "configs" / "monitoring.yaml"
 _STORE = ROOT / ".bench"
 _RESULTS = ROOT / "benchmarks" / "results"
 
@@ -81,6 +84,13 @@ def _parser() -> argparse.ArgumentParser:
     scale.add_argument("--scratch", type=Path, default=Path(), help="folder with some 10 GB (default: this one)")
     _add_common(scale, "monitoring.json")
     scale.set_defaults(run=_monitoring)
+
+    alarms = commands.add_parser("false-alarms", help="count the drift alarms among windows without drift")
+    alarms.add_argument("--model", type=Path, required=True, help="directory of an artefact")
+    alarms.add_argument("--applications", type=Path, required=True, help="file of the same population, not fitted on")
+    alarms.add_argument("--windows", type=_count, default=1_000, help="of each size (default: %(default)s)")
+    _add_common(alarms, "false_alarms.json")
+    alarms.set_defaults(run=_false_alarms)
 
     tell = commands.add_parser("report", help="draw the chart and write the table into README.md")
     tell.add_argument("--comparison", type=Path, default=_RESULTS / "comparison.json", help="results of `run`")
@@ -145,6 +155,17 @@ def _monitoring(options: argparse.Namespace) -> None:
     record(
         reports, f"python -m benchmarks monitoring --model DIR --applications FILE --decisions {counts}", options.output
     )
+
+
+def _false_alarms(options: argparse.Namespace) -> None:
+    _check_output(options.output)
+    rules = MonitoringSettings.load(_MONITORING).drift
+    seed, windows = _settings(options).seed, options.windows
+    found = false_alarms(options.model, options.applications, rules, windows=windows, seed=seed, progress=Progress())
+    command = f"python -m benchmarks false-alarms --model DIR --applications FILE --windows {windows}"
+    record_alarms(found, rules, command, options.output)
+    for each in found:
+        sys.stdout.write(f"{each.rows:6,} rows: {each.alarms} alarms in {each.windows:,} windows\n")
 
 
 def _report(options: argparse.Namespace) -> None:

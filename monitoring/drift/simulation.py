@@ -60,10 +60,17 @@ class Population:
 
 
 def simulate(
-    population: Population, settings: DriftSettings, *, rows: int, windows: int, random: np.random.Generator
+    population: Population,
+    settings: DriftSettings,
+    *,
+    rows: int,
+    windows: int,
+    random: np.random.Generator,
+    base: Window | None = None,
 ) -> Simulated:
-    """Judge windows of a population that has not drifted from its reference."""
-    judged = [judge(population.reference, window, settings) for window in population.windows(rows, windows, random)]
+    """Judge windows of a population that has not drifted from its reference, or from `base` where that is given."""
+    drawn = population.windows(rows, windows, random)
+    judged = [judge(population.reference, window, settings, base=base) for window in drawn]
     return Simulated(
         rows=rows,
         windows=windows,
