@@ -12,7 +12,7 @@ from pathlib import Path
 
 import benchmarks
 from features import FeatureError
-from monitoring.settings import MonitoringSettings
+from monitoring import MonitoringSettings
 from scoring import Progress, ScoringError
 
 from .comparison import compare

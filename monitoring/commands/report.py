@@ -34,13 +34,13 @@ def add_report(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 
 def _report(options: argparse.Namespace) -> int:
-    from monitoring.report import page
+    from monitoring.report import whole_page
 
     settings = MonitoringSettings.load(options.settings)
     scorer = load_model(options.model)
     log = DecisionLog(options.log, digest=scorer.artefact.digest, since=options.since, until=options.until)
     parts = [*_parts(options, scorer, log, settings)]
-    write_text(options.output, page("Monitoring report", parts))
+    write_text(options.output, whole_page("Monitoring report", parts))
     say([f"{options.output}: {options.output.stat().st_size:,} bytes"])
     return 0
 

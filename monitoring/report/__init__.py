@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .page import bullets, charts, heading, page, paragraph, table, verdict
+from .page import bullets, charts, heading, paragraph, table, verdict, whole_page
 from .sections import drift_section, fairness_section, performance_section
 
 __all__ = [
@@ -11,9 +11,9 @@ __all__ = [
     "drift_section",
     "fairness_section",
     "heading",
-    "page",
     "paragraph",
     "performance_section",
     "table",
     "verdict",
+    "whole_page",
 ]

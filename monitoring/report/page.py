@@ -23,7 +23,7 @@ svg text { font: 11px system-ui, sans-serif; fill: var(--soft); }
 """
 
 
-def page(title: str, parts: Iterable[str]) -> str:
+def whole_page(title: str, parts: Iterable[str]) -> str:
     """The whole file; `parts` are HTML."""
     return (
         f'<!doctype html>\n<html lang="en">\n<head><meta charset="utf-8"><title>{escape(title)}</title>'
