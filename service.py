@@ -16,6 +16,8 @@ from starlette.applications import Starlette
 from starlette.types import ASGIApp
 
 from features import Record
+from monitoring import MonitoringSettings
+from monitoring.recording import Recorder, open_recorder
 from scoring import StoredModel, load_stored
 from serving import (
     Answer,
@@ -34,9 +36,9 @@ from serving import (
     Traffic,
 )
 
-SETTINGS = ServingSettings.load(
-    Path(os.environ.get("CREDIT_SCORING_SETTINGS", Path(__file__).parent / "configs" / "serving.yaml"))
-)
+_CONFIGS = Path(__file__).parent / "configs"
+SETTINGS = ServingSettings.load(Path(os.environ.get("CREDIT_SCORING_SETTINGS", _CONFIGS / "serving.yaml")))
+MONITORING = MonitoringSettings.load(Path(os.environ.get("CREDIT_SCORING_MONITORING", _CONFIGS / "monitoring.yaml")))
 
 
 class _CreditScoringService(bentoml.Service[Any]):  # type: ignore[misc]
@@ -87,8 +89,15 @@ class CreditScoring:
 
     def __init__(self) -> None:
         margins = self._margins if SETTINGS.runner.placement is Placement.SERVICE else None
-        self.engine = DecisionEngine(load_stored(SETTINGS.model), SETTINGS, _traffic().batch, margins)
+        stored = load_stored(SETTINGS.model)
+        self.engine = DecisionEngine(stored, SETTINGS, _traffic().batch, _recorder_of(stored), margins)
         self.engine.warm_up()
+
+    @bentoml.on_shutdown  # type: ignore[untyped-decorator]
+    def close(self) -> None:
+        """Finish what is recorded."""
+        if self.engine.recorder is not None:
+            self.engine.recorder.close()
 
     async def _margins(self, matrix: NDArray[np.float64]) -> NDArray[np.float64]:
         return cast("NDArray[np.float64]", await self.model.margins(matrix))
@@ -120,6 +129,14 @@ def _traffic() -> Traffic:
     return Traffic(SETTINGS.metrics.duration_buckets)
 
 
+def _recorder_of(model: StoredModel) -> Recorder | None:
+    if not MONITORING.recording.enabled:
+        return None
+    recorder = open_recorder(model, MONITORING.recording, MONITORING.drift, os.environ)
+    _traffic().tallies.include(recorder)
+    return recorder
+
+
 def _engine() -> DecisionEngine:
     return cast("CreditScoring", bentoml.get_current_service()).engine
 
@@ -132,6 +149,10 @@ def _served() -> StoredModel:
     return _engine().served
 
 
+def _recorder() -> Recorder | None:
+    return _engine().recorder
+
+
 cast("bentoml.Service[Any]", CreditScoring).mount_asgi_app(
-    Pages(_served, batch_limit=SETTINGS.limits.batch_applications).app
+    Pages(_served, _recorder, batch_limit=SETTINGS.limits.batch_applications).app
 )

@@ -1,4 +1,4 @@
-"""`python -m benchmarks`: run, soak, report."""
+"""`python -m benchmarks`: run, variants, soak, recording, monitoring, false-alarms, report."""
 
 from __future__ import annotations
 
@@ -12,11 +12,15 @@ from pathlib import Path
 
 import benchmarks
 from features import FeatureError
+from monitoring import MonitoringSettings
 from scoring import Progress, ScoringError
 
 from .comparison import compare
 from .errors import BenchmarkError
+from .false_alarms import false_alarms, record_alarms
+from .monitoring_scale import measure_reports, record
 from .peer import PEERS, VARIANTS, Peer
+from .recording import recording_cost
 from .report import report, report_variants
 from .results import Comparison, SoakRecord
 from .settings import BenchmarkSettings
@@ -24,6 +28,7 @@ from .soak import soak
 from .store import ROOT, Store
 
 _SETTINGS = ROOT / "configs" / "benchmarks.yaml"
+_MONITORING = ROOT / "configs" / "monitoring.yaml"
 _STORE = ROOT / ".bench"
 _RESULTS = ROOT / "benchmarks" / "results"
 
@@ -66,6 +71,27 @@ def _parser() -> argparse.ArgumentParser:
     _add_common(long, "soak.json")
     long.set_defaults(run=_soak)
 
+    cost = commands.add_parser("recording", help="measure what recording decisions costs the service")
+    cost.add_argument("--windows", type=_count, default=15, metavar="N", help="of each kind (default: %(default)s)")
+    cost.add_argument("--seconds", type=_positive, default=1.0, help="of one window (default: %(default)s)")
+    _add_common(cost, "recording.json")
+    cost.set_defaults(run=_recording)
+
+    scale = commands.add_parser("monitoring", help="time the reports of monitoring on generated decisions")
+    scale.add_argument("--model", type=Path, required=True, help="directory of an artefact")
+    scale.add_argument("--applications", type=Path, required=True, help="file that decisions are drawn from")
+    scale.add_argument("--decisions", type=_count, nargs="+", default=[100_000, 1_000_000, 10_000_000])
+    scale.add_argument("--scratch", type=Path, default=Path(), help="folder with some 10 GB (default: this one)")
+    _add_common(scale, "monitoring.json")
+    scale.set_defaults(run=_monitoring)
+
+    alarms = commands.add_parser("false-alarms", help="count the drift alarms among windows without drift")
+    alarms.add_argument("--model", type=Path, required=True, help="directory of an artefact")
+    alarms.add_argument("--applications", type=Path, required=True, help="file of the same population, not fitted on")
+    alarms.add_argument("--windows", type=_count, default=1_000, help="of each size (default: %(default)s)")
+    _add_common(alarms, "false_alarms.json")
+    alarms.set_defaults(run=_false_alarms)
+
     tell = commands.add_parser("report", help="draw the chart and write the table into README.md")
     tell.add_argument("--comparison", type=Path, default=_RESULTS / "comparison.json", help="results of `run`")
     tell.add_argument("--soak", type=Path, default=_RESULTS / "soak.json", help="results of `soak`")
@@ -103,6 +129,43 @@ def _soak(options: argparse.Namespace) -> None:
     if options.requests:
         settings = settings.model_copy(update={"soak": settings.soak.model_copy(update={"requests": options.requests})})
     soak(Store(options.store.resolve()), settings, Progress(), _command(options.store)).write(options.output)
+
+
+def _recording(options: argparse.Namespace) -> None:
+    _check_output(options.output)
+    measured = recording_cost(
+        Store(options.store.resolve()), _settings(options), Progress(), _command(options.store),
+        windows=options.windows, seconds=options.seconds,
+    )  # fmt: skip
+    measured.write(options.output)
+    for cost in measured.costs:
+        sys.stdout.write(
+            f"{cost.connections:3} connections, {cost.recorded}: {cost.median_us:.0f} us per request,"
+            f" {cost.ratio:.3f} of nothing recorded\n"
+        )
+
+
+def _monitoring(options: argparse.Namespace) -> None:
+    _check_output(options.output)
+    seed = _settings(options).seed
+    reports = measure_reports(
+        options.model, options.applications, options.decisions, options.scratch, seed=seed, progress=Progress()
+    )
+    counts = " ".join(map(str, options.decisions))
+    record(
+        reports, f"python -m benchmarks monitoring --model DIR --applications FILE --decisions {counts}", options.output
+    )
+
+
+def _false_alarms(options: argparse.Namespace) -> None:
+    _check_output(options.output)
+    rules = MonitoringSettings.load(_MONITORING).drift
+    seed, windows = _settings(options).seed, options.windows
+    found = false_alarms(options.model, options.applications, rules, windows=windows, seed=seed, progress=Progress())
+    command = f"python -m benchmarks false-alarms --model DIR --applications FILE --windows {windows}"
+    record_alarms(found, rules, command, options.output)
+    for each in found:
+        sys.stdout.write(f"{each.rows:6,} rows: {each.alarms} alarms in {each.windows:,} windows\n")
 
 
 def _report(options: argparse.Namespace) -> None:

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
+from monitoring.recording import Caller
 from scoring import Outcome, RiskLevel, Scores
 
 Answer = dict[str, Any]
@@ -71,6 +72,30 @@ class Health(BaseModel):
     model_version: str
 
 
+class Counts(BaseModel):
+    """Applications over the bins of the drift reference; a feature's last two bins are of unseen and missing values."""
+
+    rows: int
+    features: dict[str, list[int]]
+    probability: list[int]
+
+
+class WindowCounts(Counts):
+    """Those of a window, which began and ended so many seconds after 1970."""
+
+    start: float
+    end: float
+
+
+class DriftCounts(Counts):
+    """Those of all workers since the service started, and those of the last complete window."""
+
+    model: str
+    version: str
+    digest: str
+    window: WindowCounts | None
+
+
 class ProblemDocument(BaseModel):
     """RFC 9457: why a request was not answered."""
 
@@ -84,18 +109,17 @@ class ProblemDocument(BaseModel):
 
 def decisions(
     scores: Scores,
-    client_ids: Sequence[str | None],
+    callers: Sequence[Caller],
     *,
-    request_id: str,
     model_version: str,
     threshold: float,
 ) -> list[Answer]:
-    """The scores as JSON-ready decisions, one for each client, in order."""
+    """The scores as JSON-ready decisions, one for each caller, in order."""
     timestamp = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     return [
         {
-            "request_id": request_id,
-            "client_id": client_id,
+            "request_id": caller.request_id,
+            "client_id": caller.client_id,
             "timestamp": timestamp,
             "model_version": model_version,
             "probability": probability,
@@ -105,8 +129,8 @@ def decisions(
             "risk_level": risk_level,
             "score": points,
         }
-        for client_id, probability, prediction, decision, risk_level, points in zip(
-            client_ids,
+        for caller, probability, prediction, decision, risk_level, points in zip(
+            callers,
             scores.probability.tolist(),
             scores.prediction.tolist(),
             scores.decision.tolist(),

@@ -5,18 +5,20 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic_core import to_json
 
 from features import Columns, columns_of, concatenate
+from monitoring.recording import Caller, NotRecordedError, Recorder
 from scoring import Scores, StoredModel
 
 from .answers import Answer, decisions
 from .boundary import ScoringRoute
-from .errors import Invalid
+from .errors import Invalid, Unrecorded
 from .example import EXAMPLE
 from .exchange import request_id
 from .requests import Batch, FeaturesRequest, PredictRequest, decode, decode_batch
@@ -24,10 +26,20 @@ from .runner import EmbeddedRunner, Observer, RemoteRunner, Runner
 from .settings import ServingSettings
 
 Result = TypeVar("Result")
+Rows = TypeVar("Rows")
 Matrix = NDArray[np.float64]
 """A model matrix, shape (n, features)."""
 Margins = NDArray[np.float64]
 """Raw log-odds of default, shape (n,)."""
+_PREDICT, _FEATURES, _BATCH = "/predict", "/predict/features", "/predict/batch"
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked(Generic[Rows]):
+    """Rows to score and, for each of them, who asked."""
+
+    rows: Rows
+    callers: Sequence[Caller]
 
 
 class DecisionEngine:
@@ -37,6 +49,7 @@ class DecisionEngine:
     ----------
     served : the model
     observe : is told of every batch of single requests
+    recorder : is told of every decision before it is answered; None where nothing is recorded
     ask : asks the model for margins where it runs as a service of its own; None where it is embedded
     """
 
@@ -45,27 +58,46 @@ class DecisionEngine:
         served: StoredModel,
         settings: ServingSettings,
         observe: Observer,
+        recorder: Recorder | None = None,
         ask: Callable[[Matrix], Awaitable[Margins]] | None = None,
     ) -> None:
         self.served = served
         self._limits = settings.limits
         self._background = ThreadPoolExecutor(1, thread_name_prefix="batch")
+        self.recorder = recorder
         self._ask = ask
-        scorer, runner = served.scorer, settings.runner
-        self._applications: Runner[Columns]
-        self._matrices: Runner[Matrix]
+        self._applications: Runner[_Asked[Columns]]
+        self._matrices: Runner[_Asked[Matrix]]
         if ask is None:
-            self._applications = EmbeddedRunner(scorer.score, concatenate, runner, observe)
-            self._matrices = EmbeddedRunner(scorer.score_matrix, np.concatenate, runner, observe)
+            self._applications = EmbeddedRunner(self._score, _joined(concatenate), settings.runner, observe)
+            self._matrices = EmbeddedRunner(self._score_matrix, _joined(np.concatenate), settings.runner, observe)
         else:
-            self._applications = RemoteRunner(self._score, concatenate, runner, observe)
-            self._matrices = RemoteRunner(self._score_matrix, np.concatenate, runner, observe)
+            self._applications = RemoteRunner(self._ask_of, _joined(concatenate), settings.runner, observe)
+            self._matrices = RemoteRunner(self._ask_of_matrix, _joined(np.concatenate), settings.runner, observe)
 
-    async def _score(self, columns: Columns) -> Scores:
-        return await self._score_matrix(self.served.scorer.transformer.transform(columns))
+    def _score(self, asked: _Asked[Columns]) -> Scores:
+        matrix = self.served.scorer.transformer.transform(asked.rows)
+        return self._decide(_PREDICT, asked.callers, matrix, self.served.scorer.model.margins(matrix))
 
-    async def _score_matrix(self, matrix: Matrix) -> Scores:
-        return self.served.scorer.decide(await self._margins(matrix))
+    def _score_matrix(self, asked: _Asked[Matrix]) -> Scores:
+        return self._decide(_FEATURES, asked.callers, asked.rows, self.served.scorer.model.margins(asked.rows))
+
+    async def _ask_of(self, asked: _Asked[Columns]) -> Scores:
+        matrix = self.served.scorer.transformer.transform(asked.rows)
+        return self._decide(_PREDICT, asked.callers, matrix, await self._margins(matrix))
+
+    async def _ask_of_matrix(self, asked: _Asked[Matrix]) -> Scores:
+        return self._decide(_FEATURES, asked.callers, asked.rows, await self._margins(asked.rows))
+
+    def _decide(self, route: str, callers: Sequence[Caller], matrix: Matrix, margins: Margins) -> Scores:
+        """The decisions, once they are recorded; Unrecorded if they cannot be."""
+        scores = self.served.scorer.decide(margins)
+        if self.recorder is not None:
+            try:
+                self.recorder.record(route, callers, matrix, scores)
+            except NotRecordedError:
+                raise Unrecorded.after(self._limits.retry_after_seconds) from None
+        return scores
 
     async def _margins(self, matrix: Matrix) -> Margins:
         return await self._ask(matrix) if self._ask else self.served.scorer.model.margins(matrix)
@@ -73,7 +105,7 @@ class DecisionEngine:
     def warm_up(self) -> None:
         """Do once what the first request would do for the first time."""
         scores = self.served.scorer.score(columns_of([PredictRequest.model_validate(EXAMPLE).application]))
-        to_json(self._decisions(scores, [None], request_id()))
+        to_json(self._decisions(scores, [Caller(request_id(), None)]))
 
     @property
     def routes(self) -> dict[str, ScoringRoute]:
@@ -81,15 +113,16 @@ class DecisionEngine:
         limits = self._limits
         single = (limits.application_bytes, limits.in_flight)
         return {
-            "/predict": ScoringRoute(self._predict, *single),
-            "/predict/features": ScoringRoute(self._predict_features, *single),
-            "/predict/batch": ScoringRoute(self._predict_batch, limits.body_bytes, limits.batches_in_flight),
+            _PREDICT: ScoringRoute(self._predict, *single),
+            _FEATURES: ScoringRoute(self._predict_features, *single),
+            _BATCH: ScoringRoute(self._predict_batch, limits.body_bytes, limits.batches_in_flight),
         }
 
     async def predict(self, request: PredictRequest) -> Answer:
         """The decision on one application; see `answers.Decision`."""
-        scores = await self._applications.score(columns_of([request.application]))
-        return self._decisions(scores, [request.client_id], request_id())[0]
+        caller = Caller(request_id(), request.client_id)
+        scores = await self._applications.score(_Asked(columns_of([request.application]), [caller]))
+        return self._decisions(scores, [caller])[0]
 
     async def predict_features(self, request: FeaturesRequest) -> Answer:
         """The decision on one row of the model matrix; Invalid if it has another width."""
@@ -97,13 +130,15 @@ class DecisionEngine:
         if len(request.features) != expected:
             fault = {"loc": ["features"], "msg": f"must hold {expected} numbers, as /model/info lists them"}
             raise Invalid("The request does not fit its schema.", errors=[fault])
-        scores = await self._matrices.score(np.array([request.features], dtype=np.float64))
-        return self._decisions(scores, [request.client_id], request_id())[0]
+        caller = Caller(request_id(), request.client_id)
+        scores = await self._matrices.score(_Asked(np.array([request.features], dtype=np.float64), [caller]))
+        return self._decisions(scores, [caller])[0]
 
     async def predict_batch(self, requests: Sequence[PredictRequest]) -> Answer:
         """The decisions on many applications; see `answers.BatchAnswer`."""
         batch = Batch(len(requests), range(len(requests)), requests, {})
-        return self._decided(batch, await self._margins(self._matrix(batch)), request_id())
+        matrix = self._matrix(batch)
+        return self._decided(batch, matrix, await self._margins(matrix), request_id())
 
     async def _predict(self, body: bytes) -> bytes:
         return to_json(await self.predict(decode(PredictRequest, body)))
@@ -116,14 +151,15 @@ class DecisionEngine:
         if self._ask is None:
             return await self._in_background(self._batch_answered, body, request_id())
         batch, matrix = await self._in_background(self._batch_read, body)
-        return await self._in_background(self._batch_written, batch, await self._margins(matrix), request_id())
+        margins = await self._margins(matrix)
+        return await self._in_background(self._batch_written, batch, matrix, margins, request_id())
 
     async def _in_background(self, function: Callable[..., Result], *arguments: object) -> Result:
         return await asyncio.get_running_loop().run_in_executor(self._background, function, *arguments)
 
     def _batch_answered(self, body: bytes, request: str) -> bytes:
         batch, matrix = self._batch_read(body)
-        return self._batch_written(batch, self.served.scorer.model.margins(matrix), request)
+        return self._batch_written(batch, matrix, self.served.scorer.model.margins(matrix), request)
 
     def _batch_read(self, body: bytes) -> tuple[Batch, Matrix]:
         batch = decode_batch(body, limit=self._limits.batch_applications)
@@ -132,24 +168,31 @@ class DecisionEngine:
     def _matrix(self, batch: Batch) -> Matrix:
         return self.served.scorer.transformer.transform(columns_of([request.application for request in batch.requests]))
 
-    def _batch_written(self, batch: Batch, margins: Margins, request: str) -> bytes:
-        return to_json(self._decided(batch, margins, request))
+    def _batch_written(self, batch: Batch, matrix: Matrix, margins: Margins, request: str) -> bytes:
+        return to_json(self._decided(batch, matrix, margins, request))
 
-    def _decided(self, batch: Batch, margins: Margins, request: str) -> Answer:
+    def _decided(self, batch: Batch, matrix: Matrix, margins: Margins, request: str) -> Answer:
         results: list[Any] = [None] * batch.size
         for position, errors in batch.rejected.items():
             results[position] = {"index": position, "status": "rejected", "errors": errors}
-        client_ids = [request.client_id for request in batch.requests]
-        scored = self._decisions(self.served.scorer.decide(margins), client_ids, request)
+        callers = [
+            Caller(request, asked.client_id, position)
+            for position, asked in zip(batch.positions, batch.requests, strict=True)
+        ]
+        scored = self._decisions(self._decide(_BATCH, callers, matrix, margins), callers)
         for position, decision in zip(batch.positions, scored, strict=True):
             results[position] = decision
         return {"model_version": self.served.version, "results": results}
 
-    def _decisions(self, scores: Scores, client_ids: Sequence[str | None], request: str) -> list[Answer]:
+    def _decisions(self, scores: Scores, callers: Sequence[Caller]) -> list[Answer]:
         return decisions(
             scores,
-            client_ids,
-            request_id=request,
+            callers,
             model_version=self.served.version,
             threshold=self.served.scorer.artefact.policy.cutoff,
         )
+
+
+def _joined(join: Callable[[Sequence[Rows]], Rows]) -> Callable[[Sequence[_Asked[Rows]]], _Asked[Rows]]:
+    """What makes one of several of what was asked, given what does so with the rows."""
+    return lambda asked: _Asked(join([one.rows for one in asked]), [caller for one in asked for caller in one.callers])

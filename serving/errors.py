@@ -7,6 +7,7 @@ Problem
   * Invalid            422
   * Failed             500
   * Overloaded         503
+  * Unrecorded         503
   * TimedOut           504
 """
 
@@ -80,6 +81,17 @@ class Overloaded(Problem):
     def after(cls, seconds: int) -> Self:
         """Refuse for now, and say when to come back."""
         return cls("Too many requests are under way.", headers={"Retry-After": str(seconds)})
+
+
+class Unrecorded(Problem):
+    """The decision cannot be recorded, and nothing is decided without a record."""
+
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+
+    @classmethod
+    def after(cls, seconds: int) -> Self:
+        """Refuse for now, and say when to come back."""
+        return cls("Decisions cannot be recorded at present.", headers={"Retry-After": str(seconds)})
 
 
 class TimedOut(Problem):

@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from .answers import BatchAnswer, Decision, Health, ModelInfo, ProblemDocument
+from .answers import BatchAnswer, Decision, DriftCounts, Health, ModelInfo, ProblemDocument
 from .errors import MEDIA_TYPE
 from .example import EXAMPLE
 from .requests import BatchRequest, FeaturesRequest, PredictRequest
@@ -21,6 +21,7 @@ _SCORING: dict[str, _Pair] = {
 }
 _READING: dict[str, tuple[str, type[BaseModel]]] = {
     "/model/info": ("The model that answers: version, digest, features, policy, metrics, lineage", ModelInfo),
+    "/drift": ("What was scored, counted over the bins of the model's drift reference", DriftCounts),
     "/health": ("The service answers, and with which model", Health),
 }
 _EXAMPLES = {"/predict": EXAMPLE, "/predict/batch": {"applications": [EXAMPLE]}}

@@ -14,6 +14,7 @@ from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
 from features import APPLICATION
+from monitoring.recording import Recorder
 from scoring import StoredModel
 
 from .openapi import openapi_document
@@ -37,10 +38,18 @@ _PAGE = """<!doctype html>
 
 
 class Pages:
-    """The GET routes. `served` gives the model that answers; it is asked at each request."""
+    """The GET routes.
 
-    def __init__(self, served: Callable[[], StoredModel], *, batch_limit: int) -> None:
+    Parameters
+    ----------
+    served, recorder : give the model that answers, and what records its decisions; they are asked at each request
+    """
+
+    def __init__(
+        self, served: Callable[[], StoredModel], recorder: Callable[[], Recorder | None], *, batch_limit: int
+    ) -> None:
         self._served = served
+        self._recorder = recorder
         self._batch_limit = batch_limit
 
     @cached_property
@@ -51,6 +60,7 @@ class Pages:
                 Route("/", self._index),
                 Route("/docs.json", self._docs),
                 Route("/model/info", self._model_info),
+                Route("/drift", self._drift),
                 Route("/health", self._health),
                 Route("/metrics", self._metrics),
             ]
@@ -68,8 +78,13 @@ class Pages:
     async def _health(self, _: Request) -> Response:
         return _json({"status": "ok", "model_version": self._served().version})
 
+    async def _drift(self, _: Request) -> Response:
+        recorder = self._recorder()
+        return Response(status_code=404) if recorder is None else _json(recorder.drift())
+
     async def _metrics(self, _: Request) -> Response:
-        return Response(exposition(), media_type=CONTENT_TYPE_LATEST)
+        recorder = self._recorder()
+        return Response(exposition(*([recorder] if recorder else [])), media_type=CONTENT_TYPE_LATEST)
 
 
 def model_info(served: StoredModel) -> dict[str, Any]:

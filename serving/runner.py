@@ -16,6 +16,7 @@ from typing import Generic, Protocol, TypeVar
 
 from scoring import Scores
 
+from .errors import Problem
 from .settings import RunnerSettings
 
 Rows = TypeVar("Rows")
@@ -98,6 +99,9 @@ class EmbeddedRunner(Runner[Rows]):
     def _answer(self, batch: Sequence[_Waiting[Rows]]) -> None:
         try:
             scores = _checked(self._score(self._joined(batch)), len(batch))
+        except Problem as refusal:  # of whatever is in the batch
+            for one in batch:
+                one.answer.set_exception(refusal)
         except Exception as error:  # noqa: BLE001 - it is handed to the one request that caused it
             if len(batch) == 1:
                 batch[0].answer.set_exception(error)
@@ -140,7 +144,7 @@ class RemoteRunner(Runner[Rows]):
             for one in batch:
                 if one.answer.done():  # its caller has gone
                     continue
-                if len(batch) == 1:
+                if len(batch) == 1 or isinstance(error, Problem):  # a refusal of whatever is in the batch
                     one.answer.set_exception(error)
                 else:
                     await self._answer([one])

@@ -30,17 +30,21 @@ class Tallies:
         self._tallies: list[_Tally] = []
         self._due = False
 
-    def counter(self, metric: Counter) -> CounterTally:
-        """A tally of a counter without labels, or with all of them given."""
-        return self._kept(CounterTally(metric))
+    def counter(self, *metrics: Counter) -> CounterTally:
+        """A tally of counters without labels, or with all of them given, that count the same."""
+        return self._kept(CounterTally(*metrics))
 
     def gauge(self, metric: Gauge) -> GaugeTally:
         """A tally of such a gauge."""
         return self._kept(GaugeTally(metric))
 
-    def histogram(self, metric: Histogram) -> HistogramTally:
-        """A tally of such a histogram."""
-        return self._kept(HistogramTally(metric))
+    def histogram(self, *metrics: Histogram) -> HistogramTally:
+        """A tally of such histograms, which have the same buckets."""
+        return self._kept(HistogramTally(*metrics))
+
+    def include(self, tally: _Tally) -> None:
+        """Publish something else together with these tallies."""
+        self._tallies.append(tally)
 
     def _kept(self, tally: AnyTally) -> AnyTally:
         self._tallies.append(tally)
@@ -62,8 +66,8 @@ class Tallies:
 class CounterTally:
     """Adds up."""
 
-    def __init__(self, metric: Counter) -> None:
-        self._metric = metric
+    def __init__(self, *metrics: Counter) -> None:
+        self._metrics = metrics
         self._count = 0
 
     def inc(self) -> None:
@@ -72,7 +76,8 @@ class CounterTally:
 
     def publish(self) -> None:
         """Hand over what has been counted since the last time."""
-        self._metric.inc(self._count)
+        for metric in self._metrics:
+            metric.inc(self._count)
         self._count = 0
 
 
@@ -91,9 +96,9 @@ class GaugeTally:
 class HistogramTally:
     """Counts values by bucket."""
 
-    def __init__(self, metric: Histogram) -> None:
-        self._metric = metric
-        self._bounds = metric._upper_bounds  # noqa: SLF001 - a histogram has no public way to take several at once
+    def __init__(self, *metrics: Histogram) -> None:
+        self._metrics = metrics
+        self._bounds = metrics[0]._upper_bounds  # noqa: SLF001 - a histogram has no public way to take several at once
         self._counts = [0] * len(self._bounds)
         self._sum = 0.0
 
@@ -104,9 +109,10 @@ class HistogramTally:
 
     def publish(self) -> None:
         """Hand over what has been counted since the last time."""
-        for position, count in enumerate(self._counts):
-            if count:
-                self._metric._buckets[position].inc(count)  # noqa: SLF001
-                self._counts[position] = 0
-        self._metric._sum.inc(self._sum)  # noqa: SLF001
+        for metric in self._metrics:
+            for bucket, count in zip(metric._buckets, self._counts, strict=True):  # noqa: SLF001
+                if count:
+                    bucket.inc(count)
+            metric._sum.inc(self._sum)  # noqa: SLF001
+        self._counts = [0] * len(self._bounds)
         self._sum = 0.0

@@ -15,11 +15,12 @@ from pathlib import Path
 import bentoml
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+from prometheus_client.registry import Collector
 
 from .tally import CounterTally, HistogramTally, Tallies
 
 SCORING = ("/predict", "/predict/features", "/predict/batch")
-KNOWN = {*SCORING, "/", "/docs.json", "/model/info", "/health", "/livez", "/readyz", "/healthz"}
+KNOWN = {*SCORING, "/", "/docs.json", "/model/info", "/drift", "/health", "/livez", "/readyz", "/healthz"}
 """The paths that are endpoint labels of their own. /metrics is not measured."""
 
 OTHER = "other"
@@ -54,6 +55,13 @@ class Traffic:
             "last_request_timestamp_seconds", "When the last request came", _SERVICE,
             namespace=_NAMESPACE, registry=registry,
         )  # fmt: skip
+        self.requests = Counter(
+            "credit_scoring_requests_total", "Requests answered", ("endpoint", "status"), registry=registry
+        )
+        self.response = Histogram(
+            "credit_scoring_response_seconds", "Time from the headers of a request to the end of its answer",
+            ("endpoint",), registry=registry, buckets=buckets,
+        )  # fmt: skip
         self.shed = Counter(
             "credit_scoring_requests_shed_total", "Requests refused because too many were under way", ("endpoint",),
             registry=registry,
@@ -74,6 +82,7 @@ class Traffic:
         for path in SCORING:
             for status in ("200", "500"):
                 self.total.labels(path, *self.service, status)  # so that a rate has a start
+                self.requests.labels(path, status)
 
     def begin(self, path: str) -> Endpoint:
         """Note a request to the path; its endpoint is to be told of the end."""
@@ -119,16 +128,23 @@ class Endpoint:
 
     def _with(self, status: int) -> tuple[CounterTally, HistogramTally]:
         traffic, labels = self._traffic, (self._label, *self._traffic.service, str(status))
-        total = traffic.tallies.counter(traffic.total.labels(*labels))
-        duration = traffic.tallies.histogram(traffic.duration.labels(*labels))
+        total = traffic.tallies.counter(
+            traffic.total.labels(*labels), traffic.requests.labels(self._label, str(status))
+        )
+        duration = traffic.tallies.histogram(traffic.duration.labels(*labels), traffic.response.labels(self._label))
         return self._answered.setdefault(status, (total, duration))
 
 
-def exposition() -> bytes:
-    """The metrics of all workers in Prometheus' text format."""
+def exposition(*computed: Collector) -> bytes:
+    """The metrics of all workers in Prometheus' text format, and those that are computed for the occasion."""
     directory = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
-    if directory is None:
-        return generate_latest(REGISTRY)
+    asked = CollectorRegistry()
+    for collector in computed:
+        asked.register(collector)
+    return (generate_latest(REGISTRY) if directory is None else _of_workers(directory)) + generate_latest(asked)
+
+
+def _of_workers(directory: str) -> bytes:
     for file in Path(directory).glob("gauge_live*_*.db"):
         pid = int(file.stem.rpartition("_")[2])
         if not _alive(pid):  # it was killed, so that what it was doing will not end

@@ -62,14 +62,16 @@ def serve(
 
 
 @contextmanager
-def serve_with(folder: Path, changes: Mapping[str, Any]) -> Iterator[Server]:
-    """The service of the checkout with some of its settings changed; `folder` takes the settings and the log."""
+def serve_with(
+    folder: Path, changes: Mapping[str, Any], environment: Mapping[str, str] | None = None
+) -> Iterator[Server]:
+    """The service of the checkout with some of its settings changed; `folder` takes the settings and the output."""
     settings = yaml.safe_load((ROOT / "configs" / "serving.yaml").read_text())
     for section, values in changes.items():
         settings[section] = {**settings[section], **values} if isinstance(values, dict) else values
     (folder / "serving.yaml").write_text(yaml.safe_dump(settings))
-    environment = {"CREDIT_SCORING_SETTINGS": str(folder / "serving.yaml")}
-    with serve(".", cwd=ROOT, log=folder / "log", environment=environment) as running:
+    variables = {**(environment or {}), "CREDIT_SCORING_SETTINGS": str(folder / "serving.yaml")}
+    with serve(".", cwd=ROOT, log=folder / "output", environment=variables) as running:
         yield running
 
 

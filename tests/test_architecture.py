@@ -18,11 +18,12 @@ CLIENT = ROOT / "client"
 MAY_IMPORT = {
     "features": set(),
     "scoring": {"features"},
-    "serving": {"features", "scoring"},
-    "service": {"features", "scoring", "serving"},
-    "training": {"features", "scoring"},
+    "monitoring": {"features", "scoring"},
+    "serving": {"features", "scoring", "monitoring"},
+    "service": {"features", "scoring", "monitoring", "serving"},
+    "training": {"features", "scoring", "monitoring"},
     "credit_scoring_client": set(),
-    "benchmarks": {"features", "scoring"},
+    "benchmarks": {"features", "scoring", "monitoring"},
     "examples": {"credit_scoring_client", "features", "scoring", "serving"},
 }
 SERVED = ("features", "scoring", "serving", "service")

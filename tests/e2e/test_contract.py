@@ -116,7 +116,9 @@ def test_the_page_loads_nothing_from_elsewhere(http: httpx.Client) -> None:
 
 def test_the_openapi_document_describes_every_route(http: httpx.Client) -> None:
     document = http.get("/docs.json").json()
-    assert sorted(document["paths"]) == ["/health", "/model/info", "/predict", "/predict/batch", "/predict/features"]
+    assert sorted(document["paths"]) == [
+        "/drift", "/health", "/model/info", "/predict", "/predict/batch", "/predict/features",
+    ]  # fmt: skip
     application = document["components"]["schemas"]["Application"]
     assert application["required"] == ["NAME_CONTRACT_TYPE", "AMT_INCOME_TOTAL", "AMT_CREDIT"]
     assert len(application["properties"]) == 120

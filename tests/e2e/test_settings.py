@@ -5,6 +5,7 @@ from __future__ import annotations
 import httpx
 import pytest
 
+from monitoring.segments import Listing, read_lines
 from serving import EXAMPLE
 from tests.server import Server, serve_with
 from training.delivery import Delivered
@@ -23,8 +24,13 @@ def test_a_model_in_a_service_of_its_own_gives_the_same_decisions(
     delivered: Delivered, server: Server, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     changes = {"model": delivered.tag, "runner": {"placement": "service"}, "bentoml": {"workers": 2}}
-    with serve_with(tmp_path_factory.mktemp("placement"), changes) as placed:
-        assert probabilities(placed) == probabilities(server)
+    folder = tmp_path_factory.mktemp("placement")
+    log = {"DECISION_LOG_DIR": str(folder / "log"), "DECISION_LOG_KEY": "0123456789abcdef" * 4}
+    with serve_with(folder, changes, log) as placed:
+        given = probabilities(placed)
+        assert given == probabilities(server)
+        lines = [line for path in Listing.of(folder / "log").open for line in read_lines(path)]
+        assert [line["probability"] for line in sorted(lines, key=lambda line: (line["route"], line["index"]))] == given
         metrics = httpx.get(f"{placed.url}/metrics").text
         assert 'endpoint="/margins"' in metrics
         assert "credit_scoring_batch_size_count 1.0" in metrics

@@ -13,11 +13,11 @@ import yaml
 from numpy.typing import NDArray
 
 from features import SettingsError
+from monitoring.measures.metrics import auc, auc_difference
 from scoring import Progress
 from training.cli import main
 from training.data.dataset import Dataset, load_dataset
 from training.errors import CalibrationError
-from training.evaluation.metrics import auc, auc_difference
 from training.evaluation.thresholds import decision_policy
 from training.experiments import EXPERIMENTS, table_lines
 from training.experiments.candidate import Candidate

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from features import Protected
+from monitoring.measures.metrics import Estimate, auc_difference
 from scoring import DecisionPolicy, PointScale
 from training.delivery import Delivered
 from training.evaluation.fairness import Group, ImpactRatio
-from training.evaluation.metrics import Estimate, auc_difference
 from training.promotion import latency
 from training.promotion.comparison import Comparison, compare
 from training.promotion.gates import (

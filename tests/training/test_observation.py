@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from monitoring.measures.ranking import Ranking
 from training.evaluation.observation import observe, observe_bands
-from training.evaluation.ranking import Ranking
 
 
 def test_rows_are_counted_and_averaged() -> None:

@@ -10,12 +10,12 @@ import pandas as pd
 import pytest
 
 from features import FeatureTransformer, SettingsError
+from monitoring.measures.metrics import auc
 from scoring import Progress, Scorer
 from training.data.dataset import Dataset, load_dataset
 from training.data.out_of_time import split_by_time
 from training.delivery import deliver
 from training.errors import DataError
-from training.evaluation.metrics import auc
 from training.experiments import EXPERIMENTS
 from training.fitting.booster import fit_trees, margins_of
 from training.fitting.cross_validation import fit_state

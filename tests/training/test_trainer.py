@@ -10,11 +10,11 @@ import pandas as pd
 import pytest
 
 from features import FeatureTransformer, Protected
+from monitoring.measures.metrics import auc
 from scoring import Calibration, Progress, RiskLevel, Scorer
 from training.data.dataset import Dataset, load_dataset
 from training.delivery import Delivered
 from training.evaluation.evaluation import evaluate
-from training.evaluation.metrics import auc
 from training.fitting.booster import fit_trees, text
 from training.fitting.calibrating import calibrate, cross_calibrated, fit_line
 from training.fitting.cross_validation import CrossValidation, Fold, cross_validate, fit_state

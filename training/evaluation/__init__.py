@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-from .calibration_line import fit_line
-from .evaluation import Evaluation, Level, evaluate
-from .fairness import (
+from monitoring.measures import (
+    Estimate,
     Group,
     ImpactRatio,
+    Ranking,
+    auc,
+    auc_difference,
+    auc_estimate,
+    fit_line,
+    normal_estimate,
+)
+
+from .evaluation import Evaluation, Level, evaluate
+from .fairness import (
     group_lines,
     groups_by_age,
     groups_by_sex,
@@ -16,9 +25,7 @@ from .fairness import (
     ratio_of_elderly,
 )
 from .group_performance import GroupPerformance, group_performances
-from .metrics import Estimate, auc, auc_difference, auc_estimate, normal_estimate
 from .observation import Observation, observe, observe_bands
-from .ranking import Ranking
 from .thresholds import Threshold, decision_policy
 
 __all__ = [

@@ -9,13 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from monitoring.measures import Estimate, Ranking, auc_estimate, fit_line, normal_estimate
 from scoring import DecisionPolicy, RiskLevel
 from training.settings import EvaluationSettings
 
-from .calibration_line import fit_line
-from .metrics import Estimate, auc_estimate, normal_estimate
 from .observation import observe
-from .ranking import Ranking
 from .thresholds import Threshold, thresholds
 
 Target = NDArray[np.int64]

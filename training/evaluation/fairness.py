@@ -7,54 +7,15 @@ look closer, not a verdict: groups differ in risk, and no lending regulator has 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from features import APPLICATION, Columns, Protected
+from monitoring.measures import Group, ImpactRatio
 
 _Rows = NDArray[np.bool_]
 _DAYS_PER_YEAR = 365.25
-
-
-@dataclass(frozen=True, slots=True)
-class Group:
-    """How many applicants of one protected group there are, and how many of them are approved."""
-
-    attribute: Protected
-    name: str
-    rows: int
-    approved: int
-
-    @classmethod
-    def of(cls, attribute: Protected, name: str, members: _Rows, approved: _Rows) -> Self:
-        """The group of the rows that are `members`, both arrays of shape (n,)."""
-        return cls(attribute, name, int(np.count_nonzero(members)), int(np.count_nonzero(members & approved)))
-
-    @property
-    def share(self) -> float:
-        """Share of approvals; NaN for no applicants."""
-        return self.approved / self.rows if self.rows else np.nan
-
-    def __str__(self) -> str:
-        return f"{self.attribute} {self.name}"
-
-
-@dataclass(frozen=True, slots=True)
-class ImpactRatio:
-    """Adverse impact ratio: share of approvals of `group` over that of `reference`."""
-
-    group: Group
-    reference: Group
-
-    @property
-    def value(self) -> float:
-        """The ratio; 1 where neither group has an approval, infinite where only the reference has none."""
-        if not self.reference.approved:
-            return np.inf if self.group.approved else 1.0
-        return self.group.share / self.reference.share
 
 
 def members_by_level(columns: Columns, attribute: Protected) -> dict[str, _Rows]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .metrics import Estimate, share_estimate
+from monitoring.measures import Estimate, share_estimate
 
 Target = NDArray[np.int64]
 Probabilities = NDArray[np.float64]

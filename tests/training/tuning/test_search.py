@@ -14,12 +14,12 @@ from optuna.trial import TrialState
 from scipy.special import expit
 
 from features import SettingsError
+from monitoring.measures.metrics import auc
 from scoring import Progress
 from tests.training.tuning.searches import changed, searched
 from training.cli import main
 from training.data.dataset import Dataset
 from training.errors import OutputError
-from training.evaluation.metrics import auc
 from training.settings.training import TrainingSettings
 from training.tuning import tune
 from training.tuning.nested import NestedEstimate

@@ -51,6 +51,22 @@ def auc_difference(target: Target, first: Scores, second: Scores, confidence: fl
     return normal_estimate(float(areas[0] - areas[1]), float(np.sqrt(max(variance, 0.0))), confidence)
 
 
+def grouped_auc_estimate(bad: Scores, good: Scores, confidence: float) -> Estimate:
+    """AUC with DeLong's interval from how many defaults and good rows each group of rising PD has, shape (k,).
+
+    Within a group all count as tied. NaN throughout without two rows of either outcome.
+    """
+    bads, goods = bad.sum(), good.sum()
+    if min(bads, goods) < 2:
+        return Estimate(np.nan, np.nan, np.nan)
+    beaten = (np.cumsum(good) - good / 2) / goods
+    beating = 1 - (np.cumsum(bad) - bad / 2) / bads
+    area = float((bad * beaten).sum() / bads)
+    variance = (bad * (beaten - area) ** 2).sum() / (bads - 1) / bads
+    variance += (good * (beating - area) ** 2).sum() / (goods - 1) / goods
+    return normal_estimate(area, float(np.sqrt(variance)), confidence)
+
+
 def normal_estimate(value: float, error: float, confidence: float) -> Estimate:
     """The estimate whose sampling error is normal with standard deviation `error`."""
     half = float(norm.ppf(0.5 + confidence / 2)) * error

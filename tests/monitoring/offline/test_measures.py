@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from sklearn import metrics as reference
 
+from monitoring.measures.metrics import auc, auc_difference, auc_estimate, share_estimate
+from monitoring.measures.ranking import Ranking, f_score
 from scoring import DecisionPolicy, PointScale
-from training.evaluation.metrics import auc, auc_difference, auc_estimate, share_estimate
-from training.evaluation.ranking import Ranking, f_score
 from training.evaluation.thresholds import bayes_cutoff, thresholds
 from training.settings.training import EvaluationSettings
 

@@ -4,15 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from scoring import DecisionPolicy
-from training.settings import EvaluationSettings
 
 Weights = NDArray[np.float64]
 _SMALLEST = np.finfo(np.float64).tiny
+
+
+class RankingSettings(Protocol):
+    """What the statistics ask of whoever's settings."""
+
+    @property
+    def f_beta(self) -> float:
+        """The beta of F-beta."""
+
+    @property
+    def lift_share(self) -> float:
+        """Share of the rows, of the highest PD, whose defaults count for the lift."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -40,7 +52,7 @@ class Ranking:
         edges = np.quantile(falling, np.linspace(0, 1, bins + 1)[1:-1])
         return cls(falling, target[order], last, np.searchsorted(edges, falling, side="right"))
 
-    def statistics(self, weights: Weights, policy: DecisionPolicy, settings: EvaluationSettings) -> dict[str, float]:
+    def statistics(self, weights: Weights, policy: DecisionPolicy, settings: RankingSettings) -> dict[str, float]:
         """Every statistic but the AUC and the calibration line, the row i counted `weights[i]` times."""
         bad = weights * self.target
         curve = _Curve(np.cumsum(bad)[self.last], np.cumsum(weights - bad)[self.last])

@@ -1,0 +1,69 @@
+"""`python -m monitoring drift`: judge live counts, a decision log, or two files."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from monitoring.drift import Window, judge, judgement_json, judgement_lines
+from monitoring.errors import SourceError
+from monitoring.model import load_model
+from monitoring.output import write_json
+from monitoring.settings import MonitoringSettings
+from monitoring.sources import DecisionLog, window_of_file, window_of_log, window_of_services
+from scoring import Progress, Scorer
+
+from .options import ALARM, add_json, add_model, add_parser, add_period, say
+
+
+def add_drift(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command."""
+    parser = add_parser(
+        commands, "drift", "judge whether what is scored has drifted from the model's reference", alarms=True
+    )
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--live", nargs="+", metavar="URL", help="running services; the counts of pods add up")
+    source.add_argument("--log", type=Path, metavar="DIR", help="a decision log")
+    source.add_argument("--current", type=Path, metavar="FILE", help="raw applications, .csv or .parquet")
+    parser.add_argument("--reference", type=Path, metavar="FILE", help="compare --current with these applications "
+                        "rather than with the model's own reference")  # fmt: skip
+    parser.add_argument("--last-window", action="store_true", help="of --live: the last complete windows only")
+    add_period(parser)
+    add_model(parser)
+    add_json(parser)
+    parser.set_defaults(run=_drift)
+
+
+def _drift(options: argparse.Namespace) -> int:
+    settings = MonitoringSettings.load(options.settings).drift
+    scorer = load_model(options.model)
+    window, said = _window(options, scorer)
+    base = None
+    if options.reference:
+        if not options.current:
+            raise SourceError("--reference goes with --current")
+        base = _file(options.reference, scorer)[0]
+    judgement = judge(scorer.artefact.reference, window, settings, base=base)
+    if options.json:
+        write_json(options.json, {"model_digest": scorer.artefact.digest, **judgement_json(judgement)})
+    say([*judgement_lines(judgement), *said])
+    return ALARM if judgement.alarm else 0
+
+
+def _window(options: argparse.Namespace, scorer: Scorer) -> tuple[Window, list[str]]:
+    """What is to be judged, and what else is to be said of it."""
+    artefact = scorer.artefact
+    if options.live:
+        return window_of_services(options.live, artefact, last=options.last_window), []
+    if options.current:
+        return _file(options.current, scorer)
+    log = DecisionLog(options.log, digest=artefact.digest, since=options.since, until=options.until)
+    with Progress().step("decisions") as advance:
+        return window_of_log(log, artefact.reference, advance), []
+
+
+def _file(path: Path, scorer: Scorer) -> tuple[Window, list[str]]:
+    with Progress().step(str(path)) as advance:
+        counted = window_of_file(path, scorer, advance)
+    rules = [f"  {rule}: {count} rows of {path}" for rule, count in counted.broken_rules.items()]
+    return counted.window, ["rows that break a declared rule, counted all the same:", *rules] if rules else []

@@ -1,0 +1,63 @@
+"""`python -m monitoring performance`: what became of the decisions in a log."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from monitoring.model import load_model
+from monitoring.output import write_json
+from monitoring.recording import VARIABLE, client_hash
+from monitoring.settings import MonitoringSettings
+from monitoring.sources import DecisionLog
+from scoring import Progress
+
+from .options import ALARM, add_json, add_model, add_parser, add_period, say
+
+if TYPE_CHECKING:
+    from monitoring.performance import Outcomes
+
+
+def add_performance(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command."""
+    parser = add_parser(
+        commands, "performance", "measure decisions against outcomes, or estimate without any", alarms=True
+    )
+    parser.add_argument("--log", type=Path, required=True, metavar="DIR", help="a decision log")
+    add_outcomes(parser)
+    add_period(parser)
+    add_model(parser)
+    add_json(parser)
+    parser.set_defaults(run=_performance)
+
+
+def add_outcomes(parser: argparse.ArgumentParser) -> None:
+    """Option --outcomes."""
+    shown = ".csv or .parquet with outcome (1 default, 0 repaid, empty unknown) and client_id, or request_id and index"
+    parser.add_argument("--outcomes", type=Path, metavar="FILE", help=shown)
+
+
+def outcomes_of(path: Path | None) -> Outcomes | None:
+    """The outcomes in a file, client ids hashed with the key of the decision log where it is set."""
+    from monitoring.performance import read_outcomes
+
+    if path is None:
+        return None
+    key = os.environ.get(VARIABLE)
+    return read_outcomes(path, client_hash(key) if key else None)
+
+
+def _performance(options: argparse.Namespace) -> int:
+    from monitoring.performance import perform, performance_json, performance_lines
+
+    settings = MonitoringSettings.load(options.settings).performance
+    artefact = load_model(options.model).artefact
+    log = DecisionLog(options.log, digest=artefact.digest, since=options.since, until=options.until)
+    with Progress().step("decisions") as advance:
+        performance = perform(log, outcomes_of(options.outcomes), artefact.policy, settings, advance)
+    if options.json:
+        write_json(options.json, {"model_digest": artefact.digest, **performance_json(performance)})
+    say(performance_lines(performance))
+    return ALARM if performance.alarm else 0

@@ -1,0 +1,74 @@
+"""`python -m monitoring report`: everything about the decisions in a log, on one HTML page."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+from monitoring.drift import judge
+from monitoring.model import load_model
+from monitoring.output import write_text
+from monitoring.recording import VARIABLE, client_hash
+from monitoring.settings import MonitoringSettings
+from monitoring.sources import DecisionLog, window_of_log
+from scoring import Progress, Scorer
+
+from .fairness import add_protected
+from .options import add_model, add_parser, add_period, say
+from .performance import add_outcomes, outcomes_of
+
+
+def add_report(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command."""
+    parser = add_parser(commands, "report", "write one HTML page about the decisions in a log")
+    parser.add_argument("--log", type=Path, required=True, metavar="DIR", help="a decision log")
+    parser.add_argument("--output", type=Path, required=True, metavar="FILE.html", help="the page")
+    add_outcomes(parser)
+    add_protected(parser, required=False)
+    add_period(parser)
+    add_model(parser)
+    parser.set_defaults(run=_report)
+
+
+def _report(options: argparse.Namespace) -> int:
+    from monitoring.report import whole_page
+
+    settings = MonitoringSettings.load(options.settings)
+    scorer = load_model(options.model)
+    log = DecisionLog(options.log, digest=scorer.artefact.digest, since=options.since, until=options.until)
+    parts = [*_parts(options, scorer, log, settings)]
+    write_text(options.output, whole_page("Monitoring report", parts))
+    say([f"{options.output}: {options.output.stat().st_size:,} bytes"])
+    return 0
+
+
+def _parts(
+    options: argparse.Namespace, scorer: Scorer, log: DecisionLog, settings: MonitoringSettings
+) -> Iterator[str]:
+    from monitoring.fairness import decided, read_protected, screen
+    from monitoring.performance import perform
+    from monitoring.report import drift_section, fairness_section, paragraph, performance_section
+
+    artefact = scorer.artefact
+    yield paragraph(
+        f"Model {artefact.digest[:12]}; decisions {_period(options)}; written {datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
+    )
+    with Progress().step("drift") as advance:
+        window = window_of_log(log, artefact.reference, advance)
+    yield from drift_section(judge(artefact.reference, window, settings.drift), artefact.reference, window)
+    outcomes = outcomes_of(options.outcomes)
+    with Progress().step("performance") as advance:
+        yield from performance_section(perform(log, outcomes, artefact.policy, settings.performance, advance))
+    if options.protected:
+        key = os.environ.get(VARIABLE)
+        protected = read_protected(options.protected, client_hash(key) if key else None)
+        with Progress().step("fairness") as advance:
+            yield from fairness_section(screen(decided(log, protected, outcomes, advance), settings.fairness))
+
+
+def _period(options: argparse.Namespace) -> str:
+    since, until = (None if each is None else f"{each:%Y-%m-%d %H:%M}" for each in (options.since, options.until))
+    return " ".join([f"from {since}" if since else "from the first", f"to {until}" if until else "to the last"])

@@ -1,0 +1,169 @@
+"""The decision log's format: after a header, one JSON line for each application that was scored.
+
+The header of a segment is {"format", "model", "model_version", "digest", "features"}, the features in the order of the
+vector. A line is
+
+request_id     of the request, the caller's where it sent one
+index          position of the application in its request; 0 for a single one
+time           RFC 3339, UTC, microseconds
+route          of the request
+model, model_version, digest
+client         keyed hash of the client id (BLAKE2b, 16 bytes, hexadecimal), null where there is none
+margin         raw log-odds of default
+probability    calibrated PD
+prediction     1 where the PD reaches the cut-off
+decision       approve, refer or decline
+risk_level     LOW, MEDIUM, HIGH or CRITICAL
+vector         the row of the model matrix: little-endian float64, base64
+
+A closed segment holds the same in Parquet: `client` is 16 bytes, `time` a timestamp, and the vector is one column for
+each feature, `feature_` and its name. Neither holds a client id or raw text.
+"""
+
+from __future__ import annotations
+
+from binascii import a2b_base64, b2a_base64
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from hashlib import blake2b
+from json import dumps, loads
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scoring import Scores, StoredModel
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+FORMAT = 1
+FEATURE_PREFIX = "feature_"
+CLIENT_BYTES = 16
+
+_VECTOR = np.dtype("<f8")
+
+
+class Caller(NamedTuple):
+    """Who asked for one of the applications that were scored."""
+
+    request_id: str
+    client_id: str | None
+    position: int = 0
+    """Of the application in its request."""
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What all decisions of a segment have in common."""
+
+    model: str
+    model_version: str
+    digest: str
+    features: tuple[str, ...]
+
+    @classmethod
+    def of(cls, model: StoredModel) -> Self:
+        """The header of the decisions of a model."""
+        return cls(model.name, model.version, model.scorer.artefact.digest, model.scorer.features)
+
+    def line(self) -> bytes:
+        """The header as it is written."""
+        return dumps({"format": FORMAT, **asdict(self)}, separators=(",", ":")).encode() + b"\n"
+
+    @classmethod
+    def parse(cls, line: bytes) -> Self:
+        """The header that `line` wrote; ValueError if it is none."""
+        values = loads(line)
+        if not isinstance(values, dict) or values.pop("format", None) != FORMAT or set(values) != set(cls.__slots__):
+            raise ValueError("not a header of this format")
+        return cls(**values | {"features": tuple(values["features"])})
+
+
+class ClientHash:
+    """Hashes client ids with a key: the same id has the same hash, and without the key nobody can try ids out."""
+
+    def __init__(self, key: bytes) -> None:
+        self._keyed = blake2b(key=key, digest_size=CLIENT_BYTES)
+
+    def __call__(self, client_id: str) -> str:
+        """The hash, hexadecimal."""
+        return self.digest(client_id).hex()
+
+    def digest(self, client_id: str) -> bytes:
+        """The hash, 16 bytes."""
+        hashed = self._keyed.copy()
+        hashed.update(client_id.encode())
+        return hashed.digest()
+
+
+class LineFormat:
+    """Writes the decisions of one model as lines. Without `client_hash` every client is null."""
+
+    def __init__(self, header: Header, client_hash: ClientHash | None) -> None:
+        names = ("model", "model_version", "digest")
+        self._model = ",".join(f'"{name}":{dumps(getattr(header, name))}' for name in names)
+        self._hash = client_hash
+        self._second = (-1.0, "")
+
+    def lines(
+        self, route: str, callers: Sequence[Caller], matrix: NDArray[np.float64], scores: Scores, time: float
+    ) -> bytes:
+        """One line for each row of the model matrix, shape (n, features), all scored at `time`, seconds since 1970."""
+        same = f'"time":"{self._written(time)}","route":"{route}",{self._model}'
+        rows = memoryview(matrix.astype(_VECTOR, copy=False).tobytes())
+        size = matrix.shape[1] * _VECTOR.itemsize
+        columns = (scores.margin, scores.probability, scores.prediction, scores.decision, scores.risk_level)
+        lines: list[bytes] = []
+        at = 0
+        for (request_id, client_id, position), margin, probability, prediction, decision, risk_level in zip(
+            callers, *(column.tolist() for column in columns), strict=True
+        ):
+            client = "null" if client_id is None or self._hash is None else f'"{self._hash(client_id)}"'
+            head = (
+                f'{{"request_id":"{request_id}","index":{position},{same},"client":{client},"margin":{margin!r},'
+                f'"probability":{probability!r},"prediction":{prediction},"decision":"{decision}",'
+                f'"risk_level":"{risk_level}","vector":"'
+            )
+            lines += head.encode("ascii"), b2a_base64(rows[at : at + size], newline=False), b'"}\n'
+            at += size
+        return b"".join(lines)
+
+    def _written(self, time: float) -> str:
+        """RFC 3339 with microseconds; all of it but those is formatted once a second."""
+        second, part = divmod(time, 1)
+        known = self._second
+        if known[0] != second:
+            self._second = known = second, datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+        return f"{known[1]}.{int(part * 1e6):06}Z"
+
+
+def vectors(lines: Sequence[dict[str, Any]]) -> NDArray[np.float64]:
+    """The model matrix of decoded lines, shape (n, features)."""
+    return np.frombuffer(b"".join(a2b_base64(line["vector"]) for line in lines), _VECTOR).reshape(len(lines), -1)
+
+
+def schema(features: Sequence[str]) -> pa.Schema:
+    """The columns of a closed segment of a model with these features."""
+    import pyarrow as pa
+
+    text = pa.dictionary(pa.int32(), pa.string())
+    return pa.schema(
+        [
+            ("request_id", pa.string()),
+            ("index", pa.int32()),
+            ("time", pa.timestamp("us", tz="UTC")),
+            ("route", text),
+            ("model", text),
+            ("model_version", text),
+            ("digest", text),
+            ("client", pa.binary(CLIENT_BYTES)),
+            ("margin", pa.float64()),
+            ("probability", pa.float64()),
+            ("prediction", pa.int8()),
+            ("decision", text),
+            ("risk_level", text),
+            *((f"{FEATURE_PREFIX}{name}", pa.float64()) for name in features),
+        ]
+    )

@@ -1,0 +1,192 @@
+"""Fairness screening: approvals, errors and calibration by protected group.
+
+A signal to look closer, not a legal verdict: groups differ in risk, and no lending regulator has made the four fifths a
+rule.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from monitoring.errors import SourceError
+from monitoring.measures import Estimate, Group, ImpactRatio, share_estimate
+from monitoring.performance import Outcomes
+from monitoring.settings import FairnessSettings
+from monitoring.sources import DecisionLog, decision_columns, decision_keys, places
+from scoring import Outcome
+
+from .protected import Protected
+
+SIGNAL = "a screening signal, not a legal verdict"
+
+
+@dataclass(frozen=True, slots=True)
+class GroupRates:
+    """What became of one group; the rates below `selection` are None where no outcome is known.
+
+    Attributes
+    ----------
+    rows, approved : decisions, and approvals among them
+    selection : share of approvals
+    impact : share of approvals against that of the most approved group; None for a group too small to judge
+    known, defaults : decisions with a known outcome, and how many defaulted
+    true_positive, false_positive : share of the defaults, and of the good, with a PD at or above the cut-off
+    mean_probability, default_rate : of those with a known outcome
+    """
+
+    name: str
+    rows: int
+    approved: int
+    selection: Estimate
+    impact: Estimate | None
+    known: int
+    defaults: int
+    true_positive: Estimate | None
+    false_positive: Estimate | None
+    mean_probability: float | None
+    default_rate: Estimate | None
+
+
+@dataclass(frozen=True, slots=True)
+class Screening:
+    """One attribute; the gaps are between the groups that are large enough, None where no outcome is known."""
+
+    attribute: str
+    groups: tuple[GroupRates, ...]
+    true_positive_gap: float | None
+    false_positive_gap: float | None
+    signals: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Decided:
+    """Decisions of applicants whose attributes are known, shape (n,); `outcome` is -1 where it is not known."""
+
+    groups: dict[str, NDArray[np.object_]]
+    approved: NDArray[np.int8]
+    predicted: NDArray[np.int8]
+    probability: NDArray[np.float64]
+    outcome: NDArray[np.int8]
+    unknown: int
+
+
+def decided(
+    log: DecisionLog,
+    protected: Protected,
+    outcomes: Outcomes | None,
+    progress: Callable[[int], object] = lambda _: None,
+) -> Decided:
+    """The decisions of the log with their groups and outcomes.
+
+    SourceError if nobody in the log is in the file of attributes, or outcomes name applications in another way.
+    """
+    if outcomes is not None and outcomes.by != protected.by:
+        raise SourceError(f"outcomes name applications by {outcomes.by}, protected attributes by {protected.by}")
+    blocks, unknown = [], 0
+    for table in log.tables([*decision_columns(protected.by), "decision", "prediction", "probability"]):
+        keys = decision_keys(protected.by, table)
+        place = places(protected.keys, keys)
+        there = place >= 0
+        unknown += int(np.count_nonzero(~there))
+        approved = table["decision"].cast("string").to_numpy() == str(Outcome.APPROVE)
+        outcome = np.full(len(keys), -1, dtype=np.int8)
+        if outcomes is not None:
+            found = places(outcomes.keys, keys)
+            outcome[found >= 0] = outcomes.outcome[found[found >= 0]]
+        columns = (place, approved, table["prediction"].to_numpy(), table["probability"].to_numpy(), outcome)
+        blocks.append([column[there] for column in columns])
+        progress(table.num_rows)
+    if not sum(len(block[0]) for block in blocks):
+        raise SourceError(f"{log.directory}: no decision is of anybody with protected attributes")
+    place, approved, predicted, probability, outcome = (np.concatenate(each) for each in zip(*blocks, strict=True))
+    groups = {name: values[place] for name, values in protected.groups.items()}
+    return Decided(groups, approved.astype(np.int8), predicted, probability, outcome, unknown)
+
+
+def screen(decisions: Decided, settings: FairnessSettings) -> tuple[Screening, ...]:
+    """The screening of every attribute."""
+    return tuple(_screen(name, decisions, settings) for name in decisions.groups)
+
+
+def _screen(attribute: str, decisions: Decided, settings: FairnessSettings) -> Screening:
+    member = decisions.groups[attribute]
+    selected = _counts(attribute, member, decisions.approved)
+    large = [group for group in selected.values() if group.rows >= settings.min_rows]
+    most = max(large, key=lambda group: group.share, default=None)
+    groups = []
+    for name, group in selected.items():
+        judged = most is not None and group is not most and group.rows >= settings.min_rows
+        impact = ImpactRatio(group, most).estimate(settings.confidence) if judged and most is not None else None
+        groups.append(_rates(group, impact, member == name, decisions, settings))
+    gaps = _gaps(member, decisions, [group.name for group in large])
+    signals = tuple(
+        f"{attribute} {group.name}: approved {group.impact.value:.2f} times as often as {most.name}"
+        for group in groups
+        if group.impact is not None and most is not None and group.impact.high < settings.min_impact_ratio
+    )
+    return Screening(attribute, tuple(groups), *gaps, signals)
+
+
+def _counts(attribute: str, member: NDArray[np.object_], approved: NDArray[np.int8]) -> dict[str, Group]:
+    """The groups by name, with rows and approvals."""
+    from fairlearn.metrics import MetricFrame, count
+
+    frame = MetricFrame(
+        metrics={"rows": count, "approved": lambda _, chosen: int(np.sum(chosen))},
+        y_true=approved,
+        y_pred=approved,
+        sensitive_features=member,
+    )
+    rows = zip(frame.by_group.index, frame.by_group["rows"], frame.by_group["approved"], strict=True)
+    return {name: Group(attribute, name, int(size), int(chosen)) for name, size, chosen in rows}
+
+
+def _rates(
+    group: Group,
+    impact: Estimate | None,
+    member: NDArray[np.bool_],
+    decisions: Decided,
+    settings: FairnessSettings,
+) -> GroupRates:
+    known = member & (decisions.outcome >= 0)
+    outcome, predicted = decisions.outcome[known] == 1, decisions.predicted[known] == 1
+    rows, bad = len(outcome), int(outcome.sum())
+
+    def share(hits: int, trials: int) -> Estimate | None:
+        return share_estimate(hits, trials, settings.confidence) if trials else None
+
+    selection = share_estimate(group.approved, group.rows, settings.confidence)
+    return GroupRates(
+        name=group.name,
+        rows=group.rows,
+        approved=group.approved,
+        selection=selection,
+        impact=impact,
+        known=rows,
+        defaults=bad,
+        true_positive=share(int((outcome & predicted).sum()), bad),
+        false_positive=share(int((~outcome & predicted).sum()), rows - bad),
+        mean_probability=float(decisions.probability[known].mean()) if rows else None,
+        default_rate=share(bad, rows),
+    )
+
+
+def _gaps(member: NDArray[np.object_], decisions: Decided, judged: list[str]) -> tuple[float | None, float | None]:
+    """The largest differences of true and false positive rates between the judged groups."""
+    from fairlearn.metrics import MetricFrame, false_positive_rate, true_positive_rate
+
+    known = (decisions.outcome >= 0) & np.isin(member.astype(str), judged)
+    if len(judged) < 2 or len(np.unique(decisions.outcome[known])) < 2:
+        return None, None
+    frame = MetricFrame(
+        metrics={"tpr": true_positive_rate, "fpr": false_positive_rate},
+        y_true=decisions.outcome[known],
+        y_pred=decisions.predicted[known],
+        sensitive_features=member[known],
+    )
+    gap = frame.difference(method="between_groups")
+    return float(gap["tpr"]), float(gap["fpr"])

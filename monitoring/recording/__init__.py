@@ -1,0 +1,27 @@
+"""The part of monitoring that runs in the service: metrics, drift counts, the decision log. Nothing heavy is loaded."""
+
+from __future__ import annotations
+
+from monitoring.decision import Caller
+from monitoring.errors import NotRecordedError
+
+from .checks import Check, CompleteWindow
+from .key import VARIABLE, client_hash
+from .opening import open_recorder
+from .recorder import Recorder
+from .settings import LogSettings, OnFailure, RecordingSettings, WindowSettings
+
+__all__ = [
+    "VARIABLE",
+    "Caller",
+    "Check",
+    "CompleteWindow",
+    "LogSettings",
+    "NotRecordedError",
+    "OnFailure",
+    "Recorder",
+    "RecordingSettings",
+    "WindowSettings",
+    "client_hash",
+    "open_recorder",
+]

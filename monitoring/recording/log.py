@@ -1,0 +1,170 @@
+"""The writer of the decision log."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import threading
+import time
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from monitoring.errors import DecisionLogError
+from monitoring.segments import CLOSED, OPEN, WorkerId
+
+from .segment import Segment
+from .settings import LogSettings
+
+_LOGGER = logging.getLogger("bentoml.credit_scoring")
+_RETRY_SECONDS = 1.0
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+class Failure(StrEnum):
+    """Why a line was not written."""
+
+    NO_SPACE = "no_space"
+    IO = "io"
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """A place in what one worker writes: the number of a segment, and a byte in it."""
+
+    segment: int
+    offset: int
+
+
+class DecisionLog:
+    """Appends lines to segments of this worker, of which the next one is always allocated already.
+
+    Allocating, cutting off and letting go are the work of a thread; `append` only copies into the page cache.
+
+    Parameters
+    ----------
+    directory : of the log; DecisionLogError if it cannot be made
+    header : what every segment begins with
+    """
+
+    def __init__(self, directory: Path, worker: WorkerId, header: bytes, settings: LogSettings) -> None:
+        self._directory = directory
+        self._worker = worker
+        self._header = header
+        self._settings = settings
+        self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)
+        self._current: Segment | None = None
+        self._next: Segment | None = None
+        self._finished: list[Segment] = []
+        self._allocated = 0
+        self._first_line: float | None = None
+        self._failure: Failure | None = None
+        self._stopping = False
+        _make(directory)
+        self._allocate()
+        self._thread = threading.Thread(target=self._keep_ready, name="decision-log", daemon=True)
+        self._thread.start()
+
+    @property
+    def age(self) -> float:
+        """Seconds since the first line of the current segment; 0 while there is none."""
+        first = self._first_line
+        return 0.0 if first is None else time.monotonic() - first
+
+    def append(self, lines: bytes) -> Position | Failure:
+        """Append lines; where they end, or why they are not there: then nothing of them is."""
+        with self._lock:
+            if self._current is None or (self._next is not None and not self._current.fits(lines)):
+                self._turn()
+            if self._current is None:
+                return self._failure or Failure.IO
+            try:
+                self._current.write(lines)  # beyond what was allocated, where the next segment is not there yet
+            except OSError as error:
+                self._turn()
+                return self._failed(error)
+            if self._first_line is None:
+                self._first_line = time.monotonic()
+            return Position(self._current.number, self._current.used)
+
+    def close(self) -> None:
+        """Finish what is open. Nothing may be appended any more."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify()
+        self._thread.join()
+        with self._changed:
+            self._turn()
+            if self._current is not None:  # allocated for what does not come any more
+                self._current.path.unlink()
+                self._turn()
+        self._finish()
+
+    def _turn(self) -> None:
+        """Go on with the next segment, if there is one."""
+        if self._current is not None:
+            self._finished.append(self._current)
+        if self._current is not self._next:
+            self._changed.notify()
+        self._current, self._next = self._next, None
+        self._first_line = None
+
+    def _keep_ready(self) -> None:
+        while True:
+            with self._changed:
+                if self._idle():
+                    self._changed.wait(self._pause())
+                if self._stopping:
+                    return
+                if self._next is not None and self.age >= self._settings.segment_seconds:
+                    self._turn()
+            self._finish()
+            if self._next is None:
+                self._allocate()
+
+    def _idle(self) -> bool:
+        """Whether there is nothing to do at present."""
+        ready = self._next is not None or self._failure is not None
+        return ready and not self._finished and not self._stopping
+
+    def _pause(self) -> float:
+        """Seconds until there may be something to do, if nobody says so before."""
+        if self._next is None:
+            return _RETRY_SECONDS
+        return max(0.0, self._settings.segment_seconds - self.age)
+
+    def _finish(self) -> None:
+        while self._finished:
+            self._finished.pop().finish()
+
+    def _allocate(self) -> None:
+        number = self._allocated
+        path = self._worker.segment(self._directory, number)
+        try:
+            segment = Segment.allocate(path, number, self._settings.segment_bytes, self._header)
+        except OSError as error:
+            with self._changed:
+                self._failed(error)
+        else:
+            with self._changed:
+                self._next, self._allocated, self._failure = segment, number + 1, None
+
+    def _failed(self, error: OSError) -> Failure:
+        """Remember why; it is said once for every time that things go wrong anew."""
+        failure = Failure.NO_SPACE if error.errno in _NO_SPACE else Failure.IO
+        if failure is not self._failure:
+            _LOGGER.error("the decision log cannot be written: %s", os.strerror(error.errno or errno.EIO))
+        self._failure = failure
+        return failure
+
+
+def _make(directory: Path) -> None:
+    try:
+        for name in (OPEN, CLOSED):
+            (directory / name).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DecisionLogError(f"{directory}: no decision log can be kept there ({error.strerror})") from None
+    if not os.access(directory / OPEN, os.W_OK | os.X_OK):
+        raise DecisionLogError(f"{directory}: no decision log can be kept there (not writable)")

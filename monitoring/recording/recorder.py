@@ -1,0 +1,173 @@
+"""The recorder: what the service tells of every decision it makes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import chain
+from threading import Lock
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from prometheus_client.core import Metric
+from prometheus_client.registry import Collector
+
+from monitoring.decision import Caller, Header
+from monitoring.drift import Window
+from monitoring.errors import NotRecordedError
+from scoring import Scores
+
+from . import gauges
+from .board import Board
+from .journal import Journal
+from .log import Position
+from .metrics import DecisionMetrics
+from .windows import Windows
+
+_PENDING_ROWS = 1024
+"""Rows that are counted at once: so many that counting is cheap, so few that it takes a millisecond or two."""
+
+Matrix = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class _Pending:
+    """Rows that are recorded but not counted. `position` is where their lines end."""
+
+    at: float
+    matrix: Matrix
+    scores: Scores
+    position: Position | None
+
+
+class Recorder(Collector):
+    """Writes the line of every decision at once and counts it soon; see docs/monitoring.md.
+
+    Parameters
+    ----------
+    journal : writes the lines; None for no decision log
+    clock : seconds since 1970
+    """
+
+    def __init__(
+        self,
+        header: Header,
+        metrics: DecisionMetrics,
+        board: Board,
+        windows: Windows,
+        journal: Journal | None,
+        *,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._header = header
+        self._metrics = metrics
+        self._board = board
+        self._windows = windows
+        self._journal = journal
+        self._clock = clock
+        self._appending, self._counting = Lock(), Lock()
+        self._pending: list[_Pending] = []
+        self._pending_rows = self._lines = 0
+        self._background = ThreadPoolExecutor(1, thread_name_prefix="drift")
+        self._judging: Future[None] | None = None
+        self._closed = False
+
+    def record(self, route: str, callers: Sequence[Caller], matrix: Matrix, scores: Scores) -> None:
+        """Record decisions on the rows of a model matrix, shape (n, features), before they are told to anybody.
+
+        NotRecordedError if a line cannot be written and the settings refuse to decide without it.
+        """
+        at, journal = self._clock(), self._journal
+        lines = b""
+        if journal is not None:
+            lines = journal.lines(route, callers, matrix, scores, at)
+        with self._appending:  # so that rows are counted in the order of their lines
+            position = None if journal is None else self._append(journal, lines, len(scores))
+            self._pending.append(_Pending(at, matrix, scores, position))
+            self._pending_rows += len(scores)
+        if self._pending_rows >= _PENDING_ROWS:
+            self._count()
+
+    def _append(self, journal: Journal, lines: bytes, count: int) -> Position | None:
+        written = journal.append(lines)
+        if isinstance(written, Position):
+            self._lines += count
+            return written
+        self._metrics.failed(written, count)
+        if journal.refuses:
+            raise NotRecordedError(f"the decision log: {written}")
+        return None
+
+    def publish(self) -> None:
+        """Publish what has been recorded since the last time, and see whether a window is complete."""
+        self._count()
+        if self._closed:
+            return
+        now = self._clock()
+        if (self._judging is None or self._judging.done()) and self._windows.due(now):
+            self._judging = self._background.submit(self._windows.complete, now)
+
+    def _count(self) -> None:
+        with self._counting:
+            with self._appending:
+                pending, self._pending, self._pending_rows = self._pending, [], 0
+                lines, self._lines = self._lines, 0
+            if not pending:
+                return
+            probability = np.concatenate([one.scores.probability for one in pending])
+            matrix = np.concatenate([one.matrix for one in pending])
+            counts = self._board.counts
+            counts.add(
+                Window.of(self._board.reference, matrix, probability), float(probability.sum()), at=pending[-1].at
+            )
+            counts.position = next((one.position for one in reversed(pending) if one.position), counts.position)
+            self._board.publish()
+            decided = [zip(one.scores.decision, one.scores.risk_level, strict=True) for one in pending]
+            self._metrics.count(probability, chain.from_iterable(decided), lines)
+
+    def close(self) -> None:
+        """Count and finish everything. Nothing may be recorded any more."""
+        self._closed = True
+        self._background.shutdown()
+        self._count()
+        self._board.close()
+        if self._journal is not None:
+            self._journal.close()
+
+    def collect(self) -> Iterator[Metric]:
+        """The gauges over all workers."""
+        now = self._clock()
+        yield gauges.model_info(self._header)
+        rows, pds = self._board.total().recent(now)
+        if rows:
+            yield gauges.default_rate(pds / rows)
+        if self._journal is not None:
+            yield gauges.segment_age(self._journal.age(now))
+        last = self._windows.state.last
+        if last is not None:
+            yield from gauges.drift(*last)
+
+    def drift(self) -> dict[str, Any]:
+        """What GET /drift answers: the counts since the start and those of the last complete window, JSON-ready."""
+        self._count()
+        last = self._windows.state.last
+        return {
+            "model": self._header.model,
+            "version": self._header.model_version,
+            "digest": self._header.digest,
+            **self._counted(self._board.total().window),
+            "window": last and {**self._counted(last[0].counts), "start": last[0].start, "end": last[0].end},
+        }
+
+    def _counted(self, window: Window) -> dict[str, Any]:
+        bins = self._board.reference.features.items()
+        return {
+            "rows": window.rows,
+            "features": {
+                name: row[: each.size].tolist() for (name, each), row in zip(bins, window.features, strict=True)
+            },
+            "probability": window.probability.tolist(),
+        }

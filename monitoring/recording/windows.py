@@ -1,0 +1,172 @@
+"""Windows of the counts of all workers: when one is complete, and what is said of the last one that was."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from monitoring.drift import DriftSettings, Window, judge
+from scoring import DriftReference
+
+from .board import Board
+from .checks import Check, CompleteWindow, run_checks
+from .settings import WindowSettings
+
+_STATE = "window.json"
+_LOCK = "window.lock"
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What was said of a window, by feature; `checks` are users' own."""
+
+    psi: Mapping[str, float]
+    missing: Mapping[str, float]
+    unseen: Mapping[str, float]
+    score_psi: float
+    drifted: tuple[str, ...]
+    alarm: bool
+    checks: Mapping[str, float]
+
+    @classmethod
+    def of(cls, window: CompleteWindow, drift: DriftSettings, checks: Mapping[str, float]) -> Self:
+        """The figures of the judgement of a window."""
+        judgement = judge(window.reference, window.counts, drift)
+        return cls(
+            psi={shift.name: shift.psi for shift in judgement.features},
+            missing={shift.name: shift.missing for shift in judgement.features},
+            unseen={shift.name: shift.unseen for shift in judgement.features},
+            score_psi=judgement.score.psi,
+            drifted=tuple(shift.name for shift in judgement.drifted),
+            alarm=judgement.alarm,
+            checks=checks,
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class State:
+    """The counts that the window under way began with, when that was, and the last complete window."""
+
+    base: Window
+    since: float
+    last: tuple[CompleteWindow, Findings] | None
+
+
+class Windows:
+    """Completes windows of the counts on a board, in a file that all workers of a service share.
+
+    Parameters
+    ----------
+    failed : is told of users' checks that failed
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        board: Board,
+        settings: WindowSettings,
+        drift: DriftSettings,
+        checks: Mapping[str, Check],
+        failed: Callable[[str], object],
+        *,
+        now: float,
+    ) -> None:
+        self._path = directory / _STATE
+        self._lock = directory / _LOCK
+        self._board = board
+        self._settings = settings
+        self._drift = drift
+        self._checks = checks
+        self._failed = failed
+        self._read: tuple[int, State] | None = None
+        with self._locked() as ours:
+            if ours and not self._path.exists():
+                self._write(State(board.empty().window, now, None))
+
+    @property
+    def state(self) -> State:
+        """As the last worker to complete a window left it."""
+        written = self._path.stat().st_mtime_ns
+        if self._read is None or self._read[0] != written:
+            self._read = written, _state(json.loads(self._path.read_bytes()), self._board.reference)
+        return self._read[1]
+
+    def due(self, now: float) -> bool:
+        """Whether the window under way is complete."""
+        state, settings = self.state, self._settings
+        seconds = now - state.since
+        if seconds < settings.at_least_seconds:
+            return False
+        rows = self._board.rows() - state.base.rows
+        return rows >= self._drift.min_rows and (rows >= settings.rows or seconds >= settings.seconds)
+
+    def complete(self, now: float) -> None:
+        """Judge the window under way and begin the next one, unless another worker is about it."""
+        with self._locked() as ours:
+            if not ours or not self.due(now):
+                return
+            state, total = self.state, self._board.total().window
+            window = CompleteWindow(state.since, now, _less(total, state.base), self._board.reference)
+            findings = Findings.of(window, self._drift, run_checks(self._checks, window, self._failed))
+            self._write(State(total, now, (window, findings)))
+
+    @contextmanager
+    def _locked(self) -> Iterator[bool]:
+        with self._lock.open("ab") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield False
+            else:
+                yield True
+
+    def _write(self, state: State) -> None:
+        scratch = self._path.with_suffix(".new")
+        scratch.write_text(json.dumps(_plain(state)))
+        scratch.replace(self._path)
+
+
+def _plain(state: State) -> dict[str, Any]:
+    last: dict[str, Any] | None = None
+    if state.last is not None:
+        window, findings = state.last
+        last = {
+            "start": window.start,
+            "end": window.end,
+            "counts": _counts(window.counts),
+            "findings": asdict(findings),
+        }
+    return {"base": _counts(state.base), "since": state.since, "last": last}
+
+
+def _counts(window: Window) -> dict[str, Any]:
+    return {"features": window.features.tolist(), "probability": window.probability.tolist()}
+
+
+def _state(plain: Mapping[str, Any], reference: DriftReference) -> State:
+    last = plain["last"]
+    return State(
+        base=_window(plain["base"]),
+        since=plain["since"],
+        last=None
+        if last is None
+        else (
+            CompleteWindow(last["start"], last["end"], _window(last["counts"]), reference),
+            Findings(**last["findings"] | {"drifted": tuple(last["findings"]["drifted"])}),
+        ),
+    )
+
+
+def _window(plain: Mapping[str, Any]) -> Window:
+    return Window(np.array(plain["features"], dtype=np.int64), np.array(plain["probability"], dtype=np.int64))
+
+
+def _less(window: Window, base: Window) -> Window:
+    return Window(window.features - base.features, window.probability - base.probability)

@@ -1,0 +1,61 @@
+"""Windows of running services: what `GET /drift` answers, added up over pods."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+from urllib.error import URLError
+from urllib.request import urlopen
+
+import numpy as np
+
+from monitoring.drift import Window
+from monitoring.errors import SourceError, WindowError
+from scoring import Artefact
+
+_SECONDS = 10
+
+
+def window_of_services(urls: Sequence[str], model: Artefact, *, last: bool = False) -> Window:
+    """The counts since the start of the services at these addresses, or those of their `last` complete windows.
+
+    SourceError if one does not answer or has no complete window yet; WindowError if one serves another model.
+    """
+    first, *others = (_window(url, model, last=last) for url in urls)
+    return sum(others, first)
+
+
+def _window(url: str, model: Artefact, *, last: bool) -> Window:
+    answer = _answer(url)
+    try:
+        digest, counts = str(answer["digest"]), answer["window"] if last else answer
+        if digest != model.digest:
+            raise WindowError(f"{url}: serves the model {digest[:12]}, not {model.digest[:12]}")
+        if counts is None:
+            raise SourceError(f"{url}: no window is complete yet")
+        return _counted(counts, model)
+    except (KeyError, TypeError, ValueError) as error:
+        raise SourceError(f"{url}: not what GET /drift answers ({type(error).__name__})") from None
+
+
+def _counted(counts: Mapping[str, Any], model: Artefact) -> Window:
+    features = np.zeros_like(model.reference.counts)
+    for row, (name, bins) in zip(features, model.reference.features.items(), strict=True):
+        row[: bins.size] = np.array(counts["features"][name], dtype=np.int64)
+    return Window(features, np.array(counts["probability"], dtype=np.int64))
+
+
+def _answer(url: str) -> Mapping[str, Any]:
+    if not url.startswith(("http://", "https://")):
+        raise SourceError(f"{url}: not an address of a service: http://... or https://...")
+    try:
+        with urlopen(f"{url.rstrip('/')}/drift", timeout=_SECONDS) as response:  # noqa: S310 - the scheme was checked
+            answer = json.load(response)
+    except URLError as error:
+        raise SourceError(f"{url}: does not answer ({error.reason})") from None
+    except (OSError, ValueError) as error:
+        raise SourceError(f"{url}: does not answer as expected ({type(error).__name__})") from None
+    if not isinstance(answer, dict):
+        raise SourceError(f"{url}: not what GET /drift answers")
+    return answer

@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks.decisions import Pool, generate
+from features import Columns, concatenate, open_file
+from monitoring.settings import MonitoringSettings
+from monitoring.sources import ClientHash
+from scoring import Scorer, StoredModel
+from tests.server import ROOT
+from training.synthesis import APPLICATIONS, synthesize
+
+
+@pytest.fixture(scope="session")
+def rules() -> MonitoringSettings:
+    """The project's settings of monitoring."""
+    return MonitoringSettings.load(ROOT / "configs" / "monitoring.yaml")
+
+
+@pytest.fixture(scope="session")
+def scorer(stored: StoredModel) -> Scorer:
+    return stored.scorer
+
+
+@pytest.fixture(scope="session")
+def population(tmp_path_factory: pytest.TempPathFactory) -> Columns:
+    """20,000 applications of the population that the model was fitted on, none of them the same."""
+    folder = tmp_path_factory.mktemp("population") / "data"
+    synthesize(folder, clients=20_000, seed=12, file_format="parquet", tables=APPLICATIONS)
+    file: Path = folder / "application_train.parquet"
+    return concatenate([batch.columns for batch in open_file(file).batches(50_000)])
+
+
+KEY = "0123456789abcdef" * 4
+
+
+@pytest.fixture(scope="session")
+def log(scorer: Scorer, generated: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A decision log of 3,000 decisions of clients 0, 1, 2, ..., with their outcomes beside it."""
+    directory = tmp_path_factory.mktemp("decisions") / "log"
+    pool = Pool.of(scorer, generated / "application_train.csv")
+    generate(directory, pool, rows=3_000, client_hash=ClientHash(bytes.fromhex(KEY)), seed=4)
+    return directory

@@ -1,0 +1,225 @@
+"""Drift counts of several workers, windows, users' checks, and the metrics made of them."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from monitoring.decision import vectors
+from monitoring.drift import Window
+from monitoring.errors import CheckError
+from monitoring.recording import CompleteWindow
+from monitoring.recording.checks import load_checks
+from monitoring.recording.counts import Counts
+from monitoring.segments import Listing, read_lines
+from scoring import StoredModel
+from tests.monitoring.recording import Worker, settings
+from tests.server import ROOT
+
+WINDOW = {"rows": 400, "seconds": 3600.0, "at_least_seconds": 0.0}
+
+
+def counted(window: Window) -> list[list[int]]:
+    return [*window.features.tolist(), window.probability.tolist()]
+
+
+def of_log(model: StoredModel, log: Path) -> Window:
+    """A direct count of the decision log."""
+    lines = [line for path in Listing.of(log).open for line in read_lines(path)]
+    reference = model.scorer.artefact.reference
+    return Window.of(reference, vectors(lines), np.array([line["probability"] for line in lines]))
+
+
+def total(worker: Worker) -> Window:
+    return worker.recorder._board.total().window
+
+
+def test_the_counts_of_two_workers_are_a_direct_count_of_the_log(small: StoredModel, tmp_path: Path) -> None:
+    workers = [Worker(small, tmp_path / "counts", tmp_path / "log") for _ in range(2)]
+    for worker in workers:
+        for rows in (1, 7, 1, 2_000):
+            worker.record(rows)
+        worker.recorder.publish()
+    assert total(workers[0]).rows == 4_018
+    assert counted(total(workers[0])) == counted(of_log(small, tmp_path / "log"))
+    for worker in workers:
+        worker.recorder.close()
+
+
+def test_closing_counts_what_was_not_counted_yet(small: StoredModel, tmp_path: Path) -> None:
+    first, second = (Worker(small, tmp_path / "counts", tmp_path / "log") for _ in range(2))
+    first.record(3)
+    first.recorder.close()
+    assert counted(total(second)) == counted(of_log(small, tmp_path / "log"))
+    assert total(second).rows == 3
+    second.recorder.close()
+
+
+def killed(small: StoredModel, counts: Path, log: Path) -> None:
+    """A worker that is killed with 5 applications counted and 12 that are only in the log, in two segments."""
+    worker = Worker(small, counts, log, settings(log={"segment_bytes": 65_536}))
+    worker.record(5)
+    worker.recorder.publish()
+    worker.record(2)
+    worker.record(10)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_what_a_killed_worker_had_not_counted_is_counted_once_from_the_log(small: StoredModel, tmp_path: Path) -> None:
+    places = tmp_path / "counts", tmp_path / "log"
+    process = multiprocessing.get_context("fork").Process(target=killed, args=(small, *places))
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    survivors = [Worker(small, *places) for _ in range(2)]
+    for survivor in survivors * 2:
+        assert total(survivor).rows == 17
+        assert counted(total(survivor)) == counted(of_log(small, places[1]))
+    for survivor in survivors:
+        survivor.recorder.close()
+
+
+def test_without_a_log_everything_else_is_recorded(small: StoredModel, tmp_path: Path) -> None:
+    worker = Worker(small, tmp_path / "counts")
+    matrix = worker.record(50)
+    reference = small.scorer.artefact.reference
+    drift = worker.recorder.drift()
+    assert (drift["rows"], drift["window"], drift["digest"]) == (50, None, small.scorer.artefact.digest)
+    assert list(drift["features"]) == list(reference.features)
+    expected = reference.bin(matrix)
+    for row, (name, bins) in zip(expected, reference.features.items(), strict=True):
+        assert drift["features"][name] == row[: bins.size].tolist()
+    assert worker.value("decision_log_lines_total") == 0
+    worker.recorder.close()
+
+
+def test_decisions_and_pds_are_counted(small: StoredModel, tmp_path: Path) -> None:
+    worker = Worker(small, tmp_path / "counts")
+    scores = small.scorer.score_matrix(worker.record(80))
+    worker.recorder.publish()
+    pairs = list(zip(scores.decision, scores.risk_level, strict=True))
+    for decision, level in set(pairs):
+        labels = {"decision": str(decision), "risk_level": str(level), "model_version": small.version}
+        assert worker.value("decisions_total", **labels) == pairs.count((decision, level))
+    for bound in settings().recording.probability_buckets:
+        assert worker.value("probability_bucket", le=str(bound)) == np.count_nonzero(scores.probability <= bound)
+    assert worker.value("probability_sum") == pytest.approx(scores.probability.sum())
+    assert worker.gauges()["default_rate"] == {(): pytest.approx(scores.probability.mean())}
+    worker.recorder.close()
+
+
+def test_the_default_rate_forgets_after_its_days(small: StoredModel, tmp_path: Path) -> None:
+    worker = Worker(small, tmp_path / "counts")
+    worker.record(10)
+    worker.recorder.publish()
+    worker.now += 6 * 86_400
+    later = small.scorer.score_matrix(worker.record(20)).probability
+    worker.recorder.publish()
+    worker.now += 2 * 86_400
+    assert worker.gauges()["default_rate"] == {(): pytest.approx(later.mean())}
+    worker.now += 7 * 86_400
+    assert "default_rate" not in worker.gauges()
+    worker.recorder.close()
+
+
+def test_hours_of_several_workers_are_added_up_and_the_newest_of_a_slot_counts(small: StoredModel) -> None:
+    reference = small.scorer.artefact.reference
+    one, other = (Counts.none(reference, 1) for _ in range(2))
+    window = Window(np.zeros_like(reference.counts), np.array(reference.probability.counts))
+    one.add(window, 1.0, at=0.5 * 3600 + 3600)
+    other.add(window, 2.0, at=1.5 * 3600)
+    one.merge(other)
+    assert one.recent(3600) == (2 * window.rows, 3.0)
+    other.add(window, 4.0, at=25 * 3600)
+    one.merge(other)
+    assert one.recent(25 * 3600) == (window.rows, 4.0)
+
+
+def test_a_window_is_complete_after_its_rows(small: StoredModel, tmp_path: Path) -> None:
+    workers = [Worker(small, tmp_path / "counts", changed=settings({"window": WINDOW})) for _ in range(2)]
+    parts = []
+    for worker in workers:
+        worker.now += 5
+        parts.append(worker.record(200))
+        worker.recorder.publish()
+    workers[1].recorder._background.submit(int).result()
+    workers[0].now = 1_000_100.0
+    workers[0].record(10)
+    drift = workers[0].recorder.drift()
+    assert (drift["rows"], drift["window"]["rows"]) == (410, 400)
+    assert (drift["window"]["start"], drift["window"]["end"]) == (1_000_000.0, 1_000_005.0)
+    expected = small.scorer.artefact.reference.bin(np.concatenate(parts))
+    counts = drift["window"]["features"].values()
+    assert [sum(each) for each in counts] == [400] * len(expected)
+    assert [each[0] for each in counts] == expected[:, 0].tolist()
+    gauges = workers[0].gauges()
+    assert gauges["drift_window_rows"] == {(): 400}
+    assert gauges["drift_window_end_timestamp_seconds"] == {(): 1_000_005.0}
+    assert set(gauges["drift_psi"]) == {(name,) for name in small.scorer.features}
+    assert gauges["drifted_features"][()] > 0
+    for worker in workers:
+        worker.recorder.close()
+
+
+@pytest.mark.parametrize(("rows", "seconds", "complete"), [(300, 3600, True), (300, 3599, False), (299, 3600, False)])
+def test_a_window_is_complete_after_its_time_if_it_can_be_judged(
+    small: StoredModel, tmp_path: Path, rows: int, seconds: int, complete: bool
+) -> None:
+    worker = Worker(small, tmp_path / "counts", changed=settings({"window": WINDOW}))
+    worker.record(rows)
+    worker.now += seconds
+    worker.recorder.publish()
+    worker.recorder._background.submit(int).result()
+    assert (worker.recorder.drift()["window"] is not None) is complete
+    worker.recorder.close()
+
+
+def failing(window: CompleteWindow) -> float:
+    raise KeyError("x")
+
+
+def test_users_checks_become_gauges_and_their_failures_are_counted(
+    small: StoredModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = (ROOT / "docs" / "monitoring.md").read_text()
+    (tmp_path / "my_checks.py").write_text(page.partition("```python\n")[2].partition("```")[0])
+    monkeypatch.syspath_prepend(tmp_path)
+    names = ["my_checks:thin_files", f"{__name__}:failing"]
+    worker = Worker(small, tmp_path / "counts", changed=settings({"window": WINDOW, "checks": names}))
+    matrix = np.zeros((400, len(small.scorer.features)))
+    matrix[:100, small.scorer.features.index("EXT_SOURCE_2")] = np.nan
+    worker.record(400, matrix)
+    worker.recorder.publish()
+    worker.recorder._background.submit(int).result()
+    assert worker.gauges()["drift_check"] == {(names[0],): 0.25}
+    assert worker.gauges()["feature_missing_ratio"][("EXT_SOURCE_2",)] == 0.25
+    assert worker.value("drift_check_failures_total", check=names[1]) == 1
+    worker.recorder.close()
+
+
+@pytest.mark.parametrize("name", ["nowhere:check", "os:nothing", "os:name"])
+def test_a_check_that_is_not_there_is_refused(name: str) -> None:
+    with pytest.raises(CheckError, match=f"^recording.checks: {name}: "):
+        load_checks([name])
+
+
+def test_the_age_of_the_log_is_that_of_its_first_line(small: StoredModel, tmp_path: Path) -> None:
+    worker = Worker(small, tmp_path / "counts", tmp_path / "log")
+    assert worker.gauges()["decision_log_segment_age_seconds"] == {(): 0}
+    worker.record(1)
+    worker.now += 90
+    worker.record(1)
+    assert worker.gauges()["decision_log_segment_age_seconds"] == {(): 90}
+    worker.recorder.close()
+
+
+def test_the_model_is_told(small: StoredModel, tmp_path: Path) -> None:
+    worker = Worker(small, tmp_path / "counts")
+    key = (small.name, small.version, small.scorer.artefact.digest)
+    assert worker.gauges()["model_info"] == {key: 1}
+    worker.recorder.close()

@@ -1,0 +1,232 @@
+"""The decision log: its lines, its segments, and what happens where there is no room for them."""
+
+from __future__ import annotations
+
+import base64
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from hashlib import blake2b
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from monitoring.decision import Caller, ClientHash, Header, LineFormat, vectors
+from monitoring.errors import DecisionLogError, NotRecordedError
+from monitoring.recording import LogSettings
+from monitoring.recording.key import client_hash
+from monitoring.recording.log import DecisionLog, Failure, Position
+from monitoring.segments import Listing, WorkerId, read_header, read_lines
+from scoring import StoredModel
+from tests.monitoring.recording import KEY, Worker, settings
+from tests.server import ROOT
+
+WORKER = WorkerId("20260101T000000000000Z", "host-1", 42)
+HEADER = Header("model", "1-abc", "abc", ("a",)).line()
+LINE = b'{"n":1}\n'
+
+
+def log_settings(**changes: object) -> LogSettings:
+    return settings(log=changes).recording.log
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Iterator[DecisionLog]:
+    """A log with segments of 64 kB."""
+    writer = DecisionLog(tmp_path, WORKER, HEADER, log_settings(segment_bytes=65_536))
+    yield writer
+    writer.close()
+
+
+def wait_for(condition: object) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():  # type: ignore[operator]
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_a_line_holds_what_the_format_says(small: StoredModel) -> None:
+    matrix = np.full((2, len(small.scorer.features)), np.nan)
+    matrix[1] = 1.5
+    scores = small.scorer.score_matrix(matrix)
+    form = LineFormat(Header.of(small), ClientHash(b"k" * 32))
+    callers = [Caller("r-1", "7"), Caller("r-1", None, 3)]
+    first, second = map(json.loads, form.lines("/predict", callers, matrix, scores, 1_770_000_000.25).splitlines())
+    expected = {
+        "request_id": "r-1",
+        "index": 0,
+        "time": "2026-02-02T02:40:00.250000Z",
+        "route": "/predict",
+        "model": small.name,
+        "model_version": small.version,
+        "digest": small.scorer.artefact.digest,
+        "client": blake2b(b"7", key=b"k" * 32, digest_size=16).hexdigest(),
+        "margin": scores.margin[0],
+        "probability": scores.probability[0],
+        "prediction": scores.prediction[0],
+        "decision": str(scores.decision[0]),
+        "risk_level": str(scores.risk_level[0]),
+        "vector": base64.b64encode(matrix[0].astype("<f8").tobytes()).decode(),
+    }
+    assert first == expected
+    assert (second["index"], second["client"]) == (3, None)
+    assert vectors([first, second]).tobytes() == matrix.tobytes()
+
+
+def test_without_a_hash_clients_are_left_out(small: StoredModel) -> None:
+    matrix = np.zeros((1, len(small.scorer.features)))
+    form = LineFormat(Header.of(small), None)
+    line = form.lines("/predict", [Caller("r", "7")], matrix, small.scorer.score_matrix(matrix), 0.0)
+    assert json.loads(line)["client"] is None
+
+
+@pytest.mark.parametrize("key", [None, "", "changeme", "0" * 64, "ab" * 32, KEY[:-1], KEY + "0", KEY[:-1] + "g"])
+def test_a_missing_key_and_a_placeholder_are_refused(key: str | None) -> None:
+    with pytest.raises(DecisionLogError, match="DECISION_LOG_KEY must be 64 random hexadecimal digits"):
+        client_hash(key)
+
+
+def test_a_header_is_read_as_it_was_written() -> None:
+    header = Header("model", "1-abc", "abc", ("a", "b"))
+    assert Header.parse(header.line()) == header
+    with pytest.raises(ValueError, match="not a header"):
+        Header.parse(b'{"format": 2}')
+
+
+def test_a_worker_is_parsed_as_it_is_written() -> None:
+    assert WorkerId.parse(str(WORKER)) == WORKER
+
+
+def test_lines_are_in_the_file_when_append_returns(log: DecisionLog, tmp_path: Path) -> None:
+    ends = [log.append(LINE) for _ in range(3)]
+    path = WORKER.segment(tmp_path, 0)
+    assert [json.loads(line) for line in (LINE,) * 3] == list(read_lines(path))
+    assert ends == [Position(0, len(HEADER) + len(LINE) * count) for count in (1, 2, 3)]
+    assert read_header(path) == Header.parse(HEADER)
+    assert list(read_lines(path, ends[1].offset)) == [json.loads(LINE)]  # type: ignore[union-attr]
+
+
+def test_a_full_segment_is_cut_off_and_the_next_one_goes_on(log: DecisionLog, tmp_path: Path) -> None:
+    many = LINE * 5_000
+    first = log.append(many)
+    wait_for(WORKER.segment(tmp_path, 1).exists)
+    second = log.append(many)
+    assert [first, second] == [Position(0, len(HEADER + many)), Position(1, len(HEADER + many))]
+    wait_for(lambda: WORKER.segment(tmp_path, 0).stat().st_size == len(HEADER + many))
+
+
+def test_lines_that_no_segment_has_room_for_get_one_to_themselves(log: DecisionLog, tmp_path: Path) -> None:
+    log.append(LINE * 20_000)
+    assert len(list(read_lines(WORKER.segment(tmp_path, 0)))) == 20_000
+
+
+def test_an_old_segment_is_finished_without_a_new_line(tmp_path: Path) -> None:
+    log = DecisionLog(tmp_path, WORKER, HEADER, log_settings(segment_seconds=0.05))
+    log.append(LINE)
+    wait_for(lambda: WORKER.segment(tmp_path, 0).stat().st_size == len(HEADER + LINE))
+    assert log.append(LINE) == Position(1, len(HEADER + LINE))
+    log.close()
+
+
+def test_closing_leaves_nothing_but_lines(log: DecisionLog, tmp_path: Path) -> None:
+    log.append(LINE)
+    log.close()
+    assert {path.name: path.read_bytes() for path in (tmp_path / "open").iterdir()} == {
+        WORKER.segment(tmp_path, 0).name: HEADER + LINE
+    }
+
+
+def test_a_directory_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DecisionLogError, match="no decision log can be kept there"):
+        DecisionLog(tmp_path / "file", WORKER, HEADER, log_settings())
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of one megabyte, if this machine lets us have one."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)], check=False, capture_output=True
+    )
+    if mounted.returncode:
+        pytest.skip("mounting is not permitted")
+    yield disk
+    subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_a_full_disk_is_a_failure_until_there_is_room_again(small_disk: Path) -> None:
+    log = DecisionLog(small_disk, WORKER, HEADER, log_settings(segment_bytes=400_000))
+    many = LINE * 10_000
+    outcomes = []
+    while not outcomes or outcomes[-1] is not Failure.NO_SPACE:
+        outcomes.append(log.append(many))
+        assert len(outcomes) < 100
+    written = [outcome for outcome in outcomes if isinstance(outcome, Position)]
+    segments = {WORKER.segment(small_disk, position.segment) for position in written}
+    wait_for(lambda: sum(len(list(read_lines(path))) for path in segments) == 10_000 * len(written))
+    WORKER.segment(small_disk, 0).unlink()
+    wait_for(lambda: isinstance(log.append(LINE), Position))
+    log.close()
+
+
+def test_where_lines_are_dropped_decisions_go_on_and_are_counted(
+    small: StoredModel, small_disk: Path, tmp_path: Path
+) -> None:
+    dropping = settings(log={"on_failure": "drop", "segment_bytes": 65_536})
+    worker = Worker(small, tmp_path / "counts", small_disk, dropping)
+    for _ in range(20):
+        worker.record(100)
+    worker.recorder.publish()
+    lost = worker.value("decision_log_failures_total", reason="no_space")
+    assert lost
+    assert lost + (worker.value("decision_log_lines_total") or 0) == 2_000
+    assert worker.value("applications_total", model_version=small.version) == 2_000
+    worker.recorder.close()
+
+
+def test_where_lines_are_required_nothing_is_decided_without_one(
+    small: StoredModel, small_disk: Path, tmp_path: Path
+) -> None:
+    worker = Worker(small, tmp_path / "counts", small_disk, settings(log={"segment_bytes": 65_536}))
+    recorded = 0
+
+    def until_refused() -> None:
+        nonlocal recorded
+        while True:
+            worker.record(100)
+            recorded += 100
+
+    with pytest.raises(NotRecordedError, match="no_space"):
+        until_refused()
+    worker.recorder.publish()
+    assert worker.value("decision_log_failures_total", reason="no_space") == 100
+    assert worker.value("decision_log_lines_total") == recorded
+    assert worker.value("applications_total", model_version=small.version) == recorded
+    worker.recorder.close()
+    lines = [line for path in Listing.of(small_disk).open for line in read_lines(path)]
+    assert len(lines) == recorded
+
+
+def test_a_limit_of_file_size_is_a_failure_too(tmp_path: Path) -> None:
+    code = f"""
+import resource
+from pathlib import Path
+from tests.monitoring.test_decision_log import HEADER, LINE, WORKER, log_settings
+from monitoring.recording.log import DecisionLog
+resource.setrlimit(resource.RLIMIT_FSIZE, (65_536, 65_536))
+log = DecisionLog(Path({str(tmp_path)!r}), WORKER, HEADER, log_settings(segment_bytes=131_072))
+print(log.append(LINE))
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "no_space\n"
+    assert list((tmp_path / "open").iterdir()) == []
+
+
+def test_a_worker_id_is_not_shared() -> None:
+    assert replace(WORKER, pid=43).segment(Path(), 0) != WORKER.segment(Path(), 0)
