@@ -1,0 +1,1 @@
+"""The rules of Prometheus and the routes of Alertmanager, made from the settings."""

@@ -1,0 +1,111 @@
+"""The alerts on the service as a service: up, right, fast, and deciding."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from .promql import DECISIONS, REQUESTS, SCORING, rate
+from .recordings import availability_burn, errors, invalid, latency, latency_burn, shed_ratio
+from .rule import Alert
+from .settings import AlertingSettings, Burn, Severity
+
+_INFO = "credit_scoring_model_info"
+
+
+def service_alerts(settings: AlertingSettings) -> list[Alert]:
+    """Scraping, errors, latency, overload, and requests without decisions."""
+    return [*_scraping(settings), *_failing(settings), *_slow(settings), *_burns(settings), *_versions(settings)]
+
+
+def _scraping(settings: AlertingSettings) -> Iterator[Alert]:
+    up = f'up{{job="{settings.job}"}}'
+    yield Alert(
+        "CreditScoringAbsent", f"absent({up} == 1)", Severity.CRITICAL,
+        "No pod of the service can be scraped",
+        "Prometheus knows of no pod of {{ $labels.job }} that answers.",
+        settings.holds.short,
+    )  # fmt: skip
+    yield Alert(
+        "CreditScoringDown", f"{up} == 0", Severity.WARNING,
+        "A pod of the service cannot be scraped",
+        "{{ $labels.instance }} of {{ $labels.job }} does not answer Prometheus.",
+        settings.holds.short,
+    )  # fmt: skip
+    yield Alert(
+        "CreditScoringWatchdog", "vector(1)", Severity.NONE,
+        "The alerting works",
+        "Always fires. A receiver that no longer hears of it knows that Prometheus or Alertmanager is down.",
+    )  # fmt: skip
+
+
+def _failing(settings: AlertingSettings) -> Iterator[Alert]:
+    window, limits, holds = settings.windows.rate, settings.limits, settings.holds
+    yield Alert(
+        "CreditScoringErrors", f"{errors(window)} > {limits.error_ratio:g}", Severity.CRITICAL,
+        "Scoring requests fail",
+        f"{{{{ $value | humanizePercentage }}}} of the scoring requests of {window} were answered with 5xx.",
+        holds.steady,
+    )  # fmt: skip
+    yield Alert(
+        "CreditScoringShedding", f"{shed_ratio(window)} > {limits.shed_ratio:g}", Severity.WARNING,
+        "Requests are refused for want of room",
+        f"{{{{ $value | humanizePercentage }}}} of the scoring requests of {window} were answered with 503 at once.",
+        holds.steady,
+    )  # fmt: skip
+    yield Alert(
+        "CreditScoringInvalidRequests", f"{invalid(window)} > {limits.invalid_ratio:g}", Severity.WARNING,
+        "Many requests are invalid",
+        f"{{{{ $value | humanizePercentage }}}} of the scoring requests of {window} were answered with 4xx.",
+        holds.settled,
+    )  # fmt: skip
+    answered = rate(REQUESTS, window, SCORING)
+    yield Alert(
+        "CreditScoringNoDecisions", f"{answered} > 0 unless {rate(DECISIONS, window)} > 0", Severity.CRITICAL,
+        "Requests come, and nothing is decided",
+        f"{{{{ $value | humanize }}}} scoring requests per second over {window}, and not one decision.",
+        holds.steady,
+    )  # fmt: skip
+
+
+def _slow(settings: AlertingSettings) -> Iterator[Alert]:
+    p99, limits = latency(0.99, settings.windows.rate), settings.limits
+    for kind, negation, seconds in (("single", "!", limits.p99_seconds), ("batch", "", limits.batch_p99_seconds)):
+        yield Alert(
+            "CreditScoringSlow", f'{p99}{{endpoint{negation}="/predict/batch"}} > {seconds:g}', Severity.WARNING,
+            "Answers take long",
+            f"1 % of the answers of {{{{ $labels.endpoint }}}} take longer than {{{{ $value | humanizeDuration }}}}; "
+            f"the limit is {seconds:g} s.",
+            settings.holds.steady, labels={"requests": kind},
+        )  # fmt: skip
+
+
+def _burns(settings: AlertingSettings) -> Iterator[Alert]:
+    for burn in settings.objectives.burns:
+        yield _burn(burn, "CreditScoringAvailabilityBurn", availability_burn(burn.long), availability_burn(burn.short))
+        yield _burn(burn, "CreditScoringLatencyBurn", latency_burn(burn.long), latency_burn(burn.short))
+
+
+def _burn(burn: Burn, name: str, over_long: str, over_short: str) -> Alert:
+    objective = "availability" if "Availability" in name else "latency"
+    return Alert(
+        name, f"{over_long} > {burn.factor:g} and {over_short} > {burn.factor:g}", burn.severity,
+        f"The error budget of the {objective} objective is being spent",
+        f"It goes {{{{ $value | humanize }}}} times as fast as it may, over {burn.long} and over {burn.short}.",
+        labels={"window": str(burn.long)},
+    )  # fmt: skip
+
+
+def _versions(settings: AlertingSettings) -> Iterator[Alert]:
+    served, window = f"group by (job, digest) ({_INFO})", settings.windows.recent
+    before = f"group by (job, digest) ({_INFO} offset {window})"
+    yield Alert(
+        "CreditScoringModelsDisagree", f"count by (job) ({served}) > 1", Severity.WARNING,
+        "Pods answer with different models",
+        "{{ $value }} models are served at once, for longer than a rollout takes.",
+        settings.holds.settled,
+    )  # fmt: skip
+    yield Alert(
+        "CreditScoringModelChanged", f"{served} unless {before} and on (job) {before}", Severity.INFO,
+        "Another model answers",
+        f"The model with the digest {{{{ $labels.digest }}}} was not served {window} ago.",
+    )  # fmt: skip
