@@ -7,6 +7,7 @@ MonitoringError
   * DecisionLogError a decision log that cannot be kept as it was asked for
       * NotRecordedError a decision that could not be recorded
   * CheckError       a user's own check that is not there
+  * NotificationError  nobody could be told of an alarm
 """
 
 from __future__ import annotations
@@ -38,3 +39,7 @@ class CheckError(MonitoringError):
 
 class NotRecordedError(DecisionLogError):
     """A decision could not be recorded and must therefore not be told."""
+
+
+class NotificationError(MonitoringError):
+    """The receiver cannot be reached, or refuses; the message never holds its address, which may be a secret."""
