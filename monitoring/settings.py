@@ -6,7 +6,9 @@ from pydantic import Field
 
 from features import Settings
 
+from .alerting import AlertingSettings
 from .drift import DriftSettings
+from .notification import NotificationSettings
 from .recording import RecordingSettings
 
 
@@ -42,3 +44,5 @@ class MonitoringSettings(Settings):
     drift: DriftSettings
     performance: PerformanceSettings
     fairness: FairnessSettings
+    alerting: AlertingSettings
+    notification: NotificationSettings

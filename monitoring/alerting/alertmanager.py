@@ -9,7 +9,7 @@ from .settings import AlertingSettings, Routing, Severity
 _GROUPED = ["alertname", "job"]
 
 
-def configuration(settings: AlertingSettings) -> dict[str, Any]:
+def routes(settings: AlertingSettings) -> dict[str, Any]:
     """alertmanager.yml: a receiver for each severity."""
     routing = settings.routing
     return {

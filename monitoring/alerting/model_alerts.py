@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from .promql import DECISIONS, happened, increase
-from .recordings import decision_count, declines
+from .recorded import Recorded
 from .rule import Alert
 from .settings import AlertingSettings, Severity
 from .thresholds import Thresholds
@@ -81,9 +81,9 @@ def _checks(settings: AlertingSettings) -> Iterator[Alert]:
 
 
 def _outcomes(settings: AlertingSettings, thresholds: Thresholds) -> Iterator[Alert]:
-    windows, limits = settings.windows, settings.limits
-    shift = f"abs({declines(windows.recent)} - {declines(windows.baseline)} offset {windows.recent})"
-    enough = f"{decision_count(windows.recent)} >= {limits.decline_rows}"
+    windows, limits, recorded = settings.windows, settings.limits, Recorded(settings.windows)
+    shift = f"abs({recorded.declines(windows.recent)} - {recorded.declines(windows.baseline)} offset {windows.recent})"
+    enough = f"{recorded.decision_count} >= {limits.decline_rows}"
     yield Alert(
         "CreditScoringDeclinesShifted", f"{shift} > {limits.decline_shift:g} and {enough}", Severity.WARNING,
         "The share of declines has changed",

@@ -16,7 +16,7 @@ RECORDINGS = "recording.rules.yml"
 ALERTS = "alerting.rules.yml"
 
 
-def configuration(settings: AlertingSettings) -> dict[str, Any]:
+def scraping(settings: AlertingSettings) -> dict[str, Any]:
     """prometheus.yml: whom to scrape, which rules to evaluate, whom to tell."""
     interval = str(settings.scrape_interval)
     return {

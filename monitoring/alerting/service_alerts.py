@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
+from .duration import Duration
 from .promql import DECISIONS, REQUESTS, SCORING, rate
-from .recordings import availability_burn, errors, invalid, latency, latency_burn, shed_ratio
+from .recorded import Recorded
 from .rule import Alert
 from .settings import AlertingSettings, Burn, Severity
 
@@ -40,20 +41,21 @@ def _scraping(settings: AlertingSettings) -> Iterator[Alert]:
 
 def _failing(settings: AlertingSettings) -> Iterator[Alert]:
     window, limits, holds = settings.windows.rate, settings.limits, settings.holds
+    recorded = Recorded(settings.windows)
     yield Alert(
-        "CreditScoringErrors", f"{errors(window)} > {limits.error_ratio:g}", Severity.CRITICAL,
+        "CreditScoringErrors", f"{recorded.errors} > {limits.error_ratio:g}", Severity.CRITICAL,
         "Scoring requests fail",
         f"{{{{ $value | humanizePercentage }}}} of the scoring requests of {window} were answered with 5xx.",
         holds.steady,
     )  # fmt: skip
     yield Alert(
-        "CreditScoringShedding", f"{shed_ratio(window)} > {limits.shed_ratio:g}", Severity.WARNING,
+        "CreditScoringShedding", f"{recorded.shed} > {limits.shed_ratio:g}", Severity.WARNING,
         "Requests are refused for want of room",
         f"{{{{ $value | humanizePercentage }}}} of the scoring requests of {window} were answered with 503 at once.",
         holds.steady,
     )  # fmt: skip
     yield Alert(
-        "CreditScoringInvalidRequests", f"{invalid(window)} > {limits.invalid_ratio:g}", Severity.WARNING,
+        "CreditScoringInvalidRequests", f"{recorded.invalid} > {limits.invalid_ratio:g}", Severity.WARNING,
         "Many requests are invalid",
         f"{{{{ $value | humanizePercentage }}}} of the scoring requests of {window} were answered with 4xx.",
         holds.settled,
@@ -68,7 +70,7 @@ def _failing(settings: AlertingSettings) -> Iterator[Alert]:
 
 
 def _slow(settings: AlertingSettings) -> Iterator[Alert]:
-    p99, limits = latency(0.99, settings.windows.rate), settings.limits
+    p99, limits = Recorded(settings.windows).latency(0.99), settings.limits
     for kind, negation, seconds in (("single", "!", limits.p99_seconds), ("batch", "", limits.batch_p99_seconds)):
         yield Alert(
             "CreditScoringSlow", f'{p99}{{endpoint{negation}="/predict/batch"}} > {seconds:g}', Severity.WARNING,
@@ -80,16 +82,17 @@ def _slow(settings: AlertingSettings) -> Iterator[Alert]:
 
 
 def _burns(settings: AlertingSettings) -> Iterator[Alert]:
+    recorded = Recorded(settings.windows)
     for burn in settings.objectives.burns:
-        yield _burn(burn, "CreditScoringAvailabilityBurn", availability_burn(burn.long), availability_burn(burn.short))
-        yield _burn(burn, "CreditScoringLatencyBurn", latency_burn(burn.long), latency_burn(burn.short))
+        yield _burn(burn, "Availability", recorded.availability_burn)
+        yield _burn(burn, "Latency", recorded.latency_burn)
 
 
-def _burn(burn: Burn, name: str, over_long: str, over_short: str) -> Alert:
-    objective = "availability" if "Availability" in name else "latency"
+def _burn(burn: Burn, objective: str, recorded: Callable[[Duration], str]) -> Alert:
     return Alert(
-        name, f"{over_long} > {burn.factor:g} and {over_short} > {burn.factor:g}", burn.severity,
-        f"The error budget of the {objective} objective is being spent",
+        f"CreditScoring{objective}Burn",
+        f"{recorded(burn.long)} > {burn.factor:g} and {recorded(burn.short)} > {burn.factor:g}", burn.severity,
+        f"The error budget of the {objective.lower()} objective is being spent",
         f"It goes {{{{ $value | humanize }}}} times as fast as it may, over {burn.long} and over {burn.short}.",
         labels={"window": str(burn.long)},
     )  # fmt: skip

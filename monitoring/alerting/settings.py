@@ -90,6 +90,8 @@ class Limits(Settings):
     drift_window_age: Written
     segment_age: Written
     """Of the decision log's open segments."""
+    auc_floor: float = Field(gt=0.5, lt=1)
+    """On matured outcomes; an alert fires when even the upper end of the interval is below it."""
     performance_age: Written
 
 

@@ -111,7 +111,7 @@ FAULTS = {
     "a category is new": ({UNSEEN: then(0, 0.15)}, {("CreditScoringUnseenJump", "warning")}),
     "a check of the user fails": ({CHECK: then(0, 3)}, {("CreditScoringDriftCheckFailing", "warning")}),
     "no window ends any more": (
-        {WINDOW_END: f"-86400+120x{CHANGES} {-86400 + 120 * CHANGES}x{END - CHANGES - 1}"},
+        {WINDOW_END: f"-172800+120x{CHANGES} {-172800 + 120 * CHANGES}x{END - CHANGES - 1}"},
         {("CreditScoringDriftStale", "warning")},
     ),
     "more is declined": (

@@ -1,0 +1,7 @@
+"""The Grafana dashboard, made from the settings."""
+
+from __future__ import annotations
+
+from .dashboard import dashboard, datasource, provider
+
+__all__ = ["dashboard", "datasource", "provider"]
