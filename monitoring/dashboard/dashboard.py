@@ -10,6 +10,7 @@ from . import model_rows, service_rows
 from .panel import laid_out
 
 _DATASOURCE = {"type": "prometheus", "uid": "${datasource}"}
+_FIRING = 'ALERTS{alertname=~"CreditScoring.*",alertstate="firing",severity!="none"}'
 _FOLDER = "/etc/grafana/dashboards"
 
 
@@ -79,7 +80,7 @@ def _alerts() -> dict[str, Any]:
         "enable": True,
         "iconColor": "red",
         "datasource": _DATASOURCE,
-        "expr": 'ALERTS{alertname=~"CreditScoring.*",alertstate="firing",severity!="none"}',
+        "target": {"refId": "Anno", "expr": _FIRING},
         "titleFormat": "{{alertname}}",
         "textFormat": "{{severity}}",
     }

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from monitoring.alerting import AlertingSettings, Recorded, Thresholds
 
-from .panel import Kind, Panel, Query, Row, Unit
+from .kind import Kind
+from .panel import Panel, Query, Row, Unit
 
 _JOB = '{job="$job"}'
 _OVER = "$__rate_interval"

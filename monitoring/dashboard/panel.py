@@ -7,19 +7,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from .kind import Kind
+
 COLUMNS = 24
 """Width of a dashboard."""
 _DATASOURCE = {"type": "prometheus", "uid": "${datasource}"}
-
-
-class Kind(StrEnum):
-    """How a panel shows its series."""
-
-    LINES = "timeseries"
-    NUMBER = "stat"
-    BARS = "bargauge"
-    HEATMAP = "heatmap"
-    TABLE = "table"
 
 
 class Unit(StrEnum):
@@ -72,7 +64,7 @@ class Panel:
             "gridPos": {"x": x, "y": y, "w": self.width, "h": self.height},
             "targets": [self._target(query, chr(ord("A") + i)) for i, query in enumerate(self.queries)],
             "fieldConfig": {"defaults": self._defaults(), "overrides": []},
-            "options": _OPTIONS[self.kind],
+            "options": self.kind.options,
         }
 
     def _target(self, query: Query, letter: str) -> dict[str, Any]:
@@ -135,46 +127,3 @@ def laid_out(rows: Sequence[Row]) -> list[dict[str, Any]]:
 def _heading(title: str, number: int, y: int) -> dict[str, Any]:
     grid = {"x": 0, "y": y, "w": COLUMNS, "h": 1}
     return {"id": number, "type": "row", "title": title, "collapsed": False, "gridPos": grid, "panels": []}
-
-
-_REDUCED = {"calcs": ["lastNotNull"], "fields": "", "values": False}
-_OPTIONS: dict[Kind, dict[str, Any]] = {
-    Kind.LINES: {
-        "legend": {"showLegend": True, "displayMode": "list", "placement": "bottom", "calcs": []},
-        "tooltip": {"mode": "multi", "sort": "desc"},
-    },
-    Kind.NUMBER: {
-        "reduceOptions": _REDUCED,
-        "colorMode": "value",
-        "graphMode": "area",
-        "justifyMode": "auto",
-        "orientation": "auto",
-        "textMode": "auto",
-    },
-    Kind.BARS: {
-        "reduceOptions": _REDUCED,
-        "displayMode": "basic",
-        "orientation": "horizontal",
-        "showUnfilled": True,
-        "minVizHeight": 10,
-        "minVizWidth": 0,
-        "valueMode": "color",
-    },
-    Kind.HEATMAP: {
-        "calculate": False,
-        "cellGap": 1,
-        "color": {"mode": "scheme", "scheme": "Oranges", "steps": 64, "exponent": 0.5, "fill": "dark-orange"},
-        "yAxis": {"axisPlacement": "left"},
-        "rowsFrame": {"layout": "auto"},
-        "legend": {"show": True},
-        "tooltip": {"show": True, "yHistogram": False},
-        "exemplars": {"color": "rgba(255,0,255,0.7)"},
-        "filterValues": {"le": 1e-9},
-        "showValue": "never",
-    },
-    Kind.TABLE: {
-        "showHeader": True,
-        "cellHeight": "sm",
-        "footer": {"show": False, "reducer": ["sum"], "countRows": False},
-    },
-}

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from monitoring.alerting import QUANTILES, AlertingSettings, Recorded
 
-from .panel import Kind, Panel, Query, Row, Unit
+from .kind import Kind
+from .panel import Panel, Query, Row, Unit
 
 _JOB = '{job="$job"}'
 _SINGLE = '{job="$job",endpoint="/predict"}'
