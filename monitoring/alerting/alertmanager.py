@@ -6,7 +6,7 @@ from typing import Any
 
 from .settings import AlertingSettings, Routing, Severity
 
-_GROUPED = ["alertname", "job"]
+_GROUPED = ("alertname", "job")
 
 
 def routes(settings: AlertingSettings) -> dict[str, Any]:
@@ -22,7 +22,7 @@ def routes(settings: AlertingSettings) -> dict[str, Any]:
 def _route(routing: Routing) -> dict[str, Any]:
     return {
         "receiver": Severity.WARNING.value,
-        "group_by": _GROUPED,
+        "group_by": list(_GROUPED),
         "group_wait": str(routing.group_wait),
         "group_interval": str(routing.group_interval),
         "repeat_interval": str(routing.repeat_interval[Severity.WARNING]),
@@ -39,13 +39,13 @@ def _branch(severity: Severity, routing: Routing) -> dict[str, Any]:
 
 
 def _heartbeat(routing: Routing) -> dict[str, Any]:
-    every = str(routing.heartbeat_interval)
+    """One message each interval; with an equal `repeat_interval` a moment too soon would make it every second one."""
     return {
         "matchers": [f'severity="{Severity.NONE}"'],
         "receiver": Severity.NONE.value,
         "group_wait": "0s",
-        "group_interval": every,
-        "repeat_interval": every,
+        "group_interval": str(routing.heartbeat_interval),
+        "repeat_interval": str(routing.heartbeat_interval / 2),
     }
 
 
@@ -59,7 +59,7 @@ def _inhibitions() -> list[dict[str, Any]]:
             {
                 "source_matchers": [f'severity="{source}"'],
                 "target_matchers": [f'severity="{target}"'],
-                "equal": _GROUPED,
+                "equal": list(_GROUPED),
             }
             for source, target in graver
         ),

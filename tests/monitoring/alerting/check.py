@@ -1,0 +1,10 @@
+"""A user's own check of a drift window."""
+
+from __future__ import annotations
+
+from monitoring.recording import CompleteWindow
+
+
+def rows(window: CompleteWindow) -> float:
+    """How many applications there are."""
+    return float(window.rows)

@@ -1,0 +1,251 @@
+"""The service under load, a real Prometheus and a real Alertmanager: faults are told, and their end.
+
+The rules are those of deploy/, with every duration sixty times shorter.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any, ClassVar
+
+import pytest
+import yaml
+
+from features import APPLICATION, Column
+from monitoring.alerting import Severity, scraping
+from monitoring.deployment import grafana_files, prometheus_files, write
+from monitoring.figures import Figures, Rates
+from monitoring.settings import MonitoringSettings
+from scoring import RiskLevel
+from tests.monitoring.alerting.daemons import Prometheus, alertmanager, prometheus
+from tests.monitoring.alerting.load import Application, Load, loading
+from tests.monitoring.receiver import Posted, Receiver, receiving
+from tests.server import ROOT, Server, free_port, serve
+from training.delivery import Delivered
+from training.synthesis import APPLICATIONS, synthesize
+
+FASTER = 60
+DASHBOARD = "dashboards/credit_scoring.json"
+DRIFT, OVERLOAD, WATCHDOG = "CreditScoringFeaturesDrifted", "CreditScoringShedding", "CreditScoringWatchdog"
+SECONDS = 60
+"""How long anything that should happen may take."""
+
+pytestmark = [
+    pytest.mark.skipif(shutil.which("prometheus") is None, reason="prometheus is not installed"),
+    pytest.mark.skipif(shutil.which("prometheus-alertmanager") is None, reason="alertmanager is not installed"),
+]
+
+
+@dataclass(frozen=True)
+class Story:
+    """What happened.
+
+    Attributes
+    ----------
+    healthy : alerts that fired before anything was planted
+    posted : what Alertmanager delivered, in order
+    panels : the samples of every query of the dashboard
+    """
+
+    healthy: set[str]
+    posted: list[Posted]
+    panels: dict[str, list[dict[str, Any]]]
+
+
+@pytest.fixture(scope="module")
+def story(delivered: Delivered, tmp_path_factory: pytest.TempPathFactory) -> Story:
+    folder = tmp_path_factory.mktemp("end-to-end")
+    with ExitStack() as stack:
+        receiver = stack.enter_context(receiving())
+        service = stack.enter_context(_service(folder, delivered))
+        settings = _settings(receiver, service.url)
+        watching = stack.enter_context(_watching(folder, settings))
+        load = stack.enter_context(loading(service.url, _applications(folder / "applications"), seed=3))
+        return _told(settings, watching, receiver, load)
+
+
+def _told(settings: MonitoringSettings, watching: Prometheus, receiver: Receiver, load: Load) -> Story:
+    _until(receiver, WATCHDOG, "firing")
+    _wait_for(watching, "credit_scoring_drift_window_rows > 0")
+    healthy = watching.firing()
+    load.drifted.set()
+    load.storm.set()
+    for alert in (DRIFT, OVERLOAD):
+        _until(receiver, alert, "firing")
+    panels = _panels(settings, watching)
+    load.drifted.clear()
+    load.storm.clear()
+    for alert in (DRIFT, OVERLOAD):
+        _until(receiver, alert, "resolved")
+    return Story(healthy, list(receiver.posted), panels)
+
+
+def _told_of(posted: list[Posted], name: str, status: str) -> list[Posted]:
+    return [post for post in posted if post.body["commonLabels"]["alertname"] == name and post.body["status"] == status]
+
+
+def _until(receiver: Receiver, name: str, status: str) -> None:
+    receiver.wait_until(lambda posted: bool(_told_of(posted, name, status)), SECONDS)
+
+
+def _wait_for(watching: Prometheus, expr: str) -> None:
+    deadline = time.monotonic() + SECONDS
+    while not watching.query(expr):
+        assert time.monotonic() < deadline, f"nothing: {expr}"
+        time.sleep(0.2)
+
+
+@contextmanager
+def _service(folder: Path, delivered: Delivered) -> Iterator[Server]:
+    """Two workers, few places for requests, drift windows that are soon complete, and a decision log."""
+    changes = {
+        "CREDIT_SCORING_SETTINGS": ("serving.yaml", {
+            "model": delivered.tag, "bentoml": {"workers": 2}, "limits": {"in_flight": 4},
+        }),
+        "CREDIT_SCORING_MONITORING": ("monitoring.yaml", {
+            "recording": {
+                "window": {"rows": 2000, "seconds": 3600, "at_least_seconds": 0},
+                "checks": ["tests.monitoring.alerting.check:rows"],
+            },
+        }),
+    }  # fmt: skip
+    environment = {"DECISION_LOG_DIR": str(folder / "log"), "DECISION_LOG_KEY": "0123456789abcdef" * 4}
+    for variable, (name, values) in changes.items():
+        settings = yaml.safe_load((ROOT / "configs" / name).read_text())
+        (folder / name).write_text(yaml.safe_dump(_changed(settings, values)))
+        environment[variable] = str(folder / name)
+    with serve(".", cwd=ROOT, log=folder / "service.log", environment=environment) as running:
+        yield running
+
+
+def _changed(settings: Any, values: Any) -> Any:
+    if not isinstance(settings, dict) or not isinstance(values, dict):
+        return values
+    return {**settings, **{name: _changed(settings.get(name), value) for name, value in values.items()}}
+
+
+def _settings(receiver: Receiver, service: str) -> MonitoringSettings:
+    """The project's settings, faster, with the addresses of this test."""
+    loaded = MonitoringSettings.load(ROOT / "configs" / "monitoring.yaml")
+    alerting = loaded.alerting.faster(FASTER).model_dump(mode="json")
+    alerting["targets"] = [service.removeprefix("http://")]
+    alerting["alertmanagers"] = [f"127.0.0.1:{free_port()}"]
+    alerting["routing"]["receivers"] = {severity: f"{receiver.url}/{severity}" for severity in Severity}
+    return MonitoringSettings.model_validate({**loaded.model_dump(mode="json"), "alerting": alerting})
+
+
+@contextmanager
+def _watching(folder: Path, settings: MonitoringSettings) -> Iterator[Prometheus]:
+    """Prometheus and Alertmanager with the files that the settings make, and the figures of a performance report."""
+    write(prometheus_files(settings), folder)
+    figures = folder / "figures"
+    figures.mkdir()
+    _figures().write(figures / "metrics")
+    with _files(figures) as target:
+        configuration = scraping(settings.alerting)
+        configuration["scrape_configs"] += [{"job_name": "figures", "static_configs": [{"targets": [target]}]}]
+        (folder / "prometheus.yml").write_text(yaml.safe_dump(configuration))
+        (address,) = settings.alerting.alertmanagers
+        with (
+            alertmanager(folder / "alertmanager.yml", folder, address),
+            prometheus(folder / "prometheus.yml", folder) as it,
+        ):
+            yield it
+
+
+def _figures() -> Figures:
+    rates = Rates(expected=0.08, observed=0.09)
+    levels = dict.fromkeys(RiskLevel, rates)
+    return Figures("1-abc", datetime.now(UTC), auc=0.75, lower=0.74, upper=0.76, rates=rates, levels=levels)
+
+
+@contextmanager
+def _files(folder: Path) -> Iterator[str]:
+    """What node_exporter does with the files of the folder, at the host and port given."""
+
+    class Handler(SimpleHTTPRequestHandler):
+        extensions_map: ClassVar = {"": "text/plain; version=0.0.4"}
+
+        def log_message(self, *args: object) -> None:
+            """Say nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(folder)))
+    thread = Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    try:
+        yield f"127.0.0.1:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def _applications(folder: Path) -> list[Application]:
+    """Applications of the population of training, none of which the model was fitted on, as requests have them."""
+    synthesize(folder, clients=2_000, seed=12, tables=APPLICATIONS)
+    with (folder / "application_train.csv").open(newline="") as file:
+        return [
+            {column.name: _value(row[column.name], column) for column in APPLICATION} for row in csv.DictReader(file)
+        ]
+
+
+def _value(text: str, column: Column) -> float | int | str | None:
+    if not text:
+        return None
+    if not column.numeric:
+        return text
+    return int(float(text)) if column.whole else float(text)
+
+
+def _queries(dashboard: str) -> dict[str, str]:
+    """Every query of the dashboard, by its panel."""
+    return {
+        f"{panel['id']} {panel['title']}, {target['refId']}": target["expr"]
+        for panel in json.loads(dashboard)["panels"]
+        for target in panel.get("targets", [])
+    }
+
+
+def _panels(settings: MonitoringSettings, watching: Prometheus) -> dict[str, list[dict[str, Any]]]:
+    queries = _queries(grafana_files(settings)[DASHBOARD])
+    chosen = {"$job": settings.alerting.job, "$__rate_interval": str(settings.alerting.windows.rate)}
+    for variable, value in chosen.items():
+        queries = {name: expr.replace(variable, value) for name, expr in queries.items()}
+    return {name: watching.query(expr) for name, expr in queries.items()}
+
+
+@pytest.mark.parametrize("alert", [DRIFT, OVERLOAD])
+def test_a_fault_is_told_and_so_is_its_end(story: Story, alert: str):
+    assert alert not in story.healthy
+    told = [post.body["status"] for post in story.posted if post.body["commonLabels"]["alertname"] == alert]
+    assert (told[0], told[-1]) == ("firing", "resolved")
+
+
+@pytest.mark.parametrize(("alert", "path"), [(DRIFT, "/warning"), (OVERLOAD, "/warning"), (WATCHDOG, "/none")])
+def test_an_alert_goes_to_the_receiver_of_its_severity(story: Story, alert: str, path: str):
+    assert {post.path for post in _told_of(story.posted, alert, "firing")} == {path}
+
+
+def test_drift_is_told_with_its_culprit_and_where_to_read_on(story: Story):
+    annotations = _told_of(story.posted, DRIFT, "firing")[0].body["commonAnnotations"]
+    assert "ext_source" in annotations["description"]
+    assert annotations["runbook_url"] == "docs/runbook.md#creditscoringfeaturesdrifted"
+
+
+@pytest.mark.parametrize("query", _queries((ROOT / "deploy" / "grafana" / DASHBOARD).read_text()))
+def test_every_query_of_the_dashboard_has_an_answer(story: Story, query: str):
+    values = [float(sample["value"][1]) for sample in story.panels[query]]
+    assert values
+    assert not any(map(math.isnan, values))
