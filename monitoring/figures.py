@@ -1,7 +1,7 @@
 """What a performance report found, as metrics that Prometheus reads from a file.
 
-The job that makes the report is over long before it is scraped. It leaves a file in the folder that node_exporter's text
-file collector looks into.
+The job that makes the report is over long before it is scraped. It leaves a file in the folder that node_exporter's
+text file collector looks into.
 """
 
 from __future__ import annotations

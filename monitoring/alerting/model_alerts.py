@@ -113,10 +113,11 @@ def _log(settings: AlertingSettings) -> Iterator[Alert]:
         "{{ $labels.reason }}.",
     )  # fmt: skip
     decided, written = (
-        f"sum by (job, instance) (increase({name}[{window}]))" for name in (DECISIONS, f"{_LOG}_lines_total")
+        f"sum by (job, instance) (increase({metric}[{window}]))" for metric in (DECISIONS, f"{_LOG}_lines_total")
     )
+    kept = f"on (job, instance) {_LOG}_segment_age_seconds"  # there where a log is
     yield Alert(
-        "CreditScoringLogIncomplete", f"{decided} > 0 and {written} == 0", Severity.CRITICAL,
+        "CreditScoringLogIncomplete", f"{decided} > 0 and {written} == 0 and {kept}", Severity.CRITICAL,
         "Decisions are made, and the log stands still",
         f"{{{{ $labels.instance }}}} made {{{{ $value | humanize }}}} decisions within {window} and wrote no line.",
         settings.holds.steady,

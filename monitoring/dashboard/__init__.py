@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from .dashboard import dashboard, datasource, provider
+from .document import dashboard, datasource, provider
 
 __all__ = ["dashboard", "datasource", "provider"]

@@ -145,7 +145,7 @@ FAULTS = {
     ),
     "a line was lost long ago": ({LOST: f"0x20 1x{END - 21}"}, NOTHING),
     "one pod writes no line": ({f"{LINES}@a": turning(600, 0)}, {("CreditScoringLogIncomplete", "critical")}),
-    "there is no log": ({LINES: None, LOST: None, SEGMENT_AGE: None}, NOTHING),
+    "there is no log": ({LINES: steady(0), SEGMENT_AGE: None}, NOTHING),
     "a segment stays open": ({SEGMENT_AGE: then(300, 8000)}, {("CreditScoringLogNotRotated", "warning")}),
 }  # fmt: skip
 
