@@ -59,7 +59,7 @@ def _dashboard(settings: MonitoringSettings) -> dict[str, Any]:
 
 def _thresholds(settings: MonitoringSettings) -> Thresholds:
     psi = settings.drift.psi
-    return Thresholds(moderate=psi.moderate, major=psi.major, floor=settings.alerting.limits.auc_floor)
+    return Thresholds(moderate=psi.moderate, major=psi.major, floor=settings.performance.min_auc)
 
 
 def _yaml(document: dict[str, Any], command: str) -> str:

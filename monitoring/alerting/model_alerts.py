@@ -32,19 +32,17 @@ def _drift(settings: AlertingSettings, thresholds: Thresholds) -> Iterator[Alert
         "{{ .Labels.feature }} {{ .Value | humanize }}; {{ end }}"
     )
     yield Alert(
-        "CreditScoringFeaturesDrifted",
-        f"max by (job) (credit_scoring_drifted_features) >= {settings.limits.drifted_features}", Severity.WARNING,
-        "Features have drifted",
-        f"{{{{ $value }}}} features of a window differ from the training data. Largest PSI: {worst}",
+        "CreditScoringDrift", "max by (job) (credit_scoring_drift_alarm) > 0", Severity.WARNING,
+        "What is scored has drifted",
+        f"A window differs from the training data, materially and beyond chance. Largest PSI: {worst}",
         settings.holds.short,
     )  # fmt: skip
-    for severity, limit in ((Severity.WARNING, thresholds.moderate), (Severity.CRITICAL, thresholds.major)):
-        yield Alert(
-            "CreditScoringScoreDrifted", f"{score} >= {limit:g}", severity,
-            "The score has drifted",
-            f"The PSI of the PD is {{{{ $value | humanize }}}}; it matters from {limit:g}.",
-            settings.holds.short,
-        )  # fmt: skip
+    yield Alert(
+        "CreditScoringScoreDrifted", f"{score} >= {thresholds.major:g}", Severity.CRITICAL,
+        "The score has drifted far",
+        f"The PSI of the PD is {{{{ $value | humanize }}}}; drift is major from {thresholds.major:g}.",
+        settings.holds.short,
+    )  # fmt: skip
 
 
 def _values(settings: AlertingSettings) -> Iterator[Alert]:

@@ -80,7 +80,6 @@ class Limits(Settings):
     p99_seconds: float = Field(gt=0)
     """Of single requests."""
     batch_p99_seconds: float = Field(gt=0)
-    drifted_features: int = Field(ge=1)
     category_jump: float = Field(gt=0, lt=1)
     """Rise of a feature's share of missing or unseen values over its own baseline."""
     decline_shift: float = Field(gt=0, lt=1)
@@ -90,8 +89,6 @@ class Limits(Settings):
     drift_window_age: Written
     segment_age: Written
     """Of the decision log's open segments."""
-    auc_floor: float = Field(gt=0.5, lt=1)
-    """On matured outcomes; an alert fires when even the upper end of the interval is below it."""
     performance_age: Written
 
 

@@ -13,6 +13,7 @@ from monitoring.settings import MonitoringSettings
 from monitoring.sources import DecisionLog, window_of_file, window_of_log, window_of_services
 from scoring import Progress, Scorer
 
+from .notify import add_notify_options, tell_reasons
 from .options import ALARM, add_json, add_model, add_parser, add_period, say
 
 
@@ -31,11 +32,12 @@ def add_drift(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     add_period(parser)
     add_model(parser)
     add_json(parser)
+    add_notify_options(parser)
     parser.set_defaults(run=_drift)
 
 
 def _drift(options: argparse.Namespace) -> int:
-    settings = MonitoringSettings.load(options.settings).drift
+    settings = MonitoringSettings.load(options.settings)
     scorer = load_model(options.model)
     window, said = _window(options, scorer)
     base = None
@@ -43,10 +45,13 @@ def _drift(options: argparse.Namespace) -> int:
         if not options.current:
             raise SourceError("--reference goes with --current")
         base = _file(options.reference, scorer)[0]
-    judgement = judge(scorer.artefact.reference, window, settings, base=base)
+    judgement = judge(scorer.artefact.reference, window, settings.drift, base=base)
     if options.json:
         write_json(options.json, {"model_digest": scorer.artefact.digest, **judgement_json(judgement)})
     say([*judgement_lines(judgement), *said])
+    if options.notify:
+        digest = scorer.artefact.digest
+        tell_reasons("drift", judgement.reasons, digest, settings.notification, options.ledger)
     return ALARM if judgement.alarm else 0
 
 

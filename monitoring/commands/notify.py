@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -45,6 +46,15 @@ def tell(alarm: Alarm, settings: NotificationSettings, ledger: Path) -> Outcome:
     if not address:
         raise NotificationError(f"{ADDRESS} is not set: nobody to tell")
     return Notifier(Webhook(address, settings), Ledger(ledger), settings).tell(alarm, datetime.now(UTC))
+
+
+def tell_reasons(
+    check: str, reasons: Sequence[str], digest: str, settings: NotificationSettings, ledger: Path
+) -> Outcome:
+    """Tell what a check of the model with the digest found: the reasons for an alarm, or that there is none."""
+    summary = "; ".join(reasons) or "no alarm"
+    alarm = Alarm(check, bool(reasons), Severity.WARNING.value, summary, labels={"model_digest": digest[:12]})
+    return tell(alarm, settings, ledger)
 
 
 def _notify(options: argparse.Namespace) -> int:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import argparse
 import os
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from monitoring.errors import SourceError
+from monitoring.figures import Figures
 from monitoring.model import load_model
 from monitoring.output import write_json
 from monitoring.recording import VARIABLE, client_hash
@@ -14,6 +17,7 @@ from monitoring.settings import MonitoringSettings
 from monitoring.sources import DecisionLog
 from scoring import Progress
 
+from .notify import add_notify_options, tell_reasons
 from .options import ALARM, add_json, add_model, add_parser, add_period, say
 
 if TYPE_CHECKING:
@@ -30,6 +34,8 @@ def add_performance(commands: argparse._SubParsersAction[argparse.ArgumentParser
     add_period(parser)
     add_model(parser)
     add_json(parser)
+    parser.add_argument("--metrics", type=Path, metavar="FILE", help="write what was realised there, for node_exporter")
+    add_notify_options(parser)
     parser.set_defaults(run=_performance)
 
 
@@ -52,12 +58,18 @@ def outcomes_of(path: Path | None) -> Outcomes | None:
 def _performance(options: argparse.Namespace) -> int:
     from monitoring.performance import perform, performance_json, performance_lines
 
-    settings = MonitoringSettings.load(options.settings).performance
+    if options.metrics and not options.outcomes:
+        raise SourceError("--metrics goes with --outcomes")
+    settings = MonitoringSettings.load(options.settings)
     artefact = load_model(options.model).artefact
     log = DecisionLog(options.log, digest=artefact.digest, since=options.since, until=options.until)
     with Progress().step("decisions") as advance:
-        performance = perform(log, outcomes_of(options.outcomes), artefact.policy, settings, advance)
+        performance = perform(log, outcomes_of(options.outcomes), artefact.policy, settings.performance, advance)
     if options.json:
         write_json(options.json, {"model_digest": artefact.digest, **performance_json(performance)})
+    if options.metrics and performance.realised:
+        Figures.of(performance.realised, artefact.digest, datetime.now(UTC)).write(options.metrics)
     say(performance_lines(performance))
+    if options.notify:
+        tell_reasons("performance", performance.reasons, artefact.digest, settings.notification, options.ledger)
     return ALARM if performance.alarm else 0

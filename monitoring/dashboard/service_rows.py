@@ -43,7 +43,7 @@ def overview(settings: AlertingSettings) -> Row:
             ),
             _number(
                 "Drifted features", "Of the last complete window, on the pod that has most.",
-                f"max(credit_scoring_drifted_features{_JOB})", Unit.COUNT, limits.drifted_features,
+                f"max(credit_scoring_drifted_features{_JOB})", Unit.COUNT, 1,
             ),
             _number(
                 "Alerts", "Firing now; one of them is the watchdog, which always does.",

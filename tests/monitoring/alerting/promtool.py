@@ -44,7 +44,7 @@ def _healthy(pod: str) -> dict[str, str]:
         "up": steady(1),
         **_requests(),
         **_decisions(),
-        "credit_scoring_drifted_features": steady(0),
+        "credit_scoring_drift_alarm": steady(0),
         "credit_scoring_drift_score_psi": steady(0.02),
         'credit_scoring_drift_psi{feature="amt_credit"}': steady(0.03),
         'credit_scoring_feature_missing_ratio{feature="amt_credit"}': steady(0.2),

@@ -38,7 +38,7 @@ from training.synthesis import APPLICATIONS, synthesize
 
 FASTER = 60
 DASHBOARD = "dashboards/credit_scoring.json"
-DRIFT, OVERLOAD, WATCHDOG = "CreditScoringFeaturesDrifted", "CreditScoringShedding", "CreditScoringWatchdog"
+DRIFT, OVERLOAD, WATCHDOG = "CreditScoringDrift", "CreditScoringShedding", "CreditScoringWatchdog"
 SECONDS = 60
 """How long anything that should happen may take."""
 
@@ -167,7 +167,7 @@ def _watching(folder: Path, settings: MonitoringSettings) -> Iterator[Prometheus
 
 def _figures() -> Figures:
     rates = Rates(expected=0.08, observed=0.09)
-    levels = dict.fromkeys(RiskLevel, rates)
+    levels = dict.fromkeys(map(str, RiskLevel), rates)
     return Figures("1-abc", datetime.now(UTC), auc=0.75, lower=0.74, upper=0.76, rates=rates, levels=levels)
 
 
@@ -241,7 +241,7 @@ def test_an_alert_goes_to_the_receiver_of_its_severity(story: Story, alert: str,
 def test_drift_is_told_with_its_culprit_and_where_to_read_on(story: Story):
     annotations = _told_of(story.posted, DRIFT, "firing")[0].body["commonAnnotations"]
     assert "ext_source" in annotations["description"]
-    assert annotations["runbook_url"] == "docs/runbook.md#creditscoringfeaturesdrifted"
+    assert annotations["runbook_url"] == "docs/runbook.md#creditscoringdrift"
 
 
 @pytest.mark.parametrize("query", _queries((ROOT / "deploy" / "grafana" / DASHBOARD).read_text()))

@@ -93,17 +93,14 @@ FAULTS = {
         {name: turning(rate, 0) for name, rate in ((APPROVED, 400), (DECLINED, 150), (REFERRED, 50))},
         {("CreditScoringNoDecisions", "critical")},
     ),
-    "a feature has drifted on one pod": (
-        {"credit_scoring_drifted_features@a": then(0, 1)},
-        {("CreditScoringFeaturesDrifted", "warning")},
+    "a window has drifted on one pod": (
+        {"credit_scoring_drift_alarm@a": then(0, 1)},
+        {("CreditScoringDrift", "warning")},
     ),
-    "the score has drifted": (
-        {"credit_scoring_drift_score_psi": then(0.02, 0.15)},
-        {("CreditScoringScoreDrifted", "warning")},
-    ),
+    "the score has drifted a little": ({"credit_scoring_drift_score_psi": then(0.02, 0.15)}, NOTHING),
     "the score has drifted far": (
         {"credit_scoring_drift_score_psi": then(0.02, 0.3)},
-        {("CreditScoringScoreDrifted", "warning"), ("CreditScoringScoreDrifted", "critical")},
+        {("CreditScoringScoreDrifted", "critical")},
     ),
     "a feature is missing more often": ({MISSING: then(0.2, 0.35)}, {("CreditScoringMissingJump", "warning")}),
     "a feature is missing a little more often": ({MISSING: then(0.2, 0.25)}, NOTHING),
@@ -162,8 +159,7 @@ def test_a_fault_that_has_passed_fires_nothing_but_what_is_left_of_the_budget(tm
         FAILED: f"0x15 0+240x10 2400x{END - 27}",
         "credit_scoring_drift_score_psi": f"0.02x15 0.3x10 0.02x{END - 27}",
     }
-    drifted = {("CreditScoringScoreDrifted", severity) for severity in ("warning", "critical")}
-    during = {("CreditScoringErrors", "critical")} | AVAILABILITY | drifted
+    during = {("CreditScoringErrors", "critical"), ("CreditScoringScoreDrifted", "critical")} | AVAILABILITY
     tests = [firing(passed, scrape=24, alerts=during), firing(passed, scrape=END, alerts=SPENT)]
     tested = run(tmp_path, RULES, tests)
     assert tested.returncode == 0, tested.stdout + tested.stderr
