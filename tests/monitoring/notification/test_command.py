@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from monitoring.cli import main
+from monitoring.commands.notify import tell_reasons
+from monitoring.settings import MonitoringSettings
 from tests.monitoring.receiver import receiving
 from tests.server import ROOT, free_port
 
@@ -44,3 +46,18 @@ def test_the_address_is_never_shown(monkeypatch, capsys, told, tmp_path):
         "", "error: the receiver did not take the message in 5 attempts: ConnectionRefusedError\n",
     )  # fmt: skip
     assert not (tmp_path / "told.json").exists()
+
+
+def test_a_check_tells_its_reasons_and_later_that_there_are_none(monkeypatch, tmp_path):
+    settings = MonitoringSettings.load(ROOT / "configs" / "monitoring.yaml").notification
+    with receiving() as receiver:
+        monkeypatch.setenv("MONITORING_WEBHOOK_URL", receiver.url)
+        for reasons in (("major drift of 2 features", "the score has drifted"), ()):
+            tell_reasons("drift", reasons, "0123456789abcdef", settings, tmp_path / "told.json")
+    assert [posted.body["text"] for posted in receiver.posted] == [
+        "[FIRING] drift: major drift of 2 features; the score has drifted",
+        "[RESOLVED] drift: no alarm",
+    ]
+    assert {"title": "model_digest", "value": "0123456789ab", "short": True} in (
+        receiver.posted[0].body["attachments"][0]["fields"]
+    )
