@@ -49,10 +49,10 @@ def test_the_file_holds_every_figure(tmp_path: Path):
         "timestamp_seconds": AT.timestamp(),
         "default_rate expected": pytest.approx(0.06),
         "default_rate observed": pytest.approx(0.1),
-        "level_default_rate LOW expected": 0.02,
-        "level_default_rate LOW observed": 0.04,
-        "level_default_rate HIGH expected": 0.18,
-        "level_default_rate HIGH observed": 0.28,
+        "level_default_rate expected LOW": 0.02,
+        "level_default_rate observed LOW": 0.04,
+        "level_default_rate expected HIGH": 0.18,
+        "level_default_rate observed HIGH": 0.28,
     }
 
 
@@ -60,7 +60,7 @@ def test_newer_figures_replace_those_that_are_there(tmp_path: Path):
     FIGURES.write(tmp_path / "performance.prom")
     replace(FIGURES, levels={}, rates=Rates(0.1, 0.1)).write(tmp_path / "performance.prom")
     assert [file.name for file in tmp_path.iterdir()] == ["performance.prom"]
-    assert "level_default_rate LOW expected" not in samples((tmp_path / "performance.prom").read_text())
+    assert "level_default_rate expected LOW" not in samples((tmp_path / "performance.prom").read_text())
 
 
 def test_a_file_that_cannot_be_written_is_named(tmp_path: Path):
