@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,8 +15,9 @@ import httpx
 
 Application = dict[str, Any]
 
-_BATCH = 250
+_BATCH = 100
 _CALLERS = 48
+_PAUSE = 0.2
 _INVALID = {"application": {"AMT_CREDIT": -1}}
 
 
@@ -36,26 +38,25 @@ class Load:
         self.drifted = threading.Event()
         self.storm = threading.Event()
 
-    def run(self) -> None:
+    async def run(self) -> None:
         """Send rounds of requests until the end."""
-        with httpx.Client(base_url=self._url, timeout=30) as client, ThreadPoolExecutor(_CALLERS) as callers:
+        async with httpx.AsyncClient(base_url=self._url, timeout=60) as client:
             for turn in count():
-                if self._over.wait(0.05):
+                await asyncio.gather(self._round(client, turn), asyncio.sleep(_PAUSE))
+                if self._over.is_set():
                     return
-                self._round(client, turn)
-                if self.storm.is_set():
-                    list(callers.map(lambda request: client.post("/predict", json=request), self._drawn(_CALLERS)))
 
     def stop(self) -> None:
         """Let the current round be the last one."""
         self._over.set()
 
-    def _round(self, client: httpx.Client, turn: int) -> None:
-        client.post("/predict/batch", json={"applications": self._drawn(_BATCH)}).raise_for_status()
-        for request in self._drawn(8):
-            client.post("/predict", json=request)
-        if turn % 4 == 0:
-            client.post("/predict", json=_INVALID)
+    async def _round(self, client: httpx.AsyncClient, turn: int) -> None:
+        batch = await client.post("/predict/batch", json={"applications": self._drawn(_BATCH)})
+        batch.raise_for_status()
+        for request in [*self._drawn(8), *([] if turn % 4 else [_INVALID])]:
+            await client.post("/predict", json=request)
+        if self.storm.is_set():
+            await asyncio.gather(*(client.post("/predict", json=request) for request in self._drawn(_CALLERS)))
 
     def _drawn(self, size: int) -> list[dict[str, Any]]:
         drawn = self._random.choices(self._applications, k=size)
@@ -71,7 +72,7 @@ def loading(url: str, applications: Sequence[Application], *, seed: int) -> Iter
     """Load on the service at `url` until the block ends; a request that could not be sent fails the block."""
     load = Load(url, applications, seed=seed)
     with ThreadPoolExecutor(1) as pool:
-        running = pool.submit(load.run)
+        running = pool.submit(asyncio.run, load.run())
         try:
             yield load
         finally:
