@@ -24,7 +24,7 @@ def part(name: str, rows: int, expected: float, observed: float) -> Part:
 
 REALISED = Realised(
     rows=400, defaults=40, estimates={"auc": AUC}, levels=(part("LOW", 300, 0.02, 0.04), part("HIGH", 100, 0.18, 0.28)),
-    months=(), bins=(), coverage=(), accepted_only=False,
+    months=(), bins=(), coverage=(), accepted_only=False, expected_auc=0.75,
 )  # fmt: skip
 FIGURES = Figures.of(REALISED, "d1", AT)
 

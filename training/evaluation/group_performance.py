@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features import Protected
-from monitoring.measures import Estimate, auc_estimate
+from monitoring.measures import Estimate, Group, ImpactRatio, auc_estimate
 
-from .fairness import Group, ImpactRatio, most_approved
+from .fairness import most_approved
 from .observation import Observation, observe
 
 _Rows = NDArray[np.bool_]
