@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections import Counter as Tally
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import product
 
 import numpy as np
-from numpy.typing import NDArray
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Histogram
 
 from scoring import Outcome, RiskLevel
 
+from .buffer import Decided
 from .log import Failure
 
 
@@ -54,14 +53,13 @@ class DecisionMetrics:
         )  # fmt: skip
         self._check_failures = {check: check_failures.labels(check) for check in checks}
 
-    def count(
-        self, probability: NDArray[np.float64], decisions: Iterable[tuple[Outcome, RiskLevel]], lines: int
-    ) -> None:
+    def count(self, decided: Decided, lines: int) -> None:
         """Count applications that were scored, and lines that were written."""
         self._lines.inc(lines)
-        self._applications.inc(len(probability))
-        for decided, count in Tally(decisions).items():
-            self._decisions[decided].inc(count)
+        self._applications.inc(len(decided))
+        for (outcome, level), counter in self._decisions.items():  # comparing is cheaper than hashing an enumeration
+            counter.inc(int(np.count_nonzero((decided.decision == outcome) & (decided.risk_level == level))))
+        probability = decided.probability
         # a histogram has no public way to take several values at once
         bounds = self._probability._upper_bounds  # noqa: SLF001
         counts = np.bincount(np.searchsorted(bounds, probability), minlength=len(bounds)).tolist()

@@ -5,8 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
-from itertools import chain
 from threading import Lock
 from typing import Any
 
@@ -22,6 +20,7 @@ from scoring import Scores
 
 from . import gauges
 from .board import Board
+from .buffer import Buffer, Decided
 from .journal import Journal
 from .log import Position
 from .metrics import DecisionMetrics
@@ -31,16 +30,6 @@ _PENDING_ROWS = 1024
 """Rows that are counted at once: so many that counting is cheap, so few that it takes a millisecond or two."""
 
 Matrix = NDArray[np.float64]
-
-
-@dataclass(frozen=True, slots=True)
-class _Pending:
-    """Rows that are recorded but not counted. `position` is where their lines end."""
-
-    at: float
-    matrix: Matrix
-    scores: Scores
-    position: Position | None
 
 
 class Recorder(Collector):
@@ -68,9 +57,10 @@ class Recorder(Collector):
         self._windows = windows
         self._journal = journal
         self._clock = clock
-        self._appending, self._counting = Lock(), Lock()
-        self._pending: list[_Pending] = []
-        self._pending_rows = self._lines = 0
+        self._lock = Lock()
+        self._buffer = Buffer(_PENDING_ROWS, len(board.reference.features))
+        self._position, self._at = board.counts.position, clock()
+        self._lines = 0
         self._background = ThreadPoolExecutor(1, thread_name_prefix="drift")
         self._judging: Future[None] | None = None
         self._closed = False
@@ -81,15 +71,10 @@ class Recorder(Collector):
         NotRecordedError if a line cannot be written and the settings refuse to decide without it.
         """
         at, journal = self._clock(), self._journal
-        lines = b""
-        if journal is not None:
-            lines = journal.lines(route, callers, matrix, scores, at)
-        with self._appending:  # so that rows are counted in the order of their lines
+        lines = b"" if journal is None else journal.lines(route, callers, matrix, scores, at)
+        with self._lock:  # so that rows are counted in the order of their lines
             position = None if journal is None else self._append(journal, lines, len(scores))
-            self._pending.append(_Pending(at, matrix, scores, position))
-            self._pending_rows += len(scores)
-        if self._pending_rows >= _PENDING_ROWS:
-            self._count()
+            self._keep(Decided.of(matrix, scores), at, position or self._position)
 
     def _append(self, journal: Journal, lines: bytes, count: int) -> Position | None:
         written = journal.append(lines)
@@ -101,38 +86,45 @@ class Recorder(Collector):
             raise NotRecordedError(f"the decision log: {written}")
         return None
 
+    def _keep(self, decided: Decided, at: float, position: Position) -> None:
+        """Keep decisions to be counted soon, whose lines end at a position; many are counted at once."""
+        if not self._buffer.holds(len(decided)):
+            self._count(self._buffer.take())
+        self._at, self._position = at, position
+        if self._buffer.holds(len(decided)):
+            self._buffer.keep(decided)
+        else:
+            self._count(decided)
+
     def publish(self) -> None:
         """Publish what has been recorded since the last time, and see whether a window is complete."""
-        self._count()
+        self._count_kept()
         if self._closed:
             return
         now = self._clock()
         if (self._judging is None or self._judging.done()) and self._windows.due(now):
             self._judging = self._background.submit(self._windows.complete, now)
 
-    def _count(self) -> None:
-        with self._counting:
-            with self._appending:
-                pending, self._pending, self._pending_rows = self._pending, [], 0
-                lines, self._lines = self._lines, 0
-            if not pending:
-                return
-            probability = np.concatenate([one.scores.probability for one in pending])
-            matrix = np.concatenate([one.matrix for one in pending])
-            counts = self._board.counts
-            counts.add(
-                Window.of(self._board.reference, matrix, probability), float(probability.sum()), at=pending[-1].at
-            )
-            counts.position = next((one.position for one in reversed(pending) if one.position), counts.position)
-            self._board.publish()
-            decided = [zip(one.scores.decision, one.scores.risk_level, strict=True) for one in pending]
-            self._metrics.count(probability, chain.from_iterable(decided), lines)
+    def _count_kept(self) -> None:
+        with self._lock:
+            self._count(self._buffer.take())
+
+    def _count(self, decided: Decided) -> None:
+        if not len(decided):
+            return
+        counts = self._board.counts
+        window = Window.of(self._board.reference, decided.matrix, decided.probability)
+        counts.add(window, float(decided.probability.sum()), at=self._at)
+        counts.position = self._position
+        self._board.publish()
+        self._metrics.count(decided, self._lines)
+        self._lines = 0
 
     def close(self) -> None:
         """Count and finish everything. Nothing may be recorded any more."""
         self._closed = True
         self._background.shutdown()
-        self._count()
+        self._count_kept()
         self._board.close()
         if self._journal is not None:
             self._journal.close()
@@ -152,7 +144,7 @@ class Recorder(Collector):
 
     def drift(self) -> dict[str, Any]:
         """What GET /drift answers: the counts since the start and those of the last complete window, JSON-ready."""
-        self._count()
+        self._count_kept()
         last = self._windows.state.last
         return {
             "model": self._header.model,

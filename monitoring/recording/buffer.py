@@ -1,0 +1,57 @@
+"""Decisions that are recorded but not counted yet."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scoring import Scores
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Decided:
+    """What is counted of n decisions: rows of the model matrix, PDs, decisions and risk levels."""
+
+    matrix: NDArray[np.float64]
+    probability: NDArray[np.float64]
+    decision: NDArray[np.object_]
+    risk_level: NDArray[np.object_]
+
+    @classmethod
+    def of(cls, matrix: NDArray[np.float64], scores: Scores) -> Decided:
+        """The decisions on the rows of a model matrix."""
+        return cls(matrix, scores.probability, scores.decision, scores.risk_level)
+
+    def __len__(self) -> int:
+        return len(self.probability)
+
+
+class Buffer:
+    """Room for so many decisions. They are copied: memory that requests leave behind makes the next ones slower."""
+
+    def __init__(self, rows: int, features: int) -> None:
+        self._rows = Decided(
+            np.empty((rows, features)), np.empty(rows), np.empty(rows, dtype=object), np.empty(rows, dtype=object)
+        )
+        self._used = 0
+
+    def holds(self, rows: int) -> bool:
+        """Whether there is room for so many more."""
+        return self._used + rows <= len(self._rows)
+
+    def keep(self, decided: Decided) -> None:
+        """Copy decisions that there is room for."""
+        place = slice(self._used, self._used + len(decided))
+        self._rows.matrix[place] = decided.matrix
+        self._rows.probability[place] = decided.probability
+        self._rows.decision[place] = decided.decision
+        self._rows.risk_level[place] = decided.risk_level
+        self._used = place.stop
+
+    def take(self) -> Decided:
+        """What is kept; it is good until the next `keep`, which begins anew."""
+        rows, used = self._rows, self._used
+        self._used = 0
+        return Decided(rows.matrix[:used], rows.probability[:used], rows.decision[:used], rows.risk_level[:used])
