@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from monitoring.cli import _parser as monitoring_parser
 from serving import Decision
 from tests.server import Server
 from training.cli import _parser as training_parser
@@ -62,6 +63,13 @@ def test_training_commands_are_understood(command: str) -> None:
     options = training_parser().parse_args(words[words.index("training") + 1 :])
     known = ("run", "experiments", "tune", "list", "report", "promote", "rollback", "import", "synthesize")
     assert options.command in known
+
+
+@pytest.mark.parametrize("command", [c for c in commands() if "-m monitoring" in c])
+def test_monitoring_commands_are_understood(command: str) -> None:
+    words = shlex.split(command)
+    options = monitoring_parser().parse_args(words[words.index("monitoring") + 1 :])
+    assert callable(options.run)
 
 
 @pytest.mark.parametrize("path", sorted(set(re.findall(r"`([a-z_]+(?:/[\w.]+)+)`", README))))
