@@ -87,6 +87,19 @@ def test_a_matrix_is_counted_feature_by_feature(small: DriftReference) -> None:
     assert small.bin(np.tile(matrix, (700, 1))).tolist() == (700 * small.bin(matrix)).tolist()
 
 
+@given(values=VALUES, codes=VALUES, count=COUNTS)
+def test_all_features_at_once_are_counted_like_each_by_itself(
+    values: NDArray[np.float64], codes: NDArray[np.float64], count: int
+) -> None:
+    rows = min(len(values), len(codes))
+    matrix = np.column_stack([values[:rows], codes[:rows], codes[:rows], values[:rows]])
+    bins = (quantile_bins(values, count), category_bins(codes, 3), category_bins(codes, 1), quantile_bins(codes, 2))
+    empty = {str(i): Bins.empty(each.kind, each.edges) for i, each in enumerate(bins)}
+    counts = DriftReference(empty, Bins.empty("numeric", ()), dict.fromkeys(empty, 0.25), 0).bin(matrix)
+    for row, each, column in zip(counts, bins, matrix.T, strict=True):
+        assert row.tolist() == [*each.count(column).tolist(), *[0] * (len(row) - each.size)]
+
+
 def test_a_matrix_of_another_width_is_not_counted(small: DriftReference) -> None:
     with pytest.raises(ValueError, match=r"has 2 features, not shape \(1, 3\)$"):
         small.bin(np.zeros((1, 3)))
