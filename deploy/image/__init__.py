@@ -1,0 +1,1 @@
+"""The container image of a Bento: `python -m deploy.image build|check`."""
