@@ -34,10 +34,29 @@ class ImageSettings(Settings):
     stop: StopSettings
 
 
+class LoadSettings(Settings):
+    """How much load there is while something is rehearsed."""
+
+    threads: int = Field(ge=1)
+    per_second: float = Field(gt=0)
+
+
+class RehearsalSettings(Settings):
+    """How the manifests are rehearsed."""
+
+    requests: LoadSettings
+    settle_seconds: float = Field(gt=0)
+    """Of load before and after what is rehearsed."""
+    wait_seconds: int = Field(ge=1)
+    bad_version_seconds: float = Field(gt=0)
+    """For which a version that cannot start is left standing."""
+
+
 class DeploySettings(Settings):
     """All of configs/deploy.yaml."""
 
     image: ImageSettings
+    rehearsal: RehearsalSettings
 
     @classmethod
     def delivered(cls) -> DeploySettings:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import tempfile
 import time
@@ -103,8 +104,13 @@ def _stop(image: str, settings: ImageSettings) -> dict[str, Any]:
 
 
 def _judged(outcomes: Sequence[Outcome], at: float) -> dict[str, Any]:
-    before = [outcome for outcome in outcomes if outcome.sent is not None and outcome.sent < at]
-    return {"sent_before": counted(before), "sent_after": counted([one for one in outcomes if one not in before])}
+    """From the first refused connection on the port is nobody's, and soon perhaps somebody else's."""
+    closed = min((one.ended for one in outcomes if one.result == ConnectionRefusedError.__name__), default=math.inf)
+    sent = [(one.sent, one) for one in outcomes if one.sent is not None and one.sent < closed]
+    return {
+        "sent_before": counted([one for moment, one in sent if moment < at]),
+        "sent_after": counted([one for moment, one in sent if moment >= at]),
+    }
 
 
 def _broken(found: Mapping[str, Any], settings: ImageSettings) -> Iterator[str]:

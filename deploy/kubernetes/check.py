@@ -32,7 +32,8 @@ def check(tools: Path) -> Iterator[str]:
             rendered.write_text(render(overlay), encoding="utf-8")
             objects = _validate(rendered, tools)
             passed, skipped = _policies(rendered, tools)
-        yield f"{overlay}: {objects} objects valid for {_VERSION}; {passed} policies passed, {skipped} skipped for a reason"
+        policies = f"{passed} policies passed, {skipped} skipped for a reason"
+        yield f"{overlay}: {objects} objects valid for {_VERSION}; {policies}"
 
 
 def render(overlay: str) -> str:
@@ -51,23 +52,10 @@ def _validate(rendered: Path, tools: Path) -> int:
 
 def _policies(rendered: Path, tools: Path) -> tuple[int, int]:
     """How many policies passed and how many were skipped."""
-    command = [
-        tools / "checkov",
-        "--skip-download",
-        "--compact",
-        "--quiet",
-        "--framework",
-        "kubernetes",
-        "--output",
-        "json",
-    ]
-    done = subprocess.run(
-        [*command, "--file", rendered],
-        capture_output=True,
-        text=True,
-        check=False,
-        env=os.environ | {"LOG_LEVEL": "ERROR"},
-    )
+    program = str(tools / "checkov")
+    options = ["--skip-download", "--compact", "--quiet", "--framework", "kubernetes", "--output", "json", "--file"]
+    quiet = os.environ | {"LOG_LEVEL": "ERROR"}
+    done = subprocess.run([program, *options, rendered], capture_output=True, text=True, check=False, env=quiet)
     report: dict[str, Any] = json.loads(done.stdout)
     summary, failed = report["summary"], report["results"]["failed_checks"]
     if failed or summary["parsing_errors"]:
