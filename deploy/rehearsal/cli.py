@@ -40,7 +40,7 @@ def _rehearse(options: argparse.Namespace) -> None:
         bad = altered(options.second, running)
         for image in (options.first, options.second, bad):
             running.load(image)
-        results: dict[str, Any] = {"kubernetes": running.kubectl("version", "--short").split()[-1]}
+        results: dict[str, Any] = {"kubernetes": running.version}
         acts = Acts(running, DeploySettings.delivered().rehearsal)
         model = _model(options.second)
         plays: dict[str, Callable[[], dict[str, Any]]] = {

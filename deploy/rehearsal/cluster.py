@@ -5,6 +5,7 @@ Kubernetes 1.20 is what can be built where no registry can be reached; its node 
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import shlex
@@ -56,6 +57,11 @@ class Cluster:
     def kubectl(self, *words: str | Path) -> str:
         """What kubectl answers."""
         return run("kubectl", "--kubeconfig", self.folder / "kubeconfig", "--namespace", "credit-scoring", *words)
+
+    @property
+    def version(self) -> str:
+        """Of its API server."""
+        return str(json.loads(self.kubectl("version", "--output", "json"))["serverVersion"]["gitVersion"])
 
     def load(self, image: str) -> None:
         """Hand an image of podman's to the node."""
@@ -208,6 +214,7 @@ def _remove_containers(ready: Cluster) -> None:
     running = run("docker", "--host", ready.docker, "ps", "--all", "--quiet").split()
     if running:
         run("docker", "--host", ready.docker, "rm", "--force", *running)
-    for line in Path("/proc/mounts").read_text().splitlines():
-        if (mounted := line.split()[1]).startswith(f"{ready.folder}/kubelet/"):
-            run("umount", mounted)
+    mounted = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
+    for place in reversed(mounted):
+        if f"{place}/".startswith(f"{ready.folder}/kubelet/"):
+            run("umount", place)
