@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -34,6 +35,7 @@ def read_json(*command: str | Path) -> Any:
 
 def reported(work: Callable[[], None]) -> int:
     """The exit code of a command's work: 1 after one line on standard error if it failed."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what was started is stopped on the way out
     try:
         work()
     except DeployError as error:

@@ -1,4 +1,4 @@
-"""`python -m deploy.image`: build, check."""
+"""`python -m deploy.image`: build, check, audit."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 
 from deploy.command import reported
 
+from .audit import LOCK, audit
 from .build import BASE, build
 from .check import RESULTS, check
 
@@ -27,6 +28,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     checking.add_argument("image", help="its reference")
     checking.add_argument("--results", type=Path, default=RESULTS, help="default: %(default)s")
     checking.set_defaults(run=_check)
+    auditing = commands.add_parser("audit", help="list known vulnerabilities of what the image installs")
+    auditing.add_argument("--lock", type=Path, default=LOCK, help="default: %(default)s")
+    auditing.add_argument("--tools", type=Path, required=True, help="folder of pip-audit")
+    auditing.set_defaults(run=_audit)
     options = parser.parse_args(arguments)
     return reported(lambda: options.run(options))
 
@@ -38,3 +43,7 @@ def _build(options: argparse.Namespace) -> None:
 
 def _check(options: argparse.Namespace) -> None:
     sys.stdout.write("".join(f"{line}\n" for line in check(options.image, options.results)))
+
+
+def _audit(options: argparse.Namespace) -> None:
+    sys.stdout.write(f"{audit(options.lock, options.tools)}\n")

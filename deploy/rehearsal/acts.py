@@ -78,7 +78,7 @@ class Acts:
         with self._load() as watched:
             victim = self._pods()[0]
             start = time.monotonic()
-            self._try("exec", victim, "--", "python", "-c", _FILL)
+            self._exhaust(victim)
             wait_until("the kill for want of memory", lambda: self._last_end(victim) == "OOMKilled", self._seconds)
             wait_until("the killed pod's return", lambda: self._is_ready(victim), self._seconds)
             seconds = time.monotonic() - start
@@ -155,11 +155,12 @@ class Acts:
         """Why the container of a pod ended the last time."""
         return str(self._status(pod)["lastState"].get("terminated", {}).get("reason", ""))
 
-    def _try(self, *words: str) -> None:
+    def _exhaust(self, pod: str) -> None:
         try:
-            self._cluster.kubectl(*words)
-        except DeployError:
-            return
+            self._cluster.kubectl("exec", pod, "--", "python", "-c", _FILL)
+        except DeployError as error:
+            if "exit code 137" not in str(error):  # it ends with the pod
+                raise
 
     def _evict(self, pod: str) -> str:
         body = {"apiVersion": "policy/v1beta1", "kind": "Eviction", "metadata": {"name": pod, "namespace": NAMESPACE}}

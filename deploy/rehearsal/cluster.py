@@ -143,7 +143,7 @@ def _commands(folder: Path, binaries: Path) -> dict[str, list[str]]:
             f"--cert-dir={folder}/certificates", f"--token-auth-file={folder}/tokens.csv", "--authorization-mode=RBAC",
             f"--service-account-key-file={accounts}", f"--service-account-signing-key-file={accounts}",
             "--service-account-issuer=https://kubernetes.default.svc", f"--service-cluster-ip-range={_SERVICES}",
-            "--advertise-address=172.30.0.1", "--allow-privileged=false",
+            "--advertise-address=172.30.0.1", "--kubelet-preferred-address-types=InternalIP",
         ],
         "kube-controller-manager": [
             f"{binaries}/kube-controller-manager", config, f"--service-account-private-key-file={accounts}",
@@ -153,6 +153,7 @@ def _commands(folder: Path, binaries: Path) -> dict[str, list[str]]:
         "dockerd": [
             "dockerd", f"--host=unix://{folder}/docker.sock", f"--data-root={folder}/docker",
             f"--exec-root={folder}/docker-run", f"--pidfile={folder}/docker.pid", f"--bip={_BRIDGE}",
+            "--ip-masq=false",
             "--default-ulimit=nofile=20000:20000", f"--add-runtime=plain={folder}/runtime", "--default-runtime=plain",
             "--exec-opt=native.cgroupdriver=cgroupfs",
         ],
@@ -160,7 +161,7 @@ def _commands(folder: Path, binaries: Path) -> dict[str, list[str]]:
             f"{binaries}/kubelet", config, f"--root-dir={folder}/kubelet", "--hostname-override=node",
             f"--docker-endpoint=unix://{folder}/docker.sock", f"--pod-infra-container-image={_PAUSE}",
             "--cgroup-driver=cgroupfs", "--fail-swap-on=false", "--enforce-node-allocatable=", "--eviction-hard=",
-            f"--cert-dir={folder}/kubelet-certificates", "--authorization-mode=AlwaysAllow", "--address=127.0.0.1",
+            f"--cert-dir={folder}/kubelet-certificates", "--authorization-mode=AlwaysAllow", "--address=172.30.0.1",
             "--max-open-files=20000", "--oom-score-adj=0", "--node-ip=172.30.0.1", "--resolv-conf=",
         ],
         "kube-proxy": [
@@ -208,6 +209,8 @@ def _remove_chains(before: frozenset[tuple[str, str]]) -> None:
                 run("iptables", "-t", table, "-D", *words[1:])
         for name in sorted(names):
             run("iptables", "-t", table, "-X", name)
+    if ("nat", "DOCKER") in made:
+        run("ip", "link", "delete", "docker0")
 
 
 def _remove_containers(ready: Cluster) -> None:

@@ -13,13 +13,14 @@ import yaml
 from deploy.command import run
 from deploy.image import hardened
 from scoring import Artefact, Scorer, StoredModel
-from tests.e2e.test_contract import *  # noqa: F403 - every test of the contract, with the fixtures below
 from tests.server import Server
 
 IMAGE = os.environ.get("CREDIT_SCORING_IMAGE", "")
 
 if not IMAGE or shutil.which("podman") is None:
     pytest.skip("needs podman, and CREDIT_SCORING_IMAGE; see `make image-check`", allow_module_level=True)
+
+from tests.e2e.test_contract import *  # noqa: E402, F403 - every test of the contract, with the fixtures below
 
 
 @dataclass(frozen=True)
