@@ -79,7 +79,11 @@ class Acts:
             victim = self._pods()[0]
             start = time.monotonic()
             self._exhaust(victim)
-            wait_until("the kill for want of memory", lambda: self._last_end(victim) == "OOMKilled", self._seconds)
+            wait_until(
+                "the kill for want of memory",
+                lambda: self._last_end(victim).get("reason") == "OOMKilled",
+                self._seconds,
+            )
             wait_until("the killed pod's return", lambda: self._is_ready(victim), self._seconds)
             seconds = time.monotonic() - start
         failed = [outcome.ended for outcome in watched.outcomes if not outcome.answered]
@@ -99,15 +103,14 @@ class Acts:
             wait_until("the new pod", lambda: bool(set(self._pods()) - before), self._seconds)
             (bad,) = set(self._pods()) - before
             time.sleep(self._settings.bad_version_seconds)
-            ready, end = self._is_ready(bad), self._last_end(bad)
-            said = self._cluster.kubectl("logs", bad, "--previous").strip().splitlines()
+            ready, said = self._is_ready(bad), self._last_end(bad)["message"].strip().splitlines()
             self._cluster.kubectl("rollout", "undo", _DEPLOYMENT)
             self._rolled_out()
         _require(not ready, f"{bad} became ready")
         _require_all_answered(watched)
         _require(version not in watched.found()["versions"], f"{version} answered")
-        reason = next((line for line in reversed(said) if "Error" in line), said[-1])
-        return {"ready": ready, "ended_with": end, "said": reason.replace(version, "VERSION"), **watched.found()}
+        reason = next(line for line in reversed(said) if "Error: " in line)
+        return {"ready": ready, "said": reason, **watched.found()}
 
     @property
     def _seconds(self) -> float:
@@ -151,9 +154,10 @@ class Acts:
     def _is_ready(self, pod: str) -> bool:
         return bool(self._status(pod)["ready"])
 
-    def _last_end(self, pod: str) -> str:
-        """Why the container of a pod ended the last time."""
-        return str(self._status(pod)["lastState"].get("terminated", {}).get("reason", ""))
+    def _last_end(self, pod: str) -> dict[str, Any]:
+        """How the container of a pod ended the last time."""
+        ended: dict[str, Any] = self._status(pod)["lastState"].get("terminated", {})
+        return ended
 
     def _exhaust(self, pod: str) -> None:
         try:
