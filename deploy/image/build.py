@@ -65,8 +65,7 @@ def _export(bento: str, context: Path) -> tuple[str, str]:
 def _add_source(context: Path) -> None:
     shutil.copytree(ROOT / "requirements", context / "locks")
     for name in _OFFLINE_SOURCE:
-        if (ROOT / name).is_dir():
-            shutil.copytree(ROOT / name, context / "source" / name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(ROOT / name, context / "source" / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in _HOME:
         (context / "offline-home" / name).mkdir(parents=True)
 

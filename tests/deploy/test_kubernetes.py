@@ -122,7 +122,9 @@ def test_there_are_at_most_ten_pods(overlay: str) -> None:
 @every_overlay
 def test_the_settings_are_those_of_the_checkout(overlay: str) -> None:
     (settings,) = of_kind(overlay, "ConfigMap").values()
-    assert settings["data"]["serving.yaml"] == (ROOT / "configs" / "serving.yaml").read_text()
+    assert settings["data"].keys() == {"serving.yaml", "monitoring.yaml"}
+    for name, text in settings["data"].items():
+        assert text == (ROOT / "configs" / name).read_text()
 
 
 def test_the_rules_of_the_operator_are_the_groups_of_all_files(tmp_path: Any) -> None:
