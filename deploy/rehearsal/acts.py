@@ -109,8 +109,7 @@ class Acts:
         _require(not ready, f"{bad} became ready")
         _require_all_answered(watched)
         _require(version not in watched.found()["versions"], f"{version} answered")
-        reason = next(line for line in reversed(said) if "Error: " in line)
-        return {"ready": ready, "said": reason, **watched.found()}
+        return {"ready": ready, "said": [line for line in said if "Error: " in line], **watched.found()}
 
     @property
     def _seconds(self) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -16,7 +17,9 @@ from deploy.settings import ROOT, DeploySettings
 from .acts import Acts, altered
 from .cluster import cluster
 from .manifests import manifests
+from .report import write_table
 
+_DOCUMENT = ROOT / "docs" / "kubernetes.md"
 _RESULTS = ROOT / "docs" / "rehearsal.json"
 
 
@@ -56,6 +59,7 @@ def _rehearse(options: argparse.Namespace) -> None:
             sys.stdout.write(f"{name}: {results[name]}\n")
             sys.stdout.flush()
     write_record(options.results, "make rehearse", results)
+    write_table(_DOCUMENT, json.loads(options.results.read_text(encoding="utf-8")))
 
 
 def _model(image: str) -> str:
