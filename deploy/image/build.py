@@ -17,11 +17,7 @@ NAME = "credit-scoring"
 BASE = "docker.io/library/python:3.11-slim"
 _CONTAINERFILE = Path(__file__).with_name("Containerfile")
 _OFFLINE_SOURCE = ("features", "scoring", "monitoring", "configs")
-_HOME = (
-    "bentos",
-    "models",
-    "tmp",
-)  # bentoml makes them at import where they are absent, which a read-only root forbids
+_HOME = ("bentos", "envs", "models", "tmp")  # bentoml would make them at import, which a read-only root forbids
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,15 @@ from deploy.kubernetes import render
 IMAGE = os.environ.get("CREDIT_SCORING_IMAGE", "")
 POD = "credit-scoring-pod-0"
 CONTAINER = f"{POD}-service"
-HEALTH = "import urllib.request as r; print(r.urlopen('http://127.0.0.1:3000/health', timeout=60).read().decode())"
+HEALTH = """
+import time, urllib.request
+for _ in range(600):
+    try:
+        print(urllib.request.urlopen('http://127.0.0.1:3000/health', timeout=60).read().decode())
+        break
+    except OSError:
+        time.sleep(0.1)
+"""
 
 pytestmark = pytest.mark.skipif(
     not IMAGE or not shutil.which("podman") or not shutil.which("kubectl"),
