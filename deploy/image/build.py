@@ -1,0 +1,81 @@
+"""Building the images: a context of exactly what they need, and buildah."""
+
+from __future__ import annotations
+
+import shutil
+import tarfile
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from deploy.command import read_json, run
+
+ROOT = Path(__file__).resolve().parents[2]
+NAME = "credit-scoring"
+BASE = "docker.io/library/python:3.11-slim"
+_CONTAINERFILE = Path(__file__).with_name("Containerfile")
+_OFFLINE_SOURCE = ("features", "scoring", "monitoring", "configs")
+_HOME = ("bentos", "envs", "models", "tmp")  # bentoml would make them at import, which a read-only root forbids
+
+
+@dataclass(frozen=True, slots=True)
+class Images:
+    """The references of the built images, and the base and the model that are in them."""
+
+    serving: str
+    offline: str
+    base: str
+    base_digest: str
+    model: str
+
+
+def build(bento: str, base: str) -> Images:
+    """Build both images of a Bento of the store, named after its version."""
+    with tempfile.TemporaryDirectory(prefix="credit-scoring-image-") as scratch:
+        context = Path(scratch)
+        version, model = _export(bento, context)
+        _add_source(context)
+        run("buildah", "pull", "--quiet", "--policy", "missing", base)
+        (inspected,) = read_json("podman", "image", "inspect", base)
+        images = Images(f"{NAME}:{version}", f"{NAME}-offline:{version}", base, inspected["Digest"], model)
+        for target, reference in (("serving", images.serving), ("offline", images.offline)):
+            _build(context, target, reference, images, version)
+    return images
+
+
+def _export(bento: str, context: Path) -> tuple[str, str]:
+    """Put a Bento with its model into the context; its version and its model's tag."""
+    archive = context / "exported.bento"
+    run("bentoml", "export", bento, archive)
+    with tarfile.open(archive) as exported:
+        exported.extractall(context / "bento", filter="data")
+    archive.unlink()
+    shutil.rmtree(context / "bento" / "env")  # of bentoml's own Dockerfile
+    document = yaml.safe_load((context / "bento" / "bento.yaml").read_text(encoding="utf-8"))
+    (model,) = document["models"]
+    return str(document["version"]), str(model["tag"])
+
+
+def _add_source(context: Path) -> None:
+    shutil.copytree(ROOT / "requirements", context / "locks")
+    for name in _OFFLINE_SOURCE:
+        shutil.copytree(ROOT / name, context / "source" / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in _HOME:
+        (context / "offline-home" / name).mkdir(parents=True)
+
+
+def _build(context: Path, target: str, reference: str, images: Images, version: str) -> None:
+    labels = {
+        "org.opencontainers.image.title": reference.partition(":")[0],
+        "org.opencontainers.image.version": version,
+        "org.opencontainers.image.base.name": images.base,
+        "org.opencontainers.image.base.digest": images.base_digest,
+        "credit-scoring.model": images.model,
+    }
+    options = [option for name, value in labels.items() for option in ("--label", f"{name}={value}")]
+    run(
+        "buildah", "bud", "--quiet", "--layers", "--file", _CONTAINERFILE, "--target", target,
+        "--build-arg", f"BASE={images.base}", *options, "--tag", reference, context,
+    )  # fmt: skip

@@ -1,0 +1,70 @@
+"""The local overlay as an API server of 1.20 takes it, and what the cluster must have beside it."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from deploy.kubernetes import render
+
+NAMESPACE = "credit-scoring"
+_OLDER = {"policy/v1": "policy/v1beta1", "CronJob": "batch/v1beta1"}
+_UNKNOWN = "HorizontalPodAutoscaler"  # autoscaling/v2 came later, and there are no metrics to scale by
+_USER = 10034
+
+
+def manifests(image: str, folder: Path) -> str:
+    """All manifests as YAML, with this image in the Deployment and the volumes' data under `folder`."""
+    documents = [*_overlay(image), _secret(), *_volumes(folder)]
+    documents.sort(key=lambda document: document["kind"] != "Namespace")
+    text: str = yaml.safe_dump_all(documents, sort_keys=False)
+    return text
+
+
+def _overlay(image: str) -> Iterator[dict[str, Any]]:
+    for document in yaml.safe_load_all(render("local")):
+        kind, version = document["kind"], document["apiVersion"]
+        if kind == _UNKNOWN:
+            continue
+        document["apiVersion"] = _OLDER.get(kind, _OLDER.get(version, version))
+        if kind == "Deployment":
+            document["spec"]["template"]["spec"]["containers"][0]["image"] = image
+        yield document
+
+
+def _secret() -> dict[str, Any]:
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": "credit-scoring-decision-log", "namespace": NAMESPACE},
+        "stringData": {"key": secrets.token_hex(32)},
+    }
+
+
+def _volumes(folder: Path) -> Iterator[dict[str, Any]]:
+    for name in ("credit-scoring-decisions", "credit-scoring-batches"):
+        path = folder / "volumes" / name
+        path.mkdir(parents=True, exist_ok=True)
+        _own(path)
+        claim = {"namespace": NAMESPACE, "name": name}
+        yield {
+            "apiVersion": "v1",
+            "kind": "PersistentVolume",
+            "metadata": {"name": name},
+            "spec": {
+                "capacity": {"storage": "1Gi"},
+                "accessModes": ["ReadWriteOnce"],
+                "claimRef": claim,
+                "hostPath": {"path": str(path)},
+            },
+        }
+
+
+def _own(path: Path) -> None:
+    """Give a folder to the user of the pods, as a storage class would."""
+    os.chown(path, _USER, _USER)

@@ -1,0 +1,145 @@
+"""What the manifests promise, read from what kustomize makes of them."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from functools import cache
+from typing import Any
+
+import pytest
+import yaml
+
+from deploy.errors import DeployError
+from deploy.kubernetes import OVERLAYS, prometheus_rule, render
+from deploy.kubernetes.rules import SOURCE, TARGET
+from tests.server import ROOT
+
+pytestmark = pytest.mark.skipif(shutil.which("kubectl") is None, reason="needs kubectl")
+every_overlay = pytest.mark.parametrize("overlay", OVERLAYS)
+
+ROUTES = {"/predict", "/predict/batch", "/predict/features", "/explain", "/model/info"}
+
+
+@cache
+def manifests(overlay: str) -> tuple[dict[str, Any], ...]:
+    return tuple(yaml.safe_load_all(render(overlay)))
+
+
+def of_kind(overlay: str, kind: str) -> dict[str, dict[str, Any]]:
+    return {one["metadata"]["name"]: one for one in manifests(overlay) if one["kind"] == kind}
+
+
+def pod_specs(overlay: str) -> Iterator[dict[str, Any]]:
+    for deployment in of_kind(overlay, "Deployment").values():
+        yield deployment["spec"]["template"]["spec"]
+    for job in of_kind(overlay, "CronJob").values():
+        yield job["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+
+
+def selects(selector: dict[str, str], overlay: str) -> set[str]:
+    labels = {
+        name: one["spec"]["template"]["metadata"]["labels"] for name, one in of_kind(overlay, "Deployment").items()
+    }
+    return {name for name, had in labels.items() if selector.items() <= had.items()}
+
+
+@every_overlay
+def test_every_pod_is_restricted(overlay: str) -> None:
+    for spec in pod_specs(overlay):
+        (container,) = spec["containers"]
+        assert spec["securityContext"]["runAsNonRoot"]
+        assert not spec["automountServiceAccountToken"]
+        assert container["securityContext"] == {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        }
+        assert container["resources"].keys() == {"requests", "limits"}
+
+
+@every_overlay
+def test_everything_is_in_one_namespace(overlay: str) -> None:
+    namespaces = {one["metadata"].get("namespace") for one in manifests(overlay) if one["kind"] != "Namespace"}
+    assert namespaces == {"credit-scoring"}
+
+
+@every_overlay
+def test_what_was_begun_can_end_before_the_pod_is_killed(overlay: str) -> None:
+    words = (
+        (ROOT / "deploy" / "image" / "Containerfile")
+        .read_text()
+        .replace('"', "")
+        .split("--timeout-graceful-shutdown, ")
+    )
+    for deployment in of_kind(overlay, "Deployment").values():
+        spec = deployment["spec"]["template"]["spec"]
+        pause = int(spec["containers"][0]["lifecycle"]["preStop"]["exec"]["command"][1])
+        assert spec["terminationGracePeriodSeconds"] > pause + int(words[1].split(",")[0])
+
+
+@every_overlay
+def test_a_service_selects_the_deployment_of_its_name_and_no_other(overlay: str) -> None:
+    for name, service in of_kind(overlay, "Service").items():
+        assert selects(service["spec"]["selector"], overlay) == {name}
+
+
+def test_the_budget_is_of_the_stable_pods() -> None:
+    (budget,) = of_kind("production", "PodDisruptionBudget").values()
+    assert selects(budget["spec"]["selector"]["matchLabels"], "production") == {"credit-scoring"}
+
+
+@pytest.mark.parametrize("overlay", ["staging", "production"])
+def test_only_the_routes_of_callers_are_reachable_from_outside(overlay: str) -> None:
+    for name, ingress in of_kind(overlay, "Ingress").items():
+        (rule,) = ingress["spec"]["rules"]
+        paths = rule["http"]["paths"]
+        assert {(path["path"], path["pathType"]) for path in paths} == {(route, "Exact") for route in ROUTES}
+        assert {path["backend"]["service"]["name"] for path in paths} == {name}
+        assert ingress["spec"]["tls"][0]["hosts"] == [rule["host"]]
+
+
+def test_the_canary_has_its_own_image_and_a_share_of_the_requests() -> None:
+    images = {
+        name: one["spec"]["template"]["spec"]["containers"][0]["image"]
+        for name, one in of_kind("production", "Deployment").items()
+    }
+    assert images == {
+        "credit-scoring": "registry.example.com/credit-scoring:1",
+        "credit-scoring-canary": "registry.example.com/credit-scoring:2",
+    }
+    annotations = of_kind("production", "Ingress")["credit-scoring-canary"]["metadata"]["annotations"]
+    assert annotations["nginx.ingress.kubernetes.io/canary-weight"] == "5"
+
+
+@every_overlay
+def test_there_are_at_most_ten_pods(overlay: str) -> None:
+    (autoscaler,) = of_kind(overlay, "HorizontalPodAutoscaler").values()
+    assert 2 <= autoscaler["spec"]["minReplicas"] < autoscaler["spec"]["maxReplicas"] == 10
+    assert autoscaler["spec"]["metrics"][0]["resource"]["target"]["averageUtilization"] == 70
+
+
+@every_overlay
+def test_the_settings_are_those_of_the_checkout(overlay: str) -> None:
+    (settings,) = of_kind(overlay, "ConfigMap").values()
+    assert settings["data"].keys() == {"serving.yaml", "monitoring.yaml"}
+    for name, text in settings["data"].items():
+        assert text == (ROOT / "configs" / name).read_text()
+
+
+def test_the_rules_of_the_operator_are_the_groups_of_all_files(tmp_path: Any) -> None:
+    (tmp_path / "b.rules.yml").write_text("groups: [{name: second, rules: []}]")
+    (tmp_path / "a.rules.yml").write_text("groups: [{name: first, rules: []}]")
+    (tmp_path / "prometheus.yml").write_text("global: {}")
+    spec = yaml.safe_load(prometheus_rule(tmp_path))["spec"]
+    assert [group["name"] for group in spec["groups"]] == ["first", "second"]
+
+
+def test_a_folder_without_rules_is_an_error(tmp_path: Any) -> None:
+    with pytest.raises(DeployError, match=r"no \*\.rules\.yml"):
+        prometheus_rule(tmp_path)
+
+
+@pytest.mark.skipif(not SOURCE.is_dir(), reason="needs deploy/prometheus")
+def test_the_rules_of_the_operator_are_those_of_prometheus() -> None:
+    assert TARGET.read_text() == prometheus_rule()

@@ -1,0 +1,81 @@
+"""`podman play kube` runs the manifests with the image of CREDIT_SCORING_IMAGE."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from deploy.command import read_json, run
+from deploy.kubernetes import render
+
+IMAGE = os.environ.get("CREDIT_SCORING_IMAGE", "")
+POD = "credit-scoring-pod-0"
+CONTAINER = f"{POD}-service"
+HEALTH = """
+import time, urllib.request
+for _ in range(600):
+    try:
+        print(urllib.request.urlopen('http://127.0.0.1:3000/health', timeout=60).read().decode())
+        break
+    except OSError:
+        time.sleep(0.1)
+"""
+
+pytestmark = pytest.mark.skipif(
+    not IMAGE or not shutil.which("podman") or not shutil.which("kubectl"),
+    reason="needs podman, kubectl and CREDIT_SCORING_IMAGE; see `make image-check`",
+)
+
+
+def manifests() -> list[dict[str, Any]]:
+    """The local overlay with one pod: podman publishes the port of each on the machine."""
+    documents: list[dict[str, Any]] = list(yaml.safe_load_all(render("local")))
+    (deployment,) = [one for one in documents if one["kind"] == "Deployment"]
+    deployment["spec"]["replicas"] = 1
+    deployment["spec"]["template"]["spec"]["containers"][0]["image"] = IMAGE
+    keys = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "credit-scoring-keys"}, "data": {"keys": "e30="}}
+    return [keys, *documents]  # podman 4.3 asks for optional secrets too
+
+
+@pytest.fixture(scope="module")
+def played(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+    """What podman says of the container, while it runs."""
+    folder = tmp_path_factory.mktemp("play")
+    _create_secret(folder / "secret.json")
+    file = folder / "manifests.yaml"
+    file.write_text(yaml.safe_dump_all(manifests()))
+    try:
+        run("podman", "play", "kube", file)
+        (container,) = read_json("podman", "inspect", CONTAINER)
+        yield container
+    finally:
+        run("podman", "play", "kube", "--down", file)
+        run("podman", "secret", "rm", "credit-scoring-decision-log", "credit-scoring-keys")
+        for volume in run("podman", "volume", "ls", "--quiet", "--filter", "name=^credit-scoring-").split():
+            run("podman", "volume", "rm", volume)
+
+
+def _create_secret(file: Path) -> None:
+    """podman 4.3 reads the value of an environment variable from JSON."""
+    file.write_text(json.dumps({"key": base64.b64encode(secrets.token_hex(32).encode()).decode()}))
+    run("podman", "secret", "create", "credit-scoring-decision-log", file)
+
+
+def test_it_answers(played: dict[str, Any]) -> None:
+    assert json.loads(run("podman", "exec", CONTAINER, "python", "-c", HEALTH))["status"] == "ok"
+
+
+def test_it_is_restricted_as_the_manifest_says(played: dict[str, Any]) -> None:
+    assert played["Config"]["User"] == "10034:10034"
+    assert played["HostConfig"]["ReadonlyRootfs"]
+    assert played["HostConfig"]["Memory"] == 768 << 20
+    assert played["EffectiveCaps"] in (None, [])
