@@ -31,7 +31,7 @@ module "registry" {
   source = "./modules/registry"
 
   name         = local.name
-  repositories = ["credit-scoring", "credit-scoring-jobs"]
+  repositories = ["credit-scoring", "credit-scoring-offline"]
   kms_key_arn  = module.encryption.key_arn
   disposable   = !var.database.protect_deletion
 }
@@ -59,7 +59,7 @@ module "service" {
   s3_prefix_list_id  = module.network.s3_prefix_list_id
   certificate_arn    = var.certificate_arn
   image              = var.image
-  jobs_image         = var.jobs_image
+  offline_image      = var.offline_image
   repository_arns    = values(module.registry.repository_arns)
   cpu                = var.cpu
   memory             = var.memory

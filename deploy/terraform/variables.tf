@@ -69,13 +69,13 @@ variable "image" {
   }
 }
 
-variable "jobs_image" {
+variable "offline_image" {
   description = "Image with the offline environment, by digest; it closes and archives the decision log."
   type        = string
 
   validation {
-    condition     = can(regex("@sha256:[0-9a-f]{64}$", var.jobs_image))
-    error_message = "jobs_image: must end in @sha256: and 64 hexadecimal digits."
+    condition     = can(regex("@sha256:[0-9a-f]{64}$", var.offline_image))
+    error_message = "offline_image: must end in @sha256: and 64 hexadecimal digits."
   }
 }
 

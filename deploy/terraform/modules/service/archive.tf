@@ -31,11 +31,12 @@ resource "aws_ecs_task_definition" "archive" {
 
 locals {
   job = {
-    image                  = var.jobs_image
+    image                  = var.offline_image
+    entryPoint             = ["python"]
     user                   = tostring(local.user)
     readonlyRootFilesystem = true
     linuxParameters        = { initProcessEnabled = true, capabilities = { drop = ["ALL"] } }
-    logConfiguration       = local.logging.jobs
+    logConfiguration       = local.logging.offline
     mountPoints = [
       { sourceVolume = "scratch", containerPath = "/tmp", readOnly = false },
       { sourceVolume = "decisions", containerPath = local.log, readOnly = false },
@@ -45,7 +46,7 @@ locals {
   close_container = merge(local.job, {
     name      = "close"
     essential = false
-    command   = ["python", "-m", "monitoring", "close", "--log", "${local.log}/decisions"]
+    command   = ["-m", "monitoring", "close", "--log", "${local.log}/decisions"]
   })
 
   # Names of closed segments are unique and their contents final: copying again changes nothing.
@@ -54,7 +55,7 @@ locals {
     essential = true
     dependsOn = [{ containerName = "close", condition = "SUCCESS" }]
     command = [
-      "python", "-c", "import sys; from pyarrow.fs import copy_files; copy_files(*sys.argv[1:])",
+      "-c", "import sys; from pyarrow.fs import copy_files; copy_files(*sys.argv[1:])",
       "file://${local.log}/decisions/closed", "s3://${var.decisions_bucket.name}/closed?region=${var.region}",
     ]
   })

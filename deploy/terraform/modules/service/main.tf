@@ -19,7 +19,7 @@ resource "aws_ecs_cluster" "this" {
 
 resource "aws_cloudwatch_log_group" "this" {
   # checkov:skip=CKV_AWS_338:retention is the variable log_days; decisions are kept in S3
-  for_each = toset(["service", "jobs"])
+  for_each = toset(["service", "offline"])
 
   name              = "/${var.name}/${each.key}"
   retention_in_days = var.log_days

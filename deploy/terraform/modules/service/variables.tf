@@ -43,7 +43,7 @@ variable "image" {
   type        = string
 }
 
-variable "jobs_image" {
+variable "offline_image" {
   description = "Image with the offline environment, by digest."
   type        = string
 }

@@ -57,13 +57,30 @@ resource "aws_s3_bucket_lifecycle_configuration" "access_logs" {
 
 data "aws_iam_policy_document" "access_logs" {
   statement {
-    sid       = "Delivery"
+    sid       = "S3"
     actions   = ["s3:PutObject"]
     resources = ["${aws_s3_bucket.access_logs.arn}/*"]
 
     principals {
       type        = "Service"
-      identifiers = ["logging.s3.amazonaws.com", "logdelivery.elasticloadbalancing.amazonaws.com"]
+      identifiers = ["logging.s3.amazonaws.com"]
+    }
+
+    condition {
+      test     = "StringEquals"
+      variable = "aws:SourceAccount"
+      values   = [data.aws_caller_identity.this.account_id]
+    }
+  }
+
+  statement {
+    sid       = "Balancer"
+    actions   = ["s3:PutObject"]
+    resources = ["${aws_s3_bucket.access_logs.arn}/balancer/*"]
+
+    principals {
+      type        = "Service"
+      identifiers = ["logdelivery.elasticloadbalancing.amazonaws.com"]
     }
 
     condition {

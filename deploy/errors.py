@@ -1,0 +1,7 @@
+"""What can go wrong on the way to where the service runs."""
+
+from __future__ import annotations
+
+
+class DeployError(Exception):
+    """A step that cannot be made, or whose outcome is not what it must be."""
