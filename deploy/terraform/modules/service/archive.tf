@@ -46,7 +46,7 @@ locals {
   close_container = merge(local.job, {
     name      = "close"
     essential = false
-    command   = ["-m", "monitoring", "close", "--log", "${local.log}/decisions"]
+    command   = ["-m", "monitoring", "close", "--log", local.log]
   })
 
   # Names of closed segments are unique and their contents final: copying again changes nothing.
@@ -56,7 +56,7 @@ locals {
     dependsOn = [{ containerName = "close", condition = "SUCCESS" }]
     command = [
       "-c", "import sys; from pyarrow.fs import copy_files; copy_files(*sys.argv[1:])",
-      "file://${local.log}/decisions/closed", "s3://${var.decisions_bucket.name}/closed?region=${var.region}",
+      "file://${local.log}/closed", "s3://${var.decisions_bucket.name}/closed?region=${var.region}",
     ]
   })
 }

@@ -3,9 +3,9 @@
 
 locals {
   port   = 3000
-  user   = 1034 # `bentoml` in the image
+  user   = 10034 # of the image
   log    = "/var/lib/credit-scoring"
-  config = "/etc/credit-scoring"
+  config = "/etc/credit-scoring/keys"
 }
 
 resource "aws_ecs_cluster" "this" {
@@ -76,7 +76,7 @@ locals {
     linuxParameters        = { initProcessEnabled = true, capabilities = { drop = ["ALL"] } }
     environment = [
       { name = "BENTOML_DO_NOT_TRACK", value = "True" },
-      { name = "DECISION_LOG_DIR", value = "${local.log}/decisions" },
+      { name = "DECISION_LOG_DIR", value = local.log },
     ]
     secrets = [{ name = "DECISION_LOG_KEY", valueFrom = aws_secretsmanager_secret.this["decision-log-key"].arn }]
     mountPoints = [
