@@ -22,7 +22,7 @@ from deploy.errors import DeployError
 
 from .terraform import ROOT
 
-_PYTHON = ROOT / ".tools" / "bin" / "python"
+_PYTHON = ROOT / ".venv-infrastructure" / "bin" / "python"
 _MOTO = Path(__file__).with_name("moto_account.py")
 _REGION = "eu-west-1"
 _START_SECONDS = 60.0
@@ -70,7 +70,7 @@ class Account:
 def account() -> Iterator[Account]:
     """A fresh account, gone with the block. Services in it run as many tasks as they are to have."""
     if not _PYTHON.exists():
-        raise DeployError(f"{_PYTHON.relative_to(ROOT)}: not installed; run `make tools`")
+        raise DeployError(f"{_PYTHON.relative_to(ROOT)}: not installed; run `make infrastructure-tools`")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

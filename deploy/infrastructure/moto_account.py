@@ -1,7 +1,8 @@
-"""moto's server with the answers that it lacks and the AWS provider asks for. Runs in the environment .tools.
+"""moto's server with the answers that it lacks and the AWS provider asks for.
 
-Missing in moto 5.2: tags of scalable targets and budgets, who hears of a budget, EFS backup policies, and descriptions of security group rules
-that name a group or a prefix list.
+Runs in the environment .venv-infrastructure. Missing in moto 5.2: tags of scalable targets and budgets, who hears of a
+budget, setting an EFS backup policy, and the deployment of a new task definition. What it takes and then forgets is in
+rehearsal.py.
 """
 
 from __future__ import annotations
@@ -12,15 +13,16 @@ from typing import Any
 
 from moto.applicationautoscaling.responses import ApplicationAutoScalingResponse
 from moto.budgets.responses import BudgetsResponse
-from moto.ec2.models.security_groups import SecurityGroupRule
+from moto.ecs.models import EC2ContainerServiceBackend
+from moto.efs.models import FileSystem
 from moto.efs.responses import EFSResponse
 from moto.server import main
 
 _target_tags: dict[str, dict[str, str]] = {}
 _budget_tags: dict[str, list[dict[str, str]]] = {}
 _register_target = ApplicationAutoScalingResponse.register_scalable_target
+_update_service = EC2ContainerServiceBackend.update_service
 _create_budget = BudgetsResponse.create_budget
-_create_rule = SecurityGroupRule.__init__
 
 
 def _register_target_with_tags(self: Any) -> str:
@@ -57,10 +59,14 @@ def _put_backup_policy(self: Any) -> tuple[int, dict[str, str], str]:
     return 200, {"Content-Type": "application/json"}, json.dumps({"BackupPolicy": policy})
 
 
-def _create_described_rule(self: Any, *arguments: Any, **named: Any) -> None:
-    _create_rule(self, *arguments, **named)
-    sources = (self.ip_range, self.source_group, named.get("prefix_list_id") or {})
-    self.description_of_source = next((source["Description"] for source in sources if "Description" in source), None)
+def _backup_policy(self: Any) -> dict[str, str]:
+    return {"Status": "ENABLED" if self._backup else "DISABLED"}
+
+
+def _update_deployed_service(self: Any, properties: dict[str, Any]) -> Any:
+    service = _update_service(self, properties)
+    service.deployments[0]["taskDefinition"] = service.task_definition
+    return service
 
 
 def _play() -> None:
@@ -70,8 +76,8 @@ def _play() -> None:
     BudgetsResponse.list_tags_for_resource = _list_budget_tags
     BudgetsResponse.describe_subscribers_for_notification = _describe_subscribers
     EFSResponse.put_backup_policy = _put_backup_policy
-    SecurityGroupRule.__init__ = _create_described_rule
-    SecurityGroupRule.description = property(lambda rule: rule.description_of_source)
+    EC2ContainerServiceBackend.update_service = _update_deployed_service
+    FileSystem.backup_policy = property(_backup_policy)
     main(sys.argv[1:])
 
 

@@ -14,6 +14,20 @@ from .terraform import Terraform
 
 _OWN = ("example.tfvars", "staging.tfvars")  # later files win
 
+# What moto 5.2 takes and does not give back: a new plan sets it again. Anything else that it would change is drift.
+_FORGOTTEN = (
+    "module.database.aws_db_instance.this.performance_insights_enabled",
+    "module.database.aws_db_instance.this.performance_insights_kms_key_id",
+    "module.database.aws_db_parameter_group.this.parameter",
+    "module.service.aws_ecs_service.this.availability_zone_rebalancing",
+    "module.service.aws_ecs_service.this.health_check_grace_period_seconds",
+    "module.service.aws_vpc_security_group_egress_rule.balancer.description",
+    "module.service.aws_vpc_security_group_egress_rule.files.description",
+    "module.service.aws_vpc_security_group_egress_rule.s3.description",
+    "module.service.aws_vpc_security_group_ingress_rule.files.description",
+    "module.service.aws_vpc_security_group_ingress_rule.service.description",
+)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rehearsal:
@@ -25,6 +39,7 @@ class Rehearsal:
     resources: int
     apply_seconds: float
     drift: list[str]
+    forgotten_by_moto: list[str]
     destroy_seconds: float
     left: int
 
@@ -34,7 +49,8 @@ class Rehearsal:
 
     def __str__(self) -> str:
         return (
-            f"{self.resources} resources applied in {self.apply_seconds:.0f} s, {len(self.drift)} drifted, "
+            f"{self.resources} resources applied in {self.apply_seconds:.0f} s, {len(self.drift)} changes of drift "
+            f"({len(self.forgotten_by_moto)} attributes that moto forgets aside), "
             f"destroyed in {self.destroy_seconds:.0f} s, {self.left} left"
         )
 
@@ -47,7 +63,8 @@ def rehearse(terraform: Terraform, account: Account) -> Rehearsal:
     version = json.loads(terraform("version", "-json"))
     applied = _seconds(terraform, "apply", "-auto-approve", "-input=false", *given, environment=environment)
     resources = terraform.resources(environment)
-    drift = terraform.changes(environment, *given)
+    changes = terraform.changes(environment, *given)
+    drift = sorted(changes - set(_FORGOTTEN))
     destroyed = _seconds(terraform, "destroy", "-auto-approve", "-input=false", *given, environment=environment)
     left = terraform.resources(environment)
     if drift or left:
@@ -59,6 +76,7 @@ def rehearse(terraform: Terraform, account: Account) -> Rehearsal:
         resources=resources,
         apply_seconds=applied,
         drift=drift,
+        forgotten_by_moto=sorted(changes & set(_FORGOTTEN)),
         destroy_seconds=destroyed,
         left=left,
     )

@@ -54,17 +54,25 @@ class Terraform:
             raise DeployError("terraform test: no summary")
         return int(summary[1])
 
-    def changes(self, environment: Mapping[str, str], *options: str) -> list[str]:
-        """What a new plan would change, as `action address`."""
+    def changes(self, environment: Mapping[str, str], *options: str) -> set[str]:
+        """What a new plan would change, as `address.attribute`, or `action address` for more than an update."""
         self("plan", "-out=again.tfplan", *options, environment=environment)
         plan: dict[str, Any] = json.loads(self("show", "-json", "again.tfplan", environment=environment))
-        changed = [(c["change"]["actions"], c["address"]) for c in plan.get("resource_changes", [])]
-        return [f"{'/'.join(actions)} {address}" for actions, address in changed if actions not in (["no-op"], ["read"])]
+        return {change for resource in plan.get("resource_changes", []) for change in _changes(resource)}
 
     def resources(self, environment: Mapping[str, str]) -> int:
         """How many resources the state holds, without data sources."""
         listed = self("state", "list", environment=environment).splitlines()
         return sum(not re.search(r"(^|\.)data\.", address) for address in listed)
+
+
+def _changes(resource: dict[str, Any]) -> Iterator[str]:
+    address, change = resource["address"], resource["change"]
+    if change["actions"] == ["update"]:
+        before, after = change["before"], change["after"] | change["after_unknown"]
+        yield from (f"{address}.{name}" for name in after if before.get(name) != after[name])
+    elif change["actions"] not in (["no-op"], ["read"]):
+        yield f"{'/'.join(change['actions'])} {address}"
 
 
 def _quiet(scratch: Path, plugins: Path | None) -> dict[str, str]:

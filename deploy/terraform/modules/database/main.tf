@@ -44,6 +44,7 @@ resource "aws_db_parameter_group" "this" {
 }
 
 resource "aws_db_instance" "this" {
+  # checkov:skip=CKV2_AWS_69:rds.force_ssl is in the parameter group, in a dynamic block that checkov does not read
   identifier     = var.name
   engine         = "postgres"
   engine_version = "16"

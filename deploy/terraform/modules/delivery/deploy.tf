@@ -2,7 +2,7 @@
 # administrators.
 
 data "aws_iam_policy_document" "deploy" {
-  # checkov:skip=CKV_AWS_111:RegisterTaskDefinition and DescribeTaskDefinition know no resource
+  # checkov:skip=CKV_AWS_111:RegisterTaskDefinition, DescribeTaskDefinition and GetAuthorizationToken know no resource
   # checkov:skip=CKV_AWS_356:as above
   statement {
     sid       = "TaskDefinitions"
@@ -26,6 +26,12 @@ data "aws_iam_policy_document" "deploy" {
       variable = "iam:PassedToService"
       values   = ["ecs-tasks.amazonaws.com"]
     }
+  }
+
+  statement {
+    sid       = "Login"
+    actions   = ["ecr:GetAuthorizationToken"]
+    resources = ["*"]
   }
 
   statement {

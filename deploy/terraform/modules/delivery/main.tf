@@ -1,9 +1,9 @@
-# What the repository's workflows may do, by short-lived tokens: `build` pushes images and reads models, from any
-# protected branch or tag; `deploy` runs Terraform, only in the GitHub environment of this name, which asks for a review.
+# What the repository's workflows may do, by short-lived tokens: `build` pushes images and reads models in the GitHub
+# environment `registry`; `deploy` replaces tasks in the environment of this name. GitHub's environments say who reviews.
 
 locals {
   subjects = {
-    build  = ["repo:${var.repository}:ref:refs/heads/main", "repo:${var.repository}:ref:refs/tags/v*"]
+    build  = ["repo:${var.repository}:environment:registry"]
     deploy = ["repo:${var.repository}:environment:${var.environment}"]
   }
 }
@@ -26,7 +26,7 @@ data "aws_iam_policy_document" "assume" {
     }
 
     condition {
-      test     = "StringLike"
+      test     = "StringEquals"
       variable = "token.actions.githubusercontent.com:sub"
       values   = each.value
     }

@@ -104,7 +104,7 @@ resource "aws_ecs_service" "this" {
   cluster                           = aws_ecs_cluster.this.id
   task_definition                   = aws_ecs_task_definition.service.arn
   launch_type                       = "FARGATE"
-  platform_version                  = "1.4.0"
+  platform_version                  = "LATEST"
   desired_count                     = var.tasks.min
   health_check_grace_period_seconds = 30
   enable_execute_command            = false
