@@ -29,9 +29,7 @@ HARDENED = {
     "pids_limit": 200,
     "restart": "unless-stopped",
 }
-MONITORED = (ROOT / "deploy" / "prometheus").is_dir() and (ROOT / "deploy" / "grafana").is_dir()
 every_service = pytest.mark.parametrize("name", sorted(SERVICES))
-needs_monitoring = pytest.mark.skipif(not MONITORED, reason="deploy/prometheus and deploy/grafana are not there")
 
 
 @every_service
@@ -63,13 +61,11 @@ def mounted() -> list[str]:
     return sorted({volume for volume in volumes if volume.startswith(".")})
 
 
-@needs_monitoring
 @pytest.mark.parametrize("path", mounted())
 def test_what_is_mounted_exists(path: str) -> None:
     assert (FOLDER / path).exists()
 
 
-@needs_monitoring
 @pytest.mark.parametrize(
     ("own", "original"),
     [
