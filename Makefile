@@ -7,10 +7,10 @@ INSTALLED := .venv/.installed
 export BENTOML_DO_NOT_TRACK := True
 export GIT_PYTHON_REFRESH := quiet
 
-.PHONY: help setup demo serve test check lint format types bench lock clean image image-check audit kubernetes rehearse
+.PHONY: help setup demo serve test check lint format types bench lock clean
 
 help: ## list the targets
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 22
 
 setup: $(INSTALLED) ## make .venv from the hash-locked requirements
 
@@ -57,40 +57,17 @@ lock: setup ## resolve pyproject.toml into requirements/
 
 .PHONY: lock-files
 lock-files: COMPILE = UV_CUSTOM_COMPILE_COMMAND='make lock' $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes ../pyproject.toml
-lock-files: TOOLS = UV_CUSTOM_COMPILE_COMMAND='make lock' $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes
+lock-files: OTHERS = UV_CUSTOM_COMPILE_COMMAND='make lock' $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes
 lock-files:
 	$(COMPILE) --output-file serving.txt
 	$(COMPILE) --all-extras --constraint serving.txt --output-file dev.txt
 	$(COMPILE) --extra offline --constraint dev.txt --output-file offline.txt
-	$(TOOLS) sbom.in --output-file sbom.txt
-	$(TOOLS) deploy.in --output-file deploy.txt
+	$(OTHERS) sbom.in --output-file sbom.txt
+	$(OTHERS) deploy.in --output-file deploy.txt
+	$(OTHERS) tracking.in --constraint dev.txt --output-file tracking.txt
+	$(OTHERS) infrastructure.in --output-file infrastructure.txt
 
-BENTO ?= credit_scoring:latest
-BASE ?= docker.io/library/python:3.11-slim
+clean: ## remove what the targets made, the virtual environments included
+	rm -rf .venv .venv-deploy .venv-infrastructure build .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage* htmlcov
 
-image: setup ## build the slim images of BENTO on BASE; needs buildah and podman
-	PATH=$(CURDIR)/$(BIN):$$PATH $(BIN)/python -m deploy.image build --bento $(BENTO) --base $(BASE)
-
-image-check: setup ## run IMAGE hardened: size, contents, start, SIGTERM under load, the contract tests
-	$(BIN)/python -m deploy.image check $(IMAGE)
-	CREDIT_SCORING_IMAGE=$(IMAGE) $(BIN)/python -m pytest tests/deploy/test_image.py
-
-TOOLS := .venv-deploy
-
-$(TOOLS)/.installed: requirements/deploy.txt
-	$(PYTHON) -m venv --clear $(TOOLS)
-	$(TOOLS)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r $<
-	@touch $@
-
-audit: setup $(TOOLS)/.installed ## known vulnerabilities of what the serving image installs; fails where their data cannot be reached
-	$(BIN)/python -m deploy.image audit --tools $(TOOLS)/bin
-
-kubernetes: setup $(TOOLS)/.installed ## hold every overlay to Kubernetes' schemas and checkov's policies; needs kubectl
-	$(BIN)/python -m deploy.kubernetes rules
-	$(BIN)/python -m deploy.kubernetes check --tools $(TOOLS)/bin
-
-rehearse: setup ## play FIRST and SECOND (images) on a real API server and kubelet of KUBERNETES (folder); needs root
-	$(BIN)/python -m deploy.rehearsal --binaries $(KUBERNETES) --first $(FIRST) --second $(SECOND)
-
-clean: ## remove what the targets made, the virtual environment included
-	rm -rf .venv .venv-deploy .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage* htmlcov
+include deploy/targets.mk

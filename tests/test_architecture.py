@@ -24,7 +24,7 @@ MAY_IMPORT = {
     "training": {"features", "scoring", "monitoring"},
     "credit_scoring_client": set(),
     "benchmarks": {"features", "scoring", "monitoring"},
-    "deploy": {"features", "serving"},
+    "deploy": {"benchmarks", "features", "serving"},
     "examples": {"credit_scoring_client", "features", "scoring", "serving"},
 }
 SERVED = ("features", "scoring", "serving", "service")

@@ -1,0 +1,42 @@
+"""`python -m deploy.capacity`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks import BenchmarkError, Comparison
+from deploy.command import reported
+from deploy.errors import DeployError
+from features import FeatureError
+
+from .page import put, section
+from .settings import CapacitySettings
+
+_ROOT = Path(__file__).resolve().parents[2]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Write the plan into a page; 0 if it succeeded, 1 after one line on standard error if it did not."""
+    parser = argparse.ArgumentParser(
+        prog="python -m deploy.capacity", description=sys.modules["deploy.capacity"].__doc__
+    )
+    results = _ROOT / "benchmarks" / "results" / "comparison.json"
+    parser.add_argument("--comparison", type=Path, default=results, help="results of `python -m benchmarks run`")
+    parser.add_argument("--settings", type=Path, default=_ROOT / "configs" / "capacity.yaml")
+    parser.add_argument("--page", type=Path, default=_ROOT / "docs" / "capacity.md", help="default: docs/capacity.md")
+    options = parser.parse_args(arguments)
+    return reported(lambda: _plan(options))
+
+
+def _plan(options: argparse.Namespace) -> None:
+    try:
+        settings = CapacitySettings.load(options.settings)
+        comparison = Comparison.read(options.comparison)
+    except (BenchmarkError, FeatureError) as error:
+        raise DeployError(" ".join(str(error).split())) from None
+    text = section(comparison, settings)
+    put(text, options.page)
+    sys.stdout.write(f"{text}\n")

@@ -1,0 +1,1 @@
+"""The infrastructure of deploy/terraform: `python -m deploy.infrastructure check|rehearse`."""

@@ -1,0 +1,9 @@
+"""Entry of `python -m deploy.infrastructure`."""
+
+from __future__ import annotations
+
+import sys
+
+from .cli import main
+
+sys.exit(main())

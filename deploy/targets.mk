@@ -1,0 +1,99 @@
+# The targets that ship: images, Kubernetes, infrastructure, releases. Included by the Makefile.
+
+.PHONY: image image-check audit kubernetes rehearse
+
+BENTO ?= credit_scoring:latest
+BASE ?= docker.io/library/python:3.11-slim
+
+image: setup ## build the slim images of BENTO on BASE; needs buildah and podman
+	PATH=$(CURDIR)/$(BIN):$$PATH $(BIN)/python -m deploy.image build --bento $(BENTO) --base $(BASE)
+
+image-check: setup ## run IMAGE hardened: size, contents, start, SIGTERM under load, the contract tests
+	$(BIN)/python -m deploy.image check $(IMAGE)
+	CREDIT_SCORING_IMAGE=$(IMAGE) $(BIN)/python -m pytest tests/deploy/test_image.py
+
+DEPLOY_TOOLS := .venv-deploy
+
+$(DEPLOY_TOOLS)/.installed: requirements/deploy.txt
+	$(PYTHON) -m venv --clear $(DEPLOY_TOOLS)
+	$(DEPLOY_TOOLS)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r $<
+	@touch $@
+
+audit: setup $(DEPLOY_TOOLS)/.installed ## known vulnerabilities of what the serving image installs; fails where their data cannot be reached
+	$(BIN)/python -m deploy.image audit --tools $(DEPLOY_TOOLS)/bin
+
+kubernetes: setup $(DEPLOY_TOOLS)/.installed ## hold every overlay to Kubernetes' schemas and checkov's policies; needs kubectl
+	$(BIN)/python -m deploy.kubernetes rules
+	$(BIN)/python -m deploy.kubernetes check --tools $(DEPLOY_TOOLS)/bin
+
+rehearse: setup ## play FIRST and SECOND (images) on a real API server and kubelet of KUBERNETES (folder); needs root
+	$(BIN)/python -m deploy.rehearsal --binaries $(KUBERNETES) --first $(FIRST) --second $(SECOND)
+
+INFRASTRUCTURE := .venv-infrastructure
+PLUGINS ?=
+TERRAFORM_OPTIONS = $(if $(PLUGINS),--plugins $(PLUGINS))
+COMPOSE := deploy/compose/compose.yaml
+TARGET ?= ecs
+export REGISTRY_AUTH_FILE ?= $(HOME)/.docker/config.json
+
+$(INFRASTRUCTURE)/.installed: requirements/infrastructure.txt
+	$(PYTHON) -m venv --clear $(INFRASTRUCTURE)
+	$(INFRASTRUCTURE)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r $<
+	@touch $@
+
+.PHONY: infrastructure-tools terraform terraform-rehearse compose-check workflows capacity release-notes release-check
+.PHONY: bento login push sign verify deploy rollout-check promote
+
+infrastructure-tools: $(INFRASTRUCTURE)/.installed ## the tools of the targets below, in an environment of their own
+
+terraform: setup infrastructure-tools ## fmt, validate, test and policies of deploy/terraform; PLUGINS=DIR where the registry is out of reach
+	$(BIN)/python -m deploy.infrastructure check $(TERRAFORM_OPTIONS)
+	$(INFRASTRUCTURE)/bin/checkov --quiet --compact --skip-download --framework terraform --directory deploy/terraform
+
+terraform-rehearse: setup infrastructure-tools ## apply, plan again and destroy on moto, into deploy/terraform/rehearsal.json
+	$(BIN)/python -m deploy.infrastructure rehearse $(TERRAFORM_OPTIONS)
+
+compose-check: setup infrastructure-tools ## hold deploy/compose to the specification, and to what it must be
+	$(INFRASTRUCTURE)/bin/check-jsonschema --builtin-schema vendor.compose-spec $(COMPOSE)
+	REHEARSE=1 $(BIN)/python -m pytest tests/deploy/test_compose.py
+
+workflows: infrastructure-tools ## hold .github/workflows to GitHub's schema, and look for weaknesses
+	$(INFRASTRUCTURE)/bin/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(INFRASTRUCTURE)/bin/zizmor --offline --quiet --min-severity medium .github/workflows
+
+capacity: setup ## pods and cost for a load, from benchmarks/results into docs/capacity.md
+	$(BIN)/python -m deploy.capacity
+
+release-notes: setup ## print the notes of VERSION
+	@$(BIN)/python -m deploy.release notes $(VERSION)
+
+release-check: setup ## whether TAG may be released
+	$(BIN)/python -m deploy.release check $(TAG)
+
+bento: setup ## the champion of the registry into the store, and a Bento of it and this code
+	$(BIN)/python -m training import
+	$(BIN)/bentoml build
+
+login: infrastructure-tools ## log in to REGISTRY, an ECR
+	$(INFRASTRUCTURE)/bin/aws ecr get-login-password | podman login --username AWS --password-stdin $(firstword $(subst /, ,$(REGISTRY)))
+
+push: ## push IMAGE to REGISTRY; its reference by digest goes into build/pushed
+	@mkdir -p build
+	podman push --digestfile build/digest $(IMAGE) $(REGISTRY)/$(notdir $(IMAGE))
+	printf '%s@%s\n' "$(REGISTRY)/$(firstword $(subst :, ,$(notdir $(IMAGE))))" "$$(cat build/digest)" > build/pushed
+
+sign: ## sign IMAGE, given by digest, with the workflow's identity
+	cosign sign --yes $(IMAGE)
+
+verify: ## whether SIGNER signed IMAGE
+	cosign verify --certificate-oidc-issuer https://token.actions.githubusercontent.com \
+		--certificate-identity-regexp '^$(SIGNER)' $(IMAGE) > /dev/null
+
+deploy: setup infrastructure-tools ## put IMAGE in charge of GROUP on TARGET (ecs or kubernetes), and back if it does not become ready
+	PATH=$(CURDIR)/$(INFRASTRUCTURE)/bin:$$PATH $(BIN)/python -m deploy.release deploy $(TARGET) $(IMAGE) --group $(GROUP)
+
+rollout-check: setup infrastructure-tools ## roll out, fail and go back on an ECS of moto
+	REHEARSE=1 $(BIN)/python -m pytest tests/deploy/test_rollout.py
+
+promote: setup ## judge model VERSION on DATA, and make it champion if it passes the gates
+	$(BIN)/python -m training promote --version $(VERSION) --data $(DATA)
