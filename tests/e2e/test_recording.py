@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -17,6 +18,7 @@ import numpy as np
 import pytest
 import yaml
 
+from monitoring.cli import main
 from monitoring.decision import vectors
 from monitoring.drift import Window
 from monitoring.segments import Listing, read_lines
@@ -132,6 +134,17 @@ def test_a_worker_killed_under_load_loses_no_line_of_an_answered_request(
     assert len(found) == len({(line["request_id"], line["index"]) for line in lines(folder)})
     eventually(lambda: len(workers(server)) == 2)
     assert_counts_are_those_of_the_log(server, folder, stored)
+
+
+def test_the_drift_of_a_running_service_is_judged_from_its_counts(
+    server: Server, folder: Path, stored: StoredModel, tmp_path: Path
+) -> None:
+    scored = len(lines(folder))
+    eventually(lambda: drift(server)["rows"] == scored)
+    told = tmp_path / "drift.json"
+    model = f"{stored.name}:{stored.version}"
+    assert main(["drift", "--live", server.url, "--model", model, "--json", str(told)]) == 3  # one application, again
+    assert json.loads(told.read_text())["rows"] == scored
 
 
 def workers(server: Server) -> list[int]:
