@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from starlette.applications import Starlette
 from starlette.types import ASGIApp
 
+from access import Keyring
 from features import Record
 from monitoring import MonitoringSettings
 from monitoring.recording import Recorder, open_recorder
@@ -28,12 +29,14 @@ from serving import (
     Decision,
     DecisionEngine,
     FeaturesRequest,
+    Guard,
     Pages,
     Placement,
     PredictRequest,
     ScoringRoute,
     ServingSettings,
     Traffic,
+    keys_or_loopback,
 )
 
 _CONFIGS = Path(__file__).parent / "configs"
@@ -93,6 +96,11 @@ class CreditScoring:
         self.engine = DecisionEngine(stored, SETTINGS, _traffic().batch, _recorder_of(stored), margins)
         self.engine.warm_up()
 
+    @bentoml.on_deployment  # type: ignore[untyped-decorator]
+    def check_access() -> None:
+        """Refuse, before any worker is started, to be open to others without keys."""
+        keys_or_loopback(os.environ)
+
     @bentoml.on_shutdown  # type: ignore[untyped-decorator]
     def close(self) -> None:
         """Finish what is recorded."""
@@ -121,7 +129,16 @@ class CreditScoring:
 
 
 def _bounded(app: ASGIApp) -> Boundary:
-    return Boundary(app, SETTINGS.limits, _traffic(), _routes)
+    return Boundary(app, SETTINGS.limits, Guard(SETTINGS.access, _keyring()), _traffic(), _routes)
+
+
+def _keyring() -> Keyring | None:
+    path = keys_or_loopback(os.environ)
+    if path is None:
+        return None
+    keyring = Keyring(path, SETTINGS.access)
+    keyring.watch()
+    return keyring
 
 
 @cache

@@ -27,7 +27,7 @@ class Settings(BaseModel):
         except OSError as error:
             raise SettingsError(f"{path}: cannot be read ({error.strerror})") from None
         except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise SettingsError(f"{path}: not YAML ({' '.join(str(error).split())})") from None
+            raise SettingsError(f"{path}: not YAML ({_fault(error)})") from None
         return cls.checked(content, path)
 
     @classmethod
@@ -49,6 +49,13 @@ class _UniqueKeys(yaml.SafeLoader):
         if repeated:
             raise yaml.constructor.ConstructorError(None, None, f"repeated key: {repeated[0]}", node.start_mark)
         return super().construct_mapping(node, deep)
+
+
+def _fault(error: yaml.YAMLError | UnicodeDecodeError) -> str:
+    """What is wrong and in which line, without the line: a file of secrets may be wrong too."""
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
+        return f"{error.problem} in line {error.problem_mark.line + 1}"
+    return str(getattr(error, "reason", type(error).__name__))
 
 
 def _listed(error: ValidationError) -> str:

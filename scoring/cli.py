@@ -1,4 +1,4 @@
-"""`python -m scoring`: batch."""
+"""`python -m scoring`: batch, keys."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from access import AccessError
 from features import FeatureError
 
 from .batch import score_files
 from .errors import OutputError, ScoringError
+from .keys import add_keys
 from .progress import Progress
 from .stopping import until_stopped
 from .stored import load_stored
@@ -30,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _execute(options: argparse.Namespace) -> int:
     try:
         options.command(options)
-    except (FeatureError, ScoringError) as error:
+    except (AccessError, FeatureError, ScoringError) as error:
         sys.stderr.write(f"error: {error}\n")
         return 1
     return 0
@@ -46,6 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     batch.add_argument("--chunk-rows", type=int, default=50_000, help="rows scored at a time (default: %(default)s)")
     batch.add_argument("--threads", type=_threads, default=_PROCESSORS, help="default: one for each processor")
     batch.set_defaults(command=_batch)
+    add_keys(commands)
     return parser
 
 

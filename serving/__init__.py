@@ -7,6 +7,8 @@ from .boundary import Boundary, ScoringRoute
 from .engine import DecisionEngine
 from .errors import Invalid, Problem
 from .example import EXAMPLE
+from .guard import Guard
+from .listening import keys_or_loopback
 from .pages import Pages
 from .requests import Batch, BatchRequest, FeaturesRequest, PredictRequest, decode, decode_batch
 from .runner import EmbeddedRunner, RemoteRunner
@@ -25,6 +27,7 @@ __all__ = [
     "DecisionEngine",
     "EmbeddedRunner",
     "FeaturesRequest",
+    "Guard",
     "Invalid",
     "Pages",
     "Placement",
@@ -36,4 +39,5 @@ __all__ = [
     "Traffic",
     "decode",
     "decode_batch",
+    "keys_or_loopback",
 ]

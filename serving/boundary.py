@@ -23,6 +23,7 @@ from .body import read_json
 from .deadlines import DeadlineExceeded, Deadlines
 from .errors import Failed, Overloaded, Problem, TimedOut
 from .exchange import FAILED, Exchange
+from .guard import Guard
 from .settings import Limits
 from .traffic import Endpoint, Traffic
 
@@ -51,14 +52,21 @@ class Boundary:
     Parameters
     ----------
     limits : time of an answer
+    guard : admits requests
     routes : gives the scoring routes by path, all of them POST, once the service has started
     """
 
     def __init__(
-        self, app: ASGIApp, limits: Limits, traffic: Traffic, routes: Callable[[], Mapping[str, ScoringRoute]]
+        self,
+        app: ASGIApp,
+        limits: Limits,
+        guard: Guard,
+        traffic: Traffic,
+        routes: Callable[[], Mapping[str, ScoringRoute]],
     ) -> None:
         self._app = app
         self._limits = limits
+        self._guard = guard
         self._traffic = traffic
         self._make_routes = routes
         self._deadlines = Deadlines(limits.timeout_seconds)
@@ -69,14 +77,25 @@ class Boundary:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        if scope["type"] != "http":
+        if scope["type"] == "lifespan":
             await self._app(scope, receive, _freezing(send))
             self._traffic.tallies.publish()
+        elif scope["type"] != "http":  # the service has no web sockets
+            await send({"type": "websocket.close"})
         elif scope["path"] == "/metrics":
-            self._traffic.tallies.publish()
-            await self._app(scope, receive, Exchange(scope, receive, send).send)
+            await self._metrics(Exchange(scope, receive, send))
         else:
             await self._exchange(Exchange(scope, receive, send))
+
+    async def _metrics(self, exchange: Exchange) -> None:
+        """Requests for the metrics are not measured themselves."""
+        try:
+            self._guard.admit(exchange.scope)
+        except Problem as refusal:
+            await exchange.refuse(refusal)
+        else:
+            self._traffic.tallies.publish()
+            await self._app(exchange.scope, exchange.receive, exchange.send)
 
     async def _exchange(self, exchange: Exchange) -> None:
         start = time.perf_counter()
@@ -98,6 +117,7 @@ class Boundary:
 
     async def _answer(self, exchange: Exchange, endpoint: Endpoint) -> None:
         scope = exchange.scope
+        self._guard.admit(scope)
         route = self._routes.get(scope["path"]) if scope["method"] == "POST" else None
         if route is None:
             await self._app(scope, exchange.receive, exchange.send)

@@ -2,9 +2,12 @@
 
 Problem
   * NotJson            400
+  * Unauthenticated    401
+  * Forbidden          403
   * TooLarge           413
   * UnsupportedMedia   415
   * Invalid            422
+  * TooManyRequests    429
   * Failed             500
   * Overloaded         503
   * Unrecorded         503
@@ -48,6 +51,42 @@ class NotJson(Problem):
     status = HTTPStatus.BAD_REQUEST
 
 
+class Unauthenticated(Problem):
+    """The request carries no key that is known."""
+
+    status = HTTPStatus.UNAUTHORIZED
+
+    @classmethod
+    def missing(cls) -> Self:
+        """Refuse what carries no key."""
+        return cls._refusal("An API key is needed, as X-API-Key or as Authorization: Bearer.")
+
+    @classmethod
+    def several(cls) -> Self:
+        """Refuse what carries more than one key: others on its way might have read another one."""
+        return cls._refusal("More than one API key was sent.")
+
+    @classmethod
+    def unknown(cls) -> Self:
+        """Refuse a key that was never issued, or was revoked."""
+        return cls._refusal("The API key is not known.")
+
+    @classmethod
+    def _refusal(cls, detail: str) -> Self:
+        return cls(detail, headers={"WWW-Authenticate": "Bearer"})
+
+
+class Forbidden(Problem):
+    """The key is known, and not good for this."""
+
+    status = HTTPStatus.FORBIDDEN
+
+    @classmethod
+    def without(cls, scope: str) -> Self:
+        """Refuse a key that lacks a scope."""
+        return cls(f"The API key lacks the scope {scope}.")
+
+
 class TooLarge(Problem):
     """The body is larger than the limit."""
 
@@ -64,6 +103,17 @@ class Invalid(Problem):
     """The body is JSON but not a legal request; `errors` says where and why."""
 
     status = HTTPStatus.UNPROCESSABLE_ENTITY
+
+
+class TooManyRequests(Problem):
+    """The key has been used more often than it may be."""
+
+    status = HTTPStatus.TOO_MANY_REQUESTS
+
+    @classmethod
+    def after(cls, seconds: int) -> Self:
+        """Refuse for now, and say when to come back."""
+        return cls("The API key is used too often.", headers={"Retry-After": str(seconds)})
 
 
 class Failed(Problem):

@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import Field, field_validator
 
+from access import AccessSettings
 from features import Settings
 
 
@@ -67,6 +68,7 @@ class ServingSettings(Settings):
     """All of configs/serving.yaml. `bentoml` is BentoML's own service configuration, which BentoML checks."""
 
     model: str = Field(min_length=1)
+    access: AccessSettings
     limits: Limits
     runner: RunnerSettings
     metrics: Metrics

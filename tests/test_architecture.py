@@ -17,17 +17,18 @@ CLIENT = ROOT / "client"
 # What of the project each part may import. A part that is not here may not exist.
 MAY_IMPORT = {
     "features": set(),
-    "scoring": {"features"},
+    "access": {"features"},
+    "scoring": {"access", "features"},
     "monitoring": {"features", "scoring"},
-    "serving": {"features", "scoring", "monitoring"},
-    "service": {"features", "scoring", "monitoring", "serving"},
+    "serving": {"access", "features", "scoring", "monitoring"},
+    "service": {"access", "features", "scoring", "monitoring", "serving"},
     "training": {"features", "scoring", "monitoring"},
     "credit_scoring_client": set(),
-    "benchmarks": {"features", "scoring", "monitoring"},
+    "benchmarks": {"access", "features", "scoring", "monitoring"},
     "deploy": {"benchmarks", "features", "serving"},
-    "examples": {"credit_scoring_client", "features", "scoring", "serving"},
+    "examples": {"access", "credit_scoring_client", "features", "scoring", "serving"},
 }
-SERVED = ("features", "scoring", "serving", "service")
+SERVED = ("access", "features", "scoring", "serving", "service")
 NOT_SERVED = {"pandas", "sklearn", "mlflow", "optuna", "matplotlib", "imblearn", "xgboost", "sqlalchemy"}
 ONLY_WHEN_NEEDED = {"pyarrow", "tqdm"}
 NEEDS_ARROW = "features.tables"

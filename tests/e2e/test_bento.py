@@ -57,7 +57,7 @@ def test_it_holds_what_it_serves_with_and_nothing_else(bento: bentoml.Bento) -> 
     recording = ("monitoring", *(f"monitoring/{name}" for name in ("alerting", "drift", "notification", "recording")))
     packages = {
         path.relative_to(ROOT).as_posix()
-        for name in ("features", "scoring", "serving", *recording)
+        for name in ("access", "features", "scoring", "serving", *recording)
         for path in (ROOT / name).glob("*.py")
     }
     assert found == packages | {"service.py", "bentofile.yaml", "configs/serving.yaml", "configs/monitoring.yaml"}

@@ -15,7 +15,8 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import Message, Receive, Scope, Send
 
-from serving import Boundary, Invalid, ScoringRoute, Traffic
+from access import AccessSettings
+from serving import Boundary, Guard, Invalid, ScoringRoute, Traffic
 from serving.exchange import request_id
 from serving.settings import Limits
 
@@ -28,6 +29,7 @@ LIMITS = Limits(
     batches_in_flight=2,
     retry_after_seconds=3,
 )
+OPEN = Guard(AccessSettings(open=(), requests_per_second=1, burst_seconds=1, reload_seconds=1), None)
 PROBLEM = "application/problem+json"
 SECRET = "S3CR3T-VALUE"
 
@@ -72,7 +74,7 @@ ROUTES = {
 
 
 def bounded(registry: CollectorRegistry) -> Boundary:
-    return Boundary(PAGES, LIMITS, Traffic([0.1], registry=registry), lambda: ROUTES)
+    return Boundary(PAGES, LIMITS, OPEN, Traffic([0.1], registry=registry), lambda: ROUTES)
 
 
 def ask(method: str, path: str, **options: Any) -> httpx.Response:
@@ -248,7 +250,7 @@ def test_what_is_no_http_is_passed_on() -> None:
     async def inner(scope: Scope, receive: Receive, send: Send) -> None:
         seen.append(scope["type"])
 
-    boundary = Boundary(inner, LIMITS, Traffic([1], registry=CollectorRegistry()), dict)
+    boundary = Boundary(inner, LIMITS, OPEN, Traffic([1], registry=CollectorRegistry()), dict)
     asyncio.run(boundary({"type": "lifespan"}, _never, _ignore))
     assert seen == ["lifespan"]
 
@@ -284,6 +286,7 @@ def test_a_timeout_of_something_else_is_a_failure_and_no_deadline(caplog: pytest
     boundary = Boundary(
         PAGES,
         LIMITS,
+        OPEN,
         Traffic([1], registry=CollectorRegistry()),
         lambda: {"/predict": ScoringRoute(elsewhere, 1024, 2)},
     )

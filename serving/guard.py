@@ -1,0 +1,60 @@
+"""Who may ask for what: every route needs a key with its scope, unless the settings list it as open."""
+
+from __future__ import annotations
+
+import math
+from time import monotonic
+
+from starlette.types import Scope as AsgiScope
+
+from access import AccessSettings, Keyring, Scope
+
+from .errors import Forbidden, TooManyRequests, Unauthenticated
+
+PREDICT_PATHS = ("/predict", "/predict/batch", "/predict/features", "/model/info", "/schema.json")
+"""What the scope `predict` is good for. The last one is what BentoML's own client reads first."""
+
+_BEARER = b"bearer "
+
+
+class Guard:
+    """Admits requests.
+
+    Parameters
+    ----------
+    keyring : the keys; None where none are asked for, which only a service on loopback may do
+    """
+
+    def __init__(self, settings: AccessSettings, keyring: Keyring | None) -> None:
+        self._keyring = keyring
+        self._required: dict[str, Scope | None] = dict.fromkeys(PREDICT_PATHS, Scope.PREDICT)
+        self._required |= dict.fromkeys(settings.open)
+
+    def admit(self, scope: AsgiScope) -> None:
+        """Return if the request may be answered; raise the Problem that refuses it if not."""
+        if self._keyring is None:
+            return
+        required = self._required.get(scope["path"], Scope.ADMIN)
+        if required is None:
+            return
+        grant = self._keyring.find(_presented(scope["headers"]))
+        if grant is None:
+            raise Unauthenticated.unknown()
+        if required not in grant.scopes:
+            raise Forbidden.without(required)
+        wait = grant.bucket.take(monotonic())
+        if wait:
+            raise TooManyRequests.after(math.ceil(wait))
+
+
+def _presented(headers: list[tuple[bytes, bytes]]) -> bytes:
+    """The one key that the request carries; Unauthenticated if it carries none, or several."""
+    found = [pair for pair in headers if pair[0] == b"x-api-key" or pair[0] == b"authorization"]
+    if len(found) != 1:
+        raise Unauthenticated.several() if found else Unauthenticated.missing()
+    name, value = found[0]
+    if name == b"x-api-key":
+        return value
+    if value[: len(_BEARER)].lower() != _BEARER:
+        raise Unauthenticated.missing()
+    return value[len(_BEARER) :]

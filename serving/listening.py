@@ -1,0 +1,66 @@
+"""Where the service listens, and whether it may without keys."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Mapping
+from ipaddress import ip_address
+from pathlib import Path
+
+import click
+from bentoml.exceptions import BentoMLConfigException
+
+from access import VARIABLE, AccessError, KeyFile
+
+
+def keys_or_loopback(environment: Mapping[str, str]) -> Path | None:
+    """The file of keys, which can be read, or None where there is none and need not be one.
+
+    BentoMLConfigException, which its command says in one line, where the file is broken, or where there is none and
+    the service does not listen on loopback alone.
+    """
+    named = environment.get(VARIABLE)
+    if not named:
+        host = listening_host()
+        if not is_loopback(host):
+            raise BentoMLConfigException(
+                f"without API keys the service listens on loopback only, not on {host}: name a file of keys in"
+                f" {VARIABLE} (python -m scoring keys create), or serve with --host 127.0.0.1"
+            )
+        return None
+    try:
+        KeyFile.read(Path(named))
+    except AccessError as error:
+        raise BentoMLConfigException(str(error)) from None
+    return Path(named)
+
+
+def listening_host() -> str:
+    """The address on which a worker of BentoML listens, or its parent is going to; "everywhere" where neither says.
+
+    Both are commands, whose options click knows: a worker has the number of its socket, the parent the address.
+    """
+    context = click.get_current_context(silent=True)
+    options = context.params if context else {}
+    if options.get("fd") is not None:
+        with socket.socket(fileno=os.dup(options["fd"])) as listening:
+            return _host(listening)
+    return str(options.get("host") or "everywhere")  # BentoML's own default is 0.0.0.0
+
+
+def _host(listening: socket.socket) -> str:
+    """A Unix socket, which BentoML keeps in a folder of its user's own, counts as loopback."""
+    return "localhost" if listening.family == socket.AF_UNIX else str(listening.getsockname()[0])
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only the same machine reaches this address.
+
+    >>> [is_loopback(host) for host in ("127.0.0.1", "::1", "localhost", "0.0.0.0", "::", "10.0.0.1", "everywhere")]
+    [True, True, True, False, False, False, False]
+    """
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
