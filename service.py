@@ -170,6 +170,4 @@ def _recorder() -> Recorder | None:
     return _engine().recorder
 
 
-cast("bentoml.Service[Any]", CreditScoring).mount_asgi_app(
-    Pages(_served, _recorder, batch_limit=SETTINGS.limits.batch_applications).app
-)
+cast("bentoml.Service[Any]", CreditScoring).mount_asgi_app(Pages(_served, _recorder, SETTINGS).app)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from pydantic import BaseModel
@@ -25,7 +26,17 @@ _READING: dict[str, tuple[str, type[BaseModel]]] = {
     "/health": ("The service answers, and with which model", Health),
 }
 _EXAMPLES = {"/predict": EXAMPLE, "/predict/batch": {"applications": [EXAMPLE]}}
+_SCHEMES = {
+    "apiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+    "bearer": {"type": "http", "scheme": "bearer"},
+}
+_ACCESS = {
+    "401": "The request carries no key that is known",
+    "403": "The key lacks the scope",
+    "429": "The key is used too often",
+}
 _REFUSALS = {
+    **_ACCESS,
     "400": "The body is not JSON",
     "413": "The body is too large",
     "415": "The body is not declared as JSON",
@@ -35,8 +46,8 @@ _REFUSALS = {
 }
 
 
-def openapi_document(*, version: str, batch_limit: int) -> dict[str, Any]:
-    """The OpenAPI 3.1 document of every route that this project defines."""
+def openapi_document(*, version: str, batch_limit: int, opened: Collection[str]) -> dict[str, Any]:
+    """The OpenAPI 3.1 document of every route that this project defines; the `opened` ones need no key."""
     models: list[type[BaseModel]] = [ProblemDocument, *(answer for _, answer in _READING.values())]
     for _, request, answer in _SCORING.values():
         models += [request, answer]
@@ -50,13 +61,12 @@ def openapi_document(*, version: str, batch_limit: int) -> dict[str, Any]:
             "version": version,
             "description": "Credit decisions on loan applications.",
         },
-        "paths": {**_scoring_paths(), **_reading_paths()},
-        "components": {"schemas": schemas},
+        "paths": {**_scoring_paths(opened), **_reading_paths(opened)},
+        "components": {"schemas": schemas, "securitySchemes": _SCHEMES},
     }
 
 
-def _scoring_paths() -> dict[str, Any]:
-    refusals = {status: _content(text, ProblemDocument, MEDIA_TYPE) for status, text in _REFUSALS.items()}
+def _scoring_paths(opened: Collection[str]) -> dict[str, Any]:
     return {
         path: {
             "post": {
@@ -64,25 +74,35 @@ def _scoring_paths() -> dict[str, Any]:
                 "tags": ["scoring"],
                 "operationId": path.strip("/").replace("/", "_"),
                 "requestBody": {"required": True, **_content(None, request, example=_EXAMPLES.get(path))},
-                "responses": {"200": _content("Scored", answer), **refusals},
+                "security": _security(path, opened),
+                "responses": {"200": _content("Scored", answer), **_problems(_REFUSALS)},
             }
         }
         for path, (summary, request, answer) in _SCORING.items()
     }
 
 
-def _reading_paths() -> dict[str, Any]:
+def _reading_paths(opened: Collection[str]) -> dict[str, Any]:
     return {
         path: {
             "get": {
                 "summary": summary,
                 "tags": ["model"],
                 "operationId": path.strip("/").replace("/", "_"),
-                "responses": {"200": _content("Known", answer)},
+                "security": _security(path, opened),
+                "responses": {"200": _content("Known", answer), **({} if path in opened else _problems(_ACCESS))},
             }
         }
         for path, (summary, answer) in _READING.items()
     }
+
+
+def _security(path: str, opened: Collection[str]) -> list[dict[str, list[str]]]:
+    return [] if path in opened else [{scheme: []} for scheme in _SCHEMES]
+
+
+def _problems(texts: Mapping[str, str]) -> dict[str, Any]:
+    return {status: _content(text, ProblemDocument, MEDIA_TYPE) for status, text in sorted(texts.items())}
 
 
 def _content(

@@ -18,6 +18,7 @@ from monitoring.recording import Recorder
 from scoring import StoredModel
 
 from .openapi import openapi_document
+from .settings import ServingSettings
 from .traffic import exposition
 
 _PAGE = """<!doctype html>
@@ -43,14 +44,15 @@ class Pages:
     Parameters
     ----------
     served, recorder : give the model that answers, and what records its decisions; they are asked at each request
+    settings : what the OpenAPI document says of limits and keys
     """
 
     def __init__(
-        self, served: Callable[[], StoredModel], recorder: Callable[[], Recorder | None], *, batch_limit: int
+        self, served: Callable[[], StoredModel], recorder: Callable[[], Recorder | None], settings: ServingSettings
     ) -> None:
         self._served = served
         self._recorder = recorder
-        self._batch_limit = batch_limit
+        self._settings = settings
 
     @cached_property
     def app(self) -> Starlette:
@@ -70,7 +72,8 @@ class Pages:
         return HTMLResponse(_PAGE)
 
     async def _docs(self, _: Request) -> Response:
-        return _json(openapi_document(version=self._served().version, batch_limit=self._batch_limit))
+        limit, opened = self._settings.limits.batch_applications, self._settings.access.open
+        return _json(openapi_document(version=self._served().version, batch_limit=limit, opened=opened))
 
     async def _model_info(self, _: Request) -> Response:
         return _json(model_info(self._served()))

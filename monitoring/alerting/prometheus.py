@@ -23,8 +23,15 @@ def scraping(settings: AlertingSettings) -> dict[str, Any]:
         "global": {"scrape_interval": interval, "scrape_timeout": interval, "evaluation_interval": interval},
         "rule_files": [RECORDINGS, ALERTS],
         "alerting": {"alertmanagers": [{"static_configs": [{"targets": list(settings.alertmanagers)}]}]},
-        "scrape_configs": [{"job_name": settings.job, "static_configs": [{"targets": list(settings.targets)}]}],
+        "scrape_configs": [_job(settings)],
     }
+
+
+def _job(settings: AlertingSettings) -> dict[str, Any]:
+    job = {"job_name": settings.job, "static_configs": [{"targets": list(settings.targets)}]}
+    if settings.credentials_file is None:
+        return job
+    return {**job, "authorization": {"type": "Bearer", "credentials_file": settings.credentials_file}}
 
 
 def recording_rules(settings: AlertingSettings) -> dict[str, Any]:

@@ -116,6 +116,8 @@ class AlertingSettings(Settings):
     job: str = Field(pattern=r"^[A-Za-z0-9_.-]+$")
     """Name of the scrape job."""
     targets: tuple[str, ...] = Field(min_length=1)
+    credentials_file: str | None = Field(min_length=1)
+    """Where Prometheus finds an API key with the scope `admin`; null where the service asks for none."""
     alertmanagers: tuple[str, ...] = Field(min_length=1)
     runbook: str = Field(min_length=1)
     scrape_interval: Written

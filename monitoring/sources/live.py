@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.error import URLError
-from urllib.request import urlopen
+from urllib.request import Request, urlopen
 
 import numpy as np
 
@@ -15,6 +16,8 @@ from monitoring.errors import SourceError, WindowError
 from scoring import Artefact
 
 _SECONDS = 10
+_KEY = "CREDIT_SCORING_API_KEY"
+"""The environment variable with an API key of the scope `admin`, where the services ask for one."""
 
 
 def window_of_services(urls: Sequence[str], model: Artefact, *, last: bool = False) -> Window:
@@ -46,11 +49,18 @@ def _counted(counts: Mapping[str, Any], model: Artefact) -> Window:
     return Window(features, np.array(counts["probability"], dtype=np.int64))
 
 
+def _request(url: str) -> Request:
+    request = Request(f"{url.rstrip('/')}/drift")  # noqa: S310 - the scheme was checked
+    if key := os.environ.get(_KEY):
+        request.add_unredirected_header("X-API-Key", key)  # another host does not get it
+    return request
+
+
 def _answer(url: str) -> Mapping[str, Any]:
     if not url.startswith(("http://", "https://")):
         raise SourceError(f"{url}: not an address of a service: http://... or https://...")
     try:
-        with urlopen(f"{url.rstrip('/')}/drift", timeout=_SECONDS) as response:  # noqa: S310 - the scheme was checked
+        with urlopen(_request(url), timeout=_SECONDS) as response:  # noqa: S310 - the scheme was checked
             answer = json.load(response)
     except URLError as error:
         raise SourceError(f"{url}: does not answer ({error.reason})") from None
