@@ -7,7 +7,7 @@ INSTALLED := .venv/.installed
 export BENTOML_DO_NOT_TRACK := True
 export GIT_PYTHON_REFRESH := quiet
 
-.PHONY: help setup demo serve test check lint format types bench lock clean
+.PHONY: help setup demo serve test check lint format types bench fuzz lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 22
@@ -51,6 +51,11 @@ bench: setup ## compare with the alternatives, into benchmarks/results and READM
 	$(BIN)/python -m benchmarks variants
 	$(BIN)/python -m benchmarks soak
 	$(BIN)/python -m benchmarks report
+
+FUZZ_REQUESTS ?= 100000
+
+fuzz: setup ## send FUZZ_REQUESTS hostile requests to the service, into docs/fuzz.json
+	FUZZ_REQUESTS=$(FUZZ_REQUESTS) FUZZ_RESULTS=docs/fuzz.json $(BIN)/python -m pytest tests/e2e/test_fuzz.py --timeout 0 -q
 
 lock: setup ## resolve pyproject.toml into requirements/
 	cd requirements && $(MAKE) --no-print-directory -f ../Makefile lock-files BIN=../$(BIN)

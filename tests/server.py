@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -43,6 +44,18 @@ class Server:
         return self.log.read_text()
 
 
+@dataclass(frozen=True)
+class Tls:
+    """A certificate for 127.0.0.1 that is its own authority, and its key."""
+
+    certificate: Path
+    key: Path
+
+    def trusted(self) -> ssl.SSLContext:
+        """What a caller needs to believe it."""
+        return ssl.create_default_context(cafile=str(self.certificate))
+
+
 @contextmanager
 def serve(
     target: str,
@@ -51,10 +64,11 @@ def serve(
     log: Path,
     bentoml: Path | None = None,
     environment: Mapping[str, str] | None = None,
+    tls: Tls | None = None,
 ) -> Iterator[Server]:
     """`bentoml serve TARGET`, from start until ready, and to its end."""
     executable = bentoml or Path(sys.executable).with_name("bentoml")
-    process, url = _started([str(executable), "serve", target], cwd, log, environment or {})
+    process, url = _started([str(executable), "serve", target], cwd, log, environment or {}, tls)
     try:
         yield Server(url, log, process)
     finally:
@@ -63,7 +77,10 @@ def serve(
 
 @contextmanager
 def serve_with(
-    folder: Path, changes: Mapping[str, Any], environment: Mapping[str, str] | None = None
+    folder: Path,
+    changes: Mapping[str, Any],
+    environment: Mapping[str, str] | None = None,
+    tls: Tls | None = None,
 ) -> Iterator[Server]:
     """The service of the checkout with some of its settings changed; `folder` takes the settings and the output."""
     settings = yaml.safe_load((ROOT / "configs" / "serving.yaml").read_text())
@@ -71,30 +88,32 @@ def serve_with(
         settings[section] = {**settings[section], **values} if isinstance(values, dict) else values
     (folder / "serving.yaml").write_text(yaml.safe_dump(settings))
     variables = {**(environment or {}), "CREDIT_SCORING_SETTINGS": str(folder / "serving.yaml")}
-    with serve(".", cwd=ROOT, log=folder / "output", environment=variables) as running:
+    with serve(".", cwd=ROOT, log=folder / "output", environment=variables, tls=tls) as running:
         yield running
 
 
 def _started(
-    command: list[str], cwd: Path, log: Path, environment: Mapping[str, str]
+    command: list[str], cwd: Path, log: Path, environment: Mapping[str, str], tls: Tls | None
 ) -> tuple[subprocess.Popen[bytes], str]:
     """The service once it is ready. BentoML takes ports of its own, which another server may take first: try again."""
+    options = [] if tls is None else ["--ssl-certfile", str(tls.certificate), "--ssl-keyfile", str(tls.key)]
+    scheme, verify = ("http", None) if tls is None else ("https", tls.trusted())
     for attempt in range(_ATTEMPTS):
         port = free_port()
         with log.open("w") as output:
             process = subprocess.Popen(
-                [*command, "--host", "127.0.0.1", "--port", str(port)],
+                [*command, "--host", "127.0.0.1", "--port", str(port), *options],
                 cwd=cwd, stdout=output, stderr=output, env={**os.environ, **environment},
             )  # fmt: skip
         try:
-            _wait_until_ready(f"http://127.0.0.1:{port}", process, log)
+            _wait_until_ready(f"{scheme}://127.0.0.1:{port}", process, log, verify)
         except RuntimeError as error:
             _stop(process)
             if attempt + 1 == _ATTEMPTS or "Address already in use" not in str(error):
                 raise
         else:
             break
-    return process, f"http://127.0.0.1:{port}"
+    return process, f"{scheme}://127.0.0.1:{port}"
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
@@ -114,13 +133,13 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _wait_until_ready(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
+def _wait_until_ready(url: str, process: subprocess.Popen[bytes], log: Path, verify: ssl.SSLContext | None) -> None:
     deadline = time.monotonic() + _START_SECONDS
     while time.monotonic() < deadline:
         if process.poll() is not None or _FAILED.search(log.read_text()):
             raise RuntimeError(f"the service failed:\n{log.read_text()}")
         try:
-            if httpx.get(f"{url}/readyz", timeout=5).is_success:
+            if httpx.get(f"{url}/readyz", timeout=5, verify=verify or True).is_success:
                 return
         except httpx.TransportError:
             pass

@@ -1,0 +1,136 @@
+"""Hostile requests are answered, never with a 5xx, a stack trace or an applicant's value.
+
+A slice of what `make fuzz` sends, which counts what came back into a file.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from datetime import UTC, datetime
+from functools import partial
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+from hypothesis import HealthCheck, Phase, given, seed, settings
+from hypothesis.strategies import SearchStrategy
+
+from access import Scope
+from tests.e2e.fuzzing import MARK, NUMBER, Findings, hostile, send
+from tests.keys import Keys
+from tests.server import Server, serve_with
+from training.delivery import Delivered
+
+REQUESTS = int(os.environ.get("FUZZ_REQUESTS", "1500"))
+RESULTS = os.environ.get("FUZZ_RESULTS")
+GENERATED_SHARE = 0.2
+"""Of the requests, made by schemathesis; those made by hand are a good deal cheaper."""
+SEED = 20261122
+
+
+@pytest.fixture(scope="module")
+def keys(tmp_path_factory: pytest.TempPathFactory) -> Keys:
+    return Keys(tmp_path_factory.mktemp("fuzz-keys") / "keys.yaml")
+
+
+@pytest.fixture(scope="module")
+def server(delivered: Delivered, keys: Keys, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    keys.create("fuzz", *Scope, requests_per_second=1e6)
+    with serve_with(tmp_path_factory.mktemp("fuzz"), {"model": delivered.tag}, keys.environment) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def results() -> Iterator[dict[str, Any]]:
+    """What the tests of this module found, written where FUZZ_RESULTS says."""
+    found: dict[str, Any] = {
+        "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": f"make fuzz FUZZ_REQUESTS={REQUESTS}",
+        "seed": SEED,
+    }
+    yield found
+    if RESULTS:
+        Path(RESULTS).write_text(json.dumps(found, indent=2) + "\n")
+
+
+def assert_unharmed(server: Server, findings: Findings) -> None:
+    assert findings.faults == []
+    for forbidden in (MARK, NUMBER, "Traceback"):
+        assert forbidden not in server.logged
+    assert httpx.get(f"{server.url}/readyz").status_code == 200
+
+
+def test_requests_made_by_hand(server: Server, keys: Keys, results: dict[str, Any]) -> None:
+    findings, kinds, begun = Findings(), Counter[str](), time.monotonic()
+    count = round(REQUESTS * (1 - GENERATED_SHARE))
+    with closing(HTTPConnection(urlsplit(server.url).netloc, timeout=30)) as connection:
+        for request in itertools.islice(hostile(SEED, keys.secrets["fuzz"]), count):
+            kinds[request.kind] += 1
+            send(connection, request, findings)
+    results["by_hand"] = _summary(findings, begun) | {"kinds": dict(sorted(kinds.items()))}
+    assert sum(findings.statuses.values()) == count
+    assert {200, 401, 404, 405, 415, 422} <= set(findings.statuses)
+    assert_unharmed(server, findings)
+
+
+def test_requests_made_from_the_openapi_document(server: Server, keys: Keys, results: dict[str, Any]) -> None:
+    schemathesis = pytest.importorskip("schemathesis")
+    key = {"X-API-Key": keys.secrets["fuzz"]}
+    document = httpx.get(f"{server.url}/docs.json", headers=key).json()
+    posts = {path: dict(item["post"]) for path, item in document["paths"].items() if "post" in item}
+    scoring = {path: {"post": {**post, "security": []}} for path, post in posts.items()}  # every request has the key
+    schema = schemathesis.openapi.from_dict({**document, "paths": scoring})
+    modes = list(schemathesis.GenerationMode)
+    findings, begun = Findings(), time.monotonic()
+    each = max(1, round(REQUESTS * GENERATED_SHARE / len(scoring) / len(modes)))
+    with httpx.Client(base_url=server.url, timeout=30) as http:
+        for path, mode in itertools.product(scoring, modes):
+            declared = {int(status) for status in scoring[path]["post"]["responses"]}
+            cases = schema[path]["POST"].as_strategy(generation_mode=mode)
+            for_all(cases, each, partial(ask, http, path, key, declared, findings))
+    results["by_schemathesis"] = _summary(findings, begun) | {"version": schemathesis.__version__}
+    assert 200 in findings.statuses
+    assert_unharmed(server, findings)
+
+
+def for_all(cases: SearchStrategy[Any], count: int, check: Callable[[Any], None]) -> None:
+    """Check so many cases."""
+
+    @seed(SEED)
+    @settings(
+        max_examples=count, deadline=None, database=None, suppress_health_check=list(HealthCheck),
+        phases=[Phase.generate],
+    )  # fmt: skip
+    @given(cases)
+    def checked(case: Any) -> None:
+        check(case)
+
+    checked()
+
+
+def ask(http: httpx.Client, path: str, key: dict[str, str], declared: set[int], findings: Findings, case: Any) -> None:
+    sent = case.as_transport_kwargs(base_url=str(http.base_url), headers=key)
+    answer = http.post(path, headers=dict(sent["headers"]), json=sent.get("json"), content=sent.get("data"))
+    findings.note(answer.status_code, answer.content, f"POST {path}")
+    if answer.status_code not in declared:
+        findings.faults.append(f"{answer.status_code} to POST {path} is not declared")
+
+
+def _summary(findings: Findings, begun: float) -> dict[str, Any]:
+    statuses = {str(status): count for status, count in sorted(findings.statuses.items())}
+    faults = sorted(set(findings.faults))
+    return {
+        "requests": sum(findings.statuses.values()),
+        "seconds": round(time.monotonic() - begun),
+        "statuses": statuses,
+        "faults": faults,
+    }
