@@ -32,7 +32,7 @@ from training.delivery import Delivered
 
 REQUESTS = int(os.environ.get("FUZZ_REQUESTS", "1500"))
 RESULTS = os.environ.get("FUZZ_RESULTS")
-GENERATED_SHARE = 0.2
+GENERATED_SHARE = 0.1
 """Of the requests, made by schemathesis; those made by hand are a good deal cheaper."""
 SEED = 20261122
 
