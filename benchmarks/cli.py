@@ -1,4 +1,4 @@
-"""`python -m benchmarks`: run, variants, soak, recording, monitoring, false-alarms, report."""
+"""`python -m benchmarks`: run, variants, soak, recording, access, monitoring, false-alarms, report."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from features import FeatureError
 from monitoring import MonitoringSettings
 from scoring import Progress, ScoringError
 
+from .access import access_cost
 from .comparison import compare
 from .errors import BenchmarkError
 from .false_alarms import false_alarms, record_alarms
@@ -76,6 +77,12 @@ def _parser() -> argparse.ArgumentParser:
     cost.add_argument("--seconds", type=_positive, default=1.0, help="of one window (default: %(default)s)")
     _add_common(cost, "recording.json")
     cost.set_defaults(run=_recording)
+
+    checked = commands.add_parser("access", help="measure what checking API keys costs the service")
+    checked.add_argument("--windows", type=_count, default=15, metavar="N", help="of each kind (default: %(default)s)")
+    checked.add_argument("--seconds", type=_positive, default=1.0, help="of one window (default: %(default)s)")
+    _add_common(checked, "access.json")
+    checked.set_defaults(run=_access)
 
     scale = commands.add_parser("monitoring", help="time the reports of monitoring on generated decisions")
     scale.add_argument("--model", type=Path, required=True, help="directory of an artefact")
@@ -142,6 +149,20 @@ def _recording(options: argparse.Namespace) -> None:
         sys.stdout.write(
             f"{cost.connections:3} connections, {cost.recorded}: {cost.median_us:.0f} us per request,"
             f" {cost.ratio:.3f} of nothing recorded\n"
+        )
+
+
+def _access(options: argparse.Namespace) -> None:
+    _check_output(options.output)
+    measured = access_cost(
+        Store(options.store.resolve()), _settings(options), Progress(), _command(options.store),
+        windows=options.windows, seconds=options.seconds,
+    )  # fmt: skip
+    measured.write(options.output)
+    for cost in measured.costs:
+        sys.stdout.write(
+            f"{cost.connections:3} connections, {cost.access}: {cost.median_us:.0f} us per request,"
+            f" {cost.difference_us:+.1f} us, {cost.ratio:.3f} of without\n"
         )
 
 

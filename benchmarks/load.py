@@ -30,6 +30,7 @@ class Target:
 
     url: str
     body: Path
+    headers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -171,7 +172,8 @@ def _loaded(target: Target, options: list[str], *, limit: float) -> Sample:
 
 
 def _request(target: Target) -> list[str]:
-    return [f"--data={target.body}", "--header=Content-Type: application/json", target.url]
+    headers = [f"--header={header}" for header in ("Content-Type: application/json", *target.headers)]
+    return [f"--data={target.body}", *headers, target.url]
 
 
 def _run(command: list[str], limit: float) -> str:

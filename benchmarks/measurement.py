@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException
@@ -147,7 +147,8 @@ def check(bench: Bench, peer: Peer, requests: RequestFormat, server: Server, *, 
     for size in sizes:
         asked = bench.workload.first(size)
         path = requests.single if size == 1 else requests.batch
-        answer = _post(server.port, path, requests.encode(asked.applications), bench.settings.timeouts.answer)
+        body, limit = requests.encode(asked.applications), bench.settings.timeouts.answer
+        answer = _post(server.port, path, body, limit, peer.headers)
         given = requests.read(answer, size)
         if len(given) != size:
             raise BenchmarkError(f"{len(given)} probabilities for {size} applications")
@@ -162,7 +163,7 @@ def target(bench: Bench, peer: Peer, requests: RequestFormat, server: Server, si
     bench.store.bodies.mkdir(exist_ok=True)
     body = bench.store.bodies / f"{peer.name}-{size}.json"
     body.write_bytes(requests.encode(bench.workload.first(size).applications))
-    return Target(f"http://{HOST}:{server.port}{requests.single if size == 1 else requests.batch}", body)
+    return Target(f"http://{HOST}:{server.port}{requests.single if size == 1 else requests.batch}", body, peer.headers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,10 +254,11 @@ class _Loads:
         )
 
 
-def _post(port: int, path: str, body: bytes, limit: float) -> bytes:
+def _post(port: int, path: str, body: bytes, limit: float, headers: Sequence[str]) -> bytes:
+    extra = dict(header.split(": ", 1) for header in headers)
     connection = HTTPConnection(HOST, port, timeout=limit)
     try:
-        connection.request("POST", path, body=body, headers={"Content-Type": "application/json"})
+        connection.request("POST", path, body=body, headers={"Content-Type": "application/json", **extra})
         answer = connection.getresponse()
         content = answer.read()
     except (OSError, HTTPException) as error:

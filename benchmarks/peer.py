@@ -27,6 +27,7 @@ class Peer:
     tolerance : how far a PD may be from the scorer's, where the contract rounds it
     own_model : serves a model of its own, so that an answer need only be a probability
     changes : sections of configs/serving.yaml and what is different in them, for a variant of this service
+    headers : of every request, "Name: value"
     """
 
     name: str
@@ -39,6 +40,7 @@ class Peer:
     tolerance: float = 0.0
     own_model: bool = False
     changes: Mapping[str, Any] = field(default_factory=dict)
+    headers: tuple[str, ...] = ()
 
 
 def _requirements(name: str) -> Path:

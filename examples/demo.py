@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 
 from credit_scoring_client import Client, Decision
 
+from access import VARIABLE, Scope, create_key, issue
 from serving import EXAMPLE
 
 _ROOT = Path(__file__).resolve().parent.parent
@@ -29,7 +33,7 @@ def main() -> None:
         sys.exit(trained.returncode)
     _say("build the Bento")
     tag = _build()
-    with _served(tag) as url, Client(url) as client:
+    with _served(tag) as (url, key), Client(url, api_key=key) as client:
         _say(f"score with {tag} at {url}")
         client.wait_until_ready(_START_SECONDS)
         decision = client.predict(EXAMPLE["application"], client_id=EXAMPLE["client_id"])
@@ -53,14 +57,20 @@ def _build() -> str:
 
 
 @contextmanager
-def _served(tag: str) -> Iterator[str]:
+def _served(tag: str) -> Iterator[tuple[str, str]]:
+    """The address of the served Bento, and an API key that it knows."""
     port = str(_free_port())
-    server = subprocess.Popen([_BENTOML, "serve", tag, "--host", "127.0.0.1", "--port", port], cwd=Path.home())
-    try:
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        server.terminate()
-        server.wait(_STOP_SECONDS)
+    command = [str(_BENTOML), "serve", tag, "--host", "127.0.0.1", "--port", port]
+    issued = issue("demo", (Scope.PREDICT,), created=datetime.now(UTC))
+    with tempfile.TemporaryDirectory(prefix="credit-scoring-demo-") as folder:
+        keys = Path(folder) / "keys.yaml"
+        create_key(keys, issued)
+        server = subprocess.Popen(command, cwd=Path.home(), env={**os.environ, VARIABLE: str(keys)})
+        try:
+            yield f"http://127.0.0.1:{port}", issued.secret
+        finally:
+            server.terminate()
+            server.wait(_STOP_SECONDS)
 
 
 def _free_port() -> int:

@@ -54,7 +54,7 @@ def test_every_make_target_exists() -> None:
     files = (ROOT / "Makefile", ROOT / "deploy" / "targets.mk")
     targets = {name for file in files for name in re.findall(r"^([a-z-]+):", file.read_text(), flags=re.MULTILINE)}
     shown = {command.split()[1] for command in commands() if command.startswith("make")}
-    assert shown >= {"demo", "serve", "test", "check", "bench", "lock"}
+    assert shown >= {"demo", "serve", "test", "check", "bench", "fuzz", "lock"}
     assert shown <= targets
 
 

@@ -18,6 +18,9 @@ from bentoml.exceptions import BentoMLException
 from credit_scoring_client import Client, Overloaded, Retry, Unauthorized
 
 from access import Scope
+from monitoring.errors import SourceError
+from monitoring.sources import window_of_services
+from scoring import StoredModel
 from serving import EXAMPLE
 from serving.answers import ProblemDocument
 from tests.keys import Keys
@@ -149,6 +152,15 @@ def test_a_key_used_too_often_is_told_when_to_come_back(server: Server, http: ht
             client.model_info()
         assert told.value.status == 429
     assert http.get("/model/info", headers={"X-API-Key": keys.secrets["predict"]}).status_code == 200
+
+
+def test_the_drift_command_sends_its_key(
+    server: Server, keys: Keys, stored: StoredModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(SourceError, match="Unauthorized"):
+        window_of_services([server.url], stored.scorer.artefact)
+    monkeypatch.setenv("CREDIT_SCORING_API_KEY", keys.secrets["admin"])
+    assert window_of_services([server.url], stored.scorer.artefact).rows >= 0
 
 
 def eventually(condition: Callable[[], bool]) -> None:

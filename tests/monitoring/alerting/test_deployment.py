@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
+from monitoring.alerting.prometheus import scraping
 from monitoring.cli import main
 from monitoring.deployment import grafana_files, prometheus_files
 from monitoring.settings import MonitoringSettings
@@ -64,6 +65,16 @@ def test_wrong_settings_write_nothing(tmp_path, capsys, command):
 @needs_promtool
 def test_prometheus_accepts_its_files():
     subprocess.run(["promtool", "check", "config", "--lint-fatal", PROMETHEUS / "prometheus.yml"], check=True)
+
+
+@needs_promtool
+def test_prometheus_sends_the_key_that_the_settings_name(tmp_path):
+    (tmp_path / "key").write_text("csk_example")
+    keyed = SETTINGS.alerting.model_copy(update={"credentials_file": str(tmp_path / "key")})
+    (job,) = scraping(keyed)["scrape_configs"]
+    assert job["authorization"] == {"type": "Bearer", "credentials_file": str(tmp_path / "key")}
+    (tmp_path / "prometheus.yml").write_text(yaml.safe_dump(scraping(keyed) | {"rule_files": []}))
+    subprocess.run(["promtool", "check", "config", tmp_path / "prometheus.yml"], check=True)
 
 
 @needs_amtool

@@ -1,0 +1,74 @@
+"""What checking API keys costs: this service with and without keys, side by side in many short windows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from access import VARIABLE, Scope, create_key, issue
+from scoring import Progress
+
+from .comparison import ready
+from .peer import SERVICE
+from .results import Recorded
+from .settings import BenchmarkSettings
+from .side_by_side import Choice, side_by_side
+from .store import Store
+
+OPEN, KEYS = "without keys", "with keys"
+_HOLDERS = 100
+_NO_LIMIT = 1e9
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccessCost:
+    """CPU time of the whole process tree per request, microseconds, window by window.
+
+    `ratio` and `difference_us` are medians over the windows, each compared with the window without keys beside it.
+    """
+
+    access: str
+    connections: int
+    windows_us: tuple[float, ...]
+    median_us: float
+    ratio: float
+    difference_us: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class AccessCosts(Recorded):
+    """The results of `python -m benchmarks access`."""
+
+    costs: tuple[AccessCost, ...]
+
+
+def access_cost(
+    store: Store, settings: BenchmarkSettings, progress: Progress, command: str, *, windows: int, seconds: float
+) -> AccessCosts:
+    """Measure the service without keys, and with a hundred of which one is sent."""
+    prepared = ready(store, settings, [SERVICE], progress, command)
+    choices = [Choice(name=OPEN, variables={}), _with_keys(store)]
+    measured = side_by_side(prepared, choices, progress, windows=windows, seconds=seconds)
+    beside = {each.connections: each for each in measured if each.name == OPEN}
+    costs = tuple(
+        AccessCost(
+            access=each.name,
+            connections=each.connections,
+            windows_us=each.windows_us,
+            median_us=each.median_us,
+            ratio=each.ratio(beside[each.connections]),
+            difference_us=each.difference_us(beside[each.connections]),
+        )
+        for each in measured
+    )
+    return AccessCosts(**prepared.provenance, costs=costs)
+
+
+def _with_keys(store: Store) -> Choice:
+    path = store.folder / "keys.yaml"
+    path.unlink(missing_ok=True)
+    now = datetime.now(UTC)
+    for number in range(_HOLDERS):
+        issued = issue(f"holder-{number}", (Scope.PREDICT,), created=now, requests_per_second=_NO_LIMIT)
+        create_key(path, issued)
+    return Choice(name=KEYS, variables={VARIABLE: str(path)}, headers=(f"X-API-Key: {issued.secret}",))
