@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from http.client import HTTPConnection
 from typing import Any
@@ -29,6 +29,9 @@ PATHS = (
     "/nothing",
     "/%00",
 )
+_KNOWN_AGAIN = 9
+"""Characters."""
+
 COLUMNS = tuple(EXAMPLE["application"])
 JSON = {"Content-Type": "application/json"}
 VALUES: tuple[Any, ...] = (
@@ -49,12 +52,12 @@ class Findings:
     statuses: Counter[int] = field(default_factory=Counter)
     faults: list[str] = field(default_factory=list)
 
-    def note(self, status: int, answer: bytes, of: str) -> None:
-        """Look at an answer; `of` says to what."""
+    def note(self, status: int, answer: bytes, of: str, values: Iterable[bytes] = ()) -> None:
+        """Look at an answer; `of` says to what, and `values` are those that the request held."""
         self.statuses[status] += 1
         if status >= 500:
             self.faults.append(f"{status} to {of}")
-        for forbidden in (MARK.encode(), NUMBER.encode(), b"Traceback", b'File "'):
+        for forbidden in (MARK.encode(), NUMBER.encode(), b"Traceback", b'File "', *values):
             if forbidden in answer:
                 self.faults.append(f"{forbidden!r} in the answer to {of}")
 
@@ -68,6 +71,22 @@ class Hostile:
     path: str
     headers: list[tuple[bytes, bytes]]
     content: bytes
+
+
+def values_in(body: Any) -> Iterator[bytes]:
+    """The values of applications in a request that are long enough to be known again in an answer."""
+    match body:
+        case dict():
+            for name, value in body.items():
+                if name != "client_id":  # it is given back
+                    yield from values_in(value)
+        case list():
+            for value in body:
+                yield from values_in(value)
+        case str() if len(body) >= _KNOWN_AGAIN:
+            yield json.dumps(body, ensure_ascii=False)[1:-1].encode(errors="surrogatepass")
+        case int() | float() if len(repr(body)) >= _KNOWN_AGAIN:
+            yield repr(body).encode()
 
 
 def hostile(seed: int, key: str) -> Iterator[Hostile]:
