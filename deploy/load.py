@@ -45,10 +45,20 @@ class Load:
     ----------
     address : host and port
     per_second : requests of all threads together, at most
+    key : to send with each; None where none is asked for
     """
 
-    def __init__(self, address: tuple[str, int], path: str, body: bytes, *, threads: int, per_second: float) -> None:
-        self._address, self._path, self._body = address, path, body
+    def __init__(
+        self,
+        address: tuple[str, int],
+        path: str,
+        body: bytes,
+        *,
+        threads: int,
+        per_second: float,
+        key: str | None = None,
+    ) -> None:
+        self._address, self._path, self._body, self._key = address, path, body, key
         self._pause = threads / per_second
         self._stopping = threading.Event()
         self._outcomes: list[Outcome] = []
@@ -73,17 +83,17 @@ class Load:
         due = time.monotonic()
         while not self._stopping.wait(max(0.0, due - time.monotonic())):
             due = max(due + self._pause, time.monotonic() - self._pause)
-            self._outcomes.append(request(self._address, self._path, self._body))
+            self._outcomes.append(request(self._address, self._path, self._body, key=self._key))
 
 
-def request(address: tuple[str, int], path: str, body: bytes) -> Outcome:
+def request(address: tuple[str, int], path: str, body: bytes, *, key: str | None = None) -> Outcome:
     """POST once, over a connection of its own."""
     connected = sent = None
     connection = http.client.HTTPConnection(*address, timeout=_TIMEOUT_SECONDS)
     try:
         connection.connect()
         connected = time.monotonic()
-        connection.request("POST", path, body, _HEADERS)
+        connection.request("POST", path, body, _HEADERS if key is None else {**_HEADERS, "X-API-Key": key})
         sent = time.monotonic()
         answer = connection.getresponse()
         content = answer.read()

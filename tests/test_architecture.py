@@ -25,7 +25,7 @@ MAY_IMPORT = {
     "training": {"features", "scoring", "monitoring"},
     "credit_scoring_client": set(),
     "benchmarks": {"access", "features", "scoring", "monitoring"},
-    "deploy": {"benchmarks", "features", "serving"},
+    "deploy": {"access", "benchmarks", "features", "serving"},
     "examples": {"access", "credit_scoring_client", "features", "scoring", "serving"},
 }
 SERVED = ("access", "features", "scoring", "serving", "service")

@@ -39,11 +39,12 @@ class Watched:
 
 
 class Acts:
-    """The acts, on a cluster where the service is to be, in the order in which they are to be played."""
+    """The acts, on a cluster where the service is to be, in their order; the load asks with an API key."""
 
-    def __init__(self, cluster: Cluster, settings: RehearsalSettings) -> None:
+    def __init__(self, cluster: Cluster, settings: RehearsalSettings, key: str) -> None:
         self._cluster = cluster
         self._settings = settings
+        self._key = key
 
     def install(self, manifests: str) -> dict[str, Any]:
         """Apply everything, and wait for two pods that answer."""
@@ -130,8 +131,8 @@ class Acts:
         watched, load = Watched(), self._settings.requests
         address = self._cluster.kubectl("get", "service", "credit-scoring", "--output", "jsonpath={.spec.clusterIP}")
         where = (address, 80)
-        wait_until("an answer", lambda: request(where, "/predict", _BODY).answered, self._seconds)
-        with Load(where, "/predict", _BODY, threads=load.threads, per_second=load.per_second) as running:
+        wait_until("an answer", lambda: request(where, "/predict", _BODY, key=self._key).answered, self._seconds)
+        with Load(where, "/predict", _BODY, threads=load.threads, per_second=load.per_second, key=self._key) as running:
             time.sleep(self._settings.settle_seconds)
             yield watched
             time.sleep(self._settings.settle_seconds)

@@ -7,9 +7,11 @@ import json
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from access import Scope, create_key, issue
 from deploy.command import read_json, reported
 from deploy.record import write_record
 from deploy.settings import ROOT, DeploySettings
@@ -44,10 +46,12 @@ def _rehearse(options: argparse.Namespace) -> None:
         for image in (options.first, options.second, bad):
             running.load(image)
         results: dict[str, Any] = {"kubernetes": running.version}
-        acts = Acts(running, DeploySettings.delivered().rehearsal)
+        keys, caller = Path(folder) / "keys.yaml", issue("rehearsal", (Scope.PREDICT,), created=datetime.now(UTC))
+        create_key(keys, caller)
+        acts = Acts(running, DeploySettings.delivered().rehearsal, caller.secret)
         model = _model(options.second)
         plays: dict[str, Callable[[], dict[str, Any]]] = {
-            "install": lambda: acts.install(manifests(options.first, Path(folder))),
+            "install": lambda: acts.install(manifests(options.first, Path(folder), keys)),
             "rolling update": lambda: acts.roll(options.second),
             "rollback": acts.roll_back,
             "eviction": acts.evict,

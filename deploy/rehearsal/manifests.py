@@ -18,9 +18,11 @@ _UNKNOWN = "HorizontalPodAutoscaler"  # autoscaling/v2 came later, and there are
 _USER = 10034
 
 
-def manifests(image: str, folder: Path) -> str:
-    """All manifests as YAML, with this image in the Deployment and the volumes' data under `folder`."""
-    documents = [*_overlay(image), _secret(), *_volumes(folder)]
+def manifests(image: str, folder: Path, keys: Path) -> str:
+    """All manifests as YAML, with this image in the Deployment, the volumes' data under `folder` and a file of keys."""
+    log_key = _secret("credit-scoring-decision-log", {"key": secrets.token_hex(32)})
+    access = _secret("credit-scoring-keys", {"keys.yaml": keys.read_text(encoding="utf-8")})
+    documents = [*_overlay(image), log_key, access, *_volumes(folder)]
     documents.sort(key=lambda document: document["kind"] != "Namespace")
     text: str = yaml.safe_dump_all(documents, sort_keys=False)
     return text
@@ -37,12 +39,12 @@ def _overlay(image: str) -> Iterator[dict[str, Any]]:
         yield document
 
 
-def _secret() -> dict[str, Any]:
+def _secret(name: str, content: dict[str, str]) -> dict[str, Any]:
     return {
         "apiVersion": "v1",
         "kind": "Secret",
-        "metadata": {"name": "credit-scoring-decision-log", "namespace": NAMESPACE},
-        "stringData": {"key": secrets.token_hex(32)},
+        "metadata": {"name": name, "namespace": NAMESPACE},
+        "stringData": content,
     }
 
 

@@ -42,8 +42,13 @@ def manifests() -> list[dict[str, Any]]:
     (deployment,) = [one for one in documents if one["kind"] == "Deployment"]
     deployment["spec"]["replicas"] = 1
     deployment["spec"]["template"]["spec"]["containers"][0]["image"] = IMAGE
-    keys = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "credit-scoring-keys"}, "data": {"keys": "e30="}}
-    return [keys, *documents]  # podman 4.3 asks for optional secrets too
+    keys = {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": "credit-scoring-keys"},
+        "stringData": {"keys.yaml": "keys: []"},
+    }
+    return [keys, *documents]
 
 
 @pytest.fixture(scope="module")

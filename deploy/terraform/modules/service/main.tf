@@ -76,6 +76,7 @@ locals {
     linuxParameters        = { initProcessEnabled = true, capabilities = { drop = ["ALL"] } }
     environment = [
       { name = "BENTOML_DO_NOT_TRACK", value = "True" },
+      { name = "CREDIT_SCORING_KEYS", value = "${local.config}/keys.yaml" },
       { name = "DECISION_LOG_DIR", value = local.log },
     ]
     secrets = [{ name = "DECISION_LOG_KEY", valueFrom = aws_secretsmanager_secret.this["decision-log-key"].arn }]
