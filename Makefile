@@ -7,7 +7,7 @@ INSTALLED := .venv/.installed
 export BENTOML_DO_NOT_TRACK := True
 export GIT_PYTHON_REFRESH := quiet
 
-.PHONY: help setup demo serve test check lint format types bench fuzz lock clean
+.PHONY: help setup demo serve test check lint format types bench alerts fuzz lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 22
@@ -53,6 +53,9 @@ bench: setup ## compare with the alternatives, into benchmarks/results and READM
 	$(BIN)/python -m benchmarks report
 
 FUZZ_REQUESTS ?= 100000
+
+alerts: setup ## plant faults under load, and watch a real Prometheus and Alertmanager tell of them
+	REHEARSE=1 $(BIN)/python -m pytest tests/monitoring/alerting/test_end_to_end.py -q
 
 fuzz: setup ## send FUZZ_REQUESTS hostile requests to the service, into docs/fuzz.json
 	FUZZ_REQUESTS=$(FUZZ_REQUESTS) FUZZ_RESULTS=docs/fuzz.json $(BIN)/python -m pytest tests/e2e/test_fuzz.py --timeout 0 -q

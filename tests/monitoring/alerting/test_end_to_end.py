@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import os
 import shutil
 import time
 from collections.abc import Iterator
@@ -45,6 +46,9 @@ SECONDS = 100
 """How long anything that should happen may take."""
 
 pytestmark = [
+    pytest.mark.skipif(
+        os.environ.get("REHEARSE") != "1", reason="`make alerts` runs it: it needs a machine of its own"
+    ),
     pytest.mark.skipif(shutil.which("prometheus") is None, reason="prometheus is not installed"),
     pytest.mark.skipif(shutil.which("prometheus-alertmanager") is None, reason="alertmanager is not installed"),
 ]
