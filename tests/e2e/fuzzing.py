@@ -73,16 +73,33 @@ class Hostile:
     content: bytes
 
 
-def values_in(body: Any) -> Iterator[bytes]:
-    """The values of applications in a request that are long enough to be known again in an answer."""
+def values_in(body: Any) -> set[bytes]:
+    """The values of applications in a request that are long enough to be known again in an answer.
+
+    Not those that are somewhere in it the name of a field or a client id as well: answers name fields and clients.
+    """
+    return set(_leaves(body)) - set(_named(body))
+
+
+def _named(body: Any) -> Iterator[bytes]:
     match body:
         case dict():
             for name, value in body.items():
-                if name != "client_id":  # it is given back
-                    yield from values_in(value)
+                yield from _leaves([name, value] if name == "client_id" else [name])
+                yield from _named(value)
         case list():
             for value in body:
-                yield from values_in(value)
+                yield from _named(value)
+
+
+def _leaves(body: Any) -> Iterator[bytes]:
+    match body:
+        case dict():
+            for value in body.values():
+                yield from _leaves(value)
+        case list():
+            for value in body:
+                yield from _leaves(value)
         case str() if len(body) >= _KNOWN_AGAIN:
             yield json.dumps(body, ensure_ascii=False)[1:-1].encode(errors="surrogatepass")
         case int() | float() if len(repr(body)) >= _KNOWN_AGAIN:

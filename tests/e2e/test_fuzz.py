@@ -76,7 +76,12 @@ def assert_unharmed(server: Server, findings: Findings, before: str) -> None:
 )
 def test_what_must_not_be_is_noticed(status: int, answer: bytes) -> None:
     findings = Findings()
-    findings.note(status, answer, "x", values_in({"application": {"A": ["Tom Sawyer"]}, "client_id": "Huckleberry"}))
+    findings.note(
+        status,
+        answer,
+        "x",
+        values_in({"application": {"A": ["Tom Sawyer"], "B": "Huckleberry"}, "client_id": "Huckleberry"}),
+    )
     findings.note(200, b"Huckleberry", "y")
     assert len(findings.faults) == 1
 
