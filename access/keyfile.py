@@ -93,6 +93,8 @@ def _replace(path: Path, content: bytes) -> None:
     descriptor, scratch = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)  # with mode 0600
     try:
         with os.fdopen(descriptor, "wb") as file:
+            if path.exists():  # a service may run as another user than the one who makes its keys
+                os.fchown(descriptor, path.stat().st_uid, path.stat().st_gid)
             file.write(content)
             file.flush()
             os.fsync(file.fileno())

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import stat
 import threading
 from pathlib import Path
@@ -31,6 +32,14 @@ def test_only_its_owner_may_read_the_file_and_nothing_else_is_left(keys: Keys) -
     keys.create("back", Scope.ADMIN)
     assert stat.S_IMODE(keys.path.stat().st_mode) == 0o600
     assert list(keys.path.parent.iterdir()) == [keys.path]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_a_file_keeps_its_owner(keys: Keys) -> None:
+    keys.create("front", Scope.PREDICT)
+    os.chown(keys.path, 10034, 10034)
+    keys.create("back", Scope.ADMIN)
+    assert (keys.path.stat().st_uid, keys.path.stat().st_gid) == (10034, 10034)
 
 
 def test_a_file_is_replaced_and_never_half_written(keys: Keys) -> None:

@@ -73,11 +73,14 @@ def test_what_is_mounted_exists(path: str) -> None:
         ("datasource.yml", "deploy/grafana/provisioning/datasources/prometheus.yml"),
     ],
 )
-def test_addresses_are_all_that_differs_from_the_original(own: str, original: str) -> None:
+def test_addresses_and_the_key_are_all_that_differs_from_the_original(own: str, original: str) -> None:
     text = (FOLDER / own).read_text()
     for name, port in (("service", 3000), ("alertmanager", 9093), ("prometheus", 9090)):
         text = text.replace(f"{name}:{port}", f"127.0.0.1:{port}")
-    assert yaml.safe_load(text) == yaml.safe_load((ROOT / original).read_text())
+    content = yaml.safe_load(text)
+    for job in content.get("scrape_configs", []):
+        assert job.pop("authorization") == {"type": "Bearer", "credentials_file": "/run/secrets/prometheus_key"}
+    assert content == yaml.safe_load((ROOT / original).read_text())
 
 
 PROGRAMS = postgres.installed()

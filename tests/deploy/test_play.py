@@ -36,6 +36,10 @@ pytestmark = pytest.mark.skipif(
 )
 
 
+NOBODY = base64.b64encode(b"keys: []\n").decode()
+"""A file of keys without any: probes are answered, all else is refused."""
+
+
 def manifests() -> list[dict[str, Any]]:
     """The local overlay with one pod: podman publishes the port of each on the machine."""
     documents: list[dict[str, Any]] = list(yaml.safe_load_all(render("local")))
@@ -46,7 +50,7 @@ def manifests() -> list[dict[str, Any]]:
         "apiVersion": "v1",
         "kind": "Secret",
         "metadata": {"name": "credit-scoring-keys"},
-        "stringData": {"keys.yaml": "keys: []"},
+        "data": {"keys.yaml": NOBODY},
     }
     return [keys, *documents]
 
