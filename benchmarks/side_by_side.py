@@ -17,6 +17,8 @@ from .peer import SERVICE
 from .process import Server
 from .request_format import DECISIONS
 
+_WINDOWS_OF_A_START = 3
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
@@ -60,14 +62,19 @@ class Measured:
 def side_by_side(
     prepared: Prepared, choices: Sequence[Choice], progress: Progress, *, windows: int, seconds: float
 ) -> list[Measured]:
-    """Every choice at every number of connections; the order is turned round from window to window."""
+    """Every choice at every number of connections.
+
+    The order is turned round from window to window, and every few windows all services are started anew: two processes
+    that are the same differ by some per cent for as long as they live.
+    """
     found: dict[tuple[str, int], list[float]] = {}
-    with ExitStack() as servers:
-        running = [
-            (choice, servers.enter_context(_running(prepared, number, choice))) for number, choice in enumerate(choices)
-        ]
-        for window in range(windows):
-            with progress.step(f"window {window + 1} of {windows}"):
+    for first in range(0, windows, _WINDOWS_OF_A_START):
+        with ExitStack() as servers, progress.step(f"windows from {first + 1} of {windows}"):
+            running = [
+                (choice, servers.enter_context(_running(prepared, number, choice)))
+                for number, choice in enumerate(choices)
+            ]
+            for window in range(first, min(first + _WINDOWS_OF_A_START, windows)):
                 for connections in prepared.bench.settings.connections:
                     for choice, server in running[:: -1 if window % 2 else 1]:
                         figure = _window(prepared, choice, server, connections, seconds)
