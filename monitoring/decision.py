@@ -112,23 +112,28 @@ class LineFormat:
     ) -> bytes:
         """One line for each row of the model matrix, shape (n, features), all scored at `time`, seconds since 1970."""
         same = f'"time":"{self._written(time)}","route":"{route}",{self._model}'
-        rows = memoryview(matrix.astype(_VECTOR, copy=False).tobytes())
+        rows = matrix.astype(_VECTOR, copy=False).tobytes()
         size = matrix.shape[1] * _VECTOR.itemsize
-        columns = (scores.margin, scores.probability, scores.prediction, scores.decision, scores.risk_level)
-        lines: list[bytes] = []
+        lines: list[str] = []
         at = 0
         for (request_id, client_id, position), margin, probability, prediction, decision, risk_level in zip(
-            callers, *(column.tolist() for column in columns), strict=True
+            callers,
+            scores.margin.tolist(),
+            scores.probability.tolist(),
+            scores.prediction.tolist(),
+            scores.decision.tolist(),
+            scores.risk_level.tolist(),
+            strict=True,
         ):
             client = "null" if client_id is None or self._hash is None else f'"{self._hash(client_id)}"'
-            head = (
+            vector = b2a_base64(rows[at : at + size], newline=False).decode("ascii")
+            lines.append(
                 f'{{"request_id":"{request_id}","index":{position},{same},"client":{client},"margin":{margin!r},'
                 f'"probability":{probability!r},"prediction":{prediction},"decision":"{decision}",'
-                f'"risk_level":"{risk_level}","vector":"'
+                f'"risk_level":"{risk_level}","vector":"{vector}"}}\n'
             )
-            lines += head.encode("ascii"), b2a_base64(rows[at : at + size], newline=False), b'"}\n'
             at += size
-        return b"".join(lines)
+        return "".join(lines).encode("ascii")
 
     def _written(self, time: float) -> str:
         """RFC 3339 with microseconds; all of it but those is formatted once a second."""

@@ -41,14 +41,15 @@ class Buffer:
         """Whether there is room for so many more."""
         return self._used + rows <= len(self._rows)
 
-    def keep(self, decided: Decided) -> None:
-        """Copy decisions that there is room for."""
-        place = slice(self._used, self._used + len(decided))
-        self._rows.matrix[place] = decided.matrix
-        self._rows.probability[place] = decided.probability
-        self._rows.decision[place] = decided.decision
-        self._rows.risk_level[place] = decided.risk_level
-        self._used = place.stop
+    def keep(self, matrix: NDArray[np.float64], scores: Scores) -> None:
+        """Copy the decisions on rows of the model matrix, which there is room for."""
+        start, end = self._used, self._used + len(scores)
+        rows = self._rows
+        rows.matrix[start:end] = matrix
+        rows.probability[start:end] = scores.probability
+        rows.decision[start:end] = scores.decision
+        rows.risk_level[start:end] = scores.risk_level
+        self._used = end
 
     def take(self) -> Decided:
         """What is kept; it is good until the next `keep`, which begins anew."""

@@ -7,9 +7,9 @@ import logging
 import os
 import threading
 import time
-from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import NamedTuple
 
 from monitoring.errors import DecisionLogError
 from monitoring.segments import CLOSED, OPEN, WorkerId
@@ -29,8 +29,7 @@ class Failure(StrEnum):
     IO = "io"
 
 
-@dataclass(frozen=True, slots=True)
-class Position:
+class Position(NamedTuple):
     """A place in what one worker writes: the number of a segment, and a byte in it."""
 
     segment: int

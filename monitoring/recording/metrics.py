@@ -57,8 +57,10 @@ class DecisionMetrics:
         """Count applications that were scored, and lines that were written."""
         self._lines.inc(lines)
         self._applications.inc(len(decided))
-        for (outcome, level), counter in self._decisions.items():  # comparing is cheaper than hashing an enumeration
-            counter.inc(int(np.count_nonzero((decided.decision == outcome) & (decided.risk_level == level))))
+        outcomes = {outcome: decided.decision == outcome for outcome in Outcome}  # cheaper than hashing enumerations
+        levels = {level: decided.risk_level == level for level in RiskLevel}
+        for (outcome, level), counter in self._decisions.items():
+            counter.inc(int(np.count_nonzero(outcomes[outcome] & levels[level])))
         probability = decided.probability
         # a histogram has no public way to take several values at once
         bounds = self._probability._upper_bounds  # noqa: SLF001

@@ -74,7 +74,7 @@ class Recorder(Collector):
         lines = b"" if journal is None else journal.lines(route, callers, matrix, scores, at)
         with self._lock:  # so that rows are counted in the order of their lines
             position = None if journal is None else self._append(journal, lines, len(scores))
-            self._keep(Decided.of(matrix, scores), at, position or self._position)
+            self._keep(matrix, scores, at, position or self._position)
 
     def _append(self, journal: Journal, lines: bytes, count: int) -> Position | None:
         written = journal.append(lines)
@@ -86,15 +86,15 @@ class Recorder(Collector):
             raise NotRecordedError(f"the decision log: {written}")
         return None
 
-    def _keep(self, decided: Decided, at: float, position: Position) -> None:
+    def _keep(self, matrix: Matrix, scores: Scores, at: float, position: Position) -> None:
         """Keep decisions to be counted soon, whose lines end at a position; many are counted at once."""
-        if not self._buffer.holds(len(decided)):
+        if not self._buffer.holds(len(scores)):
             self._count(self._buffer.take())
         self._at, self._position = at, position
-        if self._buffer.holds(len(decided)):
-            self._buffer.keep(decided)
+        if self._buffer.holds(len(scores)):
+            self._buffer.keep(matrix, scores)
         else:
-            self._count(decided)
+            self._count(Decided.of(matrix, scores))
 
     def publish(self) -> None:
         """Publish what has been recorded since the last time, and see whether a window is complete."""
