@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import http.client
 import json
+import ssl
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import count
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 _TIMEOUT_SECONDS = 20.0
 _HEADERS = {"Content-Type": "application/json"}
@@ -23,42 +25,51 @@ class Outcome:
     Attributes
     ----------
     connected, sent, ended : seconds of the monotonic clock; None if it came to no connection, or was not sent
-    version : of the model that answered
+    body : position of what was sent among the bodies of the load
+    decision : the answer, where one came
     """
 
     result: str
     connected: float | None
     sent: float | None
     ended: float
-    version: str | None = None
+    body: int = 0
+    decision: Mapping[str, Any] | None = None
 
     @property
     def answered(self) -> bool:
         """Whether a decision came."""
         return self.result == "200"
 
+    @property
+    def version(self) -> str | None:
+        """Of the model that answered."""
+        return None if self.decision is None else str(self.decision["model_version"])
+
 
 class Load:
-    """POSTs one body again and again from several threads, from the beginning of the `with` block to its end.
+    """POSTs bodies in turn from several threads, from the beginning of the `with` block to its end.
 
     Parameters
     ----------
     address : host and port
     per_second : requests of all threads together, at most
     key : to send with each; None where none is asked for
+    tls : how to believe the server; None for plain HTTP
     """
 
     def __init__(
         self,
         address: tuple[str, int],
         path: str,
-        body: bytes,
-        *,
+        *bodies: bytes,
         threads: int,
         per_second: float,
         key: str | None = None,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
-        self._address, self._path, self._body, self._key = address, path, body, key
+        self._address, self._path, self._bodies, self._key, self._tls = address, path, bodies, key, tls
+        self._turns = count()
         self._pause = threads / per_second
         self._stopping = threading.Event()
         self._outcomes: list[Outcome] = []
@@ -83,13 +94,17 @@ class Load:
         due = time.monotonic()
         while not self._stopping.wait(max(0.0, due - time.monotonic())):
             due = max(due + self._pause, time.monotonic() - self._pause)
-            self._outcomes.append(request(self._address, self._path, self._body, key=self._key))
+            turn = next(self._turns) % len(self._bodies)
+            outcome = request(self._address, self._path, self._bodies[turn], key=self._key, tls=self._tls)
+            self._outcomes.append(replace(outcome, body=turn))
 
 
-def request(address: tuple[str, int], path: str, body: bytes, *, key: str | None = None) -> Outcome:
+def request(
+    address: tuple[str, int], path: str, body: bytes, *, key: str | None = None, tls: ssl.SSLContext | None = None
+) -> Outcome:
     """POST once, over a connection of its own."""
     connected = sent = None
-    connection = http.client.HTTPConnection(*address, timeout=_TIMEOUT_SECONDS)
+    connection = _connection(address, tls)
     try:
         connection.connect()
         connected = time.monotonic()
@@ -101,8 +116,14 @@ def request(address: tuple[str, int], path: str, body: bytes, *, key: str | None
         return Outcome(type(error).__name__, connected, sent, time.monotonic())
     finally:
         connection.close()
-    version = json.loads(content)["model_version"] if answer.status == http.client.OK else None
-    return Outcome(str(answer.status), connected, sent, time.monotonic(), version)
+    decision = json.loads(content) if answer.status == http.client.OK else None
+    return Outcome(str(answer.status), connected, sent, time.monotonic(), decision=decision)
+
+
+def _connection(address: tuple[str, int], tls: ssl.SSLContext | None) -> http.client.HTTPConnection:
+    if tls is None:
+        return http.client.HTTPConnection(*address, timeout=_TIMEOUT_SECONDS)
+    return http.client.HTTPSConnection(*address, timeout=_TIMEOUT_SECONDS, context=tls)
 
 
 def counted(outcomes: Sequence[Outcome]) -> dict[str, int]:
