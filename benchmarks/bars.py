@@ -46,6 +46,7 @@ def verdicts(comparison: Comparison, soak: Soak | None, bars: Bars) -> list[Verd
         Verdict("open-loop p99 at half of saturation, ms", _own(peers, _open_p99), bars.open_loop_p99_ms),
         Verdict("errors in the soak", None if soak is None else soak.errors, bars.soak_errors),
         Verdict("growth of memory over the soak", None if soak is None else soak.growth, bars.soak_growth),
+        Verdict("p99 at the soak's end, against its start", None if soak is None else soak.p99_change, bars.soak_p99),
     ]
 
 

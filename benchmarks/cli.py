@@ -9,9 +9,10 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import benchmarks
-from features import FeatureError
+from features import FeatureError, Settings
 from monitoring import MonitoringSettings
 from scoring import Progress, ScoringError
 
@@ -32,6 +33,7 @@ _SETTINGS = ROOT / "configs" / "benchmarks.yaml"
 _MONITORING = ROOT / "configs" / "monitoring.yaml"
 _STORE = ROOT / ".bench"
 _RESULTS = ROOT / "benchmarks" / "results"
+Changed = TypeVar("Changed", bound=Settings)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -67,8 +69,9 @@ def _parser() -> argparse.ArgumentParser:
     _add_common(choices, "variants.json")
     choices.set_defaults(run=_variants)
 
-    long = commands.add_parser("soak", help="send a million requests to the service")
-    long.add_argument("--requests", type=_count, metavar="N", help="default: the settings")
+    long = commands.add_parser("soak", help="load the service for half an hour; needs some 15 GB")
+    long.add_argument("--windows", type=_count, metavar="N", help="default: the settings")
+    long.add_argument("--seconds", type=_positive, help="of one window (default: the settings)")
     _add_common(long, "soak.json")
     long.set_defaults(run=_soak)
 
@@ -106,6 +109,7 @@ def _parser() -> argparse.ArgumentParser:
     tell.add_argument("--page", type=Path, default=ROOT / "docs" / "serving.md", help="where those go")
     tell.add_argument("--readme", type=Path, default=ROOT / "README.md")
     tell.add_argument("--chart", type=Path, default=_RESULTS / "comparison.svg")
+    tell.add_argument("--settings", type=Path, default=_SETTINGS, help="default: configs/benchmarks.yaml")
     tell.set_defaults(run=_report)
     return parser
 
@@ -133,8 +137,8 @@ def _compare(options: argparse.Namespace, peers: Sequence[Peer]) -> None:
 def _soak(options: argparse.Namespace) -> None:
     _check_output(options.output)
     settings = _settings(options)
-    if options.requests:
-        settings = settings.model_copy(update={"soak": settings.soak.model_copy(update={"requests": options.requests})})
+    plan = _changed(settings.soak, windows=options.windows, window_seconds=options.seconds)
+    settings = _changed(settings, soak=plan)
     soak(Store(options.store.resolve()), settings, Progress(), _command(options.store)).write(options.output)
 
 
@@ -191,7 +195,9 @@ def _false_alarms(options: argparse.Namespace) -> None:
 
 def _report(options: argparse.Namespace) -> None:
     long = SoakRecord.read(options.soak) if options.soak.exists() else None
-    sys.stdout.write(report(Comparison.read(options.comparison), long, readme=options.readme, chart=options.chart))
+    bars = _settings(options).bars
+    told = report(Comparison.read(options.comparison), long, bars, readme=options.readme, chart=options.chart)
+    sys.stdout.write(told)
     if options.variants.exists():
         sys.stdout.write(report_variants(Comparison.read(options.variants), options.page))
 
@@ -204,7 +210,11 @@ def _check_output(output: Path) -> None:
 
 
 def _settings(options: argparse.Namespace, **changes: object) -> BenchmarkSettings:
-    settings = BenchmarkSettings.load(options.settings)
+    return _changed(BenchmarkSettings.load(options.settings), **changes)
+
+
+def _changed(settings: Changed, **changes: object) -> Changed:
+    """The settings with what is not None in its place."""
     return settings.model_copy(update={name: value for name, value in changes.items() if value is not None})
 
 

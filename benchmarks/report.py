@@ -9,7 +9,7 @@ from .bars import verdicts
 from .chart import draw
 from .errors import BenchmarkError
 from .results import Comparison, SoakRecord
-from .settings import BenchmarkSettings
+from .settings import Bars
 from .table import by_cpu, document, variants
 
 
@@ -20,7 +20,7 @@ def report_variants(comparison: Comparison, page: Path) -> str:
     return text
 
 
-def report(comparison: Comparison, soak: SoakRecord | None, *, readme: Path, chart: Path) -> str:
+def report(comparison: Comparison, soak: SoakRecord | None, bars: Bars, *, readme: Path, chart: Path) -> str:
     """Draw the chart, put the tables between the markers of the README, and return them.
 
     BenchmarkError, and nothing changed, where the README has no markers or no peer answered a request.
@@ -29,7 +29,6 @@ def report(comparison: Comparison, soak: SoakRecord | None, *, readme: Path, cha
     peers = by_cpu(comparison.peers)
     if not peers:
         raise BenchmarkError("the results have no peer that answers requests")
-    bars = BenchmarkSettings.model_validate(comparison.settings).bars
     long = soak.soak if soak else None
     link = os.path.relpath(chart, readme.parent)
     text = document(comparison, long, verdicts(comparison, long, bars), link)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any, Self
 
 from pydantic import TypeAdapter, ValidationError
@@ -110,19 +112,71 @@ class PeerResult:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Soak:
-    """The service at saturation for many requests."""
+class SoakWindow:
+    """A minute or so of a soak.
+
+    Attributes
+    ----------
+    errors : answers other than 2xx, and requests without an answer
+    cpu_us : CPU time of the server's whole process tree per request, microseconds
+    memory_mb : of the worker when the window ended
+    """
 
     requests: int
     errors: int
     seconds: float
-    memory_before_mb: float
-    memory_after_mb: float
+    p50_ms: float
+    p99_ms: float
+    longest_ms: float
+    cpu_us: float
+    memory_mb: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Soak:
+    """The service at a constant rate for long, window by window.
+
+    `saturation` and `arrivals` are requests per second: at most, and of the soak.
+    """
+
+    saturation: float
+    arrivals: float
+    windows: tuple[SoakWindow, ...]
+
+    @property
+    def requests(self) -> int:
+        """Of all windows."""
+        return sum(window.requests for window in self.windows)
+
+    @property
+    def errors(self) -> int:
+        """Of all windows."""
+        return sum(window.errors for window in self.windows)
+
+    @property
+    def seconds(self) -> float:
+        """Of all windows."""
+        return sum(window.seconds for window in self.windows)
 
     @property
     def growth(self) -> float:
-        """Share by which the worker's memory grew."""
-        return self.memory_after_mb / self.memory_before_mb - 1
+        """Share by which the worker's memory grew after the first window."""
+        return self.windows[-1].memory_mb / self.windows[0].memory_mb - 1
+
+    @property
+    def p99_change(self) -> float:
+        """The median p99 of the last third of the windows, as a multiple of that of the first third."""
+        third = max(1, len(self.windows) // 3)
+        return self._p99_ms(self.windows[-third:]) / self._p99_ms(self.windows[:third])
+
+    @property
+    def p99_ms(self) -> float:
+        """Median over all windows."""
+        return self._p99_ms(self.windows)
+
+    @staticmethod
+    def _p99_ms(windows: Sequence[SoakWindow]) -> float:
+        return median(window.p99_ms for window in windows)
 
 
 @dataclass(frozen=True, kw_only=True)

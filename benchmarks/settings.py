@@ -27,11 +27,12 @@ class Timeouts(Settings):
 
 
 class SoakSettings(Settings):
-    """A run long enough for memory to grow in."""
+    """A run long enough for memory to grow in, at the open loop's share of saturation."""
 
-    requests: int = Field(ge=1)
-    connections: tuple[int, ...] = Field(min_length=1)
-    warm_up_requests: int = Field(ge=1)
+    windows: int = Field(ge=1)
+    window_seconds: float = Field(gt=0)
+    saturation_connections: int = Field(ge=1)
+    """Of the closed loop that finds saturation."""
 
 
 class Bar(Settings):
@@ -55,6 +56,7 @@ class Bars(Settings):
     open_loop_p99_ms: Bar
     soak_errors: Bar
     soak_growth: Bar
+    soak_p99: Bar
 
 
 class BenchmarkSettings(Settings):

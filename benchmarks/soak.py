@@ -1,48 +1,74 @@
-"""The service at saturation for long enough that memory would grow and rare failures would show."""
+"""The service at half of saturation for long enough that memory would grow and rare failures would show."""
 
 from __future__ import annotations
 
+import secrets
+import shutil
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from access import VARIABLE, Scope, create_key, issue
 from scoring import Progress
 
 from .comparison import Prepared, ready
-from .load import Sample, counted
+from .load import Arrivals, Target, arrivals, closed_loop, open_loop
 from .measurement import check, started, target
-from .peer import SERVICE
+from .peer import SERVICE, Peer
+from .process import Server
 from .request_format import DECISIONS
-from .results import Soak, SoakRecord
+from .results import Soak, SoakRecord, SoakWindow
 from .settings import BenchmarkSettings
 from .store import Store
 
-_SLOWEST_RATE = 50  # requests per second below which a soak is given up
+_NO_LIMIT = 1e9
 
 
 def soak(store: Store, settings: BenchmarkSettings, progress: Progress, command: str) -> SoakRecord:
-    """Send the configured number of requests, and read the worker's memory after the first of them and at the end."""
+    """Load the service as it is deployed, with API keys, drift counts and the decision log, window by window."""
     prepared = ready(store, settings, [SERVICE], progress, command)
-    return SoakRecord(**prepared.provenance, soak=_soak(prepared, settings, progress))
+    log, keys = store.folder / "decisions", store.folder / "keys.yaml"
+    keys.unlink(missing_ok=True)
+    issued = issue("soak", (Scope.PREDICT,), created=datetime.now(UTC), requests_per_second=_NO_LIMIT)
+    create_key(keys, issued)
+    variables = {VARIABLE: str(keys), "DECISION_LOG_DIR": str(log), "DECISION_LOG_KEY": secrets.token_hex(32)}
+    bench = replace(prepared.bench, variables={**prepared.bench.variables, **variables})
+    peer = replace(SERVICE, headers=(f"X-API-Key: {issued.secret}",))
+    try:
+        return SoakRecord(**prepared.provenance, soak=_soak(replace(prepared, bench=bench), peer, settings, progress))
+    finally:
+        shutil.rmtree(log, ignore_errors=True)
 
 
-def _soak(prepared: Prepared, settings: BenchmarkSettings, progress: Progress) -> Soak:
+def _soak(prepared: Prepared, peer: Peer, settings: BenchmarkSettings, progress: Progress) -> Soak:
     bench, plan = prepared.bench, settings.soak
-    share = -(-plan.requests // len(plan.connections))
-    with started(bench, SERVICE, prepared.environments[SERVICE.name]) as server:
-        check(bench, SERVICE, DECISIONS, server, sizes=(1,))
-        single = target(bench, SERVICE, DECISIONS, server, 1)
+    with started(bench, peer, prepared.environments[peer.name]) as server:
+        check(bench, peer, DECISIONS, server, sizes=(1,))
+        single = target(bench, peer, DECISIONS, server, 1)
+        with progress.step("saturation"):
+            most = closed_loop(single, connections=plan.saturation_connections, seconds=settings.seconds)
+        beat = arrivals(
+            settings.open_loop.saturation * most.throughput,
+            seconds=plan.window_seconds,
+            connections=settings.open_loop.connections,
+        )
+        windows = []
+        for number in range(1, plan.windows + 1):
+            with progress.step(f"window {number} of {plan.windows}, {beat.rate:,.0f} requests per second"):
+                windows.append(_window(server, single, beat))
+    return Soak(saturation=most.throughput, arrivals=beat.rate, windows=tuple(windows))
 
-        def send(connections: int, requests: int) -> Sample:
-            return counted(single, connections=connections, requests=requests, limit=requests / _SLOWEST_RATE)
 
-        send(max(plan.connections), plan.warm_up_requests)
-        before = server.memory()
-        samples = []
-        for connections in plan.connections:
-            with progress.step(f"{share} requests over {connections} connections"):
-                samples.append(send(connections, share))
-        after = server.memory()
-    return Soak(
-        requests=sum(map(len, samples)),
-        errors=sum(sample.failed for sample in samples),
-        seconds=sum(sample.seconds for sample in samples),
-        memory_before_mb=before.worker,
-        memory_after_mb=after.worker,
+def _window(server: Server, single: Target, beat: Arrivals) -> SoakWindow:
+    before = server.cpu_seconds()
+    sample = open_loop(single, beat)
+    cpu = server.cpu_seconds() - before
+    return SoakWindow(
+        requests=len(sample),
+        errors=sample.failed,
+        seconds=sample.seconds,
+        p50_ms=sample.milliseconds(50),
+        p99_ms=sample.milliseconds(99),
+        longest_ms=sample.milliseconds(100),
+        cpu_us=cpu * 1e6 / beat.requests,
+        memory_mb=server.memory().worker,
     )

@@ -151,8 +151,10 @@ def _verdict(verdict: Verdict) -> list[str]:
 
 def _soaked(soak: Soak) -> str:
     return (
-        f"{soak.requests:,} requests at saturation in {soak.seconds:,.0f} s: {soak.errors:,} errors, worker memory"
-        f" {soak.memory_before_mb:.1f} MB before and {soak.memory_after_mb:.1f} MB after."
+        f"Soak with API keys, drift counts and the decision log: {soak.requests:,} requests in"
+        f" {soak.seconds / 60:,.0f} minutes, {soak.arrivals:,.0f} a second where {soak.saturation:,.0f} are the most:"
+        f" {soak.errors:,} errors, p99 {number(soak.p99_ms)} ms, worker memory {soak.windows[0].memory_mb:.1f} MB after the first window and"
+        f" {soak.windows[-1].memory_mb:.1f} MB after the last."
     )
 
 

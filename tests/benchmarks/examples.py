@@ -6,7 +6,18 @@ from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.peer import EMPTY, FASTAPI, FLOOR, SERVICE, Peer
-from benchmarks.results import Comparison, Load, Machine, Memory, PeerResult, Round, ServedModel, Soak, Start
+from benchmarks.results import (
+    Comparison,
+    Load,
+    Machine,
+    Memory,
+    PeerResult,
+    Round,
+    ServedModel,
+    Soak,
+    SoakWindow,
+    Start,
+)
 from benchmarks.settings import BenchmarkSettings
 
 SETTINGS = BenchmarkSettings.load(Path(__file__).resolve().parents[2] / "configs" / "benchmarks.yaml")
@@ -18,7 +29,20 @@ MACHINE = Machine(
 
 MODEL = ServedModel(digest="d", trees=100, leaves=8, features=128, application_bytes=3158, application_fields=120)
 
-SOAK = Soak(requests=1_000_000, errors=0, seconds=400.0, memory_before_mb=100.0, memory_after_mb=101.0)
+
+def soak_window(memory_mb: float, p99_ms: float) -> SoakWindow:
+    """A minute at 2,000 requests per second."""
+    return SoakWindow(
+        requests=120_000, errors=0, seconds=60.0, p50_ms=1.0, p99_ms=p99_ms, longest_ms=9.0, cpu_us=200.0,
+        memory_mb=memory_mb,
+    )  # fmt: skip
+
+
+SOAK = Soak(
+    saturation=4000.0,
+    arrivals=2000.0,
+    windows=(soak_window(100.0, 2.0), soak_window(100.5, 3.0), soak_window(101.0, 2.2)),
+)
 
 
 def load(cpu_us: float, *, connections: int = 1, applications: int = 1, concurrency: float | None = None) -> Load:

@@ -25,6 +25,7 @@ MEASURED = {verdict.figure: verdict for verdict in verdicts(COMPARISON, SOAK, SE
         ("open-loop p99 at half of saturation, ms", 0.84, True),
         ("errors in the soak", 0, True),
         ("growth of memory over the soak", 0.01, True),
+        ("p99 at the soak's end, against its start", 1.1, True),
     ],
 )
 def test_a_bar_is_judged_by_the_median_over_rounds(figure, value, met):

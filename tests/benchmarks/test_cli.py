@@ -41,7 +41,7 @@ def test_settings_that_do_not_fit_are_named(tmp_path, capsys):
 
 @pytest.mark.parametrize(
     "words",
-    [["run", "--peers", "nobody"], ["run", "--seconds", "0"], ["run", "--rounds", "0"], ["soak", "--requests", "0"]],
+    [["run", "--peers", "nobody"], ["run", "--seconds", "0"], ["run", "--rounds", "0"], ["soak", "--windows", "0"]],
 )
 def test_words_that_make_no_sense_are_refused(words, capsys):
     with pytest.raises(SystemExit, match="2"):

@@ -48,10 +48,10 @@ def test_other_files_are_refused(tmp_path, content, message):
 def test_the_report_replaces_what_is_between_the_markers(tmp_path):
     readme, chart = tmp_path / "README.md", tmp_path / "results" / "chart.svg"
     readme.write_text(README)
-    text = report(COMPARISON, SOAKED, readme=readme, chart=chart)
+    text = report(COMPARISON, SOAKED, SETTINGS.bars, readme=readme, chart=chart)
     assert readme.read_text() == README.replace("old\n", text)
     assert "(results/chart.svg)" in text
-    assert "1,000,000 requests at saturation in 400 s: 0 errors" in text
+    assert "360,000 requests in 3 minutes, 2,000 a second where 4,000 are the most: 0 errors, p99 2.20 ms" in text
     assert "bare ASGI, this scorer" in chart.read_text()
 
 
@@ -59,7 +59,7 @@ def test_the_same_results_give_the_same_chart(tmp_path):
     drawn = []
     for name in ("a.svg", "b.svg"):
         (tmp_path / "README.md").write_text(README)
-        report(COMPARISON, None, readme=tmp_path / "README.md", chart=tmp_path / name)
+        report(COMPARISON, None, SETTINGS.bars, readme=tmp_path / "README.md", chart=tmp_path / name)
         drawn.append((tmp_path / name).read_bytes())
     assert drawn[0] == drawn[1]
 
