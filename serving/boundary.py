@@ -7,6 +7,7 @@ the model does, logs every invalid one with a traceback that quotes it, and know
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import logging
 import time
@@ -19,6 +20,7 @@ from typing import Any
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from .accepting import accept_several
 from .body import read_json
 from .deadlines import DeadlineExceeded, Deadlines
 from .errors import Failed, Overloaded, Problem, TimedOut
@@ -78,6 +80,7 @@ class Boundary:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         if scope["type"] == "lifespan":
+            accept_several(asyncio.get_running_loop())
             await self._app(scope, receive, _freezing(send))
             self._traffic.tallies.publish()
         elif scope["type"] != "http":  # the service has no web sockets
