@@ -36,6 +36,7 @@ from serving import (
     ScoringRoute,
     ServingSettings,
     Traffic,
+    check_startable,
     keys_or_loopback,
 )
 
@@ -97,9 +98,9 @@ class CreditScoring:
         self.engine.warm_up()
 
     @bentoml.on_deployment  # type: ignore[untyped-decorator]
-    def check_access() -> None:
-        """Refuse, before any worker is started, to be open to others without keys."""
-        keys_or_loopback(os.environ)
+    def check() -> None:
+        """Refuse, before any worker is started, what no worker could start with."""
+        check_startable(SETTINGS, MONITORING, os.environ)
 
     @bentoml.on_shutdown  # type: ignore[untyped-decorator]
     def close(self) -> None:

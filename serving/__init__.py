@@ -13,6 +13,7 @@ from .pages import Pages
 from .requests import Batch, BatchRequest, FeaturesRequest, PredictRequest, decode, decode_batch
 from .runner import EmbeddedRunner, RemoteRunner
 from .settings import BoundaryPosition, Placement, ServingSettings
+from .startable import check_startable
 from .traffic import Traffic
 
 __all__ = [
@@ -37,6 +38,7 @@ __all__ = [
     "ScoringRoute",
     "ServingSettings",
     "Traffic",
+    "check_startable",
     "decode",
     "decode_batch",
     "keys_or_loopback",

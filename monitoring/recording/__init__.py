@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from monitoring.decision import Caller
-from monitoring.errors import NotRecordedError
+from monitoring.errors import CheckError, DecisionLogError, NotRecordedError
 
 from .checks import Check, CompleteWindow
 from .key import VARIABLE, client_hash
-from .opening import open_recorder
+from .opening import check_recording, open_recorder
 from .recorder import Recorder
 from .settings import LogSettings, OnFailure, RecordingSettings, WindowSettings
 
@@ -15,13 +15,16 @@ __all__ = [
     "VARIABLE",
     "Caller",
     "Check",
+    "CheckError",
     "CompleteWindow",
+    "DecisionLogError",
     "LogSettings",
     "NotRecordedError",
     "OnFailure",
     "Recorder",
     "RecordingSettings",
     "WindowSettings",
+    "check_recording",
     "client_hash",
     "open_recorder",
 ]

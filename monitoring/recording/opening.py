@@ -10,7 +10,7 @@ from weakref import finalize
 
 from prometheus_client import REGISTRY, CollectorRegistry
 
-from monitoring.decision import Header
+from monitoring.decision import ClientHash, Header
 from monitoring.drift import DriftSettings
 from monitoring.segments import WorkerId
 from scoring import StoredModel
@@ -27,6 +27,13 @@ from .windows import Windows
 _LOG = "DECISION_LOG_DIR"
 _SHARED = "PROMETHEUS_MULTIPROC_DIR"
 """What the workers of one service share; BentoML empties it when the service starts."""
+
+
+def check_recording(settings: RecordingSettings, environment: Mapping[str, str]) -> None:
+    """DecisionLogError or CheckError where `open_recorder` would raise it whatever the disk is like."""
+    load_checks(settings.checks)
+    if environment.get(_LOG):
+        _hash(settings.log, environment)
 
 
 def open_recorder(
@@ -64,5 +71,8 @@ def _journal(worker: WorkerId, header: Header, settings: LogSettings, environmen
     directory = environment.get(_LOG)
     if not directory:
         return None
-    hashed = client_hash(environment.get(VARIABLE)) if settings.hash_clients else None
-    return Journal(Path(directory), worker, header, settings, hashed)
+    return Journal(Path(directory), worker, header, settings, _hash(settings, environment))
+
+
+def _hash(settings: LogSettings, environment: Mapping[str, str]) -> ClientHash | None:
+    return client_hash(environment.get(VARIABLE)) if settings.hash_clients else None

@@ -1,0 +1,29 @@
+"""Whether a service could start at all: seen once, before a worker is tried again and again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from bentoml.exceptions import BentoMLConfigException
+
+from monitoring import MonitoringSettings
+from monitoring.recording import CheckError, DecisionLogError, check_recording
+from scoring import ScoringError, load_stored
+
+from .listening import keys_or_loopback
+from .settings import ServingSettings
+
+
+def check_startable(settings: ServingSettings, monitoring: MonitoringSettings, environment: Mapping[str, str]) -> None:
+    """BentoMLConfigException, which BentoML's command says in one line, where no worker could start.
+
+    That is without keys on an open address, with a model that is not there or was altered, or with a decision log that
+    cannot be kept as it was asked for.
+    """
+    keys_or_loopback(environment)
+    try:
+        load_stored(settings.model)
+        if monitoring.recording.enabled:
+            check_recording(monitoring.recording, environment)
+    except (ScoringError, DecisionLogError, CheckError) as error:
+        raise BentoMLConfigException(str(error)) from None
