@@ -1,4 +1,4 @@
-"""The alerts on the service as a service: up, right, fast, and deciding."""
+"""The alerts on the service as a service: up, right, fast, deciding, and letting in whom it should."""
 
 from __future__ import annotations
 
@@ -14,8 +14,15 @@ _INFO = "credit_scoring_model_info"
 
 
 def service_alerts(settings: AlertingSettings) -> list[Alert]:
-    """Scraping, errors, latency, overload, and requests without decisions."""
-    return [*_scraping(settings), *_failing(settings), *_slow(settings), *_burns(settings), *_versions(settings)]
+    """Scraping, errors, latency, overload, requests without decisions, models, and API keys."""
+    return [
+        *_scraping(settings),
+        *_failing(settings),
+        *_slow(settings),
+        *_burns(settings),
+        *_versions(settings),
+        _keys(settings),
+    ]
 
 
 def _scraping(settings: AlertingSettings) -> Iterator[Alert]:
@@ -111,4 +118,13 @@ def _versions(settings: AlertingSettings) -> Iterator[Alert]:
         "CreditScoringModelChanged", f"{served} unless {before} and on (job) {before}", Severity.INFO,
         "Another model answers",
         f"The model with the digest {{{{ $labels.digest }}}} was not served {window} ago.",
+    )  # fmt: skip
+
+
+def _keys(settings: AlertingSettings) -> Alert:
+    return Alert(
+        "CreditScoringKeysStale", "credit_scoring_keys_stale == 1", Severity.WARNING,
+        "The file of API keys cannot be read",
+        "{{ $labels.instance }} goes on with the keys it has read before: what was revoked since is still let in.",
+        settings.holds.short,
     )  # fmt: skip

@@ -65,7 +65,12 @@ def _requests() -> dict[str, str]:
         for status, part in (("200", 0.98), ("422", 0.02), ("500", 0)):
             series[f'credit_scoring_requests_total{{endpoint="{endpoint}",status="{status}"}}'] = rising(rate * part)
         series |= response_seconds(endpoint, [(le, rising(rate)) for le in ("0.1", "0.25", "2.5", "+Inf")])
-    return {**series, 'credit_scoring_requests_shed_total{endpoint="/predict"}': steady(0), "up": steady(1)}
+    return {
+        **series,
+        'credit_scoring_requests_shed_total{endpoint="/predict"}': steady(0),
+        "credit_scoring_keys_stale": steady(0),
+        "up": steady(1),
+    }
 
 
 def response_seconds(endpoint: str, counts: Iterable[tuple[str, str]]) -> dict[str, str]:

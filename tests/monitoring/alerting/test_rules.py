@@ -97,6 +97,10 @@ FAULTS = {
         {"credit_scoring_drift_alarm@a": then(0, 1)},
         {("CreditScoringDrift", "warning")},
     ),
+    "keys cannot be read on one pod": (
+        {"credit_scoring_keys_stale@a": then(0, 1)},
+        {("CreditScoringKeysStale", "warning")},
+    ),
     "the score has drifted a little": ({"credit_scoring_drift_score_psi": then(0.02, 0.15)}, NOTHING),
     "the score has drifted far": (
         {"credit_scoring_drift_score_psi": then(0.02, 0.3)},
