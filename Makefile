@@ -7,7 +7,7 @@ INSTALLED := .venv/.installed
 export BENTOML_DO_NOT_TRACK := True
 export GIT_PYTHON_REFRESH := quiet
 
-.PHONY: help setup demo serve test check lint format types bench alerts fuzz lock clean
+.PHONY: help setup demo serve test check lint format types bench alerts faults fuzz lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 22
@@ -56,6 +56,9 @@ FUZZ_REQUESTS ?= 100000
 
 alerts: setup ## plant faults under load, and watch a real Prometheus and Alertmanager tell of them
 	REHEARSE=1 $(BIN)/python -m pytest tests/monitoring/alerting/test_end_to_end.py -q
+
+faults: setup ## let things go wrong under load, into docs/faults.json and docs/faults.md; needs root, h2load and faketime
+	REHEARSE=1 FAULT_RESULTS=docs/faults.json $(BIN)/python -m pytest tests/faults --timeout 0 -q
 
 fuzz: setup ## send FUZZ_REQUESTS hostile requests to the service, into docs/fuzz.json
 	FUZZ_REQUESTS=$(FUZZ_REQUESTS) FUZZ_RESULTS=docs/fuzz.json $(BIN)/python -m pytest tests/e2e/test_fuzz.py --timeout 0 -q

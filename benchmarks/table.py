@@ -150,11 +150,12 @@ def _verdict(verdict: Verdict) -> list[str]:
 
 
 def _soaked(soak: Soak) -> str:
+    first, last = soak.windows[0].memory_mb, soak.windows[-1].memory_mb
     return (
         f"Soak with API keys, drift counts and the decision log: {soak.requests:,} requests in"
         f" {soak.seconds / 60:,.0f} minutes, {soak.arrivals:,.0f} a second where {soak.saturation:,.0f} are the most:"
-        f" {soak.errors:,} errors, p99 {number(soak.p99_ms)} ms, worker memory {soak.windows[0].memory_mb:.1f} MB after the first window and"
-        f" {soak.windows[-1].memory_mb:.1f} MB after the last."
+        f" {soak.errors:,} errors, p99 {number(soak.p99_ms)} ms, worker memory {first:.1f} MB after the first"
+        f" window and {last:.1f} MB after the last."
     )
 
 

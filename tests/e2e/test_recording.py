@@ -6,7 +6,6 @@ import json
 import os
 import re
 import signal
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -25,6 +24,7 @@ from monitoring.segments import Listing, read_lines
 from scoring import StoredModel
 from serving import EXAMPLE
 from tests.server import ROOT, Server, serve_with
+from tests.workers import workers
 from training.delivery import Delivered
 
 KEY = "0123456789abcdef" * 4
@@ -145,19 +145,6 @@ def test_the_drift_of_a_running_service_is_judged_from_its_counts(
     model = f"{stored.name}:{stored.version}"
     assert main(["drift", "--live", server.url, "--model", model, "--json", str(told)]) == 3  # one application, again
     assert json.loads(told.read_text())["rows"] == scored
-
-
-def workers(server: Server) -> list[int]:
-    """The processes that have an open segment."""
-    found = subprocess.run(["pgrep", "-P", str(server.pid)], check=False, capture_output=True, text=True).stdout
-    return [pid for pid in map(int, found.split()) if _writes(pid)]
-
-
-def _writes(pid: int) -> bool:
-    try:
-        return any(path.readlink().suffix == ".jsonl" for path in Path(f"/proc/{pid}/fd").iterdir())
-    except FileNotFoundError:
-        return False
 
 
 def test_the_metrics_are_those_of_both_workers(server: Server, folder: Path, stored: StoredModel) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import httpx
 
-Application = dict[str, Any]
+from tests.applications import Application
 
 _BATCH = 100
 _CALLERS = 48

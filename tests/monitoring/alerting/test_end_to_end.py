@@ -5,7 +5,6 @@ The rules are those of deploy/, with every duration sixty times shorter.
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 import os
@@ -24,14 +23,14 @@ from typing import Any, ClassVar
 import pytest
 import yaml
 
-from features import APPLICATION, Column
 from monitoring.alerting import Severity, scraping
 from monitoring.deployment import grafana_files, prometheus_files, write
 from monitoring.figures import Figures, Rates
 from monitoring.settings import MonitoringSettings
 from scoring import RiskLevel
+from tests.applications import Application, applications
 from tests.monitoring.alerting.daemons import Prometheus, alertmanager, prometheus
-from tests.monitoring.alerting.load import Application, Load, loading
+from tests.monitoring.alerting.load import Load, loading
 from tests.monitoring.receiver import Posted, Receiver, receiving
 from tests.server import ROOT, Server, free_port, serve
 from training.delivery import Delivered
@@ -201,20 +200,9 @@ def _files(folder: Path) -> Iterator[str]:
 
 
 def _applications(folder: Path) -> list[Application]:
-    """Applications of the population of training, none of which the model was fitted on, as requests have them."""
+    """Applications of the population of training, none of which the model was fitted on."""
     synthesize(folder, clients=2_000, seed=12, tables=APPLICATIONS)
-    with (folder / "application_train.csv").open(newline="") as file:
-        return [
-            {column.name: _value(row[column.name], column) for column in APPLICATION} for row in csv.DictReader(file)
-        ]
-
-
-def _value(text: str, column: Column) -> float | int | str | None:
-    if not text:
-        return None
-    if not column.numeric:
-        return text
-    return int(float(text)) if column.whole else float(text)
+    return applications(folder / "application_train.csv")
 
 
 def _queries(dashboard: str) -> dict[str, str]:

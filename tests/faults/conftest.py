@@ -1,0 +1,63 @@
+"""Faults are rehearsed where REHEARSE=1 asks for it: `make faults`. They need a machine of their own."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from deploy.record import write_record
+from features import columns_of
+from scoring import StoredModel
+from serving import PredictRequest
+from tests.applications import applications
+from tests.faults.rehearsal import Asked, encoded
+from tests.faults.table import write_table
+from tests.server import ROOT
+
+RESULTS = os.environ.get("FAULT_RESULTS")
+_DIFFERENT = 64
+Note = Callable[..., None]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = Path(__file__).parent
+    for item in items:
+        if here in item.path.parents and os.environ.get("REHEARSE") != "1":
+            item.add_marker(pytest.mark.skip(reason="`make faults` runs it: it needs a machine of its own"))
+
+
+@pytest.fixture(scope="session")
+def asked(generated: Path, stored: StoredModel) -> Asked:
+    """Different applications, and what the scorer says of them."""
+    chosen = applications(generated / "application_train.csv")[:_DIFFERENT]
+    columns = columns_of([PredictRequest.model_validate({"application": one}).application for one in chosen])
+    probabilities: list[float] = np.asarray(stored.scorer.score(columns).probability).tolist()
+    return Asked(tuple(map(encoded, chosen)), tuple(probabilities))
+
+
+@pytest.fixture(scope="session")
+def _rows() -> Iterator[dict[str, Any]]:
+    """The accounts of all faults, written at the end where FAULT_RESULTS says, and into the table of docs/faults.md."""
+    rows: dict[str, Any] = {}
+    yield rows
+    if RESULTS:
+        write_record(Path(RESULTS), "make faults", {"faults": rows})
+        write_table(ROOT / "docs" / "faults.md", json.loads(Path(RESULTS).read_text()))
+
+
+@pytest.fixture
+def note(_rows: dict[str, Any]) -> Note:
+    """Notes the account of a fault under its name, with what else there is to say."""
+
+    def noted(name: str, account: dict[str, Any], **more: Any) -> None:
+        _rows[name] = account | more
+        assert account["wrong"] == 0
+        assert account["not_in_the_log"] == 0
+
+    return noted

@@ -1,0 +1,98 @@
+"""Files that fail: no room for the decision log, a damaged model."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.faults.conftest import Note
+from tests.faults.rehearsal import Asked, eventually, recording_service, under_load
+from tests.workers import workers
+from training.delivery import Delivered
+
+_DISK = 8 << 20
+_SEGMENT = 1 << 18
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a small disk")
+def test_the_disk_is_full(delivered: Delivered, asked: Asked, tmp_path: Path, note: Note) -> None:
+    """What cannot be recorded is not decided, as the settings have it, until there is room again."""
+    log = tmp_path / "log"
+    log.mkdir()
+    recording = {"log": {"segment_bytes": _SEGMENT}}
+    with _disk(log), recording_service(tmp_path, delivered.tag, recording=recording) as server:
+        with under_load(server, asked, log) as watch:
+            watch.strike()
+            (log / "filler").write_bytes(bytes(shutil.disk_usage(log).free))
+            full = eventually(watch.failing)
+            failures = _failures(server.url)
+            (log / "filler").unlink()
+            begun = time.monotonic()
+            again = eventually(lambda: watch.answered_since(begun))
+        assert set(watch.account["requests"]) == {"200", "503"}
+        assert failures > 0
+        note(
+            "the disk of the decision log is full",
+            watch.account,
+            first_refused_after=f"{full:.1f} s",
+            answered_after_there_is_room=f"{again:.1f} s",
+        )
+
+
+@contextmanager
+def _disk(folder: Path) -> Iterator[None]:
+    """A small disk in place of the folder."""
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={_DISK}", "tmpfs", str(folder)], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def _failures(url: str) -> float:
+    """Lines that could not be written for want of room."""
+    metric = 'credit_scoring_decision_log_failures_total{reason="no_space"} '
+    (line,) = [line for line in httpx.get(f"{url}/metrics").text.splitlines() if line.startswith(metric)]
+    return float(line.removeprefix(metric))
+
+
+def test_the_model_is_damaged(delivered: Delivered, asked: Asked, home: Path, tmp_path: Path, note: Note) -> None:
+    """Neither a worker nor a service starts with it; the worker that runs goes on with what it has read."""
+    own, other = tmp_path / "home", tmp_path / "other"
+    own.mkdir()
+    other.mkdir()
+    shutil.copytree(home / "models", own / "models")
+    (tree,) = own.glob("models/*/*/model.txt")
+    whole = tree.read_bytes()
+    environment = {"BENTOML_HOME": str(own)}
+    with recording_service(tmp_path, delivered.tag, workers=2, environment=environment) as server:
+        with under_load(server, asked, tmp_path / "log") as watch:
+            watch.strike()
+            tree.write_bytes(whole.replace(b"leaf_value=", b"leaf_value=1", 1))
+            os.kill(workers(server)[0], signal.SIGKILL)
+            begun = time.monotonic()
+            with (
+                pytest.raises(RuntimeError, match=r"altered since it was written: model\.txt"),
+                recording_service(other, delivered.tag, environment=environment),
+            ):
+                pass
+            refused = time.monotonic() - begun
+            assert len(workers(server)) == 1
+            tree.write_bytes(whole)
+            seconds = eventually(lambda: len(workers(server)) == 2)
+        assert not any(result.isdigit() and result != "200" for result in watch.account["requests"])
+        note(
+            "the model is altered on disk, and a worker of two is killed",
+            watch.account,
+            another_service_refuses_to_start_after=f"{refused:.1f} s",
+            two_workers_again_after_it_is_restored=f"{seconds:.1f} s",
+        )
