@@ -36,7 +36,7 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-NOBODY = base64.b64encode(b"keys: []\n").decode()
+NOBODY = "keys: []\n"
 """A file of keys without any: probes are answered, all else is refused."""
 
 
@@ -46,20 +46,14 @@ def manifests() -> list[dict[str, Any]]:
     (deployment,) = [one for one in documents if one["kind"] == "Deployment"]
     deployment["spec"]["replicas"] = 1
     deployment["spec"]["template"]["spec"]["containers"][0]["image"] = IMAGE
-    keys = {
-        "apiVersion": "v1",
-        "kind": "Secret",
-        "metadata": {"name": "credit-scoring-keys"},
-        "data": {"keys.yaml": NOBODY},
-    }
-    return [keys, *documents]
+    return documents
 
 
 @pytest.fixture(scope="module")
 def played(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
     """What podman says of the container, while it runs."""
     folder = tmp_path_factory.mktemp("play")
-    _create_secret(folder / "secret.json")
+    _create_secrets(folder / "secret.json")
     file = folder / "manifests.yaml"
     file.write_text(yaml.safe_dump_all(manifests()))
     try:
@@ -73,10 +67,12 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]
             run("podman", "volume", "rm", volume)
 
 
-def _create_secret(file: Path) -> None:
-    """podman 4.3 reads the value of an environment variable from JSON."""
-    file.write_text(json.dumps({"key": base64.b64encode(secrets.token_hex(32).encode()).decode()}))
-    run("podman", "secret", "create", "credit-scoring-decision-log", file)
+def _create_secrets(file: Path) -> None:
+    """podman 4.3 reads the value of an environment variable from JSON, and a file from a document with plain data."""
+    key = base64.b64encode(secrets.token_hex(32).encode()).decode()
+    for name, value in (("decision-log", {"key": key}), ("keys", {"data": {"keys.yaml": NOBODY}})):
+        file.write_text(json.dumps(value))
+        run("podman", "secret", "create", f"credit-scoring-{name}", file)
 
 
 def test_it_answers(played: dict[str, Any]) -> None:
