@@ -118,8 +118,8 @@ def test_ten_times_the_rated_load(delivered: Delivered, asked: Asked, tmp_path: 
     note(
         f"{_OVERLOAD} times the rated load for {_OVERLOAD_SECONDS} s",
         watch.account,
-        rated=f"{saturation / 2:,.0f} requests per second",
-        beside_it=f"{answered:,} answered, {shed:,} refused with 503, over {_CALLERS:,} connections",
+        rated=f"{saturation / 2:,.0f} a second, {rate:,.0f} wanted by {_CALLERS:,} connections on the same two cores",
+        came=f"{(answered + shed) / _OVERLOAD_SECONDS:,.0f} a second, {answered:,} answered, {shed:,} refused with 503",
         longest_answer=f"{longest:.1f} s",
         answered_after_it=f"{again:.2f} s",
     )
