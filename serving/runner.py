@@ -77,7 +77,11 @@ class Runner(ABC, Generic[Rows]):
 
 
 class EmbeddedRunner(Runner[Rows]):
-    """Scores on the event loop's own thread: for models that take microseconds. `score` scores a batch."""
+    """Scores on the event loop's own thread: for models that take microseconds. `score` scores a batch.
+
+    All that waits is scored before the loop turns again: under overload a turn is spent on refusing others, and one
+    batch at each would be few.
+    """
 
     def __init__(
         self,
@@ -90,11 +94,10 @@ class EmbeddedRunner(Runner[Rows]):
         self._score = score
 
     def _flush(self) -> None:
-        batch = self._next_batch()
-        if self._queue:
-            asyncio.get_running_loop().call_soon(self._flush)
-        if batch:
-            self._answer(batch)
+        while self._queue:
+            batch = self._next_batch()
+            if batch:
+                self._answer(batch)
 
     def _answer(self, batch: Sequence[_Waiting[Rows]]) -> None:
         try:
