@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from access import VARIABLE, Scope, create_key, issue
@@ -10,9 +9,8 @@ from scoring import Progress
 
 from .comparison import ready
 from .peer import SERVICE
-from .results import Recorded
 from .settings import BenchmarkSettings
-from .side_by_side import Choice, side_by_side
+from .side_by_side import Choice, Costs, side_by_side
 from .store import Store
 
 OPEN, AGAIN, KEYS = "without keys", "without keys, a second service", "with keys"
@@ -22,48 +20,13 @@ _HOLDERS = 100
 _NO_LIMIT = 1e9
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AccessCost:
-    """CPU time of the whole process tree per request, microseconds, window by window.
-
-    `ratio` and `difference_us` are medians over the windows, each compared with the first service's beside it.
-    """
-
-    access: str
-    connections: int
-    windows_us: tuple[float, ...]
-    median_us: float
-    ratio: float
-    difference_us: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class AccessCosts(Recorded):
-    """The results of `python -m benchmarks access`."""
-
-    costs: tuple[AccessCost, ...]
-
-
 def access_cost(
     store: Store, settings: BenchmarkSettings, progress: Progress, command: str, *, windows: int, seconds: float
-) -> AccessCosts:
+) -> Costs:
     """Measure the service without keys, the same once more, and with a hundred keys of which one is sent."""
     prepared = ready(store, settings, [SERVICE], progress, command)
     choices = [Choice(name=OPEN, variables={}), Choice(name=AGAIN, variables={}), _with_keys(store)]
-    measured = side_by_side(prepared, choices, progress, windows=windows, seconds=seconds)
-    beside = {each.connections: each for each in measured if each.name == OPEN}
-    costs = tuple(
-        AccessCost(
-            access=each.name,
-            connections=each.connections,
-            windows_us=each.windows_us,
-            median_us=each.median_us,
-            ratio=each.ratio(beside[each.connections]),
-            difference_us=each.difference_us(beside[each.connections]),
-        )
-        for each in measured
-    )
-    return AccessCosts(**prepared.provenance, costs=costs)
+    return side_by_side(prepared, choices, progress, windows=windows, seconds=seconds)
 
 
 def _with_keys(store: Store) -> Choice:

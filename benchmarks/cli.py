@@ -26,6 +26,7 @@ from .recording import recording_cost
 from .report import report, report_variants
 from .results import Comparison, SoakRecord
 from .settings import BenchmarkSettings
+from .side_by_side import Costs
 from .soak import soak
 from .store import ROOT, Store
 
@@ -75,17 +76,15 @@ def _parser() -> argparse.ArgumentParser:
     _add_common(long, "soak.json")
     long.set_defaults(run=_soak)
 
-    cost = commands.add_parser("recording", help="measure what recording decisions costs the service")
-    cost.add_argument("--windows", type=_count, default=15, metavar="N", help="of each kind (default: %(default)s)")
-    cost.add_argument("--seconds", type=_positive, default=1.0, help="of one window (default: %(default)s)")
-    _add_common(cost, "recording.json")
-    cost.set_defaults(run=_recording)
-
-    checked = commands.add_parser("access", help="measure what checking API keys costs the service")
-    checked.add_argument("--windows", type=_count, default=15, metavar="N", help="of each kind (default: %(default)s)")
-    checked.add_argument("--seconds", type=_positive, default=1.0, help="of one window (default: %(default)s)")
-    _add_common(checked, "access.json")
-    checked.set_defaults(run=_access)
+    for name, what, run_it in (
+        ("recording", "recording decisions", _recording),
+        ("access", "checking API keys", _access),
+    ):
+        cost = commands.add_parser(name, help=f"measure what {what} costs the service")
+        cost.add_argument("--windows", type=_count, default=15, metavar="N", help="of each kind (default: %(default)s)")
+        cost.add_argument("--seconds", type=_positive, default=1.0, help="of one window (default: %(default)s)")
+        _add_common(cost, f"{name}.json")
+        cost.set_defaults(run=run_it)
 
     scale = commands.add_parser("monitoring", help="time the reports of monitoring on generated decisions")
     scale.add_argument("--model", type=Path, required=True, help="directory of an artefact")
@@ -143,30 +142,23 @@ def _soak(options: argparse.Namespace) -> None:
 
 
 def _recording(options: argparse.Namespace) -> None:
-    _check_output(options.output)
-    measured = recording_cost(
-        Store(options.store.resolve()), _settings(options), Progress(), _command(options.store),
-        windows=options.windows, seconds=options.seconds,
-    )  # fmt: skip
-    measured.write(options.output)
-    for cost in measured.costs:
-        sys.stdout.write(
-            f"{cost.connections:3} connections, {cost.recorded}: {cost.median_us:.0f} us per request,"
-            f" {cost.ratio:.3f} of nothing recorded\n"
-        )
+    _side_by_side(options, recording_cost)
 
 
 def _access(options: argparse.Namespace) -> None:
+    _side_by_side(options, access_cost)
+
+
+def _side_by_side(options: argparse.Namespace, measure: Callable[..., Costs]) -> None:
     _check_output(options.output)
-    measured = access_cost(
-        Store(options.store.resolve()), _settings(options), Progress(), _command(options.store),
-        windows=options.windows, seconds=options.seconds,
-    )  # fmt: skip
+    store = Store(options.store.resolve())
+    size = {"windows": options.windows, "seconds": options.seconds}
+    measured = measure(store, _settings(options), Progress(), _command(options.store), **size)
     measured.write(options.output)
     for cost in measured.costs:
         sys.stdout.write(
-            f"{cost.connections:3} connections, {cost.access}: {cost.median_us:.0f} us per request,"
-            f" {cost.difference_us:+.1f} us, {cost.ratio:.3f} of without\n"
+            f"{cost.connections:3} connections, {cost.choice}: {cost.median_us:.0f} us per request,"
+            f" {cost.difference_us:+.1f} us, {cost.ratio:.3f} of {measured.costs[0].choice}\n"
         )
 
 

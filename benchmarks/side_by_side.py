@@ -7,6 +7,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
+from typing import Self
 
 from scoring import Progress
 
@@ -16,6 +17,7 @@ from .measurement import check, started, target
 from .peer import SERVICE
 from .process import Server
 from .request_format import DECISIONS
+from .results import Recorded
 
 _WINDOWS_OF_A_START = 3
 
@@ -36,33 +38,44 @@ class Choice:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Measured:
-    """CPU time of the whole process tree per request, microseconds, window by window."""
+class Cost:
+    """CPU time of the whole process tree per request, microseconds, window by window.
 
-    name: str
+    `ratio` and `difference_us` are medians over the windows, each compared with the first choice's beside it.
+    """
+
+    choice: str
     connections: int
     windows_us: tuple[float, ...]
+    median_us: float
+    ratio: float
+    difference_us: float
 
-    @property
-    def median_us(self) -> float:
-        """Of the windows."""
-        return median(self.windows_us)
+    @classmethod
+    def of(cls, choice: str, connections: int, windows_us: Sequence[float], beside_us: Sequence[float]) -> Self:
+        """The cost of a choice, and of the first one in the windows beside it."""
+        pairs = list(zip(windows_us, beside_us, strict=True))
+        return cls(
+            choice=choice,
+            connections=connections,
+            windows_us=tuple(windows_us),
+            median_us=median(windows_us),
+            ratio=median(figure / other for figure, other in pairs),
+            difference_us=median(figure - other for figure, other in pairs),
+        )
 
-    def ratio(self, beside: Measured) -> float:
-        """The median over the windows of this to that of the window beside it."""
-        pairs = zip(self.windows_us, beside.windows_us, strict=True)
-        return median(figure / other for figure, other in pairs)
 
-    def difference_us(self, beside: Measured) -> float:
-        """The median over the windows of how much more this takes than the window beside it."""
-        pairs = zip(self.windows_us, beside.windows_us, strict=True)
-        return median(figure - other for figure, other in pairs)
+@dataclass(frozen=True, kw_only=True)
+class Costs(Recorded):
+    """The results of choices side by side."""
+
+    costs: tuple[Cost, ...]
 
 
 def side_by_side(
     prepared: Prepared, choices: Sequence[Choice], progress: Progress, *, windows: int, seconds: float
-) -> list[Measured]:
-    """Every choice at every number of connections.
+) -> Costs:
+    """The costs of every choice at every number of connections, against the first choice.
 
     The order is turned round from window to window, and every few windows all services are started anew: two processes
     that are the same differ by some per cent for as long as they live.
@@ -79,7 +92,8 @@ def side_by_side(
                     for choice, server in running[:: -1 if window % 2 else 1]:
                         figure = _window(prepared, choice, server, connections, seconds)
                         found.setdefault((choice.name, connections), []).append(figure)
-    return [Measured(name=name, connections=number, windows_us=tuple(us)) for (name, number), us in found.items()]
+    costs = (Cost.of(name, number, us, found[choices[0].name, number]) for (name, number), us in found.items())
+    return Costs(**prepared.provenance, costs=tuple(costs))
 
 
 @contextmanager
