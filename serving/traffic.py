@@ -10,6 +10,7 @@ import os
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import cached_property
 from pathlib import Path
 
 import bentoml
@@ -115,7 +116,11 @@ class Endpoint:
 
     def shed(self) -> None:
         """Note that a request was refused for want of room."""
-        self._traffic.shed.labels(self._label).inc()
+        self._shed.inc()
+
+    @cached_property
+    def _shed(self) -> CounterTally:
+        return self._traffic.tallies.counter(self._traffic.shed.labels(self._label))
 
     def end(self, status: int | None, seconds: float) -> None:
         """Note that a request ended; `status` is None where nothing was answered."""

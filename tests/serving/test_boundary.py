@@ -185,7 +185,9 @@ def test_more_than_may_be_under_way_are_refused_at_once_and_the_others_answered(
     async def run() -> list[httpx.Response]:
         transport = httpx.ASGITransport(bounded(registry))
         async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
-            return await asyncio.gather(*(client.post("/slow", json={}) for _ in range(5)))
+            answers = await asyncio.gather(*(client.post("/slow", json={}) for _ in range(5)))
+            await client.get("/metrics")  # what was tallied is published then
+            return answers
 
     registry = CollectorRegistry()
     answers = asyncio.run(run())
