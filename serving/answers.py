@@ -53,12 +53,16 @@ class BatchAnswer(BaseModel):
 
 
 class ModelInfo(BaseModel):
-    """What is known of the model that answers."""
+    """What is known of the model that answers.
+
+    In /predict/features a category is the position of its level in `categories`; any other level is their number.
+    """
 
     name: str
     version: str
     digest: str
     features: list[str]
+    categories: dict[str, list[str]]
     required_columns: list[str]
     policy: dict[str, Any]
     metrics: dict[str, Any]

@@ -92,12 +92,13 @@ class Pages:
 
 def model_info(served: StoredModel) -> dict[str, Any]:
     """What /model/info answers; see `answers.ModelInfo`."""
-    artefact = served.scorer.artefact
+    artefact, state = served.scorer.artefact, served.scorer.transformer.state
     return {
         "name": served.name,
         "version": served.version,
         "digest": artefact.digest,
         "features": served.scorer.features,
+        "categories": {name: state.vocabularies[name] for name in state.names if name in state.vocabularies},
         "required_columns": [column.name for column in APPLICATION if column.required],
         "policy": artefact.policy,
         "metrics": artefact.metrics,

@@ -13,8 +13,9 @@ import httpx
 import pytest
 from pydantic import TypeAdapter
 
+from features import columns_of
 from scoring import StoredModel
-from serving import EXAMPLE, BatchAnswer, Decision
+from serving import EXAMPLE, BatchAnswer, Decision, PredictRequest
 from serving.answers import Health, ModelInfo, ProblemDocument
 from tests.server import Server
 
@@ -83,6 +84,16 @@ def test_model_info_says_which_model_answers(http: httpx.Client, stored: StoredM
     assert (info.version, info.digest) == (stored.version, stored.scorer.artefact.digest)
     assert tuple(info.features) == stored.scorer.features
     assert info.required_columns == ["NAME_CONTRACT_TYPE", "AMT_INCOME_TOTAL", "AMT_CREDIT"]
+
+
+def test_model_info_says_how_a_category_is_coded(http: httpx.Client, stored: StoredModel) -> None:
+    info = ModelInfo.model_validate_json(http.get("/model/info").content)
+    application = PredictRequest.model_validate(EXAMPLE).application
+    (row,) = stored.scorer.transformer.transform(columns_of([application])).tolist()
+    assert {info.features[position] for position in stored.scorer.transformer.categorical} == set(info.categories)
+    for name, levels in info.categories.items():
+        level = EXAMPLE["application"].get(name)
+        assert level is None or row[info.features.index(name)] == levels.index(level)
 
 
 def test_health_and_probes(http: httpx.Client, stored: StoredModel) -> None:
