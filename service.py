@@ -38,6 +38,7 @@ from serving import (
     Traffic,
     check_startable,
     keys_or_loopback,
+    share_one_arena,
 )
 
 _CONFIGS = Path(__file__).parent / "configs"
@@ -92,6 +93,7 @@ class CreditScoring:
         model: Any = bentoml.depends(ModelService)
 
     def __init__(self) -> None:
+        share_one_arena()
         margins = self._margins if SETTINGS.runner.placement is Placement.SERVICE else None
         stored = load_stored(SETTINGS.model)
         self.engine = DecisionEngine(stored, SETTINGS, _traffic().batch, _recorder_of(stored), margins)

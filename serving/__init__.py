@@ -9,6 +9,7 @@ from .errors import Invalid, Problem
 from .example import EXAMPLE
 from .guard import Guard
 from .listening import keys_or_loopback
+from .memory import share_one_arena
 from .pages import Pages
 from .requests import Batch, BatchRequest, FeaturesRequest, PredictRequest, decode, decode_batch
 from .runner import EmbeddedRunner, RemoteRunner
@@ -42,4 +43,5 @@ __all__ = [
     "decode",
     "decode_batch",
     "keys_or_loopback",
+    "share_one_arena",
 ]
