@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 from starlette.applications import Starlette
 from starlette.types import ASGIApp
 
+from access import VARIABLE as KEYS_VARIABLE
 from access import Keyring
 from features import Record
 from monitoring import MonitoringSettings
-from monitoring.recording import Recorder, open_recorder
+from monitoring.recording import LOG_VARIABLE, Recorder, open_recorder
 from scoring import StoredModel, load_stored
 from serving import (
     Answer,
@@ -36,14 +37,16 @@ from serving import (
     ScoringRoute,
     ServingSettings,
     Traffic,
+    anchor,
     check_startable,
     keys_or_loopback,
     share_one_arena,
 )
 
 _CONFIGS = Path(__file__).parent / "configs"
-SETTINGS = ServingSettings.load(Path(os.environ.get("CREDIT_SCORING_SETTINGS", _CONFIGS / "serving.yaml")))
-MONITORING = MonitoringSettings.load(Path(os.environ.get("CREDIT_SCORING_MONITORING", _CONFIGS / "monitoring.yaml")))
+_SETTINGS, _MONITORING = "CREDIT_SCORING_SETTINGS", "CREDIT_SCORING_MONITORING"
+SETTINGS = ServingSettings.load(Path(os.environ.get(_SETTINGS, _CONFIGS / "serving.yaml")))
+MONITORING = MonitoringSettings.load(Path(os.environ.get(_MONITORING, _CONFIGS / "monitoring.yaml")))
 
 
 class _CreditScoringService(bentoml.Service[Any]):  # type: ignore[misc]
@@ -102,6 +105,7 @@ class CreditScoring:
     @bentoml.on_deployment  # type: ignore[untyped-decorator]
     def check() -> None:
         """Refuse, before any worker is started, what no worker could start with."""
+        anchor(os.environ, (_SETTINGS, _MONITORING, KEYS_VARIABLE, LOG_VARIABLE))
         check_startable(SETTINGS, MONITORING, os.environ)
 
     @bentoml.on_shutdown  # type: ignore[untyped-decorator]

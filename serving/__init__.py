@@ -14,7 +14,7 @@ from .pages import Pages
 from .requests import Batch, BatchRequest, FeaturesRequest, PredictRequest, decode, decode_batch
 from .runner import EmbeddedRunner, RemoteRunner
 from .settings import BoundaryPosition, Placement, ServingSettings
-from .startable import check_startable
+from .startable import anchor, check_startable
 from .traffic import Traffic
 
 __all__ = [
@@ -39,6 +39,7 @@ __all__ = [
     "ScoringRoute",
     "ServingSettings",
     "Traffic",
+    "anchor",
     "check_startable",
     "decode",
     "decode_batch",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, MutableMapping
+from pathlib import Path
 
 from bentoml.exceptions import BentoMLConfigException
 
@@ -27,3 +28,10 @@ def check_startable(settings: ServingSettings, monitoring: MonitoringSettings, e
             check_recording(monitoring.recording, environment)
     except (ScoringError, DecisionLogError, CheckError) as error:
         raise BentoMLConfigException(str(error)) from None
+
+
+def anchor(environment: MutableMapping[str, str], names: Iterable[str]) -> None:
+    """Make the paths in these variables absolute: the workers of a Bento run in its folder, not in the command's."""
+    for name in names:
+        if environment.get(name):
+            environment[name] = str(Path(environment[name]).absolute())

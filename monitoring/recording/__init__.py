@@ -7,11 +7,12 @@ from monitoring.errors import CheckError, DecisionLogError, NotRecordedError
 
 from .checks import Check, CompleteWindow
 from .key import VARIABLE, client_hash
-from .opening import check_recording, open_recorder
+from .opening import LOG_VARIABLE, check_recording, open_recorder
 from .recorder import Recorder
 from .settings import LogSettings, OnFailure, RecordingSettings, WindowSettings
 
 __all__ = [
+    "LOG_VARIABLE",
     "VARIABLE",
     "Caller",
     "Check",

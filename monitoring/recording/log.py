@@ -61,7 +61,7 @@ class DecisionLog:
         self._first_line: float | None = None
         self._failure: Failure | None = None
         self._stopping = False
-        _make(directory)
+        make_folders(directory)
         self._allocate()
         self._thread = threading.Thread(target=self._keep_ready, name="decision-log", daemon=True)
         self._thread.start()
@@ -159,7 +159,8 @@ class DecisionLog:
         return failure
 
 
-def _make(directory: Path) -> None:
+def make_folders(directory: Path) -> None:
+    """Make the folders of a log; DecisionLogError if none can be kept there."""
     try:
         for name in (OPEN, CLOSED):
             (directory / name).mkdir(parents=True, exist_ok=True)

@@ -19,21 +19,24 @@ from .board import Board
 from .checks import load_checks
 from .journal import Journal
 from .key import VARIABLE, client_hash
+from .log import make_folders
 from .metrics import DecisionMetrics
 from .recorder import Recorder
 from .settings import LogSettings, RecordingSettings
 from .windows import Windows
 
-_LOG = "DECISION_LOG_DIR"
+LOG_VARIABLE = "DECISION_LOG_DIR"
 _SHARED = "PROMETHEUS_MULTIPROC_DIR"
 """What the workers of one service share; BentoML empties it when the service starts."""
 
 
 def check_recording(settings: RecordingSettings, environment: Mapping[str, str]) -> None:
-    """DecisionLogError or CheckError where `open_recorder` would raise it whatever the disk is like."""
+    """DecisionLogError or CheckError where `open_recorder` would raise it; the folders of the log are made."""
     load_checks(settings.checks)
-    if environment.get(_LOG):
+    directory = environment.get(LOG_VARIABLE)
+    if directory:
         _hash(settings.log, environment)
+        make_folders(Path(directory))
 
 
 def open_recorder(
@@ -56,7 +59,7 @@ def open_recorder(
         directory,
         worker,
         model.scorer.artefact.reference,
-        log=Path(environment[_LOG]) if journal else None,
+        log=Path(environment[LOG_VARIABLE]) if journal else None,
         days=settings.default_rate_days,
     )
     windows = Windows(directory, board, settings.window, drift, checks, metrics.check_failed, now=clock())
@@ -68,7 +71,7 @@ def open_recorder(
 
 def _journal(worker: WorkerId, header: Header, settings: LogSettings, environment: Mapping[str, str]) -> Journal | None:
     """The decision log, if the environment names a directory for it."""
-    directory = environment.get(_LOG)
+    directory = environment.get(LOG_VARIABLE)
     if not directory:
         return None
     return Journal(Path(directory), worker, header, settings, _hash(settings, environment))

@@ -99,6 +99,20 @@ def test_it_is_served_outside_the_checkout_by_the_version_it_was_built_with(
     assert decision.model_version == stored.version
 
 
+def test_relative_paths_are_those_of_the_command(
+    bento: bentoml.Bento, serving_environment: Path, tmp_path: Path
+) -> None:
+    """The workers of a Bento run in its folder."""
+    environment = {"DECISION_LOG_DIR": "decisions", "DECISION_LOG_KEY": "0123456789abcdef" * 4}
+    program = serving_environment / "bentoml"
+    with (
+        serve(str(bento.tag), cwd=tmp_path, log=tmp_path / "log", bentoml=program, environment=environment) as server,
+        Client(server.url) as client,
+    ):
+        client.predict(EXAMPLE["application"])
+        assert list((tmp_path / "decisions" / "open").iterdir())
+
+
 def test_it_does_not_start_with_a_model_that_was_altered(
     bento: bentoml.Bento, stored: StoredModel, tmp_path: Path
 ) -> None:

@@ -220,3 +220,16 @@ def test_without_a_real_key_a_service_with_a_log_does_not_start(
     ):
         pass
     assert not (tmp_path / "log").exists()
+
+
+def test_where_no_log_can_be_kept_the_service_ends_before_it_starts_a_worker(
+    delivered: Delivered, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    environment = {"DECISION_LOG_DIR": str(tmp_path / "file"), "DECISION_LOG_KEY": KEY}
+    with (
+        pytest.raises(RuntimeError, match="no decision log can be kept there") as failed,
+        serve_with(tmp_path, {"model": delivered.tag}, environment),
+    ):
+        pass
+    assert "Traceback" not in str(failed.value)
