@@ -111,10 +111,10 @@ def _wait_for(watching: Prometheus, expr: str) -> None:
 
 @contextmanager
 def _service(folder: Path, delivered: Delivered) -> Iterator[Server]:
-    """Two workers, few places for requests, drift windows that are soon complete, and a decision log."""
+    """Two workers, a place for one request in each, drift windows that are soon complete, and a decision log."""
     changes = {
         "CREDIT_SCORING_SETTINGS": ("serving.yaml", {
-            "model": delivered.tag, "bentoml": {"workers": 2}, "limits": {"in_flight": 4},
+            "model": delivered.tag, "bentoml": {"workers": 2}, "limits": {"in_flight": 1},
         }),
         "CREDIT_SCORING_MONITORING": ("monitoring.yaml", {
             "recording": {
