@@ -13,7 +13,7 @@ from .progress import Progress
 from .reference import BinKind, Bins, DriftReference
 from .scorer import Scorer, Scores
 from .staging import staged
-from .stopping import until_stopped
+from .stopping import stop_if_asked, until_stopped
 from .stored import StoredModel, load_stored
 from .summary import Summary
 
@@ -41,5 +41,6 @@ __all__ = [
     "quantile_bins",
     "score_files",
     "staged",
+    "stop_if_asked",
     "until_stopped",
 ]

@@ -1,4 +1,4 @@
-"""Progress of long work: a bar on a terminal, plain lines elsewhere."""
+"""Progress of long work: a bar on a terminal, plain lines elsewhere; and where a signal ends it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TextIO
+
+from .stopping import stop_if_asked
 
 Advance = Callable[..., object]
 
@@ -20,10 +22,24 @@ class Progress:
 
     @contextmanager
     def step(self, name: str, total: int | None = None) -> Iterator[Advance]:
-        """One step; call what is yielded with the amount that was done, by default 1."""
+        """One step; call what is yielded with the amount that was done, by default 1.
+
+        A signal ends the command there, or before the step (`stop_if_asked`).
+        """
+        stop_if_asked()
+        with self._shown(name, total) as show:
+
+            def advance(done: int = 1) -> None:
+                show(done)
+                stop_if_asked()
+
+            yield advance
+
+    @contextmanager
+    def _shown(self, name: str, total: int | None) -> Iterator[Callable[[int], object]]:
         started = time.monotonic()
         if self._quiet:
-            yield lambda _done=1: None
+            yield lambda _: None
         elif self._stream.isatty():
             from tqdm import tqdm
 
@@ -31,7 +47,7 @@ class Progress:
                 yield bar.update
         else:
             self.line(f"{name} ...")
-            yield lambda _done=1: None
+            yield lambda _: None
             self.line(f"{name}: {time.monotonic() - started:.1f} s")
 
     def line(self, text: str) -> None:

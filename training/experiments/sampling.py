@@ -10,6 +10,7 @@ from imblearn.over_sampling import SMOTE
 from imblearn.under_sampling import RandomUnderSampler
 from numpy.typing import NDArray
 
+from scoring import stop_if_asked
 from training.fitting import margins_of, parameters
 from training.settings import FeatureEngineeringSettings, ModelSettings, Sampling, SamplingSettings
 
@@ -34,7 +35,9 @@ def sampled(sampling: Sampling, settings: FeatureEngineeringSettings, model: Mod
         fold = _complete(fold) if sampling in _INTERPOLATING else fold
         matrix, target, weight = resampler(fold.fitted, fold.target)
         data = lgb.Dataset(matrix, target, weight=weight, categorical_feature=list(fold.categorical))
-        booster = lgb.train(parameters(model, seed, fold.names), data, num_boost_round=settings.trees)
+        booster = lgb.train(
+            parameters(model, seed, fold.names), data, num_boost_round=settings.trees, callbacks=[stop_if_asked]
+        )
         return margins_of(booster, fold.judged, threads=model.threads)
 
     stated = {"sampling": sampling.value, "trees": settings.trees, **model.parameters.stated()}

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.model_selection import train_test_split
 
+from scoring import stop_if_asked
 from training.settings import ModelSettings
 
 Matrix = NDArray[np.float64]
@@ -37,7 +38,7 @@ def fit_early_stopped(
         train,
         num_boost_round=settings.max_trees,
         valid_sets=[lgb.Dataset(matrix[judging], target[judging], reference=train)],
-        callbacks=[lgb.early_stopping(settings.early_stopping.rounds, verbose=False)],
+        callbacks=[stop_if_asked, lgb.early_stopping(settings.early_stopping.rounds, verbose=False)],
     )
 
 
@@ -52,7 +53,12 @@ def fit_trees(
     seed: int,
 ) -> lgb.Booster:
     """A booster of exactly `trees` trees, fitted on all rows given."""
-    return lgb.train(parameters(settings, seed, names), _dataset(matrix, target, categorical), num_boost_round=trees)
+    return lgb.train(
+        parameters(settings, seed, names),
+        _dataset(matrix, target, categorical),
+        num_boost_round=trees,
+        callbacks=[stop_if_asked],
+    )
 
 
 def parameters(settings: ModelSettings, seed: int, names: Sequence[str]) -> dict[str, Any]:
