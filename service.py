@@ -40,13 +40,14 @@ from serving import (
     anchor,
     check_startable,
     keys_or_loopback,
+    load_settings,
     share_one_arena,
 )
 
 _CONFIGS = Path(__file__).parent / "configs"
 _SETTINGS, _MONITORING = "CREDIT_SCORING_SETTINGS", "CREDIT_SCORING_MONITORING"
-SETTINGS = ServingSettings.load(Path(os.environ.get(_SETTINGS, _CONFIGS / "serving.yaml")))
-MONITORING = MonitoringSettings.load(Path(os.environ.get(_MONITORING, _CONFIGS / "monitoring.yaml")))
+SETTINGS = load_settings(ServingSettings, Path(os.environ.get(_SETTINGS, _CONFIGS / "serving.yaml")))
+MONITORING = load_settings(MonitoringSettings, Path(os.environ.get(_MONITORING, _CONFIGS / "monitoring.yaml")))
 
 
 class _CreditScoringService(bentoml.Service[Any]):  # type: ignore[misc]

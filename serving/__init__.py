@@ -14,7 +14,7 @@ from .pages import Pages
 from .requests import Batch, BatchRequest, FeaturesRequest, PredictRequest, decode, decode_batch
 from .runner import EmbeddedRunner, RemoteRunner
 from .settings import BoundaryPosition, Placement, ServingSettings
-from .startable import anchor, check_startable
+from .startable import anchor, check_startable, load_settings
 from .traffic import Traffic
 
 __all__ = [
@@ -44,5 +44,6 @@ __all__ = [
     "decode",
     "decode_batch",
     "keys_or_loopback",
+    "load_settings",
     "share_one_arena",
 ]

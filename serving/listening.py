@@ -1,4 +1,4 @@
-"""Where the service listens, and whether it may without keys."""
+"""Where the service listens, whether it can, and whether it may without keys."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import socket
 from collections.abc import Mapping
 from ipaddress import ip_address
 from pathlib import Path
+from typing import Any
 
 import click
 from bentoml.exceptions import BentoMLConfigException
@@ -36,17 +37,35 @@ def keys_or_loopback(environment: Mapping[str, str]) -> Path | None:
     return Path(named)
 
 
+def check_address() -> None:
+    """BentoMLConfigException where the command that serves could not listen at its address."""
+    options = _options()
+    host, port = options.get("host"), options.get("port")
+    if not host or not port:
+        return
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        socket.create_server((host, port), family=family).close()
+    except (OSError, OverflowError) as error:
+        reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else error
+        raise BentoMLConfigException(f"cannot listen at {host}, port {port}: {reason}") from None
+
+
 def listening_host() -> str:
     """The address on which a worker of BentoML listens, or its parent is going to; "everywhere" where neither says.
 
     Both are commands, whose options click knows: a worker has the number of its socket, the parent the address.
     """
-    context = click.get_current_context(silent=True)
-    options = context.params if context else {}
+    options = _options()
     if options.get("fd") is not None:
         with socket.socket(fileno=os.dup(options["fd"])) as listening:
             return _host(listening)
     return str(options.get("host") or "everywhere")  # BentoML's own default is 0.0.0.0
+
+
+def _options() -> dict[str, Any]:
+    context = click.get_current_context(silent=True)
+    return context.params if context else {}
 
 
 def _host(listening: socket.socket) -> str:
