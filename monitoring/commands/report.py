@@ -20,6 +20,8 @@ from .fairness import add_protected
 from .options import add_model, add_parser, add_period, say
 from .performance import add_outcomes, outcomes_of
 
+_MINUTE = "%Y-%m-%d %H:%M"
+
 
 def add_report(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command."""
@@ -53,12 +55,14 @@ def _parts(
     from monitoring.report import drift_section, fairness_section, paragraph, performance_section
 
     artefact = scorer.artefact
+    span = " to ".join(f"{end:{_MINUTE}}" for end in log.span() or ())
     yield paragraph(
-        f"Model {artefact.digest[:12]}; decisions {_period(options)}; written {datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
+        f"Model {artefact.digest[:12]}; decisions from {span}; written {datetime.now(UTC):{_MINUTE}}, all UTC"
     )
     with Progress().step("drift") as advance:
         window = window_of_log(log, artefact.reference, advance)
-    yield from drift_section(judge(artefact.reference, window, settings.drift), artefact.reference, window)
+    judgement = judge(artefact.reference, window, settings.drift)
+    yield from drift_section(judgement, artefact.reference, window, artefact.features.vocabularies)
     outcomes = outcomes_of(options.outcomes)
     with Progress().step("performance") as advance:
         yield from performance_section(perform(log, outcomes, artefact.policy, settings.performance, advance))
@@ -67,8 +71,3 @@ def _parts(
         protected = read_protected(options.protected, client_hash(key) if key else None)
         with Progress().step("fairness") as advance:
             yield from fairness_section(screen(decided(log, protected, outcomes, advance), settings.fairness))
-
-
-def _period(options: argparse.Namespace) -> str:
-    since, until = (None if each is None else f"{each:%Y-%m-%d %H:%M}" for each in (options.since, options.until))
-    return " ".join([f"from {since}" if since else "from the first", f"to {until}" if until else "to the last"])

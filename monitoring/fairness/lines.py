@@ -15,7 +15,7 @@ def screening_lines(screenings: Sequence[Screening]) -> Iterator[str]:
     """What a person reads: counts, rates with intervals, and what stands out."""
     yield f"fairness of approvals: {SIGNAL}"
     for screening in screenings:
-        yield f"{screening.attribute}: true and false positive rates differ by {_gaps(screening)}"
+        yield f"{screening.attribute}{_gaps(screening)}"
         yield from map(_line, screening.groups)
         yield from (f"  SIGNAL {signal}" for signal in screening.signals)
 
@@ -35,8 +35,11 @@ def _line(group: GroupRates) -> str:
 
 
 def _gaps(screening: Screening) -> str:
+    """What needs outcomes, where there are any."""
     gaps = (screening.true_positive_gap, screening.false_positive_gap)
-    return " and ".join("-" if gap is None else f"{gap:.3f}" for gap in gaps)
+    if gaps == (None, None):
+        return ""
+    return f": true and false positive rates differ by {' and '.join('-' if g is None else f'{g:.3f}' for g in gaps)}"
 
 
 def _short(estimate: Estimate | None) -> str:

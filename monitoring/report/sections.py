@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -20,8 +20,10 @@ _CHARTED = 6
 _LISTED = 25
 
 
-def drift_section(judgement: Judgement, model: DriftReference, window: Window) -> Iterator[str]:
-    """The verdict, the culprits, the score, and the features that moved most."""
+def drift_section(
+    judgement: Judgement, model: DriftReference, window: Window, levels: Mapping[str, Sequence[str]]
+) -> Iterator[str]:
+    """The verdict, the culprits, the score, and the features that moved most; `levels` names those of categories."""
     yield heading("Drift")
     yield verdict("; ".join(judgement.reasons) or "No alarm.", alarm=judgement.alarm)
     yield paragraph(
@@ -34,7 +36,7 @@ def drift_section(judgement: Judgement, model: DriftReference, window: Window) -
             ("look at first", "materiality x importance", "drifting features charged to it"),
             [(each.name, f"{each.weight:.4f}", str(len(each.features))) for each in judgement.culprits[:8]],
         )
-    yield charts(_drift_charts(judgement, model, window))
+    yield charts(_drift_charts(judgement, model, window, levels))
     yield table(_TITLES, [_row(shift) for shift in (judgement.score, *ordered(judgement)[:_LISTED])])
     yield paragraph(
         "PSI beyond chance is the PSI less its mean for two samples of one population at these sizes. p is adjusted "
@@ -127,27 +129,30 @@ def _row(shift: Shift) -> tuple[str, ...]:
     )
 
 
-def _drift_charts(judgement: Judgement, model: DriftReference, window: Window) -> Iterator[tuple[str, str]]:
+def _drift_charts(
+    judgement: Judgement, model: DriftReference, window: Window, levels: Mapping[str, Sequence[str]]
+) -> Iterator[tuple[str, str]]:
     base = Window.reference(model)
-    yield _bars(model.probability, base.probability, window.probability), judgement.score.name
+    yield _bars(model.probability, (), base.probability, window.probability), judgement.score.name
     names = list(model.features)
     chosen = [each.name for each in judgement.culprits] + [shift.name for shift in ordered(judgement)]
     for name in list(dict.fromkeys(chosen))[: _CHARTED - 1]:
         row, bins = names.index(name), model.features[name]
-        yield _bars(bins, base.features[row, : bins.size], window.features[row, : bins.size]), name
+        counts = (each.features[row, : bins.size] for each in (base, window))
+        yield _bars(bins, levels.get(name, ()), *counts), name
 
 
-def _bars(bins: Bins, reference: Iterable[int], window: Iterable[int]) -> str:
+def _bars(bins: Bins, levels: Sequence[str], reference: Iterable[int], window: Iterable[int]) -> str:
     counts = [np.array(each, dtype=np.float64) for each in (list(reference), list(window))]
     shares = [each / max(each.sum(), 1) for each in counts]
     kept = [i for i in range(bins.size) if i < bins.size - 2 or counts[0][i] + counts[1][i]]
-    labels = _labels(bins)
+    labels = _labels(bins, levels)
     return pair_of_bars([labels[i] for i in kept], *([float(each[i]) for i in kept] for each in shares))
 
 
-def _labels(bins: Bins) -> list[str]:
+def _labels(bins: Bins, levels: Sequence[str]) -> list[str]:
     if bins.kind == "category":
-        return [*(f"code {edge:g}" for edge in bins.edges), "unseen", "missing"]
+        return [*(levels[int(code)] for code in bins.edges), "unseen", "missing"]
     first = [f"≤ {edge:.4g}" for edge in bins.edges]
     return [*first, f"> {bins.edges[-1]:.4g}" if bins.edges else "all", "unseen", "missing"]
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
+from http import HTTPStatus
 from typing import Any
-from urllib.error import URLError
+from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
 import numpy as np
@@ -62,6 +63,10 @@ def _answer(url: str) -> Mapping[str, Any]:
     try:
         with urlopen(_request(url), timeout=_SECONDS) as response:  # noqa: S310 - the scheme was checked
             answer = json.load(response)
+    except HTTPError as error:
+        asks = error.code in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
+        hint = f": set {_KEY} to an API key of the scope admin" if asks else ""
+        raise SourceError(f"{url}: refuses ({error.code} {error.reason}){hint}") from None
     except URLError as error:
         raise SourceError(f"{url}: does not answer ({error.reason})") from None
     except (OSError, ValueError) as error:

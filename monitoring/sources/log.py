@@ -41,6 +41,13 @@ class DecisionLog:
             except (ValueError, KeyError, pa.ArrowException):
                 raise SourceError(f"{path}: not a segment of a decision log") from None
 
+    def span(self) -> tuple[datetime, datetime] | None:
+        """The time of the first decision and that of the last; None if there is none."""
+        import pyarrow.compute as pc
+
+        ends = [pc.min_max(table["time"]).as_py() for table in self.tables(["time"])]
+        return (min(each["min"] for each in ends), max(each["max"] for each in ends)) if ends else None
+
     def _segment(self, path: Path, columns: Sequence[str]) -> Iterator[pa.Table]:
         blocks = self._closed if path.suffix == CLOSED_SUFFIX else self._open
         wanted = list(dict.fromkeys(["time", *columns])) if self.since or self.until else list(columns)

@@ -157,7 +157,7 @@ def test_a_key_used_too_often_is_told_when_to_come_back(server: Server, http: ht
 def test_the_drift_command_sends_its_key(
     server: Server, keys: Keys, stored: StoredModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(SourceError, match="Unauthorized"):
+    with pytest.raises(SourceError, match=r"401 Unauthorized\): set CREDIT_SCORING_API_KEY"):
         window_of_services([server.url], stored.scorer.artefact)
     monkeypatch.setenv("CREDIT_SCORING_API_KEY", keys.secrets["admin"])
     assert window_of_services([server.url], stored.scorer.artefact).rows >= 0

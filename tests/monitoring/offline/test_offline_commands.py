@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -13,13 +14,18 @@ from sklearn.metrics import brier_score_loss, roc_auc_score
 
 from benchmarks.decisions import OUTCOMES
 from monitoring.cli import main
+from monitoring.drift import Window, judge
 from monitoring.performance import estimate
+from monitoring.report import drift_section
 from monitoring.settings import MonitoringSettings
-from scoring import StoredModel
+from scoring import DriftReference, StoredModel, category_bins, quantile_bins
 from tests.monitoring.offline.conftest import KEY
 from tests.server import ROOT
 
 Said = pytest.CaptureFixture[str]
+
+COLOURS = {"red": ("50.0", "50.0"), "blue": ("50.0", "25.0"), "unseen": ("0.0", "25.0")}
+"""Shares of the reference and of the window."""
 
 
 @pytest.fixture
@@ -133,7 +139,9 @@ def test_the_estimate_is_what_outcomes_drawn_by_the_pds_come_to(rules: Monitorin
     assert found.default_rate.value == pytest.approx(probability.mean())
 
 
-def test_a_group_that_is_approved_less_is_signalled(command: list[str], log: Path, tmp_path: Path) -> None:
+def test_a_group_that_is_approved_less_is_signalled(
+    command: list[str], log: Path, tmp_path: Path, capsys: Said
+) -> None:
     table = decided(log)
     low = [
         "b" if decision == "decline" or i % 4 == 0 else "a" for i, decision in enumerate(table["decision"].to_pylist())
@@ -147,6 +155,7 @@ def test_a_group_that_is_approved_less_is_signalled(command: list[str], log: Pat
     )
     assert len(found["signals"]) == 1
     assert found["true_positive_gap"] is None
+    assert "\ngroup\n" in capsys.readouterr().out  # without outcomes nothing is said of what needs them
 
 
 def test_the_report_is_one_file_that_needs_no_network(command: list[str], log: Path, tmp_path: Path) -> None:
@@ -161,3 +170,23 @@ def test_the_report_is_one_file_that_needs_no_network(command: list[str], log: P
         assert html.count(heading) == 1
     assert "http" not in html.replace('xmlns="http://www.w3.org/2000/svg"', "")
     assert "<script" not in html
+    first, last = (f"{end:%Y-%m-%d %H:%M}" for end in (min(table["time"].to_pylist()), max(table["time"].to_pylist())))
+    assert f"decisions from {first} to {last};" in html
+
+
+def test_the_charts_of_the_report_name_the_levels_of_a_category(rules: MonitoringSettings) -> None:
+    codes, pds = np.arange(1_000.0) % 2, np.linspace(0.01, 0.5, 1_000)
+    bins = {"COLOUR": category_bins(codes, 2)}
+    reference = DriftReference(bins, quantile_bins(pds, 10), {"COLOUR": 1.0}, len(codes))
+    window = Window.of(reference, np.repeat([[0.0], [0.0], [1.0], [2.0]], 100, axis=0), pds[:400])
+    section = drift_section(judge(reference, window, rules.drift), reference, window, {"COLOUR": ("red", "blue")})
+    charted = re.findall(r"<title>(red|blue|unseen|missing): ([\d.]+)%", "".join(section))
+    assert charted == [(name, share) for name, both in COLOURS.items() for share in both]
+
+
+def test_client_ids_that_match_nothing_make_one_think_of_the_key(
+    command: list[str], tmp_path: Path, capsys: Said
+) -> None:
+    outcomes = written(tmp_path / "o.parquet", client_id=["nobody"], outcome=[1])
+    assert main(["performance", *command, "--outcomes", outcomes]) == 1
+    assert capsys.readouterr().err.endswith("; is DECISION_LOG_KEY the key that the log was written with?\n")
