@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,7 @@ from .errors import FileError
 
 _NULLS = ["", "NA", "N/A", "NaN", "nan", "null", "NULL"]
 _CSV_BLOCK_BYTES = 8 << 20
+_UNEVEN = re.compile(r"Row #(\d+): Expected (\d+) columns, got (\d+)")
 
 
 def header(path: Path) -> list[str]:
@@ -67,7 +69,16 @@ def _reading(path: Path) -> Iterator[None]:
     try:
         yield
     except (pa.ArrowException, UnicodeDecodeError) as error:
-        reason = "is empty" if "Empty CSV file" in str(error) else "is damaged or not in the format of its suffix"
-        raise FileError(f"{path}: {reason}") from None
+        raise FileError(f"{path}: {_reason(str(error))}") from None
     except OSError as error:
         raise FileError(f"{path}: cannot be read ({type(error).__name__})") from None
+
+
+def _reason(said: str) -> str:
+    if "Empty CSV file" in said:
+        return "is empty"
+    reason = "is damaged or not in the format of its suffix"
+    if uneven := _UNEVEN.search(said):
+        row, expected, got = map(int, uneven.groups())
+        return f"{reason}: row {row - 1} has {got} of {expected} fields"  # Arrow counts the header
+    return reason

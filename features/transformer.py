@@ -64,6 +64,16 @@ class FeatureTransformer:
         features = [*self._numbers.of(cleaned), self._categories.of(columns.levels)]
         return np.concatenate(features).take(self._order, axis=0)
 
+    def no_codes(self, matrix: NDArray[np.float64]) -> dict[int, int]:
+        """The columns of a matrix from elsewhere in which a category holds what is no code, and their largest code.
+
+        A code is NaN or a whole number from 0 to that of the unknown, which is the largest.
+        """
+        held = matrix[:, list(self.categorical)]
+        largest = [codes.unknown for codes in self._categories.codes]
+        legal = np.isnan(held) | ((held >= 0) & (held <= largest) & (held == np.floor(held)))
+        return {self.categorical[i]: int(largest[i]) for i in np.flatnonzero(~legal.all(axis=0)).tolist()}
+
     def unknown_levels(self, matrix: NDArray[np.float64]) -> dict[str, int]:
         """How many rows of a model matrix hold an unknown category, by feature."""
         return {

@@ -18,7 +18,7 @@ from scoring import Scores, StoredModel
 
 from .answers import Answer, decisions
 from .boundary import ScoringRoute
-from .errors import Invalid, Unrecorded
+from .errors import Fault, Invalid, Unrecorded
 from .example import EXAMPLE
 from .exchange import request_id
 from .requests import Batch, FeaturesRequest, PredictRequest, decode, decode_batch
@@ -125,14 +125,21 @@ class DecisionEngine:
         return self._decisions(scores, [caller])[0]
 
     async def predict_features(self, request: FeaturesRequest) -> Answer:
-        """The decision on one row of the model matrix; Invalid if it has another width."""
-        expected = len(self.served.scorer.features)
-        if len(request.features) != expected:
-            fault = {"loc": ["features"], "msg": f"must hold {expected} numbers, as /model/info lists them"}
-            raise Invalid("The request does not fit its schema.", errors=[fault])
+        """The decision on one row of the model matrix; Invalid if it has another width, or a code that is none."""
         caller = Caller(request_id(), request.client_id)
-        scores = await self._matrices.score(_Asked(np.array([request.features], dtype=np.float64), [caller]))
+        scores = await self._matrices.score(_Asked(self._row(request.features), [caller]))
         return self._decisions(scores, [caller])[0]
+
+    def _row(self, features: Sequence[float | None]) -> Matrix:
+        scorer = self.served.scorer
+        expected = len(scorer.features)
+        if len(features) != expected:
+            fault = {"loc": ["features"], "msg": f"must hold {expected} numbers, as /model/info lists them"}
+            raise Invalid.because([fault])
+        row = np.array([features], dtype=np.float64)
+        if wrong := scorer.transformer.no_codes(row):
+            raise Invalid.because([_no_code(position, most, scorer.features) for position, most in wrong.items()])
+        return row
 
     async def predict_batch(self, requests: Sequence[PredictRequest]) -> Answer:
         """The decisions on many applications; see `answers.BatchAnswer`."""
@@ -191,6 +198,11 @@ class DecisionEngine:
             model_version=self.served.version,
             threshold=self.served.scorer.artefact.policy.cutoff,
         )
+
+
+def _no_code(position: int, largest: int, names: Sequence[str]) -> Fault:
+    message = f"{names[position]} is a category: null, or a whole number from 0 to {largest}"
+    return {"loc": ["features", position], "msg": message}
 
 
 def _joined(join: Callable[[Sequence[Rows]], Rows]) -> Callable[[Sequence[_Asked[Rows]]], _Asked[Rows]]:

@@ -104,6 +104,11 @@ class Invalid(Problem):
 
     status = HTTPStatus.UNPROCESSABLE_ENTITY
 
+    @classmethod
+    def because(cls, errors: Sequence[Fault]) -> Self:
+        """Refuse for these faults."""
+        return cls("The request does not fit its schema.", errors=errors)
+
 
 class TooManyRequests(Problem):
     """The key has been used more often than it may be."""

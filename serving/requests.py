@@ -67,7 +67,7 @@ def decode_batch(body: bytes, *, limit: int) -> Batch:
     items = _items(body)
     if len(items) > limit:
         fault = {"loc": ["applications"], "msg": f"holds {len(items)} applications, at most {limit} are answered"}
-        raise Invalid("The request does not fit its schema.", errors=[fault])
+        raise Invalid.because([fault])
     requests: dict[int, PredictRequest] = {}
     rejected: dict[int, list[Fault]] = {}
     for position, item in enumerate(items):
@@ -90,4 +90,4 @@ def _items(body: bytes) -> list[Any]:
 def _refusal(error: ValidationError) -> NotJson | Invalid:
     if error.error_count() == 1 and error.errors(include_url=False, include_input=False)[0]["type"] == "json_invalid":
         return NotJson("The body is not JSON.")
-    return Invalid("The request does not fit its schema.", errors=faults(error))
+    return Invalid.because(faults(error))

@@ -79,6 +79,27 @@ def test_the_feature_vector_must_have_the_length_of_the_model(http: httpx.Client
         assert problem.errors[0].loc == ["features"]
 
 
+def test_the_feature_vector_must_hold_codes_of_its_categories(http: httpx.Client, stored: StoredModel) -> None:
+    info = ModelInfo.model_validate_json(http.get("/model/info").content)
+    position = stored.scorer.transformer.categorical[0]
+    name = info.features[position]
+    unknown = len(info.categories[name])
+    features: list[float | None] = [None] * len(info.features)
+    for code in (0, unknown):
+        features[position] = code
+        assert http.post("/predict/features", json={"features": features}).status_code == 200
+    for code in (-1, 0.5, unknown + 1):
+        features[position] = code
+        problem = assert_problem(http.post("/predict/features", json={"features": features}), 422)
+        assert problem.errors is not None
+        assert [error.model_dump() for error in problem.errors] == [
+            {
+                "loc": ["features", position],
+                "msg": f"{name} is a category: null, or a whole number from 0 to {unknown}",
+            }
+        ]
+
+
 def test_model_info_says_which_model_answers(http: httpx.Client, stored: StoredModel) -> None:
     info = ModelInfo.model_validate_json(http.get("/model/info").content)
     assert (info.version, info.digest) == (stored.version, stored.scorer.artefact.digest)
