@@ -26,7 +26,7 @@ def keys_or_loopback(environment: Mapping[str, str]) -> Path | None:
         host = listening_host()
         if not is_loopback(host):
             raise BentoMLConfigException(
-                f"without API keys the service listens on loopback only, not on {host}: name a file of keys in"
+                f"without API keys the service listens on loopback only, not at {host}: name a file of keys in"
                 f" {VARIABLE} (python -m scoring keys create), or serve with --host 127.0.0.1"
             )
         return None
@@ -52,7 +52,7 @@ def check_address() -> None:
 
 
 def listening_host() -> str:
-    """The address on which a worker of BentoML listens, or its parent is going to; "everywhere" where neither says.
+    """The address on which a worker of BentoML listens, or its parent is going to; "every address" where neither says.
 
     Both are commands, whose options click knows: a worker has the number of its socket, the parent the address.
     """
@@ -60,7 +60,7 @@ def listening_host() -> str:
     if options.get("fd") is not None:
         with socket.socket(fileno=os.dup(options["fd"])) as listening:
             return _host(listening)
-    return str(options.get("host") or "everywhere")  # BentoML's own default is 0.0.0.0
+    return str(options.get("host") or "every address")  # BentoML's own default is 0.0.0.0
 
 
 def _options() -> dict[str, Any]:
@@ -76,7 +76,7 @@ def _host(listening: socket.socket) -> str:
 def is_loopback(host: str) -> bool:
     """Whether only the same machine reaches this address.
 
-    >>> [is_loopback(host) for host in ("127.0.0.1", "::1", "localhost", "0.0.0.0", "::", "10.0.0.1", "everywhere")]
+    >>> [is_loopback(host) for host in ("127.0.0.1", "::1", "localhost", "0.0.0.0", "::", "10.0.0.1", "every address")]
     [True, True, True, False, False, False, False]
     """
     try:

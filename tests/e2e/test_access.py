@@ -244,7 +244,7 @@ def test_without_keys_the_service_starts_on_loopback_only(options: list[str]) ->
     assert ended.returncode == 1
     said = [line for line in ended.stderr.splitlines() if line]
     assert len(said) == 1
-    assert "without API keys the service listens on loopback only, not on " in said[0]
+    assert "without API keys the service listens on loopback only, not at " in said[0]
 
 
 def test_a_file_of_keys_that_cannot_be_read_stops_the_start(tmp_path: Path) -> None:
@@ -262,4 +262,4 @@ def test_a_worker_looks_at_its_own_socket_whoever_started_it() -> None:
             command, cwd=ROOT, pass_fds=[number], check=False, capture_output=True, text=True, timeout=60
         )
     assert ended.returncode != 0
-    assert "without API keys the service listens on loopback only, not on 0.0.0.0" in ended.stderr
+    assert "without API keys the service listens on loopback only, not at 0.0.0.0" in ended.stderr
