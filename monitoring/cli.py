@@ -14,7 +14,7 @@ from .errors import MonitoringError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command: its exit code, 1 after one line on standard error if it failed, 128 + n after signal n."""
+    """Run one command: its exit code, 1 after one line on standard error if it failed, 128 + n if signal n ended it."""
     options = _parser().parse_args(arguments)
     return until_stopped(lambda: _execute(options))
 

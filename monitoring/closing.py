@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from scoring import stop_if_asked
+
 from .decision import FORMAT, Header, schema, vectors
 from .errors import DecisionLogError, SourceError
 from .recording import LogSettings
@@ -55,6 +57,7 @@ def _closed(directory: Path, settings: LogSettings, now: datetime) -> Closed:
     (directory / CLOSED).mkdir(exist_ok=True)
     segments = held = decisions = 0
     for path in sorted((directory / OPEN).glob(f"*{OPEN_SUFFIX}")):
+        stop_if_asked()
         with claimed(path) as ours:
             if not ours or now.timestamp() - path.stat().st_mtime < settings.settle_seconds:
                 held += 1
@@ -122,6 +125,7 @@ def _expire(directory: Path, before: datetime) -> int:
 
     removed = 0
     for path in Listing.of(directory).closed:
+        stop_if_asked()
         with parquet.ParquetFile(path) as file:
             groups = [file.metadata.row_group(i) for i in range(file.metadata.num_row_groups)]
             position = file.schema_arrow.get_field_index("time")

@@ -24,7 +24,7 @@ _PROCESSORS = os.cpu_count() or 1
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; 0 if it succeeded, 1 after one line on standard error if it did not, 128 + n after signal n."""
+    """Run one command; 0 if it succeeded, 1 after one line on standard error if not, 128 + n if signal n ended it."""
     options = _parser().parse_args(arguments)
     return until_stopped(lambda: _execute(options))
 

@@ -2,7 +2,8 @@
 
 What a signal's handler raises can surface anywhere: in a finalizer, where Python drops it, or in a library that holds a
 lock and will want it again (https://docs.python.org/3/library/signal.html#handlers-and-exceptions). So a signal only
-asks, and the command stops where it says that it can: at each step of its progress and at each tree of a fit.
+asks, and the command stops where it says that it can: at each step of its progress, at each file of a log, at each tree
+of a LightGBM fit.
 """
 
 from __future__ import annotations
@@ -28,13 +29,18 @@ def until_stopped(command: Callable[[], int]) -> int:
     """The exit code of `command`, or 128 and the signal's number, after one line, where SIGINT or SIGTERM ends it.
 
     The command is stopped at its next `stop_if_asked`, or wherever it is if it does not come to one within five
-    seconds, so that what it has begun is cleaned up; while that goes on, further signals are ignored.
+    seconds, so that what it has begun is cleaned up; further signals are ignored. A command that ends before it comes
+    so far has ended as if nothing had been asked.
     """
+    timer, alarm = signal.getitimer(signal.ITIMER_REAL), signal.getsignal(signal.SIGALRM)
     before = {number: signal.signal(number, _ask) for number in _SIGNALS}
     try:
-        return command()
+        try:
+            return command()
+        finally:
+            _leave_alone()
     except _Stopped:
-        [number] = _asked
+        number = _asked[0]
         sys.stderr.write(f"stopped by {signal.Signals(number).name}\n")
         return 128 + number
     finally:
@@ -42,24 +48,29 @@ def until_stopped(command: Callable[[], int]) -> int:
             signal.signal(number, handler)
         if _asked:
             _asked.clear()
-            signal.setitimer(signal.ITIMER_REAL, 0)
-            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+            signal.signal(signal.SIGALRM, alarm)
+            signal.setitimer(signal.ITIMER_REAL, *timer)
 
 
-def stop_if_asked(*_: object) -> None:
+def stop_if_asked() -> None:
     """Stop the command here if a signal has asked for it; for the main thread, which alone can clean up."""
     if _asked and threading.current_thread() is threading.main_thread():
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        _leave_alone()
         raise _Stopped
 
 
 def _ask(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - what signal.signal calls
-    for each in _SIGNALS:
-        signal.signal(each, signal.SIG_IGN)
-    _asked.append(number)
-    signal.signal(signal.SIGALRM, _force)
-    signal.setitimer(signal.ITIMER_REAL, _PATIENCE)
+    if not _asked:
+        _asked.append(number)
+        signal.signal(signal.SIGALRM, _force)
+        signal.setitimer(signal.ITIMER_REAL, _PATIENCE, _PATIENCE)
 
 
 def _force(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - what signal.signal calls
+    """Come again until the command has ended: what is raised here may be lost."""
     raise _Stopped
+
+
+def _leave_alone() -> None:
+    if _asked:
+        signal.setitimer(signal.ITIMER_REAL, 0)

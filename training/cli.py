@@ -15,7 +15,7 @@ _SETTINGS = Path(__file__).resolve().parent.parent / "configs" / "training.yaml"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; 0 if it succeeded, 1 after one line on standard error if it did not, 128 + n after signal n."""
+    """Run one command; 0 if it succeeded, 1 after one line on standard error if not, 128 + n if signal n ended it."""
     options = _parser().parse_args(arguments)
     try:
         from .commands import execute  # MLflow and LightGBM take seconds to import, --help should not

@@ -29,7 +29,7 @@ _EXPECTED = (
 
 
 def execute(command: str, options: argparse.Namespace) -> int:
-    """Run a command; 0 if it succeeded, 1 after one line on standard error if it did not, 128 + n after signal n."""
+    """Run a command; 0 if it succeeded, 1 after one line on standard error if not, 128 + n if signal n ended it."""
     return until_stopped(lambda: _executed(_COMMANDS[command], options))
 
 

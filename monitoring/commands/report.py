@@ -55,7 +55,8 @@ def _parts(
     from monitoring.report import drift_section, fairness_section, paragraph, performance_section
 
     artefact = scorer.artefact
-    span = " to ".join(f"{end:{_MINUTE}}" for end in log.span() or ())
+    with Progress().step("period") as advance:
+        span = " to ".join(f"{end:{_MINUTE}}" for end in log.span(advance))
     yield paragraph(
         f"Model {artefact.digest[:12]}; decisions from {span}; written {datetime.now(UTC):{_MINUTE}}, all UTC"
     )

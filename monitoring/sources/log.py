@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from monitoring.closing import decision_table
 from monitoring.errors import SourceError
 from monitoring.segments import CLOSED, CLOSED_SUFFIX, OPEN, Listing, read_header, read_lines
+from scoring import stop_if_asked
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -36,17 +37,23 @@ class DecisionLog:
             raise SourceError(f"{self.directory}: no decision log")
         listing = Listing.of(self.directory)
         for path in (*listing.closed, *listing.open):
+            stop_if_asked()
             try:
                 yield from self._segment(path, columns)
             except (ValueError, KeyError, pa.ArrowException):
                 raise SourceError(f"{path}: not a segment of a decision log") from None
 
-    def span(self) -> tuple[datetime, datetime] | None:
-        """The time of the first decision and that of the last; None if there is none."""
+    def span(self, progress: Callable[[int], object] = lambda _: None) -> tuple[datetime, datetime]:
+        """The time of the first decision and that of the last; SourceError if there is none."""
         import pyarrow.compute as pc
 
-        ends = [pc.min_max(table["time"]).as_py() for table in self.tables(["time"])]
-        return (min(each["min"] for each in ends), max(each["max"] for each in ends)) if ends else None
+        ends = []
+        for table in self.tables(["time"]):
+            ends.append(pc.min_max(table["time"]).as_py())
+            progress(table.num_rows)
+        if not ends:
+            raise SourceError(f"{self.directory}: no decision of this model and time")
+        return min(each["min"] for each in ends), max(each["max"] for each in ends)
 
     def _segment(self, path: Path, columns: Sequence[str]) -> Iterator[pa.Table]:
         blocks = self._closed if path.suffix == CLOSED_SUFFIX else self._open

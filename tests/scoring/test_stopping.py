@@ -56,8 +56,53 @@ def test_a_command_that_is_done_before_it_can_be_stopped_is_done(capsys: pytest.
 
     assert until_stopped(command) == 0
     assert capsys.readouterr().err == ""
-    assert signal.getitimer(signal.ITIMER_REAL)[0] == 0
     stop_if_asked()
+
+
+def test_a_timer_and_its_handler_are_as_before() -> None:
+    fired = []
+    before = signal.signal(signal.SIGALRM, lambda *_: fired.append(True))
+    timer = signal.setitimer(signal.ITIMER_REAL, 1_000)
+    try:
+        assert until_stopped(lambda: signal.raise_signal(signal.SIGTERM) or 0) == 0
+        assert 900 < signal.getitimer(signal.ITIMER_REAL)[0] <= 1_000
+        signal.raise_signal(signal.SIGALRM)
+        assert fired == [True]
+    finally:
+        signal.signal(signal.SIGALRM, before)
+        signal.setitimer(signal.ITIMER_REAL, *timer)
+
+
+def test_what_forces_an_end_comes_again_where_it_is_lost(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("scoring.stopping._PATIENCE", 0.2)
+    monkeypatch.setattr("sys.unraisablehook", lambda _: None)
+
+    class Slow:
+        def __del__(self) -> None:
+            time.sleep(0.3)
+
+    def command() -> int:
+        signal.raise_signal(signal.SIGTERM)
+        Slow()
+        time.sleep(10)
+        return pytest.fail("went on")
+
+    assert until_stopped(command) == 128 + signal.SIGTERM
+    assert capsys.readouterr().err == "stopped by SIGTERM\n"
+
+
+def test_two_signals_at_once_are_one() -> None:
+    def command() -> int:
+        signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGTERM)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM))
+        stop_if_asked()
+        return pytest.fail("went on")
+
+    assert until_stopped(command) in (128 + signal.SIGINT, 128 + signal.SIGTERM)
 
 
 def test_another_thread_is_not_stopped() -> None:

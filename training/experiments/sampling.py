@@ -10,8 +10,7 @@ from imblearn.over_sampling import SMOTE
 from imblearn.under_sampling import RandomUnderSampler
 from numpy.typing import NDArray
 
-from scoring import stop_if_asked
-from training.fitting import margins_of, parameters
+from training.fitting import margins_of, parameters, stoppable
 from training.settings import FeatureEngineeringSettings, ModelSettings, Sampling, SamplingSettings
 
 from .candidate import Candidate, Margins
@@ -36,7 +35,7 @@ def sampled(sampling: Sampling, settings: FeatureEngineeringSettings, model: Mod
         matrix, target, weight = resampler(fold.fitted, fold.target)
         data = lgb.Dataset(matrix, target, weight=weight, categorical_feature=list(fold.categorical))
         booster = lgb.train(
-            parameters(model, seed, fold.names), data, num_boost_round=settings.trees, callbacks=[stop_if_asked]
+            parameters(model, seed, fold.names), data, num_boost_round=settings.trees, callbacks=[stoppable]
         )
         return margins_of(booster, fold.judged, threads=model.threads)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .booster import fit_early_stopped, margins_of, parameters
+from .booster import fit_early_stopped, margins_of, parameters, stoppable
 from .calibrating import calibrated_by_fold
 from .cross_validation import fit_state, splits
 from .interpretation import Dependence, Interpretation, Point
@@ -20,5 +20,6 @@ __all__ = [
     "margins_of",
     "parameters",
     "splits",
+    "stoppable",
     "train",
 ]

@@ -38,7 +38,7 @@ def fit_early_stopped(
         train,
         num_boost_round=settings.max_trees,
         valid_sets=[lgb.Dataset(matrix[judging], target[judging], reference=train)],
-        callbacks=[stop_if_asked, lgb.early_stopping(settings.early_stopping.rounds, verbose=False)],
+        callbacks=[stoppable, lgb.early_stopping(settings.early_stopping.rounds, verbose=False)],
     )
 
 
@@ -57,8 +57,13 @@ def fit_trees(
         parameters(settings, seed, names),
         _dataset(matrix, target, categorical),
         num_boost_round=trees,
-        callbacks=[stop_if_asked],
+        callbacks=[stoppable],
     )
+
+
+def stoppable(_: lgb.callback.CallbackEnv) -> None:
+    """A callback of a fit, by which a signal ends the command after any tree."""
+    stop_if_asked()
 
 
 def parameters(settings: ModelSettings, seed: int, names: Sequence[str]) -> dict[str, Any]:
