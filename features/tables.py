@@ -80,5 +80,5 @@ def _reason(said: str) -> str:
     reason = "is damaged or not in the format of its suffix"
     if uneven := _UNEVEN.search(said):
         row, expected, got = map(int, uneven.groups())
-        return f"{reason}: row {row - 1} has {got} of {expected} fields"  # Arrow counts the header
+        return f"{reason}: row {row - 1} has {got} of {expected} fields"  # Arrow counts the header, not blank lines
     return reason

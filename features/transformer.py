@@ -69,8 +69,7 @@ class FeatureTransformer:
 
         A code is NaN or a whole number from 0 to that of the unknown, which is the largest.
         """
-        held = matrix[:, list(self.categorical)]
-        largest = [codes.unknown for codes in self._categories.codes]
+        held, largest = matrix[:, self._categories.targets], self._categories.largest
         legal = np.isnan(held) | ((held >= 0) & (held <= largest) & (held == np.floor(held)))
         return {self.categorical[i]: int(largest[i]) for i in np.flatnonzero(~legal.all(axis=0)).tolist()}
 
@@ -132,12 +131,13 @@ class _Codes(dict[str | None, float]):
 
 
 class _Categories:
-    """The raw categorical columns that are features. `targets` are their matrix columns."""
+    """The raw categorical columns that are features, with their matrix columns (`targets`) and `largest` codes."""
 
     def __init__(self, chosen: Sequence[Feature], state: FeatureState) -> None:
         named = {i: feature.name for i, feature in enumerate(chosen) if _is_category(feature)}
         self.targets = tuple(named)
         self.codes = tuple(_Codes(name, state.vocabularies[name]) for name in named.values())
+        self.largest = np.array([codes.unknown for codes in self.codes])
         self._columns = np.array([APPLICATION.position[name] for name in named.values()], dtype=np.intp)
 
     def of(self, levels: NDArray[np.object_]) -> _Rows:

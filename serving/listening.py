@@ -7,7 +7,7 @@ import socket
 from collections.abc import Mapping
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import click
 from bentoml.exceptions import BentoMLConfigException
@@ -38,14 +38,16 @@ def keys_or_loopback(environment: Mapping[str, str]) -> Path | None:
 
 
 def check_address() -> None:
-    """BentoMLConfigException where the command that serves could not listen at its address."""
+    """BentoMLConfigException where the command that serves could not listen at the IP address and port it was given."""
     options = _options()
     host, port = options.get("host"), options.get("port")
-    if not host or not port:
-        return
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    if not port or not _is_address(host):
+        return  # BentoML has defaults, and refuses names itself
+    six = ":" in host
     try:
-        socket.create_server((host, port), family=family).close()
+        both = six and socket.has_dualstack_ipv6()
+        family = socket.AF_INET6 if six else socket.AF_INET
+        socket.create_server((host, port), family=family, dualstack_ipv6=both).close()
     except (OSError, OverflowError) as error:
         reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else error
         raise BentoMLConfigException(f"cannot listen at {host}, port {port}: {reason}") from None
@@ -79,7 +81,12 @@ def is_loopback(host: str) -> bool:
     >>> [is_loopback(host) for host in ("127.0.0.1", "::1", "localhost", "0.0.0.0", "::", "10.0.0.1", "every address")]
     [True, True, True, False, False, False, False]
     """
+    return host == "localhost" or (_is_address(host) and ip_address(host).is_loopback)
+
+
+def _is_address(host: str | None) -> TypeGuard[str]:
     try:
-        return host == "localhost" or ip_address(host).is_loopback
+        ip_address(host or "")
     except ValueError:
         return False
+    return True

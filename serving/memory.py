@@ -11,8 +11,7 @@ _M_ARENA_MAX = -8
 def share_one_arena() -> None:
     """Let all threads of this process allocate from one arena, where glibc is the C library.
 
-    glibc gives threads arenas of their own, which hardly ever shrink: in the first six minutes of a soak a worker grew
-    by one per cent, and with one arena by nothing.
+    glibc gives threads arenas of their own, which hardly ever shrink; docs/serving.md has what that makes of a worker.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:

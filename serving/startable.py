@@ -30,8 +30,8 @@ def load_settings(kind: type[_Settings], path: Path) -> _Settings:
 def check_startable(settings: ServingSettings, monitoring: MonitoringSettings, environment: Mapping[str, str]) -> None:
     """BentoMLConfigException, which BentoML's command says in one line, where no worker could start.
 
-    That is at an address that is taken or is none, without keys on an open one, with a model that is not there or was
-    altered, or with a decision log that cannot be kept as it was asked for.
+    That is at a given address that is taken or is none, without keys on an open one, with a model that is not there or
+    was altered, or with a decision log that cannot be kept as it was asked for.
     """
     check_address()
     keys_or_loopback(environment)

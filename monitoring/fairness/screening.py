@@ -16,7 +16,7 @@ from monitoring.errors import SourceError
 from monitoring.measures import Estimate, Group, ImpactRatio, share_estimate
 from monitoring.performance import Outcomes
 from monitoring.settings import FairnessSettings
-from monitoring.sources import DecisionLog, decision_columns, decision_keys, places
+from monitoring.sources import DecisionLog, decision_columns, decision_keys, places, unmatched
 from scoring import Outcome
 
 from .protected import Protected
@@ -101,7 +101,8 @@ def decided(
         blocks.append([column[there] for column in columns])
         progress(table.num_rows)
     if not sum(len(block[0]) for block in blocks):
-        raise SourceError(f"{log.directory}: no decision is of anybody with protected attributes")
+        hint = unmatched(protected.by)
+        raise SourceError(f"{log.directory}: no decision is of anybody with protected attributes{hint}")
     place, approved, predicted, probability, outcome = (np.concatenate(each) for each in zip(*blocks, strict=True))
     groups = {name: values[place] for name, values in protected.groups.items()}
     return Decided(groups, approved.astype(np.int8), predicted, probability, outcome, unknown)

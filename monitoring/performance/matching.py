@@ -10,8 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from monitoring.errors import SourceError
-from monitoring.recording import VARIABLE
-from monitoring.sources import DecisionLog, Keys, decision_columns, decision_keys, places
+from monitoring.sources import DecisionLog, Keys, decision_columns, decision_keys, places, unmatched
 from scoring import Outcome
 
 from .outcomes import Outcomes
@@ -90,7 +89,7 @@ class _Matching:
         matched = self._time != _NEVER
         count = int(np.count_nonzero(matched))
         if not count:
-            hint = f"; is {VARIABLE} the key that the log was written with?" if self._outcomes.by == "client_id" else ""
+            hint = unmatched(self._outcomes.by)
             raise SourceError(f"{log.directory}: no decision of this model and time has an outcome{hint}")
         time = self._time[matched].view("datetime64[us]")
         return Matched(

@@ -6,7 +6,7 @@ from monitoring.closing import closed_table, write_segment
 from monitoring.decision import ClientHash, Header
 
 from .files import FileWindow, window_of_file
-from .keyed import Keys, decision_columns, decision_keys, keyed_tables, places
+from .keyed import Keys, decision_columns, decision_keys, keyed_tables, places, unmatched
 from .live import window_of_services
 from .log import DecisionLog
 from .logged import window_of_log
@@ -22,6 +22,7 @@ __all__ = [
     "decision_keys",
     "keyed_tables",
     "places",
+    "unmatched",
     "window_of_file",
     "window_of_log",
     "window_of_services",

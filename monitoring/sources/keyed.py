@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from monitoring.decision import CLIENT_BYTES, ClientHash
 from monitoring.errors import SourceError
+from monitoring.recording import VARIABLE
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -35,10 +36,15 @@ def keyed_tables(path: Path, client_hash: ClientHash | None) -> Iterator[tuple[s
         if by == "request_id":
             yield by, request_keys(table), others
         elif client_hash is None:
-            raise SourceError(f"{path}: client_id needs the key of the decision log in DECISION_LOG_KEY")
+            raise SourceError(f"{path}: client_id needs the key of the decision log in {VARIABLE}")
         else:
             clients = table[by].cast("string").to_pylist()
             yield by, _keys(b"".join(map(client_hash.digest, clients))), others
+
+
+def unmatched(by: str) -> str:
+    """What to think of where no key is found in a log: nothing, or the key that clients are hashed with."""
+    return f"; is {VARIABLE} the key that the log was written with?" if by == "client_id" else ""
 
 
 def request_keys(table: pa.Table) -> Keys:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import random
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from http.client import HTTPConnection
 from typing import Any
 
@@ -39,6 +40,7 @@ VALUES: tuple[Any, ...] = (
     MARK, MARK * 1_000, f"{MARK}\x00\n\r", f"\u202e{MARK}\ud800", int(NUMBER), -float(NUMBER), 10**400, 1e308, -0.0,
     True, [], [MARK], {MARK: MARK}, {"$ref": MARK}, "", "'; DROP TABLE applications; --", "{{7*7}}", "${jndi:x}",
 )  # fmt: skip
+NUMBERS = (None, 1e308, -1e308, 5e-324, -0.0, int(NUMBER))
 MEDIA_TYPES = (
     "application/vnd.bentoml+pickle", "application/x-pickle", "application/octet-stream", "multipart/form-data",
     "multipart/form-data; boundary=x", "application/x-www-form-urlencoded", "text/plain", "application/json, text/xml",
@@ -109,22 +111,24 @@ def _leaves(body: Any) -> Iterator[bytes]:
             yield repr(body).encode()
 
 
-def hostile(seed: int, key: str) -> Iterator[Hostile]:
-    """Requests without end, the same ones for the same seed."""
+def hostile(seed: int, key: str, categories: Sequence[bool]) -> Iterator[Hostile]:
+    """Requests without end, the same ones for the same seed; `categories` says which features of the model are some."""
     draw = random.Random(seed)
-    kinds = (_value, _column, _broken, _nested, _media_type, _header, _credential, _route, _vector, _batch)
+    vector = partial(_vector, categories=categories)
+    kinds = (_value, _column, _broken, _nested, _media_type, _header, _credential, _route, vector, _batch)
     while True:
         yield draw.choice(kinds)(draw, key)
 
 
-def send(connection: HTTPConnection, request: Hostile, findings: Findings) -> None:
-    """Send one as it is, which a well-behaved client would refuse to, and look at what comes back."""
+def send(connection: HTTPConnection, request: Hostile, findings: Findings) -> int:
+    """Send one as it is, which a well-behaved client would refuse to, and look at what comes back; its status."""
     connection.putrequest(request.method, request.path)
     for name, value in [*request.headers, (b"Content-Length", b"%d" % len(request.content))]:
         connection.putheader(name.decode("latin-1"), value)
     connection.endheaders(request.content)
     answer = connection.getresponse()
     findings.note(answer.status, answer.read(), f"{request.kind}: {request.method} {request.path[:40]}")
+    return answer.status
 
 
 def _post(
@@ -194,8 +198,11 @@ def _route(draw: random.Random, key: str) -> Hostile:
     return Hostile("route", method, draw.choice(PATHS) + tail, [(b"X-API-Key", key.encode())], b"")
 
 
-def _vector(draw: random.Random, key: str) -> Hostile:
-    features = draw.choice(([MARK], [None] * draw.randrange(400), [1e308] * 135, [int(NUMBER)] * 134, MARK, {}))
+def _vector(draw: random.Random, key: str, categories: Sequence[bool]) -> Hostile:
+    """Some are legal, however absurd, and are scored."""
+    legal = [draw.choice((None, 0.0) if category else NUMBERS) for category in categories]
+    width = len(categories)
+    features = draw.choice((legal, [MARK], [None] * draw.randrange(400), [1e308] * width, legal[1:], MARK, {}))
     return _post("vector", "/predict/features", _encoded({"features": features}), key)
 
 

@@ -87,15 +87,21 @@ def test_what_must_not_be_is_noticed(status: int, answer: bytes) -> None:
 
 
 def test_requests_made_by_hand(server: Server, keys: Keys, results: dict[str, Any]) -> None:
+    info = httpx.get(f"{server.url}/model/info", headers={"X-API-Key": keys.secrets["fuzz"]}).json()
+    categories = [name in info["categories"] for name in info["features"]]
     findings, kinds, begun, before = Findings(), Counter[str](), time.monotonic(), server.logged
+    of_vectors = set()
     count = round(REQUESTS * (1 - GENERATED_SHARE))
     with closing(HTTPConnection(urlsplit(server.url).netloc, timeout=30)) as connection:
-        for request in itertools.islice(hostile(SEED, keys.secrets["fuzz"]), count):
+        for request in itertools.islice(hostile(SEED, keys.secrets["fuzz"], categories), count):
             kinds[request.kind] += 1
-            send(connection, request, findings)
+            status = send(connection, request, findings)
+            if request.kind == "vector":
+                of_vectors.add(status)
     results["by_hand"] = _summary(findings, begun) | {"kinds": dict(sorted(kinds.items()))}
     assert sum(findings.statuses.values()) == count
     assert {200, 401, 404, 405, 415, 422} <= set(findings.statuses)
+    assert of_vectors == {200, 422}
     assert_unharmed(server, findings, before)
 
 

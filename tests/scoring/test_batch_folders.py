@@ -77,7 +77,8 @@ def test_a_csv_file_that_is_damaged_further_down_leaves_nothing(labelled_csv, sm
     content = labelled_csv.read_bytes()
     (tmp_path / "a.csv").write_bytes(content[: int(len(content) * 0.9)])
     said = refused(tmp_path / "a.csv", output, small, FileError, chunk_rows=chunk_rows)
-    assert re.search(r"of its suffix: row \d+ has \d+ of 122 fields$", said)
+    rows = content[: int(len(content) * 0.9)].count(b"\n")
+    assert re.search(rf"of its suffix: row {rows} has \d+ of 122 fields$", said)
 
 
 def test_a_parquet_file_that_is_damaged_further_down_leaves_nothing(small, output, tmp_path):
