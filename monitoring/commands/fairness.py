@@ -8,7 +8,7 @@ from pathlib import Path
 
 from monitoring.model import load_model
 from monitoring.output import write_json
-from monitoring.recording import VARIABLE, client_hash
+from monitoring.recording import stated_hash
 from monitoring.settings import MonitoringSettings
 from monitoring.sources import DecisionLog
 from scoring import Progress
@@ -40,8 +40,7 @@ def _fairness(options: argparse.Namespace) -> int:
 
     settings = MonitoringSettings.load(options.settings).fairness
     artefact = load_model(options.model).artefact
-    key = os.environ.get(VARIABLE)
-    protected = read_protected(options.protected, client_hash(key) if key else None)
+    protected = read_protected(options.protected, stated_hash(os.environ))
     log = DecisionLog(options.log, digest=artefact.digest, since=options.since, until=options.until)
     with Progress().step("decisions") as advance:
         decisions = decided(log, protected, outcomes_of(options.outcomes), advance)

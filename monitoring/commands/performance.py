@@ -12,7 +12,7 @@ from monitoring.errors import SourceError
 from monitoring.figures import Figures
 from monitoring.model import load_model
 from monitoring.output import write_json
-from monitoring.recording import VARIABLE, client_hash
+from monitoring.recording import stated_hash
 from monitoring.settings import MonitoringSettings
 from monitoring.sources import DecisionLog
 from scoring import Progress
@@ -51,8 +51,7 @@ def outcomes_of(path: Path | None) -> Outcomes | None:
 
     if path is None:
         return None
-    key = os.environ.get(VARIABLE)
-    return read_outcomes(path, client_hash(key) if key else None)
+    return read_outcomes(path, stated_hash(os.environ))
 
 
 def _performance(options: argparse.Namespace) -> int:

@@ -11,7 +11,7 @@ from pathlib import Path
 from monitoring.drift import judge
 from monitoring.model import load_model
 from monitoring.output import write_text
-from monitoring.recording import VARIABLE, client_hash
+from monitoring.recording import stated_hash
 from monitoring.settings import MonitoringSettings
 from monitoring.sources import DecisionLog, window_of_log
 from scoring import Progress, Scorer
@@ -68,7 +68,6 @@ def _parts(
     with Progress().step("performance") as advance:
         yield from performance_section(perform(log, outcomes, artefact.policy, settings.performance, advance))
     if options.protected:
-        key = os.environ.get(VARIABLE)
-        protected = read_protected(options.protected, client_hash(key) if key else None)
+        protected = read_protected(options.protected, stated_hash(os.environ))
         with Progress().step("fairness") as advance:
             yield from fairness_section(screen(decided(log, protected, outcomes, advance), settings.fairness))

@@ -6,12 +6,13 @@ from monitoring.decision import Caller
 from monitoring.errors import CheckError, DecisionLogError, NotRecordedError
 
 from .checks import Check, CompleteWindow
-from .key import VARIABLE, client_hash
+from .key import FILE_VARIABLE, VARIABLE, stated_hash
 from .opening import LOG_VARIABLE, check_recording, open_recorder
 from .recorder import Recorder
 from .settings import LogSettings, OnFailure, RecordingSettings, WindowSettings
 
 __all__ = [
+    "FILE_VARIABLE",
     "LOG_VARIABLE",
     "VARIABLE",
     "Caller",
@@ -26,6 +27,6 @@ __all__ = [
     "RecordingSettings",
     "WindowSettings",
     "check_recording",
-    "client_hash",
     "open_recorder",
+    "stated_hash",
 ]

@@ -18,7 +18,7 @@ from scoring import StoredModel
 from .board import Board
 from .checks import load_checks
 from .journal import Journal
-from .key import VARIABLE, client_hash
+from .key import client_hash
 from .log import make_folders
 from .metrics import DecisionMetrics
 from .recorder import Recorder
@@ -78,4 +78,4 @@ def _journal(worker: WorkerId, header: Header, settings: LogSettings, environmen
 
 
 def _hash(settings: LogSettings, environment: Mapping[str, str]) -> ClientHash | None:
-    return client_hash(environment.get(VARIABLE)) if settings.hash_clients else None
+    return client_hash(environment) if settings.hash_clients else None

@@ -28,7 +28,7 @@ class LogSettings(Settings):
     """Or when its first line is this old."""
     on_failure: OnFailure
     hash_clients: bool
-    """With the key in DECISION_LOG_KEY; false leaves the clients out."""
+    """With the key in DECISION_LOG_KEY or DECISION_LOG_KEY_FILE; false leaves the clients out."""
     settle_seconds: float = Field(ge=1)
     """A finished segment is left alone for so long, in which the drift counts catch up with it."""
     retention_days: int = Field(ge=1)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from monitoring.decision import CLIENT_BYTES, ClientHash
 from monitoring.errors import SourceError
-from monitoring.recording import VARIABLE
+from monitoring.recording import FILE_VARIABLE, VARIABLE
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -36,7 +36,7 @@ def keyed_tables(path: Path, client_hash: ClientHash | None) -> Iterator[tuple[s
         if by == "request_id":
             yield by, request_keys(table), others
         elif client_hash is None:
-            raise SourceError(f"{path}: client_id needs the key of the decision log in {VARIABLE}")
+            raise SourceError(f"{path}: client_id needs the key of the decision log in {VARIABLE} or {FILE_VARIABLE}")
         else:
             clients = table[by].cast("string").to_pylist()
             yield by, _keys(b"".join(map(client_hash.digest, clients))), others

@@ -40,15 +40,25 @@ def test_a_service_is_hardened(name: str) -> None:
 
 
 @every_service
+def test_an_image_has_a_version_or_is_made_here(name: str) -> None:
+    image = SERVICES[name]["image"]
+    made_here = "build" in SERVICES[name] or "credit-scoring:" in image
+    assert made_here or re.fullmatch(r"[\w./-]+:v?\d+\.\d+[\w.-]*(@sha256:[0-9a-f]{64})?", image)
+
+
+@every_service
 def test_ports_are_on_loopback(name: str) -> None:
     assert all(port.startswith("127.0.0.1:") for port in SERVICES[name].get("ports", []))
 
 
 @every_service
-def test_nothing_is_a_secret_but_by_file_or_by_the_environment(name: str) -> None:
+def test_a_secret_is_a_file_and_never_a_variable(name: str) -> None:
     environment = SERVICES[name].get("environment", {})
-    secret = {key: value for key, value in environment.items() if re.search("PASSWORD|_KEY$|TOKEN", key)}
-    assert all(key.endswith("_FILE") or re.match(r"\$\{\w+:\?", value) for key, value in secret.items())
+    secret = {key: value for key, value in environment.items() if re.search("PASSWORD|_KEY(_|$)|TOKEN", key)}
+    assert all(key.endswith("_FILE") for key in secret)
+    files = {value for value in environment.values() if str(value).startswith("/run/secrets/")}
+    given = {one if isinstance(one, str) else one["source"] for one in SERVICES[name].get("secrets", [])}
+    assert {Path(file).name for file in files} <= given <= COMPOSE["secrets"].keys()
 
 
 def test_the_database_and_the_watchers_have_no_way_out_but_by_published_ports() -> None:

@@ -59,6 +59,28 @@ def test_every_pod_is_restricted(overlay: str) -> None:
 
 
 @every_overlay
+def test_secrets_are_mounted_files_and_never_variables(overlay: str) -> None:
+    for spec in pod_specs(overlay):
+        (container,) = spec["containers"]
+        assert "envFrom" not in container
+        assert not [
+            variable for variable in container.get("env", []) if "secretKeyRef" in variable.get("valueFrom", {})
+        ]
+        secrets = [volume["secret"] for volume in spec["volumes"] if "secret" in volume]
+        assert {secret["defaultMode"] for secret in secrets} <= {0o440}
+
+
+def test_the_key_of_the_decision_log_is_read_where_its_secret_is_mounted() -> None:
+    spec = of_kind("production", "Deployment")["credit-scoring"]["spec"]["template"]["spec"]
+    (container,) = spec["containers"]
+    variables = {variable["name"]: variable["value"] for variable in container["env"]}
+    mounts = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
+    secrets = {volume["name"]: volume["secret"]["secretName"] for volume in spec["volumes"] if "secret" in volume}
+    assert variables["DECISION_LOG_KEY_FILE"] == f"{mounts['decision-log']}/key"
+    assert secrets["decision-log"] == "credit-scoring-decision-log"
+
+
+@every_overlay
 def test_everything_is_in_one_namespace(overlay: str) -> None:
     namespaces = {one["metadata"].get("namespace") for one in manifests(overlay) if one["kind"] != "Namespace"}
     assert namespaces == {"credit-scoring"}

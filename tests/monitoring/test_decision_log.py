@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from hashlib import blake2b
 from pathlib import Path
@@ -18,7 +19,7 @@ import pytest
 from monitoring.decision import Caller, ClientHash, Header, LineFormat, vectors
 from monitoring.errors import DecisionLogError, NotRecordedError
 from monitoring.recording import LogSettings
-from monitoring.recording.key import client_hash
+from monitoring.recording.key import client_hash, stated_hash
 from monitoring.recording.log import DecisionLog, Failure, Position
 from monitoring.segments import Listing, WorkerId, read_header, read_lines
 from scoring import StoredModel
@@ -86,8 +87,64 @@ def test_without_a_hash_clients_are_left_out(small: StoredModel) -> None:
 
 @pytest.mark.parametrize("key", [None, "", "changeme", "0" * 64, "ab" * 32, KEY[:-1], KEY + "0", KEY[:-1] + "g"])
 def test_a_missing_key_and_a_placeholder_are_refused(key: str | None) -> None:
-    with pytest.raises(DecisionLogError, match="DECISION_LOG_KEY must be 64 random hexadecimal digits"):
-        client_hash(key)
+    with pytest.raises(DecisionLogError, match=r"DECISION_LOG_KEY .*must be 64 random hexadecimal digits"):
+        client_hash({} if key is None else {"DECISION_LOG_KEY": key})
+
+
+@pytest.mark.parametrize("blanks", ["", "\n", " \r\n"])
+def test_a_key_in_a_file_is_the_key_in_the_environment(tmp_path: Path, blanks: str) -> None:
+    (tmp_path / "key").write_text(KEY + blanks)
+    found = client_hash({"DECISION_LOG_KEY": "", "DECISION_LOG_KEY_FILE": str(tmp_path / "key")})
+    assert found("7") == client_hash({"DECISION_LOG_KEY": KEY})("7")
+
+
+def test_where_neither_variable_is_set_no_key_is_stated() -> None:
+    assert stated_hash({"DECISION_LOG_KEY": "", "DECISION_LOG_KEY_FILE": ""}) is None
+
+
+def test_a_key_in_two_places_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "key").write_text(KEY)
+    with pytest.raises(DecisionLogError, match="DECISION_LOG_KEY and DECISION_LOG_KEY_FILE are both set"):
+        client_hash({"DECISION_LOG_KEY": KEY, "DECISION_LOG_KEY_FILE": str(tmp_path / "key")})
+
+
+@pytest.mark.parametrize("content", [b"", b"changeme", b"\xff\x00" * 32, KEY.encode() * 100, KEY.encode("utf-16")])
+def test_a_file_that_holds_no_key_is_refused_without_what_it_holds(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "key").write_bytes(content)
+    with pytest.raises(DecisionLogError, match="must be 64 random hexadecimal digits") as refused:
+        client_hash({"DECISION_LOG_KEY_FILE": str(tmp_path / "key")})
+    assert str(tmp_path / "key") in str(refused.value)
+    assert KEY[:16] not in str(refused.value)
+    assert "changeme" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda _: None, "cannot be read (No such file or directory)"),
+        (lambda path: path.mkdir(), "cannot be read (Is a directory)"),
+        (os.mkfifo, "is not a regular file"),
+        (lambda path: path.symlink_to(path), "cannot be read (Too many levels of symbolic links)"),
+    ],
+    ids=["missing", "folder", "pipe", "loop"],
+)
+def test_what_is_no_file_is_refused_at_once(tmp_path: Path, make: Callable[[Path], None], said: str) -> None:
+    make(tmp_path / "key")
+    with pytest.raises(DecisionLogError) as refused:
+        client_hash({"DECISION_LOG_KEY_FILE": str(tmp_path / "key")})
+    assert str(refused.value) == f"DECISION_LOG_KEY_FILE: {tmp_path / 'key'} {said}"
+
+
+def test_a_path_that_no_system_takes_is_refused() -> None:
+    with pytest.raises(DecisionLogError, match=r"cannot be read \(not a path\)"):
+        client_hash({"DECISION_LOG_KEY_FILE": "a\0b"})
+
+
+def test_a_key_that_everybody_may_change_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "key").write_text(KEY)
+    (tmp_path / "key").chmod(0o602)
+    with pytest.raises(DecisionLogError, match="everybody may change"):
+        client_hash({"DECISION_LOG_KEY_FILE": str(tmp_path / "key")})
 
 
 def test_a_header_is_read_as_it_was_written() -> None:
