@@ -3,10 +3,11 @@
 .PHONY: image image-check audit kubernetes rehearse
 
 BENTO ?= credit_scoring:latest
-BASE ?= docker.io/library/python:3.11-slim
+BASE ?=
+PINNED ?=
 
-image: setup ## build the slim images of BENTO on BASE; needs buildah and podman
-	PATH=$(CURDIR)/$(BIN):$$PATH $(BIN)/python -m deploy.image build --bento $(BENTO) --base $(BASE)
+image: setup ## build the slim images of BENTO on BASE (PINNED=1: with its digest only); needs buildah and podman
+	PATH=$(CURDIR)/$(BIN):$$PATH $(BIN)/python -m deploy.image build --bento $(BENTO) $(if $(BASE),--base $(BASE)) $(if $(PINNED),--pinned)
 
 image-check: setup ## run IMAGE hardened: size, contents, start, SIGTERM under load, the contract tests
 	$(BIN)/python -m deploy.image check $(IMAGE)
@@ -19,7 +20,7 @@ $(DEPLOY_TOOLS)/.installed: requirements/deploy.txt
 	$(DEPLOY_TOOLS)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r $<
 	@touch $@
 
-audit: setup $(DEPLOY_TOOLS)/.installed ## known vulnerabilities of what the serving image installs; fails where their data cannot be reached
+audit: setup $(DEPLOY_TOOLS)/.installed ## known vulnerabilities of what every lock in requirements/ installs; fails where their data cannot be reached
 	$(BIN)/python -m deploy.image audit --tools $(DEPLOY_TOOLS)/bin
 
 kubernetes: setup $(DEPLOY_TOOLS)/.installed ## hold every overlay to Kubernetes' schemas and checkov's policies; needs kubectl

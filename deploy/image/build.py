@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import tarfile
 import tempfile
@@ -11,11 +12,13 @@ from pathlib import Path
 import yaml
 
 from deploy.command import read_json, run
+from deploy.errors import DeployError
 
 ROOT = Path(__file__).resolve().parents[2]
 NAME = "credit-scoring"
-BASE = "docker.io/library/python:3.11-slim"
 _CONTAINERFILE = Path(__file__).with_name("Containerfile")
+BASE = re.findall(r"^ARG BASE=(\S+)$", _CONTAINERFILE.read_text(encoding="utf-8"), flags=re.MULTILINE)[0]
+_DIGEST = re.compile(r"@sha256:[0-9a-f]{64}")
 _OFFLINE_SOURCE = ("features", "scoring", "monitoring", "configs")
 _HOME = ("bentos", "envs", "models", "tmp")  # bentoml would make them at import, which a read-only root forbids
 
@@ -31,8 +34,10 @@ class Images:
     model: str
 
 
-def build(bento: str, base: str) -> Images:
-    """Build both images of a Bento of the store, named after its version."""
+def build(bento: str, base: str, *, pinned: bool = False) -> Images:
+    """Build both images of a Bento, named after its version; DeployError for a base without digest where `pinned`."""
+    if pinned and not _DIGEST.search(base):
+        raise DeployError(f"{base}: a tag can be moved: name the base with its digest, BASE={base}@sha256:...")
     with tempfile.TemporaryDirectory(prefix="credit-scoring-image-") as scratch:
         context = Path(scratch)
         version, model = _export(bento, context)

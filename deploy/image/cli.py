@@ -9,7 +9,7 @@ from pathlib import Path
 
 from deploy.command import reported
 
-from .audit import LOCK, audit
+from .audit import LOCKS, audit
 from .build import BASE, build
 from .check import RESULTS, check
 
@@ -23,13 +23,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     building = commands.add_parser("build", help="build the serving image of a Bento, and the offline image with it")
     building.add_argument("--bento", default=_BENTO, help="tag in the BentoML store (default: %(default)s)")
     building.add_argument("--base", default=BASE, help="best with its digest (default: %(default)s)")
+    building.add_argument(
+        "--pinned", action="store_true", help="refuse a base that has no digest, since a tag can be moved"
+    )
     building.set_defaults(run=_build)
     checking = commands.add_parser("check", help="run the serving image hardened, and hold it to its limits")
     checking.add_argument("image", help="its reference")
     checking.add_argument("--results", type=Path, default=RESULTS, help="default: %(default)s")
     checking.set_defaults(run=_check)
-    auditing = commands.add_parser("audit", help="list known vulnerabilities of what the image installs")
-    auditing.add_argument("--lock", type=Path, default=LOCK, help="default: %(default)s")
+    auditing = commands.add_parser("audit", help="list known vulnerabilities of what the locks install")
+    auditing.add_argument("locks", nargs="*", type=Path, default=LOCKS, help="default: requirements/*.txt")
     auditing.add_argument("--tools", type=Path, required=True, help="folder of pip-audit")
     auditing.set_defaults(run=_audit)
     options = parser.parse_args(arguments)
@@ -37,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _build(options: argparse.Namespace) -> None:
-    images = build(options.bento, options.base)
+    images = build(options.bento, options.base, pinned=options.pinned)
     sys.stdout.write(f"{images.serving}\n{images.offline}\n")
 
 
@@ -46,4 +49,4 @@ def _check(options: argparse.Namespace) -> None:
 
 
 def _audit(options: argparse.Namespace) -> None:
-    sys.stdout.write(f"{audit(options.lock, options.tools)}\n")
+    sys.stdout.write("".join(f"{line}\n" for line in audit(options.locks, options.tools)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -46,6 +47,18 @@ def test_every_make_target_that_is_called_exists(name: str) -> None:
 @every_workflow
 def test_nothing_from_outside_is_put_into_a_script(name: str) -> None:
     assert not [step["run"] for step in steps(name) if "${{" in step.get("run", "")]
+
+
+def test_what_is_delivered_stands_on_a_base_with_a_digest() -> None:
+    runs = [step.get("run", "") for step in WORKFLOWS["deliver"]["jobs"]["image"]["steps"]]
+    (building,) = [run for run in runs if re.search(r"make --silent image\b", run)]
+    assert "image PINNED=1 >" in building
+
+
+def test_a_bot_pins_and_renews_digests_of_images_and_actions() -> None:
+    bot = json.loads((ROOT / ".github" / "renovate.json").read_text())
+    assert {"docker:pinDigests", "helpers:pinGitHubActionDigests"} <= set(bot["extends"])
+    assert bot["enabledManagers"] == ["dockerfile", "docker-compose", "github-actions"]
 
 
 def test_production_comes_after_staging() -> None:
