@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from .application import APPLICATION
 from .catalogue import CATALOGUE, DEFINITION_DIGEST, select
-from .column import Column, Kind, Protected
+from .column import MISSING_WORDS, Column, Kind, Protected, is_missing_word
 from .columns import Columns, concatenate
 from .errors import ColumnsError, FeatureError, FileError, SchemaError, SettingsError
 from .feature import Feature, FeatureSet
 from .files import Batch, File, as_numbers, open_file, read_table
 from .fitting import fit_features
-from .record import Application, Record, columns_of
+from .record import LONGEST_CLIENT_ID, Application, ClientId, Record, columns_of
 from .schema import Schema
 from .settings import FeatureSettings, Settings
 from .state import FeatureState
@@ -21,8 +21,11 @@ __all__ = [
     "APPLICATION",
     "CATALOGUE",
     "DEFINITION_DIGEST",
+    "LONGEST_CLIENT_ID",
+    "MISSING_WORDS",
     "Application",
     "Batch",
+    "ClientId",
     "Column",
     "Columns",
     "ColumnsError",
@@ -47,6 +50,7 @@ __all__ = [
     "concatenate",
     "find_violations",
     "fit_features",
+    "is_missing_word",
     "merge_violations",
     "open_file",
     "read_table",

@@ -44,7 +44,7 @@ def _vocabularies(columns: Columns, min_count: int) -> dict[str, tuple[str, ...]
 
 
 def _vocabulary(levels: NDArray[np.object_], column: Column, min_count: int) -> tuple[str, ...]:
-    counts = Counter(level for level in levels if level is not None and level not in column.missing)
+    counts = Counter(level for level in levels if level is not None and not column.is_missing(level))
     return tuple(sorted(level for level, count in counts.items() if count >= min_count))
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from operator import itemgetter
 from typing import Annotated, Any, Literal, cast
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, create_model
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, create_model
+from pydantic_core import PydanticCustomError
 
 from .application import APPLICATION
 from .column import Column
@@ -16,6 +18,12 @@ from .schema import Schema
 
 LONGEST_LEVEL = 100
 """Characters a category may have."""
+
+LONGEST_CLIENT_ID = 64
+"""Characters that a caller's name for an applicant may have."""
+
+ClientId = Annotated[str, Field(strict=True, min_length=1, max_length=LONGEST_CLIENT_ID, pattern=r"\S")]
+"""A caller's name for an applicant, in requests and files: not blank."""
 
 
 class Record(BaseModel):
@@ -31,12 +39,19 @@ def _number(column: Column) -> Any:
     return Literal[tuple(map(int, codes))] | legal if codes else legal
 
 
+def _level(column: Column) -> Any:
+    legal = Annotated[str, Field(strict=True, max_length=LONGEST_LEVEL)]
+    return Annotated[legal, AfterValidator(partial(_present, column))] if column.required else legal
+
+
+def _present(column: Column, level: str) -> str:
+    if column.is_missing(level):
+        raise PydanticCustomError("missing", "Field required")
+    return level
+
+
 def _field(column: Column) -> tuple[Any, Any]:
-    annotation = (
-        _number(column)
-        if column.numeric
-        else Annotated[str, Field(strict=True, min_length=1, max_length=LONGEST_LEVEL)]
-    )
+    annotation = _number(column) if column.numeric else _level(column)
     description = f"{column.description} [{column.unit}]"
     if column.required:
         return annotation, Field(description=description)
@@ -48,7 +63,10 @@ def _model(schema: Schema) -> type[Record]:
     return cast("type[Record]", create_model("Application", __base__=Record, __doc__=_DOC, **fields))
 
 
-_DOC = "One raw loan application. A column that is absent or null is missing; `required` columns must be there."
+_DOC = (
+    "One raw loan application. A column that is absent, null or a word for missing is missing; `required` columns must "
+    "be there."
+)
 
 Application = _model(APPLICATION)
 """The pydantic model of one raw application, derived from the declaration."""

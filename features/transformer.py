@@ -123,11 +123,12 @@ class _Codes(dict[str | None, float]):
 
     def __init__(self, name: str, vocabulary: Sequence[str]) -> None:
         self.unknown = float(len(vocabulary))
+        self._column = APPLICATION[name]
         self.update({level: float(code) for code, level in enumerate(vocabulary)})
-        self.update(dict.fromkeys((None, *map(str, APPLICATION[name].missing)), np.nan))
+        self.update(dict.fromkeys((None, *map(str, self._column.missing)), np.nan))
 
     def __missing__(self, level: str | None) -> float:
-        return self.unknown
+        return np.nan if level is None or self._column.is_missing(level) else self.unknown
 
 
 class _Categories:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -87,10 +87,18 @@ def _fractional(values: NDArray[np.float64]) -> NDArray[np.bool_]:
 def _level_violations(levels: NDArray[np.object_]) -> Iterator[Violation]:
     for i, column in enumerate(APPLICATION.categorical):
         values = levels[:, i]
-        lengths = np.array([-1 if level is None else len(level) for level in values])
-        yield from _violation(column, "is required", (lengths < 0) & column.required)
-        legal = (lengths != 0) & (lengths <= LONGEST_LEVEL)
-        yield from _violation(column, f"must have 1 to {LONGEST_LEVEL} characters", ~legal)
+        distinct: set[str | None] = set(values.tolist())
+        missing = {level for level in distinct if level is None or column.is_missing(level)}
+        if column.required:
+            yield from _violation(column, "is required", _among(values, missing))
+        long = {level for level in distinct if level is not None and len(level) > LONGEST_LEVEL}
+        yield from _violation(column, f"must have at most {LONGEST_LEVEL} characters", _among(values, long))
+
+
+def _among(values: NDArray[np.object_], chosen: Collection[str | None]) -> NDArray[np.bool_]:
+    if not chosen:
+        return np.zeros(len(values), dtype=np.bool_)
+    return np.fromiter((value in chosen for value in values), dtype=np.bool_, count=len(values))
 
 
 def _bounds(column: Column) -> str:

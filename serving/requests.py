@@ -9,11 +9,10 @@ from typing import Annotated, Any, TypeVar
 from pydantic import BaseModel, Field, ValidationError
 from pydantic_core import from_json
 
-from features import Application, Record
+from features import Application, ClientId, Record
 
 from .errors import Fault, Invalid, NotJson, faults
 
-ClientId = Annotated[str, Field(strict=True, min_length=1, max_length=64)]
 Number = Annotated[float, Field(strict=True)]
 Body = TypeVar("Body", bound=BaseModel)
 

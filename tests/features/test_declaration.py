@@ -14,7 +14,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from features import APPLICATION, CATALOGUE, Application, Column, FeatureSet, Kind, find_violations, open_file
+from features import (
+    APPLICATION,
+    CATALOGUE,
+    MISSING_WORDS,
+    Application,
+    Column,
+    FeatureSet,
+    Kind,
+    find_violations,
+    open_file,
+)
 from tests.features.examples import NAMES, PROPERTY, REAL_DATA, REQUIRED, columns
 
 by_column = pytest.mark.parametrize("column", list(APPLICATION), ids=lambda column: column.name)
@@ -59,7 +69,9 @@ def numbers(column: Column) -> st.SearchStrategy[float]:
     )
 
 
-LEVELS = st.text(max_size=3) | st.text("x", min_size=98, max_size=102) | st.text("é😀", min_size=98, max_size=102)
+WORDS = st.sampled_from([*MISSING_WORDS, "XNA", " N/A ", "Null", "Unknown", "\u00a0"])
+LONG = st.text("x", min_size=98, max_size=102) | st.text("é😀", min_size=98, max_size=102)
+LEVELS = st.text(max_size=3) | WORDS | LONG
 
 
 @settings(PROPERTY, max_examples=1000)

@@ -93,10 +93,6 @@ def test_a_column_of_nulls_is_a_missing_category():
     assert levels(pa.nulls(2)) == ([None, None], [])
 
 
-def test_an_empty_text_is_a_violation_and_not_null():
-    assert levels(pa.array(["", None])) == (["", None], ["ORGANIZATION_TYPE: must have 1 to 100 characters (1 row: 1)"])
-
-
 @pytest.mark.parametrize(
     "values",
     [pa.array([None, 1, 2]), pa.array([None, True, False]), pa.array([None, 1, 2]).dictionary_encode()],

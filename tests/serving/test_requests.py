@@ -40,7 +40,8 @@ def test_absent_and_null_columns_are_missing() -> None:
         ({"CNT_CHILDREN": 1.5}, ["application", "CNT_CHILDREN"], "Input should be a multiple of 1"),
         ({"EXT_SOURCE_1": float("nan")}, ["application", "EXT_SOURCE_1"], "Input should be a finite number"),
         ({"EXT_SOURCE_1": float("inf")}, ["application", "EXT_SOURCE_1"], "Input should be a finite number"),
-        ({"NAME_INCOME_TYPE": ""}, ["application", "NAME_INCOME_TYPE"], "String should have at least 1 character"),
+        ({"NAME_CONTRACT_TYPE": " "}, ["application", "NAME_CONTRACT_TYPE"], "Field required"),
+        ({"NAME_CONTRACT_TYPE": "XNA"}, ["application", "NAME_CONTRACT_TYPE"], "Field required"),
         ({"NAME_INCOME_TYPE": 3}, ["application", "NAME_INCOME_TYPE"], "Input should be a valid string"),
         ({"TARGET": 1}, ["application", "TARGET"], "Extra inputs are not permitted"),
         ({"SK_ID_CURR": 1}, ["application", "SK_ID_CURR"], "Extra inputs are not permitted"),
@@ -71,7 +72,7 @@ def test_json_of_another_shape_is_invalid(text: bytes) -> None:
         decode(PredictRequest, text)
 
 
-@pytest.mark.parametrize("client_id", ["", "x" * 65, 3, ["x"]])
+@pytest.mark.parametrize("client_id", ["", " ", "x" * 65, 3, ["x"]])
 def test_a_client_id_is_a_short_text(client_id: Any) -> None:
     with pytest.raises(Invalid) as refusal:
         decode(PredictRequest, json.dumps({"client_id": client_id, "application": APPLICATION}).encode())
