@@ -20,7 +20,7 @@ from access import Keyring
 from features import Record
 from monitoring import MonitoringSettings
 from monitoring.recording import LOG_VARIABLE, Recorder, open_recorder
-from scoring import StoredModel, load_stored
+from scoring import SIGNER_VARIABLE, StoredModel, load_stored
 from serving import (
     Answer,
     BatchAnswer,
@@ -106,7 +106,7 @@ class CreditScoring:
     @bentoml.on_deployment  # type: ignore[untyped-decorator]
     def check() -> None:
         """Refuse, before any worker is started, what no worker could start with."""
-        anchor(os.environ, (_SETTINGS, _MONITORING, KEYS_VARIABLE, LOG_VARIABLE))
+        anchor(os.environ, (_SETTINGS, _MONITORING, KEYS_VARIABLE, LOG_VARIABLE, SIGNER_VARIABLE))
         check_startable(SETTINGS, MONITORING, os.environ)
 
     @bentoml.on_shutdown  # type: ignore[untyped-decorator]

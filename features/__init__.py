@@ -10,9 +10,10 @@ from .errors import ColumnsError, FeatureError, FileError, SchemaError, Settings
 from .feature import Feature, FeatureSet
 from .files import Batch, File, as_numbers, open_file, read_table
 from .fitting import fit_features
+from .reading import printable, read_regular, read_yaml
 from .record import LONGEST_CLIENT_ID, Application, ClientId, Record, columns_of
 from .schema import Schema
-from .settings import FeatureSettings, Settings
+from .settings import SETTINGS_BYTES, FeatureSettings, Settings
 from .state import FeatureState
 from .transformer import FeatureTransformer
 from .violations import Violation, find_violations, merge_violations
@@ -23,6 +24,7 @@ __all__ = [
     "DEFINITION_DIGEST",
     "LONGEST_CLIENT_ID",
     "MISSING_WORDS",
+    "SETTINGS_BYTES",
     "Application",
     "Batch",
     "ClientId",
@@ -53,6 +55,9 @@ __all__ = [
     "is_missing_word",
     "merge_violations",
     "open_file",
+    "printable",
+    "read_regular",
     "read_table",
+    "read_yaml",
     "select",
 ]

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from .column import Protected
-from .errors import SettingsError
+from .errors import FileError, SettingsError
 from .feature import FeatureSet
+from .reading import printable, read_regular, read_yaml
+
+SETTINGS_BYTES = 1 << 19
+"""Of a file of settings, at most: 2,500 API keys."""
+
+_LISTED = 8
+"""Faults that are told of one file."""
 
 
 class Settings(BaseModel):
@@ -23,43 +29,37 @@ class Settings(BaseModel):
     def load(cls, path: Path) -> Self:
         """The settings in the YAML file at `path`; SettingsError if it cannot be read or does not fit."""
         try:
-            content = yaml.load(path.read_bytes(), Loader=_UniqueKeys)  # noqa: S506 - a safe loader
+            content = read_regular(path, SETTINGS_BYTES)
         except OSError as error:
             raise SettingsError(f"{path}: cannot be read ({error.strerror})") from None
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise SettingsError(f"{path}: not YAML ({_fault(error)})") from None
-        return cls.checked(content, path)
+        return cls.parse(content, path)
+
+    @classmethod
+    def parse(cls, content: bytes, source: Path) -> Self:
+        """The settings that some YAML holds, read from `source`; SettingsError if it does not fit."""
+        try:
+            return cls.checked(read_yaml(content), source)
+        except FileError as error:
+            raise SettingsError(f"{source}: {error}") from None
 
     @classmethod
     def checked(cls, content: object, source: Path) -> Self:
         """The settings that `content` holds, read from `source`; SettingsError if it does not fit."""
         try:
-            return cls.model_validate_json(json.dumps(content, default=str), strict=True)
+            written = json.dumps(content, default=str)
+        except ValueError as error:  # a number of too many digits, a document that contains itself
+            raise SettingsError(f"{source}: {printable(str(error))}") from None
+        try:
+            return cls.model_validate_json(written, strict=True)
         except ValidationError as error:
             raise SettingsError(f"{source}: {_listed(error)}") from None
 
 
-class _UniqueKeys(yaml.SafeLoader):
-    """YAML's safe loader, which would keep the last of repeated keys without a word."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """The mapping; ConstructorError if a key is there twice."""
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        repeated = [key for i, key in enumerate(keys) if key in keys[:i]]
-        if repeated:
-            raise yaml.constructor.ConstructorError(None, None, f"repeated key: {repeated[0]}", node.start_mark)
-        return super().construct_mapping(node, deep)
-
-
-def _fault(error: yaml.YAMLError | UnicodeDecodeError) -> str:
-    """What is wrong and in which line, without the line: a file of secrets may be wrong too."""
-    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
-        return f"{error.problem} in line {error.problem_mark.line + 1}"
-    return str(getattr(error, "reason", type(error).__name__))
-
-
 def _listed(error: ValidationError) -> str:
-    return "; ".join(f"{'.'.join(map(str, item['loc'])) or 'file'}: {item['msg']}" for item in error.errors())
+    faults = error.errors(include_url=False, include_input=False)
+    told = [f"{'.'.join(map(str, item['loc'])) or 'file'}: {item['msg']}" for item in faults[:_LISTED]]
+    more = [f"and {len(faults) - _LISTED} more"] if len(faults) > _LISTED else []
+    return "; ".join([printable(one) for one in told] + more)
 
 
 class Clipping(Settings):

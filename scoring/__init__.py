@@ -6,18 +6,22 @@ from .artefact import Artefact
 from .batch import score_files
 from .binning import category_bins, quantile_bins
 from .calibration import Calibration
-from .errors import ArtefactError, OutputError, ScoringError
+from .errors import ArtefactError, OutputError, ScoringError, SignatureError
 from .model import Model
 from .policy import DecisionPolicy, Outcome, PointScale, RiskLevel
 from .progress import Progress
 from .reference import BinKind, Bins, DriftReference
 from .scorer import Scorer, Scores
+from .signing import DIGEST_VARIABLE, REPORT, SIGNER_VARIABLE, Statement, Trust, sign, verify, write_signature
 from .staging import staged
 from .stopping import stop_if_asked, until_stopped
 from .stored import StoredModel, load_stored
 from .summary import Summary
 
 __all__ = [
+    "DIGEST_VARIABLE",
+    "REPORT",
+    "SIGNER_VARIABLE",
     "Artefact",
     "ArtefactError",
     "BinKind",
@@ -34,13 +38,19 @@ __all__ = [
     "Scorer",
     "Scores",
     "ScoringError",
+    "SignatureError",
+    "Statement",
     "StoredModel",
     "Summary",
+    "Trust",
     "category_bins",
     "load_stored",
     "quantile_bins",
     "score_files",
+    "sign",
     "staged",
     "stop_if_asked",
     "until_stopped",
+    "verify",
+    "write_signature",
 ]

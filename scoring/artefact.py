@@ -20,7 +20,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
-from features import FeatureState, SchemaError
+from features import FeatureState, SchemaError, read_regular
 
 from .calibration import Calibration
 from .errors import ArtefactError
@@ -29,6 +29,7 @@ from .reference import DriftReference
 
 _FORMAT = 2
 _MANIFEST = "manifest.json"
+_FILE_BYTES = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ class Artefact:
             )
         except SchemaError as error:
             raise ArtefactError(f"{directory}: {error}") from None
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
             raise ArtefactError(f"{directory}: not an artefact that this code reads ({type(error).__name__})") from None
         if artefact._files != contents:
             raise ArtefactError(f"{directory}: not an artefact that this code writes")
@@ -106,9 +107,9 @@ def _policy(values: dict[str, Any]) -> DecisionPolicy:
 def _verified(directory: Path, digest: str | None) -> dict[str, bytes]:
     """The files, after the manifest was found to be, byte for byte, the one that belongs to them."""
     try:
-        manifest = (directory / _MANIFEST).read_bytes()
+        manifest = read_regular(directory / _MANIFEST, _FILE_BYTES)
         _require_format(manifest, directory)
-        contents = {name: (directory / name).read_bytes() for name in _NAMES}
+        contents = {name: read_regular(directory / name, _FILE_BYTES) for name in _NAMES}
     except OSError as error:
         raise ArtefactError(f"{directory}: not a complete artefact ({type(error).__name__})") from None
     if manifest != _manifest(contents):
@@ -123,7 +124,7 @@ def _require_format(manifest: bytes, directory: Path) -> None:
     """ArtefactError for an artefact of another format, which may have other files; a broken manifest is told later."""
     try:
         written = json.loads(manifest)["format"]
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, RecursionError, TypeError, ValueError):
         return
     if written != _FORMAT:
         raise ArtefactError(f"{directory}: artefact format {written}, this code reads {_FORMAT}: train the model again")
@@ -135,7 +136,7 @@ def _difference(manifest: bytes, contents: Mapping[str, bytes]) -> str:
         declared = json.loads(manifest)
         sums = declared["files"]
         altered = [name for name in sorted(contents) if sums.get(name) != _sha256(contents[name])]
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
         return f"not a complete artefact ({type(error).__name__} in {_MANIFEST})"
     return f"altered since it was written: {', '.join(altered) or _MANIFEST}"
 

@@ -2,6 +2,7 @@
 
 ScoringError
   * ArtefactError      an artefact that is incomplete, damaged or not the one that was asked for
+    - SignatureError   it is not the one that is trusted, or the key cannot be used that says so
   * OutputError        a batch job cannot write where it was told to
 """
 
@@ -14,6 +15,10 @@ class ScoringError(Exception):
 
 class ArtefactError(ScoringError):
     """The artefact is incomplete, damaged, or not the one that was asked for."""
+
+
+class SignatureError(ArtefactError):
+    """A model is not the one that is trusted, or a key cannot be used to sign it or to verify that."""
 
 
 class OutputError(ScoringError):

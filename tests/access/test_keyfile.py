@@ -108,7 +108,7 @@ def spoilt(**changes: object) -> str:
         ("", "file: Input should be an object"),
         ("keys: [", "not YAML"),
         (f"keys: [{SECRET}", "not YAML"),
-        ("keys: []\nkeys: []", "not YAML (repeated key: keys in line 1)"),
+        ("keys: []\nkeys: []", "not YAML (repeated key: keys in line 2)"),
         (spoilt(key=SECRET), "keys.0.key: Extra inputs are not permitted"),
         (spoilt(digest=SECRET), "keys.0.digest: String should match"),
         (spoilt(salt="0"), "keys.0.salt: String should match"),

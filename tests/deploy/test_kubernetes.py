@@ -73,7 +73,7 @@ def test_secrets_are_mounted_files_and_never_variables(overlay: str) -> None:
 def test_the_key_of_the_decision_log_is_read_where_its_secret_is_mounted() -> None:
     spec = of_kind("production", "Deployment")["credit-scoring"]["spec"]["template"]["spec"]
     (container,) = spec["containers"]
-    variables = {variable["name"]: variable["value"] for variable in container["env"]}
+    variables = {variable["name"]: variable.get("value") for variable in container["env"]}
     mounts = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
     secrets = {volume["name"]: volume["secret"]["secretName"] for volume in spec["volumes"] if "secret" in volume}
     assert variables["DECISION_LOG_KEY_FILE"] == f"{mounts['decision-log']}/key"
@@ -165,3 +165,15 @@ def test_a_folder_without_rules_is_an_error(tmp_path: Any) -> None:
 @pytest.mark.skipif(not SOURCE.is_dir(), reason="needs deploy/prometheus")
 def test_the_rules_of_the_operator_are_those_of_prometheus() -> None:
     assert TARGET.read_text() == prometheus_rule()
+
+
+def test_what_a_model_must_prove_comes_from_a_config_map_that_need_not_be_there() -> None:
+    spec = of_kind("production", "Deployment")["credit-scoring"]["spec"]["template"]["spec"]
+    (container,) = spec["containers"]
+    asked = {variable["name"]: variable["valueFrom"] for variable in container["env"] if "valueFrom" in variable}
+    assert asked == {
+        f"CREDIT_SCORING_{key.upper()}": {
+            "configMapKeyRef": {"name": "credit-scoring-trust", "key": key, "optional": True}
+        }
+        for key in ("digest", "signer")
+    }

@@ -107,7 +107,7 @@ def scorer(artefact: Artefact) -> Scorer:
 @pytest.fixture(scope="session")
 def small(scorer: Scorer) -> StoredModel:
     """The artefact as if it came from the model store."""
-    return StoredModel("small", f"1-{scorer.artefact.digest[:12]}", scorer)
+    return StoredModel("small", f"1-{scorer.artefact.digest[:32]}", scorer)
 
 
 @pytest.fixture(scope="session")

@@ -26,7 +26,7 @@ _DEADLINE = 60
 @pytest.fixture(scope="module")
 def model(artefact: Artefact) -> Iterator[str]:
     """The tag of the small model in the model store."""
-    tag = f"small_model:1-{artefact.digest[:12]}"
+    tag = f"small_model:1-{artefact.digest[:32]}"
     with bentoml.models.create(tag, metadata={"digest": artefact.digest}) as created:
         artefact.write(Path(created.path) / "artefact")
         for file in (Path(created.path) / "artefact").iterdir():

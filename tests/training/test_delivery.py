@@ -108,7 +108,7 @@ def test_one_digest_from_the_run_to_the_store(delivered: Delivered, stored: Stor
     registered = Artefact.read(artefact_folder(download(delivered.registered, tmp_path), delivered.registered))
     model = bentoml.models.get(delivered.tag)
     assert registered.digest == stored.scorer.artefact.digest == model.info.metadata["digest"] == digest
-    assert stored.version == f"{delivered.registered.version}-{digest[:12]}"
+    assert stored.version == f"{delivered.registered.version}-{digest[:32]}"
 
 
 def test_the_artefact_says_where_it_comes_from(delivered: Delivered, stored: StoredModel, generated: Path) -> None:

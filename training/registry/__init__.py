@@ -5,7 +5,6 @@ from __future__ import annotations
 from .history import Action, changes, reigning, remember, succession
 from .listing import registry_lines
 from .registry import (
-    REPORT,
     Registered,
     artefact_folder,
     champion,
@@ -23,7 +22,6 @@ from .tracking import commit, connect, record, tracked_run
 
 __all__ = [
     "PARITY_CLIENTS",
-    "REPORT",
     "Action",
     "Registered",
     "artefact_folder",

@@ -11,7 +11,7 @@ from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 from mlflow.exceptions import MlflowException
 
-from scoring import Artefact, ArtefactError
+from scoring import REPORT, Artefact, ArtefactError, Statement
 from training.errors import RegistryError
 
 from .out_of_fold import OutOfFold
@@ -23,9 +23,6 @@ CHALLENGER = "challenger"
 
 OUT_OF_FOLD = "evaluation/out_of_fold.parquet"
 """Where a run keeps its out-of-fold PDs."""
-
-REPORT = "report.html"
-"""The report in an MLflow run, in a logged model beside its artefact, and in the BentoML model store."""
 
 _DIGEST, _SOURCE, _REPORT = "digest", "data.source", "report.sha256"
 
@@ -48,7 +45,12 @@ class Registered:
     @property
     def label(self) -> str:
         """Version and digest in one word: unique over registries, and legal as a BentoML version."""
-        return f"{self.version}-{self.digest[:12]}"
+        return self.statement.label
+
+    @property
+    def statement(self) -> Statement:
+        """What a signature of the version vouches for."""
+        return Statement(self.name.lower(), self.version, self.digest, self.report)
 
     @property
     def tag(self) -> str:

@@ -28,7 +28,7 @@ _PARITY_SEED = 20_180_517
 
 
 def import_model(registered: Registered) -> bentoml.Tag:
-    """The tag of the imported model, `<name>:<version>-<first 12 digits of the digest>`, now the latest of its name.
+    """The tag of the imported model, `<name>:<version>-<first 32 digits of the digest>`, now the latest of its name.
 
     ParityError, and no import, unless the imported scorer gives the registered model's probabilities bit for bit on
     1,000 generated applications. Importing what is the latest already checks it again and changes nothing. The report
@@ -80,8 +80,10 @@ def differing_probabilities(model: Path, artefact: Path) -> int:
 
 
 def _metadata(registered: Registered) -> dict[str, str]:
+    report = {} if registered.report is None else {"report": registered.report}
     return {
         "digest": registered.digest,
+        **report,
         "registered_model": registered.name,
         "registered_version": registered.version,
         "run_id": registered.run_id,

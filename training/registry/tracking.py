@@ -22,14 +22,14 @@ from sqlalchemy import create_engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from features import APPLICATION
-from scoring import Artefact
+from scoring import REPORT, Artefact
 from training.data import Dataset
 from training.errors import TrackingError
 from training.fitting import TrainedModel
 from training.settings import TrackingSettings, TrainingSettings, without_credentials
 
 from .out_of_fold import OutOfFold
-from .registry import OUT_OF_FOLD, REPORT
+from .registry import OUT_OF_FOLD
 
 _ROOT = Path(__file__).resolve().parent.parent.parent
 _SQLITE = "sqlite:///"

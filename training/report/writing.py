@@ -7,10 +7,9 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from scoring import Artefact
+from scoring import REPORT, Artefact
 from training.data import Dataset
 from training.fitting import TrainedModel
-from training.registry import REPORT
 from training.settings import TrainingSettings
 
 from .drawing import write_png

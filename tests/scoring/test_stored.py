@@ -1,0 +1,269 @@
+"""Models of the store, where somebody has altered what is there."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import bentoml
+import pytest
+import yaml
+
+from monitoring.model import load_model
+from scoring import (
+    Artefact,
+    ArtefactError,
+    SignatureError,
+    Statement,
+    load_stored,
+    sign,
+    write_signature,
+)
+from tests.scoring.signers import Signer
+
+NAME = "kept_model"
+REPORT = b"<html>good</html>"
+REPORT_DIGEST = hashlib.sha256(REPORT).hexdigest()
+
+
+@pytest.fixture(autouse=True)
+def _trusting(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("CREDIT_SCORING_DIGEST", "CREDIT_SCORING_SIGNER"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def keep(artefact: Artefact, *, version: str | None = None, report: bytes | None = REPORT) -> bentoml.Model:
+    """Put an artefact into the store as an import does."""
+    metadata = {"digest": artefact.digest}
+    if report is not None:
+        metadata["report"] = hashlib.sha256(report).hexdigest()
+    tag = f"{NAME}:{version or statement(artefact).label}"
+    with bentoml.models.create(tag, metadata=metadata) as created:
+        folder = Path(created.path)
+        artefact.write(folder / "artefact")
+        shutil.copytree(folder / "artefact", folder, dirs_exist_ok=True)
+        shutil.rmtree(folder / "artefact")
+        if report is not None:
+            (folder / "report.html").write_bytes(report)
+    return bentoml.models.get(tag)
+
+
+def statement(artefact: Artefact) -> Statement:
+    return Statement(NAME, "1", artefact.digest, REPORT_DIGEST)
+
+
+@pytest.fixture
+def kept(artefact: Artefact) -> Iterator[Path]:
+    """The folder of a model in the store."""
+    model = keep(artefact)
+    yield Path(model.path)
+    shutil.rmtree(Path(model.path).parent)
+
+
+@pytest.fixture
+def forged(artefact: Artefact) -> Artefact:
+    """A model that approves everybody."""
+    return replace(artefact, policy=replace(artefact.policy, cutoff=0.99, refer_from=0.99, refer_to=0.99))
+
+
+@pytest.fixture
+def signer(tmp_path: Path) -> Signer:
+    return Signer.made(tmp_path, "ours")
+
+
+def test_a_model_as_it_was_imported_is_loaded(kept: Path, artefact: Artefact) -> None:
+    stored = load_stored(NAME)
+    assert (stored.name, stored.version) == (NAME, f"1-{artefact.digest[:32]}")
+    assert stored.scorer.artefact.digest == artefact.digest
+
+
+@pytest.mark.parametrize("digits", [0, 12, 31, 33])
+def test_a_version_carries_32_digits_of_the_digest(artefact: Artefact, digits: int) -> None:
+    version = f"1-{artefact.digest[:digits]}".rstrip("-")
+    model = keep(artefact, version=version)
+    try:
+        with pytest.raises(ArtefactError, match=rf"^{NAME}:{version}: the version does not carry the digest"):
+            load_stored(str(model.tag))
+    finally:
+        shutil.rmtree(Path(model.path).parent)
+
+
+def test_a_version_with_the_digest_of_another_model_is_refused(artefact: Artefact, forged: Artefact) -> None:
+    model = keep(forged, version=statement(artefact).label)
+    try:
+        with pytest.raises(ArtefactError, match="the version does not carry the digest"):
+            load_stored(str(model.tag))
+    finally:
+        shutil.rmtree(Path(model.path).parent)
+
+
+def test_an_altered_report_is_noticed(kept: Path) -> None:
+    (kept / "report.html").write_bytes(REPORT.replace(b"good", b"best"))
+    with pytest.raises(ArtefactError, match=r"report\.html is not the one that the model was imported with$"):
+        load_stored(NAME)
+
+
+@pytest.mark.parametrize("kind", ["missing", "pipe", "folder"])
+def test_a_report_that_cannot_be_read_is_noticed(kept: Path, kind: str) -> None:
+    (kept / "report.html").unlink()
+    if kind == "pipe":
+        os.mkfifo(kept / "report.html")
+    elif kind == "folder":
+        (kept / "report.html").mkdir()
+    with pytest.raises(ArtefactError, match=r"report\.html"):
+        load_stored(NAME)
+
+
+@pytest.mark.parametrize("kind", ["missing", "pipe", "folder", "link to nothing", "not UTF-8"])
+@pytest.mark.parametrize("name", ["manifest.json", "model.txt", "features.json", "lineage.json"])
+def test_a_file_of_the_artefact_that_is_none_is_said_in_one_line(kept: Path, name: str, kind: str) -> None:
+    (kept / name).unlink()
+    if kind == "pipe":
+        os.mkfifo(kept / name)
+    elif kind == "folder":
+        (kept / name).mkdir()
+    elif kind == "link to nothing":
+        (kept / name).symlink_to("nothing")
+    elif kind == "not UTF-8":
+        (kept / name).write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ArtefactError) as refused:
+        load_stored(NAME)
+    assert "\n" not in str(refused.value)
+    assert str(kept) in str(refused.value)
+
+
+_GOOD = {"name": NAME, "api_version": "v1", "labels": {}, "options": {}}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"null",
+        b"[]",
+        b"a: [",
+        b"\xff\xfe",
+        b"\x00" * 4096,
+        b"name: 3",
+        b"creation_time: 2026-13-45",
+        b"a: &a [*a]",
+        b'a: "\\U00110000"',
+        b"[" * 5_000,
+        b"!!python/object/apply:os.getcwd []",
+        yaml.safe_dump({**_GOOD, "version": "1", "metadata": [1]}).encode(),
+        yaml.safe_dump({**_GOOD, "version": "1", "metadata": {"digest": 5}}).encode(),
+    ],
+)
+def test_a_broken_model_yaml_is_said_in_one_line(kept: Path, content: bytes) -> None:
+    (kept / "model.yaml").write_bytes(content)
+    with pytest.raises(ArtefactError) as refused:
+        load_stored(f"{NAME}:{kept.name}")
+    assert "\n" not in str(refused.value)
+    assert NAME in str(refused.value)
+
+
+@pytest.mark.parametrize("digest", [None, "", "0" * 64, "short", 5])
+def test_a_model_yaml_without_the_digest_is_refused(kept: Path, digest: object) -> None:
+    content = yaml.safe_load((kept / "model.yaml").read_text())
+    content["metadata"] = {} if digest is None else {"digest": digest}
+    (kept / "model.yaml").write_text(yaml.safe_dump(content))
+    with pytest.raises(ArtefactError, match="the version does not carry the digest"):
+        load_stored(f"{NAME}:{kept.name}")
+
+
+@pytest.mark.parametrize("tag", ["", "a b", "a:b:c", "UPPER CASE", "x" * 100])
+def test_what_is_no_tag_is_said_to_be_none(tag: str) -> None:
+    with pytest.raises(ArtefactError, match=r"not a tag; one is written name or name:version$"):
+        load_stored(tag)
+
+
+def test_a_digest_that_is_asked_for_is_required(kept: Path, artefact: Artefact) -> None:
+    assert load_stored(NAME, environment={"CREDIT_SCORING_DIGEST": artefact.digest}).name == NAME
+    with pytest.raises(SignatureError, match=r"has not the digest that CREDIT_SCORING_DIGEST asks for$"):
+        load_stored(NAME, environment={"CREDIT_SCORING_DIGEST": "0" * 64})
+
+
+def test_a_signed_model_is_loaded(kept: Path, artefact: Artefact, signer: Signer) -> None:
+    write_signature(kept, statement(artefact), sign(statement(artefact), signer.private))
+    stored = load_stored(NAME, environment={"CREDIT_SCORING_SIGNER": str(signer.public)})
+    assert stored.scorer.artefact.digest == artefact.digest
+
+
+def test_an_unsigned_model_is_refused_where_a_signer_is_named(kept: Path, signer: Signer) -> None:
+    with pytest.raises(SignatureError, match=r": is not signed \(signature\.json is missing\)$"):
+        load_stored(NAME, environment={"CREDIT_SCORING_SIGNER": str(signer.public)})
+
+
+@pytest.mark.parametrize("forge", ["own signature", "old signature", "restated", "edited"])
+def test_who_may_write_the_whole_store_cannot_have_a_model_of_his_served(
+    artefact: Artefact, forged: Artefact, signer: Signer, tmp_path: Path, forge: str
+) -> None:
+    """The manifest, the metadata, the version and the report fit: it is served where nobody is trusted."""
+    model, theirs = keep(forged), Signer.made(tmp_path, "theirs")
+    folder = Path(model.path)
+    try:
+        assert load_stored(NAME).scorer.artefact.policy.cutoff == 0.99
+        good = sign(statement(artefact), signer.private)
+        if forge == "own signature":
+            write_signature(folder, statement(forged), sign(statement(forged), theirs.private))
+        elif forge == "old signature":
+            write_signature(folder, statement(artefact), good)
+        elif forge == "restated":
+            write_signature(folder, statement(forged), good)
+        else:
+            write_signature(folder, replace(statement(forged), report=None), good)
+        with pytest.raises(SignatureError):
+            load_stored(NAME, environment={"CREDIT_SCORING_SIGNER": str(signer.public)})
+        with pytest.raises(SignatureError, match="CREDIT_SCORING_DIGEST"):
+            load_stored(NAME, environment={"CREDIT_SCORING_DIGEST": artefact.digest})
+    finally:
+        shutil.rmtree(folder.parent)
+
+
+def test_a_signature_of_another_version_is_refused(artefact: Artefact, signer: Signer) -> None:
+    model = keep(artefact, version=replace(statement(artefact), version="2").label)
+    try:
+        write_signature(Path(model.path), statement(artefact), sign(statement(artefact), signer.private))
+        with pytest.raises(SignatureError, match=rf"the signature is of {NAME}:1-"):
+            load_stored(NAME, environment={"CREDIT_SCORING_SIGNER": str(signer.public)})
+    finally:
+        shutil.rmtree(Path(model.path).parent)
+
+
+def test_a_report_altered_together_with_the_metadata_is_noticed_by_the_signature(
+    kept: Path, artefact: Artefact, signer: Signer
+) -> None:
+    write_signature(kept, statement(artefact), sign(statement(artefact), signer.private))
+    (kept / "report.html").write_bytes(b"best")
+    content = yaml.safe_load((kept / "model.yaml").read_text())
+    content["metadata"]["report"] = hashlib.sha256(b"best").hexdigest()
+    (kept / "model.yaml").write_text(yaml.safe_dump(content))
+    with pytest.raises(SignatureError, match=r"the signature is of another artefact or another report$"):
+        load_stored(NAME, environment={"CREDIT_SCORING_SIGNER": str(signer.public)})
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"[]", b"{}", b"{", b"\xff", b"[" * 9_000, b'{"signature": 1}', b" " * 20_000]
+)
+def test_what_is_no_signed_statement_is_said_in_one_line(kept: Path, signer: Signer, content: bytes) -> None:
+    (kept / "signature.json").write_bytes(content)
+    with pytest.raises(SignatureError, match=r"signature\.json: "):
+        load_stored(NAME, environment={"CREDIT_SCORING_SIGNER": str(signer.public)})
+
+
+def test_a_folder_that_monitoring_is_given_is_held_to_the_same(
+    kept: Path, artefact: Artefact, signer: Signer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert load_model(str(kept)).artefact.digest == artefact.digest
+    monkeypatch.setenv("CREDIT_SCORING_SIGNER", str(signer.public))
+    with pytest.raises(SignatureError, match="is not signed"):
+        load_model(str(kept))
+    write_signature(kept, statement(artefact), sign(statement(artefact), signer.private))
+    assert load_model(str(kept)).artefact.digest == artefact.digest
+    monkeypatch.setenv("CREDIT_SCORING_DIGEST", "0" * 64)
+    with pytest.raises(SignatureError, match="CREDIT_SCORING_DIGEST"):
+        load_model(str(kept))
