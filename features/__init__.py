@@ -8,7 +8,7 @@ from .column import MISSING_WORDS, Column, Kind, Protected, is_missing_word
 from .columns import Columns, concatenate
 from .errors import ColumnsError, FeatureError, FileError, SchemaError, SettingsError
 from .feature import Feature, FeatureSet
-from .files import Batch, File, as_numbers, open_file, read_table
+from .files import Batch, File, Table, open_file, open_table, read_table
 from .fitting import fit_features
 from .reading import printable, read_regular, read_yaml
 from .record import LONGEST_CLIENT_ID, Application, ClientId, Record, columns_of
@@ -16,6 +16,7 @@ from .schema import Schema
 from .settings import SETTINGS_BYTES, FeatureSettings, Settings
 from .state import FeatureState
 from .transformer import FeatureTransformer
+from .values import as_client_ids, as_numbers, as_texts, as_whole_numbers
 from .violations import Violation, find_violations, merge_violations
 
 __all__ = [
@@ -46,8 +47,12 @@ __all__ = [
     "SchemaError",
     "Settings",
     "SettingsError",
+    "Table",
     "Violation",
+    "as_client_ids",
     "as_numbers",
+    "as_texts",
+    "as_whole_numbers",
     "columns_of",
     "concatenate",
     "find_violations",
@@ -55,6 +60,7 @@ __all__ = [
     "is_missing_word",
     "merge_violations",
     "open_file",
+    "open_table",
     "printable",
     "read_regular",
     "read_table",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from .application import APPLICATION
 from .column import Column
 from .columns import Columns
-from .errors import ColumnsError, FileError
+from .errors import ColumnsError
+from .values import as_levels, as_numbers, stored_as
 from .violations import Violation, find_violations
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 _LISTED = 8
 _ROWS_PER_CHUNK = 100_000
+_KNOWN = {APPLICATION.id_column, APPLICATION.target_column, *(column.name for column in APPLICATION)}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -45,11 +47,35 @@ class Batch:
 
 
 @dataclass(frozen=True, slots=True)
-class File:
-    """A readable file whose header has every declared column."""
+class Table:
+    """A readable file with the names in its header."""
 
     path: Path
     header: tuple[str, ...]
+
+    def blocks(self, columns: Sequence[str], rows: int) -> Iterator[pa.Table]:
+        """The chosen columns in Arrow tables of at most `rows` rows; every column of a CSV file is text.
+
+        FileError if the file turns out to be damaged on the way; ColumnsError if it lacks a column.
+        """
+        from .tables import tables
+
+        absent = [name for name in columns if name not in self.header]
+        if absent:
+            raise ColumnsError(f"{self.path}: column missing: {_listed(absent)}")
+        yield from tables(self.path, columns, rows)
+
+    def column(self, name: str) -> pa.ChunkedArray[Any]:
+        """One column of the whole file; ColumnsError if it is not in the header."""
+        import pyarrow as pa
+
+        chunks = [table[name].combine_chunks() for table in self.blocks([name], _ROWS_PER_CHUNK)]
+        return pa.chunked_array(chunks) if chunks else pa.chunked_array([], type=pa.string())
+
+
+@dataclass(frozen=True, slots=True)
+class File(Table):
+    """A readable file whose header has every declared column."""
 
     @property
     def undeclared(self) -> tuple[str, ...]:
@@ -62,48 +88,49 @@ class File:
         FileError if the file turns out to be damaged on the way; ColumnsError for a column of `others` that it does not
         have, or batches of no rows.
         """
-        from .tables import tables
-
         if rows < 1:
             raise ColumnsError(f"a batch has at least 1 row, not {rows}")
-        absent = [name for name in others if name not in self.header]
-        if absent:
-            raise ColumnsError(f"{self.path}: column missing: {_listed(absent)}")
         first_row = 0
         wanted = [*(column.name for column in APPLICATION), *others]
-        for table in tables(self.path, wanted, rows):
+        for table in self.blocks(wanted, rows):
             yield read_table(table, first_row=first_row, others=others)
             first_row += table.num_rows
 
-    def column(self, name: str) -> pa.ChunkedArray[Any]:
-        """One column of the whole file; ColumnsError if it is not in the header."""
-        import pyarrow as pa
 
-        from .tables import tables
+def open_table(path: Path, *, known: Container[str]) -> Table:
+    """The .csv or .parquet file at `path`, whose header has a name that is `known`.
 
-        if name not in self.header:
-            raise ColumnsError(f"{self.path}: column missing: {name}")
-        chunks = [table[name].combine_chunks() for table in tables(self.path, [name], _ROWS_PER_CHUNK)]
-        return pa.chunked_array(chunks) if chunks else pa.chunked_array([], type=pa.string())
-
-
-def open_file(path: Path) -> File:
-    """The file at `path` (.csv or .parquet).
-
-    FileError if it is missing, empty, damaged or of another format; ColumnsError if a declared column is absent.
+    FileError if it cannot be read; ColumnsError if a column is repeated, or none is known: the first line may then be
+    an applicant's.
     """
     from .tables import header
 
-    if not path.is_file():
-        raise FileError(f"{path}: no such file")
     names = tuple(header(path))
-    repeated = sorted({name for name in names if names.count(name) > 1})
+    if not any(name in known for name in names):
+        raise ColumnsError(f"{path}: no column that is looked for is in it: does its first line name the columns?")
+    repeated = sorted({name or "(no name)" for name in names if names.count(name) > 1})
     if repeated:
         raise ColumnsError(f"{path}: column repeated: {_listed(repeated)}")
+    return Table(path, names)
+
+
+def open_file(path: Path) -> File:
+    """The file of applications at `path` (.csv or .parquet).
+
+    FileError if it cannot be read; ColumnsError if a declared column is absent.
+    """
+    names = open_table(path, known=_KNOWN).header
     absent = [column.name for column in APPLICATION if column.name not in names]
     if absent:
-        raise ColumnsError(f"{path}: column missing: {_listed(absent)}")
+        raise ColumnsError(f"{path}: column missing: {_listed(absent)}{_nearly(absent, names)}")
     return File(path, names)
+
+
+def _nearly(absent: Sequence[str], names: Sequence[str]) -> str:
+    """The absent names that the header has in another case or with blanks around them."""
+    loose = {name.strip().casefold() for name in names}
+    near = [name for name in absent if name.casefold() in loose]
+    return f"; in another case, or with blanks around the name, it has {_listed(near)}" if near else ""
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -117,18 +144,22 @@ def read_table(table: pa.Table, *, first_row: int = 0, others: Sequence[str] = (
     levels = np.empty((table.num_rows, len(APPLICATION.categorical)), dtype=object)
     violations: list[Violation] = []
     for column in APPLICATION:
-        read, target = (as_numbers, numbers) if column.numeric else (_levels, levels)
-        values, wrong = read(table[column.name])
-        target[:, APPLICATION.position[column.name]] = values
-        violations.extend(_type_violation(column, wrong))
+        stored, position = table[column.name], APPLICATION.position[column.name]
+        if column.numeric:
+            numbers[:, position], wrong = as_numbers(stored, column.kind)
+        else:
+            levels[:, position], wrong = as_levels(stored, column)
+        violations.extend(_type_violation(column, stored, wrong))
     columns = Columns(numbers, levels)
     violations.extend(_unless_unreadable(find_violations(columns), violations))
     return Batch(first_row, columns, {name: table[name] for name in others}, violations)
 
 
-def _type_violation(column: Column, wrong: NDArray[np.bool_]) -> Iterator[Violation]:
+def _type_violation(column: Column, stored: pa.ChunkedArray[Any], wrong: NDArray[np.bool_]) -> Iterator[Violation]:
     if wrong.any():
-        yield Violation(column.name, f"must be a {'number' if column.numeric else 'text'}", np.flatnonzero(wrong))
+        kind = stored_as(stored)
+        rule = f"must be a {'number' if column.numeric else 'text'}{f', but is stored as {kind}' if kind else ''}"
+        yield Violation(column.name, rule, np.flatnonzero(wrong))
 
 
 def _unless_unreadable(found: list[Violation], unreadable: list[Violation]) -> Iterator[Violation]:
@@ -138,57 +169,3 @@ def _unless_unreadable(found: list[Violation], unreadable: list[Violation]) -> I
         kept = np.setdiff1d(violation.rows, rows.get(violation.column, ()))
         if len(kept):
             yield Violation(violation.column, violation.rule, kept.astype(np.intp))
-
-
-def as_numbers(values: pa.ChunkedArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Arrow values as float64 with NaN for null, and where a value is no number."""
-    import pyarrow as pa
-    from pyarrow import types
-
-    kind = values.type
-    if types.is_string(kind):
-        return _parsed(values)
-    if types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind) or types.is_null(kind):
-        numbers = values.cast(pa.float64(), safe=False).to_numpy()
-        return np.asarray(numbers, dtype=np.float64), np.zeros(len(values), dtype=np.bool_)
-    return np.full(len(values), np.nan), _present(values)
-
-
-def _parsed(values: pa.ChunkedArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    values = pc.ascii_trim_whitespace(values)
-    try:
-        numbers = np.asarray(values.cast(pa.float64()).to_numpy(), dtype=np.float64)
-    except pa.ArrowInvalid:
-        numbers = np.array([_number(text) for text in values])
-    return numbers, np.isnan(numbers) & _present(values)
-
-
-def _number(text: pa.StringScalar) -> float:
-    import pyarrow as pa
-
-    try:
-        number = text.cast(pa.float64()).as_py()
-    except pa.ArrowInvalid:
-        return np.nan
-    return np.nan if number is None else float(number)
-
-
-def _levels(values: pa.ChunkedArray[Any]) -> tuple[NDArray[np.object_], NDArray[np.bool_]]:
-    """Arrow values as str with None for null, and where a value is no text."""
-    import pyarrow as pa
-    from pyarrow import types
-
-    kind = values.type.value_type if types.is_dictionary(values.type) else values.type
-    if types.is_string(kind) or types.is_large_string(kind) or types.is_null(kind):
-        encoded = values.cast(pa.string()).combine_chunks().dictionary_encode()
-        distinct = np.array([*encoded.dictionary.to_pylist(), None], dtype=object)
-        codes = encoded.indices.fill_null(len(distinct) - 1).to_numpy()
-        return distinct[codes], np.zeros(len(values), dtype=np.bool_)
-    return np.full(len(values), None, dtype=object), _present(values)
-
-
-def _present(values: pa.ChunkedArray[Any]) -> NDArray[np.bool_]:
-    return np.asarray(values.is_valid().to_numpy(), dtype=np.bool_)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,27 +9,31 @@ from pathlib import Path
 import pyarrow as pa
 from pyarrow import csv, parquet
 
+from .application import APPLICATION
+from .column import MISSING_WORDS
+from .diagnosis import not_utf8, refuse_unreadable, uneven_rows
 from .errors import FileError
 
-_NULLS = ["", "NA", "N/A", "NaN", "nan", "null", "NULL"]
+_SPELLINGS = {form(word) for word in MISSING_WORDS for form in (str, str.upper, str.capitalize)}
+_NULLS = sorted((_SPELLINGS | {"NaN", "-NaN", "NaT"}) - {level for column in APPLICATION for level in column.levels})
+"""Words for missing in their usual case, which the reader of CSV finds fastest; `values` knows every other form."""
+
 _CSV_BLOCK_BYTES = 8 << 20
-_UNEVEN = re.compile(r"Row #(\d+): Expected (\d+) columns, got (\d+)")
 
 
 def header(path: Path) -> list[str]:
     """The column names of the file; FileError if it is empty, damaged or neither CSV nor Parquet."""
+    kind = refuse_unreadable(path)
     with _reading(path):
-        if path.suffix == ".parquet":
+        if kind == "parquet":
             return list(parquet.read_schema(path).names)
-        if path.suffix == ".csv":
-            return list(_csv_reader(path, []).schema.names)
-    raise FileError(f"{path}: neither .csv nor .parquet")
+        return list(_csv_reader(path, []).schema.names)
 
 
 def tables(path: Path, columns: Sequence[str], rows: int) -> Iterator[pa.Table]:
     """The chosen columns in tables of at most `rows` rows. Every CSV column is text."""
     with _reading(path):
-        if path.suffix == ".parquet":
+        if path.suffix.lower() == ".parquet":
             with parquet.ParquetFile(path) as file:
                 for batch in file.iter_batches(batch_size=rows, columns=list(columns)):
                     yield pa.Table.from_batches([batch])
@@ -69,16 +72,18 @@ def _reading(path: Path) -> Iterator[None]:
     try:
         yield
     except (pa.ArrowException, UnicodeDecodeError) as error:
-        raise FileError(f"{path}: {_reason(str(error))}") from None
+        raise FileError(f"{path}: {_reason(path, error)}") from None
     except OSError as error:
         raise FileError(f"{path}: cannot be read ({type(error).__name__})") from None
 
 
-def _reason(said: str) -> str:
-    if "Empty CSV file" in said:
-        return "is empty"
-    reason = "is damaged or not in the format of its suffix"
-    if uneven := _UNEVEN.search(said):
-        row, expected, got = map(int, uneven.groups())
-        return f"{reason}: row {row - 1} has {got} of {expected} fields"  # Arrow counts the header, not blank lines
-    return reason
+def _reason(path: Path, error: Exception) -> str:
+    if path.suffix.lower() == ".csv":
+        if "Empty CSV file" in str(error):
+            return "is empty"
+        fault = not_utf8(path) or uneven_rows(path)
+        if fault is not None:
+            return fault
+    if isinstance(error, pa.ArrowNotImplementedError):
+        return "is written in a form of its format that is not read here"
+    return "is damaged or not in the format of its suffix"

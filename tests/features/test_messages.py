@@ -83,7 +83,7 @@ def test_a_parquet_file_of_other_types_is_not_quoted(tmp_path):
     [batch] = open_file(path).batches(10)
     assert sorted(map(str, batch.violations)) == [
         "AMT_CREDIT: must be a number (1 row: 1)",
-        "CODE_GENDER: must be a text (1 row: 1)",
+        "CODE_GENDER: must be a text, but is stored as int64 (1 row: 1)",
     ]
 
 

@@ -78,7 +78,7 @@ def test_a_csv_file_that_is_damaged_further_down_leaves_nothing(labelled_csv, sm
     (tmp_path / "a.csv").write_bytes(content[: int(len(content) * 0.9)])
     said = refused(tmp_path / "a.csv", output, small, FileError, chunk_rows=chunk_rows)
     rows = content[: int(len(content) * 0.9)].count(b"\n")
-    assert re.search(rf"of its suffix: row {rows} has \d+ of 122 fields$", said)
+    assert re.search(rf"a.csv: row {rows} has \d+ of 122 fields$", said)
 
 
 def test_a_parquet_file_that_is_damaged_further_down_leaves_nothing(small, output, tmp_path):

@@ -1,0 +1,200 @@
+"""What a file is that cannot be read as a table, in one line that quotes nothing of it."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import re
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from .errors import FileError
+
+SUFFIXES = (".csv", ".parquet")
+SEPARATORS = {";": "';'", "\t": "a tabulator", "|": "'|'"}
+
+_HEAD_BYTES = 1 << 16
+_PACKED = (".gz", ".bz2", ".xz", ".zst", ".zip", ".lz4", ".7z", ".br", ".tgz", ".tar", ".snappy", ".z")
+_BINARY = (
+    (b"PAR1", "Parquet"),
+    (b"PARE", "encrypted Parquet"),
+    (b"\x1f\x8b", "compressed (gzip)"),
+    (b"BZh", "compressed (bzip2)"),
+    (b"\xfd7zXZ", "compressed (xz)"),
+    (b"\x28\xb5\x2f\xfd", "compressed (Zstandard)"),
+    (b"\x04\x22\x4d\x18", "compressed (LZ4)"),
+    (b"7z\xbc\xaf", "compressed (7-Zip)"),
+    (b"Rar!", "compressed (RAR)"),
+    (b"PK\x03\x04", "a ZIP archive or an Excel workbook"),
+    (b"PK\x05\x06", "an empty ZIP archive"),
+    (b"\xd0\xcf\x11\xe0", "an Excel workbook"),
+    (b"ARROW1", "Arrow IPC (Feather)"),
+    (b"ORC", "ORC"),
+    (b"Obj\x01", "Avro"),
+    (b"SQLite format 3", "an SQLite database"),
+    (b"\x89HDF", "HDF5"),
+    (b"\x80\x04", "a pickle"),
+    (b"\x80\x05", "a pickle"),
+)
+_WIDE = (
+    (codecs.BOM_UTF32_LE, "UTF-32"),
+    (codecs.BOM_UTF32_BE, "UTF-32"),
+    (codecs.BOM_UTF16_LE, "UTF-16"),
+    (codecs.BOM_UTF16_BE, "UTF-16"),
+)
+_JSON = re.compile(rb"\s*(\{\s*[\"}]|\[\s*[\[{])")
+_SEP_LINE = re.compile(r"\"?sep=.?\"?$", re.IGNORECASE)
+_COMMENT = ("#", "//", "--", "%")
+
+
+def refuse_unreadable(path: Path) -> str:
+    """The format that the suffix of a regular file names, csv or parquet, if the first bytes agree; else FileError."""
+    _refuse_irregular(path)
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES:
+        packed = " (compressed files are not read: unpack it)" if suffix in _PACKED else ""
+        raise FileError(f"{path}: neither .csv nor .parquet{packed}")
+    try:
+        with path.open("rb") as file:
+            head = file.read(_HEAD_BYTES)
+    except OSError as error:
+        raise FileError(f"{path}: cannot be read ({error.strerror})") from None
+    fault = _not_csv(head) if suffix == ".csv" else _not_parquet(head)
+    if fault is not None:
+        raise FileError(f"{path}: {fault}")
+    return suffix[1:]
+
+
+def _refuse_irregular(path: Path) -> None:
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        raise FileError(f"{path}: {'is a link to nothing' if path.is_symlink() else 'no such file'}") from None
+    except OSError as error:
+        raise FileError(f"{path}: cannot be read ({error.strerror})") from None
+    if stat.S_ISDIR(mode):
+        raise FileError(f"{path}: is a folder, not a file")
+    if not stat.S_ISREG(mode):
+        raise FileError(f"{path}: is not a regular file (a pipe, a socket or a device cannot be read twice)")
+
+
+def _not_parquet(head: bytes) -> str | None:
+    if head.startswith(b"PAR1"):
+        return None
+    what = "empty" if not head.strip() else _content(head) or "text"
+    return f"is {what}, not Parquet as its suffix says"
+
+
+def _not_csv(head: bytes) -> str | None:
+    if not head.removeprefix(codecs.BOM_UTF8).strip():
+        return "is empty"
+    for mark, name in _WIDE:
+        if head.startswith(mark):
+            return f"is {name} text: save it as UTF-8"
+    content = _content(head)
+    if content is not None:
+        advice = ": save it as UTF-8" if "text" in content else ", not CSV as its suffix says"
+        return f"is {content}{advice}"
+    return _odd_header(head.removeprefix(codecs.BOM_UTF8))
+
+
+def _content(head: bytes) -> str | None:
+    """What the first bytes are, None where they may be CSV. A mark of letters counts only before what is no text."""
+    for mark, name in _BINARY:
+        if head.startswith(mark) and (not mark.isalnum() or b"\0" in head):
+            return name
+    if b"\0" in head:
+        wide = head[1::2].count(0) > len(head) // 4 or head[::2].count(0) > len(head) // 4
+        return "UTF-16 text without a mark" if wide else "binary"
+    text = head.removeprefix(codecs.BOM_UTF8).lstrip()
+    if text.startswith(b"<"):
+        return "HTML or XML"
+    if text.startswith(b"%PDF-"):
+        return "PDF"
+    return "JSON" if _JSON.match(text) else None
+
+
+def _odd_header(head: bytes) -> str | None:
+    """What is odd about the first line of a CSV file, which names the columns."""
+    line = next((line for line in head.decode(errors="replace").splitlines() if line.strip()), "")
+    if _SEP_LINE.match(line.strip()):
+        return "its first line is 'sep=', not the names of the columns: remove it; a comma separates columns"
+    if line.lstrip('" ').startswith(_COMMENT):
+        return "its first line is a comment, not the names of the columns: remove it"
+    for separator, name in SEPARATORS.items():
+        if line.count(separator) > line.count(","):
+            return f"is {name} its separator? A comma separates columns"
+    if line.startswith('"') and _is_one_field_of_many(next(csv.reader([line]))):
+        return "its rows are quoted as a whole, also that of the names: remove the outer quotes"
+    return None
+
+
+def _is_one_field_of_many(fields: list[str]) -> bool:
+    return len(fields) == 1 and "," in fields[0]
+
+
+@dataclass(slots=True)
+class _Uneven:
+    """Rows of a CSV file that have another number of fields than its first line."""
+
+    expected: int
+    count: int = 0
+    quoted: int = 0
+    first_quoted: int = 0
+    first: tuple[int, int] = (0, 0)
+
+    def add(self, row: int, fields: list[str]) -> None:
+        if len(fields) == self.expected:
+            return
+        if not self.count:
+            self.first = row, len(fields)
+        self.count += 1
+        if _is_one_field_of_many(fields):
+            self.first_quoted = self.first_quoted or row
+            self.quoted += 1
+
+    def __str__(self) -> str:
+        if self.quoted and self.quoted == self.count:
+            rows = "1 row is" if self.count == 1 else f"{self.count} rows are"
+            return f"{rows} quoted as a whole, the first is row {self.first_quoted}: remove the outer quotes"
+        row, fields = self.first
+        if row == 1 and self.expected == 1:
+            return f"its first line has 1 field and the next has {fields}: the first line must name the columns"
+        more = f", and {self.count} rows differ from the header" if self.count > 1 else ""
+        return f"row {row} has {fields} of {self.expected} fields{more}"
+
+
+def uneven_rows(path: Path) -> str | None:
+    """Which rows of a CSV file have too many or too few fields; None if all have as many as the first line."""
+    row = 0
+    try:
+        with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+            rows = (fields for fields in csv.reader(file, strict=True) if fields)
+            uneven = _Uneven(expected=len(next(rows, [])))
+            for row, fields in enumerate(rows, start=1):
+                uneven.add(row, fields)
+    except csv.Error:
+        return f"a quote in row {row + 1} is never closed, or text follows it"
+    except OSError:
+        return None
+    return str(uneven) if uneven.count else None
+
+
+def not_utf8(path: Path) -> str | None:
+    """Which line of a file is not UTF-8; None if every line is."""
+    try:
+        with path.open("rb") as file:
+            number = next(_undecodable(file), None)
+    except OSError:
+        return None
+    return None if number is None else f"line {number} is not UTF-8 text: save the file as UTF-8"
+
+
+def _undecodable(lines: Iterator[bytes]) -> Iterator[int]:
+    for number, line in enumerate(lines, start=1):
+        try:
+            line.decode()
+        except UnicodeDecodeError:
+            yield number

@@ -1,0 +1,239 @@
+"""What is read as what: Arrow values as numbers, levels, whole numbers and names. `docs/files.md` has the table.
+
+A function answers with the values and where one is wrong. A word for missing, blanks, null and NaN are missing whatever
+the container, and a value is the same whatever stands beside it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from decimal import Decimal, InvalidOperation
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .column import MISSING_WORDS, Column, Kind, is_missing_word
+from .record import LONGEST_CLIENT_ID
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Wrong = NDArray[np.bool_]
+"""Shape (n,): True where a value is there and cannot be read."""
+
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
+_INFINITE = re.compile(r"[+-]?inf(inity)?", re.IGNORECASE)
+_TRUTH = {"true": 1.0, "false": 0.0}
+_INT64 = (-(2**63), 2**63 - 1)
+_EXACT = {16: 2**11, 32: 2**24, 64: 2**53}
+"""The bits of a float, and the largest whole number up to which it holds every other."""
+
+
+def as_numbers(values: pa.ChunkedArray[Any], kind: Kind = Kind.NUMBER) -> tuple[NDArray[np.float64], Wrong]:
+    """Values as float64, NaN where one is missing or wrong. Only of a flag are true and false 1 and 0."""
+    import pyarrow as pa
+    from pyarrow import types
+
+    values, flag = _plain(values), kind is Kind.FLAG
+    stored = values.type
+    if types.is_string(stored):
+        return _parsed(values, flag)
+    if types.is_decimal(stored):  # Arrow's own conversion is one unit in the last place off for one decimal in eight
+        values = values.cast(pa.string())
+    elif not (_is_number(stored) or types.is_null(stored) or (flag and types.is_boolean(stored))):
+        return np.full(len(values), np.nan), _present(values)
+    numbers = values.cast(pa.float64(), safe=False).to_numpy()
+    return np.asarray(numbers, dtype=np.float64), np.zeros(len(values), dtype=np.bool_)
+
+
+def as_levels(values: pa.ChunkedArray[Any], column: Column) -> tuple[NDArray[np.object_], Wrong]:
+    """Values of a category as str, None where one is missing or wrong; the column's own codes for missing stay."""
+    from pyarrow import types
+
+    values = _plain(values)
+    if types.is_string(values.type):
+        return _by_text(values, lambda text: _level(text, column), np.object_)
+    return np.full(len(values), None, dtype=object), _present(values)
+
+
+def as_whole_numbers(values: pa.ChunkedArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.bool_], Wrong]:
+    """Values as int64, where one is missing, and where one is wrong; 0 in both places.
+
+    A whole number is read exactly however it is written (100002, 100002.0, 1.00002E+05), or is wrong: a float holds
+    whole numbers up to 2**53, one of 32 bits up to 2**24.
+    """
+    import pyarrow as pa
+    from pyarrow import types
+
+    values = _plain(values)
+    if types.is_floating(values.type):
+        return _whole_floats(values)
+    if types.is_integer(values.type) or types.is_decimal(values.type) or types.is_null(values.type):
+        values = values if types.is_signed_integer(values.type) else values.cast(pa.string())
+    elif not types.is_string(values.type):
+        return np.zeros(len(values), dtype=np.int64), ~_present(values), _present(values)
+    try:
+        whole = values.cast(pa.int64())
+        return whole.fill_null(0).to_numpy(), ~_present(whole), np.zeros(len(whole), dtype=np.bool_)
+    except pa.ArrowInvalid:
+        read, wrong = _by_text(values, _whole, np.object_)
+        missing = np.array([value is None for value in read], dtype=np.bool_) & ~wrong
+        return np.where(missing | wrong, 0, read).astype(np.int64), missing, wrong
+
+
+def as_texts(values: pa.ChunkedArray[Any]) -> tuple[pa.ChunkedArray[Any], Wrong]:
+    """Values as text, null where one is missing or wrong; 25.0 is the text 25, and true the text true."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    from pyarrow import types
+
+    values = _plain(values)
+    if types.is_floating(values.type):
+        whole, _, fraction = _whole_floats(values)
+        texts = values.cast(pa.string())
+        values = pc.if_else(
+            pa.array(fraction), texts, pc.if_else(values.is_nan(), None, pa.array(whole).cast("string"))
+        )
+        values = pc.if_else(pa.array(_present(values)), values, pa.scalar(None, pa.string()))
+    elif types.is_decimal(values.type):
+        texts = [None if value is None else f"{value.normalize():f}" for value in values.to_pylist()]
+        values = pa.chunked_array([pa.array(texts, pa.string())])
+    elif not types.is_string(values.type):
+        try:
+            values = values.cast(pa.string())
+        except pa.ArrowNotImplementedError:
+            return pa.chunked_array([pa.nulls(len(values), pa.string())]), _present(values)
+    try:
+        stated = pc.utf8_lower(pc.utf8_trim_whitespace(values))
+    except pa.ArrowInvalid:  # not UTF-8
+        read, wrong = _by_text(values, lambda text: None if is_missing_word(text) else text, np.object_)
+        return pa.chunked_array([pa.array(read, pa.string())]), wrong
+    missing = pc.is_in(stated, value_set=pa.array(sorted(MISSING_WORDS)))
+    texts = pc.if_else(missing, pa.scalar(None, pa.string()), values)
+    return texts, np.zeros(len(texts), dtype=np.bool_)
+
+
+def as_client_ids(values: pa.ChunkedArray[Any]) -> tuple[pa.ChunkedArray[Any], Wrong]:
+    """Names of applicants as text, null where one is missing or wrong: a text or a whole number, not too long."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    from pyarrow import types
+
+    values = _plain(values)
+    if types.is_floating(values.type) or types.is_decimal(values.type):
+        _, _, wrong = as_whole_numbers(values)
+    elif types.is_string(values.type) or types.is_integer(values.type) or types.is_null(values.type):
+        wrong = np.zeros(len(values), dtype=np.bool_)
+    else:
+        wrong = _present(values)
+    texts, unread = as_texts(values)
+    long = pc.greater(pc.utf8_length(texts), LONGEST_CLIENT_ID).fill_null(False).to_numpy()
+    wrong |= unread | long
+    return pc.if_else(pa.array(wrong), pa.scalar(None, pa.string()), texts), wrong
+
+
+def stored_as(values: pa.ChunkedArray[Any]) -> str:
+    """The type that a container gives the values, "" for text."""
+    stored = _plain(values).type
+    return "" if str(stored) == "string" else str(stored)
+
+
+def _plain(values: pa.ChunkedArray[Any]) -> pa.ChunkedArray[Any]:
+    """The values without a dictionary, and any text as `string`."""
+    import pyarrow as pa
+    from pyarrow import types
+
+    if types.is_dictionary(values.type):
+        values = values.cast(values.type.value_type)
+    if types.is_large_string(values.type) or types.is_string_view(values.type):
+        values = values.cast(pa.string())
+    return values
+
+
+def _is_number(stored: pa.DataType) -> bool:
+    from pyarrow import types
+
+    return bool(types.is_integer(stored) or types.is_floating(stored))
+
+
+def _parsed(values: pa.ChunkedArray[Any], flag: bool) -> tuple[NDArray[np.float64], Wrong]:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    try:
+        numbers = np.asarray(pc.ascii_trim_whitespace(values).cast(pa.float64()).to_numpy(), dtype=np.float64)
+    except pa.ArrowInvalid:
+        return _by_text(values, lambda text: _number(text, flag), np.float64)
+    odd = np.isnan(numbers) & _present(values)  # Arrow reads nan(7) too
+    if odd.any():
+        return _by_text(values, lambda text: _number(text, flag), np.float64)
+    return numbers, odd
+
+
+def _by_text(values: pa.ChunkedArray[Any], read: Callable[[str], Any], kind: type) -> tuple[NDArray[Any], Wrong]:
+    """Each distinct text read once; None and NaN stand for null. ValueError of `read` marks a text that is wrong."""
+    import pyarrow as pa
+
+    encoded = values.cast(pa.string()).combine_chunks().dictionary_encode()
+    nothing = np.nan if kind is np.float64 else None
+    distinct, wrong = [], []
+    for text in encoded.dictionary:
+        try:
+            distinct.append(read(text.as_py()))
+            wrong.append(False)
+        except ValueError:  # UnicodeDecodeError is one
+            distinct.append(nothing)
+            wrong.append(True)
+    codes = encoded.indices.fill_null(len(distinct)).to_numpy()
+    table: NDArray[Any] = np.empty(len(distinct) + 1, dtype=kind)
+    table[:] = [*distinct, nothing]
+    return table[codes], np.array([*wrong, False])[codes]
+
+
+def _level(text: str, column: Column) -> str | None:
+    return None if column.is_missing(text) and text not in column.missing else text
+
+
+def _number(text: str, flag: bool) -> float:
+    stated = text.strip()
+    if flag and stated.casefold() in _TRUTH:
+        return _TRUTH[stated.casefold()]
+    if _NUMBER.fullmatch(stated) or _INFINITE.fullmatch(stated):
+        return float(stated)
+    if is_missing_word(stated):
+        return np.nan
+    raise ValueError
+
+
+def _whole(text: str) -> int | None:
+    stated = text.strip()
+    if is_missing_word(stated):
+        return None
+    if not _NUMBER.fullmatch(stated):
+        raise ValueError
+    try:
+        number = Decimal(stated)
+    except InvalidOperation:  # an exponent of 20 digits
+        raise ValueError from None
+    if not _INT64[0] <= number <= _INT64[1] or number != number.to_integral_value():
+        raise ValueError
+    return int(number)
+
+
+def _whole_floats(values: pa.ChunkedArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.bool_], Wrong]:
+    import pyarrow as pa
+
+    exact = _EXACT[values.type.bit_width]
+    numbers = np.asarray(values.cast(pa.float64()).to_numpy(), dtype=np.float64)
+    missing = np.isnan(numbers)
+    sound = (np.abs(numbers) <= exact) & (np.floor(numbers) == numbers)
+    return np.where(sound, numbers, 0.0).astype(np.int64), missing, ~missing & ~sound
+
+
+def _present(values: pa.ChunkedArray[Any]) -> NDArray[np.bool_]:
+    """Where a value is neither null nor NaN."""
+    import pyarrow.compute as pc
+
+    return np.asarray(pc.invert(values.is_null(nan_is_null=True)).to_numpy(), dtype=np.bool_)
