@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import stat
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -13,7 +14,7 @@ from typing import Any, Self
 import yaml
 from pydantic import field_validator
 
-from features import Settings, SettingsError
+from features import SETTINGS_BYTES, Settings, SettingsError, read_regular
 
 from .errors import KeyFileError
 from .key import IssuedKey, Key
@@ -37,8 +38,13 @@ class KeyFile(Settings):
     @classmethod
     def read(cls, path: Path) -> Self:
         """The file at `path`; KeyFileError if it cannot be read or does not fit."""
+        return cls.of(content_of(path), path)
+
+    @classmethod
+    def of(cls, content: bytes, path: Path) -> Self:
+        """The file whose content was read at `path`; KeyFileError if it does not fit."""
         try:
-            return cls.load(path)
+            return cls.parse(content, path)
         except SettingsError as error:
             raise KeyFileError(str(error)) from None
 
@@ -47,6 +53,30 @@ class KeyFile(Settings):
         rows = [key.model_dump(mode="json", exclude_none=True) for key in self.keys]
         with _writing(path):
             _replace(path.resolve(), f"{_HEADER}{_yaml({'keys': rows})}".encode())
+
+
+def content_of(path: Path) -> bytes:
+    """What the file holds; KeyFileError if it cannot be read, or if everybody on the machine may write it."""
+    try:
+        content = read_regular(path, SETTINGS_BYTES)
+        mode = path.stat().st_mode
+    except OSError as error:
+        raise KeyFileError(f"{path}: cannot be read ({error.strerror})") from None
+    except ValueError:  # a name with a NUL in it
+        raise KeyFileError(f"{str(path)!r}: no file has this name") from None
+    if mode & stat.S_IWOTH:
+        raise KeyFileError(f"{path}: everybody may write it, so that anybody could add a key: chmod o-w it")
+    return content
+
+
+def doubt(path: Path) -> str | None:
+    """What is doubtful about who may write the file, None if nothing is."""
+    found = path.stat()
+    if found.st_mode & stat.S_IWGRP:
+        return f"{path}: its group may write it"
+    if found.st_uid not in (0, os.geteuid()):
+        return f"{path}: it belongs to another user"
+    return None
 
 
 def create_key(path: Path, issued: IssuedKey) -> None:
@@ -99,10 +129,20 @@ def _replace(path: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         Path(scratch).replace(path)
+        _keep(path.parent)
     except BaseException:
         with suppress(FileNotFoundError):
             Path(scratch).unlink()
         raise
+
+
+def _keep(folder: Path) -> None:
+    """See to it that what was renamed in the folder is still so after a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _yaml(content: dict[str, Sequence[Any]]) -> str:

@@ -3,31 +3,30 @@
 from __future__ import annotations
 
 import logging
-import threading
 from pathlib import Path
-from weakref import finalize, ref
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge
 
+from features import Heartbeat, PeriodicThread
+
 from .errors import KeyFileError
 from .grant import Grant, Grants
-from .keyfile import KeyFile
+from .keyfile import KeyFile, content_of, doubt
 from .settings import AccessSettings
 
 _LOGGER = logging.getLogger("bentoml.credit_scoring")
+_THREAD = "keys"
 
 VARIABLE = "CREDIT_SCORING_KEYS"
 """The environment variable that names the file of keys."""
-
-_Version = tuple[int, int, int] | None
-"""Inode, time and size of the file; None where it is not there."""
 
 
 class Keyring:
     """The keys in the file at `path`; KeyFileError if they cannot be read at first.
 
-    A thread looks at the file beside the event loop, through symbolic links, which Kubernetes swaps. Keys that cannot
-    be read leave the old ones in force. Nothing is kept of a request: a key that is gone from the file is refused.
+    A thread looks at the file beside the event loop, through symbolic links, which Kubernetes swaps. It compares what
+    the file holds: time and size are the same where a file is changed twice in a moment. Whatever is wrong with it
+    leaves the keys in force. Nothing is kept of a request: a key that is gone from the file is refused.
     """
 
     def __init__(self, path: Path, settings: AccessSettings, *, registry: CollectorRegistry = REGISTRY) -> None:
@@ -43,10 +42,14 @@ class Keyring:
         self._count = Gauge(
             "credit_scoring_keys", "Keys in force", registry=registry, multiprocess_mode="livemin"
         )  # fmt: skip
-        self._version = _version(path)
-        self._grants = Grants(KeyFile.read(path).keys, settings)
+        self._heartbeat = Heartbeat(_THREAD, registry=registry)
+        content = content_of(path)
+        self._seen: bytes | str = content
+        self._grants = Grants(KeyFile.of(content, path).keys, settings)
         self._tell(stale=False)
-        self._stopped = threading.Event()
+        if found := doubt(path):
+            _LOGGER.warning("%s: whoever can write the file of keys can add one", found)
+        self._thread: PeriodicThread | None = None
 
     def find(self, presented: bytes) -> Grant | None:
         """The grant of a key; None if it is none of those in force."""
@@ -54,47 +57,38 @@ class Keyring:
 
     def watch(self) -> None:
         """Look at the file from now on, until `close` or the end of this object."""
-        arguments = (ref(self), self._stopped, self._settings.reload_seconds)
-        threading.Thread(target=_watch, args=arguments, name="keys", daemon=True).start()
-        finalize(self, self._stopped.set)
+        self._thread = PeriodicThread(self._heartbeat, self.refresh, self._settings.reload_seconds, name=_THREAD)
 
     def close(self) -> None:
         """Look at the file no more."""
-        self._stopped.set()
+        if self._thread is not None:
+            self._thread.stop()
 
     def refresh(self) -> None:
-        """Take the keys from the file if it has changed."""
-        version = _version(self._path)  # before reading: what is written meanwhile is read at the next look
-        if version == self._version:
-            return
-        self._version = version
+        """Take the keys from the file if it holds something else than before, or can no longer be read."""
         try:
-            keys = KeyFile.read(self._path).keys
+            content: bytes | str = content_of(self._path)
         except KeyFileError as error:
-            _LOGGER.error("the keys in force stay: %s", error)  # noqa: TRY400 - one line, no traceback
+            content = str(error)
+        if content == self._seen:
+            return
+        self._seen = content
+        try:
+            self._grants = self._granted(content)
+        except Exception as error:  # noqa: BLE001 - whatever it is, a file of keys must not end the watch on it
+            reason = str(error) if isinstance(error, KeyFileError) else f"{self._path}: {type(error).__name__}"
+            _LOGGER.error("the keys in force stay: %s", reason)  # noqa: TRY400 - one line, no traceback
             self._failures.inc()
             self._tell(stale=True)
         else:
-            self._grants = Grants(keys, self._settings, self._grants)
-            _LOGGER.info("keys read again: %d in force", len(keys))
+            _LOGGER.info("keys read again: %d in force", len(self._grants))
             self._tell(stale=False)
+
+    def _granted(self, content: bytes | str) -> Grants:
+        if isinstance(content, str):
+            raise KeyFileError(content)
+        return Grants(KeyFile.of(content, self._path).keys, self._settings, self._grants)
 
     def _tell(self, *, stale: bool) -> None:
         self._stale.set(stale)
         self._count.set(len(self._grants))
-
-
-def _watch(keyring: ref[Keyring], stopped: threading.Event, seconds: float) -> None:
-    while not stopped.wait(seconds):
-        watched = keyring()
-        if watched is None:
-            return
-        watched.refresh()
-
-
-def _version(path: Path) -> _Version:
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_ino, found.st_mtime_ns, found.st_size

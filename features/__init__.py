@@ -10,6 +10,7 @@ from .errors import ColumnsError, FeatureError, FileError, SchemaError, Settings
 from .feature import Feature, FeatureSet
 from .files import Batch, File, Table, open_file, open_table, read_table
 from .fitting import fit_features
+from .heartbeat import Heartbeat, PeriodicThread
 from .reading import printable, read_regular, read_yaml
 from .record import LONGEST_CLIENT_ID, Application, ClientId, Record, columns_of
 from .schema import Schema
@@ -40,7 +41,9 @@ __all__ = [
     "FeatureTransformer",
     "File",
     "FileError",
+    "Heartbeat",
     "Kind",
+    "PeriodicThread",
     "Protected",
     "Record",
     "Schema",

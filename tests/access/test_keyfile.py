@@ -140,3 +140,21 @@ def test_where_nothing_can_be_written_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(KeyFileError, match=r"cannot be written \(Not a directory\)"):
         create_key(tmp_path / "file" / "keys.yaml", issue("front", (Scope.PREDICT,), created=CREATED))
+
+
+def test_a_file_is_on_the_disk_before_it_takes_its_place_and_so_is_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise a power cut brings an empty file, or the revoked key, back."""
+    path, synced = tmp_path / "keys.yaml", []
+    sync = os.fsync
+
+    def watched(descriptor: int) -> None:
+        folder = stat.S_ISDIR(os.fstat(descriptor).st_mode)
+        synced.append("folder" if folder else f"{os.fstat(descriptor).st_size} bytes")
+        synced.append("named" if path.exists() else "not named")
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", watched)
+    KeyFile(keys=()).write(path)
+    assert synced == [f"{path.stat().st_size} bytes", "not named", "folder", "named"]

@@ -111,3 +111,20 @@ def test_a_broken_file_leaves_the_keys_in_force_and_says_so_once(
 def test_a_file_that_cannot_be_read_at_first_is_an_error(tmp_path: Path, registry: CollectorRegistry) -> None:
     with pytest.raises(KeyFileError, match="No such file"):
         Keyring(tmp_path / "none.yaml", SETTINGS, registry=registry)
+
+
+def test_a_changed_rate_is_in_force_and_an_unchanged_one_keeps_what_was_used(
+    keys: Keys, registry: CollectorRegistry
+) -> None:
+    secrets = [keys.create(name, Scope.PREDICT, requests_per_second=4) for name in ("slow", "same")]
+    keyring = Keyring(keys.path, SETTINGS, registry=registry)
+    before = [keyring.find(secret.encode()) for secret in secrets]
+    assert [grant.bucket.take(10.0) for grant in before if grant for _ in range(4)] == [0.0] * 8
+    changed = keys.path.read_text().replace("requests_per_second: 4.0", "requests_per_second: 2.0", 1)
+    keys.path.write_text(changed)
+    keyring.refresh()
+    slow, same = (keyring.find(secret.encode()) for secret in secrets)
+    assert slow is not None
+    assert same is not None
+    assert [slow.bucket.take(10.0) for _ in range(3)] == [0.0, 0.0, 0.5]
+    assert same.bucket.take(10.0) == 0.25

@@ -1,0 +1,133 @@
+"""Signs of life of what runs beside the requests: a metric for each thread or timer, whatever it meets."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from weakref import WeakKeyDictionary, WeakMethod, finalize
+
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge
+
+from .reading import printable
+
+_LOGGER = logging.getLogger("bentoml.credit_scoring")
+_RESTING = float("inf")
+_LONGEST_PAUSE = 5.0
+"""Seconds between two beats of a thread that has nothing to do."""
+
+
+class Heartbeat:
+    """What is known of one thread or timer: when it last did its work, and how often that failed.
+
+    `credit_scoring_thread_heartbeat_timestamp_seconds` is the oldest over all workers, and infinite while there is
+    nothing to do. A failure is counted each time and logged in one line when it is a new one.
+
+    Parameters
+    ----------
+    thread : its name, the label of the metrics
+    """
+
+    def __init__(self, thread: str, *, registry: CollectorRegistry = REGISTRY) -> None:
+        beats, failures = _metrics(registry)
+        self._thread = thread
+        self._beats = beats.labels(thread)
+        self._failures = failures.labels(thread)
+        self._failing: type[Exception] | None = None
+        self.beat()
+
+    @property
+    def failing(self) -> bool:
+        """Whether the work failed the last time."""
+        return self._failing is not None
+
+    def beat(self) -> None:
+        """Say that the work was done just now."""
+        self._beats.set(time.time())
+
+    def rest(self) -> None:
+        """Say that there is nothing to do until the next beat."""
+        self._beats.set(_RESTING)
+
+    @contextmanager
+    def guarded(self) -> Iterator[None]:
+        """Do one turn of the work: beat if it succeeds; count what it raises, and go on."""
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001 - a thread that ends, or a timer, would end for good and in silence
+            self._failures.inc()
+            if self._failing is not type(error):
+                _LOGGER.error("the thread %s goes on after %s", self._thread, _said(error))  # noqa: TRY400 - one line
+            self._failing = type(error)
+        else:
+            self._failing = None
+            self.beat()
+
+
+class PeriodicThread:
+    """Does some work every so many seconds, until it is stopped or whose method the work is has gone.
+
+    Parameters
+    ----------
+    work : a bound method; it is not kept alive
+    """
+
+    def __init__(self, heartbeat: Heartbeat, work: Callable[[], None], seconds: float, *, name: str) -> None:
+        self._stopped = threading.Event()
+        arguments = (heartbeat, WeakMethod(work), seconds, self._stopped)
+        finalize(work.__self__, self._stopped.set)  # type: ignore[attr-defined]
+        threading.Thread(target=_repeat, args=arguments, name=name, daemon=True).start()
+
+    def stop(self) -> None:
+        """Let the thread end."""
+        self._stopped.set()
+
+
+def _repeat(
+    heartbeat: Heartbeat, work: WeakMethod[Callable[[], None]], seconds: float, stopped: threading.Event
+) -> None:
+    while not _waited(heartbeat, seconds, stopped):
+        method = work()
+        if method is None:
+            return
+        with heartbeat.guarded():
+            method()
+        del method  # nobody is kept alive while the thread waits
+
+
+def _waited(heartbeat: Heartbeat, seconds: float, stopped: threading.Event) -> bool:
+    """Wait; whether the end came."""
+    while seconds > _LONGEST_PAUSE:
+        if stopped.wait(_LONGEST_PAUSE):
+            return True
+        if not heartbeat.failing:
+            heartbeat.beat()
+        seconds -= _LONGEST_PAUSE
+    return stopped.wait(seconds)
+
+
+_KNOWN: WeakKeyDictionary[CollectorRegistry, tuple[Gauge, Counter]] = WeakKeyDictionary()
+
+
+def _metrics(registry: CollectorRegistry) -> tuple[Gauge, Counter]:
+    """The metrics of all threads, which a registry takes once."""
+    if registry not in _KNOWN:
+        beats = Gauge(
+            "credit_scoring_thread_heartbeat_timestamp_seconds",
+            "When a thread or timer last did its work; infinite while it has none", ("thread",),
+            registry=registry, multiprocess_mode="livemin",
+        )  # fmt: skip
+        failures = Counter(
+            "credit_scoring_thread_failures_total", "Turns of a thread or timer that failed", ("thread",),
+            registry=registry,
+        )  # fmt: skip
+        _KNOWN[registry] = beats, failures
+    return _KNOWN[registry]
+
+
+def _said(error: Exception) -> str:
+    """The kind of an error and, where the system says it, the reason; its own text may hold an applicant's value."""
+    reason = error.strerror if isinstance(error, OSError) else None
+    return printable(f"{type(error).__name__} ({reason})" if reason else type(error).__name__)
