@@ -15,7 +15,7 @@ from .reading import printable
 
 _LOGGER = logging.getLogger("bentoml.credit_scoring")
 _RESTING = float("inf")
-_LONGEST_PAUSE = 5.0
+_LONGEST_PAUSE = 1.0
 """Seconds between two beats of a thread that has nothing to do."""
 
 

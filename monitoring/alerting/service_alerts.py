@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from .duration import Duration
-from .promql import DECISIONS, REQUESTS, SCORING, rate
+from .promql import DECISIONS, REQUESTS, SCORING, happened, rate
 from .recorded import Recorded
 from .rule import Alert
 from .settings import AlertingSettings, Burn, Severity
@@ -14,7 +14,7 @@ _INFO = "credit_scoring_model_info"
 
 
 def service_alerts(settings: AlertingSettings) -> list[Alert]:
-    """Scraping, errors, latency, overload, requests without decisions, models, and API keys."""
+    """Scraping, errors, latency, overload, requests without decisions, models, API keys, and threads."""
     return [
         *_scraping(settings),
         *_failing(settings),
@@ -22,6 +22,7 @@ def service_alerts(settings: AlertingSettings) -> list[Alert]:
         *_burns(settings),
         *_versions(settings),
         _keys(settings),
+        *_threads(settings),
     ]
 
 
@@ -127,4 +128,24 @@ def _keys(settings: AlertingSettings) -> Alert:
         "The file of API keys cannot be read",
         "{{ $labels.instance }} goes on with the keys it has read before: what was revoked since is still let in.",
         settings.holds.short,
+    )  # fmt: skip
+
+
+def _threads(settings: AlertingSettings) -> Iterator[Alert]:
+    window, limits = settings.windows.rate, settings.limits
+    yield Alert(
+        "CreditScoringThreadStopped",
+        f"time() - credit_scoring_thread_heartbeat_timestamp_seconds > {limits.thread_age.seconds:g}",
+        Severity.CRITICAL,
+        "A thread of the service does its work no longer",
+        "The thread {{ $labels.thread }} of {{ $labels.instance }} last did its work {{ $value | humanizeDuration }} "
+        "ago.",
+        settings.holds.short,
+    )  # fmt: skip
+    failures = happened("credit_scoring_thread_failures_total", window, by="job, instance, thread")
+    yield Alert(
+        "CreditScoringThreadFailing", failures, Severity.WARNING,
+        "A thread of the service fails and goes on",
+        f"The thread {{{{ $labels.thread }}}} of {{{{ $labels.instance }}}} failed {{{{ $value | humanize }}}} times "
+        f"within {window}.",
     )  # fmt: skip

@@ -90,6 +90,8 @@ class Limits(Settings):
     segment_age: Written
     """Of the decision log's open segments."""
     performance_age: Written
+    thread_age: Written
+    """Since a thread or timer of the service last did its work; longer than any of them waits."""
 
 
 class Routing(Settings):

@@ -69,6 +69,9 @@ def _requests() -> dict[str, str]:
         **series,
         'credit_scoring_requests_shed_total{endpoint="/predict"}': steady(0),
         "credit_scoring_keys_stale": steady(0),
+        'credit_scoring_thread_heartbeat_timestamp_seconds{thread="keys"}': rising(60),
+        'credit_scoring_thread_heartbeat_timestamp_seconds{thread="drift"}': steady(1e12),
+        'credit_scoring_thread_failures_total{thread="keys"}': steady(0),
         "up": steady(1),
     }
 

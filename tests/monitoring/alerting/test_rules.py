@@ -11,6 +11,7 @@ import yaml
 from tests.monitoring.alerting.promtool import (
     CHANGES,
     END,
+    MINUTES,
     firing,
     response_seconds,
     rising,
@@ -48,6 +49,8 @@ SEGMENT_AGE = "credit_scoring_decision_log_segment_age_seconds"
 LINES = "credit_scoring_decision_log_lines_total"
 LOST = 'credit_scoring_decision_log_failures_total{reason="no_space"}'
 CHECK = 'credit_scoring_drift_check_failures_total{check="mine"}'
+HEARTBEAT = 'credit_scoring_thread_heartbeat_timestamp_seconds{thread="keys"}'
+THREAD_FAILURES = 'credit_scoring_thread_failures_total{thread="keys"}'
 WINDOW_END = "credit_scoring_drift_window_end_timestamp_seconds"
 ONE_MODEL = 'credit_scoring_model_info{model="m",version="1",digest="d1"}'
 OTHER_MODEL = 'credit_scoring_model_info{model="m",version="2",digest="d2"}'
@@ -101,6 +104,11 @@ FAULTS = {
         {"credit_scoring_keys_stale@a": then(0, 1)},
         {("CreditScoringKeysStale", "warning")},
     ),
+    "a thread of one pod stands still": (
+        {f"{HEARTBEAT}@a": f"0+{60 * MINUTES}x{CHANGES} {60 * MINUTES * CHANGES}x{END - CHANGES - 1}"},
+        {("CreditScoringThreadStopped", "critical")},
+    ),
+    "a thread fails and goes on": ({THREAD_FAILURES: turning(0, 1)}, {("CreditScoringThreadFailing", "warning")}),
     "the score has drifted a little": ({"credit_scoring_drift_score_psi": then(0.02, 0.15)}, NOTHING),
     "the score has drifted far": (
         {"credit_scoring_drift_score_psi": then(0.02, 0.3)},
