@@ -7,7 +7,9 @@ INSTALLED := .venv/.installed
 export BENTOML_DO_NOT_TRACK := True
 export GIT_PYTHON_REFRESH := quiet
 
-.PHONY: help setup demo serve test check lint format types bench alerts faults fuzz lock clean
+UNIT := tests/access tests/client tests/features tests/scoring tests/serving tests/training/synthesis tests/test_architecture.py
+
+.PHONY: help setup demo serve test unit check lint format types bench alerts faults fuzz lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 22
@@ -26,12 +28,19 @@ demo: setup ## train on generated data, track, register, promote, build, serve, 
 serve: setup ## serve the champion on HOST:PORT
 	$(BIN)/bentoml serve . --host $(HOST) --port $(PORT)
 
-test: setup ## every test
-	$(BIN)/python -m pytest
+# Tests of one file stay in one process: they share what is slow to make.
+PROCESSES ?= logical
+SHARED := -n $(PROCESSES) --maxprocesses 4 --dist loadfile
+
+test: setup ## every test, in PROCESSES processes (all cores, at most 4)
+	$(BIN)/python -m pytest $(SHARED)
+
+unit: setup ## the fast tests, under a minute: no server is started and no model is trained
+	$(BIN)/python -m pytest $(SHARED) $(UNIT)
 
 check: lint types ## what CI runs: lint, types, tests with coverage
 	$(BIN)/python -m coverage erase
-	$(BIN)/python -m coverage run -m pytest
+	$(BIN)/python -m coverage run -m pytest $(SHARED)
 	$(BIN)/python -m coverage combine --quiet
 	$(BIN)/python -m coverage report
 
@@ -81,4 +90,4 @@ lock-files:
 clean: ## remove what the targets made, the virtual environments included
 	rm -rf .venv .venv-deploy .venv-infrastructure build .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage* htmlcov
 
-include deploy/targets.mk
+include $(dir $(lastword $(MAKEFILE_LIST)))deploy/targets.mk

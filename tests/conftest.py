@@ -22,6 +22,7 @@ import pytest  # noqa: E402
 
 from scoring import Progress, StoredModel, load_stored  # noqa: E402
 from tests.server import ROOT, Server, serve_with  # noqa: E402
+from tests.skipped import pytest_terminal_summary  # noqa: E402, F401 - what a run says at its end
 from training.delivery import Delivered, deliver  # noqa: E402
 from training.promotion.promotion import promote  # noqa: E402
 from training.settings.training import TrainingSettings  # noqa: E402

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from tests.server import free_port
 
 _USER = "nobody"  # PostgreSQL refuses to run as root
 
@@ -24,7 +25,7 @@ def installed() -> Path | None:
 @contextmanager
 def running(programs: Path) -> Iterator[str]:
     """The address of a database that nobody else uses."""
-    folder, port = Path(tempfile.mkdtemp(prefix="postgres-")), _free_port()
+    folder, port = Path(tempfile.mkdtemp(prefix="postgres-")), free_port()
     if os.getuid() == 0:
         shutil.chown(folder, _USER)
     options = f"-p {port} -c listen_addresses=127.0.0.1 -c fsync=off -c unix_socket_directories="
@@ -42,9 +43,3 @@ def running(programs: Path) -> Iterator[str]:
 def _run(program: Path, *arguments: str) -> None:
     user = _USER if os.getuid() == 0 else None
     subprocess.run([str(program), *arguments], check=True, stdout=subprocess.DEVNULL, user=user, cwd="/")
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

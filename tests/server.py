@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,9 @@ import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 _ATTEMPTS = 3
+_WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 8
+_FIRST_PORT, _RANGE = 20_000 + 1_000 * _WORKER, 1_000
+_PORTS = cycle(_FIRST_PORT + (os.getpid() + i) % _RANGE for i in range(_RANGE))
 _START_SECONDS = 120
 _STOP_SECONDS = 30
 _FAILED = re.compile(r"^[\w.]+Error: .*$", re.MULTILINE)  # the last line of a traceback
@@ -127,10 +131,20 @@ def unmeasured() -> dict[str, str]:
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port of 127.0.0.1 that nobody listens on, below those that the system gives to callers.
+
+    Processes that share the tests have ranges of their own, and none is handed out again soon: until a server listens
+    there, nobody else takes it.
+    """
+    for port in _PORTS:
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        return port
+    raise AssertionError("cycle() does not end")
 
 
 def _wait_until_ready(url: str, process: subprocess.Popen[bytes], log: Path, verify: ssl.SSLContext | None) -> None:

@@ -36,7 +36,7 @@ SECRETS = [
     "credentials.json",
     "decisions/open/1.jsonl",
 ]
-in_git = pytest.mark.skipif(not (ROOT / ".git").exists(), reason="needs a checkout of git")
+in_git = pytest.mark.skipif(not (ROOT / ".git").exists(), reason="it needs a checkout: `git clone`")
 IMAGE_FILES = [ROOT / "deploy/image/Containerfile", ROOT / "deploy/compose/mlflow.Containerfile"]
 
 
@@ -84,3 +84,10 @@ def test_the_base_of_an_image_can_be_given_with_its_digest(file: Path) -> None:
     assert len(re.findall(r"^ARG BASE=\S+:\S+$", text, flags=re.MULTILINE)) == 1
     bases = re.findall(r"^FROM (\S+)", text, flags=re.MULTILINE)
     assert [base for base in bases if base != "${BASE}" and base not in re.findall(r" AS (\S+)", text)] == []
+
+
+def test_locks_can_be_made_anew() -> None:
+    """They are made inside requirements/, from where the Makefile must find what it includes."""
+    command = ["make", "--dry-run", "--file", "../Makefile", "lock-files"]
+    done = subprocess.run(command, cwd=ROOT / "requirements", capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -34,7 +34,7 @@ def test_only_its_owner_may_read_the_file_and_nothing_else_is_left(keys: Keys) -
     assert list(keys.path.parent.iterdir()) == [keys.path]
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away: `sudo make test`")
 def test_a_file_keeps_its_owner(keys: Keys) -> None:
     keys.create("front", Scope.PREDICT)
     os.chown(keys.path, 10034, 10034)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -21,9 +20,10 @@ from benchmarks.workload import Workload, workload
 from features import APPLICATION
 from scoring import Scorer, StoredModel
 from tests.benchmarks.examples import SETTINGS
+from tests.skipped import needs
 from training.synthesis import APPLICATIONS, synthesize
 
-pytestmark = pytest.mark.skipif(shutil.which("h2load") is None, reason="h2load is not installed")
+pytestmark = needs("h2load")
 
 QUICK = SETTINGS.model_copy(update={"seconds": 0.5, "warm_up_requests": 20, "connections": (1, 4), "batches": (10,)})
 HERE = Environment(Path(sys.prefix), {})

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import socket
 import subprocess
 import sys
 import time
@@ -17,6 +16,7 @@ import pytest
 import yaml
 
 from tests import postgres
+from tests.server import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "deploy" / "compose"
@@ -102,9 +102,7 @@ PROGRAMS = postgres.installed()
 )
 def test_mlflow_starts_as_it_is_composed_and_answers_to_its_name_alone(tmp_path: Path) -> None:
     assert PROGRAMS is not None
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     with postgres.running(PROGRAMS) as address:
         command = _composed(address, port, tmp_path)
         with (tmp_path / "log").open("w") as log:

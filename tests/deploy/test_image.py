@@ -18,7 +18,7 @@ from tests.server import Server
 IMAGE = os.environ.get("CREDIT_SCORING_IMAGE", "")
 
 if not IMAGE or shutil.which("podman") is None:
-    pytest.skip("needs podman, and CREDIT_SCORING_IMAGE; see `make image-check`", allow_module_level=True)
+    pytest.skip("it needs podman and an image: `make image-check IMAGE=...` runs it", allow_module_level=True)
 
 from tests.e2e.test_contract import *  # noqa: E402, F403 - every test of the contract, with the fixtures below
 

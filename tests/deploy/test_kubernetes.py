@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from functools import cache
 from typing import Any
@@ -12,10 +11,11 @@ import yaml
 
 from deploy.errors import DeployError
 from deploy.kubernetes import OVERLAYS, prometheus_rule, render
-from deploy.kubernetes.rules import SOURCE, TARGET
+from deploy.kubernetes.rules import TARGET
 from tests.server import ROOT
+from tests.skipped import needs
 
-pytestmark = pytest.mark.skipif(shutil.which("kubectl") is None, reason="needs kubectl")
+pytestmark = needs("kubectl")
 every_overlay = pytest.mark.parametrize("overlay", OVERLAYS)
 
 ROUTES = {"/predict", "/predict/batch", "/predict/features", "/explain", "/model/info"}
@@ -162,7 +162,6 @@ def test_a_folder_without_rules_is_an_error(tmp_path: Any) -> None:
         prometheus_rule(tmp_path)
 
 
-@pytest.mark.skipif(not SOURCE.is_dir(), reason="needs deploy/prometheus")
 def test_the_rules_of_the_operator_are_those_of_prometheus() -> None:
     assert TARGET.read_text() == prometheus_rule()
 

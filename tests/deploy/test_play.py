@@ -32,7 +32,7 @@ for _ in range(600):
 
 pytestmark = pytest.mark.skipif(
     not IMAGE or not shutil.which("podman") or not shutil.which("kubectl"),
-    reason="needs podman, kubectl and CREDIT_SCORING_IMAGE; see `make image-check`",
+    reason="it needs podman, kubectl and an image: `make image-check IMAGE=...` runs it",
 )
 
 

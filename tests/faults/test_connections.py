@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import resource
-import shutil
 import socket
 import subprocess
 import time
@@ -14,11 +13,11 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import psutil
-import pytest
 
 from tests.faults.conftest import Note
 from tests.faults.rehearsal import Asked, address, eventually, recording_service, under_load
 from tests.server import Server
+from tests.skipped import needs
 from tests.workers import workers
 from training.delivery import Delivered
 
@@ -97,7 +96,7 @@ def _connections(server: Server, count: int) -> Iterator[list[socket.socket]]:
         yield [stack.enter_context(socket.create_connection(address(server), timeout=30)) for _ in range(count)]
 
 
-@pytest.mark.skipif(shutil.which("h2load") is None, reason="h2load is not installed")
+@needs("h2load")
 def test_ten_times_the_rated_load(delivered: Delivered, asked: Asked, tmp_path: Path, note: Note) -> None:
     """What is too much is refused at once, and what is accepted is answered. Half of saturation is the rated load."""
     body = tmp_path / "body.json"

@@ -23,7 +23,7 @@ _DISK = 8 << 20
 _SEGMENT = 1 << 18
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a small disk")
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a small disk: `sudo make faults`")
 def test_the_disk_is_full(delivered: Delivered, asked: Asked, tmp_path: Path, note: Note) -> None:
     """What cannot be recorded is not decided, as the settings have it, until there is room again."""
     log = tmp_path / "log"

@@ -22,7 +22,7 @@ _HOUR = 3600
 _JUMPS = ("+1d", "-2d")
 
 
-@pytest.mark.skipif(_FAKETIME is None, reason="libfaketime is not installed")
+@pytest.mark.skipif(_FAKETIME is None, reason="libfaketime is not installed: `apt-get install libfaketime`")
 def test_the_clock_jumps(delivered: Delivered, asked: Asked, tmp_path: Path, note: Note) -> None:
     """A day ahead, then three days back: nobody is refused, and nothing is lost."""
     clock = tmp_path / "clock"

@@ -19,7 +19,6 @@ from training.synthesis import APPLICATIONS, synthesize
 Values = Mapping[str, Any]
 
 ROOT = Path(__file__).resolve().parents[2]
-REAL_DATA = ROOT / ".." / "shared" / "data" / "home_credit"
 NAMES = tuple(column.name for column in APPLICATION)
 REQUIRED: Values = {"NAME_CONTRACT_TYPE": "Cash loans", "AMT_INCOME_TOTAL": 160_000.0, "AMT_CREDIT": 400_000.0}
 

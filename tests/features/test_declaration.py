@@ -25,7 +25,8 @@ from features import (
     find_violations,
     open_file,
 )
-from tests.features.examples import NAMES, PROPERTY, REAL_DATA, REQUIRED, columns
+from tests.features.examples import NAMES, PROPERTY, REQUIRED, columns
+from tests.skipped import HOME_CREDIT, needs_home_credit
 
 by_column = pytest.mark.parametrize("column", list(APPLICATION), ids=lambda column: column.name)
 by_number = pytest.mark.parametrize("column", list(APPLICATION.numeric), ids=lambda column: column.name)
@@ -189,18 +190,18 @@ def test_rule_1_the_names_and_their_order_are_those_of_the_public_data():
     )
 
 
-@pytest.mark.skipif(not REAL_DATA.is_dir(), reason="the real data is not here")
+@needs_home_credit
 @pytest.mark.parametrize(
     ("file", "first"), [("application_train", ("SK_ID_CURR", "TARGET")), ("application_test", ("SK_ID_CURR",))]
 )
 def test_rule_1_the_real_header_has_the_declared_columns_in_their_order(file, first):
-    with (REAL_DATA / f"{file}.csv").open(encoding="utf-8", newline="") as lines:
+    with (HOME_CREDIT / f"{file}.csv").open(encoding="utf-8", newline="") as lines:
         assert tuple(next(csv.reader(lines))) == (*first, *NAMES)
 
 
-@pytest.mark.skipif(not REAL_DATA.is_dir(), reason="the real data is not here")
+@needs_home_credit
 def test_rule_1_no_real_application_breaks_a_declared_rule():
-    batches = list(open_file(REAL_DATA / "application_train.csv").batches(100_000))
+    batches = list(open_file(HOME_CREDIT / "application_train.csv").batches(100_000))
     assert [violation.rule for batch in batches for violation in batch.violations] == []
     assert sum(map(len, batches)) > 30_000
 

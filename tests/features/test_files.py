@@ -15,7 +15,8 @@ import pyarrow as pa
 import pytest
 
 from features import APPLICATION, ColumnsError, FileError, concatenate, open_file
-from tests.features.examples import NAMES, REAL_DATA, bits, columns, read, write_csv, write_parquet
+from tests.features.examples import NAMES, bits, columns, read, write_csv, write_parquet
+from tests.skipped import HOME_CREDIT, needs_home_credit
 
 HEADER = ",".join(NAMES)
 FIELDS = len(NAMES)
@@ -355,9 +356,9 @@ def test_a_batch_has_at_least_one_row(tmp_path, rows, name):
         next(open_file(path).batches(rows))
 
 
-@pytest.mark.skipif(not REAL_DATA.is_dir(), reason="the real data is not here")
+@needs_home_credit
 def test_a_real_file_is_read_in_any_batches(tmp_path):
-    file = open_file(REAL_DATA / "application_test.csv")
+    file = open_file(HOME_CREDIT / "application_test.csv")
     small, large = (concatenate([batch.columns for batch in file.batches(rows)]) for rows in (1000, 100_000))
     assert file.undeclared == ("SK_ID_CURR",)
     assert bits(small.numbers) == bits(large.numbers)

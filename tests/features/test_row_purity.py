@@ -23,7 +23,8 @@ from features import (
     find_violations,
     open_file,
 )
-from tests.features.examples import NAMES, PROPERTY, REAL_DATA, bits, columns, generate, read
+from tests.features.examples import NAMES, PROPERTY, bits, columns, generate, read
+from tests.skipped import HOME_CREDIT, needs_home_credit
 
 AWKWARD = [math.nan, 0.0, -0.0, 1.0, -1.0, 0.1, 365243.0, 1e9, -43830.0]
 CELLS = st.lists(
@@ -121,10 +122,10 @@ def test_rule_2_a_request_has_the_features_of_the_same_row_in_a_file(application
         assert bits(transform(alone)) == bits(from_file[row])
 
 
-@pytest.mark.skipif(not REAL_DATA.is_dir(), reason="the real data is not here")
+@needs_home_credit
 def test_rule_2_a_request_has_the_features_of_the_same_row_in_a_real_file(fitted):
     transform = FeatureTransformer(fitted).transform
-    raw = next(open_file(REAL_DATA / "application_test.csv").batches(300)).columns
+    raw = next(open_file(HOME_CREDIT / "application_test.csv").batches(300)).columns
     one_by_one = [transform(columns_of([request])) for request in as_requests(raw)]
     assert bits(np.concatenate(one_by_one)) == bits(transform(raw))
 

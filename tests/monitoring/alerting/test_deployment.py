@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from monitoring.deployment import grafana_files, prometheus_files
 from monitoring.settings import MonitoringSettings
 from serving import ServingSettings
 from tests.server import ROOT
+from tests.skipped import needs
 
 SETTINGS = MonitoringSettings.load(ROOT / "configs" / "monitoring.yaml")
 SERVING = ServingSettings.load(ROOT / "configs" / "serving.yaml")
@@ -25,8 +25,8 @@ PROMETHEUS = ROOT / "deploy" / "prometheus"
 GRAFANA = ROOT / "deploy" / "grafana"
 RUNBOOK = (ROOT / "docs" / "runbook.md").read_text()
 
-needs_amtool = pytest.mark.skipif(shutil.which("amtool") is None, reason="amtool is not installed")
-needs_promtool = pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
+needs_amtool = needs("amtool")
+needs_promtool = needs("promtool")
 
 
 def alerts() -> list[dict[str, Any]]:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import math
-import shutil
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -32,6 +31,7 @@ from tests.monitoring.alerting.daemons import Prometheus, alertmanager, promethe
 from tests.monitoring.alerting.load import Load, loading
 from tests.monitoring.receiver import Posted, Receiver, receiving
 from tests.server import ROOT, Server, free_port, serve
+from tests.skipped import needs
 from training.delivery import Delivered
 from training.synthesis import APPLICATIONS, synthesize
 
@@ -45,8 +45,8 @@ SECONDS = 240
 
 pytestmark = [
     pytest.mark.timeout(1_500),
-    pytest.mark.skipif(shutil.which("prometheus") is None, reason="prometheus is not installed"),
-    pytest.mark.skipif(shutil.which("prometheus-alertmanager") is None, reason="alertmanager is not installed"),
+    needs("prometheus"),
+    needs("prometheus-alertmanager"),
 ]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import pytest
@@ -21,10 +20,11 @@ from tests.monitoring.alerting.promtool import (
     turning,
 )
 from tests.server import ROOT
+from tests.skipped import needs
 
 RULES = [ROOT / "deploy" / "prometheus" / f"{kind}.rules.yml" for kind in ("recording", "alerting")]
 
-pytestmark = pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
+pytestmark = needs("promtool")
 
 NOTHING: set[tuple[str, str]] = set()
 BURNS = {

@@ -14,10 +14,9 @@ from monitoring.errors import WindowError
 from monitoring.settings import MonitoringSettings
 from monitoring.sources import window_of_file
 from scoring import Scorer
-from tests.server import ROOT
+from tests.skipped import HOME_CREDIT, needs_home_credit
 
 Drift = Callable[[Columns], Columns]
-REAL = ROOT.parent / "shared" / "data" / "home_credit"
 
 
 @pytest.fixture(scope="module")
@@ -112,9 +111,9 @@ def test_every_planted_drift_is_found_in_a_thousand_rows_and_its_column_named_fi
         assert found.culprits[0].name in culprits
 
 
-@pytest.mark.skipif(not REAL.is_dir(), reason="the real data is not here")
+@needs_home_credit
 def test_the_real_test_file_has_drifted_from_the_real_training_file(scorer: Scorer, rules: MonitoringSettings) -> None:
-    train, test = (window_of_file(REAL / f"application_{name}.csv", scorer).window for name in ("train", "test"))
+    train, test = (window_of_file(HOME_CREDIT / f"application_{name}.csv", scorer).window for name in ("train", "test"))
     found = judge(scorer.artefact.reference, test, rules.drift, base=train)
     assert (found.alarm, found.rows, found.reference_rows) == (True, 5_000, 35_309)
     assert "credit_to_annuity" in {shift.name for shift in found.drifted if shift.level is Level.MAJOR}

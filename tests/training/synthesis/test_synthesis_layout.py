@@ -6,9 +6,9 @@ import pandas as pd
 import pytest
 
 from features import APPLICATION
+from tests.skipped import HOME_CREDIT, needs_home_credit
 from training.synthesis import APPLICATIONS
 
-REAL = Path(__file__).resolve().parents[4] / "shared" / "data" / "home_credit"
 APPLICATION_FILES = {"application_train", "application_test", "true_pd"}
 HISTORY_FILES = {
     "bureau",
@@ -75,9 +75,9 @@ def test_history_columns_are_distinct_and_complete(generate, name, columns):
     assert len(set(header(generate(clients=100), name))) == columns
 
 
-@pytest.mark.skipif(not REAL.is_dir(), reason="the real data is not here")
+@needs_home_credit
 @pytest.mark.parametrize(
     "name", ["application_train", "application_test", *sorted(HISTORY_FILES - {"installments_payments"})]
 )
 def test_headers_are_those_of_the_real_files(generate, name):
-    assert header(generate(clients=100), name) == header(REAL, name)
+    assert header(generate(clients=100), name) == header(HOME_CREDIT, name)

@@ -15,6 +15,7 @@ import yaml
 from optuna.trial import TrialState
 
 from tests import postgres
+from tests.skipped import missing
 from tests.training.tuning.searches import TRIALS, changed, searched, summary
 from training.data.dataset import Dataset
 from training.errors import StudyError
@@ -90,7 +91,7 @@ def shared(request: pytest.FixtureRequest, searching: TrainingSettings) -> Itera
         return
     programs = postgres.installed()
     if programs is None:
-        pytest.skip("PostgreSQL is not installed")
+        pytest.skip(missing("initdb"))
     with postgres.running(programs) as address:
         yield changed(searching, storage=address)
 
