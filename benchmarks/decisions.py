@@ -85,6 +85,9 @@ def _table(pool: Pool, chosen: NDArray[np.int64], clients: list[str], client_has
             "prediction": scores.prediction[chosen],
             "decision": scores.decision[chosen],
             "risk_level": scores.risk_level[chosen],
+            "missing": scores.missing[chosen],
+            "unknown": [len(names) for names in scores.unknown[chosen]],
+            "withheld": scores.withheld[chosen].astype(np.bool_),
         },
         pool.matrix[chosen],
     )

@@ -48,6 +48,11 @@ class FeatureTransformer:
         """The matrix columns that hold category codes."""
         return self._categories.targets
 
+    @property
+    def largest_codes(self) -> tuple[float, ...]:
+        """For each of the `categorical` columns the code of a level that is unknown."""
+        return tuple(codes.unknown for codes in self._categories.codes)
+
     def transform(self, columns: Columns) -> NDArray[np.float64]:
         """The model matrix, float64 of shape (n, len(names)), C order; ColumnsError if the columns do not fit."""
         columns.check(APPLICATION)
@@ -72,13 +77,6 @@ class FeatureTransformer:
         held, largest = matrix[:, self._categories.targets], self._categories.largest
         legal = np.isnan(held) | ((held >= 0) & (held <= largest) & (held == np.floor(held)))
         return {self.categorical[i]: int(largest[i]) for i in np.flatnonzero(~legal.all(axis=0)).tolist()}
-
-    def unknown_levels(self, matrix: NDArray[np.float64]) -> dict[str, int]:
-        """How many rows of a model matrix hold an unknown category, by feature."""
-        return {
-            self.names[target]: int(np.count_nonzero(matrix[:, target] == codes.unknown))
-            for target, codes in zip(self._categories.targets, self._categories.codes, strict=True)
-        }
 
 
 @dataclass(frozen=True, slots=True)

@@ -83,10 +83,15 @@ def _close(path: Path, closed: Path) -> int:
 def decision_table(header: Header, lines: Sequence[dict[str, Any]]) -> pa.Table:
     """Decoded lines as the columns of a closed segment."""
     fields = schema(header.features)
-    plain = {name: [line[name] for line in lines] for name in fields.names[: -len(header.features)]}
+    plain = {name: [_value(line, name) for line in lines] for name in fields.names[: -len(header.features)]}
     plain["time"] = [datetime.fromisoformat(time) for time in plain["time"]]
     plain["client"] = [None if client is None else bytes.fromhex(client) for client in plain["client"]]
     return closed_table(header, plain, vectors(lines))
+
+
+def _value(line: dict[str, Any], name: str) -> Any:
+    """Lines of an older version do not say what was known of an application; that is null."""
+    return line.get(name) if name in ("missing", "unknown", "withheld") else line[name]
 
 
 def closed_table(header: Header, plain: Mapping[str, Any], matrix: NDArray[np.float64]) -> pa.Table:

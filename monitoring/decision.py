@@ -14,6 +14,9 @@ probability    calibrated PD
 prediction     1 where the PD reaches the cut-off
 decision       approve, refer or decline
 risk_level     LOW, MEDIUM, HIGH or CRITICAL
+missing        how many of the model's input columns are missing
+unknown        how many columns have a level that the model does not know
+withheld       whether an approval was withheld because too little is known
 vector         the row of the model matrix: little-endian float64, base64
 
 A closed segment holds the same in Parquet: `client` is 16 bytes, `time` a timestamp, and the vector is one column for
@@ -116,13 +119,20 @@ class LineFormat:
         size = matrix.shape[1] * _VECTOR.itemsize
         lines: list[str] = []
         at = 0
-        for (request_id, client_id, position), margin, probability, prediction, decision, risk_level in zip(
+        for (
+            request_id,
+            client_id,
+            position,
+        ), margin, probability, prediction, decision, risk_level, missing, unknown, withheld in zip(
             callers,
             scores.margin.tolist(),
             scores.probability.tolist(),
             scores.prediction.tolist(),
             scores.decision.tolist(),
             scores.risk_level.tolist(),
+            scores.missing.tolist(),
+            scores.unknown.tolist(),
+            scores.withheld.tolist(),
             strict=True,
         ):
             client = "null" if client_id is None or self._hash is None else f'"{self._hash(client_id)}"'
@@ -130,7 +140,8 @@ class LineFormat:
             lines.append(
                 f'{{"request_id":"{request_id}","index":{position},{same},"client":{client},"margin":{margin!r},'
                 f'"probability":{probability!r},"prediction":{prediction},"decision":"{decision}",'
-                f'"risk_level":"{risk_level}","vector":"{vector}"}}\n'
+                f'"risk_level":"{risk_level}","missing":{missing},"unknown":{len(unknown)},'
+                f'"withheld":{"true" if withheld else "false"},"vector":"{vector}"}}\n'
             )
             at += size
         return "".join(lines).encode("ascii")
@@ -169,6 +180,9 @@ def schema(features: Sequence[str]) -> pa.Schema:
             ("prediction", pa.int8()),
             ("decision", text),
             ("risk_level", text),
+            ("missing", pa.int16()),
+            ("unknown", pa.int16()),
+            ("withheld", pa.bool_()),
             *((f"{FEATURE_PREFIX}{name}", pa.float64()) for name in features),
         ]
     )

@@ -6,6 +6,7 @@ from .artefact import Artefact
 from .batch import score_files
 from .binning import category_bins, quantile_bins
 from .calibration import Calibration
+from .completeness import CompletenessRule
 from .errors import ArtefactError, OutputError, ScoringError, SignatureError
 from .model import Model
 from .policy import DecisionPolicy, Outcome, PointScale, RiskLevel
@@ -27,6 +28,7 @@ __all__ = [
     "BinKind",
     "Bins",
     "Calibration",
+    "CompletenessRule",
     "DecisionPolicy",
     "DriftReference",
     "Model",

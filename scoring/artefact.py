@@ -4,7 +4,7 @@ manifest.json      format, the SHA-256 of every other file, and the digest over 
 model.txt          LightGBM text
 features.json      fitted feature state
 calibration.json   margin to PD
-policy.json        cut-off, refer band, risk levels, costs, points
+policy.json        cut-off, refer band, risk levels, costs, points, what must be known for an approval
 reference.json     drift reference: bins of every feature and of the PD, counted where the model was fitted
 metrics.json       how good it is, with intervals
 lineage.json       data fingerprint, code version, MLflow run, settings
@@ -23,11 +23,12 @@ from typing import Any, Self
 from features import FeatureState, SchemaError, read_regular
 
 from .calibration import Calibration
+from .completeness import CompletenessRule
 from .errors import ArtefactError
 from .policy import DecisionPolicy, PointScale
 from .reference import DriftReference
 
-_FORMAT = 2
+_FORMAT = 3
 _MANIFEST = "manifest.json"
 _FILE_BYTES = 1 << 30
 
@@ -101,7 +102,12 @@ _NAMES = (
 
 def _policy(values: dict[str, Any]) -> DecisionPolicy:
     bounds, scale = tuple(values.pop("level_bounds")), PointScale(**values.pop("scale"))
-    return DecisionPolicy(**values, level_bounds=bounds, scale=scale)
+    completeness = _completeness(values.pop("completeness"))
+    return DecisionPolicy(**values, level_bounds=bounds, scale=scale, completeness=completeness)
+
+
+def _completeness(values: dict[str, Any] | None) -> CompletenessRule | None:
+    return None if values is None else CompletenessRule(**values | {"known": tuple(values["known"])})
 
 
 def _verified(directory: Path, digest: str | None) -> dict[str, bytes]:

@@ -37,8 +37,8 @@ def score_files(
     """Score the file `source`, or every file in it, into the new folder `output`.
 
     One `part-NNNNN.parquet` per chunk, the rows in their order: identifier, status, probability, prediction, decision,
-    risk_level, score, model_version, errors. A row that breaks a declared rule is `rejected`, with the rules in
-    `errors`, and the others are scored. Nothing is left behind if the job fails.
+    risk_level, score, missing, unknown, unknown_columns, withheld, model_version, errors. A row that breaks a declared
+    rule is `rejected`, with the rules in `errors`, and the others are scored. Nothing is left behind if the job fails.
     """
     from pyarrow import parquet
 
@@ -130,7 +130,8 @@ def _decided(batch: Batch, identifier: str, model: StoredModel, tally: Tally) ->
     sound = np.ones(len(batch), dtype=np.bool_)
     sound[list(broken)] = False
     matrix = model.scorer.transformer.transform(batch.columns.take(sound))
-    tally.add(batch, identifiers, len(broken), model.scorer.transformer.unknown_levels(matrix))
+    scores = model.scorer.score_matrix(matrix)
+    tally.add(batch, identifiers, len(broken), scores)
     rules = [
         "; ".join(f"{v.column}: {v.rule}" for v in broken[row]) if row in broken else None for row in range(len(batch))
     ]
@@ -138,11 +139,16 @@ def _decided(batch: Batch, identifier: str, model: StoredModel, tally: Tally) ->
         {
             identifier: identifiers,
             "status": pa.array(["scored" if row else "rejected" for row in sound]),
-            **_columns(model.scorer.score_matrix(matrix), sound),
+            **_columns(scores, sound),
             "model_version": pa.array([model.version] * len(batch)),
             "errors": pa.array(rules, pa.string()),
         }
     )
+
+
+def _listed(texts: NDArray[np.object_]) -> NDArray[np.object_]:
+    """Tuples of text as one text each, None where there is none."""
+    return np.array(["; ".join(row) or None for row in texts], dtype=object)
 
 
 def _columns(scores: Scores, sound: NDArray[np.bool_]) -> dict[str, pa.Array[Any]]:
@@ -160,4 +166,8 @@ def _columns(scores: Scores, sound: NDArray[np.bool_]) -> dict[str, pa.Array[Any
         "decision": spread(scores.decision, pa.string()),
         "risk_level": spread(scores.risk_level, pa.string()),
         "score": spread(scores.points, pa.int64()),
+        "missing": spread(scores.missing, pa.int64()),
+        "unknown": spread(np.fromiter(map(len, scores.unknown), np.int64, len(scores)), pa.int64()),
+        "unknown_columns": spread(_listed(scores.unknown), pa.string()),
+        "withheld": spread(_listed(scores.withheld), pa.string()),
     }

@@ -74,4 +74,6 @@ def _lines(summary: Summary, output: Path) -> Iterator[str]:
         f"{summary.rows - summary.rejected} scored, {summary.rejected} rejected; {output}"
     )
     yield from (f"  rejected, {rule}: {count}" for rule, count in summary.broken_rules.items())
+    if summary.withheld:
+        yield f"  referred, too little is known for an approval: {summary.withheld}"
     yield from (f"  unknown level, {name}: {count}" for name, count in summary.unknown_levels.items())

@@ -10,6 +10,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from .completeness import CompletenessRule
 from .errors import ArtefactError
 
 
@@ -55,11 +56,12 @@ class PointScale:
 
 @dataclass(frozen=True)
 class DecisionPolicy:
-    """The thresholds on PD that turn a score into a decision.
+    """The thresholds on PD that turn a score into a decision, and what must be known for an approval.
 
     A PD of at least `cutoff` is predicted to default. A PD below `refer_from` is approved, one of at least
     `refer_to` is declined, one between goes to a person. `level_bounds` are the lower bounds of MEDIUM, HIGH and
-    CRITICAL. `cost_fn` is the cost of a bad application approved, `cost_fp` that of a good one declined.
+    CRITICAL. `cost_fn` is the cost of a bad application approved, `cost_fp` that of a good one declined. Without
+    `completeness` nothing but the PD decides.
     """
 
     cutoff: float
@@ -69,6 +71,7 @@ class DecisionPolicy:
     cost_fn: float
     cost_fp: float
     scale: PointScale
+    completeness: CompletenessRule | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.refer_from <= self.cutoff <= self.refer_to <= 1:

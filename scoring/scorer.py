@@ -10,8 +10,10 @@ from numpy.typing import NDArray
 from features import Columns, ColumnsError, FeatureTransformer
 
 from .artefact import Artefact
+from .completeness import Completeness, Known
 from .errors import ArtefactError
 from .model import Model
+from .policy import Outcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,9 +25,12 @@ class Scores:
     margin : float64, raw log-odds of default
     probability : float64, calibrated PD in [0, 1]
     prediction : int64, 1 where the PD reaches the cut-off
-    decision : object, Outcome
+    decision : object, Outcome; an approval that is withheld is a referral
     risk_level : object, RiskLevel
     points : int64, higher is better
+    missing : int64, how many of the model's input columns are missing
+    unknown : object, a tuple of the columns whose level the model does not know
+    withheld : object, a tuple of why an approval is withheld; empty where none is
     """
 
     margin: NDArray[np.float64]
@@ -34,6 +39,9 @@ class Scores:
     decision: NDArray[np.object_]
     risk_level: NDArray[np.object_]
     points: NDArray[np.int64]
+    missing: NDArray[np.int64]
+    unknown: NDArray[np.object_]
+    withheld: NDArray[np.object_]
 
     def __len__(self) -> int:
         return len(self.margin)
@@ -47,6 +55,9 @@ class Scores:
             self.decision[rows],
             self.risk_level[rows],
             self.points[rows],
+            self.missing[rows],
+            self.unknown[rows],
+            self.withheld[rows],
         )
 
 
@@ -64,11 +75,18 @@ class Scorer:
             raise ArtefactError(f"the model takes {self.model.features} features, not {len(self.features)}")
         if tuple(artefact.reference.features) != self.features:
             raise ArtefactError("the drift reference is of other features than the model")
+        policy, importance = artefact.policy, artefact.reference.importance
+        self._completeness = Completeness(self.transformer, importance, policy.completeness)
 
     @property
     def features(self) -> tuple[str, ...]:
         """Names of the model matrix's columns, in order."""
         return self.transformer.names
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The raw columns that the model reads, those that are features themselves first."""
+        return self._completeness.inputs
 
     def score(self, columns: Columns) -> Scores:
         """Scores of raw applications."""
@@ -78,17 +96,33 @@ class Scorer:
         """Scores of rows of the model matrix, shape (n, len(features)); ColumnsError for another width."""
         if matrix.ndim != 2 or matrix.shape[1] != len(self.features):
             raise ColumnsError(f"the model takes {len(self.features)} features, not shape {matrix.shape}")
-        return self.decide(self.model.margins(matrix))
+        return self.decide(matrix, self.model.margins(matrix))
 
-    def decide(self, margin: NDArray[np.float64]) -> Scores:
-        """Scores of margins, shape (n,), that this model gave."""
+    def decide(self, matrix: NDArray[np.float64], margin: NDArray[np.float64]) -> Scores:
+        """Scores of rows of the model matrix and the margins, shape (n,), that this model gave them."""
         calibration, policy = self.artefact.calibration, self.artefact.policy
         probability = calibration.probabilities(margin)
+        known = self._completeness.of(matrix)
+        decision, withheld = _withheld(policy.outcomes(probability), known)
         return Scores(
             margin=margin,
             probability=probability,
             prediction=policy.predictions(probability),
-            decision=policy.outcomes(probability),
+            decision=decision,
             risk_level=policy.risk_levels(probability),
             points=policy.scale.points(calibration.log_odds(margin)),
+            missing=known.missing,
+            unknown=known.unknown,
+            withheld=withheld,
         )
+
+
+def _withheld(decision: NDArray[np.object_], known: Known) -> tuple[NDArray[np.object_], NDArray[np.object_]]:
+    """The decisions with a referral in place of each approval that falls short, and why."""
+    withheld = known.short.copy()
+    for row, reasons in enumerate(known.short.tolist()):
+        if reasons and decision[row] == Outcome.APPROVE:
+            decision[row] = Outcome.REFER
+        else:
+            withheld[row] = ()
+    return decision, withheld

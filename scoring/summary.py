@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from features import Batch
 
+from .scorer import Scores
 from .stored import StoredModel
 
 if TYPE_CHECKING:
@@ -19,9 +20,10 @@ if TYPE_CHECKING:
 class Summary:
     """What a batch job did.
 
-    `broken_rules` counts the rows that break each rule, the most broken first. `unknown_levels` counts, for each
-    category of the model, the scored rows whose level the model does not know: legal, but many such rows are more often
-    a misspelling than a new kind of applicant.
+    `withheld` counts the scored rows that are referred because too little is known of them. `broken_rules` counts the
+    rows that break each rule, the most broken first. `unknown_levels` counts, for each category of the model, the
+    scored rows whose level the model does not know: legal, but many such rows are more often a misspelling than a new
+    kind of applicant.
     """
 
     model: str
@@ -29,6 +31,7 @@ class Summary:
     digest: str
     rows: int
     rejected: int
+    withheld: int
     broken_rules: Mapping[str, int]
     unknown_levels: Mapping[str, int]
 
@@ -38,18 +41,19 @@ class Tally:
 
     def __init__(self) -> None:
         self.identifiers: list[pa.ChunkedArray[Any]] = []
-        self.rows = self.rejected = 0
+        self.rows = self.rejected = self.withheld = 0
         self._rules: Counter[str] = Counter()
         self._unknown: Counter[str] = Counter()
 
-    def add(self, batch: Batch, identifiers: pa.ChunkedArray[Any], rejected: int, unknown: Mapping[str, int]) -> None:
+    def add(self, batch: Batch, identifiers: pa.ChunkedArray[Any], rejected: int, scores: Scores) -> None:
         """Count one chunk."""
         self.identifiers.append(identifiers)
         self.rows += len(batch)
         self.rejected += rejected
         for violation in batch.violations:
             self._rules[f"{violation.column}: {violation.rule}"] += violation.count
-        self._unknown.update(unknown)
+        self.withheld += sum(map(bool, scores.withheld))
+        self._unknown.update(name for names in scores.unknown for name in names)
 
     def summary(self, model: StoredModel) -> Summary:
         """The sums."""
@@ -59,6 +63,7 @@ class Tally:
             digest=model.scorer.artefact.digest,
             rows=self.rows,
             rejected=self.rejected,
+            withheld=self.withheld,
             broken_rules=dict(self._rules.most_common()),
-            unknown_levels={name: count for name, count in sorted(self._unknown.items()) if count},
+            unknown_levels=dict(sorted(self._unknown.items())),
         )

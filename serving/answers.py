@@ -28,6 +28,12 @@ class Decision(BaseModel):
     decision: Outcome
     risk_level: RiskLevel
     score: int = Field(description="Points, higher is better")
+    missing: int = Field(ge=0, description="How many of the columns that the model reads are missing")
+    unknown: int = Field(ge=0, description="How many columns have a level that the model does not know")
+    unknown_columns: list[str] = Field(description="Their names; levels are compared letter for letter")
+    withheld: list[str] = Field(
+        description="Why an application that the PD would approve is referred: too little is known of it"
+    )
 
 
 class Place(BaseModel):
@@ -132,14 +138,21 @@ def decisions(
             "decision": decision,
             "risk_level": risk_level,
             "score": points,
+            "missing": missing,
+            "unknown": len(unknown),
+            "unknown_columns": unknown,
+            "withheld": withheld,
         }
-        for caller, probability, prediction, decision, risk_level, points in zip(
+        for caller, probability, prediction, decision, risk_level, points, missing, unknown, withheld in zip(
             callers,
             scores.probability.tolist(),
             scores.prediction.tolist(),
             scores.decision.tolist(),
             scores.risk_level.tolist(),
             scores.points.tolist(),
+            scores.missing.tolist(),
+            scores.unknown.tolist(),
+            scores.withheld.tolist(),
             strict=True,
         )
     ]

@@ -91,7 +91,7 @@ class DecisionEngine:
 
     def _decide(self, route: str, callers: Sequence[Caller], matrix: Matrix, margins: Margins) -> Scores:
         """The decisions, once they are recorded; Unrecorded if they cannot be."""
-        scores = self.served.scorer.decide(margins)
+        scores = self.served.scorer.decide(matrix, margins)
         if self.recorder is not None:
             try:
                 self.recorder.record(route, callers, matrix, scores)

@@ -43,6 +43,10 @@ class Answer:
         """An integer, which must be there."""
         return self._checked(name, self._get(name), int, "an integer")
 
+    def optional_integer(self, name: str) -> int | None:
+        """An integer; None if the field is null or absent, as older servers leave it out."""
+        return None if self._get(name) is None else self.integer(name)
+
     def number(self, name: str) -> float:
         """A finite number, which must be there."""
         value = self._checked(name, self._get(name), (int, float), "a number")

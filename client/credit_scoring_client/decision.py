@@ -32,7 +32,8 @@ class Decision:
 
     `probability` is the calibrated PD in [0, 1], `prediction` 1 where it reaches `threshold`, else 0. `score` is in
     points, higher is better. `timestamp` is in UTC. `client_id` is None if none was sent, `reasons` is empty unless
-    the server gives reasons.
+    the server gives reasons. `missing` says how many columns that the model reads are missing, `unknown_columns` which
+    have a level that the model does not know. `withheld` says why an application that the PD would approve is referred.
     """
 
     request_id: str
@@ -45,6 +46,10 @@ class Decision:
     decision: Outcome
     risk_level: RiskLevel
     score: int
+    missing: int | None = None
+    unknown: int | None = None
+    unknown_columns: tuple[str, ...] = ()
+    withheld: tuple[str, ...] = ()
     reasons: tuple[str, ...] = ()
 
 
@@ -61,5 +66,9 @@ def decision_in(answer: Answer) -> Decision:
         decision=answer.choice("decision", Outcome),
         risk_level=answer.choice("risk_level", RiskLevel),
         score=answer.integer("score"),
+        missing=answer.optional_integer("missing"),
+        unknown=answer.optional_integer("unknown"),
+        unknown_columns=answer.texts("unknown_columns"),
+        withheld=answer.texts("withheld"),
         reasons=answer.texts("reasons"),
     )

@@ -12,17 +12,23 @@ from scoring import Scores
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Decided:
-    """What is counted of n decisions: rows of the model matrix, PDs, decisions and risk levels."""
+    """What is counted of n decisions: rows of the model matrix, and of the scores as many arrays."""
 
     matrix: NDArray[np.float64]
     probability: NDArray[np.float64]
     decision: NDArray[np.object_]
     risk_level: NDArray[np.object_]
+    missing: NDArray[np.int64]
+    unknown: NDArray[np.object_]
+    withheld: NDArray[np.object_]
 
     @classmethod
     def of(cls, matrix: NDArray[np.float64], scores: Scores) -> Decided:
         """The decisions on the rows of a model matrix."""
-        return cls(matrix, scores.probability, scores.decision, scores.risk_level)
+        return cls(
+            matrix, scores.probability, scores.decision, scores.risk_level,
+            scores.missing, scores.unknown, scores.withheld,
+        )  # fmt: skip
 
     def __len__(self) -> int:
         return len(self.probability)
@@ -33,8 +39,9 @@ class Buffer:
 
     def __init__(self, rows: int, features: int) -> None:
         self._rows = Decided(
-            np.empty((rows, features)), np.empty(rows), np.empty(rows, dtype=object), np.empty(rows, dtype=object)
-        )
+            np.empty((rows, features)), np.empty(rows), np.empty(rows, dtype=object), np.empty(rows, dtype=object),
+            np.empty(rows, dtype=np.int64), np.empty(rows, dtype=object), np.empty(rows, dtype=object),
+        )  # fmt: skip
         self._used = 0
 
     def holds(self, rows: int) -> bool:
@@ -49,10 +56,16 @@ class Buffer:
         rows.probability[start:end] = scores.probability
         rows.decision[start:end] = scores.decision
         rows.risk_level[start:end] = scores.risk_level
+        rows.missing[start:end] = scores.missing
+        rows.unknown[start:end] = scores.unknown
+        rows.withheld[start:end] = scores.withheld
         self._used = end
 
     def take(self) -> Decided:
         """What is kept; it is good until the next `keep`, which begins anew."""
         rows, used = self._rows, self._used
         self._used = 0
-        return Decided(rows.matrix[:used], rows.probability[:used], rows.decision[:used], rows.risk_level[:used])
+        return Decided(
+            rows.matrix[:used], rows.probability[:used], rows.decision[:used], rows.risk_level[:used],
+            rows.missing[:used], rows.unknown[:used], rows.withheld[:used],
+        )  # fmt: skip

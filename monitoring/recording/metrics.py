@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import product
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Histogram
 
 from scoring import Outcome, RiskLevel
 
 from .buffer import Decided
 from .log import Failure
+
+_MISSING_BUCKETS = (0, 5, 10, 20, 30, 40, 50, 60, 70, 80, 90, 100, 110)
 
 
 class DecisionMetrics:
@@ -39,6 +43,18 @@ class DecisionMetrics:
             (outcome, level): decisions.labels(outcome, level, version)
             for outcome, level in product(Outcome, RiskLevel)
         }
+        self._missing = Histogram(
+            "credit_scoring_missing_columns", "Columns that the model reads and an application lacks",
+            buckets=_MISSING_BUCKETS, registry=registry,
+        )  # fmt: skip
+        self._unknown = Counter(
+            "credit_scoring_unknown_levels_total", "Levels that the model does not know", ("model_version",),
+            registry=registry,
+        ).labels(version)  # fmt: skip
+        self._withheld = Counter(
+            "credit_scoring_approvals_withheld_total", "Applications referred because too little is known of them",
+            ("model_version",), registry=registry,
+        ).labels(version)  # fmt: skip
         self._lines = Counter(
             "credit_scoring_decision_log_lines_total", "Lines written into the decision log", registry=registry
         )
@@ -61,14 +77,10 @@ class DecisionMetrics:
         levels = {level: decided.risk_level == level for level in RiskLevel}
         for (outcome, level), counter in self._decisions.items():
             counter.inc(int(np.count_nonzero(outcomes[outcome] & levels[level])))
-        probability = decided.probability
-        # a histogram has no public way to take several values at once
-        bounds = self._probability._upper_bounds  # noqa: SLF001
-        counts = np.bincount(np.searchsorted(bounds, probability), minlength=len(bounds)).tolist()
-        for bucket, count in zip(self._probability._buckets, counts, strict=True):  # noqa: SLF001
-            if count:
-                bucket.inc(count)
-        self._probability._sum.inc(float(probability.sum()))  # noqa: SLF001
+        self._unknown.inc(sum(map(len, decided.unknown.tolist())))
+        self._withheld.inc(sum(map(bool, decided.withheld.tolist())))
+        _observe(self._probability, decided.probability)
+        _observe(self._missing, decided.missing)
 
     def failed(self, failure: Failure, lines: int) -> None:
         """Count lines that could not be written."""
@@ -77,3 +89,13 @@ class DecisionMetrics:
     def check_failed(self, check: str) -> None:
         """Count a failure of a user's drift check."""
         self._check_failures[check].inc()
+
+
+def _observe(histogram: Histogram, values: NDArray[Any]) -> None:
+    """Count several values at once, for which a histogram has no public way."""
+    bounds = histogram._upper_bounds  # noqa: SLF001
+    counts = np.bincount(np.searchsorted(bounds, values), minlength=len(bounds)).tolist()
+    for bucket, count in zip(histogram._buckets, counts, strict=True):  # noqa: SLF001
+        if count:
+            bucket.inc(count)
+    histogram._sum.inc(float(values.sum()))  # noqa: SLF001

@@ -136,7 +136,7 @@ def test_rule_4_a_declared_level_is_a_level_even_where_it_is_a_word_for_missing_
     assert {text for text, missing in said.items() if missing} == {"none", "NA", "XNA", ""}
 
 
-def test_rule_4_unknown_categories_are_counted():
+def test_rule_4_an_unknown_category_has_the_largest_code():
     raw = columns(
         {"CODE_GENDER": "F", "NAME_INCOME_TYPE": "Student"},
         {"CODE_GENDER": "X", "NAME_INCOME_TYPE": None},
@@ -144,8 +144,8 @@ def test_rule_4_unknown_categories_are_counted():
     )
     names = ("AMT_CREDIT", "NAME_INCOME_TYPE", "CODE_GENDER")
     transformer = FeatureTransformer(state(*names, vocabularies={"CODE_GENDER": ("F",)}))
-    counts = transformer.unknown_levels(transformer.transform(raw))
-    assert counts == {"NAME_INCOME_TYPE": 1, "CODE_GENDER": 2}
+    assert (transformer.categorical, transformer.largest_codes) == ((1, 2), (0.0, 1.0))
+    np.testing.assert_array_equal(transformer.transform(raw)[:, 1:], [[0.0, 0.0], [math.nan, 1.0], [math.nan, 1.0]])
 
 
 def test_rule_4_what_is_no_code_is_found_in_a_matrix_from_elsewhere():

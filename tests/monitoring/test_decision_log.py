@@ -71,6 +71,9 @@ def test_a_line_holds_what_the_format_says(small: StoredModel) -> None:
         "prediction": scores.prediction[0],
         "decision": str(scores.decision[0]),
         "risk_level": str(scores.risk_level[0]),
+        "missing": scores.missing[0],
+        "unknown": 0,
+        "withheld": bool(scores.withheld[0]),
         "vector": base64.b64encode(matrix[0].astype("<f8").tobytes()).decode(),
     }
     assert first == expected

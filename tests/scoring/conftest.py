@@ -24,6 +24,7 @@ from scoring import (
     Artefact,
     Bins,
     Calibration,
+    CompletenessRule,
     DecisionPolicy,
     DriftReference,
     PointScale,
@@ -49,6 +50,7 @@ POLICY = DecisionPolicy(
     cost_fn=10,
     cost_fp=1,
     scale=PointScale(base=600, odds=50, double=20),
+    completeness=CompletenessRule(known=("AMT_ANNUITY",), max_missing_share=0.99),
 )
 
 

@@ -76,7 +76,7 @@ def test_rule_6_what_was_read_is_written_with_the_same_bytes(written, tmp_path):
 def test_rule_6_the_digest_is_over_the_sha_256_of_every_file(artefact, written):
     sums = {name: hashlib.sha256((written / name).read_bytes()).hexdigest() for name in FILES}
     manifest = json.loads((written / "manifest.json").read_text())
-    assert manifest == {"format": 2, "digest": artefact.digest, "files": sums}
+    assert manifest == {"format": 3, "digest": artefact.digest, "files": sums}
     assert artefact.digest == digest_of(sums)
 
 
@@ -91,6 +91,7 @@ def test_rule_6_what_was_written_is_what_was_meant(written):
         "cost_fn": 10,
         "cost_fp": 1,
         "scale": {"base": 600, "odds": 50, "double": 20},
+        "completeness": {"known": ["AMT_ANNUITY"], "max_missing_share": 0.99},
     }
     assert read["metrics.json"] == {"auc": {"value": 0.7, "low": 0.65, "high": 0.75}}
     assert read["lineage.json"] == {"fingerprint": "abc", "seed": 1}
@@ -107,6 +108,8 @@ def test_rule_6_what_was_written_is_what_was_meant(written):
         lambda a: {"policy": replace(a.policy, cutoff=0.0801)},
         lambda a: {"policy": replace(a.policy, scale=PointScale(base=601, odds=50, double=20))},
         lambda a: {"policy": replace(a.policy, cost_fn=11)},
+        lambda a: {"policy": replace(a.policy, completeness=None)},
+        lambda a: {"policy": replace(a.policy, completeness=replace(a.policy.completeness, max_missing_share=0.9))},
         lambda a: {"reference": replace(a.reference, probability=Bins("numeric", (0.5,), (a.reference.rows, 0, 0, 0)))},
         lambda _: {"metrics": {"auc": 0.7}},
         lambda _: {"lineage": {"seed": 2}},
@@ -120,6 +123,8 @@ def test_rule_6_what_was_written_is_what_was_meant(written):
         "cutoff",
         "scale",
         "cost",
+        "no rule",
+        "another rule",
         "reference",
         "metrics",
         "lineage",
@@ -207,8 +212,8 @@ def test_rule_6_two_files_that_changed_places_are_refused(folder):
 
 def test_an_artefact_of_another_format_is_refused(folder):
     manifest = json.loads((folder / "manifest.json").read_text())
-    (folder / "manifest.json").write_text(json.dumps(manifest | {"format": 3}))
-    with pytest.raises(ArtefactError, match=r"artefact format 3, this code reads 2: train the model again$"):
+    (folder / "manifest.json").write_text(json.dumps(manifest | {"format": 4}))
+    with pytest.raises(ArtefactError, match=r"artefact format 4, this code reads 3: train the model again$"):
         Artefact.read(folder)
 
 
@@ -216,7 +221,7 @@ def test_an_older_artefact_which_lacks_files_is_refused_as_one_of_another_format
     manifest = json.loads((folder / "manifest.json").read_text())
     (folder / "manifest.json").write_text(json.dumps(manifest | {"format": 1}))
     (folder / "reference.json").unlink()
-    with pytest.raises(ArtefactError, match=r"artefact format 1, this code reads 2: train the model again$"):
+    with pytest.raises(ArtefactError, match=r"artefact format 1, this code reads 3: train the model again$"):
         Artefact.read(folder)
 
 
@@ -277,7 +282,7 @@ def test_rule_6_every_changed_byte_of_the_manifest_is_refused(folder):
                     Artefact.read(folder)
 
 
-@pytest.mark.parametrize("content", ["[]", "null", '{"format": 2, "digest": "", "files": 1}'])
+@pytest.mark.parametrize("content", ["[]", "null", '{"format": 3, "digest": "", "files": 1}'])
 def test_a_manifest_of_another_shape_is_refused(folder, content):
     (folder / "manifest.json").write_text(content)
     with pytest.raises(ArtefactError, match="not a complete artefact"):

@@ -17,7 +17,8 @@ from tests.scoring.jobs import parquet_of, parts, people, refused, rows
 
 HEADER = ("SK_ID_CURR", *NAMES)
 OUTPUT = [
-    "SK_ID_CURR", "status", "probability", "prediction", "decision", "risk_level", "score", "model_version", "errors",
+    "SK_ID_CURR", "status", "probability", "prediction", "decision", "risk_level", "score",
+    "missing", "unknown", "unknown_columns", "withheld", "model_version", "errors",
 ]  # fmt: skip
 DECIDED = ["probability", "prediction", "decision", "risk_level", "score"]
 
@@ -32,6 +33,8 @@ def test_every_row_is_decided_as_the_scorer_decides(labelled_csv, applications, 
     assert decided["decision"].to_pylist() == scores.decision.tolist()
     assert decided["risk_level"].to_pylist() == scores.risk_level.tolist()
     assert decided["score"].to_pylist() == scores.points.tolist()
+    assert decided["missing"].to_pylist() == scores.missing.tolist()
+    assert decided["unknown"].to_pylist() == [len(names) for names in scores.unknown]
     assert set(decided["status"].to_pylist()) == {"scored"}
     assert set(decided["model_version"].to_pylist()) == {small.version}
     assert decided["errors"].null_count == 400
@@ -39,7 +42,8 @@ def test_every_row_is_decided_as_the_scorer_decides(labelled_csv, applications, 
 
 def test_the_types_of_the_result(labelled_csv, small, output):
     score_files(labelled_csv, output, small, chunk_rows=150)
-    kinds = [pa.int64(), pa.string(), pa.float64(), pa.int64(), *[pa.string()] * 2, pa.int64(), *[pa.string()] * 2]
+    text, whole = pa.string(), pa.int64()
+    kinds = [whole, text, pa.float64(), whole, text, text, whole, whole, whole, text, text, text, text]
     for part in parts(output):
         assert part.schema.types == kinds
 
@@ -47,13 +51,14 @@ def test_the_types_of_the_result(labelled_csv, small, output):
 def test_the_summary_says_what_was_done(labelled_csv, small, output):
     summary = score_files(labelled_csv, output, small, chunk_rows=150)
     unknown = summary.unknown_levels
-    assert summary == Summary("small", small.version, small.scorer.artefact.digest, 400, 0, {}, unknown)
+    assert summary == Summary("small", small.version, small.scorer.artefact.digest, 400, 0, 0, {}, unknown)
     assert json.loads((output / "_summary.json").read_text()) == {
         "model": "small",
         "version": small.version,
         "digest": small.scorer.artefact.digest,
         "rows": 400,
         "rejected": 0,
+        "withheld": 0,
         "broken_rules": {},
         "unknown_levels": unknown,
     }

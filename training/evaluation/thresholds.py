@@ -43,6 +43,7 @@ def decision_policy(settings: PolicySettings) -> DecisionPolicy:
         cost_fn=settings.cost_fn,
         cost_fp=settings.cost_fp,
         scale=settings.scale.build(),
+        completeness=None if settings.completeness is None else settings.completeness.build(),
     )
 
 

@@ -35,7 +35,7 @@ class CreditScoringModel(PythonModel):
         model_input: pd.DataFrame,
         params: dict[str, Any] | None = None,  # noqa: ARG002 - MLflow's signature
     ) -> pd.DataFrame:
-        """Probability, prediction, decision, risk level and score points, one row per application."""
+        """Probability, prediction, decision, risk level, points and what is known, one row per application."""
         scores = self._score(model_input)
         return pd.DataFrame(
             {
@@ -44,6 +44,10 @@ class CreditScoringModel(PythonModel):
                 "decision": [str(outcome) for outcome in scores.decision],
                 "risk_level": [str(level) for level in scores.risk_level],
                 "score": scores.points,
+                "missing": scores.missing,
+                "unknown": [len(names) for names in scores.unknown],
+                "unknown_columns": ["; ".join(names) for names in scores.unknown],
+                "withheld": ["; ".join(reasons) for reasons in scores.withheld],
             },
             index=model_input.index,
         )

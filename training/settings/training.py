@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from features import APPLICATION, CATALOGUE, FeatureSettings, Settings
-from scoring import PointScale
+from scoring import CompletenessRule, PointScale
 
 from .address import without_credentials
 from .experiments import ExperimentSettings
@@ -58,6 +58,25 @@ class Scale(Settings):
         return PointScale(base=self.base, odds=self.odds, double=self.double)
 
 
+class CompletenessSettings(Settings):
+    """What must be known of an application that is approved."""
+
+    known: tuple[str, ...]
+    max_missing_share: float = Field(ge=0, le=1)
+
+    @field_validator("known")
+    @classmethod
+    def _declared(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        wrong = [name for name in names if name not in APPLICATION or names.count(name) > 1]
+        if wrong:
+            raise ValueError(f"must be declared columns, each once, not {', '.join(wrong)}")
+        return names
+
+    def build(self) -> CompletenessRule:
+        """The rule as scoring uses it."""
+        return CompletenessRule(known=self.known, max_missing_share=self.max_missing_share)
+
+
 class PolicySettings(Settings):
     """Costs and bands from which the decision policy is made."""
 
@@ -67,6 +86,8 @@ class PolicySettings(Settings):
     """Half-width of the refer band, as a part of the cut-off."""
     level_bounds: tuple[float, float, float]
     scale: Scale
+    completeness: CompletenessSettings | None
+    """An approval that falls short of it is referred to a person; null approves by the PD alone."""
 
 
 class EvaluationSettings(Settings):
