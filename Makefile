@@ -9,7 +9,7 @@ export GIT_PYTHON_REFRESH := quiet
 
 UNIT := tests/access tests/client tests/features tests/scoring tests/serving tests/training/synthesis tests/test_architecture.py
 
-.PHONY: help setup demo serve test unit check lint format types bench alerts faults fuzz lock clean
+.PHONY: help setup demo serve test unit check lint format types bench alerts faults fuzz mutants lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 22
@@ -71,6 +71,12 @@ faults: setup ## let things go wrong under load, into docs/faults.json and docs/
 
 fuzz: setup ## send FUZZ_REQUESTS hostile requests to the service, into docs/fuzz.json
 	FUZZ_REQUESTS=$(FUZZ_REQUESTS) FUZZ_RESULTS=docs/fuzz.json $(BIN)/python -m pytest tests/e2e/test_fuzz.py --timeout 0 -q
+
+MUTANTS ?= 150
+MUTANT_SEED ?= 1
+
+mutants: setup ## change MUTANTS places of each package, one at a time, and count what the tests notice, into docs/mutants.json
+	nice -n 10 $(BIN)/python -m tests.mutation --sample $(MUTANTS) --seed $(MUTANT_SEED) --into docs/mutants.json
 
 lock: setup ## resolve pyproject.toml into requirements/
 	cd requirements && $(MAKE) --no-print-directory -f ../Makefile lock-files BIN=../$(BIN)
