@@ -74,13 +74,25 @@ def as_whole_numbers(values: pa.ChunkedArray[Any]) -> tuple[NDArray[np.int64], N
         values = values if types.is_signed_integer(values.type) else values.cast(pa.string())
     elif not types.is_string(values.type):
         return np.zeros(len(values), dtype=np.int64), ~_present(values), _present(values)
-    try:
-        whole = values.cast(pa.int64())
+    whole = _cast_to_int64(values)
+    if whole is not None:
         return whole.fill_null(0).to_numpy(), ~_present(whole), np.zeros(len(whole), dtype=np.bool_)
+    read, wrong = _by_text(values, _whole, np.object_)
+    missing = np.array([value is None for value in read], dtype=np.bool_) & ~wrong
+    return np.where(missing | wrong, 0, read).astype(np.int64), missing, wrong
+
+
+def _cast_to_int64(values: pa.ChunkedArray[Any]) -> pa.ChunkedArray[Any] | None:
+    """None where Arrow does not read a value, or would read 0x1F."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if pa.types.is_string(values.type) and pc.any(pc.match_substring(values, "x", ignore_case=True)).as_py():
+        return None
+    try:
+        return values.cast(pa.int64())
     except pa.ArrowInvalid:
-        read, wrong = _by_text(values, _whole, np.object_)
-        missing = np.array([value is None for value in read], dtype=np.bool_) & ~wrong
-        return np.where(missing | wrong, 0, read).astype(np.int64), missing, wrong
+        return None
 
 
 def as_texts(values: pa.ChunkedArray[Any]) -> tuple[pa.ChunkedArray[Any], Wrong]:
@@ -98,13 +110,14 @@ def as_texts(values: pa.ChunkedArray[Any]) -> tuple[pa.ChunkedArray[Any], Wrong]
         )
         values = pc.if_else(pa.array(_present(values)), values, pa.scalar(None, pa.string()))
     elif types.is_decimal(values.type):
-        texts = [None if value is None else f"{value.normalize():f}" for value in values.to_pylist()]
+        texts = [None if value is None else _trimmed(f"{value:f}") for value in values.to_pylist()]
         values = pa.chunked_array([pa.array(texts, pa.string())])
+    elif any(
+        is_kind(values.type) for is_kind in (types.is_integer, types.is_boolean, types.is_temporal, types.is_null)
+    ):
+        values = values.cast(pa.string())
     elif not types.is_string(values.type):
-        try:
-            values = values.cast(pa.string())
-        except pa.ArrowNotImplementedError:
-            return pa.chunked_array([pa.nulls(len(values), pa.string())]), _present(values)
+        return pa.chunked_array([pa.nulls(len(values), pa.string())]), _present(values)
     try:
         stated = pc.utf8_lower(pc.utf8_trim_whitespace(values))
     except pa.ArrowInvalid:  # not UTF-8
@@ -220,6 +233,10 @@ def _whole(text: str) -> int | None:
     if not _INT64[0] <= number <= _INT64[1] or number != number.to_integral_value():
         raise ValueError
     return int(number)
+
+
+def _trimmed(decimal: str) -> str:
+    return decimal.rstrip("0").rstrip(".") if "." in decimal else decimal
 
 
 def _whole_floats(values: pa.ChunkedArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.bool_], Wrong]:

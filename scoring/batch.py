@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from features import APPLICATION, Batch, ColumnsError, File, Violation, open_file
+from features import (
+    APPLICATION,
+    LONGEST_CLIENT_ID,
+    Batch,
+    ColumnsError,
+    File,
+    Violation,
+    as_client_ids,
+    as_whole_numbers,
+    open_file,
+)
 
 from .errors import OutputError
 from .scorer import Scores
@@ -24,6 +34,12 @@ if TYPE_CHECKING:
 
 CLIENT_ID = "client_id"
 _SUFFIXES = (".csv", ".parquet")
+_MARKS = (".", "~$", "_")
+_TABLES = frozenset({
+    *_SUFFIXES, ".tsv", ".tab", ".psv", ".dat", ".xls", ".xlsx", ".xlsm", ".xlsb", ".ods", ".json", ".jsonl", ".ndjson",
+    ".feather", ".arrow", ".orc", ".avro", ".sqlite", ".db", ".sas7bdat", ".dta", ".sav", ".rds", ".pkl", ".pickle",
+    ".gz", ".bz2", ".xz", ".zst", ".zip", ".lz4", ".7z", ".tar", ".tgz",
+})  # fmt: skip
 
 
 def score_files(
@@ -38,31 +54,53 @@ def score_files(
 
     One `part-NNNNN.parquet` per chunk, the rows in their order: identifier, status, probability, prediction, decision,
     risk_level, score, missing, unknown, unknown_columns, withheld, model_version, errors. A row that breaks a declared
-    rule is `rejected`, with the rules in `errors`, and the others are scored. Nothing is left behind if the job fails.
+    rule is `rejected`, with the rules in `errors`, and the others are scored. What is left out of a folder is named in
+    the summary. Nothing is left behind if the job fails.
     """
     from pyarrow import parquet
 
-    files = _files(source)
-    identifier = _identifier(files)
+    read = _Source.of(source)
+    identifier = _identifier(read.files)
     tally = Tally()
     with staged(output) as folder:
-        for part, batch in enumerate(_batches(files, identifier, chunk_rows)):
-            table = _decided(batch, identifier, model, tally)
+        for part, (file, batch) in enumerate(_batches(read.files, identifier, chunk_rows)):
+            table = _decided(batch, _identifiers(file, batch, identifier), model, tally, identifier)
             parquet.write_table(table, folder / f"part-{part:05}.parquet")
             progress(len(batch))
         _check_unique(tally.identifiers, source)
-        summary = tally.summary(model)
+        summary = tally.summary(model, passed_over=read.passed_over, ignored_columns=_ignored(read.files))
         (folder / "_summary.json").write_text(json.dumps(asdict(summary), indent=1) + "\n")
     return summary
 
 
-def _files(source: Path) -> list[File]:
-    if not source.is_dir():
-        return [open_file(source)]
-    paths = sorted(path for path in source.iterdir() if path.suffix in _SUFFIXES)
-    if not paths:
-        raise OutputError(f"{source}: no .csv or .parquet file in it")
-    return [open_file(path) for path in paths]
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """The files that a job reads, and the names in their folder that it passes over."""
+
+    files: tuple[File, ...]
+    passed_over: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, source: Path) -> Self:
+        """The file `source`, or every .csv and .parquet file in it.
+
+        Marks of systems and office programs (.name, ~$name, _name) and files that are no table are passed over. A
+        folder, or a table of another format, may hold applications: it is refused.
+        """
+        if not source.is_dir():
+            return cls((open_file(source),))
+        names = sorted(path.name for path in source.iterdir())
+        marks = [name for name in names if name.startswith(_MARKS)]
+        held = [source / name for name in names if name not in marks]
+        tables = [path for path in held if path.suffix.lower() in _SUFFIXES or _may_hold_applications(path)]
+        if not tables:
+            raise OutputError(f"{source}: no .csv or .parquet file in it")
+        others = [path.name for path in held if path not in tables]
+        return cls(tuple(map(open_file, tables)), tuple(sorted([*marks, *others])))
+
+
+def _may_hold_applications(path: Path) -> bool:
+    return path.is_dir() or not _TABLES.isdisjoint(suffix.lower() for suffix in path.suffixes)
 
 
 def _identifier(files: Sequence[File]) -> str:
@@ -76,25 +114,27 @@ def _identifier(files: Sequence[File]) -> str:
     raise OutputError(f"{nameless.path}: neither {APPLICATION.id_column} nor {CLIENT_ID} names the applicants")
 
 
-def _batches(files: Sequence[File], identifier: str, chunk_rows: int) -> Iterator[Batch]:
+def _batches(files: Sequence[File], identifier: str, chunk_rows: int) -> Iterator[tuple[File, Batch]]:
     for file in files:
-        yield from file.batches(chunk_rows, others=[identifier])
+        for batch in file.batches(chunk_rows, others=[identifier]):
+            yield file, batch
 
 
-def _identifiers(batch: Batch, name: str) -> pa.ChunkedArray[Any]:
-    """The names of the applicants: whole numbers as SK_ID_CURR, text as client_id."""
+def _identifiers(file: File, batch: Batch, name: str) -> pa.ChunkedArray[Any]:
+    """The names of the applicants, null where one is missing: whole numbers as SK_ID_CURR, text as client_id."""
     import pyarrow as pa
-    from pyarrow import types
 
     values = batch.others[name]
-    number = name == APPLICATION.id_column
-    plain = types.is_integer, types.is_floating, types.is_string, types.is_large_string, types.is_null
-    try:
-        if any(is_kind(values.type) for is_kind in plain):
-            return values.cast(pa.int64() if number else pa.string())
-    except pa.ArrowInvalid:
-        pass
-    raise ColumnsError(f"{name}: must be a {'whole number' if number else 'text'}")
+    if name == APPLICATION.id_column:
+        numbers, missing, wrong = as_whole_numbers(values)
+        read, rule = pa.chunked_array([pa.array(numbers, mask=missing)]), "must be a whole number"
+    else:
+        read, wrong = as_client_ids(values)
+        rule = f"must be a text of 1 to {LONGEST_CLIENT_ID} characters, or a whole number"
+    if wrong.any():
+        violation = Violation(name, rule, np.flatnonzero(wrong)).shifted(batch.first_row)
+        raise ColumnsError(f"{file.path}: {violation}")
+    return read
 
 
 def _check_unique(seen: Sequence[pa.ChunkedArray[Any]], source: Path) -> None:
@@ -121,10 +161,16 @@ def _broken(batch: Batch) -> dict[int, list[Violation]]:
     return broken
 
 
-def _decided(batch: Batch, identifier: str, model: StoredModel, tally: Tally) -> pa.Table:
-    import pyarrow as pa
+def _ignored(files: Sequence[File]) -> tuple[str, ...]:
+    """Columns of the files that are neither declared nor a name or an outcome."""
+    known = {APPLICATION.id_column, APPLICATION.target_column, CLIENT_ID}
+    return tuple(sorted({name for file in files for name in file.undeclared} - known))
 
-    identifiers = _identifiers(batch, identifier)
+
+def _decided(
+    batch: Batch, identifiers: pa.ChunkedArray[Any], model: StoredModel, tally: Tally, identifier: str
+) -> pa.Table:
+    import pyarrow as pa
 
     broken = _broken(batch)
     sound = np.ones(len(batch), dtype=np.bool_)
@@ -132,6 +178,7 @@ def _decided(batch: Batch, identifier: str, model: StoredModel, tally: Tally) ->
     matrix = model.scorer.transformer.transform(batch.columns.take(sound))
     scores = model.scorer.score_matrix(matrix)
     tally.add(batch, identifiers, len(broken), scores)
+    tally.add_levels(model.scorer.transformer, matrix)
     rules = [
         "; ".join(f"{v.column}: {v.rule}" for v in broken[row]) if row in broken else None for row in range(len(batch))
     ]

@@ -20,6 +20,7 @@ from .stored import load_stored
 from .summary import Summary
 
 _MODEL = "credit_scoring_production_model"
+_LISTED = 8
 _PROCESSORS = os.cpu_count() or 1
 
 
@@ -47,6 +48,13 @@ def _parser() -> argparse.ArgumentParser:
     batch.add_argument("--model", default=_MODEL, help="tag in the BentoML model store (default: %(default)s:latest)")
     batch.add_argument("--chunk-rows", type=int, default=50_000, help="rows scored at a time (default: %(default)s)")
     batch.add_argument("--threads", type=_threads, default=_PROCESSORS, help="default: one for each processor")
+    batch.add_argument(
+        "--max-rejected",
+        type=_share,
+        default=0.5,
+        metavar="SHARE",
+        help="fail if more than this share of the applications is rejected (default: %(default)s)",
+    )
     batch.set_defaults(command=_batch)
     add_keys(commands)
     return parser
@@ -59,6 +67,13 @@ def _threads(text: str) -> int:
     return threads
 
 
+def _share(text: str) -> float:
+    share = float(text)
+    if not 0 <= share <= 1:
+        raise argparse.ArgumentTypeError(f"{text}: not a share from 0 to 1")
+    return share
+
+
 def _batch(options: argparse.Namespace) -> None:
     model = load_stored(options.model, threads=options.threads)
     with Progress().step("applications") as advance:
@@ -66,6 +81,12 @@ def _batch(options: argparse.Namespace) -> None:
     sys.stdout.write("".join(f"{line}\n" for line in _lines(summary, options.output)))
     if summary.rejected == summary.rows:
         raise OutputError(f"{options.input}: no application could be scored; {options.output} says why")
+    if summary.rejected > options.max_rejected * summary.rows:
+        limit = f"more than the share {options.max_rejected:g} of --max-rejected"
+        raise OutputError(
+            f"{options.input}: {summary.rejected} of {summary.rows} applications are rejected, {limit}; "
+            f"{options.output} says why"
+        )
 
 
 def _lines(summary: Summary, output: Path) -> Iterator[str]:
@@ -76,4 +97,17 @@ def _lines(summary: Summary, output: Path) -> Iterator[str]:
     yield from (f"  rejected, {rule}: {count}" for rule, count in summary.broken_rules.items())
     if summary.withheld:
         yield f"  referred, too little is known for an approval: {summary.withheld}"
-    yield from (f"  unknown level, {name}: {count}" for name, count in summary.unknown_levels.items())
+    for name, count in summary.unknown_levels.items():
+        yield f"  unknown level, {name}: {count}{', every level that is stated' if name in summary.never_known else ''}"
+    for what, names in (
+        ("missing in every row", summary.never_stated),
+        ("not declared and ignored", summary.ignored_columns),
+        ("not read", summary.passed_over),
+    ):
+        if names:
+            yield f"  {what}: {_listed(names)}"
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
+    return ", ".join(names[:_LISTED]) + more

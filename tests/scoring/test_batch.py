@@ -61,6 +61,10 @@ def test_the_summary_says_what_was_done(labelled_csv, small, output):
         "withheld": 0,
         "broken_rules": {},
         "unknown_levels": unknown,
+        "never_known": [],
+        "never_stated": [],
+        "ignored_columns": [],
+        "passed_over": [],
     }
     assert sorted(path.name for path in output.iterdir()) == [
         "_summary.json", "part-00000.parquet", "part-00001.parquet", "part-00002.parquet",
@@ -162,6 +166,30 @@ def test_levels_that_the_model_does_not_know_are_counted_in_the_rows_that_are_sc
     ]
     summary = score_files(write_csv(tmp_path / "a.csv", *records, header=HEADER), output, small, chunk_rows=chunk_rows)
     assert summary.unknown_levels == {"NAME_HOUSING_TYPE": 1, "NAME_INCOME_TYPE": 2}
+
+
+@pytest.mark.parametrize("chunk_rows", [1, 10])
+def test_a_category_of_which_no_level_is_known_is_named(small, output, tmp_path, chunk_rows):
+    known = small.scorer.artefact.features.vocabularies["NAME_INCOME_TYPE"][0]
+    records = [
+        {"SK_ID_CURR": 1, "NAME_INCOME_TYPE": known, "NAME_HOUSING_TYPE": "2"},
+        {"SK_ID_CURR": 2, "NAME_INCOME_TYPE": "3", "NAME_HOUSING_TYPE": "1"},
+        {"SK_ID_CURR": 3},
+    ]
+    summary = score_files(write_csv(tmp_path / "a.csv", *records, header=HEADER), output, small, chunk_rows=chunk_rows)
+    assert summary.unknown_levels == {"NAME_HOUSING_TYPE": 2, "NAME_INCOME_TYPE": 1}
+    assert summary.never_known == ("NAME_HOUSING_TYPE",)
+
+
+@pytest.mark.parametrize("chunk_rows", [1, 10])
+def test_columns_that_no_row_states_and_columns_that_are_not_declared_are_named(small, output, tmp_path, chunk_rows):
+    stated = [name for name in NAMES if name not in ("AMT_ANNUITY", "CODE_GENDER", "OWN_CAR_AGE")]
+    record = {name: APPLICATION[name].levels[0] if APPLICATION[name].levels else -9000 for name in stated}
+    records = [{**record, **REQUIRED, "SK_ID_CURR": 1}, {"SK_ID_CURR": 2, "OWN_CAR_AGE": "x", "CODE_GENDER": "n/a"}]
+    header = (*HEADER, "BONUS", "TARGET", "client_id")
+    source = write_csv(tmp_path / "a.csv", *records, header=header)
+    summary = score_files(source, output, small, chunk_rows=chunk_rows)
+    assert (summary.never_stated, summary.ignored_columns) == (("CODE_GENDER", "AMT_ANNUITY"), ("BONUS",))
 
 
 def test_no_value_is_in_the_result(small, output, tmp_path):

@@ -26,7 +26,57 @@ def test_a_folder_is_scored_file_by_file_in_the_order_of_names(small, output, tm
     assert [[row["SK_ID_CURR"] for row in part.to_pylist()] for part in parts(output)] == [[3, 1], [2], [4, 5]]
 
 
-@pytest.mark.parametrize("files", [[], ["notes.txt"], ["data.CSV"]])
+@pytest.mark.parametrize("name", ["B.CSV", "b.Parquet"])
+def test_the_case_of_a_suffix_does_not_matter(small, output, tmp_path, name):
+    source = tmp_path / "in"
+    source.mkdir()
+    people(source / "a.csv", 1)
+    if name == "B.CSV":
+        people(source / name, 2)
+    else:
+        parquet_of(tmp_path / "b.parquet", pa.array([2])).rename(source / name)
+    assert score_files(source, output, small).passed_over == ()
+    assert sorted(row["SK_ID_CURR"] for row in rows(output)) == [1, 2]
+
+
+def test_marks_and_files_that_are_no_tables_are_passed_over_and_named(small, output, tmp_path):
+    source = tmp_path / "in"
+    source.mkdir()
+    people(source / "a.csv", 1)
+    marks = ["._a.csv", ".a.csv.crc", ".hidden.parquet", "_SUCCESS", "_metadata.parquet", "~$a.csv"]
+    for name in [*marks, "README", "notes.txt"]:
+        (source / name).write_bytes(b"\0\5\x16\7")
+    (source / ".ipynb_checkpoints").mkdir()
+    summary = score_files(source, output, small)
+    assert (summary.rows, set(summary.passed_over)) == (1, {*marks, "README", "notes.txt", ".ipynb_checkpoints"})
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("c.csv.gz", "neither .csv nor .parquet (compressed files are not read: unpack it)"),
+        ("c.CSV.ZIP", "neither .csv nor .parquet (compressed files are not read: unpack it)"),
+        ("c.csv.bak", "neither .csv nor .parquet"),
+        ("c.tsv", "neither .csv nor .parquet"),
+        ("c.xlsx", "neither .csv nor .parquet"),
+        ("c.jsonl", "neither .csv nor .parquet"),
+        ("old/", "is a folder, not a file"),
+        ("old.csv/", "is a folder, not a file"),
+        ("part=1/", "is a folder, not a file"),
+    ],
+)
+def test_what_may_hold_applications_and_cannot_be_read_is_refused_by_name(small, output, tmp_path, name, said):
+    source = tmp_path / "in"
+    source.mkdir()
+    people(source / "a.csv", 1)
+    if name.endswith("/"):
+        (source / name).mkdir()
+    else:
+        (source / name).write_text("x")
+    assert refused(source, output, small, FileError) == f"{source / name}: {said}"
+
+
+@pytest.mark.parametrize("files", [[], ["notes.txt"], [".a.csv"]])
 def test_a_folder_without_a_file_to_score_is_refused(small, output, tmp_path, files):
     source = tmp_path / "in"
     source.mkdir()

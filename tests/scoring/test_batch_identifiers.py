@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from decimal import Decimal
 from pathlib import Path
 
 import pyarrow as pa
@@ -23,7 +24,19 @@ HEADER = ("SK_ID_CURR", *NAMES)
         ("SK_ID_CURR", pa.int32(), [9, 1, 5], [9, 1, 5]),
         ("SK_ID_CURR", pa.float64(), [9.0, 1.0, 5.0], [9, 1, 5]),
         ("SK_ID_CURR", pa.string(), ["9", "1", "5"], [9, 1, 5]),
+        ("SK_ID_CURR", pa.uint64(), [9, 1, 2**63 - 1], [9, 1, 2**63 - 1]),
+        ("SK_ID_CURR", pa.float64(), [9.0, 1.0, 2.0**53], [9, 1, 2**53]),
+        ("SK_ID_CURR", pa.float32(), [9.0, 1.0, 2.0**24], [9, 1, 2**24]),
+        ("SK_ID_CURR", pa.decimal128(20, 0), [9, 1, 2**53 + 1], [9, 1, 2**53 + 1]),
+        ("SK_ID_CURR", pa.decimal256(40, 2), [9, 1, 2**63 - 1], [9, 1, 2**63 - 1]),
+        ("SK_ID_CURR", pa.string(), ["9.0", "1.00002E+05", " 5 "], [9, 100_002, 5]),
+        ("SK_ID_CURR", pa.large_string(), ["9", "+1", "9007199254740993.0"], [9, 1, 2**53 + 1]),
+        ("SK_ID_CURR", pa.dictionary(pa.int8(), pa.int64()), [9, 1, 5], [9, 1, 5]),
         ("client_id", pa.string(), ["b", "007", "7"], ["b", "007", "7"]),
+        ("client_id", pa.string_view(), ["b", "x" * 64, "1.0"], ["b", "x" * 64, "1.0"]),
+        ("client_id", pa.float64(), [9.0, 1.0, 5.0], ["9", "1", "5"]),
+        ("client_id", pa.decimal128(20, 2), [9, 100, 5], ["9", "100", "5"]),
+        ("client_id", pa.uint64(), [9, 1, 2**64 - 1], ["9", "1", str(2**64 - 1)]),
         ("client_id", pa.large_string(), ["b", "007", "7"], ["b", "007", "7"]),
         ("client_id", pa.int64(), [9, 1, 5], ["9", "1", "5"]),
     ],
@@ -90,9 +103,70 @@ def test_identifiers_must_be_unique_among_the_files_of_a_folder(small, output, t
     assert refused(source, output, small).endswith("0 missing, 1 repeated")
 
 
-@pytest.mark.parametrize("bad", ["seven", "1.5", "99999999999999999999"])
-def test_a_number_that_names_an_applicant_is_whole(small, output, tmp_path, bad):
-    assert refused(people(tmp_path / "a.csv", 1, bad), output, small) == "SK_ID_CURR: must be a whole number"
+WHOLE = "must be a whole number"
+TEXT = "must be a text of 1 to 64 characters, or a whole number"
+
+
+@pytest.mark.parametrize("chunk_rows", [1, 10])
+@pytest.mark.parametrize(
+    ("identifier", "bad", "rule"),
+    [
+        *(
+            ("SK_ID_CURR", bad, WHOLE)
+            for bad in (
+                "seven",
+                "1.5",
+                "1e400",
+                "1e-9",
+                "9223372036854775808",
+                "1_000",
+                "0x1F",
+                "1e99999999999999999999",
+            )
+        ),
+        ("client_id", "x" * 65, TEXT),
+    ],
+)
+def test_a_name_that_breaks_its_rule_is_refused_with_its_row(
+    small, output, tmp_path, identifier, bad, rule, chunk_rows
+):
+    source = people(tmp_path / "a.csv", 1, 2, bad, 4, identifier=identifier)
+    said = refused(source, output, small, chunk_rows=chunk_rows)
+    assert said == f"{source}: {identifier}: {rule} (1 row: 3)"
+
+
+@pytest.mark.parametrize(
+    ("identifier", "ids", "rule"),
+    [
+        ("SK_ID_CURR", pa.array([1.0, 1.5]), WHOLE),
+        ("SK_ID_CURR", pa.array([1.0, 2.0**53 + 2]), WHOLE),
+        ("SK_ID_CURR", pa.array([1.0, 2.0**24 + 2], pa.float32()), WHOLE),
+        ("SK_ID_CURR", pa.array([1.0, float("inf")]), WHOLE),
+        ("SK_ID_CURR", pa.array([1, 2**63], pa.uint64()), WHOLE),
+        ("SK_ID_CURR", pa.array([Decimal(1), Decimal("1.5")], pa.decimal128(9, 1)), WHOLE),
+        ("SK_ID_CURR", pa.array([None, True]), WHOLE),
+        ("client_id", pa.array(["1", "x" * 5000]), TEXT),
+        ("client_id", pa.array([1.0, 1.5]), TEXT),
+        ("client_id", pa.array([None, True]), TEXT),
+        ("client_id", pa.array([None, 1], pa.date32()), TEXT),
+        ("client_id", pa.array([b"a", b"\xff"]).view(pa.string()), TEXT),
+    ],
+    ids=str,
+)
+def test_a_stored_name_that_breaks_its_rule_is_refused_with_its_row(small, output, tmp_path, identifier, ids, rule):
+    source = parquet_of(tmp_path / "a.parquet", ids, identifier)
+    assert refused(source, output, small) == f"{source}: {identifier}: {rule} (1 row: 2)"
+
+
+@pytest.mark.parametrize("identifier", ["SK_ID_CURR", "client_id"])
+@pytest.mark.parametrize("blank", ["", "  ", "NA", "null", "<NA>"])
+def test_a_name_that_is_blank_or_a_word_for_missing_is_missing(small, output, tmp_path, identifier, blank):
+    for source in (
+        people(tmp_path / "a.csv", 1, blank, identifier=identifier),
+        parquet_of(tmp_path / "a.parquet", pa.array(["1", blank]), identifier),
+    ):
+        said = refused(source, output, small)
+        assert said == f"{source}: identifiers must be present and unique: 1 missing, 0 repeated"
 
 
 def with_ids(identifier: str, ids: pa.Array) -> Callable[[Path], Path]:
@@ -124,4 +198,4 @@ def test_identifiers_of_other_kinds_are_refused(small, output, tmp_path, make):
 
 def test_a_text_that_names_an_applicant_is_text(small, output, tmp_path):
     source = parquet_of(tmp_path / "a.parquet", pa.array([b"\xff", b"a"]), "client_id")
-    assert refused(source, output, small) == "client_id: must be a text"
+    assert refused(source, output, small) == f"{source}: client_id: {TEXT} (2 rows: 1, 2)"

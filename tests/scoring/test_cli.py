@@ -16,7 +16,7 @@ import pytest
 
 from scoring import Artefact
 from scoring.cli import main
-from tests.features.examples import ROOT, generate
+from tests.features.examples import NAMES, REQUIRED, ROOT, generate
 from tests.scoring.jobs import people
 from tests.server import unmeasured
 
@@ -43,16 +43,19 @@ def arguments(source: Path, output: Path, model: str) -> list[str]:
 def test_it_counts_what_it_rejects_and_does_not_know(
     model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    source = tmp_path / "in"
+    source, stated = tmp_path / "in", (*REQUIRED, "NAME_INCOME_TYPE")
     source.mkdir()
     people(source / "a.csv", 1, 2, NAME_INCOME_TYPE="kgjq")
     people(source / "b.csv", 3, AMT_CREDIT=-4711)
+    (source / "notes.txt").write_text("kgjq")
     assert main(arguments(source, tmp_path / "out", model)) == 0
     said = capsys.readouterr()
     assert said.out.splitlines() == [
         f"3 applications by {model}: 2 scored, 1 rejected; {tmp_path / 'out'}",
         "  rejected, AMT_CREDIT: must be between 0 and 1000000000: 1",
-        "  unknown level, NAME_INCOME_TYPE: 2",
+        "  unknown level, NAME_INCOME_TYPE: 2, every level that is stated",
+        f"  missing in every row: {', '.join([name for name in NAMES if name not in stated][:8])} and 108 more",
+        "  not read: notes.txt",
     ]
     assert not re.search("kgjq|4711", said.out + said.err)
 
@@ -66,6 +69,28 @@ def test_it_fails_where_nothing_could_be_scored_and_the_output_says_why(
         f"error: {source}: no application could be scored; {output} says why"
     )
     assert (output / "_summary.json").is_file()
+
+
+@pytest.mark.parametrize(("limit", "code"), [([], 1), (["--max-rejected", "0.6"], 1), (["--max-rejected", "0.7"], 0)])
+def test_it_fails_where_more_are_rejected_than_allowed(
+    model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], limit: list[str], code: int
+) -> None:
+    source, output = tmp_path / "in", tmp_path / "out"
+    source.mkdir()
+    people(source / "a.csv", 1)
+    people(source / "b.csv", 2, 3, AMT_CREDIT=-1)
+    assert main([*arguments(source, output, model), *limit]) == code
+    share = (limit or ["", "0.5"])[1]
+    said = f"2 of 3 applications are rejected, more than the share {share} of --max-rejected; {output} says why"
+    assert (f"error: {source}: {said}" in capsys.readouterr().err.splitlines()) is bool(code)
+    assert (output / "_summary.json").is_file()
+
+
+@pytest.mark.parametrize("share", ["-0.1", "1.1", "nan", "half"])
+def test_a_share_is_from_0_to_1(tmp_path: Path, share: str) -> None:
+    command = ["batch", "--input", "a.csv", "--output", str(tmp_path / "out"), "--max-rejected", share]
+    with pytest.raises(SystemExit, match=r"^2$"):
+        main(command)
 
 
 @pytest.mark.parametrize("threads", ["0", "-5", "100000"])
