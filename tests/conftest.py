@@ -19,6 +19,8 @@ os.environ["MLFLOW_LOGGING_LEVEL"] = "WARNING"
 os.environ.pop("MLFLOW_TRACKING_URI", None)
 
 import pytest  # noqa: E402
+from hypothesis import HealthCheck  # noqa: E402
+from hypothesis import settings as properties  # noqa: E402
 
 from scoring import Progress, StoredModel, load_stored  # noqa: E402
 from tests.server import ROOT, Server, serve_with  # noqa: E402
@@ -27,6 +29,10 @@ from training.delivery import Delivered, deliver  # noqa: E402
 from training.promotion.promotion import promote  # noqa: E402
 from training.settings.training import TrainingSettings  # noqa: E402
 from training.synthesis import synthesize  # noqa: E402
+
+# The same examples in every run, and no verdict that depends on how busy the machine is.
+properties.register_profile("project", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+properties.load_profile("project")
 
 
 @pytest.fixture(scope="session")
@@ -52,7 +58,7 @@ def settings(home: Path) -> TrainingSettings:
     loaded["evaluation"]["resamples"] = 20
     loaded["gates"] |= {"min_auc": 0.5, "max_ece": 0.2, "max_cost_ratio": 1.1}
     loaded["gates"]["fairness"]["min_impact_ratio"] = 0.5
-    loaded["gates"]["latency"]["max_milliseconds"] = 5_000.0
+    loaded["gates"]["latency"]["max_milliseconds"] = 3_600_000.0
     loaded["tracking"]["uri"] = f"sqlite:///{home}/mlruns/mlflow.db"
     return TrainingSettings.model_validate(loaded)
 

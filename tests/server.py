@@ -24,8 +24,8 @@ _ATTEMPTS = 3
 _WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 8
 _FIRST_PORT, _RANGE = 20_000 + 1_000 * _WORKER, 1_000
 _PORTS = cycle(_FIRST_PORT + (os.getpid() + i) % _RANGE for i in range(_RANGE))
-_START_SECONDS = 120
-_STOP_SECONDS = 30
+_START_SECONDS = 600
+_STOP_SECONDS = 600
 _FAILED = re.compile(r"^[\w.]+Error: .*$", re.MULTILINE)  # the last line of a traceback
 
 
@@ -88,6 +88,8 @@ def serve_with(
 ) -> Iterator[Server]:
     """The service of the checkout with some of its settings changed; `folder` takes the settings and the output."""
     settings = yaml.safe_load((ROOT / "configs" / "serving.yaml").read_text())
+    settings["limits"]["timeout_seconds"] = 300  # a busy machine is no fault
+    settings["bentoml"]["traffic"]["timeout"] = 600
     for section, values in changes.items():
         settings[section] = {**settings[section], **values} if isinstance(values, dict) else values
     (folder / "serving.yaml").write_text(yaml.safe_dump(settings))
@@ -153,7 +155,7 @@ def _wait_until_ready(url: str, process: subprocess.Popen[bytes], log: Path, ver
         if process.poll() is not None or _FAILED.search(log.read_text()):
             raise RuntimeError(f"the service failed:\n{log.read_text()}")
         try:
-            if httpx.get(f"{url}/readyz", timeout=5, verify=verify or True).is_success:
+            if httpx.get(f"{url}/readyz", timeout=60, verify=verify or True).is_success:
                 return
         except httpx.TransportError:
             pass

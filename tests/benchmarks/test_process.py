@@ -64,15 +64,17 @@ def test_the_cpu_time_of_descendants_is_counted(server):
     connection.request("GET", "/burn")
     assert connection.getresponse().status == 200
     connection.close()
-    assert server.cpu_seconds() - before == pytest.approx(0.5, abs=0.1)
+    assert 0.49 <= server.cpu_seconds() - before < 0.98  # a clock tick less, and what it takes to be asked; not twice
 
 
 def test_memory_is_that_of_the_tree_and_of_its_largest_process(server):
+    held = [process.memory_full_info() for process in server.processes()]
     memory = server.memory()
-    sizes = [process.memory_full_info().pss / 1e6 for process in server.processes()]
+    smaller, larger = sorted(held, key=lambda process: process.uss)
     assert memory.processes == 2
-    assert memory.tree == pytest.approx(sum(sizes), rel=0.05)
-    assert memory.worker == pytest.approx(max(sizes), rel=0.05)
+    # between what is its own and what is resident: pages that others share are shared out among those that run now
+    assert 0.5 * larger.uss <= memory.worker * 1e6 <= larger.rss
+    assert 0.5 * smaller.uss <= (memory.tree - memory.worker) * 1e6 <= smaller.rss
 
 
 def test_a_server_that_is_asked_nothing_is_quiet(server):

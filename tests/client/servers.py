@@ -28,7 +28,7 @@ class End(Enum):
 
 Script = tuple[bytes | End, ...]
 
-_ACCEPT_SECONDS = 10
+_ACCEPT_SECONDS = 600
 
 
 @dataclass

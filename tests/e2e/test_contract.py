@@ -26,7 +26,7 @@ NUMBER = 918273645.5
 
 @pytest.fixture(scope="module")
 def http(server: Server) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=server.url, timeout=30) as client:
+    with httpx.Client(base_url=server.url, timeout=600) as client:
         yield client
 
 

@@ -92,7 +92,7 @@ def test_requests_made_by_hand(server: Server, keys: Keys, results: dict[str, An
     findings, kinds, begun, before = Findings(), Counter[str](), time.monotonic(), server.logged
     of_vectors = set()
     count = round(REQUESTS * (1 - GENERATED_SHARE))
-    with closing(HTTPConnection(urlsplit(server.url).netloc, timeout=30)) as connection:
+    with closing(HTTPConnection(urlsplit(server.url).netloc, timeout=600)) as connection:
         for request in itertools.islice(hostile(SEED, keys.secrets["fuzz"], categories), count):
             kinds[request.kind] += 1
             status = send(connection, request, findings)
@@ -115,7 +115,7 @@ def test_requests_made_from_the_openapi_document(server: Server, keys: Keys, res
     modes = list(schemathesis.GenerationMode)
     findings, begun, before = Findings(), time.monotonic(), server.logged
     each = max(1, round(REQUESTS * GENERATED_SHARE / len(scoring) / len(modes)))
-    with httpx.Client(base_url=server.url, timeout=30) as http:
+    with httpx.Client(base_url=server.url, timeout=600) as http:
         for path, mode in itertools.product(scoring, modes):
             declared = {int(status) for status in scoring[path]["post"]["responses"]}
             cases = schema[path]["POST"].as_strategy(generation_mode=mode)

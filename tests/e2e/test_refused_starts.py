@@ -17,7 +17,7 @@ def start(*options: str, **variables: str) -> tuple[int, str]:
     command = [str(Path(sys.executable).with_name("bentoml")), "serve", ".", "--host", "127.0.0.1", *options]
     environment = {**unmeasured(), **variables}
     ended = subprocess.run(
-        command, cwd=ROOT, env=environment, check=False, capture_output=True, text=True, timeout=60
+        command, cwd=ROOT, env=environment, check=False, capture_output=True, text=True, timeout=600
     )  # fmt: skip
     return ended.returncode, ended.stderr
 

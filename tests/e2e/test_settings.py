@@ -33,7 +33,7 @@ def test_a_model_in_a_service_of_its_own_gives_the_same_decisions(
         assert given == probabilities(server)
         lines = [line for path in Listing.of(folder / "log").open for line in read_lines(path)]
         assert [line["probability"] for line in sorted(lines, key=lambda line: (line["route"], line["index"]))] == given
-        deadline = time.monotonic() + 30  # another worker may be asked, which tells what was published
+        deadline = time.monotonic() + 600  # another worker may be asked, which tells what was published
         while "credit_scoring_batch_size_count 1.0" not in (metrics := httpx.get(f"{placed.url}/metrics").text):
             assert time.monotonic() < deadline
         assert 'endpoint="/margins"' in metrics

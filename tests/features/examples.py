@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from hypothesis import HealthCheck, settings
 from numpy.typing import NDArray
 from pyarrow import parquet
 
@@ -21,9 +20,6 @@ Values = Mapping[str, Any]
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = tuple(column.name for column in APPLICATION)
 REQUIRED: Values = {"NAME_CONTRACT_TYPE": "Cash loans", "AMT_INCOME_TOTAL": 160_000.0, "AMT_CREDIT": 400_000.0}
-
-# The same examples in every run, and no verdict that depends on how busy the machine is.
-PROPERTY = settings(deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 
 
 def columns(*records: Values) -> Columns:

@@ -25,7 +25,7 @@ from features import (
     find_violations,
     open_file,
 )
-from tests.features.examples import NAMES, PROPERTY, REQUIRED, columns
+from tests.features.examples import NAMES, REQUIRED, columns
 from tests.skipped import HOME_CREDIT, needs_home_credit
 
 by_column = pytest.mark.parametrize("column", list(APPLICATION), ids=lambda column: column.name)
@@ -75,7 +75,7 @@ LONG = st.text("x", min_size=98, max_size=102) | st.text("é😀", min_size=98, 
 LEVELS = st.text(max_size=3) | WORDS | LONG
 
 
-@settings(PROPERTY, max_examples=1000)
+@settings(max_examples=1000)
 @given(st.sampled_from(APPLICATION.numeric).flatmap(lambda column: st.tuples(st.just(column.name), numbers(column))))
 def test_rule_1_a_number_has_the_same_verdict_in_a_request_as_in_a_file(cell):
     name, value = cell
@@ -84,7 +84,7 @@ def test_rule_1_a_number_has_the_same_verdict_in_a_request_as_in_a_file(cell):
         assert in_json(name, value) == in_a_file(name, value)
 
 
-@settings(PROPERTY, max_examples=200)
+@settings(max_examples=200)
 @given(st.sampled_from(APPLICATION.categorical), LEVELS)
 def test_rule_1_a_text_has_the_same_verdict_in_a_request_as_in_a_file(column, value):
     assert in_a_request(column.name, value) == in_a_file(column.name, value) == in_json(column.name, value)

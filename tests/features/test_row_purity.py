@@ -23,7 +23,7 @@ from features import (
     find_violations,
     open_file,
 )
-from tests.features.examples import NAMES, PROPERTY, bits, columns, generate, read
+from tests.features.examples import NAMES, bits, columns, generate, read
 from tests.skipped import HOME_CREDIT, needs_home_credit
 
 AWKWARD = [math.nan, 0.0, -0.0, 1.0, -1.0, 0.1, 365243.0, 1e9, -43830.0]
@@ -49,7 +49,7 @@ def drawn(applications: Columns, rows: list) -> Columns:
     return chosen
 
 
-@settings(PROPERTY, max_examples=60)
+@settings(max_examples=60)
 @given(a=ROWS, b=ROWS)
 def test_rule_2_the_features_of_two_parts_are_the_parts_of_the_features(applications, fitted, a, b):
     transform = FeatureTransformer(fitted).transform
@@ -58,7 +58,7 @@ def test_rule_2_the_features_of_two_parts_are_the_parts_of_the_features(applicat
     assert bits(transform(concatenate([first, second]))) == bits(apart)
 
 
-@settings(PROPERTY, max_examples=40)
+@settings(max_examples=40)
 @given(rows=ROWS, random=st.randoms(use_true_random=False))
 def test_rule_2_the_order_of_the_rows_is_the_order_of_their_features(applications, fitted, rows, random):
     transform = FeatureTransformer(fitted).transform

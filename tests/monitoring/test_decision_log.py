@@ -44,7 +44,7 @@ def log(tmp_path: Path) -> Iterator[DecisionLog]:
 
 
 def wait_for(condition: object) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 600
     while not condition():  # type: ignore[operator]
         assert time.monotonic() < deadline
         time.sleep(0.01)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scoring import ArtefactError, Calibration
-from tests.features.examples import PROPERTY, bits
+from tests.features.examples import bits
 
 SLOPES = st.floats(0.1, 10)
 INTERCEPTS = st.floats(-5, 5)
@@ -31,7 +31,6 @@ def test_the_probability_is_the_logistic_of_the_line(slope, intercept, margin, p
     assert calibration.log_odds(np.array([margin]))[0] == slope * margin + intercept
 
 
-@PROPERTY
 @given(SLOPES, INTERCEPTS, st.lists(st.integers(-1500, 1500), min_size=2, unique=True))
 def test_a_higher_margin_is_a_higher_probability(slope, intercept, thousandths):
     margins = np.sort(np.array(thousandths) / 1000 / slope)
@@ -39,7 +38,6 @@ def test_a_higher_margin_is_a_higher_probability(slope, intercept, thousandths):
     assert (np.diff(probabilities) > 0).all()
 
 
-@PROPERTY
 @given(SLOPES, INTERCEPTS, st.lists(st.floats(-1000, 1000), min_size=2))
 def test_no_margin_is_reordered_and_every_probability_is_one(slope, intercept, margins):
     probabilities = Calibration(slope=slope, intercept=intercept).probabilities(np.sort(np.array(margins)))
@@ -47,7 +45,6 @@ def test_no_margin_is_reordered_and_every_probability_is_one(slope, intercept, m
     assert ((probabilities >= 0) & (probabilities <= 1)).all()
 
 
-@PROPERTY
 @given(SLOPES, INTERCEPTS, st.lists(st.floats(-50, 50), min_size=1, max_size=40))
 def test_each_probability_is_computed_from_its_own_margin(slope, intercept, margins):
     calibration = Calibration(slope=slope, intercept=intercept)

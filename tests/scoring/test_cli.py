@@ -20,7 +20,7 @@ from tests.features.examples import NAMES, REQUIRED, ROOT, generate
 from tests.scoring.jobs import people
 from tests.server import unmeasured
 
-_DEADLINE = 60
+_DEADLINE = 600
 
 
 @pytest.fixture(scope="module")

@@ -39,13 +39,20 @@ def test_a_task_goes_on_after_its_work_was_ended() -> None:
 
 def test_only_the_one_that_takes_too_long_is_ended() -> None:
     async def run() -> list[object]:
-        deadlines = Deadlines(0.05)
+        loop, deadlines, over = asyncio.get_running_loop(), Deadlines(3600), asyncio.Event()
 
-        async def late() -> None:
-            await asyncio.sleep(0.04)
-            await deadlines.within(_soon())
+        async def until_the_first_is_over() -> None:
+            await over.wait()
 
-        return await asyncio.gather(deadlines.within(_never()), late(), return_exceptions=True)
+        first = asyncio.ensure_future(deadlines.within(_never()))
+        await _soon()
+        real = loop.time
+        loop.time = lambda: real() + 3601  # type: ignore[method-assign]
+        second = asyncio.ensure_future(deadlines.within(until_the_first_is_over()))
+        await _soon()
+        deadlines._look(loop)
+        over.set()
+        return await asyncio.gather(first, second, return_exceptions=True)
 
     ended, went_on = asyncio.run(run())
     assert isinstance(ended, DeadlineExceeded)

@@ -55,7 +55,7 @@ def test_what_is_counted_is_published_by_itself() -> None:
         while not registry.get_sample_value("asked_total"):
             await asyncio.sleep(0.01)
 
-    asyncio.run(asyncio.wait_for(run(), 10))
+    asyncio.run(asyncio.wait_for(run(), 300))
     assert registry.get_sample_value("asked_total") == 2
     assert registry.get_sample_value("level") == 7
     tallies.publish()

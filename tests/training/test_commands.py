@@ -15,7 +15,7 @@ from tests.features.examples import ROOT
 from tests.server import unmeasured
 from training.cli import main
 
-_DEADLINE = 60
+_DEADLINE = 600
 
 
 @pytest.fixture(autouse=True)

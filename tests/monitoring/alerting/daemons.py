@@ -14,8 +14,8 @@ import httpx
 
 from tests.server import free_port
 
-_START_SECONDS = 30
-_STOP_SECONDS = 30
+_START_SECONDS = 600
+_STOP_SECONDS = 600
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,7 @@ class Load:
 
     async def run(self) -> None:
         """Send rounds of requests until the end."""
-        async with httpx.AsyncClient(base_url=self._url, timeout=60) as client:
+        async with httpx.AsyncClient(base_url=self._url, timeout=600) as client:
             for turn in count():
                 await asyncio.gather(self._round(client, turn), asyncio.sleep(_PAUSE))
                 if self._over.is_set():

@@ -40,7 +40,7 @@ DASHBOARD = "dashboards/credit_scoring.json"
 DRIFT, OVERLOAD, WATCHDOG = "CreditScoringDrift", "CreditScoringShedding", "CreditScoringWatchdog"
 _STARTING = 'ALERTS{alertname="CreditScoringAbsent"}'
 """Before the first scrape there is no service."""
-SECONDS = 240
+SECONDS = 1200
 """How long anything that should happen may take."""
 
 pytestmark = [

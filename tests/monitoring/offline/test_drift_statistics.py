@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import stats
@@ -17,7 +17,6 @@ COUNTS = st.lists(st.tuples(st.integers(5, 500), st.integers(5, 500)), min_size=
 )
 
 
-@settings(deadline=None)
 @given(COUNTS)
 def test_statistics_agree_with_scipy(counts: tuple[Counts, Counts]) -> None:
     reference, window = counts
@@ -35,14 +34,12 @@ def test_chi_squared_agrees_with_scipy_where_every_bin_is_filled() -> None:
     np.testing.assert_allclose(statistics.chi_squared_test(reference, window), expected, rtol=1e-9)
 
 
-@settings(deadline=None)
 @given(st.integers(0, 60), st.floats(0, 120))
 def test_the_tail_of_chi_squared_is_exact(dof: int, value: float) -> None:
     expected = stats.chi2.sf(value, dof) if dof else 1.0
     np.testing.assert_allclose(chi_squared_survival(np.array([value]), np.array([dof])), expected, rtol=1e-9)
 
 
-@settings(deadline=None)
 @given(st.integers(0, 40), st.integers(0, 40))
 def test_rare_events_are_tested_exactly(before: int, now: int) -> None:
     rare = stats.hypergeom(30_300, before + now, 300)
