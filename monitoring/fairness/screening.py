@@ -101,7 +101,7 @@ def decided(
         blocks.append([column[there] for column in columns])
         progress(table.num_rows)
     if not sum(len(block[0]) for block in blocks):
-        hint = unmatched(protected.by)
+        hint = unmatched(protected.by, protected.floats)
         raise SourceError(f"{log.directory}: no decision is of anybody with protected attributes{hint}")
     place, approved, predicted, probability, outcome = (np.concatenate(each) for each in zip(*blocks, strict=True))
     groups = {name: values[place] for name, values in protected.groups.items()}

@@ -89,7 +89,7 @@ class _Matching:
         matched = self._time != _NEVER
         count = int(np.count_nonzero(matched))
         if not count:
-            hint = unmatched(self._outcomes.by)
+            hint = unmatched(self._outcomes.by, self._outcomes.floats)
             raise SourceError(f"{log.directory}: no decision of this model and time has an outcome{hint}")
         time = self._time[matched].view("datetime64[us]")
         return Matched(

@@ -1,23 +1,22 @@
 """Matured outcomes: a file that says of applications whether they defaulted.
 
-Columns: `outcome`, 1 for default, 0 for repaid, empty while it is not known yet; and either `client_id`, which is
-hashed with the key of the decision log, or `request_id`, with `index` where requests held several applications.
+Columns: `outcome`, 1 or true for default, 0 or false for repaid, empty while it is not known yet; and either
+`client_id`, which is hashed with the key of the decision log, or `request_id`, with `index` where requests held several
+applications.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from features import Kind, as_numbers
 from monitoring.errors import SourceError
-from monitoring.sources import ClientHash, Keys, keyed_tables
-
-if TYPE_CHECKING:
-    import pyarrow as pa
+from monitoring.sources import ClientHash, Keyed, Keys, keyed_tables, refuse_rows
 
 UNKNOWN = -1
 _OUTCOME = "outcome"
@@ -35,6 +34,7 @@ class Outcomes:
     rows : of the file
     immature : rows without an outcome
     doubled : rows whose key was there before; where they contradict each other, all of them
+    floats : client ids that look like whole numbers which became floats
     """
 
     by: str
@@ -43,32 +43,29 @@ class Outcomes:
     rows: int
     immature: int
     doubled: int
+    floats: int
 
 
 def read_outcomes(path: Path, client_hash: ClientHash | None) -> Outcomes:
-    """The outcomes in a .csv or .parquet file; SourceError if it is not as stated, or needs a key that is not there."""
-    keys, outcome, by = [], [], ""
-    for by, block, others in keyed_tables(path, client_hash):  # noqa: B007 - the same in every block
-        if _OUTCOME not in others.column_names:
-            raise SourceError(f"{path}: column missing: {_OUTCOME}")
-        keys.append(block)
-        outcome.append(_outcomes(others[_OUTCOME], path))
+    """The outcomes in a .csv or .parquet file; SourceError if it is not as stated, or needs a key that is not there.
+
+    FileError or ColumnsError if it cannot be read as a table.
+    """
+    keys, outcome, by, floats = [], [], "", 0
+    for block in keyed_tables(path, client_hash, [_OUTCOME]):
+        by, floats = block.by, floats + block.floats
+        keys.append(block.keys)
+        outcome.append(_outcomes(block, path))
     if not keys:
         raise SourceError(f"{path}: has no rows")
-    return _unique(by, _emptied(keys), _emptied(outcome))
+    return _unique(by, _emptied(keys), _emptied(outcome), floats)
 
 
-def _outcomes(column: pa.ChunkedArray[Any], path: Path) -> NDArray[np.int8]:
-    import pyarrow as pa
-
-    try:
-        known = column.cast(pa.float64()).fill_null(UNKNOWN).to_numpy()
-    except pa.ArrowException:
-        known = np.array([np.nan])
-    if not np.isin(known, (0, 1, UNKNOWN)).all():
-        raise SourceError(f"{path}: {_OUTCOME} is 1, 0 or empty")
-    outcome: NDArray[np.int8] = known.astype(np.int8)
-    return outcome
+def _outcomes(block: Keyed, path: Path) -> NDArray[np.int8]:
+    known, wrong = as_numbers(block.columns[_OUTCOME], Kind.FLAG)
+    wrong |= ~np.isnan(known) & ~np.isin(known, (0, 1))
+    refuse_rows(path, _OUTCOME, "must be 1, 0, true, false or empty", wrong, block.first_row)
+    return np.where(np.isnan(known), UNKNOWN, known).astype(np.int8)
 
 
 def _emptied(blocks: list[NDArray[Any]]) -> NDArray[Any]:
@@ -78,7 +75,7 @@ def _emptied(blocks: list[NDArray[Any]]) -> NDArray[Any]:
     return joined
 
 
-def _unique(by: str, keys: Keys, outcome: NDArray[np.int8]) -> Outcomes:
+def _unique(by: str, keys: Keys, outcome: NDArray[np.int8], floats: int) -> Outcomes:
     rows, mature = len(keys), outcome != UNKNOWN
     keys, outcome = keys[mature], outcome[mature]
     order = np.argsort(keys[:, 0], kind="stable")
@@ -90,7 +87,7 @@ def _unique(by: str, keys: Keys, outcome: NDArray[np.int8]) -> Outcomes:
         kept = _agreed(same, outcome)
         doubled = len(keys) - len(kept)
         keys, outcome = keys[kept], outcome[kept]
-    return Outcomes(by, keys, outcome, rows, int(np.count_nonzero(~mature)), doubled)
+    return Outcomes(by, keys, outcome, rows, int(np.count_nonzero(~mature)), doubled, floats)
 
 
 def _agreed(same: NDArray[np.bool_], outcome: NDArray[np.int8]) -> NDArray[np.intp]:

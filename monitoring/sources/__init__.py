@@ -6,7 +6,7 @@ from monitoring.closing import closed_table, write_segment
 from monitoring.decision import ClientHash, Header
 
 from .files import FileWindow, window_of_file
-from .keyed import Keys, decision_columns, decision_keys, keyed_tables, places, unmatched
+from .keyed import Keyed, Keys, decision_columns, decision_keys, keyed_tables, places, refuse_rows, unmatched
 from .live import window_of_services
 from .log import DecisionLog
 from .logged import window_of_log
@@ -16,12 +16,14 @@ __all__ = [
     "DecisionLog",
     "FileWindow",
     "Header",
+    "Keyed",
     "Keys",
     "closed_table",
     "decision_columns",
     "decision_keys",
     "keyed_tables",
     "places",
+    "refuse_rows",
     "unmatched",
     "window_of_file",
     "window_of_log",

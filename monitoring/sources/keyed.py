@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from features import LONGEST_CLIENT_ID, Violation, as_client_ids, as_texts, as_whole_numbers, open_table
 from monitoring.decision import CLIENT_BYTES, ClientHash
 from monitoring.errors import SourceError
 from monitoring.recording import FILE_VARIABLE, VARIABLE
@@ -23,35 +25,74 @@ Keys = NDArray[np.uint64]
 NAMES = ("client_id", "request_id")
 INDEX = "index"
 _BLOCK = 1 << 18
+_FLOAT = r"^\s*\d+(\.0+|(\.\d+)?[eE]\+?\d+)\s*$"
 
 
-def keyed_tables(path: Path, client_hash: ClientHash | None) -> Iterator[tuple[str, Keys, pa.Table]]:
-    """The column that names applications, their keys, and the other columns of a .csv or .parquet file, in blocks.
+@dataclass(frozen=True, slots=True, eq=False)
+class Keyed:
+    """A block of a file that says something of applications.
 
-    SourceError if it cannot be read, names nobody or some rows nothing, or has client ids and there is no key.
+    Attributes
+    ----------
+    by : client_id or request_id
+    keys : of shape (n, 2)
+    columns : what is said, as it is stored; every column of a CSV file is text
+    first_row : position of the first row in the file, counted from 0
+    floats : client ids that look like whole numbers which became floats
     """
-    for table in _tables(path):
-        by = _identifier(table, path)
-        others = table.drop_columns([name for name in (by, INDEX) if name in table.column_names])
-        if by == "request_id":
-            yield by, request_keys(table), others
-        elif client_hash is None:
-            raise SourceError(f"{path}: client_id needs the key of the decision log in {VARIABLE} or {FILE_VARIABLE}")
+
+    by: str
+    keys: Keys
+    columns: pa.Table
+    first_row: int
+    floats: int
+
+
+def keyed_tables(path: Path, client_hash: ClientHash | None, columns: Sequence[str] | None = None) -> Iterator[Keyed]:
+    """The keys of a .csv or .parquet file and its `columns`, all but the keys' own if they are not stated, in blocks.
+
+    FileError or ColumnsError if it cannot be read or lacks a column. SourceError if it names nobody or some rows
+    nothing, or has client ids and there is no key.
+    """
+    file = open_table(path, known={*NAMES, *(columns or ())})
+    by = _identifier(file.header, path)
+    if by == "client_id" and client_hash is None:
+        raise SourceError(f"{path}: client_id needs the key of the decision log in {VARIABLE} or {FILE_VARIABLE}")
+    said = [name for name in file.header if name not in (by, INDEX)] if columns is None else columns
+    positions = [INDEX] if by == "request_id" and INDEX in file.header else []
+    first_row = 0
+    for table in file.blocks([by, *positions, *said], _BLOCK):
+        names, wrong = as_client_ids(table[by]) if by == "client_id" else as_texts(table[by])
+        refuse_rows(path, by, f"must be a text of 1 to {LONGEST_CLIENT_ID} characters", wrong, first_row)
+        refuse_rows(path, by, "is missing", names.is_null().to_numpy(), first_row)
+        if client_hash is not None and by == "client_id":
+            keys = _keys(b"".join(map(client_hash.digest, names.to_pylist())))
         else:
-            clients = table[by].cast("string").to_pylist()
-            yield by, _keys(b"".join(map(client_hash.digest, clients))), others
+            keys = _request_keys(names, _positions(table, path, first_row))
+        yield Keyed(by, keys, table.select(said), first_row, _floats(names) if by == "client_id" else 0)
+        first_row += table.num_rows
 
 
-def unmatched(by: str) -> str:
-    """What to think of where no key is found in a log: nothing, or the key that clients are hashed with."""
+def refuse_rows(path: Path, column: str, rule: str, rows: NDArray[np.bool_], first_row: int) -> None:
+    """SourceError that names the rows of a block in which a column breaks a rule, if there is one."""
+    if rows.any():
+        violation = Violation(column, rule, np.flatnonzero(rows)).shifted(first_row)
+        raise SourceError(f"{path}: {violation}")
+
+
+def unmatched(by: str, floats: int) -> str:
+    """What to think of where no key is found in a log: ids that became floats, or the key that clients are hashed with.
+
+    A request is named by the service, so that there is nothing to think of.
+    """
+    if floats:
+        return f"; {floats:,} of the client ids in the file look like floats, as 7.0 for 7: write them as in requests"
     return f"; is {VARIABLE} the key that the log was written with?" if by == "client_id" else ""
 
 
 def request_keys(table: pa.Table) -> Keys:
-    """The keys of applications by request_id and index."""
-    requests = table["request_id"].to_pylist()
-    positions = table[INDEX].to_pylist() if INDEX in table.column_names else [0] * len(requests)
-    return _keys(b"".join(_digest(*pair) for pair in zip(requests, positions, strict=True)))
+    """The keys of applications by request_id and index, as the decision log has them."""
+    return _request_keys(table["request_id"], table[INDEX].to_pylist())
 
 
 def client_keys(hashes: pa.ChunkedArray[Any]) -> Keys:
@@ -87,29 +128,26 @@ def _keys(data: bytes) -> Keys:
     return np.frombuffer(data, dtype=np.uint64).reshape(-1, 2)
 
 
-def _tables(path: Path) -> Iterator[pa.Table]:
-    """The file in blocks; of a CSV file the names are text, whatever they look like."""
-    import pyarrow as pa
-    from pyarrow import csv, parquet
-
-    if path.suffix not in (".csv", ".parquet"):
-        raise SourceError(f"{path}: must be a .csv or a .parquet file")
-    try:
-        if path.suffix == ".parquet":
-            with parquet.ParquetFile(path) as file:
-                yield from (pa.table(batch) for batch in file.iter_batches(_BLOCK))
-        else:
-            options = csv.ConvertOptions(column_types=dict.fromkeys(NAMES, pa.string()))
-            with csv.open_csv(path, convert_options=options) as reader:
-                yield from map(pa.table, reader)
-    except (OSError, pa.ArrowException) as error:
-        raise SourceError(f"{path}: cannot be read ({type(error).__name__})") from None
+def _request_keys(requests: pa.ChunkedArray[Any], positions: Sequence[int]) -> Keys:
+    return _keys(b"".join(_digest(*pair) for pair in zip(requests.to_pylist(), positions, strict=True)))
 
 
-def _identifier(table: pa.Table, path: Path) -> str:
-    names = [name for name in NAMES if name in table.column_names]
+def _positions(table: pa.Table, path: Path, first_row: int) -> Sequence[int]:
+    if INDEX not in table.column_names:
+        return [0] * table.num_rows
+    positions, missing, wrong = as_whole_numbers(table[INDEX])
+    refuse_rows(path, INDEX, "must be a whole number", missing | wrong, first_row)
+    return list(map(int, positions))
+
+
+def _floats(names: pa.ChunkedArray[Any]) -> int:
+    import pyarrow.compute as pc
+
+    return int(pc.sum(pc.match_substring_regex(names, _FLOAT)).as_py() or 0)
+
+
+def _identifier(header: Sequence[str], path: Path) -> str:
+    names = [name for name in NAMES if name in header]
     if len(names) != 1:
         raise SourceError(f"{path}: needs exactly one of the columns {' and '.join(NAMES)}")
-    if table[names[0]].null_count:
-        raise SourceError(f"{path}: {names[0]} is missing in {table[names[0]].null_count} rows")
     return names[0]

@@ -15,9 +15,11 @@ from sklearn.metrics import brier_score_loss, roc_auc_score
 from benchmarks.decisions import OUTCOMES
 from monitoring.cli import main
 from monitoring.drift import Window, judge
-from monitoring.performance import estimate
+from monitoring.fairness import read_protected
+from monitoring.performance import estimate, read_outcomes
 from monitoring.report import drift_section
 from monitoring.settings import MonitoringSettings
+from monitoring.sources import ClientHash
 from scoring import DriftReference, StoredModel, category_bins, quantile_bins
 from tests.monitoring.offline.conftest import KEY
 from tests.server import ROOT
@@ -116,8 +118,8 @@ def test_the_alarm_goes_off_only_below_the_floor(
     [
         ({"client_id": ["1"]}, "column missing: outcome"),
         ({"outcome": [1]}, "needs exactly one of the columns client_id and request_id"),
-        ({"client_id": ["1"], "outcome": [2]}, "outcome is 1, 0 or empty"),
-        ({"client_id": ["1", None], "outcome": [1, 0]}, "client_id is missing in 1 rows"),
+        ({"client_id": ["1"], "outcome": [2]}, "outcome: must be 1, 0, true, false or empty (1 row: 1)"),
+        ({"client_id": ["1", None], "outcome": [1, 0]}, "client_id: is missing (1 row: 2)"),
     ],
 )
 def test_outcomes_that_are_not_as_stated_are_one_line(
@@ -190,3 +192,132 @@ def test_client_ids_that_match_nothing_make_one_think_of_the_key(
     outcomes = written(tmp_path / "o.parquet", client_id=["nobody"], outcome=[1])
     assert main(["performance", *command, "--outcomes", outcomes]) == 1
     assert capsys.readouterr().err.endswith("; is DECISION_LOG_KEY the key that the log was written with?\n")
+
+
+HEADED = "client_id,outcome\n"
+LATE = "client_id,outcome,note\n" + "".join(f"z{i},0,{i % 9}\n" for i in range(300_000)) + "1,0,a note\n2,1,a note\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("client_id,outcome,outcome\n1,0,0\n", "column repeated: outcome"),
+        ("client_id;outcome\n1;0\n", "is ';' its separator? A comma separates columns"),
+        ("", "is empty"),
+        (HEADED, "has no rows"),
+        (HEADED + "1,0\n2\n", "row 2 has 1 of 2 fields"),
+        (HEADED + "1,0\n ,1\n", "client_id: is missing (1 row: 2)"),
+        (HEADED + "1,0\nNA,1\n", "client_id: is missing (1 row: 2)"),
+        (HEADED + "1,0\n2,0.5\n3,yes\n", "outcome: must be 1, 0, true, false or empty (2 rows: 2, 3)"),
+        (HEADED + "1,-1\n", "outcome: must be 1, 0, true, false or empty (1 row: 1)"),
+        (HEADED + f"1,0\n{'x' * 65},0\n", "client_id: must be a text of 1 to 64 characters (1 row: 2)"),
+        ("request_id,index,outcome\na,0,1\nb,,1\nc,x,1\n", "index: must be a whole number (2 rows: 2, 3)"),
+        ("4711,4711\n1,1\n", "no column that is looked for is in it: does its first line name the columns?"),
+    ],
+)
+def test_an_outcomes_file_that_cannot_be_read_is_one_line(
+    command: list[str], tmp_path: Path, capsys: Said, text: str, line: str
+) -> None:
+    path = tmp_path / "o.csv"
+    path.write_text(text)
+    assert main(["performance", *command, "--outcomes", str(path)]) == 1
+    assert capsys.readouterr().err.splitlines()[-1] == f"error: {path}: {line}"
+
+
+def hashed() -> ClientHash:
+    return ClientHash(bytes.fromhex(KEY))
+
+
+@pytest.mark.parametrize("late", ["csv", "parquet"])
+def test_the_forms_of_an_outcome_are_the_same_in_every_container(tmp_path: Path, late: str) -> None:
+    texts = ["1", "0", "1.0", " 0 ", "true", "False", "TRUE", "1e0", "", "NA", "null", "nan"]
+    path = tmp_path / f"o.{late}"
+    if late == "csv":
+        path.write_text(HEADED + "".join(f"c{i},{text}\n" for i, text in enumerate(texts)))
+    else:
+        written(path, client_id=[f"c{i}" for i in range(len(texts))], outcome=list(texts))
+    found = read_outcomes(path, hashed())
+    expected = np.array([1, 0, 1, 0, 1, 0, 1, 1])
+    digests = np.frombuffer(b"".join(hashed().digest(f"c{i}") for i in range(8)), dtype=np.uint64).reshape(-1, 2)
+    by_key = dict(zip(map(tuple, found.keys.tolist()), found.outcome.tolist(), strict=True))
+    assert [by_key[tuple(key)] for key in digests.tolist()] == expected.tolist()
+    assert (found.rows, found.immature) == (12, 4)
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [
+        pa.array([True, False, None]),
+        pa.array([1, 0, None], pa.int8()),
+        pa.array([1.0, 0.0, float("nan")]),
+        pa.array(["1", "false", "-nan"], pa.string_view()),
+        pa.array(["true", "0", " "], pa.large_string()).dictionary_encode(),
+        pa.array([1, 0, None]).cast(pa.decimal128(20, 0)),
+    ],
+    ids=lambda stored: str(stored.type),
+)
+def test_an_outcome_is_the_same_however_it_is_stored(tmp_path: Path, stored: pa.Array) -> None:
+    parquet.write_table(pa.table({"client_id": pa.array([1.0, 2.0, 3.0]), "outcome": stored}), tmp_path / "o.parquet")
+    (tmp_path / "o.csv").write_text(HEADED + "1,1\n2,0\n3,\n")
+    found, expected = (read_outcomes(tmp_path / name, hashed()) for name in ("o.parquet", "o.csv"))
+    assert found.keys.tobytes() == expected.keys.tobytes()
+    assert (found.outcome.tolist(), found.immature) == (expected.outcome.tolist(), 1)
+
+
+def test_a_column_that_nobody_asked_for_may_change_its_type(tmp_path: Path) -> None:
+    (tmp_path / "o.csv").write_text(LATE)
+    found = read_outcomes(tmp_path / "o.csv", hashed())
+    assert (found.rows, int(found.outcome.sum())) == (300_002, 1)
+
+
+def test_an_attribute_may_look_like_a_number_for_long(tmp_path: Path) -> None:
+    bands = [f"p{i},{20 + i % 20}\n" for i in range(300_000)]
+    (tmp_path / "g.csv").write_text("client_id,age\n" + "".join(bands) + "q,40+\n")
+    assert set(read_protected(tmp_path / "g.csv", hashed()).groups["age"]) == {*map(str, range(20, 40)), "40+"}
+
+
+@pytest.mark.parametrize("nothing", ["", " ", "NA", "null", "None", "<NA>", "nan"])
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_a_group_that_is_not_stated_is_called_so_in_every_container(tmp_path: Path, nothing: str, suffix: str) -> None:
+    path = tmp_path / f"g.{suffix}"
+    if suffix == "csv":
+        path.write_text(f"client_id,sex\n1,F\n2,{nothing}\n3, F\n")
+    else:
+        written(path, client_id=["1", "2", "3"], sex=["F", nothing, "F"])
+    assert sorted(read_protected(path, hashed()).groups["sex"]) == ["F", "F", "not stated"]
+
+
+@pytest.mark.parametrize(
+    ("stored", "groups"),
+    [
+        (pa.array([25.0, None, float("nan")]), ["25", "not stated", "not stated"]),
+        (pa.array([25, 30, None]), ["25", "30", "not stated"]),
+        (pa.array([True, False, None]), ["false", "not stated", "true"]),
+        (pa.array(["F", None, "M"]).dictionary_encode(), ["F", "M", "not stated"]),
+        (pa.array([25, 30, None]).cast(pa.decimal128(20, 0)), ["25", "30", "not stated"]),
+    ],
+    ids=lambda value: str(getattr(value, "type", "")),
+)
+def test_a_group_is_the_same_however_it_is_stored(tmp_path: Path, stored: pa.Array, groups: list[str]) -> None:
+    parquet.write_table(pa.table({"client_id": ["1", "2", "3"], "age": stored}), tmp_path / "g.parquet")
+    assert sorted(read_protected(tmp_path / "g.parquet", hashed()).groups["age"]) == groups
+
+
+def test_a_repeated_attribute_is_one_line(command: list[str], tmp_path: Path, capsys: Said) -> None:
+    path = tmp_path / "g.csv"
+    path.write_text("client_id,sex,sex\n1,F,F\n")
+    assert main(["fairness", *command, "--protected", str(path)]) == 1
+    assert capsys.readouterr().err.splitlines()[-1] == f"error: {path}: column repeated: sex"
+
+
+@pytest.mark.parametrize("option", ["performance", "fairness"])
+def test_ids_that_became_floats_are_counted_before_the_key_is_suspected(
+    command: list[str], tmp_path: Path, capsys: Said, option: str
+) -> None:
+    path = tmp_path / "f.csv"
+    path.write_text("client_id,outcome\n" + "".join(f"{i}.0,{i % 2}\n" for i in range(1, 5)) + "x,0\n")
+    flag = "--outcomes" if option == "performance" else "--protected"
+    assert main([option, *command, flag, str(path)]) == 1
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.endswith("; 4 of the client ids in the file look like floats, as 7.0 for 7: write them as in requests")
+    assert "DECISION_LOG_KEY" not in said
