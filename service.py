@@ -77,16 +77,39 @@ class ModelService:
         return await asyncio.to_thread(self.model.margins, matrix)
 
 
-class PredictInput(bentoml.IODescriptor, PredictRequest):  # type: ignore[misc]
+class _Whole(bentoml.IODescriptor):  # type: ignore[misc]
+    """What BentoML's clients send and get as it is.
+
+    They take the schema of a route at its word: of an object they pass on the declared names only, and of a union they
+    know the first member. So the one they are told says no more than which parts there are, and /docs.json says all.
+    """
+
+    @classmethod
+    def model_json_schema(cls, *arguments: Any, **options: Any) -> dict[str, Any]:
+        """The names of the parts and which are required, not of what they are made."""
+        schema: dict[str, Any] = super().model_json_schema(*arguments, **options)
+        parts = {name: {"title": name} for name in schema["properties"]}
+        return {key: value for key, value in schema.items() if key != "$defs"} | {"properties": parts}
+
+
+class PredictInput(_Whole, PredictRequest):
     """Body of /predict."""
 
 
-class FeaturesInput(bentoml.IODescriptor, FeaturesRequest):  # type: ignore[misc]
+class FeaturesInput(_Whole, FeaturesRequest):
     """Body of /predict/features."""
 
 
-class BatchInput(bentoml.IODescriptor, BatchRequest):  # type: ignore[misc]
+class BatchInput(_Whole, BatchRequest):
     """Body of /predict/batch."""
+
+
+class DecisionOutput(_Whole, Decision):
+    """Answer of /predict and /predict/features."""
+
+
+class BatchOutput(_Whole, BatchAnswer):
+    """Answer of /predict/batch."""
 
 
 @bentoml.service(name="credit_scoring", service_class=_CreditScoringService, **SETTINGS.bentoml)
@@ -118,19 +141,19 @@ class CreditScoring:
     async def _margins(self, matrix: NDArray[np.float64]) -> NDArray[np.float64]:
         return cast("NDArray[np.float64]", await self.model.margins(matrix))
 
-    @bentoml.api(route="/predict", input_spec=PredictInput, output_spec=Decision)  # type: ignore[untyped-decorator]
+    @bentoml.api(route="/predict", input_spec=PredictInput, output_spec=DecisionOutput)  # type: ignore[untyped-decorator]
     async def predict(self, application: Record, client_id: str | None = None) -> Answer:
         """Score one application."""
         return await self.engine.predict(PredictRequest.model_construct(application=application, client_id=client_id))
 
-    @bentoml.api(route="/predict/features", input_spec=FeaturesInput, output_spec=Decision)  # type: ignore[untyped-decorator]
+    @bentoml.api(route="/predict/features", input_spec=FeaturesInput, output_spec=DecisionOutput)  # type: ignore[untyped-decorator]
     async def predict_features(self, features: list[float | None], client_id: str | None = None) -> Answer:
         """Score one row of the model matrix."""
         return await self.engine.predict_features(
             FeaturesRequest.model_construct(features=features, client_id=client_id)
         )
 
-    @bentoml.api(route="/predict/batch", input_spec=BatchInput, output_spec=BatchAnswer)  # type: ignore[untyped-decorator]
+    @bentoml.api(route="/predict/batch", input_spec=BatchInput, output_spec=BatchOutput)  # type: ignore[untyped-decorator]
     async def predict_batch(self, applications: list[PredictRequest]) -> Answer:
         """Score many applications; an invalid one is rejected alone."""
         return await self.engine.predict_batch(applications)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .answers import Answer, BatchAnswer, Decision
+from .batches import Batch, decode_batch
 from .boundary import Boundary, ScoringRoute
 from .engine import DecisionEngine
 from .errors import Invalid, Problem
@@ -11,7 +12,7 @@ from .guard import Guard
 from .listening import keys_or_loopback
 from .memory import share_one_arena
 from .pages import Pages
-from .requests import Batch, BatchRequest, FeaturesRequest, PredictRequest, decode, decode_batch
+from .requests import BatchRequest, FeaturesRequest, PredictRequest, decode
 from .runner import EmbeddedRunner, RemoteRunner
 from .settings import BoundaryPosition, Placement, ServingSettings
 from .startable import anchor, check_startable, load_settings

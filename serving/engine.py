@@ -17,11 +17,12 @@ from monitoring.recording import Caller, NotRecordedError, Recorder
 from scoring import Scores, StoredModel
 
 from .answers import Answer, decisions
+from .batches import Batch, decode_batch
 from .boundary import ScoringRoute
 from .errors import Fault, Invalid, Unrecorded
 from .example import EXAMPLE
 from .exchange import request_id
-from .requests import Batch, FeaturesRequest, PredictRequest, decode, decode_batch
+from .requests import FeaturesRequest, PredictRequest, decode
 from .runner import EmbeddedRunner, Observer, RemoteRunner, Runner
 from .settings import ServingSettings
 
@@ -169,7 +170,8 @@ class DecisionEngine:
         return self._batch_written(batch, matrix, self.served.scorer.model.margins(matrix), request)
 
     def _batch_read(self, body: bytes) -> tuple[Batch, Matrix]:
-        batch = decode_batch(body, limit=self._limits.batch_applications)
+        limits = self._limits
+        batch = decode_batch(body, limit=limits.batch_applications, item_bytes=limits.application_bytes)
         return batch, self._matrix(batch)
 
     def _matrix(self, batch: Batch) -> Matrix:

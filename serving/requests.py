@@ -1,20 +1,22 @@
-"""What callers send: the typed bodies of the three scoring routes, and how bytes become them."""
+"""What callers send: the typed bodies of the three scoring routes, and how the bytes of single ones become them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import json
+from codecs import BOM_UTF8
+from collections import Counter
 from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, Field, ValidationError
-from pydantic_core import from_json
 
-from features import Application, ClientId, Record
+from features import APPLICATION, Application, ClientId, Record
 
 from .errors import Fault, Invalid, NotJson, faults
 
 Number = Annotated[float, Field(strict=True)]
 Body = TypeVar("Body", bound=BaseModel)
+
+NOT_JSON = "The body is not JSON in UTF-8."
 
 
 class PredictRequest(Record):
@@ -32,61 +34,56 @@ class FeaturesRequest(Record):
 
 
 class BatchRequest(Record):
-    """Applications to score together."""
+    """Applications to score together; see `batches` for how they are read."""
 
     applications: list[PredictRequest] = Field(min_length=1)
 
 
-class _Items(Record):
-    """The envelope of a batch. Its applications are validated one by one: that takes no longer, and others get on."""
-
-    applications: list[Any] = Field(min_length=1)
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """The applications of a batch that can be scored, their positions, and why the others cannot."""
-
-    size: int
-    positions: Sequence[int]
-    requests: Sequence[PredictRequest]
-    rejected: dict[int, list[Fault]]
-
-
 def decode(model: type[Body], body: bytes) -> Body:
-    """The body as a request; NotJson or Invalid if it is none."""
+    """The body as a request; NotJson or Invalid if it is none. A byte order mark before it is passed over."""
     try:
-        return model.model_validate_json(body)
+        request = model.model_validate_json(body)
     except ValidationError as error:
-        raise _refusal(error) from None
+        if body.startswith(BOM_UTF8):
+            return decode(model, body.removeprefix(BOM_UTF8))
+        raise refusal(error) from None
+    # Every name has a colon, so as many colons as names that were read mean that none was stated twice. Most bodies
+    # have no colon more; those that do, in a level or a client id, are looked at closely.
+    if body.count(b":") != _names_read(request):
+        require_distinct_names(body)
+    return request
 
 
-def decode_batch(body: bytes, *, limit: int) -> Batch:
-    """The body as a batch of at most `limit` applications; one that is invalid does not spoil the others."""
-    items = _items(body)
-    if len(items) > limit:
-        fault = {"loc": ["applications"], "msg": f"holds {len(items)} applications, at most {limit} are answered"}
-        raise Invalid.because([fault])
-    requests: dict[int, PredictRequest] = {}
-    rejected: dict[int, list[Fault]] = {}
-    for position, item in enumerate(items):
-        try:
-            requests[position] = PredictRequest.model_validate(item)
-        except ValidationError as invalid:
-            rejected[position] = faults(invalid)
-    return Batch(len(items), list(requests), list(requests.values()), rejected)
+def _names_read(request: BaseModel) -> int:
+    count = len(request.model_fields_set)
+    application = getattr(request, "application", None)
+    return count if application is None else count + len(application.model_fields_set)
 
 
-def _items(body: bytes) -> list[Any]:
-    try:
-        return _Items.model_validate(from_json(body)).applications  # twice as fast as model_validate_json
-    except ValidationError as error:
-        raise _refusal(error) from None
-    except ValueError:
-        raise NotJson("The body is not JSON.") from None
+def require_distinct_names(body: bytes) -> None:
+    """Invalid if an object states a name more than once: of two values others might have taken the other one.
+
+    The body is one that was accepted, so that a name of it is a declared one.
+    """
+    repeated: list[Fault] = []
+
+    def read(pairs: list[tuple[str, Any]]) -> None:
+        counts = Counter(name for name, _ in pairs)
+        for name in (name for name, count in counts.items() if count > 1):
+            loc = ["application", name] if name in APPLICATION else [name]
+            repeated.append({"loc": loc, "msg": "is stated more than once"})
+
+    json.loads(body, object_pairs_hook=read)
+    if repeated:
+        raise Invalid.because(repeated)
 
 
-def _refusal(error: ValidationError) -> NotJson | Invalid:
-    if error.error_count() == 1 and error.errors(include_url=False, include_input=False)[0]["type"] == "json_invalid":
-        return NotJson("The body is not JSON.")
-    return Invalid.because(faults(error))
+def refusal(error: ValidationError) -> NotJson | Invalid:
+    """What is said of a body that is invalid."""
+    return NotJson(NOT_JSON) if not_json(error) else Invalid.because(faults(error))
+
+
+def not_json(error: ValidationError) -> bool:
+    """Whether a body is invalid because it is no JSON at all."""
+    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    return error.error_count() == 1 and first["type"] == "json_invalid"

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from dataclasses import fields
+from typing import Any
 
 import bentoml
 import credit_scoring_client
+import httpx
 import pytest
 from bentoml.exceptions import BentoMLException
 from credit_scoring_client import AsyncClient, Client, Decision, InvalidRequest, Rejection
@@ -35,9 +38,58 @@ def test_the_stock_client_calls_every_scoring_route(server: Server, stored: Stor
     assert single["probability"] == batch["results"][0]["probability"]
 
 
-def test_the_stock_client_raises_what_is_refused(server: Server) -> None:
-    with bentoml.SyncHTTPClient(server.url) as client, pytest.raises(BentoMLException, match="AMT_CREDIT"):
-        client.predict(application={**APPLICATION, "AMT_CREDIT": -1})
+def test_the_stock_client_gets_a_rejected_application_whole(server: Server) -> None:
+    wrong = {**APPLICATION, "AMT_CREDIT": -1, "NO_SUCH_COLUMN": 1}
+    with bentoml.SyncHTTPClient(server.url) as client:
+        answer = client.predict_batch(applications=[{"application": APPLICATION}, {"application": wrong}, 5])
+    asked = {"applications": [{"application": APPLICATION}, {"application": wrong}, 5]}
+    plain = httpx.post(f"{server.url}/predict/batch", json=asked).json()
+    assert answer["results"][1:] == plain["results"][1:]
+    assert [(row["index"], row["status"]) for row in answer["results"][1:]] == [(1, "rejected"), (2, "rejected")]
+    assert [fault["loc"][-1] for fault in answer["results"][1]["errors"]] == ["AMT_CREDIT", "NO_SUCH_COLUMN"]
+    assert set(answer["results"][0]) == set(plain["results"][0])
+
+
+@pytest.mark.parametrize(
+    ("call", "body"),
+    [
+        ("predict", {"application": {**APPLICATION, "AMT_CREDIT": -1}}),
+        ("predict", {"application": {**APPLICATION, "AMT_CRDIT": 1}}),
+        ("predict", {"application": {}}),
+        ("predict", {"application": [APPLICATION]}),
+        ("predict", {"application": APPLICATION, "client_id": 7}),
+        ("predict_batch", {"applications": []}),
+        ("predict_batch", {"applications": {"application": APPLICATION}}),
+        ("predict_features", {"features": [1, "2"]}),
+        ("predict_features", {"features": [1]}),
+    ],
+)
+def test_what_is_refused_to_others_is_refused_to_the_stock_client_whole(
+    server: Server, call: str, body: dict[str, Any]
+) -> None:
+    path = "/" + call.replace("_", "/")
+    plain = httpx.post(f"{server.url}{path}", json=body)
+    assert plain.status_code == 422
+    with bentoml.SyncHTTPClient(server.url) as client, pytest.raises(BentoMLException) as refused:
+        client.call(call, **body)
+    told = json.loads(refused.value.message)
+    assert (told["status"], told["detail"], told["errors"]) == (422, plain.json()["detail"], plain.json()["errors"])
+
+
+def test_the_stock_client_may_not_leave_out_or_add_a_part(server: Server) -> None:
+    with bentoml.SyncHTTPClient(server.url) as client:
+        with pytest.raises(TypeError, match="client_ident"):
+            client.predict(application=APPLICATION, client_ident="7")
+        with pytest.raises(TypeError, match="application"):
+            client.predict(client_id="7")
+
+
+def test_the_asynchronous_stock_client_gets_the_same(server: Server) -> None:
+    async def run() -> Any:
+        async with bentoml.AsyncHTTPClient(server.url) as client:
+            return await client.predict_batch(applications=[{"application": {}}])
+
+    assert asyncio.run(run())["results"][0]["status"] == "rejected"
 
 
 def test_the_typed_client_calls_every_route(server: Server, stored: StoredModel) -> None:

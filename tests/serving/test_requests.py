@@ -22,7 +22,7 @@ def body(**changes: Any) -> bytes:
 
 def batch(*applications: Any) -> Batch:
     content = {"applications": [{"application": application} for application in applications]}
-    return decode_batch(json.dumps(content).encode(), limit=3)
+    return decode_batch(json.dumps(content).encode(), limit=3, item_bytes=65_536)
 
 
 def test_absent_and_null_columns_are_missing() -> None:
@@ -117,14 +117,14 @@ def test_a_batch_may_be_bad_altogether() -> None:
 @pytest.mark.parametrize("content", [{}, {"applications": []}, {"applications": 3}, {"applications": [], "x": 1}, []])
 def test_a_batch_without_applications_is_invalid(content: Any) -> None:
     with pytest.raises(Problem) as refusal:
-        decode_batch(json.dumps(content).encode(), limit=3)
+        decode_batch(json.dumps(content).encode(), limit=3, item_bytes=65_536)
     assert refusal.value.status == 422
 
 
 def test_a_batch_beyond_the_limit_is_invalid() -> None:
     with pytest.raises(Invalid) as refusal:
         batch(*[APPLICATION] * 4)
-    assert refusal.value.errors == [{"loc": ["applications"], "msg": "holds 4 applications, at most 3 are answered"}]
+    assert refusal.value.errors == [{"loc": ["applications"], "msg": "holds more than 3 applications"}]
 
 
 def test_a_refusal_stays_short_however_much_is_wrong() -> None:
@@ -137,4 +137,159 @@ def test_a_refusal_stays_short_however_much_is_wrong() -> None:
 @pytest.mark.parametrize("text", [b"", b"{", b'{"applications": [}', b"\xff\xfe", b"[" * 10_000])
 def test_a_batch_that_is_no_json_is_said_to_be_none(text: bytes) -> None:
     with pytest.raises(NotJson):
-        decode_batch(text, limit=3)
+        decode_batch(text, limit=3, item_bytes=65_536)
+
+
+ITEM = b'{"application":{"NAME_CONTRACT_TYPE":"Cash loans","AMT_INCOME_TOTAL":100000,"AMT_CREDIT":200000}}'
+
+
+def read(*items: bytes, limit: int = 1_000, between: bytes = b",", item_bytes: int = 65_536) -> Batch:
+    return decode_batch(b'{"applications":[' + between.join(items) + b"]}", limit=limit, item_bytes=item_bytes)
+
+
+@pytest.mark.parametrize("between", [b",", b", ", b" ,\n\t", b",\r\n" + b" " * 900, b"," + b" " * 5_000])
+@pytest.mark.parametrize(
+    "odd",
+    [
+        b"5", b'"x"', b"null", b"[]", b"[{},{}]", b"{}", b'{"x":[{},{}]}', b'"}, {"',
+        b'{"client_id":"},{","application":{}}',
+        b'{"client_id":"\\"},{"}', b"-1.5e3", b'"\xc3\xa4"',
+    ],
+)  # fmt: skip
+def test_whatever_an_item_is_the_others_are_scored(odd: bytes, between: bytes) -> None:
+    decoded = read(ITEM, odd, ITEM, between=between)
+    assert (decoded.size, list(decoded.positions), list(decoded.rejected)) == (3, [0, 2], [1])
+
+
+@pytest.mark.parametrize("text", ["},{", "}", "]}", '\\"},{\\"', "\u00e4},{\u4e2d\u6587", "a" * 62 + "},"])
+def test_a_text_may_hold_what_looks_like_the_end_of_an_application(text: str) -> None:
+    named = ITEM.replace(b"{", b'{"client_id":"' + text.encode() + b'",', 1)
+    decoded = read(named, ITEM, named)
+    said = json.loads(f'"{text}"')
+    assert [request.client_id for request in decoded.requests] == [said, None, said]
+
+
+@pytest.mark.parametrize(
+    "item", [b"{", b"}", b"", b"nope", b'{"application":}', b"\xff", b'"\xff"', b"1 2", b"{}{}", b"[" * 5_000]
+)
+def test_one_item_that_is_no_json_makes_the_whole_none(item: bytes) -> None:
+    with pytest.raises(NotJson):
+        read(ITEM, item, ITEM)
+
+
+@pytest.mark.parametrize("item", [b"[]", b"{}", b"0", b'""', ITEM])
+def test_more_items_than_the_limit_are_not_read(item: bytes) -> None:
+    assert read(*[item] * 1_000).size == 1_000
+    with pytest.raises(Invalid) as refused:
+        read(*[item] * 1_001)
+    assert refused.value.errors == [{"loc": ["applications"], "msg": "holds more than 1000 applications"}]
+
+
+@pytest.mark.parametrize("large", [b'"' + b"x" * 200 + b'"', b"[" + b"[]," * 100 + b"[]]", b"{" * 200, b"1" * 200])
+def test_an_item_beyond_the_limit_of_a_single_application_is_refused(large: bytes) -> None:
+    with pytest.raises(Invalid) as refused:
+        read(ITEM, large, *[ITEM] * 9, item_bytes=150)
+    assert refused.value.errors == [
+        {"loc": ["applications", 1], "msg": "is larger than 150 bytes, or not JSON"},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("body", "errors"),
+    [
+        (b"[]", [{"loc": [], "msg": "Input should be an object"}]),
+        (b"5", [{"loc": [], "msg": "Input should be an object"}]),
+        (b'"x"', [{"loc": [], "msg": "Input should be an object"}]),
+        (b'{"applications":[' + ITEM + b'],"x":1}', [{"loc": ["x"], "msg": "Extra inputs are not permitted"}]),
+        (
+            b'{"applications":[' + ITEM + b'],"applications":[]}',
+            [{"loc": ["applications"], "msg": "List should have at least 1 item after validation, not 0"}],
+        ),
+        (
+            b'{"applications":[' + ITEM + b'],"applications":[' + ITEM + b"]}",
+            [{"loc": ["applications"], "msg": "is stated more than once"}],
+        ),
+    ],
+)
+def test_a_batch_of_another_shape_is_named_in_plain_words(body: bytes, errors: list[Any]) -> None:
+    with pytest.raises(Invalid) as refused:
+        decode_batch(body, limit=3, item_bytes=65_536)
+    assert refused.value.errors == errors
+
+
+@pytest.mark.parametrize("body", [b"[" + ITEM + b"]", b"5", b'"x"', b"null", b"true"])
+def test_the_same_words_for_singles_and_items(body: bytes) -> None:
+    with pytest.raises(Invalid) as refused:
+        decode(PredictRequest, body)
+    assert refused.value.errors == [{"loc": [], "msg": "Input should be an object"}]
+    assert read(ITEM, body).rejected == {1: [{"loc": [], "msg": "Input should be an object"}]}
+
+
+@pytest.mark.parametrize("size", [100, 70_000])
+@pytest.mark.parametrize(
+    "shape", [b"[%s]", b'{"a":[%s]}', b'{"applications":5,"x":[%s]}', b'{"applications":[1],"x":[%s]}']
+)
+def test_a_wrong_shape_of_any_size_is_refused(shape: bytes, size: int) -> None:
+    with pytest.raises(Invalid):
+        decode_batch(shape % (b"[]," * size + b"[]"), limit=3, item_bytes=65_536)
+
+
+REPEATED = [
+    (ITEM.replace(b'"AMT_CREDIT"', b'"AMT_CREDIT":-5,"AMT_CREDIT"'), "AMT_CREDIT"),
+    (ITEM.replace(b"}}", b',"AMT_CREDIT":200000}}'), "AMT_CREDIT"),
+    (ITEM.replace(b"}}", b',"AMT_\\u0043REDIT" : 1e5}}'), "AMT_CREDIT"),
+    (ITEM.replace(b"}}", b',"NAME_INCOME_TYPE":"\\u003a","NAME_INCOME_TYPE":null}}'), "NAME_INCOME_TYPE"),
+    (ITEM.replace(b"{", b'{"client_id":"1","client_id":"2",', 1), "client_id"),
+    (ITEM.replace(b"{", b'{"application":{},', 1), "application"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("body", "name"), REPEATED)
+def test_a_name_that_is_stated_twice_is_refused_and_named(body: bytes, name: str) -> None:
+    loc = ["application", name] if name.isupper() else [name]
+    faults = [{"loc": loc, "msg": "is stated more than once"}]
+    with pytest.raises(Invalid) as refused:
+        decode(PredictRequest, body)
+    assert refused.value.errors == faults
+    decoded = read(ITEM, body)
+    assert (list(decoded.positions), decoded.rejected) == ([0], {1: faults})
+
+
+def test_names_of_a_feature_vector_are_not_repeated() -> None:
+    with pytest.raises(Invalid) as refused:
+        decode(FeaturesRequest, b'{"features":[1],"features":[2]}')
+    assert refused.value.errors == [{"loc": ["features"], "msg": "is stated more than once"}]
+
+
+def test_colons_within_texts_are_no_names() -> None:
+    named = ITEM.replace(b"{", b'{"client_id":"urn:a:\\":b",', 1)
+    assert decode(PredictRequest, named).client_id == 'urn:a:":b'
+    assert decode(PredictRequest, ITEM.replace(b"}}", b',"ORGANIZATION_TYPE":"Trade: type 7"}}')).client_id is None
+
+
+def test_a_byte_order_mark_is_passed_over() -> None:
+    mark = b"\xef\xbb\xbf"
+    assert decode(PredictRequest, mark + ITEM) == decode(PredictRequest, ITEM)
+    assert decode_batch(mark + b'{"applications":[' + ITEM + b"]}", limit=3, item_bytes=9_999).size == 1
+    with pytest.raises(NotJson):
+        decode(PredictRequest, "text".encode("utf-16"))
+
+
+def test_the_faults_of_a_batch_are_bounded() -> None:
+    wrong = b'{"application":{' + b",".join(b'"x%d":1' % i for i in range(150)) + b"}}"
+    decoded = read(*[wrong] * 1_000)
+    assert sum(map(len, decoded.rejected.values())) < 3_000
+    assert min(map(len, decoded.rejected.values())) == 1
+
+
+@pytest.mark.parametrize("odd", [b"[" + b"[]," * 3_000 + b"[]]", b'{"a":[' + b"{}," * 3_000 + b"{}]}"])
+def test_what_would_take_a_parser_long_is_refused_unread(odd: bytes) -> None:
+    message = "holds too many names, lists or objects for an application"
+    assert read(ITEM, odd, ITEM).rejected == {1: [{"loc": [], "msg": message}]}
+
+
+def test_a_batch_of_lists_is_refused_before_all_of_it_is_read() -> None:
+    nested = b"[" + b"[]," * 3_000 + b"[]]"
+    with pytest.raises(Invalid) as refused:
+        read(*[nested] * 100, b"nope")
+    assert refused.value.errors == [{"loc": ["applications"], "msg": "holds too many lists and objects"}]
