@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from features import ColumnsError, FileError
+from features import APPLICATION, ColumnsError, FileError
 from training.data.dataset import load_dataset
 from training.errors import DataError
 
@@ -138,6 +139,91 @@ def test_damaged_files_are_refused(tmp_path: Path, frame: pd.DataFrame, suffix: 
         path.write_bytes(damaged)
         with pytest.raises((FileError, ColumnsError)):
             load_dataset(tmp_path)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_the_case_of_a_suffix_does_not_matter(tmp_path: Path, frame: pd.DataFrame, suffix: str) -> None:
+    write(tmp_path, frame, suffix=suffix)
+    write(tmp_path, frame.iloc[[9]], "application_test", suffix)
+    for name in ("application_train", "application_test"):
+        (tmp_path / f"{name}{suffix}").rename(tmp_path / f"{name}{suffix.upper()}")
+    with pytest.raises(DataError, match=r"must not be in application_test too \(1 row: 10\)"):
+        load_dataset(tmp_path)
+
+
+def test_what_is_no_folder_with_a_table_is_told_by_its_kind(tmp_path: Path) -> None:
+    (tmp_path / "file.csv").write_text("x")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "application_train.csv.gz").write_text("x")
+    for name, said in (
+        ("none", "no such folder"),
+        ("file.csv", "is a file, not a folder"),
+        ("data", "neither application_train.csv nor .parquet; it holds application_train.csv.gz"),
+    ):
+        with pytest.raises(DataError) as refusal:
+            load_dataset(tmp_path / name)
+        assert str(refusal.value) == f"{tmp_path / name}: {said}"
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+@pytest.mark.parametrize("ids", ["float", "text", "float text", "exponent", "decimal"])
+def test_identifiers_are_read_however_they_are_written(
+    tmp_path: Path, frame: pd.DataFrame, suffix: str, ids: str
+) -> None:
+    whole = frame["SK_ID_CURR"]
+    forms = {
+        "float": whole.astype(float),
+        "text": whole.astype(str),
+        "float text": whole.astype(str) + ".0",
+        "exponent": whole.map("{:.12e}".format),
+        "decimal": whole.map(Decimal),
+    }
+    dataset = load_dataset(write(tmp_path, frame.assign(SK_ID_CURR=forms[ids]), suffix=suffix))
+    assert dataset.ids.tolist() == whole.tolist()
+
+
+def test_identifiers_beyond_what_a_float_holds_are_told_apart(tmp_path: Path, frame: pd.DataFrame) -> None:
+    large = range(2**53, 2**53 + len(frame))
+    assert load_dataset(write(tmp_path, frame.assign(SK_ID_CURR=large))).ids.tolist() == list(large)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+@pytest.mark.parametrize("kind", [bool, float, str])
+def test_outcomes_and_flags_may_be_true_and_false(tmp_path: Path, frame: pd.DataFrame, suffix: str, kind: type) -> None:
+    truth = frame["TARGET"].astype(bool)
+    labelled = frame.assign(TARGET=truth.astype(kind), FLAG_EMAIL=frame["FLAG_EMAIL"].astype(bool))
+    dataset = load_dataset(write(tmp_path, labelled, suffix=suffix))
+    assert dataset.target.tolist() == frame["TARGET"].tolist()
+    assert dataset.columns.numbers[:, APPLICATION.position["FLAG_EMAIL"]].tolist() == frame["FLAG_EMAIL"].tolist()
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_categories_that_are_encoded_in_another_way_are_refused(
+    tmp_path: Path, frame: pd.DataFrame, suffix: str
+) -> None:
+    encoded = frame["NAME_CONTRACT_TYPE"].astype("category").cat.codes.astype(str)
+    with pytest.raises(DataError) as refusal:
+        load_dataset(write(tmp_path, frame.assign(NAME_CONTRACT_TYPE=encoded), suffix=suffix))
+    rule = "NAME_CONTRACT_TYPE: must hold declared levels; none of them occurs (200 rows: 1, 2, 3, 4, 5, ...)"
+    assert str(refusal.value) == f"application_train{suffix} breaks 1 rule: {rule}"
+
+
+@pytest.mark.parametrize(("rows", "refused"), [(101, True), (100, False)])
+def test_more_than_half_of_the_stated_levels_are_declared(
+    tmp_path: Path, frame: pd.DataFrame, rows: int, refused: bool
+) -> None:
+    mixed = frame.assign(NAME_CONTRACT_TYPE=["cash"] * rows + ["Cash loans"] * (200 - rows))
+    if refused:
+        with pytest.raises(DataError, match=f"must hold declared levels in most rows \\({rows} rows: 1, "):
+            load_dataset(write(tmp_path, mixed))
+    else:
+        warnings = load_dataset(write(tmp_path, mixed)).warnings
+        assert "rows with a level that is not declared: NAME_CONTRACT_TYPE (100)" in warnings
+
+
+def test_missing_levels_are_not_undeclared(tmp_path: Path, frame: pd.DataFrame) -> None:
+    sparse = frame.assign(CODE_GENDER=["XNA"] * 198 + ["F", "Z"])
+    assert "rows with a level that is not declared: CODE_GENDER (1)" in load_dataset(write(tmp_path, sparse)).warnings
 
 
 def test_constant_and_undeclared_columns_are_warnings(tmp_path: Path, frame: pd.DataFrame) -> None:

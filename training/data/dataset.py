@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -16,8 +17,10 @@ from features import (
     Batch,
     Columns,
     File,
+    Kind,
     Violation,
     as_numbers,
+    as_whole_numbers,
     concatenate,
     merge_violations,
     open_file,
@@ -27,9 +30,11 @@ from training.errors import DataError
 from .validation import (
     constant_columns,
     identifier_violations,
+    level_violations,
     overlap_violations,
     raise_if_any,
     target_violations,
+    undeclared_levels,
 )
 
 _ROWS_PER_BATCH = 50_000
@@ -85,16 +90,18 @@ def load_dataset(directory: Path, *, dates: str | None = None) -> Dataset:
     if not batches:
         raise DataError(f"{file.path}: has no rows")
     columns = concatenate([batch.columns for batch in batches])
-    ids, target = (_numbers(batches, name) for name in (APPLICATION.id_column, APPLICATION.target_column))
+    ids, unnamed = _identifiers([batch.others[APPLICATION.id_column] for batch in batches])
+    target = np.concatenate([as_numbers(batch.others[APPLICATION.target_column], Kind.FLAG)[0] for batch in batches])
     violations = [
-        *identifier_violations(ids),
+        *identifier_violations(ids, unnamed),
         *target_violations(target),
         *overlap_violations(ids, _test_ids(directory)),
         *merge_violations(list(_violations(batches))),
+        *level_violations(columns),
     ]
     raise_if_any(file.path.name, violations)
     return Dataset(
-        ids=ids.astype(np.int64),
+        ids=ids,
         columns=columns,
         target=target.astype(np.int64),
         fingerprint=_sha256(file.path),
@@ -105,15 +112,29 @@ def load_dataset(directory: Path, *, dates: str | None = None) -> Dataset:
 
 
 def find_table(directory: Path, name: str) -> Path:
-    """The file of the table `name`, CSV or Parquet; DataError if there is none, or both."""
-    found = [path for suffix in _SUFFIXES if (path := directory / f"{name}{suffix}").is_file()]
+    """The file of the table `name`, CSV or Parquet; DataError if there is none, or both, or no such folder."""
+    if not directory.is_dir():
+        raise DataError(f"{directory}: {'is a file, not a folder' if directory.exists() else 'no such folder'}")
+    found = _tables(directory, name)
     if len(found) == 1:
         return found[0]
-    raise DataError(f"{directory}: {'both' if found else 'neither'} {name}.csv {'and' if found else 'nor'} .parquet")
+    if found:
+        raise DataError(f"{directory}: both {name}.csv and .parquet")
+    near = sorted(path.name for path in directory.iterdir() if path.name.lower().startswith(f"{name}."))
+    other = f"; it holds {', '.join(near)}" if near else ""
+    raise DataError(f"{directory}: neither {name}.csv nor .parquet{other}")
 
 
-def _numbers(batches: list[Batch], name: str) -> NDArray[np.float64]:
-    return np.concatenate([as_numbers(batch.others[name])[0] for batch in batches])
+def _tables(directory: Path, name: str) -> list[Path]:
+    """The files of the table `name`, whatever the case of their suffix."""
+    return sorted(path for path in directory.iterdir() if path.stem == name and path.suffix.lower() in _SUFFIXES)
+
+
+def _identifiers(chunks: Sequence[pa.ChunkedArray[Any]]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """The identifiers, and where one is missing or no whole number."""
+    read = [as_whole_numbers(chunk) for chunk in chunks]
+    ids = np.concatenate([numbers for numbers, _, _ in read])
+    return ids, np.concatenate([missing | wrong for _, missing, wrong in read])
 
 
 def _dates(file: File, name: str) -> NDArray[np.datetime64]:
@@ -132,17 +153,22 @@ def _violations(batches: list[Batch]) -> Iterator[Violation]:
             yield violation.shifted(batch.first_row)
 
 
-def _test_ids(directory: Path) -> NDArray[np.float64]:
-    if not any((directory / f"application_test{suffix}").is_file() for suffix in _SUFFIXES):
-        return np.empty(0)
+def _test_ids(directory: Path) -> NDArray[np.int64]:
+    if not _tables(directory, "application_test"):
+        return np.empty(0, dtype=np.int64)
     file = open_file(find_table(directory, "application_test"))
-    return as_numbers(file.column(APPLICATION.id_column))[0]
+    ids, unnamed = _identifiers([file.column(APPLICATION.id_column)])
+    return ids[~unnamed]
 
 
 def _warnings(columns: Columns, undeclared: Sequence[str]) -> Iterator[str]:
     constants = constant_columns(columns)
     if constants:
         yield f"constant columns: {', '.join(constants)}"
+    undeclared_rows = undeclared_levels(columns)
+    if undeclared_rows:
+        said = ", ".join(f"{name} ({count:,})" for name, count in undeclared_rows.items())
+        yield f"rows with a level that is not declared: {said}"
     ignored = [name for name in undeclared if name not in (APPLICATION.id_column, APPLICATION.target_column)]
     if ignored:
         yield f"columns that are not declared and were ignored: {', '.join(ignored)}"

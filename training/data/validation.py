@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,20 +11,46 @@ from numpy.typing import NDArray
 from features import APPLICATION, Columns, Violation
 from training.errors import DataError
 
+_MOST_UNDECLARED = 0.5
 _NO_ROWS = np.empty(0, dtype=np.intp)
 
 
-def identifier_violations(ids: NDArray[np.float64]) -> list[Violation]:
-    """Missing, fractional and repeated identifiers; `ids` is float64 of shape (n,) with NaN for missing."""
-    known = ~np.isnan(ids)
-    _, first = np.unique(ids, return_index=True)
-    repeated = known.copy()
-    repeated[first] = False
+def identifier_violations(ids: NDArray[np.int64], unnamed: NDArray[np.bool_]) -> list[Violation]:
+    """Missing or unreadable identifiers, where `unnamed` is True, and repeated ones; both of shape (n,)."""
+    named = np.flatnonzero(~unnamed)
+    _, first = np.unique(ids[named], return_index=True)
+    repeated = ~unnamed
+    repeated[named[first]] = False
     name = APPLICATION.id_column
-    return _found(
-        (name, "must be a whole number and present", ~known | (np.floor(ids) != ids)),
-        (name, "must be unique", repeated),
-    )
+    return _found((name, "must be a whole number and present", unnamed), (name, "must be unique", repeated))
+
+
+def level_violations(columns: Columns) -> list[Violation]:
+    """Categories of which more than half of the stated levels are not declared: they may be encoded in another way."""
+    found = []
+    for name, undeclared, stated in _undeclared_levels(columns):
+        if len(undeclared) == stated:
+            found.append(Violation(name, "must hold declared levels; none of them occurs", undeclared))
+        elif len(undeclared) > _MOST_UNDECLARED * stated:
+            found.append(Violation(name, "must hold declared levels in most rows", undeclared))
+    return found
+
+
+def undeclared_levels(columns: Columns) -> dict[str, int]:
+    """How many rows of each category hold a level that is not declared; legal, but unknown to a model if it is rare."""
+    return {name: len(undeclared) for name, undeclared, _ in _undeclared_levels(columns)}
+
+
+def _undeclared_levels(columns: Columns) -> Iterator[tuple[str, NDArray[np.intp], int]]:
+    """The rows whose level is not declared, where there are any, and how many rows state a level."""
+    for i, column in enumerate(APPLICATION.categorical):
+        levels = columns.levels[:, i]
+        counts = Counter(levels.tolist())
+        missing = {level for level in counts if level is None or column.is_missing(level)}
+        undeclared = counts.keys() - missing - set(column.levels)
+        if column.levels and undeclared:
+            rows = np.flatnonzero([level in undeclared for level in levels])
+            yield column.name, rows, len(levels) - sum(counts[level] for level in missing)
 
 
 def target_violations(target: NDArray[np.float64]) -> list[Violation]:
@@ -35,7 +62,7 @@ def target_violations(target: NDArray[np.float64]) -> list[Violation]:
     return found
 
 
-def overlap_violations(train: NDArray[np.float64], test: NDArray[np.float64]) -> list[Violation]:
+def overlap_violations(train: NDArray[np.int64], test: NDArray[np.int64]) -> list[Violation]:
     """Rows of the training data whose identifier is in the test data as well."""
     return _found((APPLICATION.id_column, "must not be in application_test too", np.isin(train, test)))
 

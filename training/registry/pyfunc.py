@@ -61,11 +61,21 @@ class CreditScoringModel(PythonModel):
         absent = [column.name for column in APPLICATION if column.name not in frame]
         if absent:
             raise ColumnsError(f"column missing: {', '.join(absent)}")
-        names = [column.name for column in APPLICATION]
-        batch = read_table(pa.Table.from_pandas(frame[names], preserve_index=False))
+        repeated = [column.name for column in APPLICATION if frame.columns.tolist().count(column.name) > 1]
+        if repeated:
+            raise ColumnsError(f"column repeated: {', '.join(repeated)}")
+        batch = read_table(pa.table({column.name: _stored(frame[column.name]) for column in APPLICATION}))
         if batch.violations:
             raise ColumnsError("; ".join(map(str, batch.violations)))
         return self.scorer.score(batch.columns)
+
+
+def _stored(values: pd.Series[Any]) -> pa.Array[Any] | pa.ChunkedArray[Any]:
+    """A column as Arrow stores it; ColumnsError, which quotes no value, if it has no one type."""
+    try:
+        return pa.array(values, from_pandas=True)
+    except (pa.ArrowException, TypeError, ValueError, OverflowError):
+        raise ColumnsError(f"{values.name}: must hold values of one type") from None
 
 
 set_model(CreditScoringModel())
