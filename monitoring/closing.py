@@ -1,141 +1,167 @@
 """Closing the decision log: segments that no worker writes any more become Parquet, and old ones are removed.
 
 Safe against a crash at any moment: a segment is written under another name, flushed, renamed, and only then is the open
-one removed. A second run finds either or both and ends the same way.
+one removed. A second run finds either or both and ends the same way. What is no segment, or a damaged one, is set aside
+and named; whatever is whole in it is closed like the rest.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
+from features import printable
 from scoring import stop_if_asked
 
-from .decision import FORMAT, Header, schema, vectors
-from .errors import DecisionLogError, SourceError
+from .closed import decision_table, flush_folder, last_decision, write_segment
+from .errors import DecisionLogError, SegmentError, SourceError
 from .recording import LogSettings
-from .segments import CLOSED, CLOSED_SUFFIX, OPEN, OPEN_SUFFIX, Listing, claimed, read_header, read_lines
+from .segments import ASIDE, CLOSED, CLOSED_SUFFIX, OPEN, Listing, claimed, read_decisions, read_header
 
-if TYPE_CHECKING:
-    import pyarrow as pa
-
-_ROW_GROUP = 1 << 17
+_STAMP = "%Y%m%dT%H%M%SZ"
+_OWNER_ONLY = 0o700
+_LONGEST_NAME = 200
 
 
 @dataclass(frozen=True, slots=True)
 class Closed:
-    """What closing did: segments closed, decisions in them, segments that are still written, files removed for age."""
+    """What closing did.
+
+    Attributes
+    ----------
+    segments, decisions : that were closed, and in them
+    held : segments that are still written
+    expired : files removed for their age
+    aside : a line for each file that is no whole segment
+    """
 
     segments: int
     decisions: int
     held: int
     expired: int
+    aside: tuple[str, ...] = ()
 
 
 def close(directory: Path, settings: LogSettings, now: datetime) -> Closed:
     """Close what is finished in a decision log.
 
-    SourceError if there is none or a segment cannot be read, DecisionLogError if nothing can be written.
+    SourceError if there is none, DecisionLogError if nothing can be written.
     """
     if not (directory / OPEN).is_dir():
         raise SourceError(f"{directory}: no decision log")
     try:
-        return _closed(directory, settings, now)
+        return _Closing(directory, settings, now).done()
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else type(error).__name__
         raise DecisionLogError(f"{directory}: cannot be written ({reason})") from None
 
 
-def _closed(directory: Path, settings: LogSettings, now: datetime) -> Closed:
-    (directory / CLOSED).mkdir(exist_ok=True)
-    segments = held = decisions = 0
-    for path in sorted((directory / OPEN).glob(f"*{OPEN_SUFFIX}")):
-        stop_if_asked()
-        with claimed(path) as ours:
-            if not ours or now.timestamp() - path.stat().st_mtime < settings.settle_seconds:
-                held += 1
-                continue
-            count = _close(path, directory / CLOSED)
-        decisions += count
-        segments += count > 0
-    return Closed(segments, decisions, held, _expire(directory, now - timedelta(days=settings.retention_days)))
+@dataclass(slots=True)
+class _Closing:
+    """One run, and what it has done so far."""
 
+    directory: Path
+    settings: LogSettings
+    now: datetime
+    segments: int = 0
+    decisions: int = 0
+    held: int = 0
+    expired: int = 0
+    aside: list[str] = field(default_factory=list)
 
-def _close(path: Path, closed: Path) -> int:
-    """Close one segment; how many decisions it holds. One that holds none just vanishes."""
-    try:
-        header, lines = read_header(path), list(read_lines(path))
-    except ValueError:
-        raise SourceError(f"{path}: not a segment of a decision log") from None
-    if header is not None and lines:
-        write_segment(decision_table(header, lines), closed / f"{path.stem}{CLOSED_SUFFIX}")
-    path.unlink()
-    return len(lines)
+    def done(self) -> Closed:
+        """Do it. Closed segments come first: an open one is removed only if its closed one is whole."""
+        (self.directory / CLOSED).mkdir(mode=_OWNER_ONLY, exist_ok=True)
+        listing = Listing.of(self.directory)
+        for path in listing.others:
+            self._set_aside(path, "it is no segment of a decision log")
+        for path in listing.closed:
+            self._expire(path)
+        for path in (*listing.closing, *listing.open):
+            stop_if_asked()
+            self._close_if_free(path)
+        self._forget()
+        return Closed(self.segments, self.decisions, self.held, self.expired, tuple(self.aside))
 
+    def _close_if_free(self, path: Path) -> None:
+        try:
+            with claimed(path) as free:
+                if not free or self.now.timestamp() - path.stat().st_mtime < self.settings.settle_seconds:
+                    self.held += 1
+                else:
+                    self._close(path)
+        except SegmentError as error:
+            self._set_aside(path, str(error))
 
-def decision_table(header: Header, lines: Sequence[dict[str, Any]]) -> pa.Table:
-    """Decoded lines as the columns of a closed segment."""
-    fields = schema(header.features)
-    plain = {name: [_value(line, name) for line in lines] for name in fields.names[: -len(header.features)]}
-    plain["time"] = [datetime.fromisoformat(time) for time in plain["time"]]
-    plain["client"] = [None if client is None else bytes.fromhex(client) for client in plain["client"]]
-    return closed_table(header, plain, vectors(lines))
+    def _close(self, path: Path) -> None:
+        """Close one segment. One that holds no decision just vanishes."""
+        broken = 0
 
+        def damaged() -> None:
+            nonlocal broken
+            broken += 1
 
-def _value(line: dict[str, Any], name: str) -> Any:
-    """Lines of an older version do not say what was known of an application; that is null."""
-    return line.get(name) if name in ("missing", "unknown", "withheld") else line[name]
-
-
-def closed_table(header: Header, plain: Mapping[str, Any], matrix: NDArray[np.float64]) -> pa.Table:
-    """The columns of a closed segment: all that a line has but the vector, by name, and the model matrix."""
-    import pyarrow as pa
-
-    fields = schema(header.features)
-    columns = [*(plain[name] for name in fields.names[: -len(header.features)]), *matrix.T]
-    arrays = [pa.array(values, field.type) for values, field in zip(columns, fields, strict=True)]
-    said = {"format": str(FORMAT), "model": header.model, "version": header.model_version, "digest": header.digest}
-    return pa.table(arrays, schema=fields.with_metadata(said))
-
-
-def write_segment(table: pa.Table, target: Path) -> None:
-    """Write the file so that it is there whole or not at all, whatever happens."""
-    from pyarrow import parquet
-
-    scratch = target.with_name(f".{target.name}")
-    parquet.write_table(table, scratch, compression="zstd", row_group_size=_ROW_GROUP)
-    _flush(scratch)
-    scratch.replace(target)
-    _flush(target.parent)
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _expire(directory: Path, before: datetime) -> int:
-    """Remove the closed segments whose last decision is older."""
-    from pyarrow import parquet
-
-    removed = 0
-    for path in Listing.of(directory).closed:
-        stop_if_asked()
-        with parquet.ParquetFile(path) as file:
-            groups = [file.metadata.row_group(i) for i in range(file.metadata.num_row_groups)]
-            position = file.schema_arrow.get_field_index("time")
-            last = max(group.column(position).statistics.max for group in groups)
-        if last < before:
+        header = read_header(path)
+        lines = list(read_decisions(path, header, damaged=damaged)) if header else []
+        if header and lines:
+            write_segment(decision_table(header, lines), self.directory / CLOSED / f"{path.stem}{CLOSED_SUFFIX}")
+            self.segments += 1
+            self.decisions += len(lines)
+        if broken:
+            self._set_aside(path, f"{broken:,} of its lines are damaged; {len(lines):,} decisions of it are closed")
+        else:
             path.unlink()
-            removed += 1
-    return removed
+
+    def _set_aside(self, path: Path, reason: str) -> None:
+        """Move it where nobody reads it as a segment, and remember why."""
+        aside = self.directory / ASIDE
+        said = f"{printable(str(path))}: {reason}"
+        try:
+            aside.mkdir(mode=_OWNER_ONLY, exist_ok=True)
+            name = f"{self.now.astimezone(UTC):{_STAMP}}-{path.parent.name}-{path.name}"
+            path.rename(_free(aside, name))
+            flush_folder(aside)
+        except OSError as error:
+            self.aside.append(f"{said}; left there ({error.strerror})")
+        else:
+            self.aside.append(f"{said}; set aside in {printable(str(aside))}")
+
+    def _expire(self, path: Path) -> None:
+        """Remove a closed segment whose last decision is too old."""
+        stop_if_asked()
+        try:
+            last = last_decision(path)
+        except SegmentError as error:
+            self._set_aside(path, str(error))
+        except FileNotFoundError:
+            pass
+        else:
+            self._remove_if_old(path, last)
+
+    def _forget(self) -> None:
+        """Remove what was set aside too long ago: it may hold applicants' figures."""
+        if not (self.directory / ASIDE).is_dir():
+            return
+        for path in sorted((self.directory / ASIDE).iterdir()):
+            try:
+                when = datetime.strptime(path.name.partition("-")[0], _STAMP).replace(tzinfo=UTC)
+            except ValueError:
+                continue
+            if path.is_file() and not path.is_symlink():
+                self._remove_if_old(path, when)
+
+    def _remove_if_old(self, path: Path, last: datetime) -> None:
+        if last < self.now - timedelta(days=self.settings.retention_days):
+            path.unlink()
+            self.expired += 1
+
+
+def _free(folder: Path, name: str) -> Path:
+    """A name in the folder that is not taken."""
+    path, number = folder / name[:_LONGEST_NAME], 1
+    while os.path.lexists(path):
+        number += 1
+        path = folder / f"{name[:_LONGEST_NAME]}.{number}"
+    return path

@@ -25,18 +25,21 @@ each feature, `feature_` and its name. Neither holds a client id or raw text.
 
 from __future__ import annotations
 
+import re
 from binascii import a2b_base64, b2a_base64
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from hashlib import blake2b
 from json import dumps, loads
+from math import isfinite
+from types import NoneType
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from scoring import Scores, StoredModel
+from scoring import Outcome, RiskLevel, Scores, StoredModel
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -46,6 +49,16 @@ FEATURE_PREFIX = "feature_"
 CLIENT_BYTES = 16
 
 _VECTOR = np.dtype("<f8")
+_MODEL = ("model", "model_version", "digest")
+_LINE = {
+    *("request_id", "index", "time", "route", *_MODEL, "client"),
+    *("margin", "probability", "prediction", "decision", "risk_level", "vector"),
+}
+LATER = frozenset({"missing", "unknown", "withheld"})
+"""What lines and segments of an older version do not have."""
+_CLIENT = re.compile(rf"[0-9a-f]{{{2 * CLIENT_BYTES}}}")
+_INDEXES, _COLUMNS = 1 << 31, 1 << 15
+_DECISIONS, _LEVELS = frozenset(map(str, Outcome)), frozenset(map(str, RiskLevel))
 
 
 class Caller(NamedTuple):
@@ -78,10 +91,14 @@ class Header:
     @classmethod
     def parse(cls, line: bytes) -> Self:
         """The header that `line` wrote; ValueError if it is none."""
-        values = loads(line)
-        if not isinstance(values, dict) or values.pop("format", None) != FORMAT or set(values) != set(cls.__slots__):
+        values = decoded(line)
+        if values is None or values.pop("format", None) != FORMAT or set(values) != set(cls.__slots__):
             raise ValueError("not a header of this format")
-        return cls(**values | {"features": tuple(values["features"])})
+        features = values.pop("features")
+        texts = [*values.values(), *(features if isinstance(features, list) else [None])]
+        if not features or not all(map(_is_text, texts)) or len(set(features)) < len(features):
+            raise ValueError("not a header of this format")
+        return cls(**values, features=tuple(features))
 
 
 class ClientHash:
@@ -105,8 +122,7 @@ class LineFormat:
     """Writes the decisions of one model as lines. Without `client_hash` every client is null."""
 
     def __init__(self, header: Header, client_hash: ClientHash | None) -> None:
-        names = ("model", "model_version", "digest")
-        self._model = ",".join(f'"{name}":{dumps(getattr(header, name))}' for name in names)
+        self._model = ",".join(f'"{name}":{dumps(getattr(header, name))}' for name in _MODEL)
         self._hash = client_hash
         self._second = (-1.0, "")
 
@@ -153,6 +169,62 @@ class LineFormat:
         if known[0] != second:
             self._second = known = second, datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
         return f"{known[1]}.{int(part * 1e6):06}Z"
+
+
+def decoded(line: bytes) -> dict[str, Any] | None:
+    """The JSON object that a line is; None if it is none."""
+    try:
+        values = loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return values if isinstance(values, dict) else None
+
+
+def is_decision(line: Mapping[str, Any], header: Header) -> bool:
+    """Whether a decoded line is a decision of the model that the header names, in this format."""
+    if not line.keys() >= _LINE or any(line[name] != getattr(header, name) for name in _MODEL):
+        return False
+    whole = all(type(line[name]) is int for name in ("index", "prediction"))
+    numbers = all(type(line[name]) is float and isfinite(line[name]) for name in ("margin", "probability"))
+    texts = all(_is_text(line[name]) for name in ("request_id", "time", "route", "decision", "risk_level", "vector"))
+    return (
+        whole
+        and numbers
+        and texts
+        and 0 <= line["index"] < _INDEXES
+        and line["prediction"] in (0, 1)
+        and 0 <= line["probability"] <= 1
+        and line["decision"] in _DECISIONS
+        and line["risk_level"] in _LEVELS
+        and all(type(line.get(name)) in (int, NoneType) for name in ("missing", "unknown"))
+        and all(0 <= (line.get(name) or 0) < _COLUMNS for name in ("missing", "unknown"))
+        and isinstance(line.get("withheld"), bool | None)
+        and _is_moment(line["time"])
+        and (line["client"] is None or _is_client(line["client"]))
+        and _holds_vector(line["vector"], len(header.features))
+    )
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and value.isprintable()
+
+
+def _is_client(value: object) -> bool:
+    return isinstance(value, str) and _CLIENT.fullmatch(value) is not None
+
+
+def _is_moment(text: str) -> bool:
+    try:
+        return datetime.fromisoformat(text).tzinfo is not None
+    except ValueError:
+        return False
+
+
+def _holds_vector(text: str, features: int) -> bool:
+    try:
+        return len(a2b_base64(text, strict_mode=True)) == features * _VECTOR.itemsize
+    except ValueError:
+        return False
 
 
 def vectors(lines: Sequence[dict[str, Any]]) -> NDArray[np.float64]:

@@ -3,6 +3,7 @@
 MonitoringError
   * WindowError      a window that cannot be judged: too few rows, or of another model
   * SourceError      decisions, outcomes or groups that cannot be read
+      * SegmentError   a file in the folders of a decision log that is no segment of one, or a damaged one
   * ReportError      a report that cannot be written
   * DecisionLogError a decision log that cannot be kept as it was asked for
       * NotRecordedError a decision that could not be recorded
@@ -23,6 +24,10 @@ class WindowError(MonitoringError):
 
 class SourceError(MonitoringError):
     """Decisions, outcomes or protected attributes cannot be read or do not fit together."""
+
+
+class SegmentError(SourceError):
+    """A file in a decision log is no segment, or is damaged; the message says how, without its name or its values."""
 
 
 class ReportError(MonitoringError):

@@ -26,6 +26,7 @@ def _close(options: argparse.Namespace) -> int:
     done = close(options.log, settings, datetime.now(UTC))
     sys.stdout.write(
         f"{done.segments:,} segments closed with {done.decisions:,} decisions; {done.held:,} still being written;"
-        f" {done.expired:,} older than {settings.retention_days} days removed\n"
+        f" {done.expired:,} older than {settings.retention_days} days removed; {len(done.aside):,} files set aside\n"
     )
+    sys.stderr.write("".join(f"warning: {line}\n" for line in done.aside))
     return 0

@@ -14,7 +14,7 @@ from monitoring.sources import DecisionLog, window_of_file, window_of_log, windo
 from scoring import Progress, Scorer
 
 from .notify import add_notify_options, tell_reasons
-from .options import ALARM, add_json, add_model, add_parser, add_period, say
+from .options import ALARM, add_json, add_model, add_parser, add_period, say, warn_of
 
 
 def add_drift(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -64,7 +64,9 @@ def _window(options: argparse.Namespace, scorer: Scorer) -> tuple[Window, list[s
         return _file(options.current, scorer)
     log = DecisionLog(options.log, digest=artefact.digest, since=options.since, until=options.until)
     with Progress().step("decisions") as advance:
-        return window_of_log(log, artefact.reference, advance), []
+        window = window_of_log(log, artefact.reference, advance)
+    warn_of(log)
+    return window, []
 
 
 def _file(path: Path, scorer: Scorer) -> tuple[Window, list[str]]:

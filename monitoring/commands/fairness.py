@@ -13,7 +13,7 @@ from monitoring.settings import MonitoringSettings
 from monitoring.sources import DecisionLog
 from scoring import Progress
 
-from .options import add_json, add_model, add_parser, add_period, say
+from .options import add_json, add_model, add_parser, add_period, say, warn_of
 from .performance import add_outcomes, outcomes_of
 
 
@@ -44,6 +44,7 @@ def _fairness(options: argparse.Namespace) -> int:
     log = DecisionLog(options.log, digest=artefact.digest, since=options.since, until=options.until)
     with Progress().step("decisions") as advance:
         decisions = decided(log, protected, outcomes_of(options.outcomes), advance)
+    warn_of(log)
     screenings = screen(decisions, settings)
     if options.json:
         write_json(options.json, {"model_digest": artefact.digest, **screening_json(screenings)})

@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 
+from monitoring.sources import DecisionLog
+
 ALARM = 3
 """Exit code of a command that did its work and raised the alarm."""
 
@@ -57,3 +59,8 @@ def moment(text: str) -> datetime:
 def say(lines: Iterable[str]) -> None:
     """Lines on standard output."""
     sys.stdout.write("".join(f"{line}\n" for line in lines))
+
+
+def warn_of(log: DecisionLog) -> None:
+    """Lines on standard error for what was passed over in a log; the figures lack it."""
+    sys.stderr.write("".join(f"warning: {line}\n" for line in log.remarks()))

@@ -18,7 +18,7 @@ from monitoring.sources import DecisionLog
 from scoring import Progress
 
 from .notify import add_notify_options, tell_reasons
-from .options import ALARM, add_json, add_model, add_parser, add_period, say
+from .options import ALARM, add_json, add_model, add_parser, add_period, say, warn_of
 
 if TYPE_CHECKING:
     from monitoring.performance import Outcomes
@@ -64,6 +64,7 @@ def _performance(options: argparse.Namespace) -> int:
     log = DecisionLog(options.log, digest=artefact.digest, since=options.since, until=options.until)
     with Progress().step("decisions") as advance:
         performance = perform(log, outcomes_of(options.outcomes), artefact.policy, settings.performance, advance)
+    warn_of(log)
     if options.json:
         write_json(options.json, {"model_digest": artefact.digest, **performance_json(performance)})
     if options.metrics and performance.realised:

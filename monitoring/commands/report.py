@@ -17,7 +17,7 @@ from monitoring.sources import DecisionLog, window_of_log
 from scoring import Progress, Scorer
 
 from .fairness import add_protected
-from .options import add_model, add_parser, add_period, say
+from .options import add_model, add_parser, add_period, say, warn_of
 from .performance import add_outcomes, outcomes_of
 
 _MINUTE = "%Y-%m-%d %H:%M"
@@ -43,6 +43,7 @@ def _report(options: argparse.Namespace) -> int:
     log = DecisionLog(options.log, digest=scorer.artefact.digest, since=options.since, until=options.until)
     parts = [*_parts(options, scorer, log, settings)]
     write_text(options.output, whole_page("Monitoring report", parts))
+    warn_of(log)
     say([f"{options.output}: {options.output.stat().st_size:,} bytes"])
     return 0
 

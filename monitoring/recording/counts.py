@@ -8,6 +8,9 @@ log that they reach to, so that what a killed worker had written but not counted
 from __future__ import annotations
 
 import fcntl
+import os
+import stat
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -23,6 +26,9 @@ from .log import Position
 SUFFIX = ".counts"
 _HOUR = 3600
 _START = Position(0, 0)
+_MOST = 1 << 48
+_NUMBER_BYTES = 8
+_FOLDER, _FILE = 0o700, 0o600
 
 
 @dataclass(slots=True, eq=False)
@@ -81,15 +87,13 @@ class CountsFile:
     """The file of one worker, locked as long as it is open. It is made where there is none."""
 
     def __init__(self, path: Path, counts: Counts) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        kind = _kind(counts)
-        self._file = path.open("a+b")
-        fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        self._file.truncate(kind.itemsize)
-        self._content = np.memmap(path, dtype=kind, mode="r+", shape=(1,))[0]
+        self._path = path
+        self._kind = _kind(counts)
+        self._open()
 
     def publish(self, counts: Counts) -> None:
         """Replace the counts."""
+        self._mend()
         number = int(self._content["number"]) + 1
         copy = self._content["copies"][number % 2]
         copy["features"], copy["probability"] = counts.window.features, counts.window.probability
@@ -97,25 +101,63 @@ class CountsFile:
         copy["position"] = counts.position.segment, counts.position.offset
         self._content["number"] = number
 
+    def _mend(self) -> None:
+        """Have the whole file in its place: to write into a mapped page that is gone would end the process."""
+        size = self._kind.itemsize
+        try:
+            there = os.path.samestat(os.lstat(self._path), os.fstat(self._file.fileno()))
+        except OSError:
+            there = False
+        if there and os.fstat(self._file.fileno()).st_size == size:
+            return
+        if not there:
+            self._file.close()
+            with suppress(FileNotFoundError, IsADirectoryError):
+                self._path.unlink()
+            self._open()
+        self._file.truncate(size)
+
+    def _open(self) -> None:
+        self._path.parent.mkdir(mode=_FOLDER, parents=True, exist_ok=True)
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        self._file = os.fdopen(os.open(self._path, flags, _FILE), "r+b")
+        fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        self._file.truncate(self._kind.itemsize)
+        self._content = np.memmap(self._file, dtype=self._kind, mode="r+", shape=(1,))[0]
+
     def close(self) -> None:
         """Let go of the file."""
         self._file.close()
 
 
 def read_counts(path: Path, empty: Counts) -> Counts:
-    """The counts that a worker published last; `empty` says over which bins."""
-    content = np.memmap(path, dtype=_kind(empty), mode="r", shape=(1,))[0]
-    while True:
-        number = int(content["number"])
-        copy = content["copies"][number % 2].copy()
-        if int(content["number"]) == number:  # else the worker may have written into it meanwhile
-            return _counts(copy)
+    """The counts that a worker published last; `empty` says over which bins. ValueError or OSError if it has none."""
+    kind = _kind(empty)
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode) or found.st_size != kind.itemsize:
+            raise ValueError("not a file of counts over these bins")
+        while True:  # the worker may write into what is read
+            content = os.pread(descriptor, kind.itemsize, 0)
+            if os.pread(descriptor, _NUMBER_BYTES, 0) == content[:_NUMBER_BYTES]:
+                whole = np.frombuffer(content, kind)[0]
+                return _plausible(_counts(whole["copies"][int(whole["number"]) % 2].copy()))
+    finally:
+        os.close(descriptor)
 
 
-def rows_counted(path: Path, empty: Counts) -> int:
-    """How many applications a worker has counted."""
-    content = np.memmap(path, dtype=_kind(empty), mode="r", shape=(1,))[0]
-    return int(content["copies"][int(content["number"]) % 2]["probability"].sum())
+def _plausible(counts: Counts) -> Counts:
+    """The counts; ValueError if they contradict themselves: the file was damaged."""
+    rows = counts.window.probability.sum()
+    whole = (counts.window.features, counts.window.probability, counts.hours, counts.hour_rows, *counts.position)
+    if not all(np.all((np.asarray(each) >= 0) & (np.asarray(each) < _MOST)) for each in whole):
+        raise ValueError("counts out of bounds")
+    if not np.all(counts.window.features.sum(axis=1) == rows):
+        raise ValueError("counts of features differ")
+    if not np.all((counts.hour_pds >= 0) & (counts.hour_pds <= counts.hour_rows + 1)):
+        raise ValueError("sums of PDs out of bounds")
+    return counts
 
 
 def _kind(counts: Counts) -> np.dtype[Any]:

@@ -28,12 +28,21 @@ def default_rate(mean: float) -> GaugeMetricFamily:
     )
 
 
-def segment_age(seconds: float) -> GaugeMetricFamily:
-    """How long the oldest open segment has been written."""
+def decision_log(written: float, finished: float, aside: int) -> Iterator[GaugeMetricFamily]:
+    """How long the oldest segment has been written, how long the oldest has waited to be closed, and what is aside."""
+    for name, help_text, value in (
+        ("segment_age_seconds", "Since the first line of the oldest segment that is written", written),
+        ("unclosed_seconds", "Since the last line of the oldest segment that is finished and not closed", finished),
+        ("set_aside", "Files that were set aside, since they are no whole segments", aside),
+    ):
+        yield GaugeMetricFamily(f"credit_scoring_decision_log_{name}", help_text, value=value)
+
+
+def passed_over(counts: int) -> GaugeMetricFamily:
+    """Files beside the counts of the workers that are none."""
     return GaugeMetricFamily(
-        "credit_scoring_decision_log_segment_age_seconds", "Since the first line of the oldest segment that is written",
-        value=seconds,
-    )  # fmt: skip
+        "credit_scoring_counts_passed_over", "Files beside the workers' counts that are none, or damaged", value=counts
+    )
 
 
 def drift(window: CompleteWindow, findings: Findings) -> Iterator[GaugeMetricFamily]:

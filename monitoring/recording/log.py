@@ -7,10 +7,15 @@ import logging
 import os
 import threading
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
 from typing import NamedTuple
 
+from prometheus_client import CollectorRegistry
+
+from features import Heartbeat
 from monitoring.errors import DecisionLogError
 from monitoring.segments import CLOSED, OPEN, WorkerId
 
@@ -19,6 +24,9 @@ from .settings import LogSettings
 
 _LOGGER = logging.getLogger("bentoml.credit_scoring")
 _RETRY_SECONDS = 1.0
+_LOOK_SECONDS = 0.5
+"""Between two looks whether the segments are still in their places."""
+_OWNER_ONLY = 0o700
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -27,6 +35,8 @@ class Failure(StrEnum):
 
     NO_SPACE = "no_space"
     IO = "io"
+    REMOVED = "removed"
+    """It was written, and then its file was removed, moved, replaced or cut short."""
 
 
 class Position(NamedTuple):
@@ -39,20 +49,35 @@ class Position(NamedTuple):
 class DecisionLog:
     """Appends lines to segments of this worker, of which the next one is always allocated already.
 
-    Allocating, cutting off and letting go are the work of a thread; `append` only copies into the page cache.
+    Allocating, cutting off and letting go are the work of a thread; `append` only copies into the page cache, and sees
+    that the file is still in its place. Where it is not, what it held is lost, and the next segment goes on.
 
     Parameters
     ----------
     directory : of the log; DecisionLogError if it cannot be made
     header : what every segment begins with
+    lost : is told how many lines were written and are no longer there
+    heartbeat : of the thread
     """
 
-    def __init__(self, directory: Path, worker: WorkerId, header: bytes, settings: LogSettings) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        worker: WorkerId,
+        header: bytes,
+        settings: LogSettings,
+        *,
+        lost: Callable[[int], object] = lambda _: None,
+        heartbeat: Heartbeat | None = None,
+    ) -> None:
         self._directory = directory
         self._worker = worker
         self._header = header
         self._settings = settings
+        self._lost = lost
+        self._heartbeat = heartbeat or Heartbeat("decision-log", registry=CollectorRegistry())
         self._lock = threading.Lock()
+        self._numbering = threading.Lock()
         self._changed = threading.Condition(self._lock)
         self._current: Segment | None = None
         self._next: Segment | None = None
@@ -77,16 +102,43 @@ class DecisionLog:
         with self._lock:
             if self._current is None or (self._next is not None and not self._current.fits(lines)):
                 self._turn()
-            if self._current is None:
-                return self._failure or Failure.IO
             try:
-                self._current.write(lines)  # beyond what was allocated, where the next segment is not there yet
+                if self._current is None or not self._current.write(lines):
+                    self._drop_missing()
+                    self._replace(lines)
             except OSError as error:
                 self._turn()
                 return self._failed(error)
+            if self._current is None:
+                return self._failure or Failure.IO
             if self._first_line is None:
                 self._first_line = time.monotonic()
             return Position(self._current.number, self._current.used)
+
+    def _replace(self, lines: bytes) -> None:
+        """Write the lines into another segment, since that in use is not there any more; none if that is not either."""
+        if self._current is None and self._next is None and self._failure is None:
+            self._next = self._allocated_now()
+        if self._current is None:
+            self._turn()
+        if self._current is not None and not self._current.write(lines):
+            self._drop_missing()
+
+    def _drop_missing(self) -> None:
+        """Go on without the segments that are not in their places any more, and tell what is lost with them."""
+        for segment in (self._current, self._next):
+            if segment is None or segment.intact():
+                continue
+            lines = segment.missing()
+            if segment is self._current:
+                self._current, self._first_line = None, None
+            else:
+                self._next = None
+            self._finished.append(segment)
+            self._changed.notify()
+            _LOGGER.error("the decision log: %s was removed, replaced or cut short; %d lines lost", segment.path, lines)
+            if lines:
+                self._lost(lines)
 
     def close(self) -> None:
         """Finish what is open. Nothing may be appended any more."""
@@ -95,9 +147,10 @@ class DecisionLog:
             self._changed.notify()
         self._thread.join()
         with self._changed:
+            self._drop_missing()
             self._turn()
             if self._current is not None:  # allocated for what does not come any more
-                self._current.path.unlink()
+                self._current.path.unlink(missing_ok=True)
                 self._turn()
         self._finish()
 
@@ -111,17 +164,23 @@ class DecisionLog:
         self._first_line = None
 
     def _keep_ready(self) -> None:
-        while True:
-            with self._changed:
-                if self._idle():
-                    self._changed.wait(self._pause())
-                if self._stopping:
-                    return
-                if self._next is not None and self.age >= self._settings.segment_seconds:
-                    self._turn()
-            self._finish()
-            if self._next is None:
-                self._allocate()
+        while not self._stopping:
+            with self._heartbeat.guarded():
+                self._made_ready()
+        self._heartbeat.rest()
+
+    def _made_ready(self) -> None:
+        with self._changed:
+            if self._idle():
+                self._changed.wait(self._pause())
+            if self._stopping:
+                return
+            self._drop_missing()
+            if self._next is not None and self.age >= self._settings.segment_seconds:
+                self._turn()
+        self._finish()
+        if self._next is None:
+            self._allocate()
 
     def _idle(self) -> bool:
         """Whether there is nothing to do at present."""
@@ -132,23 +191,36 @@ class DecisionLog:
         """Seconds until there may be something to do, if nobody says so before."""
         if self._next is None:
             return _RETRY_SECONDS
-        return max(0.0, self._settings.segment_seconds - self.age)
+        return min(_LOOK_SECONDS, max(0.0, self._settings.segment_seconds - self.age))
 
     def _finish(self) -> None:
         while self._finished:
             self._finished.pop().finish()
 
     def _allocate(self) -> None:
-        number = self._allocated
-        path = self._worker.segment(self._directory, number)
+        """Have the next segment ready; outside of the lock, since it may take long."""
         try:
-            segment = Segment.allocate(path, number, self._settings.segment_bytes, self._header)
+            segment = self._allocated_now()
         except OSError as error:
             with self._changed:
                 self._failed(error)
-        else:
-            with self._changed:
-                self._next, self._allocated, self._failure = segment, number + 1, None
+            return
+        with self._changed:
+            if self._next is None:
+                self._next, self._failure = segment, None
+                return
+        segment.path.unlink(missing_ok=True)  # a request could not wait for it
+        segment.finish()
+
+    def _allocated_now(self) -> Segment:
+        with self._numbering:
+            number = self._allocated
+            path = self._worker.segment(self._directory, number)
+            if not path.parent.is_dir():
+                _make_folders(self._directory)
+            segment = Segment.allocate(path, number, self._settings.segment_bytes, self._header)
+            self._allocated = number + 1
+            return segment
 
     def _failed(self, error: OSError) -> Failure:
         """Remember why; it is said once for every time that things go wrong anew."""
@@ -162,9 +234,20 @@ class DecisionLog:
 def make_folders(directory: Path) -> None:
     """Make the folders of a log; DecisionLogError if none can be kept there."""
     try:
-        for name in (OPEN, CLOSED):
-            (directory / name).mkdir(parents=True, exist_ok=True)
+        _make_folders(directory)
     except OSError as error:
         raise DecisionLogError(f"{directory}: no decision log can be kept there ({error.strerror})") from None
     if not os.access(directory / OPEN, os.W_OK | os.X_OK):
         raise DecisionLogError(f"{directory}: no decision log can be kept there (not writable)")
+
+
+def _make_folders(directory: Path) -> None:
+    """The folders, for their owner only; those that are there already are closed to others where that is permitted."""
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    with suppress(FileExistsError):
+        directory.mkdir(mode=_OWNER_ONLY)
+        directory.chmod(_OWNER_ONLY)
+    for name in (OPEN, CLOSED):
+        (directory / name).mkdir(mode=_OWNER_ONLY, exist_ok=True)
+        with suppress(PermissionError):  # they are somebody else's
+            (directory / name).chmod(_OWNER_ONLY)

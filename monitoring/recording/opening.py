@@ -10,6 +10,7 @@ from weakref import finalize
 
 from prometheus_client import REGISTRY, CollectorRegistry
 
+from features import Heartbeat
 from monitoring.decision import ClientHash, Header
 from monitoring.drift import DriftSettings
 from monitoring.segments import WorkerId
@@ -19,7 +20,7 @@ from .board import Board
 from .checks import load_checks
 from .journal import Journal
 from .key import client_hash
-from .log import make_folders
+from .log import Failure, make_folders
 from .metrics import DecisionMetrics
 from .recorder import Recorder
 from .settings import LogSettings, RecordingSettings
@@ -52,7 +53,7 @@ def open_recorder(
     worker, header = WorkerId.this(), Header.of(model)
     checks = load_checks(settings.checks)
     metrics = DecisionMetrics(model.version, settings.probability_buckets, list(checks), registry=registry)
-    journal = _journal(worker, header, settings.log, environment)
+    journal = _journal(worker, header, settings.log, environment, metrics, registry)
     own = None if _SHARED in environment else tempfile.TemporaryDirectory(prefix="credit-scoring-counts-")
     directory = Path(own.name if own else environment[_SHARED]) / f"counts-{header.digest[:12]}"
     board = Board(
@@ -62,19 +63,34 @@ def open_recorder(
         log=Path(environment[LOG_VARIABLE]) if journal else None,
         days=settings.default_rate_days,
     )
-    windows = Windows(directory, board, settings.window, drift, checks, metrics.check_failed, now=clock())
+    windows = Windows(directory, board, settings.window, drift, checks, metrics.check_failed, clock=clock)
     recorder = Recorder(header, metrics, board, windows, journal, clock=clock)
     if own is not None:
         finalize(recorder, own.cleanup)
     return recorder
 
 
-def _journal(worker: WorkerId, header: Header, settings: LogSettings, environment: Mapping[str, str]) -> Journal | None:
+def _journal(
+    worker: WorkerId,
+    header: Header,
+    settings: LogSettings,
+    environment: Mapping[str, str],
+    metrics: DecisionMetrics,
+    registry: CollectorRegistry,
+) -> Journal | None:
     """The decision log, if the environment names a directory for it."""
     directory = environment.get(LOG_VARIABLE)
     if not directory:
         return None
-    return Journal(Path(directory), worker, header, settings, _hash(settings, environment))
+    return Journal(
+        Path(directory),
+        worker,
+        header,
+        settings,
+        _hash(settings, environment),
+        lost=lambda lines: metrics.failed(Failure.REMOVED, lines),
+        heartbeat=Heartbeat("decision-log", registry=registry),
+    )
 
 
 def _hash(settings: LogSettings, environment: Mapping[str, str]) -> ClientHash | None:

@@ -137,7 +137,8 @@ class Recorder(Collector):
         if rows:
             yield gauges.default_rate(pds / rows)
         if self._journal is not None:
-            yield gauges.segment_age(self._journal.age(now))
+            yield from gauges.decision_log(*self._journal.ages(now), self._journal.set_aside())
+        yield gauges.passed_over(len(self._board.passed_over))
         last = self._windows.state.last
         if last is not None:
             yield from gauges.drift(*last)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
@@ -12,7 +13,8 @@ import numpy as np
 
 from monitoring.decision import vectors
 from monitoring.drift import Window
-from monitoring.segments import WorkerId, read_lines
+from monitoring.errors import SegmentError
+from monitoring.segments import WorkerId, read_decisions, read_header
 from scoring import DriftReference
 
 from .counts import Counts
@@ -25,16 +27,25 @@ _ROWS = 1000
 def replay(counts: Counts, log: Path, worker: WorkerId, reference: DriftReference) -> int:
     """Add to the counts of a worker what is in its open segments beyond their position; how many lines that was."""
     added = 0
-    segment, offset = counts.position.segment, counts.position.offset
-    while (path := worker.segment(log, segment)).exists():
-        for lines in _chunks(read_lines(path, offset)):
-            pds = [line["probability"] for line in lines]
-            window = Window.of(reference, vectors(lines), np.array(pds))
-            counts.add(window, sum(pds), at=datetime.fromisoformat(lines[-1]["time"]).timestamp())
-            added += len(lines)
-        segment, offset = segment + 1, 0
-    counts.position = Position(segment, 0)
+    start = counts.position
+    for number, path in worker.segments(log).items():
+        if number < start.segment:
+            continue
+        offset = start.offset if number == start.segment else 0
+        with suppress(SegmentError, FileNotFoundError):  # `close` names it
+            for lines in _chunks(_decisions(path, offset, reference)):
+                pds = [line["probability"] for line in lines]
+                window = Window.of(reference, vectors(lines), np.array(pds))
+                counts.add(window, sum(pds), at=datetime.fromisoformat(lines[-1]["time"]).timestamp())
+                added += len(lines)
+        counts.position = Position(number + 1, 0)
     return added
+
+
+def _decisions(path: Path, offset: int, reference: DriftReference) -> Iterator[dict[str, Any]]:
+    header = read_header(path)
+    if header is not None and header.features == tuple(reference.features):
+        yield from read_decisions(path, header, offset)
 
 
 def _chunks(lines: Iterator[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import fcntl
 import json
+import logging
+import os
+import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 
+from features import read_regular
 from monitoring.drift import DriftSettings, Window, judge
 from scoring import DriftReference
 
@@ -21,6 +25,9 @@ from .settings import WindowSettings
 
 _STATE = "window.json"
 _LOCK = "window.lock"
+_MOST = 1 << 26
+_OWNER_ONLY = 0o600
+_LOGGER = logging.getLogger("bentoml.credit_scoring")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +83,7 @@ class Windows:
         checks: Mapping[str, Check],
         failed: Callable[[str], object],
         *,
-        now: float,
+        clock: Callable[[], float],
     ) -> None:
         self._path = directory / _STATE
         self._lock = directory / _LOCK
@@ -85,18 +92,33 @@ class Windows:
         self._drift = drift
         self._checks = checks
         self._failed = failed
+        self._clock = clock
         self._read: tuple[int, State] | None = None
         with self._locked() as ours:
             if ours and not self._path.exists():
-                self._write(State(board.empty().window, now, None))
+                self._write(State(board.empty().window, clock(), None))
 
     @property
     def state(self) -> State:
-        """As the last worker to complete a window left it."""
-        written = self._path.stat().st_mtime_ns
-        if self._read is None or self._read[0] != written:
-            self._read = written, _state(json.loads(self._path.read_bytes()), self._board.reference)
+        """As the last worker to complete a window left it; where that is damaged, a window begins now."""
+        try:
+            written = self._path.stat().st_mtime_ns
+            if self._read is None or self._read[0] != written:
+                self._read = written, _state(json.loads(read_regular(self._path, _MOST)), self._board.reference)
+        except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+            return self._begun_anew(type(error).__name__)
         return self._read[1]
+
+    def _begun_anew(self, reason: str) -> State:
+        state = State(self._board.total().window, self._clock(), None)
+        with self._locked() as ours:
+            if ours:
+                _LOGGER.error("%s: damaged (%s), a new window begins", self._path.name, reason)
+                with suppress(OSError):  # where not even that goes, the next who asks tries again
+                    if self._path.is_dir():
+                        self._path.rename(self._path.with_suffix(f".{time.time_ns()}"))
+                    self._write(state)
+        return state
 
     def due(self, now: float) -> bool:
         """Whether the window under way is complete."""
@@ -105,6 +127,9 @@ class Windows:
         if seconds < settings.at_least_seconds:
             return False
         rows = self._board.rows() - state.base.rows
+        if rows < 0:  # the counts of a worker were lost
+            self._begun_anew("fewer applications than before")
+            return False
         return rows >= self._drift.min_rows and (rows >= settings.rows or seconds >= settings.seconds)
 
     def complete(self, now: float) -> None:
@@ -119,7 +144,7 @@ class Windows:
 
     @contextmanager
     def _locked(self) -> Iterator[bool]:
-        with self._lock.open("ab") as file:
+        with os.fdopen(os.open(self._lock, os.O_RDWR | os.O_CREAT, _OWNER_ONLY), "rb") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -129,7 +154,8 @@ class Windows:
 
     def _write(self, state: State) -> None:
         scratch = self._path.with_suffix(".new")
-        scratch.write_text(json.dumps(_plain(state)))
+        with os.fdopen(os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, _OWNER_ONLY), "w") as file:
+            file.write(json.dumps(_plain(state)))
         scratch.replace(self._path)
 
 
@@ -153,19 +179,22 @@ def _counts(window: Window) -> dict[str, Any]:
 def _state(plain: Mapping[str, Any], reference: DriftReference) -> State:
     last = plain["last"]
     return State(
-        base=_window(plain["base"]),
-        since=plain["since"],
+        base=_window(plain["base"], reference),
+        since=float(plain["since"]),
         last=None
         if last is None
         else (
-            CompleteWindow(last["start"], last["end"], _window(last["counts"]), reference),
+            CompleteWindow(float(last["start"]), float(last["end"]), _window(last["counts"], reference), reference),
             Findings(**last["findings"] | {"drifted": tuple(last["findings"]["drifted"])}),
         ),
     )
 
 
-def _window(plain: Mapping[str, Any]) -> Window:
-    return Window(np.array(plain["features"], dtype=np.int64), np.array(plain["probability"], dtype=np.int64))
+def _window(plain: Mapping[str, Any], reference: DriftReference) -> Window:
+    features, probability = (np.array(plain[name], dtype=np.int64) for name in ("features", "probability"))
+    if features.shape != reference.counts.shape or probability.shape != (reference.probability.size,):
+        raise ValueError("counts over other bins")
+    return Window(features, probability)
 
 
 def _less(window: Window, base: Window) -> Window:

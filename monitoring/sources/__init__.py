@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from monitoring.closing import closed_table, write_segment
+from monitoring.closed import closed_table, write_segment
 from monitoring.decision import ClientHash, Header
 
 from .files import FileWindow, window_of_file

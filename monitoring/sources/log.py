@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from monitoring.closing import decision_table
-from monitoring.errors import SourceError
-from monitoring.segments import CLOSED, CLOSED_SUFFIX, OPEN, Listing, read_header, read_lines
+from features import printable
+from monitoring.closed import decision_table, read_closed
+from monitoring.errors import SegmentError, SourceError
+from monitoring.segments import CLOSED, CLOSED_SUFFIX, OPEN, Listing, read_decisions, read_header
 from scoring import stop_if_asked
 
 if TYPE_CHECKING:
@@ -22,26 +23,38 @@ _LINES = 8_192
 
 @dataclass(frozen=True, slots=True)
 class DecisionLog:
-    """The decisions in a directory, of one model if a `digest` is given, from `since` on and before `until`."""
+    """The decisions in a directory, of one model if a `digest` is given, from `since` on and before `until`.
+
+    Attributes
+    ----------
+    passed_over : what was no segment, or damaged, and why; filled as the log is read
+    """
 
     directory: Path
     digest: str | None = None
     since: datetime | None = None
     until: datetime | None = None
+    passed_over: dict[Path, str] = field(default_factory=dict, compare=False)
 
     def tables(self, columns: Sequence[str]) -> Iterator[pa.Table]:
-        """These columns of the decisions, in blocks; SourceError if there is no log or it is damaged."""
-        import pyarrow as pa
-
+        """These columns of the decisions, in blocks; SourceError if there is no log."""
         if not (self.directory / OPEN).is_dir() and not (self.directory / CLOSED).is_dir():
             raise SourceError(f"{self.directory}: no decision log")
         listing = Listing.of(self.directory)
+        self.passed_over.update(dict.fromkeys(listing.others, "it is no segment of a decision log"))
         for path in (*listing.closed, *listing.open):
             stop_if_asked()
             try:
                 yield from self._segment(path, columns)
-            except (ValueError, KeyError, pa.ArrowException):
-                raise SourceError(f"{path}: not a segment of a decision log") from None
+            except SegmentError as error:
+                self.passed_over[path] = str(error)
+
+    def remarks(self) -> list[str]:
+        """A line for each file that was passed over, and one with their number."""
+        if not self.passed_over:
+            return []
+        lines = [f"  {printable(str(path))}: {reason}" for path, reason in sorted(self.passed_over.items())]
+        return [f"{len(lines)} files in the log were passed over, wholly or in part:", *lines]
 
     def span(self, progress: Callable[[int], object] = lambda _: None) -> tuple[datetime, datetime]:
         """The time of the first decision and that of the last; SourceError if there is none."""
@@ -64,28 +77,31 @@ class DecisionLog:
                 yield chosen
 
     def _closed(self, path: Path, columns: Sequence[str]) -> Iterator[pa.Table]:
-        from pyarrow import parquet
-
-        with parquet.ParquetFile(path) as file:
-            if self._other(file.schema_arrow.metadata[b"digest"].decode()):
-                return
-            for group in range(file.num_row_groups):
-                yield file.read_row_group(group, columns=list(columns))
+        yield from read_closed(path, columns, self.digest)
 
     def _open(self, path: Path, columns: Sequence[str]) -> Iterator[pa.Table]:
         try:
-            header = read_header(path)
-        except FileNotFoundError:  # closed since it was listed
-            yield from self._closed(path.parent.parent / CLOSED / f"{path.stem}{CLOSED_SUFFIX}", columns)
+            yield from self._lines(path, columns)
+        except FileNotFoundError:  # closed since it was listed, or gone
+            try:
+                yield from self._closed(path.parent.parent / CLOSED / f"{path.stem}{CLOSED_SUFFIX}", columns)
+            except FileNotFoundError:
+                self.passed_over[path] = "it was removed while the log was read"
+
+    def _lines(self, path: Path, columns: Sequence[str]) -> Iterator[pa.Table]:
+        header = read_header(path)
+        if header is None or (self.digest is not None and header.digest != self.digest):
             return
-        if header is None or self._other(header.digest):
-            return
-        lines = read_lines(path)
+        broken = 0
+
+        def damaged() -> None:
+            nonlocal broken
+            broken += 1
+            self.passed_over[path] = f"{broken:,} of its lines are damaged"
+
+        lines = read_decisions(path, header, damaged=damaged)
         while block := list(islice(lines, _LINES)):
             yield decision_table(header, block).select(list(columns))
-
-    def _other(self, digest: str) -> bool:
-        return self.digest is not None and digest != self.digest
 
     def _within(self, table: pa.Table) -> pa.Table:
         import pyarrow.compute as pc

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -222,4 +223,109 @@ def test_the_model_is_told(small: StoredModel, tmp_path: Path) -> None:
     worker = Worker(small, tmp_path / "counts")
     key = (small.name, small.version, small.scorer.artefact.digest)
     assert worker.gauges()["model_info"] == {key: 1}
+    worker.recorder.close()
+
+
+OTHER = "20260101T000000000000Z-host-1"
+
+
+@pytest.mark.parametrize("name", [f"{OTHER}.counts", "x.counts", "window.json", "x"])
+@pytest.mark.parametrize("kind", ["directory", "pipe", "link", "empty", "junk"])
+def test_a_foreign_file_beside_the_counts_stops_neither_metrics_nor_drift(
+    small: StoredModel, tmp_path: Path, name: str, kind: str
+) -> None:
+    worker = Worker(small, tmp_path / "counts", tmp_path / "log")
+    worker.record(5)
+    worker.recorder.publish()
+    (folder,) = (tmp_path / "counts").iterdir()
+    _occupy(folder / name, kind)
+    for _ in range(2):
+        assert worker.recorder.drift()["rows"] == 5
+        assert worker.gauges()["counts_passed_over"] == {(): float(name.endswith(".counts"))}
+    worker.record(2)
+    worker.recorder.publish()
+    assert worker.recorder.drift()["rows"] == 7
+    worker.recorder.close()
+
+
+def _occupy(path: Path, kind: str) -> None:
+    path.unlink(missing_ok=True)
+    if kind == "directory":
+        path.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "link":
+        path.symlink_to("/dev/zero")
+    else:
+        path.write_bytes({"empty": b"", "junk": b"\xff\x00[]" * 99}[kind])
+
+
+@pytest.mark.parametrize("name", [f"open/{OTHER}-0.jsonl", "open/x.jsonl", f"closed/{OTHER}-0.parquet", "aside/x"])
+@pytest.mark.parametrize("kind", ["directory", "pipe", "link", "empty", "junk"])
+def test_a_foreign_file_in_the_log_stops_neither_metrics_nor_drift(
+    small: StoredModel, tmp_path: Path, name: str, kind: str
+) -> None:
+    worker = Worker(small, tmp_path / "counts", tmp_path / "log")
+    (tmp_path / "log" / "aside").mkdir()
+    _occupy(tmp_path / "log" / name, kind)
+    worker.record(5)
+    worker.now += 90
+    gauges = worker.gauges()
+    assert gauges["decision_log_segment_age_seconds"] == {(): 90}
+    assert gauges["decision_log_set_aside"] == {(): float(name.startswith("aside"))}
+    assert worker.recorder.drift()["rows"] == 5
+    worker.recorder.close()
+
+
+@pytest.mark.parametrize("damage", ["features", "hours", "position", "hour_pds"])
+def test_damaged_counts_of_a_worker_are_passed_over(small: StoredModel, tmp_path: Path, damage: str) -> None:
+    first, second = (Worker(small, tmp_path / "counts") for _ in range(2))
+    for worker in (first, second):
+        worker.record(5)
+        worker.recorder.publish()
+    content = first.recorder._board._file._content
+    content["copies"][int(content["number"]) % 2][damage].flat[0] = -1
+    assert total(second).rows == 5
+    assert second.gauges()["counts_passed_over"] == {(): 1}
+    for worker in (first, second):
+        worker.recorder.close()
+
+
+@pytest.mark.parametrize("harm", [lambda path: os.truncate(path, 0), lambda path: path.unlink()])
+def test_a_worker_whose_counts_are_cut_or_removed_publishes_them_again(
+    small: StoredModel, tmp_path: Path, harm: Callable[[Path], None]
+) -> None:
+    first, second = (Worker(small, tmp_path / "counts") for _ in range(2))
+    first.record(5)
+    first.recorder.publish()
+    harm(first.recorder._board._file._path)
+    first.record(2)
+    first.recorder.publish()
+    assert total(second).rows == 7
+    for worker in (first, second):
+        worker.recorder.close()
+
+
+def test_what_waits_to_be_closed_has_an_age(small: StoredModel, tmp_path: Path) -> None:
+    ended = Worker(small, tmp_path / "counts", tmp_path / "log")
+    ended.record(1)
+    ended.recorder.close()
+    (segment,) = Listing.of(tmp_path / "log").open
+    os.utime(segment, (1_000_000, 1_000_000))
+    worker = Worker(small, tmp_path / "counts", tmp_path / "log", now=1_000_600.0)
+    assert worker.gauges()["decision_log_unclosed_seconds"] == {(): 600}
+    worker.recorder.close()
+
+
+def test_a_second_window_counts_only_what_came_after_the_first(small: StoredModel, tmp_path: Path) -> None:
+    worker = Worker(small, tmp_path / "counts", changed=settings({"window": WINDOW}))
+    for rows in (400, 450):
+        worker.now += 5
+        expected = small.scorer.artefact.reference.bin(worker.record(rows))
+        worker.recorder.publish()
+        worker.recorder._background.submit(int).result()
+    drift = worker.recorder.drift()
+    assert (drift["rows"], drift["window"]["rows"]) == (850, 450)
+    assert (drift["window"]["start"], drift["window"]["end"]) == (1_000_005.0, 1_000_010.0)
+    assert [each[0] for each in drift["window"]["features"].values()] == expected[:, 0].tolist()
     worker.recorder.close()

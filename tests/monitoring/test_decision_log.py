@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -15,7 +16,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from prometheus_client import CollectorRegistry
 
+from features import Heartbeat
 from monitoring.decision import Caller, ClientHash, Header, LineFormat, vectors
 from monitoring.errors import DecisionLogError, NotRecordedError
 from monitoring.recording import LogSettings
@@ -287,6 +290,130 @@ print(log.append(LINE))
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout == "no_space\n"
     assert list((tmp_path / "open").iterdir()) == []
+
+
+def removed(open_: Path) -> None:
+    for path in open_.iterdir():
+        path.unlink()
+
+
+def moved(open_: Path) -> None:
+    open_.rename(open_.parent / "elsewhere")
+
+
+def moved_as_a_whole(open_: Path) -> None:
+    open_.parent.rename(open_.parent.with_name("elsewhere"))
+
+
+def replaced(open_: Path) -> None:
+    for path in open_.iterdir():
+        content = path.read_bytes()
+        path.unlink()
+        path.write_bytes(content)
+
+
+def cut_short(open_: Path) -> None:
+    for path in open_.iterdir():
+        os.truncate(path, 0)
+
+
+def covered(open_: Path) -> None:
+    """As a file system that is mounted over the folder does."""
+    open_.rename(open_.parent / "below")
+    open_.mkdir(exist_ok=True)  # the log may be quicker
+
+
+REMOVALS = [removed, moved, moved_as_a_whole, replaced, cut_short, covered]
+
+
+@pytest.mark.parametrize("remove", REMOVALS)
+def test_a_line_whose_file_is_gone_is_in_the_next_file_and_what_was_lost_is_counted(
+    tmp_path: Path, remove: Callable[[Path], None]
+) -> None:
+    lost: list[int] = []
+    log = DecisionLog(tmp_path / "log", WORKER, HEADER, log_settings(segment_bytes=65_536), lost=lost.append)
+    log.append(LINE * 3)
+    log.append(LINE)
+    remove(tmp_path / "log" / "open")
+    written = log.append(LINE * 2)
+    assert isinstance(written, Position)
+    assert list(read_lines(WORKER.segment(tmp_path / "log", written.segment))) == [json.loads(LINE)] * 2
+    log.close()
+    assert sum(lost) == 4
+
+
+@pytest.mark.parametrize("remove", REMOVALS)
+def test_a_file_that_is_gone_is_missed_without_a_request(tmp_path: Path, remove: Callable[[Path], None]) -> None:
+    lost: list[int] = []
+    log = DecisionLog(tmp_path / "log", WORKER, HEADER, log_settings(), lost=lost.append)
+    log.append(LINE * 3)
+    remove(tmp_path / "log" / "open")
+    wait_for(lambda: lost == [3] and (tmp_path / "log" / "open").is_dir() and log._next is not None)
+    log.close()
+
+
+def test_a_cut_file_loses_only_what_was_cut(tmp_path: Path) -> None:
+    lost: list[int] = []
+    log = DecisionLog(tmp_path, WORKER, HEADER, log_settings(), lost=lost.append)
+    log.append(LINE * 5)
+    os.truncate(WORKER.segment(tmp_path, 0), len(HEADER) + 2 * len(LINE) + 3)
+    wait_for(lambda: lost == [3])
+    log.close()
+    assert list(read_lines(WORKER.segment(tmp_path, 0))) == [json.loads(LINE)] * 2
+
+
+def test_where_no_file_can_be_made_any_more_nothing_is_decided(small: StoredModel, tmp_path: Path) -> None:
+    worker = Worker(small, tmp_path / "counts", tmp_path / "log")
+    worker.record(3)
+    shutil.rmtree(tmp_path / "log")
+    (tmp_path / "log").write_text("in the way")
+    for _ in range(2):
+        with pytest.raises(NotRecordedError, match="io"):
+            worker.record(2)
+    worker.recorder.publish()
+    assert worker.value("decision_log_failures_total", reason="removed") == 3
+    assert worker.value("decision_log_failures_total", reason="io") == 4
+    assert worker.value("applications_total", model_version=small.version) == 3
+    (tmp_path / "log").unlink()
+    wait_for(lambda: recorded(worker))
+    worker.recorder.close()
+    assert [len(list(read_lines(path))) for path in Listing.of(tmp_path / "log").open] == [1]
+
+
+def recorded(worker: Worker) -> bool:
+    try:
+        worker.record(1)
+    except NotRecordedError:
+        return False
+    return True
+
+
+def test_a_failure_is_logged_once_until_it_goes_well_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    log = DecisionLog(tmp_path / "log", WORKER, HEADER, log_settings())
+    for count in (1, 2):
+        shutil.rmtree(tmp_path / "log")
+        (tmp_path / "log").write_text("in the way")
+        wait_for(lambda: log.append(LINE) is Failure.IO)
+        assert [log.append(LINE) for _ in range(3)] == [Failure.IO] * 3
+        said = [record for record in caplog.records if record.message.startswith("the decision log cannot be written")]
+        assert len(said) == count
+        (tmp_path / "log").unlink()
+        wait_for(lambda: isinstance(log.append(LINE), Position))
+    log.close()
+
+
+def test_the_thread_tells_that_it_lives_and_rests_at_the_end(tmp_path: Path) -> None:
+    registry = CollectorRegistry()
+    log = DecisionLog(tmp_path, WORKER, HEADER, log_settings(), heartbeat=Heartbeat("decision-log", registry=registry))
+
+    def beat() -> float:
+        name = "credit_scoring_thread_heartbeat_timestamp_seconds"
+        return registry.get_sample_value(name, {"thread": "decision-log"}) or 0.0
+
+    first = beat()
+    wait_for(lambda: beat() > first)
+    log.close()
+    assert beat() == float("inf")
 
 
 def test_a_worker_id_is_not_shared() -> None:
