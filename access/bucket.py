@@ -31,3 +31,7 @@ class TokenBucket:
             return wait
         self._full_at = full_at + self._interval
         return 0.0
+
+    def owe(self, tokens: int, now: float) -> None:
+        """Take tokens for what was let in before its size was known. What is not there is owed: `take` waits for it."""
+        self._full_at = max(self._full_at, now) + tokens * self._interval

@@ -26,9 +26,8 @@ def add_keys(commands: _Commands[argparse.ArgumentParser]) -> None:
     create.add_argument("--name", type=_name, required=True, help="who holds it; letters, digits and _ . -")
     create.add_argument("--scope", type=Scope, action="append", required=True, metavar="SCOPE", dest="scopes",
                         choices=list(Scope), help=f"{', '.join(Scope)}; may be given several times")  # fmt: skip
-    create.add_argument(
-        "--requests-per-second", type=_rate, metavar="N", help="of each worker (default: the service's)"
-    )
+    rate = "of each worker; an application of a batch counts like a request (default: the service's)"
+    create.add_argument("--requests-per-second", type=_rate, metavar="N", help=rate)
 
     revoke = _action(actions, "revoke", "take a key back", _revoke)
     revoke.add_argument("key", help="its id or the name it was given, never the key itself")

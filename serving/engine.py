@@ -22,6 +22,7 @@ from .boundary import ScoringRoute
 from .errors import Fault, Invalid, Unrecorded
 from .example import EXAMPLE
 from .exchange import request_id
+from .guard import count_applications
 from .requests import FeaturesRequest, PredictRequest, decode
 from .runner import EmbeddedRunner, Observer, RemoteRunner, Runner
 from .settings import ServingSettings
@@ -156,17 +157,17 @@ class DecisionEngine:
 
     async def _predict_batch(self, body: bytes) -> bytes:
         """Milliseconds of work go beside the event loop, one batch after the other: single requests go on."""
-        if self._ask is None:
-            return await self._in_background(self._batch_answered, body, request_id())
         batch, matrix = await self._in_background(self._batch_read, body)
+        count_applications(batch.size)
+        if self._ask is None:
+            return await self._in_background(self._batch_answered, batch, matrix, request_id())
         margins = await self._margins(matrix)
         return await self._in_background(self._batch_written, batch, matrix, margins, request_id())
 
     async def _in_background(self, function: Callable[..., Result], *arguments: object) -> Result:
         return await asyncio.get_running_loop().run_in_executor(self._background, function, *arguments)
 
-    def _batch_answered(self, body: bytes, request: str) -> bytes:
-        batch, matrix = self._batch_read(body)
+    def _batch_answered(self, batch: Batch, matrix: Matrix, request: str) -> bytes:
         return self._batch_written(batch, matrix, self.served.scorer.model.margins(matrix), request)
 
     def _batch_read(self, body: bytes) -> tuple[Batch, Matrix]:

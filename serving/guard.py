@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from contextvars import ContextVar
 from time import monotonic
 
 from starlette.types import Scope as AsgiScope
 
-from access import AccessSettings, Keyring, Scope
+from access import AccessSettings, Keyring, Scope, TokenBucket
 
 from .errors import Forbidden, TooManyRequests, Unauthenticated
 
@@ -15,6 +16,8 @@ PREDICT_PATHS = ("/predict", "/predict/batch", "/predict/features", "/model/info
 """What the scope `predict` is good for. The last one is what BentoML's own client reads first."""
 
 _BEARER = b"bearer "
+_BUCKET: ContextVar[TokenBucket | None] = ContextVar("bucket", default=None)
+"""Of the key that the request which is being answered came with."""
 
 
 class Guard:
@@ -45,6 +48,14 @@ class Guard:
         wait = grant.bucket.take(monotonic())
         if wait:
             raise TooManyRequests.after(math.ceil(wait))
+        _BUCKET.set(grant.bucket)
+
+
+def count_applications(number: int) -> None:
+    """Let the key of the request that is being answered pay for each of its applications; it has paid for one."""
+    bucket = _BUCKET.get()
+    if bucket is not None:
+        bucket.owe(number - 1, monotonic())
 
 
 def _presented(headers: list[tuple[bytes, bytes]]) -> bytes:

@@ -45,6 +45,7 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> Keys:
     made = Keys(tmp_path_factory.mktemp("keys") / "keys.yaml")
     for scope in Scope:
         made.create(scope.value, scope, requests_per_second=1e6)
+    made.create("batches", Scope.PREDICT, requests_per_second=0.01)
     made.create("slow", Scope.PREDICT, requests_per_second=0.1)
     made.create("revoked", *Scope)
     made.revoke("revoked")
@@ -108,6 +109,16 @@ def test_every_route_refuses_no_key_a_wrong_one_a_revoked_one_and_a_too_narrow_o
             assert_refused(http.request(method, path, headers={"X-API-Key": keys.secrets[name]}, json={}), 403)
         answer = http.request(method, path, headers={"X-API-Key": keys.secrets[scopes[0]]})
         assert answer.status_code not in (401, 403)
+
+
+def test_a_key_pays_for_every_application_of_a_batch(http: httpx.Client, keys: Keys) -> None:
+    headers = {"X-API-Key": keys.secrets["batches"]}
+    batch = {"applications": [EXAMPLE] * 20}
+    answer = http.post("/predict/batch", headers=headers, json=batch)
+    assert (answer.status_code, len(answer.json()["results"])) == (200, 20)
+    refused = http.post("/predict", headers=headers, json=EXAMPLE)
+    assert_refused(refused, 429)
+    assert int(refused.headers["retry-after"]) > 1_000  # 20 at a hundred seconds each, less what the test has taken
 
 
 def test_the_probes_need_no_key(http: httpx.Client) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from starlette.types import Message
 
 from access import AccessSettings, Keyring, Scope
 from serving import Boundary, Guard, Problem, ScoringRoute, Traffic
+from serving.guard import count_applications
 from tests.keys import Keys
 from tests.serving.test_boundary import LIMITS
 
@@ -118,6 +120,25 @@ def test_a_key_that_is_used_too_often_is_refused_alone_and_told_when_to_return(
     assert told.value.headers == {"Retry-After": "1"}
     monkeypatch.setattr("serving.guard.monotonic", lambda: 1_001.0)
     assert refusal(guard, "/predict", api_key(keys.secrets["predict"])) is None
+
+
+def test_every_application_of_a_batch_counts_for_its_key_alone(
+    guard: Guard, keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def asked(name: str, applications: int) -> int | None:
+        refused = refusal(guard, "/predict/batch", api_key(keys.secrets[name]))
+        if refused is None:
+            count_applications(applications)
+        return refused
+
+    monkeypatch.setattr("serving.guard.monotonic", lambda: 1_000.0)
+    assert contextvars.copy_context().run(asked, "predict", 1_000) is None
+    assert contextvars.copy_context().run(asked, "predict", 1) == 429
+    assert refusal(guard, "/metrics", api_key(keys.secrets["admin"])) is None
+
+
+def test_without_a_key_nobody_pays() -> None:
+    contextvars.Context().run(count_applications, 1_000)
 
 
 def test_without_keys_everything_is_admitted() -> None:
