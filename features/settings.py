@@ -57,6 +57,7 @@ class Settings(BaseModel):
 
 def _listed(error: ValidationError) -> str:
     faults = error.errors(include_url=False, include_input=False)
+    faults.sort(key=lambda fault: fault["type"] == "missing")  # a key that is not known explains those that are missing
     told = [f"{'.'.join(map(str, item['loc'])) or 'file'}: {item['msg']}" for item in faults[:_LISTED]]
     more = [f"and {len(faults) - _LISTED} more"] if len(faults) > _LISTED else []
     return "; ".join([printable(one) for one in told] + more)
