@@ -39,7 +39,10 @@ PACKAGES = {
 TESTS = ["access", "features", "monitoring", *(f"tests/{part}" for part in (*PACKAGES, "serving"))]
 # They take minutes, and what they hold is judged by cheaper tests too.
 TESTS += [f"--ignore=tests/{slow}" for slow in ("monitoring/alerting", "training/synthesis", "training/tuning")]
-TESTS += [f"--ignore=tests/training/test_{slow}.py" for slow in ("experiments", "options", "report")]
+TESTS += [
+    f"--ignore=tests/training/test_{slow}.py"
+    for slow in ("commands", "delivery", "experiments", "options", "report", "trainer")
+]
 _UNNOTICED = (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED)
 
 

@@ -21,16 +21,8 @@ from coverage import Coverage, CoverageData
 from tests.mutation.changes import Change
 
 # Imported once, before the forks. Not bentoml: it reads its home when it is imported, and the tests set that.
-_HEAVY = (
-    "numpy",
-    "scipy.stats",
-    "pandas",
-    "pyarrow.csv",
-    "pyarrow.parquet",
-    "sklearn.metrics",
-    "lightgbm",
-    "hypothesis",
-)
+_HEAVY = ("scipy.stats", "pyarrow.parquet", "sklearn.metrics", "lightgbm", "hypothesis")
+_HEAVY += ("mlflow.pyfunc", "matplotlib.pyplot", "imblearn", "optuna")
 _OPTIONS = [
     "-x",
     "-q",
@@ -176,7 +168,7 @@ def _enter(tree: Path, output: Path) -> None:
 
 def import_heavy() -> None:
     """Load the large packages, so that no forked process has to. Nothing of them runs before the forks."""
-    os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MLFLOW_DISABLE_TELEMETRY": "true"}
     for name in _HEAVY:
         importlib.import_module(name)
 
