@@ -61,7 +61,7 @@ def test_feature_settings_are_read(tmp_path):
         ("- 1", "file: Input should be "),
         (
             "hots: a",
-            "port: Field required; hots: Extra inputs are not permitted",
+            "hots: Extra inputs are not permitted; port: Field required",
         ),
     ],
 )
