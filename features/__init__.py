@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .application import APPLICATION
 from .catalogue import CATALOGUE, DEFINITION_DIGEST, select
-from .column import MISSING_WORDS, Column, Kind, Protected, is_missing_word
+from .column import MISSING_WORDS, Calendar, Column, Kind, Protected, is_missing_word
 from .columns import Columns, concatenate
 from .errors import ColumnsError, FeatureError, FileError, SchemaError, SettingsError
 from .feature import Feature, FeatureSet
@@ -29,6 +29,7 @@ __all__ = [
     "SETTINGS_BYTES",
     "Application",
     "Batch",
+    "Calendar",
     "ClientId",
     "Column",
     "Columns",

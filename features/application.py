@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from .column import Column, Kind, Protected
+from .column import Calendar, Column, Kind, Protected
 from .schema import Schema
 
 _WHOLE_CURRENCY = 1e9
@@ -138,11 +138,11 @@ _CONTACT_AND_WORK = (
         description="Our rating of the region where client lives with taking city into account (1,2,3)",
     ),
     _category(
-        name="WEEKDAY_APPR_PROCESS_START", levels=_WEEKDAYS,
+        name="WEEKDAY_APPR_PROCESS_START", levels=_WEEKDAYS, calendar=Calendar.WEEK,
         description="On which day of the week did the client apply for the loan",
     ),
     _count(
-        name="HOUR_APPR_PROCESS_START", unit="hour of day", high=23,
+        name="HOUR_APPR_PROCESS_START", unit="hour of day", high=23, calendar=Calendar.DAY,
         description="Approximately at what hour did the client apply for the loan",
     ),
     _flag(

@@ -20,6 +20,13 @@ class Kind(StrEnum):
     """A non-empty string."""
 
 
+class Calendar(StrEnum):
+    """The period over which the values of a column come round: a shorter time sees only some of them."""
+
+    DAY = "day"
+    WEEK = "week"
+
+
 class Protected(StrEnum):
     """Attributes that fair-lending law protects (12 CFR 1002.2(z); EU Charter, article 21)."""
 
@@ -52,7 +59,8 @@ class Column:
 
     `low` and `high` are inclusive and apply to present values; a value in `missing` (the data's own code for "not
     known") is read as missing before the bounds are looked at, and so is a text in `MISSING_WORDS`. `levels` lists the
-    categories the data dictionary names: any other string is legal and becomes the unknown category.
+    categories the data dictionary names: any other string is legal and becomes the unknown category. `calendar` is for
+    a column that says when somebody applied: drift of its values is judged over whole periods only.
     """
 
     name: str
@@ -65,6 +73,7 @@ class Column:
     missing: tuple[float, ...] | tuple[str, ...] = ()
     protected: Protected | None = None
     levels: tuple[str, ...] = ()
+    calendar: Calendar | None = None
 
     @property
     def numeric(self) -> bool:

@@ -86,6 +86,12 @@ class Schema:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of the declaration, hexadecimal: equal exactly when every declared property is equal."""
-        text = json.dumps([self.id_column, self.target_column, *map(asdict, self.columns)], sort_keys=True)
+        """SHA-256 of the declaration, hexadecimal: equal exactly when every declared property is equal.
+
+        `calendar` is left out: it says how windows are judged, and not what a value means to a model.
+        """
+        columns = [
+            {name: value for name, value in asdict(column).items() if name != "calendar"} for column in self.columns
+        ]
+        text = json.dumps([self.id_column, self.target_column, *columns], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()

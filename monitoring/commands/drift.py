@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from monitoring.drift import Window, judge, judgement_json, judgement_lines
+from features import Calendar
+from monitoring.drift import WHOLE, Window, judge, judgement_json, judgement_lines
 from monitoring.errors import SourceError
 from monitoring.model import load_model
 from monitoring.output import write_json
@@ -28,6 +29,8 @@ def add_drift(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     source.add_argument("--current", type=Path, metavar="FILE", help="raw applications, .csv or .parquet")
     parser.add_argument("--reference", type=Path, metavar="FILE", help="compare --current with these applications "
                         "rather than with the model's own reference")  # fmt: skip
+    parser.add_argument("--whole-weeks", action="store_true", help="the files hold applications of whole weeks: judge "
+                        "hours and weekdays too; else nothing is assumed of their time")  # fmt: skip
     parser.add_argument("--last-window", action="store_true", help="of --live: the last complete windows only")
     add_period(parser)
     add_model(parser)
@@ -39,13 +42,15 @@ def add_drift(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
 def _drift(options: argparse.Namespace) -> int:
     settings = MonitoringSettings.load(options.settings)
     scorer = load_model(options.model)
-    window, said = _window(options, scorer)
+    window, whole, said = _window(options, scorer)
     base = None
+    if options.whole_weeks and not options.current:
+        raise SourceError("--whole-weeks goes with --current")
     if options.reference:
         if not options.current:
             raise SourceError("--reference goes with --current")
         base = _file(options.reference, scorer)[0]
-    judgement = judge(scorer.artefact.reference, window, settings.drift, base=base)
+    judgement = judge(scorer.artefact.reference, window, settings.drift, base=base, whole=whole)
     if options.json:
         write_json(options.json, {"model_digest": scorer.artefact.digest, **judgement_json(judgement)})
     say([*judgement_lines(judgement), *said])
@@ -55,18 +60,19 @@ def _drift(options: argparse.Namespace) -> int:
     return ALARM if judgement.alarm else 0
 
 
-def _window(options: argparse.Namespace, scorer: Scorer) -> tuple[Window, list[str]]:
-    """What is to be judged, and what else is to be said of it."""
+def _window(options: argparse.Namespace, scorer: Scorer) -> tuple[Window, frozenset[Calendar], list[str]]:
+    """What is to be judged, the calendars of which it covers whole periods, and what else is to be said of it."""
     artefact = scorer.artefact
     if options.live:
-        return window_of_services(options.live, artefact, last=options.last_window), []
+        return *window_of_services(options.live, artefact, last=options.last_window), []
     if options.current:
-        return _file(options.current, scorer)
+        window, said = _file(options.current, scorer)
+        return window, WHOLE if options.whole_weeks else frozenset(), said
     log = DecisionLog(options.log, digest=artefact.digest, since=options.since, until=options.until)
     with Progress().step("decisions") as advance:
-        window = window_of_log(log, artefact.reference, advance)
+        logged = window_of_log(log, artefact.reference, advance)
     warn_of(log)
-    return window, []
+    return logged.window, logged.whole, []
 
 
 def _file(path: Path, scorer: Scorer) -> tuple[Window, list[str]]:

@@ -62,9 +62,9 @@ def _parts(
         f"Model {artefact.digest[:12]}; decisions from {span}; written {datetime.now(UTC):{_MINUTE}}, all UTC"
     )
     with Progress().step("drift") as advance:
-        window = window_of_log(log, artefact.reference, advance)
-    judgement = judge(artefact.reference, window, settings.drift)
-    yield from drift_section(judgement, artefact.reference, window, artefact.features.vocabularies)
+        logged = window_of_log(log, artefact.reference, advance)
+    judgement = judge(artefact.reference, logged.window, settings.drift, whole=logged.whole)
+    yield from drift_section(judgement, artefact.reference, logged.window, artefact.features.vocabularies)
     outcomes = outcomes_of(options.outcomes)
     with Progress().step("performance") as advance:
         yield from performance_section(perform(log, outcomes, artefact.policy, settings.performance, advance))

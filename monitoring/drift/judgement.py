@@ -4,7 +4,7 @@ The alarm goes off when the score has drifted, when any feature has major drift,
 drift carry enough of the model's gain. Half of the stated rate of false alarms is for the score, the other for the
 features together: with no drift at all, whatever is found is a false alarm, and Benjamini and Hochberg's procedure
 finds something with that probability at most, however many features there are. That a shift must be material as well
-only makes false alarms rarer.
+only makes false alarms rarer. A column that follows a calendar is judged over whole periods only; see `calendar`.
 """
 
 from __future__ import annotations
@@ -13,10 +13,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
+from features import Calendar
 from monitoring.errors import WindowError
 from scoring import DriftReference
 
+from .calendar import partial
 from .culprit import Culprit, carried_importance, rank_culprits
 from .settings import DriftSettings
 from .shift import Level, Shift, measure
@@ -58,15 +61,23 @@ class Judgement:
         return tuple(shift for shift in self.features if shift.level > Level.STABLE)
 
 
-def judge(model: DriftReference, window: Window, settings: DriftSettings, *, base: Window | None = None) -> Judgement:
+def judge(
+    model: DriftReference,
+    window: Window,
+    settings: DriftSettings,
+    *,
+    base: Window | None = None,
+    whole: frozenset[Calendar] = frozenset(),
+) -> Judgement:
     """The judgement of `window` against the model's reference, or against `base` where that is given.
 
+    `whole` are the calendars of which the window covers whole periods: none if nothing is known of its time.
     WindowError for fewer rows than the settings ask for, or counts over other bins than the model's.
     """
     base = base or Window.reference(model)
     for name, counted in (("the window", window), ("the reference", base)):
         _check(model, counted, settings, name)
-    features = _features(model, base, window, settings)
+    features = _features(model, base, window, settings, partial(model.features, whole))
     score = _score(model, base, window, settings)
     return Judgement(
         rows=window.rows,
@@ -79,17 +90,22 @@ def judge(model: DriftReference, window: Window, settings: DriftSettings, *, bas
     )
 
 
-def _features(model: DriftReference, base: Window, window: Window, settings: DriftSettings) -> list[Shift]:
+def _features(
+    model: DriftReference, base: Window, window: Window, settings: DriftSettings, part: NDArray[np.bool_]
+) -> list[Shift]:
     importance = {name: model.importance[name] for name in model.features}
     gain = {"importance": np.array([*importance.values()]), "carried": carried_importance(importance)}
     tightened = np.where(gain["carried"] >= settings.importance.important, settings.importance.tightened, 1.0)
-    return measure(model.features, gain, base.features, window.features, settings, tightened=tightened)
+    counts = base.features, window.features
+    return measure(model.features, gain, *counts, settings, tightened=tightened, partial=part)
 
 
 def _score(model: DriftReference, base: Window, window: Window, settings: DriftSettings) -> Shift:
     counts = base.probability[np.newaxis], window.probability[np.newaxis]
     gain = {"importance": np.ones(1), "carried": np.ones(1)}
-    return measure({SCORE: model.probability}, gain, *counts, settings, tightened=np.ones(1))[0]
+    return measure(
+        {SCORE: model.probability}, gain, *counts, settings, tightened=np.ones(1), partial=np.zeros(1, dtype=np.bool_)
+    )[0]
 
 
 def _check(model: DriftReference, window: Window, settings: DriftSettings, name: str) -> None:

@@ -28,9 +28,16 @@ def judgement_lines(judgement: Judgement) -> Iterator[str]:
         yield f"  {place}. {culprit.name}: materiality x importance {culprit.weight:.4f}{moved}"
     if len(judgement.culprits) > _NAMED:
         yield f"  and {len(judgement.culprits) - _NAMED} more columns"
+    if partial := unjudged(judgement):
+        yield f"shown, and not judged by their values, since no whole days or weeks are known to be covered: {partial}"
     yield _HEADER
     yield _row(judgement.score)
     yield from map(_row, ordered(judgement)[:_SHOWN])
+
+
+def unjudged(judgement: Judgement) -> str:
+    """The features that follow a calendar and are judged by their missing values and unknown categories only."""
+    return ", ".join(shift.name for shift in judgement.features if shift.partial)
 
 
 def ordered(judgement: Judgement) -> list[Shift]:

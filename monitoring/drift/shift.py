@@ -51,6 +51,7 @@ class Shift:
     missing_shift, unseen_shift : the same minus the share of the reference
     p_value : of this change, at these sizes
     adjusted : the same, for the number of features
+    partial : it follows a calendar, and the window is not known to cover whole periods: see `calendar`
     """
 
     name: str
@@ -70,6 +71,7 @@ class Shift:
     p_value: float
     adjusted: float
     significant: bool
+    partial: bool
     level: Level
 
 
@@ -81,17 +83,19 @@ def measure(
     settings: DriftSettings,
     *,
     tightened: Floats,
+    partial: NDArray[np.bool_],
 ) -> list[Shift]:
     """The shift of each of `bins` between two sets of counts of shape (bins, width), as one family of tests.
 
-    `gain` holds importance and carried, `tightened` the part of the bounds that is enough, all of shape (bins,). The
-    family takes half of the stated rate of false alarms.
+    `gain` holds importance and carried, `tightened` the part of the bounds that is enough, `partial` what is judged by
+    its missing values and unknown categories only, all of shape (bins,). The family takes half of the stated rate of
+    false alarms.
     """
     size = np.array([each.size for each in bins.values()])
     numeric = np.array([each.kind == "numeric" for each in bins.values()])
     present = _present(reference.shape[1], size)
     psi = statistics.psi(reference, window)
-    p_value = _p_values(reference, window, size, numeric)
+    p_value = _p_values(reference, window, size, numeric, partial)
     measured = {
         **gain,
         "psi": psi,
@@ -109,23 +113,31 @@ def measure(
         "adjusted": statistics.benjamini_hochberg(p_value),
     }
     measured["significant"] = measured["adjusted"] <= settings.false_alarm_rate / 2
+    measured["partial"] = partial
     levels = map(Level, _levels(measured, settings).tolist())
     columns = [values.tolist() for values in measured.values()]
     return [Shift(*values) for values in zip(bins, *columns, levels, strict=True)]
 
 
-def _p_values(reference: Counts, window: Counts, size: NDArray[np.intp], numeric: NDArray[np.bool_]) -> Floats:
+def _p_values(
+    reference: Counts,
+    window: Counts,
+    size: NDArray[np.intp],
+    numeric: NDArray[np.bool_],
+    partial: NDArray[np.bool_],
+) -> Floats:
     """The smallest p-value of three tests, times three.
 
     They are one of all bins, one of the missing values, and one of the order of numbers or of the unseen categories.
+    Where only a part of a period is seen, the tests of the values say nothing.
     """
     ordered = _present(reference.shape[1], size)
     tests = (
-        statistics.chi_squared_test(reference, window),
+        np.where(partial, 1.0, statistics.chi_squared_test(reference, window)),
         statistics.share_test(reference, window, size - 1),
         np.where(
             numeric,
-            statistics.rank_sum_test(reference * ordered, window * ordered),
+            np.where(partial, 1.0, statistics.rank_sum_test(reference * ordered, window * ordered)),
             statistics.share_test(reference, window, size - 2),
         ),
     )
@@ -144,5 +156,6 @@ def _levels(measured: Mapping[str, NDArray[np.float64]], settings: DriftSettings
         measured["unseen_shift"] >= settings.unseen_share
     )
     reached = (measured["excess"] >= measured["moderate"]).astype(int) + (measured["excess"] >= measured["major"])
+    reached *= ~measured["partial"].astype(bool)
     levels: NDArray[np.int64] = np.where(broken, int(Level.MAJOR), reached) * (measured["significant"] > 0)
     return levels

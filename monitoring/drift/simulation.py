@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from scoring import Bins, DriftReference
 
+from .calendar import WHOLE
 from .judgement import judge
 from .settings import DriftSettings
 from .window import Window
@@ -70,7 +71,7 @@ def simulate(
 ) -> Simulated:
     """Judge windows of a population that has not drifted from its reference, or from `base` where that is given."""
     drawn = population.windows(rows, windows, random)
-    judged = [judge(population.reference, window, settings, base=base) for window in drawn]
+    judged = [judge(population.reference, window, settings, base=base, whole=WHOLE) for window in drawn]
     return Simulated(
         rows=rows,
         windows=windows,

@@ -10,13 +10,14 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 
 from features import read_regular
-from monitoring.drift import DriftSettings, Window, judge
+from monitoring.drift import DriftSettings, Window, judge, whole_periods
 from scoring import DriftReference
 
 from .board import Board
@@ -45,7 +46,8 @@ class Findings:
     @classmethod
     def of(cls, window: CompleteWindow, drift: DriftSettings, checks: Mapping[str, float]) -> Self:
         """The figures of the judgement of a window."""
-        judgement = judge(window.reference, window.counts, drift)
+        whole = whole_periods(timedelta(seconds=window.end - window.start))
+        judgement = judge(window.reference, window.counts, drift, whole=whole)
         return cls(
             psi={shift.name: shift.psi for shift in judgement.features},
             missing={shift.name: shift.missing for shift in judgement.features},

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
-from monitoring.drift import Judgement, Level, Shift, Window, ordered
+from monitoring.drift import Judgement, Level, Shift, Window, ordered, unjudged
 from monitoring.fairness import SIGNAL, Screening
 from monitoring.measures import Estimate
 from monitoring.performance import ACCEPTED_ONLY, ASSUMPTIONS, Part, Performance
@@ -38,6 +38,8 @@ def drift_section(
         )
     yield charts(_drift_charts(judgement, model, window, levels))
     yield table(_TITLES, [_row(shift) for shift in (judgement.score, *ordered(judgement)[:_LISTED])])
+    if partial := unjudged(judgement):
+        yield paragraph(f"Not judged by their values, since no whole days or weeks are covered: {partial}.", soft=True)
     yield paragraph(
         "PSI beyond chance is the PSI less its mean for two samples of one population at these sizes. p is adjusted "
         "for the number of features.",

@@ -9,7 +9,7 @@ from .files import FileWindow, window_of_file
 from .keyed import Keyed, Keys, decision_columns, decision_keys, keyed_tables, places, refuse_rows, unmatched
 from .live import window_of_services
 from .log import DecisionLog
-from .logged import window_of_log
+from .logged import LogWindow, window_of_log
 
 __all__ = [
     "ClientHash",
@@ -18,6 +18,7 @@ __all__ = [
     "Header",
     "Keyed",
     "Keys",
+    "LogWindow",
     "closed_table",
     "decision_columns",
     "decision_keys",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from http import HTTPStatus
 from typing import Any
 from urllib.error import HTTPError, URLError
@@ -12,7 +13,8 @@ from urllib.request import Request, urlopen
 
 import numpy as np
 
-from monitoring.drift import Window
+from features import Calendar
+from monitoring.drift import Window, whole_periods
 from monitoring.errors import SourceError, WindowError
 from scoring import Artefact
 
@@ -21,16 +23,20 @@ _KEY = "CREDIT_SCORING_API_KEY"
 """The environment variable with an API key of the scope `admin`, where the services ask for one."""
 
 
-def window_of_services(urls: Sequence[str], model: Artefact, *, last: bool = False) -> Window:
+def window_of_services(
+    urls: Sequence[str], model: Artefact, *, last: bool = False
+) -> tuple[Window, frozenset[Calendar]]:
     """The counts since the start of the services at these addresses, or those of their `last` complete windows.
 
+    With them come the calendars of which all of these windows cover whole periods; none of the counts since the start.
     SourceError if one does not answer or has no complete window yet; WindowError if one serves another model.
     """
     first, *others = (_window(url, model, last=last) for url in urls)
-    return sum(others, first)
+    window = sum((each for each, _ in others), first[0])
+    return window, first[1].intersection(*(whole for _, whole in others))
 
 
-def _window(url: str, model: Artefact, *, last: bool) -> Window:
+def _window(url: str, model: Artefact, *, last: bool) -> tuple[Window, frozenset[Calendar]]:
     answer = _answer(url)
     try:
         digest, counts = str(answer["digest"]), answer["window"] if last else answer
@@ -38,8 +44,9 @@ def _window(url: str, model: Artefact, *, last: bool) -> Window:
             raise WindowError(f"{url}: serves the model {digest[:12]}, not {model.digest[:12]}")
         if counts is None:
             raise SourceError(f"{url}: no window is complete yet")
-        return _counted(counts, model)
-    except (KeyError, TypeError, ValueError) as error:
+        covered = timedelta(seconds=counts["end"] - counts["start"]) if last else timedelta()
+        return _counted(counts, model), whole_periods(covered)
+    except (KeyError, OverflowError, TypeError, ValueError) as error:
         raise SourceError(f"{url}: not what GET /drift answers ({type(error).__name__})") from None
 
 

@@ -171,7 +171,7 @@ def test_the_drift_command_sends_its_key(
     with pytest.raises(SourceError, match=r"401 Unauthorized\): set CREDIT_SCORING_API_KEY"):
         window_of_services([server.url], stored.scorer.artefact)
     monkeypatch.setenv("CREDIT_SCORING_API_KEY", keys.secrets["admin"])
-    assert window_of_services([server.url], stored.scorer.artefact).rows >= 0
+    assert window_of_services([server.url], stored.scorer.artefact)[0].rows >= 0
 
 
 def eventually(condition: Callable[[], bool]) -> None:

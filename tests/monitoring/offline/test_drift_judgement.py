@@ -4,15 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
+from pyarrow import parquet
 
-from features import APPLICATION, Columns
-from monitoring.drift import Judgement, Level, Population, Window, judge, judgement_json, simulate
+from features import APPLICATION, Calendar, Columns
+from monitoring.closed import write_segment
+from monitoring.drift import (
+    WHOLE,
+    Judgement,
+    Level,
+    Population,
+    Window,
+    judge,
+    judgement_json,
+    judgement_lines,
+    simulate,
+    whole_periods,
+)
 from monitoring.errors import WindowError
+from monitoring.recording import CompleteWindow
+from monitoring.recording.windows import Findings
 from monitoring.settings import MonitoringSettings
-from monitoring.sources import window_of_file
+from monitoring.sources import DecisionLog, window_of_file, window_of_log
 from scoring import Scorer
 from tests.skipped import HOME_CREDIT, needs_home_credit
 
@@ -155,3 +173,88 @@ def test_what_a_category_has_not_is_null_in_json(
     assert plain["rows"] == 400
     assert features["NAME_INCOME_TYPE"]["ks"] is None
     assert features["EXT_SOURCE_2"]["level"] == "stable"
+
+
+WEEKDAY, HOUR = "WEEKDAY_APPR_PROCESS_START", "HOUR_APPR_PROCESS_START"
+HEALTHY = [
+    (WEEKDAY, lambda days, _: days == "MONDAY"),
+    (WEEKDAY, lambda days, _: (days == "SATURDAY") | (days == "SUNDAY")),
+    (HOUR, lambda _, hours: hours < 10),
+    (HOUR, lambda _, hours: (hours >= 9) & (hours < 17)),
+    (WEEKDAY, lambda days, hours: (days == "FRIDAY") & (hours < 13)),
+]
+
+
+@pytest.mark.parametrize(("name", "chosen"), HEALTHY)
+def test_a_part_of_a_day_or_week_is_no_drift_but_over_whole_weeks_it_is(
+    scorer: Scorer, population: Columns, rules: MonitoringSettings, name: str, chosen: Callable[..., np.ndarray]
+) -> None:
+    matrix = scorer.transformer.transform(population)
+    probability = scorer.score_matrix(matrix).probability
+    reference = scorer.artefact.reference
+    base = Window.of(reference, matrix, probability)
+    days = population.levels[:, APPLICATION.position[WEEKDAY]]
+    hours = population.numbers[:, APPLICATION.position[HOUR]]
+    rows = np.flatnonzero(chosen(days, hours))[:1_000]
+    window = Window.of(reference, matrix[rows], probability[rows])
+    part = judge(reference, window, rules.drift, base=base)
+    assert (part.reasons, part.drifted) == ((), ())
+    assert {shift.name for shift in part.features if shift.partial} == {WEEKDAY, HOUR}
+    assert "known to be covered: WEEKDAY_APPR_PROCESS_START, HOUR_APPR_PROCESS_START" in "\n".join(
+        judgement_lines(part)
+    )
+    whole = judge(reference, window, rules.drift, base=base, whole=WHOLE)
+    assert whole.alarm
+    assert name in {shift.name for shift in whole.drifted}
+
+
+@pytest.mark.parametrize("drift", [missing(HOUR), relabelled(WEEKDAY)])
+def test_missing_hours_and_unknown_weekdays_are_drift_in_a_part_of_a_day_too(
+    scorer: Scorer, population: Columns, rules: MonitoringSettings, drift: Drift
+) -> None:
+    found = judged(scorer, drift(population.take(slice(0, 1_000))), rules)
+    assert {WEEKDAY, HOUR} & {shift.name for shift in found.drifted if shift.level is Level.MAJOR}
+
+
+@pytest.mark.parametrize(
+    ("hours", "whole"),
+    [(1, ""), (23, ""), (23.6, "day"), (24, "day"), (36, ""), (160, ""), (168, "day week"), (396, ""), (720, "day"),
+     (8_736, "day week")],
+)  # fmt: skip
+def test_whole_periods_of_a_time(hours: float, whole: str) -> None:
+    assert whole_periods(timedelta(hours=hours)) == set(whole.split())
+
+
+@pytest.mark.parametrize(("days", "whole"), [(0.5, set()), (3, {Calendar.DAY}), (17, {Calendar.DAY, Calendar.WEEK})])
+def test_a_log_is_judged_by_the_whole_weeks_in_it(
+    scorer: Scorer, log: Path, tmp_path: Path, days: float, whole: set[Calendar]
+) -> None:
+    """Decisions at equal distances; those before the last whole weeks are all of a Monday."""
+    (segment, *_) = sorted((log / "closed").iterdir())
+    table = parquet.read_table(segment)
+    end, place = datetime(2026, 3, 1, tzinfo=UTC), table.schema.get_field_index("time")
+    times = end - np.arange(table.num_rows)[::-1] * timedelta(days=days) / (table.num_rows - 1)
+    table = table.set_column(place, table.schema.field(place), pa.array(list(times), table.schema.field(place).type))
+    (tmp_path / "closed").mkdir()
+    write_segment(table, tmp_path / "closed" / segment.name)
+    found = window_of_log(DecisionLog(tmp_path), scorer.artefact.reference)
+    assert (found.whole, found.window.rows) == (whole, table.num_rows)
+    names = list(scorer.artefact.reference.features)
+    rows = {name: int(found.window.features[names.index(name)].sum()) for name in (WEEKDAY, HOUR, "AMT_CREDIT")}
+    weeks = sum(time > end - timedelta(weeks=2) for time in times) if days > 7 else table.num_rows
+    hours = sum(time > end - timedelta(days=int(days)) for time in times) if days >= 1 else table.num_rows
+    assert rows == {WEEKDAY: weeks, HOUR: hours, "AMT_CREDIT": table.num_rows}
+
+
+@pytest.mark.parametrize(("seconds", "drifted"), [(3_600, False), (86_400, True)])
+def test_a_window_of_the_service_judges_hours_where_it_lasts_a_day(
+    scorer: Scorer, population: Columns, rules: MonitoringSettings, seconds: int, drifted: bool
+) -> None:
+    reference = scorer.artefact.reference
+    hours = population.numbers[:, APPLICATION.position[HOUR]]
+    mornings = population.take(np.flatnonzero(hours < 10)[:1_000])
+    matrix = scorer.transformer.transform(mornings)
+    counts = Window.of(reference, matrix, scorer.score_matrix(matrix).probability)
+    findings = Findings.of(CompleteWindow(0.0, seconds, counts, reference), rules.drift, {})
+    assert (HOUR in findings.drifted) is drifted
+    assert WEEKDAY not in findings.drifted
