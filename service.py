@@ -22,6 +22,7 @@ from monitoring import MonitoringSettings
 from monitoring.recording import LOG_VARIABLE, Recorder, open_recorder
 from scoring import SIGNER_VARIABLE, StoredModel, load_stored
 from serving import (
+    SHARED_VARIABLE,
     Answer,
     BatchAnswer,
     BatchRequest,
@@ -29,6 +30,7 @@ from serving import (
     BoundaryPosition,
     Decision,
     DecisionEngine,
+    Exposition,
     FeaturesRequest,
     Guard,
     Pages,
@@ -39,6 +41,8 @@ from serving import (
     Traffic,
     anchor,
     check_startable,
+    hold_shared,
+    keep_apart,
     keys_or_loopback,
     load_settings,
     share_one_arena,
@@ -51,7 +55,12 @@ MONITORING = load_settings(MonitoringSettings, Path(os.environ.get(_MONITORING, 
 
 
 class _CreditScoringService(bentoml.Service[Any]):  # type: ignore[misc]
-    """BentoML's application with the boundary around it."""
+    """BentoML's application with the boundary around it, and with a folder of its own for metrics."""
+
+    def inject_config(self) -> None:
+        """What BentoML's commands do before they make their folders."""
+        super().inject_config()
+        keep_apart()
 
     def to_asgi(self, is_main: bool = True) -> ASGIApp:
         """The application of an API worker."""
@@ -69,6 +78,7 @@ class ModelService:
     """The model in a service of its own; runs where the placement of the runner is `service`."""
 
     def __init__(self) -> None:
+        hold_shared(os.environ)
         self.model = load_stored(SETTINGS.model, threads=SETTINGS.runner.threads).scorer.model
 
     @bentoml.api(route="/margins")  # type: ignore[untyped-decorator]
@@ -121,6 +131,7 @@ class CreditScoring:
 
     def __init__(self) -> None:
         share_one_arena()
+        hold_shared(os.environ)
         margins = self._margins if SETTINGS.runner.placement is Placement.SERVICE else None
         stored = load_stored(SETTINGS.model)
         self.engine = DecisionEngine(stored, SETTINGS, _traffic().batch, _recorder_of(stored), margins)
@@ -160,7 +171,7 @@ class CreditScoring:
 
 
 def _bounded(app: ASGIApp) -> Boundary:
-    return Boundary(app, SETTINGS.limits, Guard(SETTINGS.access, _keyring()), _traffic(), _routes)
+    return Boundary(app, SETTINGS.limits, Guard(SETTINGS.access, _keyring()), _traffic(), _routes, _fault)
 
 
 def _keyring() -> Keyring | None:
@@ -175,6 +186,17 @@ def _keyring() -> Keyring | None:
 @cache
 def _traffic() -> Traffic:
     return Traffic(SETTINGS.metrics.duration_buckets)
+
+
+@cache
+def _exposition() -> Exposition:
+    return Exposition(os.environ.get(SHARED_VARIABLE))
+
+
+def _fault() -> str | None:
+    """Why this worker should be asked nothing; None if it may be."""
+    recorder = _recorder()
+    return _exposition().fault() or (recorder.fault() if recorder else None)
 
 
 def _recorder_of(model: StoredModel) -> Recorder | None:
@@ -201,4 +223,4 @@ def _recorder() -> Recorder | None:
     return _engine().recorder
 
 
-cast("bentoml.Service[Any]", CreditScoring).mount_asgi_app(Pages(_served, _recorder, SETTINGS).app)
+cast("bentoml.Service[Any]", CreditScoring).mount_asgi_app(Pages(_served, _recorder, _exposition, SETTINGS).app)

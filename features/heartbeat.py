@@ -28,15 +28,20 @@ class Heartbeat:
     Parameters
     ----------
     thread : its name, the label of the metrics
+    periodic : whether it works all the time, or only when something asks it to and rests then
     """
 
-    def __init__(self, thread: str, *, registry: CollectorRegistry = REGISTRY) -> None:
+    def __init__(self, thread: str, *, periodic: bool = True, registry: CollectorRegistry = REGISTRY) -> None:
         beats, failures = _metrics(registry)
         self._thread = thread
+        self._periodic = periodic
         self._beats = beats.labels(thread)
         self._failures = failures.labels(thread)
         self._failing: type[Exception] | None = None
-        self.beat()
+        if periodic:
+            self.beat()
+        else:
+            self.rest()
 
     @property
     def failing(self) -> bool:
@@ -53,7 +58,9 @@ class Heartbeat:
 
     @contextmanager
     def guarded(self) -> Iterator[None]:
-        """Do one turn of the work: beat if it succeeds; count what it raises, and go on."""
+        """Do one turn of the work: beat, or rest, if it succeeds; count what it raises, and go on."""
+        if not self._periodic:
+            self.beat()
         try:
             yield
         except Exception as error:  # noqa: BLE001 - a thread that ends, or a timer, would end for good and in silence
@@ -63,7 +70,10 @@ class Heartbeat:
             self._failing = type(error)
         else:
             self._failing = None
-            self.beat()
+            if self._periodic:
+                self.beat()
+            else:
+                self.rest()
 
 
 class PeriodicThread:

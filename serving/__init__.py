@@ -15,11 +15,13 @@ from .pages import Pages
 from .requests import BatchRequest, FeaturesRequest, PredictRequest, decode
 from .runner import EmbeddedRunner, RemoteRunner
 from .settings import BoundaryPosition, Placement, ServingSettings
+from .shared import SHARED_VARIABLE, hold_shared, keep_apart
 from .startable import anchor, check_startable, load_settings
-from .traffic import Traffic
+from .traffic import Exposition, Traffic
 
 __all__ = [
     "EXAMPLE",
+    "SHARED_VARIABLE",
     "Answer",
     "Batch",
     "BatchAnswer",
@@ -29,6 +31,7 @@ __all__ = [
     "Decision",
     "DecisionEngine",
     "EmbeddedRunner",
+    "Exposition",
     "FeaturesRequest",
     "Guard",
     "Invalid",
@@ -44,6 +47,8 @@ __all__ = [
     "check_startable",
     "decode",
     "decode_batch",
+    "hold_shared",
+    "keep_apart",
     "keys_or_loopback",
     "load_settings",
     "share_one_arena",

@@ -23,11 +23,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from .accepting import accept_several
 from .body import read_json
 from .deadlines import DeadlineExceeded, Deadlines
-from .errors import Failed, Overloaded, Problem, TimedOut
+from .errors import Failed, NotReady, Overloaded, Problem, TimedOut
 from .exchange import FAILED, Exchange
 from .guard import Guard
 from .settings import Limits
 from .traffic import Endpoint, Traffic
+
+READY = "/readyz"
 
 _LOGGER = logging.getLogger("bentoml.credit_scoring")
 
@@ -56,6 +58,7 @@ class Boundary:
     limits : time of an answer
     guard : admits requests
     routes : gives the scoring routes by path, all of them POST, once the service has started
+    fault : says why this worker is not ready, None if it is; asked at each probe
     """
 
     def __init__(
@@ -65,12 +68,14 @@ class Boundary:
         guard: Guard,
         traffic: Traffic,
         routes: Callable[[], Mapping[str, ScoringRoute]],
+        fault: Callable[[], str | None] = lambda: None,
     ) -> None:
         self._app = app
         self._limits = limits
         self._guard = guard
         self._traffic = traffic
         self._make_routes = routes
+        self._fault = fault
         self._deadlines = Deadlines(limits.timeout_seconds)
 
     @cached_property
@@ -123,6 +128,8 @@ class Boundary:
         self._guard.admit(scope)
         route = self._routes.get(scope["path"]) if scope["method"] == "POST" else None
         if route is None:
+            if scope["path"] == READY and (fault := self._fault()):
+                raise NotReady(f"The service is not ready: {fault}.")
             await self._app(scope, exchange.receive, exchange.send)
         elif endpoint.in_progress.value > route.in_flight:
             endpoint.shed()

@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Awaitable
 from typing import cast
 
+from features import Heartbeat
+
 _LOOKS = 20
 """Looks at the running tasks within one time limit: a task is ended this share of the limit late, at the most."""
 
@@ -25,6 +27,7 @@ class Deadlines:
         self._ends: dict[asyncio.Task[object], float] = {}
         self._expired: set[asyncio.Task[object]] = set()
         self._looking = False
+        self._heartbeat = Heartbeat("deadlines", periodic=False)
 
     async def within(self, work: Awaitable[None]) -> None:
         """Await the work in this task; DeadlineExceeded if it takes too long."""
@@ -45,14 +48,16 @@ class Deadlines:
 
     def _look_again(self, loop: asyncio.AbstractEventLoop) -> None:
         self._looking = True
+        self._heartbeat.beat()
         loop.call_later(self._seconds / _LOOKS, self._look, loop)
 
     def _look(self, loop: asyncio.AbstractEventLoop) -> None:
-        now = loop.time()
-        for task, end in self._ends.items():
-            if end < now and task not in self._expired:
-                self._expired.add(task)
-                task.cancel()
+        with self._heartbeat.guarded():
+            now = loop.time()
+            for task, end in self._ends.items():
+                if end < now and task not in self._expired:
+                    task.cancel()
+                    self._expired.add(task)
         self._looking = False
         if self._ends:
             self._look_again(loop)

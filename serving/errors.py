@@ -149,6 +149,12 @@ class Unrecorded(Problem):
         return cls("Decisions cannot be recorded at present.", headers={"Retry-After": str(seconds)})
 
 
+class NotReady(Problem):
+    """The service should be asked nothing at present."""
+
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+
+
 class TimedOut(Problem):
     """The answer was not ready within the limit."""
 

@@ -65,6 +65,12 @@ def listening_host() -> str:
     return str(options.get("host") or "every address")  # BentoML's own default is 0.0.0.0
 
 
+def is_serving_command() -> bool:
+    """Whether this process is the command that serves, and not one of its workers nor anything else."""
+    options = _options()
+    return {"host", "port"} <= options.keys() and options.get("fd") is None
+
+
 def _options() -> dict[str, Any]:
     context = click.get_current_context(silent=True)
     return context.params if context else {}

@@ -19,7 +19,7 @@ from scoring import StoredModel
 
 from .openapi import openapi_document
 from .settings import ServingSettings
-from .traffic import exposition
+from .traffic import Exposition
 
 _PAGE = """<!doctype html>
 <html lang="en">
@@ -43,15 +43,21 @@ class Pages:
 
     Parameters
     ----------
-    served, recorder : give the model that answers, and what records its decisions; they are asked at each request
+    served, recorder, exposition : give the model that answers, what records its decisions, and what tells the metrics;
+        they are asked at each request
     settings : what the OpenAPI document says of limits and keys
     """
 
     def __init__(
-        self, served: Callable[[], StoredModel], recorder: Callable[[], Recorder | None], settings: ServingSettings
+        self,
+        served: Callable[[], StoredModel],
+        recorder: Callable[[], Recorder | None],
+        exposition: Callable[[], Exposition],
+        settings: ServingSettings,
     ) -> None:
         self._served = served
         self._recorder = recorder
+        self._exposition = exposition
         self._settings = settings
 
     @cached_property
@@ -87,7 +93,8 @@ class Pages:
 
     async def _metrics(self, _: Request) -> Response:
         recorder = self._recorder()
-        return Response(exposition(*([recorder] if recorder else [])), media_type=CONTENT_TYPE_LATEST)
+        text = self._exposition().text(*([recorder] if recorder else []))
+        return Response(text, media_type=CONTENT_TYPE_LATEST)
 
 
 def model_info(served: StoredModel) -> dict[str, Any]:

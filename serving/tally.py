@@ -10,7 +10,9 @@ import asyncio
 from bisect import bisect_left
 from typing import Protocol, TypeVar
 
-from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
+
+from features import Heartbeat
 
 _SECONDS = 0.25
 
@@ -26,9 +28,10 @@ AnyTally = TypeVar("AnyTally", bound=_Tally)
 class Tallies:
     """Makes tallies of metrics, and publishes them while anything is counted."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, registry: CollectorRegistry = REGISTRY) -> None:
         self._tallies: list[_Tally] = []
         self._due = False
+        self._heartbeat = Heartbeat("publishing", periodic=False, registry=registry)
 
     def counter(self, *metrics: Counter) -> CounterTally:
         """A tally of counters without labels, or with all of them given, that count the same."""
@@ -54,13 +57,21 @@ class Tallies:
         """See to it that what has been counted is published soon."""
         if not self._due:
             self._due = True
+            self._heartbeat.beat()
             asyncio.get_running_loop().call_later(_SECONDS, self.publish)
 
     def publish(self) -> None:
-        """Publish now."""
+        """Publish now. A tally that cannot be published is counted, and the others are."""
         self._due = False
-        for tally in self._tallies:
-            tally.publish()
+        with self._heartbeat.guarded():
+            failed: Exception | None = None
+            for tally in self._tallies:
+                try:
+                    tally.publish()
+                except Exception as error:  # noqa: BLE001 - it is raised again when the others have had their turn
+                    failed = error
+            if failed is not None:
+                raise failed
 
 
 class CounterTally:

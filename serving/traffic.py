@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 
 import bentoml
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 from prometheus_client.registry import Collector
+
+from features import Heartbeat
 
 from .tally import CounterTally, HistogramTally, Tallies
 
@@ -75,7 +78,7 @@ class Traffic:
             "credit_scoring_queue_wait_seconds", "Longest wait for its turn in a batch", registry=registry,
             buckets=(0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5),
         )  # fmt: skip
-        self.tallies = Tallies()
+        self.tallies = Tallies(registry=registry)
         self._last = self.tallies.gauge(last.labels(*self.service))
         self._rows = self.tallies.histogram(rows)
         self._waited = self.tallies.histogram(waited)
@@ -140,24 +143,70 @@ class Endpoint:
         return self._answered.setdefault(status, (total, duration))
 
 
-def exposition(*computed: Collector) -> bytes:
-    """The metrics of all workers in Prometheus' text format, and those that are computed for the occasion."""
-    directory = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
-    asked = CollectorRegistry()
-    for collector in computed:
-        asked.register(collector)
-    return (generate_latest(REGISTRY) if directory is None else _of_workers(directory)) + generate_latest(asked)
+class Exposition:
+    """The metrics of all workers in Prometheus' text format, and those that are computed for the occasion.
+
+    What cannot be had is left out and counted: the rest is told.
+
+    Parameters
+    ----------
+    directory : where the workers of this service keep their metrics; None where there is one worker
+    """
+
+    def __init__(self, directory: str | None, *, registry: CollectorRegistry = REGISTRY) -> None:
+        self._directory = directory
+        self._registry = registry
+        self._heartbeat = Heartbeat("metrics", periodic=False, registry=registry)
+
+    def text(self, *computed: Collector) -> bytes:
+        """The metrics as they are now."""
+        kept = self._registry if self._directory is None else _Workers(Path(self._directory), self._heartbeat)
+        return b"".join(self._told(collector) for collector in (kept, *computed))
+
+    def _told(self, collector: Collector) -> bytes:
+        with self._heartbeat.guarded():
+            if isinstance(collector, CollectorRegistry):
+                return generate_latest(collector)
+            asked = CollectorRegistry()
+            asked.register(collector)
+            return generate_latest(asked)
+        return b""
+
+    def fault(self) -> str | None:
+        """Why what this worker counts cannot be seen; None if it can."""
+        if self._directory is None or Path(self._directory, f"counter_{os.getpid()}.db").exists():
+            return None
+        return "the files of its metrics are gone"
 
 
-def _of_workers(directory: str) -> bytes:
-    for file in Path(directory).glob("gauge_live*_*.db"):
-        pid = int(file.stem.rpartition("_")[2])
-        if not _alive(pid):  # it was killed, so that what it was doing will not end
-            with suppress(FileNotFoundError):  # another worker was first
-                mark_process_dead(pid, directory)  # type: ignore[no-untyped-call]
-    registry = CollectorRegistry()
-    MultiProcessCollector(registry, directory)  # type: ignore[no-untyped-call]
-    return generate_latest(registry)
+class _Workers(Collector):
+    """The metrics that workers keep in files, but for files that are none."""
+
+    def __init__(self, directory: Path, heartbeat: Heartbeat) -> None:
+        self._directory = directory
+        self._heartbeat = heartbeat
+
+    def collect(self) -> Iterator[Metric]:
+        for file in self._directory.glob("gauge_live*_*.db"):
+            pid = file.stem.rpartition("_")[2]
+            if pid.isdecimal() and not _alive(int(pid)):  # it was killed, so that what it was doing will not end
+                with suppress(FileNotFoundError):  # another worker was first
+                    mark_process_dead(int(pid), str(self._directory))  # type: ignore[no-untyped-call]
+        files = [str(file) for file in self._directory.glob("*.db")]
+        try:
+            yield from _merged(files)
+        except Exception:  # noqa: BLE001 - of whatever kind it is, one file must not hide what the others hold
+            yield from _merged([file for file in files if self._is_readable(file)])
+
+    def _is_readable(self, file: str) -> bool:
+        with self._heartbeat.guarded():
+            _merged([file])
+            return True
+        return False
+
+
+def _merged(files: list[str]) -> list[Metric]:
+    return list(MultiProcessCollector.merge(files, accumulate=True))  # type: ignore[no-untyped-call]
 
 
 def _alive(pid: int) -> bool:

@@ -73,6 +73,11 @@ class Journal:
         except OSError:
             return 0
 
+    def fault(self) -> str | None:
+        """Why decisions are refused, where they are for want of a line; None elsewhere."""
+        failure = self._log.missing if self.refuses else None
+        return None if failure is None else f"the decision log cannot be written ({failure})"
+
     def close(self) -> None:
         """Finish the segments."""
         self._log.close()

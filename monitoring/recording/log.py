@@ -97,6 +97,12 @@ class DecisionLog:
         first = self._first_line
         return 0.0 if first is None else time.monotonic() - first
 
+    @property
+    def missing(self) -> Failure | None:
+        """Why no line can be written at present; None if one can."""
+        with self._lock:
+            return self._failure if self._current is None and self._next is None else None
+
     def append(self, lines: bytes) -> Position | Failure:
         """Append lines; where they end, or why they are not there: then nothing of them is."""
         with self._lock:
@@ -167,6 +173,8 @@ class DecisionLog:
         while not self._stopping:
             with self._heartbeat.guarded():
                 self._made_ready()
+            if self._heartbeat.failing:
+                time.sleep(_RETRY_SECONDS)
         self._heartbeat.rest()
 
     def _made_ready(self) -> None:

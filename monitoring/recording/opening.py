@@ -64,7 +64,7 @@ def open_recorder(
         days=settings.default_rate_days,
     )
     windows = Windows(directory, board, settings.window, drift, checks, metrics.check_failed, clock=clock)
-    recorder = Recorder(header, metrics, board, windows, journal, clock=clock)
+    recorder = Recorder(header, metrics, board, windows, journal, clock=clock, registry=registry)
     if own is not None:
         finalize(recorder, own.cleanup)
     return recorder

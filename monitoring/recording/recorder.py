@@ -10,9 +10,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from prometheus_client import REGISTRY, CollectorRegistry
 from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
+from features import Heartbeat
 from monitoring.decision import Caller, Header
 from monitoring.drift import Window
 from monitoring.errors import NotRecordedError
@@ -28,6 +30,8 @@ from .windows import Windows
 
 _PENDING_ROWS = 1024
 """Rows that are counted at once: so many that counting is cheap, so few that it takes a millisecond or two."""
+
+_THREAD = "drift"
 
 Matrix = NDArray[np.float64]
 
@@ -50,6 +54,7 @@ class Recorder(Collector):
         journal: Journal | None,
         *,
         clock: Callable[[], float] = time.time,
+        registry: CollectorRegistry = REGISTRY,
     ) -> None:
         self._header = header
         self._metrics = metrics
@@ -61,7 +66,9 @@ class Recorder(Collector):
         self._buffer = Buffer(_PENDING_ROWS, len(board.reference.features))
         self._position, self._at = board.counts.position, clock()
         self._lines = 0
-        self._background = ThreadPoolExecutor(1, thread_name_prefix="drift")
+        self._background = ThreadPoolExecutor(1, thread_name_prefix=_THREAD)
+        self._heartbeat = Heartbeat(_THREAD, periodic=False, registry=registry)
+        self._collecting = Heartbeat("metrics", periodic=False, registry=registry)
         self._judging: Future[None] | None = None
         self._closed = False
 
@@ -101,9 +108,16 @@ class Recorder(Collector):
         self._count_kept()
         if self._closed:
             return
-        now = self._clock()
-        if (self._judging is None or self._judging.done()) and self._windows.due(now):
-            self._judging = self._background.submit(self._windows.complete, now)
+        if self._judging is None or self._judging.done():
+            now, due = self._clock(), False
+            with self._heartbeat.guarded():
+                due = self._windows.due(now)
+            if due:
+                self._judging = self._background.submit(self._judge, now)
+
+    def _judge(self, now: float) -> None:
+        with self._heartbeat.guarded():
+            self._windows.complete(now)
 
     def _count_kept(self) -> None:
         with self._lock:
@@ -130,18 +144,33 @@ class Recorder(Collector):
             self._journal.close()
 
     def collect(self) -> Iterator[Metric]:
-        """The gauges over all workers."""
+        """The gauges over all workers; those that cannot be had are left out and counted."""
         now = self._clock()
         yield gauges.model_info(self._header)
+        for part in (self._default_rate, self._log, self._last_window):
+            families: list[Metric] = []
+            with self._collecting.guarded():
+                families = list(part(now))
+            yield from families
+
+    def _default_rate(self, now: float) -> Iterator[Metric]:
         rows, pds = self._board.total().recent(now)
         if rows:
             yield gauges.default_rate(pds / rows)
+        yield gauges.passed_over(len(self._board.passed_over))
+
+    def _log(self, now: float) -> Iterator[Metric]:
         if self._journal is not None:
             yield from gauges.decision_log(*self._journal.ages(now), self._journal.set_aside())
-        yield gauges.passed_over(len(self._board.passed_over))
+
+    def _last_window(self, now: float) -> Iterator[Metric]:  # noqa: ARG002 - called like the others
         last = self._windows.state.last
         if last is not None:
             yield from gauges.drift(*last)
+
+    def fault(self) -> str | None:
+        """Why nothing can be decided, where that is so: decisions that cannot be recorded are refused."""
+        return None if self._journal is None else self._journal.fault()
 
     def drift(self) -> dict[str, Any]:
         """What GET /drift answers: the counts since the start and those of the last complete window, JSON-ready."""

@@ -196,10 +196,15 @@ def test_a_clean_stop_leaves_counts_that_are_a_direct_count_of_the_log(
     from monitoring.recording.board import Board
     from monitoring.segments import WorkerId
 
+    digest, reference = stored.scorer.artefact.digest, stored.scorer.artefact.reference
+    (shared,) = (home / "credit_scoring_services").glob(f"{server.pid}-*")
+    counts = folder / "counts"
+    counts.mkdir()
+    for file in (shared / f"counts-{digest[:12]}").iterdir():  # the folder goes with the service
+        os.link(file, counts / file.name)
     server.process.terminate()
     server.process.wait(600)
-    digest, reference = stored.scorer.artefact.digest, stored.scorer.artefact.reference
-    counts = home / "prometheus_multiproc_dir" / f"counts-{digest[:12]}"
+    assert not shared.exists()
     board = Board(counts, WorkerId("later", "host", 1), reference, log=None, days=7)
     written = lines(folder)
     expected = Window.of(reference, vectors(written), np.array([line["probability"] for line in written]))

@@ -60,3 +60,30 @@ def test_what_is_counted_is_published_by_itself() -> None:
     assert registry.get_sample_value("level") == 7
     tallies.publish()
     assert registry.get_sample_value("asked_total") == 2
+
+
+def test_a_tally_that_cannot_be_published_does_not_stop_the_others() -> None:
+    registry = CollectorRegistry()
+    tallies = Tallies(registry=registry)
+
+    class Broken:
+        turns = 0
+
+        def publish(self) -> None:
+            self.turns += 1
+            raise RuntimeError
+
+    broken = Broken()
+    tallies.include(broken)
+    counter = tallies.counter(Counter("asked", "Asked", registry=registry))
+
+    async def run() -> None:
+        for turn in (1, 2):
+            counter.inc()
+            tallies.touch()
+            while broken.turns < turn:
+                await asyncio.sleep(0.01)
+
+    asyncio.run(asyncio.wait_for(run(), 10))
+    assert registry.get_sample_value("asked_total") == 2
+    assert registry.get_sample_value("credit_scoring_thread_failures_total", {"thread": "publishing"}) == 2

@@ -25,7 +25,11 @@ async def work():
 
 asyncio.run(work())
 """
-SCRAPE = "from serving.traffic import exposition; print(exposition().decode())"
+SCRAPE = """
+import os
+from serving import Exposition
+print(Exposition(os.environ["PROMETHEUS_MULTIPROC_DIR"]).text().decode())
+"""
 
 
 def run(code: str, folder: Path) -> subprocess.CompletedProcess[str]:
