@@ -18,20 +18,26 @@ def requirements(folder: Path, text: str) -> Path:
     return file
 
 
-def test_an_environment_is_apart_and_made_once(tmp_path):
-    wanted = requirements(tmp_path, "# nothing\n")
-    made = environment(wanted, tmp_path / "cache")
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    """Of the environments that these tests make: each takes seconds."""
+    return tmp_path_factory.mktemp("environments")
+
+
+def test_an_environment_is_apart_and_made_once(tmp_path, cache):
+    wanted = requirements(tmp_path, "# one\n")
+    made = environment(wanted, cache)
     code = "import importlib.util, json, sys; print(json.dumps([sys.prefix, bool(importlib.util.find_spec('numpy'))]))"
     seen = subprocess.run([made.program("python"), "-c", code], capture_output=True, text=True, check=True)
     assert json.loads(seen.stdout) == [str(made.folder), False]
     (made.folder / "mark").touch()
-    assert environment(wanted, tmp_path / "cache") == made
+    assert environment(wanted, cache) == made
     assert (made.folder / "mark").exists()
 
 
-def test_other_requirements_need_another_environment(tmp_path):
-    first = environment(requirements(tmp_path, "# one\n"), tmp_path / "cache")
-    second = environment(requirements(tmp_path, "# two\n"), tmp_path / "cache")
+def test_other_requirements_need_another_environment(tmp_path, cache):
+    first = environment(requirements(tmp_path, "# one\n"), cache)
+    second = environment(requirements(tmp_path, "# two\n"), cache)
     assert first.folder != second.folder
 
 
