@@ -103,9 +103,7 @@ def _features(
 def _score(model: DriftReference, base: Window, window: Window, settings: DriftSettings) -> Shift:
     counts = base.probability[np.newaxis], window.probability[np.newaxis]
     gain = {"importance": np.ones(1), "carried": np.ones(1)}
-    return measure(
-        {SCORE: model.probability}, gain, *counts, settings, tightened=np.ones(1), partial=np.zeros(1, dtype=np.bool_)
-    )[0]
+    return measure({SCORE: model.probability}, gain, *counts, settings, tightened=np.ones(1))[0]
 
 
 def _check(model: DriftReference, window: Window, settings: DriftSettings, name: str) -> None:

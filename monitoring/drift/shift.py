@@ -83,7 +83,7 @@ def measure(
     settings: DriftSettings,
     *,
     tightened: Floats,
-    partial: NDArray[np.bool_],
+    partial: NDArray[np.bool_] | None = None,
 ) -> list[Shift]:
     """The shift of each of `bins` between two sets of counts of shape (bins, width), as one family of tests.
 
@@ -91,6 +91,7 @@ def measure(
     its missing values and unknown categories only, all of shape (bins,). The family takes half of the stated rate of
     false alarms.
     """
+    partial = np.zeros(len(bins), dtype=np.bool_) if partial is None else partial
     size = np.array([each.size for each in bins.values()])
     numeric = np.array([each.kind == "numeric" for each in bins.values()])
     present = _present(reference.shape[1], size)
