@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 
 # Nothing about a lender's work is told to anybody.
 os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
 
 if __name__ == "__main__":
-    from monitoring.cli import main
+    try:
+        from monitoring.cli import main
 
-    sys.exit(main())
+        sys.exit(main())
+    except KeyboardInterrupt:  # while the packages were loaded: a command itself is stopped in order
+        sys.stderr.write("stopped by SIGINT\n")
+        sys.exit(128 + signal.SIGINT)

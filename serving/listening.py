@@ -27,7 +27,8 @@ def keys_or_loopback(environment: Mapping[str, str]) -> Path | None:
         if not is_loopback(host):
             raise BentoMLConfigException(
                 f"without API keys the service listens on loopback only, not at {host}: name a file of keys in"
-                f" {VARIABLE} (python -m scoring keys create), or serve with --host 127.0.0.1"
+                f" {VARIABLE} (python -m scoring keys create), or serve with --host 127.0.0.1; only that option counts,"
+                " not http.host of a configuration"
             )
         return None
     try:
@@ -39,7 +40,7 @@ def keys_or_loopback(environment: Mapping[str, str]) -> Path | None:
 
 def check_address() -> None:
     """BentoMLConfigException where the command that serves could not listen at the IP address and port it was given."""
-    options = _options()
+    options = serving_options()
     host, port = options.get("host"), options.get("port")
     if not port or not _is_address(host):
         return  # BentoML has defaults, and refuses names itself
@@ -58,7 +59,7 @@ def listening_host() -> str:
 
     Both are commands, whose options click knows: a worker has the number of its socket, the parent the address.
     """
-    options = _options()
+    options = serving_options()
     if options.get("fd") is not None:
         with socket.socket(fileno=os.dup(options["fd"])) as listening:
             return _host(listening)
@@ -67,11 +68,12 @@ def listening_host() -> str:
 
 def is_serving_command() -> bool:
     """Whether this process is the command that serves, and not one of its workers nor anything else."""
-    options = _options()
+    options = serving_options()
     return {"host", "port"} <= options.keys() and options.get("fd") is None
 
 
-def _options() -> dict[str, Any]:
+def serving_options() -> dict[str, Any]:
+    """The options of the command that serves, or of its worker; none in any other process."""
     context = click.get_current_context(silent=True)
     return context.params if context else {}
 

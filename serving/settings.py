@@ -81,3 +81,11 @@ class ServingSettings(Settings):
         if bentoml.get("metrics", {}).get("enabled", True):
             raise ValueError("metrics.enabled must be false: the boundary writes BentoML's request metrics")
         return bentoml
+
+    @field_validator("bentoml")
+    @classmethod
+    def _leaves_the_address_to_the_command(cls, bentoml: dict[str, Any]) -> dict[str, Any]:
+        for name, options in (("http", "--host and --port"), ("ssl", "--ssl-certfile and --ssl-keyfile")):
+            if name in bentoml:
+                raise ValueError(f"{name} is not read by the command that serves: give it {options}")
+        return bentoml

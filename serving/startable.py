@@ -13,6 +13,7 @@ from monitoring import MonitoringSettings
 from monitoring.recording import CheckError, DecisionLogError, check_recording
 from scoring import ScoringError, load_stored
 
+from .encryption import check_encryption
 from .listening import check_address, keys_or_loopback
 from .settings import ServingSettings
 
@@ -30,10 +31,12 @@ def load_settings(kind: type[_Settings], path: Path) -> _Settings:
 def check_startable(settings: ServingSettings, monitoring: MonitoringSettings, environment: Mapping[str, str]) -> None:
     """BentoMLConfigException, which BentoML's command says in one line, where no worker could start.
 
-    That is at a given address that is taken or is none, without keys on an open one, with a model that is not there or
-    was altered, or with a decision log that cannot be kept as it was asked for.
+    That is at a given address that is taken or is none, with a certificate and key that are none, without keys on an
+    open address, with a model that is not there or was altered, or with a decision log that cannot be kept as it was
+    asked for.
     """
     check_address()
+    check_encryption()
     keys_or_loopback(environment)
     try:
         load_stored(settings.model)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 
 # OpenMP's threads spin while they wait, which is slow beside any other busy process. Read when LightGBM is loaded.
@@ -17,6 +18,10 @@ os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
 
 if __name__ == "__main__":
-    from training.cli import main
+    try:
+        from training.cli import main
 
-    sys.exit(main())
+        sys.exit(main())
+    except KeyboardInterrupt:  # while the packages were loaded: a command itself is stopped in order
+        sys.stderr.write("stopped by SIGINT\n")
+        sys.exit(128 + signal.SIGINT)

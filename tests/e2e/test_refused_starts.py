@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
+import yaml
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+    load_pem_private_key,
+)
 
+from tests.certificates import certificate
+from tests.scoring.signers import Signer
 from tests.server import ROOT, unmeasured
+from training.delivery import Delivered
 
 
 def start(*options: str, **variables: str) -> tuple[int, str]:
@@ -52,3 +64,83 @@ def test_a_port_that_is_none() -> None:
     code, errors = start("--port", "99999")
     assert (code, "Traceback" in errors) == (1, False)
     assert "cannot listen at 127.0.0.1, port 99999: " in errors.splitlines()[-1]
+
+
+def tls_files(folder: Path, kind: str) -> tuple[Path, Path]:
+    """A certificate and a key that are wrong in one way."""
+    made, other = certificate(folder, valid=timedelta(days=1)), folder / "other"
+    other.mkdir()
+    second = certificate(other, valid=timedelta(days=1))
+    files = {"certificate": made.certificate, "key": made.key}
+    part, _, fault = kind.partition(": ")
+    if fault == "missing":
+        files[part].unlink()
+    elif fault == "folder":
+        files[part].unlink()
+        files[part].mkdir()
+    elif fault == "pipe":
+        files[part].unlink()
+        os.mkfifo(files[part])
+    elif fault == "garbage":
+        files[part].write_bytes(b"\xff" * 100)
+    elif fault == "empty":
+        files[part].write_bytes(b"")
+    elif fault == "of another":
+        files["key"] = second.key
+    elif fault == "with a passphrase":
+        loaded = load_pem_private_key(made.key.read_bytes(), None)
+        made.key.write_bytes(
+            loaded.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"S3CR3T"))
+        )
+    return files["certificate"], files["key"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("certificate: missing", "--ssl-certfile {0}: cannot be read (No such file or directory)"),
+        ("key: missing", "--ssl-keyfile {1}: cannot be read (No such file or directory)"),
+        ("certificate: folder", "--ssl-certfile {0}: cannot be read (Is a directory)"),
+        ("key: pipe", "--ssl-keyfile {1}: cannot be read (not a regular file)"),
+        ("certificate: garbage", "TLS: {0} and {1}: no certificate with its key, in PEM"),
+        ("key: garbage", "TLS: {0} and {1}: no certificate with its key, in PEM"),
+        ("certificate: empty", "TLS: {0} and {1}: no certificate with its key, in PEM"),
+        ("key: of another", "TLS: {0} and {1}: the key is not that of the certificate"),
+        ("key: with a passphrase", "TLS: {0} and {1}: the key has a passphrase, and --ssl-keyfile-password is not it"),
+    ],
+)
+def test_files_for_tls_that_are_none(tmp_path: Path, kind: str, said: str) -> None:
+    crt, key = tls_files(tmp_path, kind)
+    code, errors = start("--ssl-certfile", str(crt), "--ssl-keyfile", str(key))
+    assert (code, "Traceback" in errors) == (1, False)
+    assert said.format(crt, key) in errors.splitlines()[-1]
+
+
+def test_a_key_without_a_certificate(tmp_path: Path) -> None:
+    _, key = tls_files(tmp_path, "")
+    code, errors = start("--ssl-keyfile", str(key))
+    assert (code, "Traceback" in errors) == (1, False)
+    assert errors.splitlines()[-1].endswith("TLS needs a certificate: --ssl-certfile is missing")
+
+
+def test_an_address_in_the_settings_is_said_to_count_for_nothing(tmp_path: Path) -> None:
+    settings = yaml.safe_load((ROOT / "configs" / "serving.yaml").read_text())
+    settings["bentoml"]["http"] = {"host": "127.0.0.1", "port": 3000}
+    (tmp_path / "serving.yaml").write_text(yaml.safe_dump(settings))
+    code, errors = start(CREDIT_SCORING_SETTINGS=str(tmp_path / "serving.yaml"))
+    assert (code, "Traceback" in errors) == (1, False)
+    assert "http is not read by the command that serves: give it --host and --port" in errors.splitlines()[-1]
+
+
+@pytest.mark.parametrize("digest", ["", "0123456789ab"])
+def test_a_digest_that_is_not_whole(delivered: Delivered, digest: str) -> None:
+    code, errors = start(CREDIT_SCORING_DIGEST=digest)
+    assert (code, "Traceback" in errors) == (1, False)
+    assert "CREDIT_SCORING_DIGEST: must be a whole digest, 64 hexadecimal digits" in errors.splitlines()[-1]
+
+
+def test_a_model_that_is_not_signed(delivered: Delivered, tmp_path: Path) -> None:
+    signer = Signer.made(tmp_path, "ours")
+    code, errors = start(CREDIT_SCORING_SIGNER=str(signer.public))
+    assert (code, "Traceback" in errors) == (1, False)
+    assert errors.splitlines()[-1].endswith("is not signed (signature.json is missing)")
