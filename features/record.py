@@ -8,11 +8,11 @@ from operator import itemgetter
 from typing import Annotated, Any, Literal, cast
 
 import numpy as np
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, create_model
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, create_model
 from pydantic_core import PydanticCustomError
 
 from .application import APPLICATION
-from .column import Column
+from .column import Column, Kind
 from .columns import Columns
 from .schema import Schema
 
@@ -35,6 +35,8 @@ class Record(BaseModel):
 def _number(column: Column) -> Any:
     multiple = 1 if column.whole else None
     legal = Annotated[float, Field(strict=True, ge=column.low, le=column.high, multiple_of=multiple)]
+    if column.kind is Kind.FLAG:
+        return Annotated[legal | StrictBool, Field(union_mode="left_to_right")]
     codes = [code for code in column.missing if isinstance(code, float) and not column.low <= code <= column.high]
     return Literal[tuple(map(int, codes))] | legal if codes else legal
 

@@ -177,7 +177,8 @@ def faults(error: ValidationError) -> list[Fault]:
     """Where and why a request is invalid: an entry for each of the first places, without the value there."""
     found: dict[tuple[str | int, ...], str] = {}
     for item in error.errors(include_url=False, include_context=False, include_input=False)[:_MOST_FAULTS]:
-        found[_place(item["loc"])] = item["msg"]
+        if item["type"] != "bool_type" or item["loc"][-1] != "bool":  # of a flag, what is wrong with the number is said
+            found[_place(item["loc"])] = item["msg"]
     return [{"loc": list(place), "msg": message} for place, message in found.items()]
 
 

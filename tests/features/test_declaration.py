@@ -147,14 +147,14 @@ def test_rule_1_infinity_is_refused(column):
 def test_rule_1_a_request_says_null_and_not_nan(column):
     with pytest.raises(ValidationError) as caught:
         Application.model_validate({**REQUIRED, column.name: math.nan})
-    assert caught.value.errors()[-1]["type"] == "finite_number"
-    assert caught.value.errors()[-1]["loc"][0] == column.name
+    assert "finite_number" in {error["type"] for error in caught.value.errors()}
+    assert {error["loc"][0] for error in caught.value.errors()} == {column.name}
 
 
 @by_column
 def test_rule_1_a_value_of_the_other_kind_is_refused_in_a_request(column):
     assert not in_a_request(column.name, "1" if column.numeric else 1)
-    assert not in_a_request(column.name, True)
+    assert in_a_request(column.name, True) is (column.kind is Kind.FLAG)
     assert not in_a_request(column.name, [])
 
 

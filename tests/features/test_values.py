@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import re
 from collections.abc import Callable
 from datetime import date, datetime, time, timedelta
@@ -246,3 +247,11 @@ def test_a_level_is_the_same_to_the_model_in_a_request_and_in_a_file(level: str)
     column = APPLICATION["OCCUPATION_TYPE"]
     in_a_file = declared(pa.chunked_array([pa.array([level])]), "OCCUPATION_TYPE")
     assert (MISSING if column.is_missing(raw) and raw not in column.missing else raw) == in_a_file
+
+
+@pytest.mark.parametrize("stated", [True, False])
+def test_a_flag_that_is_true_or_false_is_1_or_0_in_a_request_too(stated: bool) -> None:
+    position = APPLICATION.position["FLAG_MOBIL"]
+    body = json.dumps({**REQUIRED, "FLAG_MOBIL": stated})
+    requested = columns_of([Application.model_validate_json(body)]).numbers[0, position]
+    assert requested == float(stated) == declared(pa.chunked_array([pa.array([stated])]), "FLAG_MOBIL")

@@ -37,6 +37,8 @@ def test_absent_and_null_columns_are_missing() -> None:
         ({"AMT_CREDIT": "200000"}, ["application", "AMT_CREDIT"], "Input should be a valid number"),
         ({"AMT_CREDIT": True}, ["application", "AMT_CREDIT"], "Input should be a valid number"),
         ({"AMT_CREDIT": -1}, ["application", "AMT_CREDIT"], "Input should be greater than or equal to 0"),
+        ({"FLAG_EMAIL": 2}, ["application", "FLAG_EMAIL"], "Input should be less than or equal to 1"),
+        ({"FLAG_EMAIL": "1"}, ["application", "FLAG_EMAIL"], "Input should be a valid number"),
         ({"CNT_CHILDREN": 1.5}, ["application", "CNT_CHILDREN"], "Input should be a multiple of 1"),
         ({"EXT_SOURCE_1": float("nan")}, ["application", "EXT_SOURCE_1"], "Input should be a finite number"),
         ({"EXT_SOURCE_1": float("inf")}, ["application", "EXT_SOURCE_1"], "Input should be a finite number"),
