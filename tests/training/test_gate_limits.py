@@ -1,0 +1,151 @@
+"""Each gate at its limit, and what it says; the groups that the fairness gates hold against each other."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from features import APPLICATION, Protected
+from scoring import DecisionPolicy, PointScale
+from tests.features.examples import columns
+from training.evaluation import Estimate, Evaluation, Group, ImpactRatio
+from training.promotion.comparison import Comparison
+from training.promotion.contender import _frame
+from training.promotion.gates import (
+    Gate,
+    comparison_gates,
+    evaluation_gates,
+    fairness_gates,
+    latency_gate,
+    parity_gate,
+    source_gate,
+)
+from training.promotion.screening import Screening, screen
+from training.settings.training import FairnessSettings, GateSettings, LatencySettings
+
+POLICY = DecisionPolicy(0.5, 0.4, 0.6, (0.2, 0.4, 0.6), 10, 1, PointScale(600, 50, 20))
+
+
+def limits(min_rows: int = 2, **changed: Any) -> GateSettings:
+    values = {"min_auc": 0.7, "max_ece": 0.02, "max_cost_ratio": 0.9, "max_auc_loss": 0.01, "max_cost_increase": 0.02}
+    fairness = FairnessSettings(min_impact_ratio=0.8, age_bounds=(30, 62), min_rows=min_rows)
+    return GateSettings(
+        **values | changed, fairness=fairness, latency=LatencySettings(max_milliseconds=2.0, applications=3)
+    )
+
+
+def evaluation(auc: Estimate, ece: Estimate, cost: Estimate) -> Evaluation:
+    estimates = {"auc": auc, "ece": ece, "cost_ratio": cost}
+    return Evaluation(10, 5, 0.95, estimates, levels=(), thresholds=(), confusion=(0, 0, 0, 0))
+
+
+AUC, ECE, COST = Estimate(0.75, 0.7, 0.8), Estimate(0.02, 0.01, 0.03), Estimate(0.9, 0.8, 1.0)
+
+
+def test_an_evaluation_that_is_just_good_enough_passes():
+    assert list(evaluation_gates(evaluation(AUC, ECE, COST), limits())) == [
+        Gate("AUC, lower end", "0.7000", "at least 0.7", passed=True),
+        Gate("ECE", "0.0200", "at most 0.02", passed=True),
+        Gate("cost against the cheaper blanket rule", "0.9000", "at most 0.9", passed=True),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("auc", "ece", "cost", "passed"),
+    [
+        (Estimate(0.99, 0.6999, 0.99), ECE, COST, [False, True, True]),
+        (AUC, Estimate(0.0201, 0.01, 0.03), COST, [True, False, True]),
+        (AUC, ECE, Estimate(0.9001, 0.5, 1.0), [True, True, False]),
+    ],
+)
+def test_the_auc_is_judged_by_its_lower_end_and_the_others_by_their_value(auc, ece, cost, passed):
+    assert [gate.passed for gate in evaluation_gates(evaluation(auc, ece, cost), limits())] == passed
+
+
+def test_a_comparison_says_the_worse_end_and_the_value():
+    found = list(comparison_gates(Comparison(Estimate(0.002, -0.01, 0.02), Estimate(-0.001, -0.03, 0.02)), limits()))
+    assert found == [
+        Gate("AUC minus the champion's, lower end", "-0.0100 (+0.0020)", "at least -0.01", passed=True),
+        Gate("cost minus the champion's, upper end", "+0.0200 (-0.0010)", "at most 0.02", passed=True),
+    ]
+
+
+def ratio(approved: int) -> ImpactRatio:
+    return ImpactRatio(Group(Protected.SEX, "M", 100, approved), Group(Protected.SEX, "F", 100, 100))
+
+
+def test_every_ratio_is_a_gate_that_says_its_group():
+    assert list(fairness_gates({"sex": ratio(80), "age": ratio(79), "status": None}, limits())) == [
+        Gate("adverse impact ratio by sex (screening)", "0.8000 M", "at least 0.8", passed=True),
+        Gate("adverse impact ratio by age (screening)", "0.7900 M", "at least 0.8", passed=False),
+        Gate("adverse impact ratio by status (screening)", "too few rows", "at least 0.8", passed=True),
+    ]
+
+
+def test_the_gates_of_latency_and_parity_say_figure_and_limit():
+    assert latency_gate(2.0, limits()) == Gate("median time of one application", "2.00 ms", "at most 2 ms", passed=True)
+    assert not latency_gate(2.01, limits()).passed
+    assert parity_gate(0, 1000) == Gate("differing probabilities of 1,000", "0", "at most 0", passed=True)
+    assert parity_gate(1, 1000) == Gate("differing probabilities of 1,000", "1", "at most 0", passed=False)
+
+
+@pytest.mark.parametrize(
+    ("challenger", "champion", "allowed", "shown", "needed", "passed"),
+    [
+        ("train.csv", "train.csv", False, "real", "real", True),
+        ("generated: 9 clients, seed 1", "train.csv", False, "generated", "real", False),
+        ("generated: 9 clients, seed 1", "train.csv", True, "generated", "generated", True),
+        ("train.csv", "generated: 9 clients, seed 1", False, "real", "generated", True),
+    ],
+)
+def test_the_gate_of_the_data_says_what_is_needed(challenger, champion, allowed, shown, needed, passed):
+    found = source_gate(challenger, champion, generated_allowed=allowed)
+    assert found == Gate("data, against the champion's", shown, needed, passed)
+
+
+def test_a_gate_is_one_line_of_a_table():
+    assert str(Gate("ECE", "0.0200", "at most 0.02", passed=True)) == (
+        "ECE" + " " * 41 + " 0.0200" + " " * 20 + " at most 0.02" + " " * 4 + " passed"
+    )
+    assert str(Gate("ECE", "0.0200", "at most 0.02", passed=False)).endswith(" FAILED")
+
+
+def test_approvals_are_screened_by_sex_and_by_age():
+    rows = columns(
+        {"CODE_GENDER": "F", "DAYS_BIRTH": -9_000},
+        {"CODE_GENDER": "F", "DAYS_BIRTH": -15_000},
+        {"CODE_GENDER": "M", "DAYS_BIRTH": -23_000},
+        {"CODE_GENDER": "M", "DAYS_BIRTH": -23_000},
+    )
+    probability = np.array([0.39, 0.4, 0.1, 0.7])  # a referral is no approval
+    screening = screen(rows, probability, POLICY, limits().fairness)
+    assert screening == Screening(
+        by_sex=(Group(Protected.SEX, "F", 2, 1), Group(Protected.SEX, "M", 2, 1)),
+        by_age=(
+            Group(Protected.AGE, "under 30", 1, 1),
+            Group(Protected.AGE, "30 to under 62", 1, 0),
+            Group(Protected.AGE, "62 and over", 2, 1),
+        ),
+    )
+    assert screening.groups == (*screening.by_sex, *screening.by_age)
+
+
+def test_the_screening_is_held_against_the_limits_where_groups_are_large_enough():
+    screening = Screening(
+        by_sex=(Group(Protected.SEX, "F", 10, 9), Group(Protected.SEX, "M", 12, 6)),
+        by_age=(Group(Protected.AGE, "under 62", 10, 5), Group(Protected.AGE, "62 and over", 12, 6)),
+    )
+    sex, age = screening.gates(limits(min_rows=10))
+    assert (sex.name, sex.figure, sex.passed) == ("adverse impact ratio by sex (screening)", "0.5556 M", False)
+    assert (age.name, age.figure, age.passed) == ("adverse impact ratio by age (screening)", "1.0000 62 and over", True)
+    assert [gate.figure for gate in screening.gates(limits(min_rows=11))] == ["too few rows", "too few rows"]
+
+
+def test_a_registered_model_is_asked_with_the_raw_columns_under_their_names():
+    rows = columns({"AMT_CREDIT": 1000.0, "CODE_GENDER": "F"}, {"AMT_CREDIT": 2000.0})
+    frame = _frame(rows)
+    assert list(frame.columns) == [column.name for column in (*APPLICATION.numeric, *APPLICATION.categorical)]
+    assert frame["AMT_CREDIT"].tolist() == [1000.0, 2000.0]
+    assert frame["CODE_GENDER"].tolist()[0] == "F"
