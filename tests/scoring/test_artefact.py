@@ -257,6 +257,11 @@ def test_metrics_that_json_has_not_are_not_written(artefact, tmp_path):
         replace(artefact, metrics={"auc": float("nan")}).write(tmp_path / "artefact")
 
 
+def test_folders_above_the_artefact_are_made(artefact, tmp_path):
+    artefact.write(tmp_path / "models" / "today")
+    assert Artefact.read(tmp_path / "models" / "today").digest == artefact.digest
+
+
 def test_nothing_is_written_into_a_folder_that_exists(artefact, tmp_path):
     with pytest.raises(FileExistsError):
         artefact.write(tmp_path)

@@ -79,3 +79,17 @@ def test_wrong_usage_writes_nothing(path: Path, options: list[str]) -> None:
     with pytest.raises(SystemExit, match=r"^2$"):
         main(["keys", "create", *options])
     assert not path.exists()
+
+
+@pytest.mark.parametrize(
+    ("action", "options"),
+    [
+        ("create", {"--name", "--scope", "--requests-per-second", "--file", "--help"}),
+        ("list", {"--file", "--help"}),
+        ("revoke", {"--file", "--help"}),
+    ],
+)
+def test_help_lists_every_option(action: str, options: set[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["keys", action, "--help"])
+    assert set(re.findall(r"--[a-z-]+", capsys.readouterr().out)) >= options
