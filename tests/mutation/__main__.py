@@ -152,20 +152,20 @@ def main(arguments: list[str]) -> None:
         parts = sorted({name.partition("/")[0] for name in PACKAGES})
         tests = observed(trees[0], parts, TESTS, asked.kept or folder / "map")
         _hold_the_unchanged(root, tests, trees[:1], asked.budget)
-        found = {}
         for package in asked.packages:
             possible, sample = drawn(root, package, asked)
             results = [_told(*result) for result in judged(root, sample, tests, trees, asked.budget)]
-            found[package] = counted(possible, results)
-            _say(f"{package}: {found[package]['killed']} of {len(results)} noticed, {found[package]['score']:.1%}")
-    summary = {
-        "command": "make mutants",
-        "date": datetime.now(UTC).date().isoformat(),
-        "seed": asked.seed,
-        "packages": found,
-    }
-    if asked.into:
-        asked.into.write_text(json.dumps(summary, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+            found = counted(possible, results)
+            _say(f"{package}: {found['killed']} of {len(results)} noticed, {found['score']:.1%}")
+            if asked.into:
+                _publish(asked.into, package, {"date": f"{datetime.now(UTC):%Y-%m-%d}", "seed": asked.seed} | found)
+
+
+def _publish(into: Path, package: str, found: dict[str, Any]) -> None:
+    """Put the result of a package in place of its last one; those of the others stay."""
+    content = json.loads(into.read_text(encoding="utf-8")) if into.exists() else {"command": "make mutants"}
+    content["packages"] = content.get("packages", {}) | {package: found}
+    into.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def _hold_the_unchanged(root: Path, tests: Tests, trees: list[Path], budget: float) -> None:
