@@ -163,7 +163,9 @@ def main(arguments: list[str]) -> None:
 
 def _publish(into: Path, package: str, found: dict[str, Any]) -> None:
     """Put the result of a package in place of its last one; those of the others stay."""
-    content = json.loads(into.read_text(encoding="utf-8")) if into.exists() else {"command": "make mutants"}
+    content: dict[str, Any] = (
+        json.loads(into.read_text(encoding="utf-8")) if into.exists() else {"command": "make mutants"}
+    )
     content["packages"] = content.get("packages", {}) | {package: found}
     into.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
