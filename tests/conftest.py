@@ -19,6 +19,7 @@ os.environ["MLFLOW_LOGGING_LEVEL"] = "WARNING"
 os.environ.pop("MLFLOW_TRACKING_URI", None)
 
 import pytest  # noqa: E402
+from coverage import Coverage  # noqa: E402
 from hypothesis import HealthCheck  # noqa: E402
 from hypothesis import settings as properties  # noqa: E402
 
@@ -33,6 +34,14 @@ from training.synthesis import synthesize  # noqa: E402
 # The same examples in every run, and no verdict that depends on how busy the machine is.
 properties.register_profile("project", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 properties.load_profile("project")
+
+
+def pytest_sessionfinish() -> None:
+    """Save what one of several processes has measured: xdist waits for this, but kills a process 10 s later."""
+    measured = Coverage.current()
+    if measured is not None and "PYTEST_XDIST_WORKER" in os.environ:
+        measured.stop()
+        measured.save()
 
 
 @pytest.fixture(scope="session")
