@@ -18,16 +18,20 @@ class Grant:
     ----------
     salt, digest : what a key that is presented must hash to
     scopes : a tuple, since comparing is cheaper than hashing an enumeration
+    holder : name and id of the key, for the log
     bucket : how often the key may be used in this process
     """
 
-    __slots__ = ("bucket", "digest", "rate", "salt", "scopes")
+    __slots__ = ("bucket", "digest", "holder", "rate", "salt", "scopes")
 
-    def __init__(self, salt: bytes, digest: bytes, scopes: tuple[Scope, ...], rate: float, burst: float) -> None:
+    def __init__(
+        self, salt: bytes, digest: bytes, scopes: tuple[Scope, ...], rate: float, burst: float, holder: str = "nobody"
+    ) -> None:
         self.salt = salt
         self.digest = digest
         self.scopes = scopes
         self.rate = rate
+        self.holder = holder
         self.bucket = TokenBucket(rate=rate, capacity=max(1.0, rate * burst))
 
 
@@ -63,4 +67,5 @@ class Grants:
 
 def _grant(key: Key, settings: AccessSettings) -> Grant:
     rate = key.requests_per_second or settings.requests_per_second
-    return Grant(bytes.fromhex(key.salt), bytes.fromhex(key.digest), key.scopes, rate, settings.burst_seconds)
+    salt, digest, holder = bytes.fromhex(key.salt), bytes.fromhex(key.digest), f"{key.name} ({key.id})"
+    return Grant(salt, digest, key.scopes, rate, settings.burst_seconds, holder)

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from contextvars import ContextVar
 from time import monotonic
 
 from starlette.types import Scope as AsgiScope
 
-from access import AccessSettings, Keyring, Scope, TokenBucket
+from access import AccessSettings, Grant, Keyring, Scope, TokenBucket
 
-from .errors import Forbidden, TooManyRequests, Unauthenticated
+from .errors import Forbidden, Problem, TooManyRequests, Unauthenticated
+from .exchange import request_id
+from .traffic import KNOWN, OTHER
+
+_LOGGER = logging.getLogger("bentoml.credit_scoring")
 
 PREDICT_PATHS = ("/predict", "/predict/batch", "/predict/features", "/model/info", "/schema.json")
 """What the scope `predict` is good for. The last one is what BentoML's own client reads first."""
 
+_PATHS = {*KNOWN, *PREDICT_PATHS, "/metrics"}
+_LINES_PER_SECOND = 4
 _BEARER = b"bearer "
 _BUCKET: ContextVar[TokenBucket | None] = ContextVar("bucket", default=None)
 """Of the key that the request which is being answered came with."""
@@ -30,6 +37,7 @@ class Guard:
 
     def __init__(self, settings: AccessSettings, keyring: Keyring | None) -> None:
         self._keyring = keyring
+        self._refusals = _Refusals()
         self._required: dict[str, Scope | None] = dict.fromkeys(PREDICT_PATHS, Scope.PREDICT)
         self._required |= dict.fromkeys(settings.open)
 
@@ -40,15 +48,42 @@ class Guard:
         required = self._required.get(scope["path"], Scope.ADMIN)
         if required is None:
             return
-        grant = self._keyring.find(_presented(scope["headers"]))
-        if grant is None:
-            raise Unauthenticated.unknown()
-        if required not in grant.scopes:
-            raise Forbidden.without(required)
-        wait = grant.bucket.take(monotonic())
-        if wait:
-            raise TooManyRequests.after(math.ceil(wait))
+        grant: Grant | None = None
+        try:
+            grant = self._keyring.find(_presented(scope["headers"]))
+            if grant is None:
+                raise Unauthenticated.unknown()
+            if required not in grant.scopes:
+                raise Forbidden.without(required)
+            wait = grant.bucket.take(monotonic())
+            if wait:
+                raise TooManyRequests.after(math.ceil(wait))
+        except Problem as refusal:
+            self._refusals.tell(refusal, scope, grant)
+            raise
         _BUCKET.set(grant.bucket)
+
+
+class _Refusals:
+    """Leaves a line in the log for each request that is not admitted, so many a second at the most."""
+
+    def __init__(self) -> None:
+        self._lines = TokenBucket(rate=_LINES_PER_SECOND, capacity=2 * _LINES_PER_SECOND)
+        self._untold = 0
+
+    def tell(self, refusal: Problem, scope: AsgiScope, grant: Grant | None) -> None:
+        """Tell of one. A path that the service does not know, and a key that is none, are not written down."""
+        if self._lines.take(monotonic()):
+            self._untold += 1
+            return
+        path = scope["path"] if scope["path"] in _PATHS else OTHER
+        peer = (scope.get("client") or ("unknown",))[0]
+        holder = grant.holder if grant else "none that is known"
+        _LOGGER.warning(
+            "refused with %d: %s from %s, key: %s, request %s; %d untold since the line before",
+            refusal.status, path, peer, holder, request_id(), self._untold,
+        )  # fmt: skip
+        self._untold = 0
 
 
 def count_applications(number: int) -> None:

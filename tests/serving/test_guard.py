@@ -172,3 +172,40 @@ def test_a_web_socket_is_closed_before_anybody_sees_it() -> None:
     boundary = Boundary(application, LIMITS, guard, Traffic([1], registry=CollectorRegistry()), lambda: routes)
     asyncio.run(boundary({"type": "websocket", "path": "/livez", "headers": []}, receive, send))
     assert sent == [{"type": "websocket.close"}]
+
+
+def test_a_refusal_leaves_a_line_without_key_or_unknown_path(
+    guard: Guard, keys: Keys, caplog: pytest.LogCaptureFixture
+) -> None:
+    peer = {"client": ("10.1.2.3", 4711)}
+    wrong = "csk_" + "0" * 77
+    for path, secret in (("/predict", wrong), ("/secret/path", wrong), ("/metrics", keys.secrets["predict"])):
+        with pytest.raises(Problem):
+            guard.admit({"path": path, "headers": [api_key(secret)], **peer})
+    told = [record.getMessage() for record in caplog.records]
+    holder = next(f"predict ({key.id})" for key in keys.file().keys if key.name == "predict")
+    assert [line.partition(", request ")[0] for line in told] == [
+        "refused with 401: /predict from 10.1.2.3, key: none that is known",
+        "refused with 401: other from 10.1.2.3, key: none that is known",
+        f"refused with 403: /metrics from 10.1.2.3, key: {holder}",
+    ]
+    assert not any(secret in caplog.text for secret in (wrong, "secret/path", *keys.secrets.values()))
+
+
+def test_many_refusals_leave_few_lines_and_the_number_of_the_others(
+    guard: Guard, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 100.0
+    monkeypatch.setattr("serving.guard.monotonic", lambda: now)
+    for _ in range(50):
+        assert refusal(guard, "/predict") == 401
+    assert len(caplog.records) == 8
+    now = 200.0
+    assert refusal(guard, "/predict") == 401
+    assert caplog.records[-1].getMessage().endswith("; 42 untold since the line before")
+
+
+def test_a_key_that_is_used_too_often_is_named(guard: Guard, keys: Keys, caplog: pytest.LogCaptureFixture) -> None:
+    statuses = [refusal(guard, "/predict", api_key(keys.secrets["predict"])) for _ in range(4)]
+    assert statuses == [None, None, None, 429]
+    assert caplog.records[-1].getMessage().startswith("refused with 429: /predict from unknown, key: predict (")
