@@ -49,5 +49,7 @@ def _fairness(options: argparse.Namespace) -> int:
     if options.json:
         write_json(options.json, {"model_digest": artefact.digest, **screening_json(screenings)})
     unknown = [f"  {decisions.unknown:,} decisions of applicants without protected attributes are left out"]
+    if decisions.ambiguous:
+        unknown.append(f"  {decisions.ambiguous:,} decisions whose request_id names several decisions are left out")
     say([*screening_lines(screenings), *unknown])
     return 0

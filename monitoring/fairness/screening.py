@@ -16,7 +16,7 @@ from monitoring.errors import SourceError
 from monitoring.measures import Estimate, Group, ImpactRatio, share_estimate
 from monitoring.performance import Outcomes
 from monitoring.settings import FairnessSettings
-from monitoring.sources import DecisionLog, decision_columns, decision_keys, places, unmatched
+from monitoring.sources import DecisionLog, contested, decision_columns, decision_keys, places, unmatched
 from scoring import Outcome
 
 from .protected import Protected
@@ -72,6 +72,8 @@ class Decided:
     probability: NDArray[np.float64]
     outcome: NDArray[np.int8]
     unknown: int
+    ambiguous: int = 0
+    """Decisions whose request_id names several that differ; they are left out."""
 
 
 def decided(
@@ -86,12 +88,16 @@ def decided(
     """
     if outcomes is not None and outcomes.by != protected.by:
         raise SourceError(f"outcomes name applications by {outcomes.by}, protected attributes by {protected.by}")
-    blocks, unknown = [], 0
+    several = contested(log, protected.by, protected.keys)
+    blocks, unknown, ambiguous = [], 0, 0
     for table in log.tables([*decision_columns(protected.by), "decision", "prediction", "probability"]):
         keys = decision_keys(protected.by, table)
         place = places(protected.keys, keys)
+        doubtful = (place >= 0) & several[np.maximum(place, 0)]
+        ambiguous += int(np.count_nonzero(doubtful))
+        place[doubtful] = -1
         there = place >= 0
-        unknown += int(np.count_nonzero(~there))
+        unknown += int(np.count_nonzero(~there & ~doubtful))
         approved = table["decision"].cast("string").to_numpy() == str(Outcome.APPROVE)
         outcome = np.full(len(keys), -1, dtype=np.int8)
         if outcomes is not None:
@@ -105,7 +111,7 @@ def decided(
         raise SourceError(f"{log.directory}: no decision is of anybody with protected attributes{hint}")
     place, approved, predicted, probability, outcome = (np.concatenate(each) for each in zip(*blocks, strict=True))
     groups = {name: values[place] for name, values in protected.groups.items()}
-    return Decided(groups, approved.astype(np.int8), predicted, probability, outcome, unknown)
+    return Decided(groups, approved.astype(np.int8), predicted, probability, outcome, unknown, ambiguous)
 
 
 def screen(decisions: Decided, settings: FairnessSettings) -> tuple[Screening, ...]:

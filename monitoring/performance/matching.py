@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from monitoring.errors import SourceError
-from monitoring.sources import DecisionLog, Keys, decision_columns, decision_keys, places, unmatched
+from monitoring.sources import DecisionLog, Keys, contested, decision_columns, decision_keys, places, unmatched
 from scoring import Outcome
 
 from .outcomes import Outcomes
@@ -36,6 +36,7 @@ class Matched:
     unmatched : decisions without a known outcome
     repeated : decisions of a client before its last one
     unknown : outcomes of no decision in the log
+    contested : outcomes of a request_id that names several decisions; they are left out
     """
 
     outcome: NDArray[np.int8]
@@ -46,15 +47,17 @@ class Matched:
     unmatched: int
     repeated: int
     unknown: int
+    contested: int = 0
 
 
 def match(log: DecisionLog, outcomes: Outcomes, progress: Callable[[int], object] = lambda _: None) -> Matched:
     """The decisions of the log that an outcome is known of; SourceError if there is none."""
-    matching = _Matching(outcomes)
+    several = contested(log, outcomes.by, outcomes.keys)
+    matching = _Matching(replace(outcomes, keys=outcomes.keys[~several], outcome=outcomes.outcome[~several]))
     for table in log.tables([*decision_columns(outcomes.by), "time", "probability", "decision"]):
         matching.add(decision_keys(outcomes.by, table), table)
         progress(table.num_rows)
-    return matching.result(log)
+    return matching.result(log, int(np.count_nonzero(several)))
 
 
 class _Matching:
@@ -84,7 +87,7 @@ class _Matching:
         self._probability[place] = table["probability"].to_numpy()[row]
         self._decision[place] = decision[row]
 
-    def result(self, log: DecisionLog) -> Matched:
+    def result(self, log: DecisionLog, contested: int) -> Matched:
         """All that was found."""
         matched = self._time != _NEVER
         count = int(np.count_nonzero(matched))
@@ -101,6 +104,7 @@ class _Matching:
             unmatched=int(self._decisions.sum()) - self._found,
             repeated=self._found - count,
             unknown=len(matched) - count,
+            contested=contested,
         )
 
 

@@ -61,6 +61,7 @@ def perform(
             "not matured yet": outcomes.immature,
             "doubled or contradictory": outcomes.doubled,
             "of no decision in the log": matched.unknown,
+            "of several decisions under one request_id": matched.contested,
             "decisions without a known outcome": matched.unmatched,
             "earlier decisions of the same client": matched.repeated,
         }

@@ -6,7 +6,7 @@ from monitoring.closed import closed_table, write_segment
 from monitoring.decision import ClientHash, Header
 
 from .files import FileWindow, window_of_file
-from .keyed import Keyed, Keys, decision_columns, decision_keys, keyed_tables, places, refuse_rows, unmatched
+from .keyed import Keyed, Keys, contested, decision_columns, decision_keys, keyed_tables, places, refuse_rows, unmatched
 from .live import window_of_services
 from .log import DecisionLog
 from .logged import LogWindow, window_of_log
@@ -20,6 +20,7 @@ __all__ = [
     "Keys",
     "LogWindow",
     "closed_table",
+    "contested",
     "decision_columns",
     "decision_keys",
     "keyed_tables",

@@ -19,6 +19,8 @@ from monitoring.recording import FILE_VARIABLE, VARIABLE
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from .log import DecisionLog
+
 Keys = NDArray[np.uint64]
 """Shape (n, 2): 128 bits that stand for a client or an application."""
 
@@ -108,6 +110,24 @@ def decision_columns(by: str) -> Sequence[str]:
 def decision_keys(by: str, table: pa.Table) -> Keys:
     """The keys of a block of decisions."""
     return client_keys(table["client"]) if by == "client_id" else request_keys(table)
+
+
+def contested(log: DecisionLog, by: str, known: Keys) -> NDArray[np.bool_]:
+    """Which of the known keys, sorted, name several decisions that differ, so that nobody can say which is meant.
+
+    A caller chooses the ids of requests and may use one twice. The same decision asked for again has the same margin,
+    and is one. Of a client there may be any number of decisions.
+    """
+    low, high = np.full(len(known), np.inf), np.full(len(known), -np.inf)
+    if by != "request_id":
+        return low < high
+    for table in log.tables([*decision_columns(by), "margin"]):
+        place = places(known, decision_keys(by, table))
+        there = place >= 0
+        margin = table["margin"].to_numpy()[there]
+        np.minimum.at(low, place[there], margin)
+        np.maximum.at(high, place[there], margin)
+    return low < high
 
 
 def places(known: NDArray[np.uint64], keys: Keys) -> NDArray[np.intp]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -14,13 +16,15 @@ from sklearn.metrics import brier_score_loss, roc_auc_score
 
 from benchmarks.decisions import OUTCOMES
 from monitoring.cli import main
+from monitoring.closed import write_segment
 from monitoring.drift import Window, judge
 from monitoring.fairness import read_protected
-from monitoring.performance import estimate, read_outcomes
+from monitoring.performance import Outcomes, estimate, match, read_outcomes
 from monitoring.report import drift_section
 from monitoring.settings import MonitoringSettings
-from monitoring.sources import ClientHash
-from scoring import DriftReference, StoredModel, category_bins, quantile_bins
+from monitoring.sources import ClientHash, DecisionLog
+from monitoring.sources.keyed import client_keys
+from scoring import DriftReference, Scorer, StoredModel, category_bins, quantile_bins
 from tests.monitoring.offline.conftest import KEY
 from tests.server import ROOT
 
@@ -82,6 +86,7 @@ def test_what_does_not_match_is_counted(command: list[str], tmp_path: Path) -> N
         "not matured yet": 1,
         "doubled or contradictory": 3,  # client 0 agrees with itself and counts once, client 1 does not count at all
         "of no decision in the log": 1,
+        "of several decisions under one request_id": 0,
         "decisions without a known outcome": 2_001,
         "earlier decisions of the same client": 0,
     }
@@ -321,3 +326,95 @@ def test_ids_that_became_floats_are_counted_before_the_key_is_suspected(
     said = capsys.readouterr().err.splitlines()[-1]
     assert said.endswith("; 4 of the client ids in the file look like floats, as 7.0 for 7: write them as in requests")
     assert "DECISION_LOG_KEY" not in said
+
+
+@pytest.fixture
+def doubled(log: Path, tmp_path: Path) -> tuple[Path, list[str]]:
+    """A log of which two decisions that differ share a request id, one is there twice, and two clients came twice."""
+    table = decided(log).slice(0, 200).combine_chunks()
+    margin = table["margin"].to_numpy()
+    first = next(place for place in range(1, 200) if margin[place] != margin[0])
+    ids = [f"r-{place}" for place in range(200)]
+    ids[first] = ids[0]
+    place = table.schema.get_field_index("request_id")
+    table = table.set_column(place, table.schema.field(place), pa.array(ids))
+    (tmp_path / "log" / "closed").mkdir(parents=True)
+    write_segment(
+        pa.concat_tables([table, table.slice(50, 1)]), tmp_path / "log" / "closed" / f"20260101T{0:012}Z-h-1-0.parquet"
+    )
+    return tmp_path / "log", ids
+
+
+def test_outcomes_of_a_request_id_that_names_two_decisions_are_left_out(
+    command: list[str], doubled: tuple[Path, list[str]], tmp_path: Path
+) -> None:
+    log, ids = doubled
+    known = sorted(set(ids))
+    outcomes = written(tmp_path / "o.parquet", request_id=known, outcome=[place % 2 for place in range(len(known))])
+    main(["performance", *command, "--log", str(log), "--outcomes", outcomes, "--json", str(tmp_path / "p.json")])
+    counts = json.loads((tmp_path / "p.json").read_text())["counts"]
+    assert counts["of several decisions under one request_id"] == 1
+    assert counts["of no decision in the log"] == 0
+    assert counts["decisions without a known outcome"] == 2
+    assert counts["earlier decisions of the same client"] == 1  # the same decision asked for again
+
+
+def test_groups_of_a_request_id_that_names_two_decisions_are_left_out(
+    command: list[str], doubled: tuple[Path, list[str]], tmp_path: Path, capsys: Said
+) -> None:
+    log, ids = doubled
+    known = sorted(set(ids))
+    file = written(tmp_path / "g.parquet", request_id=known, group=["ab"[place % 2] for place in range(len(known))])
+    main(["fairness", *command, "--log", str(log), "--protected", file, "--json", str(tmp_path / "f.json")])
+    assert "  2 decisions whose request_id names several decisions are left out\n" in capsys.readouterr().out
+    (found,) = json.loads((tmp_path / "f.json").read_text())["attributes"]
+    assert sum(group["rows"] for group in found["groups"]) == 199
+
+
+@pytest.mark.parametrize("apart", [False, True])
+def test_of_decisions_at_the_same_time_the_last_one_in_the_log_counts(
+    log: Path, tmp_path: Path, apart: bool, scorer: Scorer
+) -> None:
+    """In one segment and in two."""
+    table = decided(log).slice(0, 2).combine_chunks()
+    for name, value in (("time", table["time"][0]), ("client", table["client"][0])):
+        place = table.schema.get_field_index(name)
+        field = table.schema.field(place)
+        table = table.set_column(place, field, pa.array([value.as_py()] * 2, field.type))
+    (tmp_path / "log" / "closed").mkdir(parents=True)
+    for number, part in enumerate([table.slice(0, 1), table.slice(1)] if apart else [table]):
+        write_segment(part, tmp_path / "log" / "closed" / f"20260101T{0:012}Z-h-1-{number}.parquet")
+    keys = client_keys(table["client"])[:1]
+    matched = match(DecisionLog(tmp_path / "log"), Outcomes("client_id", keys, np.array([1], np.int8), 1, 0, 0, 0))
+    assert matched.probability.tolist() == [table["probability"][1].as_py()]
+    assert matched.repeated == 1
+
+
+@pytest.mark.parametrize("kind", ["text", "empty", "directory", "pipe", "parquet"])
+def test_what_is_no_segment_is_passed_over_and_named_by_every_command(
+    command: list[str], log: Path, tmp_path: Path, capsys: Said, kind: str
+) -> None:
+    copy = tmp_path / "log"
+    shutil.copytree(log, copy)
+    (copy / "open").mkdir(exist_ok=True)
+    foreign = [copy / "closed" / "20260101T000000000000Z-h-1-0.parquet", copy / "open" / "notes.txt"]
+    for path in foreign:
+        if kind == "directory":
+            path.mkdir()
+        elif kind == "pipe":
+            os.mkfifo(path)
+        elif kind == "parquet":
+            parquet.write_table(pa.table({"time": [1], "probability": [0.5]}), path)
+        else:
+            path.write_text("hello\n" * (kind == "text"))
+    groups = written(tmp_path / "g.parquet", client_id=[str(i) for i in range(3_000)], group=["a", "b"] * 1_500)
+    for name, *options in (
+        ("drift",),
+        ("performance",),
+        ("fairness", "--protected", groups),
+        ("report", "--output", str(tmp_path / "r.html")),
+    ):
+        assert main([name, *command, "--log", str(copy), *options]) == 0
+        warnings = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning: ")]
+        assert warnings[0] == "warning: 2 files in the log were passed over, wholly or in part:"
+        assert [line.split(": ")[1].strip() for line in warnings[1:]] == [str(path) for path in foreign]
