@@ -32,6 +32,7 @@ from serving import (
     DecisionEngine,
     Exposition,
     FeaturesRequest,
+    Front,
     Guard,
     Pages,
     Placement,
@@ -171,7 +172,10 @@ class CreditScoring:
 
 
 def _bounded(app: ASGIApp) -> Boundary:
-    return Boundary(app, SETTINGS.limits, Guard(SETTINGS.access, _keyring()), _traffic(), _routes, _fault)
+    hosts = SETTINGS.connections.hosts
+    front = Front(SETTINGS.connections, SETTINGS.limits.timeout_seconds)
+    guard = Guard(SETTINGS.access, _keyring(), hosts)
+    return Boundary(app, SETTINGS.limits, guard, _traffic(), _routes, _fault, front)
 
 
 def _keyring() -> Keyring | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .accepting import Front
 from .answers import Answer, BatchAnswer, Decision
 from .batches import Batch, decode_batch
 from .boundary import Boundary, ScoringRoute
@@ -33,6 +34,7 @@ __all__ = [
     "EmbeddedRunner",
     "Exposition",
     "FeaturesRequest",
+    "Front",
     "Guard",
     "Invalid",
     "Pages",

@@ -2,34 +2,52 @@
 
 from __future__ import annotations
 
-import asyncio
-from contextlib import suppress
+from collections.abc import Hashable
 
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive
 
 from .errors import TooLarge, UnsupportedMedia
 from .exchange import Exchange
-
-_MOST_DRAINED = 32 << 20
-_DRAIN_SECONDS = 1.0
+from .shares import Shares
 
 
-async def read_json(exchange: Exchange, limit: int) -> bytes:
-    """The body, declared as plain JSON and of at most `limit` bytes; a Problem if it is not."""
+class NoRoom(Exception):  # noqa: N818 - it becomes a Problem
+    """The bodies that are still coming hold all the memory they may."""
+
+
+async def read_json(exchange: Exchange, limit: int, room: Shares, caller: Hashable) -> bytes:
+    """The body, declared as plain JSON and of at most `limit` bytes; a Problem if it is not, NoRoom where it must wait.
+
+    Of a body that is refused the connection reads the rest, so that the caller sees the answer.
+    """
     _require_json(exchange.headers)
     declared = exchange.headers.get(b"content-length", b"")
     if declared.isdigit() and int(declared) > limit:
-        await _refuse(exchange.receive, limit)
+        raise _too_large(limit)
+    exchange.reading = True
     body, more = await _chunk(exchange.receive)
-    chunks, size = [body], len(body)
-    while more and size <= limit:
-        body, more = await _chunk(exchange.receive)
-        chunks.append(body)
-        size += len(body)
-    if size > limit:
-        await _refuse(exchange.receive, limit, drain=more)
-    return body if len(chunks) == 1 else b"".join(chunks)
+    if more:
+        body = await _rest(body, exchange.receive, limit, room, caller)
+    exchange.reading = False
+    if len(body) > limit:
+        raise _too_large(limit)
+    return body
+
+
+async def _rest(body: bytes, receive: Receive, limit: int, room: Shares, caller: Hashable) -> bytes:
+    chunks, size, more, held = [body], len(body), True, 0
+    try:
+        while more and size <= limit:
+            if not room.take(caller, size - held):
+                raise NoRoom
+            held = size
+            body, more = await _chunk(receive)
+            chunks.append(body)
+            size += len(body)
+    finally:
+        room.give(caller, held)
+    return b"".join(chunks)
 
 
 def _require_json(headers: dict[bytes, bytes]) -> None:
@@ -40,15 +58,8 @@ def _require_json(headers: dict[bytes, bytes]) -> None:
         raise UnsupportedMedia("A compressed body is not read.")
 
 
-async def _refuse(receive: Receive, limit: int, *, drain: bool = True) -> None:
-    """Refuse after reading to the end, within reason: a caller who is still sending would not see the answer."""
-    drained = 0
-    with suppress(TimeoutError):
-        async with asyncio.timeout(_DRAIN_SECONDS):
-            while drain and drained <= _MOST_DRAINED:
-                chunk, drain = await _chunk(receive)
-                drained += len(chunk)
-    raise TooLarge(f"The body is larger than {limit} bytes.")
+def _too_large(limit: int) -> TooLarge:
+    return TooLarge(f"The body is larger than {limit} bytes.")
 
 
 async def _chunk(receive: Receive) -> tuple[bytes, bool]:

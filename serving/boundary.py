@@ -12,7 +12,7 @@ import gc
 import logging
 import time
 import traceback
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Hashable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -20,13 +20,14 @@ from typing import Any
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from .accepting import accept_several
-from .body import read_json
+from .accepting import Front
+from .body import NoRoom, read_json
 from .deadlines import DeadlineExceeded, Deadlines
-from .errors import Failed, NotReady, Overloaded, Problem, TimedOut
+from .errors import BadRequest, Failed, LateBody, NotReady, Overloaded, Problem, TimedOut
 from .exchange import FAILED, Exchange
 from .guard import Guard
 from .settings import Limits
+from .shares import Shares
 from .traffic import Endpoint, Traffic
 
 READY = "/readyz"
@@ -34,7 +35,7 @@ READY = "/readyz"
 _LOGGER = logging.getLogger("bentoml.credit_scoring")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ScoringRoute:
     """How a scoring route gets from the bytes of a request to those of its answer.
 
@@ -42,12 +43,17 @@ class ScoringRoute:
     ----------
     answer : from body to body; may raise a Problem
     body_bytes : how large a body may be
-    in_flight : how many requests may be under way at once; more are refused
+    in_flight : how many whole requests may wait at once; more are refused
     """
 
     answer: Callable[[bytes], Awaitable[bytes]]
     body_bytes: int
     in_flight: int
+
+    @cached_property
+    def waiting(self) -> Shares:
+        """The room for requests that wait."""
+        return Shares(self.in_flight)
 
 
 class Boundary:
@@ -59,6 +65,7 @@ class Boundary:
     guard : admits requests
     routes : gives the scoring routes by path, all of them POST, once the service has started
     fault : says why this worker is not ready, None if it is; asked at each probe
+    front : is put before it when the service starts; None where another server calls it
     """
 
     def __init__(
@@ -69,6 +76,7 @@ class Boundary:
         traffic: Traffic,
         routes: Callable[[], Mapping[str, ScoringRoute]],
         fault: Callable[[], str | None] = lambda: None,
+        front: Front | None = None,
     ) -> None:
         self._app = app
         self._limits = limits
@@ -76,6 +84,8 @@ class Boundary:
         self._traffic = traffic
         self._make_routes = routes
         self._fault = fault
+        self._front = front
+        self._buffered = Shares(limits.buffered_bytes)
         self._deadlines = Deadlines(limits.timeout_seconds)
 
     @cached_property
@@ -85,7 +95,8 @@ class Boundary:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         if scope["type"] == "lifespan":
-            accept_several(asyncio.get_running_loop())
+            if self._front is not None:
+                self._front.stand(asyncio.get_running_loop())
             await self._app(scope, receive, _freezing(send))
             self._traffic.tallies.publish()
         elif scope["type"] != "http":  # the service has no web sockets
@@ -98,7 +109,7 @@ class Boundary:
     async def _metrics(self, exchange: Exchange) -> None:
         """Requests for the metrics are not measured themselves."""
         try:
-            self._guard.admit(exchange.scope)
+            self._admit(exchange)
         except Problem as refusal:
             await exchange.refuse(refusal)
         else:
@@ -113,8 +124,9 @@ class Boundary:
         except Problem as refusal:
             await exchange.refuse(refusal)
         except DeadlineExceeded:
-            limit = f"{self._limits.timeout_seconds:g} seconds"
-            await exchange.refuse(TimedOut(f"The answer was not ready within {limit}."))
+            seconds = self._limits.timeout_seconds
+            late = TimedOut(f"The answer was not ready within {seconds:g} seconds.")
+            await exchange.refuse(LateBody.after(seconds) if exchange.reading else late)
         except ClientDisconnect:
             pass
         except Exception as error:  # noqa: BLE001 - the last place that can answer
@@ -125,17 +137,36 @@ class Boundary:
 
     async def _answer(self, exchange: Exchange, endpoint: Endpoint) -> None:
         scope = exchange.scope
-        self._guard.admit(scope)
+        caller = self._admit(exchange)
         route = self._routes.get(scope["path"]) if scope["method"] == "POST" else None
         if route is None:
             if scope["path"] == READY and (fault := self._fault()):
                 raise NotReady(f"The service is not ready: {fault}.")
             await self._app(scope, exchange.receive, exchange.send)
-        elif endpoint.in_progress.value > route.in_flight:
-            endpoint.shed()
-            raise Overloaded.after(self._limits.retry_after_seconds)
-        else:
-            await exchange.answer(await route.answer(await read_json(exchange, route.body_bytes)))
+            return
+        try:
+            body = await read_json(exchange, route.body_bytes, self._buffered, caller)
+        except NoRoom:
+            raise self._no_room(endpoint) from None
+        if not route.waiting.take(caller):
+            raise self._no_room(endpoint)
+        try:
+            answer = await route.answer(body)
+        finally:
+            route.waiting.give(caller)
+        await exchange.answer(answer)
+
+    def _no_room(self, endpoint: Endpoint) -> Overloaded:
+        endpoint.shed()
+        return Overloaded.after(self._limits.retry_after_seconds)
+
+    def _admit(self, exchange: Exchange) -> Hashable:
+        """The caller of a request that names itself once."""
+        scope = exchange.scope
+        if scope["http_version"] == "1.1" and b"host" not in exchange.headers:
+            raise BadRequest("The header field Host is missing.")
+        exchange.require_single()
+        return self._guard.admit(scope)
 
 
 def _log(error: Exception, exchange: Exchange) -> None:

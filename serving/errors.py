@@ -1,11 +1,14 @@
 """Errors of the service, each of which is one RFC 9457 problem.
 
 Problem
+  * BadRequest         400
   * NotJson            400
   * Unauthenticated    401
   * Forbidden          403
+  * LateBody           408
   * TooLarge           413
   * UnsupportedMedia   415
+  * Misdirected        421
   * Invalid            422
   * TooManyRequests    429
   * Failed             500
@@ -43,6 +46,29 @@ class Problem(Exception):  # noqa: N818 - the name RFC 9457 gives it
     def content(self, request_id: str) -> dict[str, Any]:
         """The members of the problem document."""
         return problem(self.status, self.detail, request_id, self.errors)
+
+
+class BadRequest(Problem):
+    """The header of the request is ambiguous."""
+
+    status = HTTPStatus.BAD_REQUEST
+
+
+class Misdirected(Problem):
+    """The request is for a host that this service is not."""
+
+    status = HTTPStatus.MISDIRECTED_REQUEST
+
+
+class LateBody(Problem):
+    """The body did not come within the limit; the connection is closed."""
+
+    status = HTTPStatus.REQUEST_TIMEOUT
+
+    @classmethod
+    def after(cls, seconds: float) -> Self:
+        """Refuse, since the rest of the body is not waited for."""
+        return cls(f"The body did not come within {seconds:g} seconds.", headers={"Connection": "close"})
 
 
 class NotJson(Problem):

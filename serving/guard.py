@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import math
+import re
+from collections.abc import Hashable, Sequence
 from contextvars import ContextVar
 from time import monotonic
 
@@ -11,8 +13,9 @@ from starlette.types import Scope as AsgiScope
 
 from access import AccessSettings, Grant, Keyring, Scope, TokenBucket
 
-from .errors import Forbidden, Problem, TooManyRequests, Unauthenticated
+from .errors import Forbidden, Misdirected, Problem, TooManyRequests, Unauthenticated
 from .exchange import request_id
+from .listening import is_loopback
 from .traffic import KNOWN, OTHER
 
 _LOGGER = logging.getLogger("bentoml.credit_scoring")
@@ -25,6 +28,7 @@ _LINES_PER_SECOND = 4
 _BEARER = b"bearer "
 _BUCKET: ContextVar[TokenBucket | None] = ContextVar("bucket", default=None)
 """Of the key that the request which is being answered came with."""
+_PORT = re.compile(r":\d*$")
 
 
 class Guard:
@@ -33,21 +37,25 @@ class Guard:
     Parameters
     ----------
     keyring : the keys; None where none are asked for, which only a service on loopback may do
+    hosts : names besides loopback under which a service without keys may be asked: a page in a browser on this machine
+        could reach it under any name that its owner points at 127.0.0.1
     """
 
-    def __init__(self, settings: AccessSettings, keyring: Keyring | None) -> None:
+    def __init__(self, settings: AccessSettings, keyring: Keyring | None, hosts: Sequence[str] = ()) -> None:
         self._keyring = keyring
         self._refusals = _Refusals()
+        self._hosts = {host.lower() for host in hosts}
         self._required: dict[str, Scope | None] = dict.fromkeys(PREDICT_PATHS, Scope.PREDICT)
         self._required |= dict.fromkeys(settings.open)
 
-    def admit(self, scope: AsgiScope) -> None:
-        """Return if the request may be answered; raise the Problem that refuses it if not."""
+    def admit(self, scope: AsgiScope) -> Hashable:
+        """The caller: its key, or its address where it needs none; the Problem that refuses it if it may not ask."""
         if self._keyring is None:
-            return
+            self._require_known_host(scope)
+            return _address(scope)
         required = self._required.get(scope["path"], Scope.ADMIN)
         if required is None:
-            return
+            return _address(scope)
         grant: Grant | None = None
         try:
             grant = self._keyring.find(_presented(scope["headers"]))
@@ -62,6 +70,18 @@ class Guard:
             self._refusals.tell(refusal, scope, grant)
             raise
         _BUCKET.set(grant.bucket)
+        return grant.bucket
+
+    def _require_known_host(self, scope: AsgiScope) -> None:
+        given = next((value for name, value in scope["headers"] if name == b"host"), b"").decode("latin-1").lower()
+        host = given if given in self._hosts else _PORT.sub("", given)
+        if host not in self._hosts and not is_loopback(host.strip("[]")):
+            raise Misdirected("The service answers only to loopback names and those in connections.hosts.")
+
+
+def _address(scope: AsgiScope) -> Hashable:
+    client = scope.get("client")
+    return client[0] if client else None
 
 
 class _Refusals:

@@ -21,9 +21,26 @@ class Limits(Settings):
     batch_applications: int = Field(ge=1)
     timeout_seconds: float = Field(gt=0)
     in_flight: int = Field(ge=1)
-    """Single requests on one route."""
+    """Single requests on one route that are whole and wait for their answer."""
     batches_in_flight: int = Field(ge=1)
+    buffered_bytes: int = Field(ge=1024)
+    """Of bodies that are still coming."""
     retry_after_seconds: int = Field(ge=1)
+
+
+class Connections(Settings):
+    """What one connection may take before and after a request is answered."""
+
+    hosts: tuple[str, ...]
+    """Names under which the service may be asked besides loopback; looked at where it asks for no keys."""
+    head_bytes: int = Field(ge=1024)
+    """Of request line and header fields."""
+    head_fields: int = Field(ge=1)
+    head_seconds: float = Field(gt=0)
+    unread_seconds: float = Field(gt=0)
+    """How long a caller may take to read an answer."""
+    unread_bytes: int = Field(ge=1024)
+    """Of answers that callers have not read, in each worker."""
 
 
 class Placement(StrEnum):
@@ -70,6 +87,7 @@ class ServingSettings(Settings):
     model: str = Field(min_length=1)
     access: AccessSettings
     limits: Limits
+    connections: Connections
     runner: RunnerSettings
     metrics: Metrics
     boundary: BoundaryPosition

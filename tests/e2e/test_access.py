@@ -208,7 +208,7 @@ def test_a_broken_file_leaves_the_keys_and_is_told(server: Server, http: httpx.C
 def raw(server: Server, *headers: bytes) -> bytes:
     """What is answered to a request whose headers no client would send."""
     address = httpx.URL(server.url)
-    lines = [b"GET /model/info HTTP/1.1", b"Host: x", b"Connection: close", *headers, b"", b""]
+    lines = [b"GET /model/info HTTP/1.1", b"Host: localhost", b"Connection: close", *headers, b"", b""]
     with socket.create_connection((address.host, address.port or 80), timeout=600) as connection:
         connection.sendall(b"\r\n".join(lines))
         return b"".join(iter(lambda: connection.recv(65_536), b"")).partition(b"\r\n")[0]

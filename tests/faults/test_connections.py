@@ -46,7 +46,14 @@ def test_callers_are_slow(delivered: Delivered, asked: Asked, tmp_path: Path, no
 
 
 def _head(length: int) -> bytes:
-    lines = ["POST /predict HTTP/1.1", "Host: x", "Content-Type: application/json", f"Content-Length: {length}", "", ""]
+    lines = [
+        "POST /predict HTTP/1.1",
+        "Host: localhost",
+        "Content-Type: application/json",
+        f"Content-Length: {length}",
+        "",
+        "",
+    ]
     return "\r\n".join(lines).encode()
 
 

@@ -26,8 +26,9 @@ LIMITS = Limits(
     application_bytes=1024,
     batch_applications=10,
     timeout_seconds=3600,
-    in_flight=2,
+    in_flight=4,
     batches_in_flight=2,
+    buffered_bytes=4096,
     retry_after_seconds=3,
 )
 IMPATIENT = LIMITS.model_copy(update={"timeout_seconds": 0.05})
@@ -71,7 +72,7 @@ ROUTES = {
     "/predict": ScoringRoute(_echo, 1024, 2),
     "/invalid": ScoringRoute(_invalid, 1024, 2),
     "/broken": ScoringRoute(_broken, 1024, 2),
-    "/slow": ScoringRoute(_slow, 1024, 2),
+    "/slow": ScoringRoute(_slow, 1024, 4),
 }
 
 
@@ -84,7 +85,7 @@ def ask(method: str, path: str, **options: Any) -> httpx.Response:
     async def run() -> httpx.Response:
         limits = IMPATIENT if "slow" in path else LIMITS
         transport = httpx.ASGITransport(bounded(CollectorRegistry(), limits))
-        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
             return await client.request(method, path, **options)
 
     return asyncio.run(run())
@@ -199,8 +200,8 @@ def test_more_than_may_be_under_way_are_refused_at_once_and_the_others_answered(
                 others_refused.set()
             return answer
 
-        transport = httpx.ASGITransport(bounded(registry, held=ScoringRoute(held, 1024, 2)))
-        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        transport = httpx.ASGITransport(bounded(registry, held=ScoringRoute(held, 1024, 4)))
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
             answers = await asyncio.gather(*(post() for _ in range(5)))
             await client.get("/metrics")  # what was tallied is published then
             return answers
@@ -215,7 +216,7 @@ def test_more_than_may_be_under_way_are_refused_at_once_and_the_others_answered(
 def test_room_is_given_back_whatever_became_of_a_request() -> None:
     async def run() -> list[int]:
         transport = httpx.ASGITransport(bounded(CollectorRegistry()))
-        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
             return [(await client.post("/broken", json={})).status_code for _ in range(3)]
 
     assert asyncio.run(run()) == [500, 500, 500]
@@ -235,7 +236,7 @@ def test_requests_are_counted_by_endpoint_and_status_and_unknown_paths_together(
 
     async def run() -> None:
         transport = httpx.ASGITransport(bounded(registry))
-        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
             await client.post("/predict", json={})
             await client.post("/predict", content=b"")
             for path in ("/nothing", "/nothing/else", "/page", "/metrics"):
@@ -259,7 +260,7 @@ def test_a_caller_that_hangs_up_is_not_answered() -> None:
 
 def test_a_caller_that_is_slow_is_timed_out() -> None:
     sent = drive([{"type": "http.request", "body": b"{", "more_body": True}], IMPATIENT)
-    assert [message.get("status") for message in sent] == [504, None]
+    assert [message.get("status") for message in sent] == [408, None]
 
 
 def test_what_is_no_http_is_passed_on() -> None:
@@ -276,7 +277,8 @@ def test_what_is_no_http_is_passed_on() -> None:
 def drive(received: list[Message], limits: Limits = LIMITS) -> list[Message]:
     """Send the messages to /predict by hand and collect what comes back; nothing more arrives after them."""
     sent: list[Message] = []
-    scope = {"type": "http", "method": "POST", "path": "/predict", "headers": [(b"content-type", b"application/json")]}
+    headers = [(b"host", b"localhost"), (b"content-type", b"application/json")]
+    scope = {"type": "http", "http_version": "1.1", "method": "POST", "path": "/predict", "headers": headers}
 
     async def receive() -> Message:
         return received.pop(0) if received else await _never()
@@ -310,7 +312,7 @@ def test_a_timeout_of_something_else_is_a_failure_and_no_deadline(caplog: pytest
     )
 
     async def run() -> httpx.Response:
-        async with httpx.AsyncClient(transport=httpx.ASGITransport(boundary), base_url="http://test") as client:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(boundary), base_url="http://localhost") as client:
             return await client.post("/predict", json={})
 
     with caplog.at_level(logging.ERROR, logger="bentoml.credit_scoring"):

@@ -39,7 +39,7 @@ def guard(keys: Keys) -> Iterator[Guard]:
 def refusal(guard: Guard, path: str, *headers: tuple[bytes, bytes]) -> int | None:
     """The status of the problem; None where the request is admitted."""
     try:
-        guard.admit({"path": path, "headers": [(b"host", b"x"), *headers]})
+        guard.admit({"path": path, "headers": [(b"host", b"localhost"), *headers]})
     except Problem as problem:
         return problem.status.value
     return None

@@ -1,0 +1,345 @@
+"""One connection: the framing of its requests, and its limits of size and time.
+
+uvicorn's parser treats the body of a request with `Upgrade` as the next request (uvicorn 2722, httptools 124), takes
+trailers for headers, and has no limits. Here a head is read whole within its limits and checked before the parser sees
+it, and a chunked body is given to the parser without extensions and trailers. One request never gets two answers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from http import HTTPStatus
+from typing import Any, cast
+
+import httptools
+from pydantic_core import to_json
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from .errors import MEDIA_TYPE, problem
+from .exchange import new_id
+from .framing import Chunks, Unreadable, checked_head
+from .settings import Connections
+
+_LOGGER = logging.getLogger("bentoml.credit_scoring")
+_LINGER_SECONDS = 2.0
+"""How long what a caller still sends is read, so that it sees its answer and not a reset."""
+_MOST_DISCARDED = 64 << 20
+_LOOK_SECONDS = 0.5
+
+
+class Watch:
+    """Looks at all connections of a worker now and then, and ends those that are overdue.
+
+    Parameters
+    ----------
+    timeout_seconds : of a body, and of everything once the service was told to stop
+    """
+
+    def __init__(self, settings: Connections, timeout_seconds: float) -> None:
+        self.settings = settings
+        self.timeout_seconds = timeout_seconds
+        self._connections: set[Connection] = set()
+        self._looking = False
+        self._end: float | None = None
+        self._next_line = 0.0
+        self._unlogged = 0
+
+    def begin(self, connection: Connection) -> None:
+        """Look at this connection from now on."""
+        self._connections.add(connection)
+        if not self._looking:
+            self._looking = True
+            connection.loop.call_later(_LOOK_SECONDS, self._look, connection.loop)
+
+    def end(self, connection: Connection) -> None:
+        """The connection is lost."""
+        self._connections.discard(connection)
+
+    def stop(self, now: float) -> None:
+        """The service was told to stop."""
+        self._end = self._end or now + self.timeout_seconds + 1.0
+
+    def note_unreadable(self, connection: Connection, detail: str) -> None:
+        """Log a request that was refused before the boundary: one line a second at most."""
+        now = connection.loop.time()
+        if now < self._next_line:
+            self._unlogged += 1
+            return
+        peer = connection.client[0] if connection.client else "an unknown address"
+        _LOGGER.warning("unreadable request from %s: %s (%d more since the last line)", peer, detail, self._unlogged)
+        self._next_line, self._unlogged = now + 1.0, 0
+
+    def _look(self, loop: asyncio.AbstractEventLoop) -> None:
+        now = loop.time()
+        over = self._end is not None and now > self._end
+        for connection in list(self._connections):
+            if over:
+                connection.transport.abort()
+            else:
+                connection.look(now)
+        self._bound_unread()
+        self._looking = bool(self._connections)
+        if self._looking:
+            loop.call_later(_LOOK_SECONDS, self._look, loop)
+
+    def _bound_unread(self) -> None:
+        unread = [(connection.unread, connection) for connection in self._connections]
+        total = sum(size for size, _ in unread)
+        if total > self.settings.unread_bytes:
+            for size, connection in sorted(unread, key=lambda pair: pair[0], reverse=True):
+                connection.transport.abort()
+                total -= size
+                if total <= self.settings.unread_bytes:
+                    return
+
+
+class Connection(HttpToolsProtocol):
+    """uvicorn's protocol behind a reader of heads and bodies, one request at a time."""
+
+    def __init__(self, *args: Any, watch: Watch, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._watch = watch
+        self._settings = watch.settings
+        self._read = self._head
+        self._begun = b""  # of a head
+        self._left = 0  # of a body with a length
+        self._chunks = Chunks(0)
+        self._held = b""  # behind the request that is being answered
+        self._discarded = 0
+        self._lingering = False
+        self._half_closed = False
+        self._deadline: float | None = None
+        self._unread_since: float | None = None
+
+    @property
+    def unread(self) -> int:
+        """Bytes of answers that the caller has not taken yet."""
+        return self.transport.get_write_buffer_size()
+
+    @property
+    def _answering(self) -> bool:
+        return self.cycle is not None and not self.cycle.response_complete
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin."""
+        super().connection_made(transport)
+        self.transport = cast("asyncio.Transport", _Lingering(transport, self))
+        self._deadline = self.loop.time() + self._settings.head_seconds
+        self._watch.begin(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End."""
+        self._watch.end(self)
+        self._held = self._begun = b""
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Read what comes, up to the end of one request; what lies behind it waits for the answer."""
+        self._unset_keepalive_if_required()
+        if self._lingering:
+            self._count_discarded(len(data))
+        elif self._held:
+            self._hold(self._held + data)
+        else:
+            self._take(data)
+
+    def eof_received(self) -> bool | None:  # type: ignore[override]
+        """Keep a connection for the answer, where the caller has sent a whole request and will send no more."""
+        if self.scheme == "https" or self._lingering or not self._answering or not self.at_rest:
+            return None
+        self._half_closed = True
+        return True
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether no part of a request is still to come, as far as the caller has told."""
+        return self._read == self._head and not self._begun
+
+    def on_headers_complete(self) -> None:
+        """Note what the answer to this request does to the connection."""
+        if self.url.startswith(b"//"):  # httptools would take the first segment for a host
+            self.url = b"http://localhost" + self.url
+        super().on_headers_complete()
+        if self.expect_100_continue:  # whoever is refused may or may not send the body: RFC 9110, 10.1.1
+            self.cycle.keep_alive = False
+
+    def on_response_complete(self) -> None:
+        """Go on with what was held."""
+        super().on_response_complete()
+        if self.transport.is_closing():
+            return
+        held, self._held = self._held, b""
+        if held:
+            self._unset_keepalive_if_required()
+            self._take(held)
+        if self._half_closed and not self._answering:
+            self.transport.close()
+
+    def shutdown(self) -> None:
+        """Finish what has begun, within the grace."""
+        self._watch.stop(self.loop.time())
+        super().shutdown()
+
+    def look(self, now: float) -> None:
+        """End what is overdue."""
+        if not self.unread:
+            self._unread_since = None
+        elif self._unread_since is None:
+            self._unread_since = now
+        elif now - self._unread_since > self._settings.unread_seconds:
+            self.transport.abort()
+            return
+        if self._deadline is not None and now > self._deadline:
+            self._expire()
+
+    def _expire(self) -> None:
+        if self._lingering or self.transport.is_closing():
+            self.transport.abort()
+        elif self._begun:
+            self._refuse(Unreadable(HTTPStatus.REQUEST_TIMEOUT, "The head of the request did not come in time."))
+        elif not self._answering:
+            self.transport.abort()
+
+    def _take(self, data: bytes) -> None:
+        try:
+            while data and not self.transport.is_closing():
+                data = self._read(data)
+        except Unreadable as refusal:
+            self._refuse(refusal)
+        except httptools.HttpParserError:
+            self._refuse(Unreadable(HTTPStatus.BAD_REQUEST, "The request is not HTTP/1.1."))
+
+    def _head(self, data: bytes) -> bytes:
+        if self._answering:
+            self._hold(data)
+            return b""
+        if self._deadline is None:
+            self._deadline = self.loop.time() + self._settings.head_seconds
+        known, data = len(self._begun), self._begun + data if self._begun else data
+        start = 2 if data.startswith(b"\r\n") else 0  # RFC 9112, 2.2
+        end = data.find(b"\r\n\r\n", max(start, known - 3), self._settings.head_bytes)
+        if end < 0:
+            if len(data) >= self._settings.head_bytes:
+                raise Unreadable(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "The head of the request is too large.")
+            self._begun = data
+            return b""
+        self._begun = b""
+        head, length = checked_head(data[start : end + 4], self._settings.head_fields)
+        self.parser.feed_data(head)
+        self._expect(length)
+        return data[end + 4 :]
+
+    def _expect(self, length: int | None) -> None:
+        """How the body comes, and until when; the boundary answers a body that is late, unless it has done so."""
+        if length == 0:
+            self._deadline = None
+            return
+        self._deadline = self.loop.time() + self._watch.timeout_seconds
+        self._discarded = 0
+        if length is None:
+            self._chunks, self._read = Chunks(self._settings.head_bytes), self._chunked
+        else:
+            self._left, self._read = length, self._sized
+
+    def _sized(self, data: bytes) -> bytes:
+        piece = data if len(data) <= self._left else data[: self._left]
+        self._left -= len(piece)
+        if not self._left:
+            self._finish()
+        self._feed(piece)
+        return data[len(piece) :]
+
+    def _chunked(self, data: bytes) -> bytes:
+        body, rest = self._chunks.take(data)
+        if rest is not None:
+            self._finish()
+        if body:
+            self._feed(b"%x\r\n%b\r\n" % (len(body), body))
+        if rest is None:
+            self._count_discarded(len(data) - len(body))
+            return b""
+        self.parser.feed_data(b"0\r\n\r\n")
+        return rest
+
+    def _finish(self) -> None:
+        self._read, self._deadline = self._head, None
+
+    def _feed(self, data: bytes) -> None:
+        self.parser.feed_data(data)
+        if not self._answering:
+            self._count_discarded(len(data))
+
+    def _count_discarded(self, size: int) -> None:
+        self._discarded += size
+        if self._discarded > _MOST_DISCARDED:
+            self.transport.abort()
+
+    def _hold(self, data: bytes) -> None:
+        self._held = data
+        self.flow.pause_reading()
+
+    def _refuse(self, refusal: Unreadable) -> None:
+        """Answer what never reaches the boundary, unless an answer has begun, and close."""
+        self._watch.note_unreadable(self, refusal.detail)
+        begun = self._answering and self.cycle.response_started
+        if self._answering:
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+        if not begun:
+            self.transport.write(_refusal(refusal))
+        self.linger()
+
+    def linger(self) -> None:
+        """Send no more, and read on for a moment: closing at once would reset what the caller has yet to read."""
+        if self._lingering:
+            return
+        self._lingering = True
+        self._held = self._begun = b""
+        self._deadline = self.loop.time() + _LINGER_SECONDS
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        self.flow.resume_reading()
+
+    def closing(self) -> None:
+        """The transport closes as soon as everything is sent, and has this long for it."""
+        self._deadline = self.loop.time() + self._settings.unread_seconds
+
+    @property
+    def is_lingering(self) -> bool:
+        """Whether the connection is only read to its end."""
+        return self._lingering
+
+
+class _Lingering:
+    """A transport that reads on before it closes, where a body is still coming."""
+
+    def __init__(self, transport: asyncio.Transport, connection: Connection) -> None:
+        self._transport = transport
+        self._connection = connection
+        self.write = transport.write
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def is_closing(self) -> bool:
+        return self._connection.is_lingering or self._transport.is_closing()
+
+    def close(self) -> None:
+        if self._connection.is_lingering or self._transport.is_closing():
+            return
+        if self._connection.at_rest:
+            self._connection.closing()
+            self._transport.close()
+        else:
+            self._connection.linger()
+
+
+def _refusal(refusal: Unreadable) -> bytes:
+    request_id = new_id()
+    body = to_json(problem(refusal.status, refusal.detail, request_id))
+    head = (
+        f"HTTP/1.1 {refusal.status.value} {refusal.status.phrase}\r\ncontent-type: {MEDIA_TYPE}\r\n"
+        f"content-length: {len(body)}\r\nx-request-id: {request_id}\r\nconnection: close\r\n\r\n"
+    )
+    return head.encode() + body

@@ -1,0 +1,154 @@
+"""Where a request begins and ends: its head is checked, and the chunked coding taken off its body.
+
+RFC 9112. What two readers could understand differently is refused.
+"""
+
+from __future__ import annotations
+
+import re
+from http import HTTPStatus
+
+_TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+_REQUEST_LINE = re.compile(rb"[A-Z-]+ [^\x00-\x20\x7f]+ HTTP/(\d\.\d)\r\n")
+_FRAMING = re.compile(rb"\r\n(content-length|transfer-encoding|upgrade|http2-settings):[ \t]*([^\r\n]*)", re.IGNORECASE)
+_UPGRADE = re.compile(rb"\r\n(?:upgrade|http2-settings):[^\r\n]*", re.IGNORECASE)
+_LENGTH = re.compile(rb"[0-9]{1,15}")
+_CHUNK = re.compile(rb"([0-9a-fA-F]{1,8})[ \t]*(?:;[\t\x20-\x7e\x80-\xff]*)?")
+_TRAILER = re.compile(_TOKEN + rb":[^\r\n\x00]*")
+_LONGEST_LINE = 1024
+"""Of a chunk's size and extensions; trailers are bounded as a whole."""
+
+
+class Unreadable(Exception):  # noqa: N818 - it is answered, not raised to anybody
+    """A request that is refused before anything of it is understood."""
+
+    def __init__(self, status: HTTPStatus, detail: str) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.detail = detail
+
+
+def checked_head(head: bytes, most_fields: int) -> tuple[bytes, int | None]:
+    """The head without a wish to upgrade, which is ignored, and the length of the body: None where it is chunked.
+
+    RFC 9110, 7.8 lets a server ignore `Upgrade`; Java's and Spring's clients ask for h2c with every first request.
+
+    >>> checked_head(b"POST /predict HTTP/1.1\\r\\nUpgrade: h2c\\r\\nContent-Length: 2\\r\\n\\r\\n", 100)
+    (b'POST /predict HTTP/1.1\\r\\nContent-Length: 2\\r\\n\\r\\n', 2)
+    """
+    lines = head.count(b"\r\n")
+    if head.count(b"\n") != lines or head.count(b"\r") != lines:
+        raise _bad("The lines of the head must end with CR LF.")
+    if b"\r\n " in head or b"\r\n\t" in head:
+        raise _bad("A header field must be on one line.")
+    if lines - 2 > most_fields:
+        raise Unreadable(
+            HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, f"More than {most_fields} header fields were sent."
+        )
+    version = _version(head)
+    found = [(name.lower(), value.rstrip(b" \t")) for name, value in _FRAMING.findall(head)]
+    if len(found) == 1 and found[0][0] == b"content-length":
+        return head, _length(found[0][1])
+    if any(name in (b"upgrade", b"http2-settings") for name, _ in found):
+        head = _UPGRADE.sub(b"", head)
+    lengths = [value for name, value in found if name == b"content-length"]
+    codings = [value.lower() for name, value in found if name == b"transfer-encoding"]
+    if codings:
+        _require_chunked(codings, lengths, version)
+        return head, None
+    if len(lengths) > 1:
+        raise _bad("Content-Length was sent more than once.")
+    return head, _length(lengths[0]) if lengths else 0
+
+
+def _version(head: bytes) -> bytes:
+    line = _REQUEST_LINE.match(head)
+    if line is None:
+        raise _bad("The request is not HTTP/1.1.")
+    if line[1] not in (b"1.1", b"1.0"):
+        raise Unreadable(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED, "Only HTTP/1.1 and HTTP/1.0 are answered.")
+    if head.startswith(b"CONNECT "):
+        raise Unreadable(HTTPStatus.NOT_IMPLEMENTED, "The service is not a proxy.")
+    return line[1]
+
+
+def _length(value: bytes) -> int:
+    if not _LENGTH.fullmatch(value):
+        raise _bad("Content-Length must be a number of at most 15 digits.")
+    return int(value)
+
+
+def _require_chunked(codings: list[bytes], lengths: list[bytes], version: bytes) -> None:
+    if lengths:
+        raise _bad("Content-Length and Transfer-Encoding exclude each other.")
+    if version == b"1.0":
+        raise _bad("HTTP/1.0 has no Transfer-Encoding.")
+    if codings != [b"chunked"]:
+        raise Unreadable(HTTPStatus.NOT_IMPLEMENTED, "Transfer-Encoding must be chunked, and nothing else.")
+
+
+class Chunks:
+    """Takes the chunked coding off one body, and drops extensions and trailers.
+
+    Parameters
+    ----------
+    trailer_bytes : more of trailers are refused
+    """
+
+    def __init__(self, trailer_bytes: int) -> None:
+        self._trailers_left = trailer_bytes
+        self._line = b""
+        self._left = 0
+        self._ends_chunk = False
+        self._in_trailers = False
+
+    def take(self, data: bytes) -> tuple[bytes, bytes | None]:
+        """What is of the body, and what lies behind its end: None as long as that has not come."""
+        data, self._line, at = self._line + data, b"", 0
+        pieces: list[bytes] = []
+        while True:
+            if self._left:
+                piece = data[at : at + self._left]
+                pieces.append(piece)
+                at += len(piece)
+                self._left -= len(piece)
+                if self._left:
+                    return b"".join(pieces), None
+            end = data.find(b"\r\n", at, at + _LONGEST_LINE)
+            if end < 0:
+                if len(data) - at >= _LONGEST_LINE:
+                    raise self._too_long()
+                self._line = data[at:]
+                return b"".join(pieces), None
+            line, at = data[at:end], end + 2
+            if self._in_trailers and not line:
+                return b"".join(pieces), data[at:]
+            self._understand(line)
+
+    def _understand(self, line: bytes) -> None:
+        if self._in_trailers:
+            self._trailers_left -= len(line)
+            if self._trailers_left < 0:
+                raise self._too_long()
+            if not _TRAILER.fullmatch(line):
+                raise _bad("A trailer is malformed.")
+        elif self._ends_chunk:
+            if line:
+                raise _bad("A chunk does not end where its size says.")
+            self._ends_chunk = False
+        else:
+            size = _CHUNK.fullmatch(line)
+            if size is None:
+                raise _bad("The size of a chunk is malformed.")
+            self._left = int(size[1], 16)
+            self._in_trailers = self._left == 0
+            self._ends_chunk = not self._in_trailers
+
+    def _too_long(self) -> Unreadable:
+        if self._in_trailers:
+            return Unreadable(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "The trailers are too large.")
+        return _bad("The size of a chunk is malformed.")
+
+
+def _bad(detail: str) -> Unreadable:
+    return Unreadable(HTTPStatus.BAD_REQUEST, detail)
