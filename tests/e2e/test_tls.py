@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import socket
+import ssl
 from collections.abc import Iterator
 from datetime import timedelta
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -54,3 +57,33 @@ def test_who_does_not_trust_it_sends_nothing(server: Server, keys: Keys) -> None
 def test_plain_http_is_not_answered(server: Server) -> None:
     with pytest.raises(httpx.RemoteProtocolError):
         httpx.get(server.url.replace("https", "http") + "/livez")
+
+
+def negotiated(server: Server, tls: Tls, ciphers: str) -> str | None:
+    """The cipher of TLS 1.2 that a caller with these gets; None where there is none in common."""
+    context = tls.trusted()
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers(ciphers)
+    address = urlsplit(server.url)
+    with socket.create_connection((address.hostname, address.port), timeout=60) as plain:
+        try:
+            with context.wrap_socket(plain, server_hostname=address.hostname) as secured:
+                cipher = secured.cipher()
+        except ssl.SSLError:
+            return None
+    return cipher and cipher[0]
+
+
+@pytest.mark.parametrize("ciphers", ["ECDHE+AESGCM", "ECDHE+CHACHA20"])
+def test_tls_1_2_has_authenticated_ciphers(server: Server, tls: Tls, ciphers: str) -> None:
+    found = negotiated(server, tls, ciphers)
+    assert found
+    assert found.startswith("ECDHE-")
+    assert "GCM" in found or "CHACHA20" in found
+
+
+@pytest.mark.parametrize(
+    "ciphers", ["AES128-SHA:AES256-SHA", "ECDHE-RSA-AES256-SHA:ECDHE-ECDSA-AES256-SHA:@SECLEVEL=0", "AES128-GCM-SHA256"]
+)
+def test_tls_1_2_has_no_others(server: Server, tls: Tls, ciphers: str) -> None:
+    assert negotiated(server, tls, ciphers) is None
