@@ -71,6 +71,7 @@ faults: setup ## let things go wrong under load, into docs/faults.json and docs/
 
 fuzz: setup ## send FUZZ_REQUESTS hostile requests to the service, into docs/fuzz.json
 	FUZZ_REQUESTS=$(FUZZ_REQUESTS) FUZZ_RESULTS=docs/fuzz.json $(BIN)/python -m pytest tests/e2e/test_fuzz.py --timeout 0 -q
+	INNOCENT_ANSWERS=10000 $(BIN)/python -m pytest tests/e2e/test_behind_nginx.py --timeout 0 -q
 
 MUTANTS ?= 150
 MUTANT_SEED ?= 1
