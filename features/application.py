@@ -10,11 +10,14 @@ from __future__ import annotations
 from functools import partial
 
 from .column import Calendar, Column, Kind, Protected
-from .schema import Schema
+from .schema import Order, Schema
 
 _WHOLE_CURRENCY = 1e9
 _LIFETIME_IN_DAYS = 43_830.0
 _NOT_AVAILABLE = ("XNA",)
+
+_LEAST_AMOUNT = 1.0
+"""No credit or yearly income is lower: 0 is a form that was not filled in."""
 
 _category = partial(Column, kind=Kind.CATEGORY, unit="level", missing=_NOT_AVAILABLE)
 _flag = partial(Column, kind=Kind.FLAG, unit="0 or 1", low=0, high=1)
@@ -52,8 +55,8 @@ _CONTRACT_AND_CLIENT = (
     _category(name="FLAG_OWN_CAR", levels=("N", "Y"), description="Flag if the client owns a car"),
     _category(name="FLAG_OWN_REALTY", levels=("N", "Y"), description="Flag if client owns a house or flat"),
     _count(name="CNT_CHILDREN", high=30, description="Number of children the client has"),
-    _amount(name="AMT_INCOME_TOTAL", required=True, description="Income of the client"),
-    _amount(name="AMT_CREDIT", required=True, description="Credit amount of the loan"),
+    _amount(name="AMT_INCOME_TOTAL", required=True, low=_LEAST_AMOUNT, description="Income of the client"),
+    _amount(name="AMT_CREDIT", required=True, low=_LEAST_AMOUNT, description="Credit amount of the loan"),
     _amount(name="AMT_ANNUITY", description="Loan annuity"),
     _amount(
         name="AMT_GOODS_PRICE",
@@ -282,6 +285,11 @@ APPLICATION = Schema(
         *_SOCIAL_CIRCLE,
         *_DOCUMENTS,
         *_ENQUIRIES,
+    ),
+    orders=(
+        Order("AMT_ANNUITY", "AMT_CREDIT"),
+        Order("CNT_CHILDREN", "CNT_FAM_MEMBERS"),
+        Order("DAYS_BIRTH", "DAYS_EMPLOYED"),
     ),
 )
 """The application table of one loan application, 120 columns in the order of `application_train.csv`."""

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 from operator import itemgetter
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, Literal, Self, cast
 
 import numpy as np
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, create_model
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, create_model, model_validator
 from pydantic_core import PydanticCustomError
 
 from .application import APPLICATION
 from .column import Column, Kind
 from .columns import Columns
-from .schema import Schema
+from .schema import Order, Schema
 
 LONGEST_LEVEL = 100
 """Characters a category may have."""
@@ -60,9 +60,27 @@ def _field(column: Column) -> tuple[Any, Any]:
     return annotation | None, Field(default=None, description=description)
 
 
+class _Ordered(Record):
+    """Holds what two columns state against the declared orders."""
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        stated = self.__dict__
+        for order in APPLICATION.orders:
+            smaller, larger = stated[order.smaller], stated[order.larger]
+            if smaller is not None and larger is not None and smaller > larger and not _are_codes(order, stated):
+                raise PydanticCustomError("order", "{name} {rule}", {"name": order.smaller, "rule": order.rule})
+        return self
+
+
+def _are_codes(order: Order, stated: dict[str, Any]) -> bool:
+    """Whether one of the two is no value but a code for a missing one."""
+    return any(stated[name] in APPLICATION[name].missing for name in (order.smaller, order.larger))
+
+
 def _model(schema: Schema) -> type[Record]:
     fields: Any = {column.name: _field(column) for column in schema}
-    return cast("type[Record]", create_model("Application", __base__=Record, __doc__=_DOC, **fields))
+    return cast("type[Record]", create_model("Application", __base__=_Ordered, __doc__=_DOC, **fields))
 
 
 _DOC = (

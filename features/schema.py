@@ -15,9 +15,22 @@ from .column import Column, Protected
 from .errors import SchemaError
 
 
+@dataclass(frozen=True, slots=True)
+class Order:
+    """Two numeric columns of which the first is at most the second in any application that states both."""
+
+    smaller: str
+    larger: str
+
+    @property
+    def rule(self) -> str:
+        """What is said of an application that breaks it, after the first column's name."""
+        return f"must be at most {self.larger}"
+
+
 @dataclass(frozen=True)
 class Schema:
-    """The raw columns of one table, in file order.
+    """The raw columns of one table, in file order, and what holds between two of them.
 
     `id_column` and `target_column` name the identifier and the outcome: they are part of a file, never of a feature.
     """
@@ -25,11 +38,15 @@ class Schema:
     id_column: str
     target_column: str
     columns: tuple[Column, ...]
+    orders: tuple[Order, ...] = ()
 
     def __post_init__(self) -> None:
         names = [self.id_column, self.target_column, *(column.name for column in self.columns)]
         if len(set(names)) != len(names):
             raise SchemaError("a column is declared twice")
+        numeric = {column.name for column in self.columns if column.numeric}
+        if any({order.smaller, order.larger} - numeric for order in self.orders):
+            raise SchemaError("an order is one of two numeric columns that are declared")
 
     def __iter__(self) -> Iterator[Column]:
         return iter(self.columns)
@@ -93,5 +110,5 @@ class Schema:
         columns = [
             {name: value for name, value in asdict(column).items() if name != "calendar"} for column in self.columns
         ]
-        text = json.dumps([self.id_column, self.target_column, *columns], sort_keys=True)
+        text = json.dumps([self.id_column, self.target_column, *columns, *map(asdict, self.orders)], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()

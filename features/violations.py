@@ -45,9 +45,10 @@ class Violation:
 
 
 def find_violations(columns: Columns) -> list[Violation]:
-    """Every declared rule that the rows break: finite, whole, bounds, required, length of a category."""
+    """Every declared rule that the rows break: finite, whole, bounds, required, length of a category, orders."""
     columns.check(APPLICATION)
-    return [*_number_violations(columns.numbers), *_level_violations(columns.levels)]
+    known = missing_as_nan(columns.numbers)
+    return [*_number_violations(known), *_level_violations(columns.levels), *_order_violations(known)]
 
 
 def merge_violations(violations: Sequence[Violation]) -> list[Violation]:
@@ -62,9 +63,8 @@ def merge_violations(violations: Sequence[Violation]) -> list[Violation]:
     ]
 
 
-def _number_violations(numbers: NDArray[np.float64]) -> Iterator[Violation]:
+def _number_violations(known: NDArray[np.float64]) -> Iterator[Violation]:
     schema = APPLICATION
-    known = missing_as_nan(numbers)
     required = np.array([column.required for column in schema.numeric])
     infinite = np.isinf(known)
     missing = np.isnan(known) & required
@@ -76,6 +76,15 @@ def _number_violations(numbers: NDArray[np.float64]) -> Iterator[Violation]:
         yield from _violation(column, "is required", missing[:, i])
         yield from _violation(column, "must be a whole number", fractional[:, i])
         yield from _violation(column, _bounds(column), outside[:, i])
+
+
+def _order_violations(known: NDArray[np.float64]) -> Iterator[Violation]:
+    """A value that is out of its bounds breaks those alone."""
+    at, within = APPLICATION.position, (known >= APPLICATION.low) & (known <= APPLICATION.high)
+    for order in APPLICATION.orders:
+        smaller, larger = at[order.smaller], at[order.larger]
+        broken = (known[:, smaller] > known[:, larger]) & within[:, smaller] & within[:, larger]
+        yield from _violation(APPLICATION[order.smaller], order.rule, broken)
 
 
 def _fractional(values: NDArray[np.float64]) -> NDArray[np.bool_]:

@@ -22,6 +22,7 @@ from features import (
     Column,
     FeatureSet,
     Kind,
+    columns_of,
     find_violations,
     open_file,
 )
@@ -103,6 +104,9 @@ def test_rule_1_a_text_has_the_same_verdict_in_a_request_as_in_a_file(column, va
         ("FLAG_MOBIL", 0.5, False),
         ("EXT_SOURCE_1", 0.5, True),
         ("AMT_ANNUITY", 0.5, True),
+        ("AMT_ANNUITY", 400_001, False),
+        ("AMT_CREDIT", 0, False),
+        ("AMT_INCOME_TOTAL", 0, False),
         ("AMT_CREDIT", 1e9, True),
         ("AMT_CREDIT", math.inf, False),
         ("AMT_CREDIT", -math.inf, False),
@@ -128,7 +132,8 @@ def test_rule_1_what_is_legal(name, value, legal):
 def test_rule_1_the_bounds_are_legal_and_the_next_numbers_outside_are_not(column):
     below, above = math.nextafter(column.low, -math.inf), math.nextafter(column.high, math.inf)
     rule = f"{column.name}: must be between {column.low:.12g} and {column.high:.12g} (1 row: 1)"
-    for bound in (column.low, column.high):
+    high = REQUIRED["AMT_CREDIT"] if column.name == "AMT_ANNUITY" else column.high  # it is at most the credit
+    for bound in (column.low, high):
         assert in_a_request(column.name, bound)
         assert in_a_file(column.name, bound)
     for outside in (below, above):
@@ -154,7 +159,7 @@ def test_rule_1_a_request_says_null_and_not_nan(column):
 @by_column
 def test_rule_1_a_value_of_the_other_kind_is_refused_in_a_request(column):
     assert not in_a_request(column.name, "1" if column.numeric else 1)
-    assert in_a_request(column.name, True) is (column.kind is Kind.FLAG)
+    assert in_a_request(column.name, True) == in_json(column.name, False) == (column.kind is Kind.FLAG)
     assert not in_a_request(column.name, [])
 
 
@@ -240,3 +245,50 @@ def test_the_codes_for_missing_are_those_of_the_data():
     categorical = {column.name: column.missing for column in APPLICATION.categorical}
     assert categorical.pop("NAME_FAMILY_STATUS") == ("XNA", "Unknown")
     assert set(categorical.values()) == {("XNA",)}
+
+
+@pytest.mark.parametrize(
+    ("record", "rule"),
+    [
+        ({"AMT_INCOME_TOTAL": 0, "AMT_CREDIT": 0, "AMT_ANNUITY": 0}, "AMT_INCOME_TOTAL: must be between 1 and"),
+        ({"AMT_CREDIT": 0}, "AMT_CREDIT: must be between 1 and"),
+        ({"AMT_ANNUITY": 400_001}, "AMT_ANNUITY: must be at most AMT_CREDIT"),
+        ({"CNT_CHILDREN": 3, "CNT_FAM_MEMBERS": 2}, "CNT_CHILDREN: must be at most CNT_FAM_MEMBERS"),
+        ({"DAYS_BIRTH": -9_000, "DAYS_EMPLOYED": -9_001}, "DAYS_BIRTH: must be at most DAYS_EMPLOYED"),
+    ],
+)
+def test_rule_1_an_implausible_application_is_refused_everywhere_by_rule_and_columns(record, rule):
+    assert str(find_violations(columns(record))[0]).startswith(rule)
+    with pytest.raises(ValidationError) as caught:
+        Application.model_validate_json(json.dumps({**REQUIRED, **record}))
+    if " at most " in rule:
+        assert caught.value.errors()[0]["msg"] == rule.replace(":", "")
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"AMT_ANNUITY": 400_000},
+        {"CNT_CHILDREN": 3},
+        {"CNT_FAM_MEMBERS": 2},
+        {"DAYS_BIRTH": -9_000, "DAYS_EMPLOYED": 365_243},
+        {"DAYS_BIRTH": -9_000, "DAYS_EMPLOYED": -9_000},
+    ],
+)
+def test_rule_1_what_is_equal_missing_or_a_code_breaks_no_order(record):
+    assert find_violations(columns(record)) == []
+    Application.model_validate_json(json.dumps({**REQUIRED, **record}))
+
+
+@needs_home_credit
+def test_rule_1_no_real_application_is_implausible():
+    for name in ("application_train.csv", "application_test.csv"):
+        for batch in open_file(HOME_CREDIT / name).batches(50_000):
+            assert batch.violations == []
+
+
+def test_true_and_false_are_one_and_zero_to_the_model():
+    names = [column.name for column in APPLICATION if column.kind is Kind.FLAG]
+    stated = [dict.fromkeys(names, value) for value in (True, 1, False, 0)]
+    read = columns_of([Application(**REQUIRED, **record) for record in stated]).numbers
+    assert read[0].tobytes() == read[1].tobytes() != read[2].tobytes() == read[3].tobytes()

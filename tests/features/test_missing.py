@@ -172,6 +172,6 @@ def test_rule_4_a_violation_names_its_rows_and_not_those_that_are_sound():
         "CNT_CHILDREN: must be finite (1 row: 4)",
         "CNT_CHILDREN: must be a whole number (2 rows: 2, 5)",
         "CNT_CHILDREN: must be between 0 and 30 (2 rows: 1, 5)",
-        "AMT_CREDIT: must be between 0 and 1000000000 (1 row: 2)",
+        "AMT_CREDIT: must be between 1 and 1000000000 (1 row: 2)",
         "FLAG_OWN_CAR: must have at most 100 characters (1 row: 5)",
     ]

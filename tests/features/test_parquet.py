@@ -31,12 +31,12 @@ def levels(values: pa.Array | pa.ChunkedArray, name: str = "ORGANIZATION_TYPE") 
 @pytest.mark.parametrize(
     ("kind", "values", "expected"),
     [
-        (pa.float64(), [0.1, None, NAN, 1e9], [0.1, NAN, NAN, 1e9]),
+        (pa.float64(), [0.1, None, NAN, 3e5], [0.1, NAN, NAN, 3e5]),
         (pa.float32(), [0.5, None], [0.5, NAN]),
         (pa.float16(), [np.float16(0.5), None], [0.5, NAN]),
         (pa.int8(), [7, None], [7.0, NAN]),
         (pa.uint32(), [7, None], [7.0, NAN]),
-        (pa.int64(), [10**9, None], [1e9, NAN]),
+        (pa.int64(), [10**5, None], [1e5, NAN]),
         (pa.decimal128(12, 2), [Decimal("1234.56"), None], [1234.56, NAN]),
         (pa.decimal256(40, 2), [Decimal("1234.56"), None], [1234.56, NAN]),
         (pa.string(), ["0.1", None], [0.1, NAN]),
@@ -72,7 +72,9 @@ def test_what_is_no_number_is_a_violation_where_it_is_present(kind, values, name
 
 
 def test_a_whole_number_that_float64_cannot_hold_is_rounded_and_then_held_against_the_bounds():
-    assert numbers(pa.int64(), [2**62 + 1])[1] == ["AMT_ANNUITY: must be between 0 and 1000000000 (1 row: 1)"]
+    assert numbers(pa.int64(), [2**62 + 1])[1] == [
+        "AMT_ANNUITY: must be between 0 and 1000000000 (1 row: 1)",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -133,7 +133,7 @@ def test_a_rejected_row_changes_nothing_about_the_others(labelled_csv, small, ou
 def test_a_file_of_nothing_but_rejected_rows_is_a_result(small, output, tmp_path, chunk_rows):
     summary = score_files(people(tmp_path / "a.csv", 1, 2, 3, AMT_CREDIT=-1), output, small, chunk_rows=chunk_rows)
     assert (summary.rows, summary.rejected) == (3, 3)
-    assert {row["errors"] for row in rows(output)} == {"AMT_CREDIT: must be between 0 and 1000000000"}
+    assert {row["errors"] for row in rows(output)} == {"AMT_CREDIT: must be between 1 and 1000000000"}
 
 
 @pytest.mark.parametrize("chunk_rows", [1, 10])
@@ -146,7 +146,7 @@ def test_broken_rules_are_counted(small, output, tmp_path, chunk_rows):
     ]
     summary = score_files(write_csv(tmp_path / "a.csv", *records, header=HEADER), output, small, chunk_rows=chunk_rows)
     assert summary.broken_rules == {
-        "AMT_CREDIT: must be between 0 and 1000000000": 2,
+        "AMT_CREDIT: must be between 1 and 1000000000": 2,
         "AMT_CREDIT: must be a number": 1,
         "CNT_CHILDREN: must be between 0 and 30": 1,
     }

@@ -36,7 +36,7 @@ def test_absent_and_null_columns_are_missing() -> None:
         ({"AMT_CREDIT": None}, ["application", "AMT_CREDIT"], "Input should be a valid number"),
         ({"AMT_CREDIT": "200000"}, ["application", "AMT_CREDIT"], "Input should be a valid number"),
         ({"AMT_CREDIT": True}, ["application", "AMT_CREDIT"], "Input should be a valid number"),
-        ({"AMT_CREDIT": -1}, ["application", "AMT_CREDIT"], "Input should be greater than or equal to 0"),
+        ({"AMT_CREDIT": -1}, ["application", "AMT_CREDIT"], "Input should be greater than or equal to 1"),
         ({"FLAG_EMAIL": 2}, ["application", "FLAG_EMAIL"], "Input should be less than or equal to 1"),
         ({"FLAG_EMAIL": "1"}, ["application", "FLAG_EMAIL"], "Input should be a valid number"),
         ({"CNT_CHILDREN": 1.5}, ["application", "CNT_CHILDREN"], "Input should be a multiple of 1"),
@@ -107,7 +107,7 @@ def test_a_sound_batch_has_nothing_rejected() -> None:
 def test_a_bad_application_is_rejected_and_the_others_stay() -> None:
     decoded = batch(APPLICATION, {**APPLICATION, "AMT_CREDIT": -1}, APPLICATION)
     assert (decoded.size, list(decoded.positions), len(decoded.requests)) == (3, [0, 2], 2)
-    message = "Input should be greater than or equal to 0"
+    message = "Input should be greater than or equal to 1"
     assert decoded.rejected == {1: [{"loc": ["application", "AMT_CREDIT"], "msg": message}]}
 
 

@@ -75,7 +75,7 @@ def set_all(column: str, value: object) -> Edit:
         (set_value("TARGET", 3, None), "TARGET: must be 0 or 1 (1 row: 4)"),
         (set_value("TARGET", 3, "yes"), "TARGET: must be 0 or 1 (1 row: 4)"),
         (set_all("TARGET", 0), "TARGET: must hold both classes"),
-        (set_value("AMT_CREDIT", 7, -918273645), "AMT_CREDIT: must be between 0 and 1000000000 (1 row: 8)"),
+        (set_value("AMT_CREDIT", 7, -918273645), "AMT_CREDIT: must be between 1 and 1000000000 (1 row: 8)"),
         (set_value("AMT_CREDIT", 7, "inf"), "AMT_CREDIT: must be finite (1 row: 8)"),
         (set_value("AMT_CREDIT", 7, None), "AMT_CREDIT: is required (1 row: 8)"),
         (set_value("AMT_CREDIT", 7, "918273645x"), "AMT_CREDIT: must be a number (1 row: 8)"),

@@ -175,7 +175,7 @@ def test_the_pyfunc_refuses_what_breaks_the_declaration(delivered: Delivered, ge
     with pytest.raises(ColumnsError, match="column missing: AMT_CREDIT"):
         model.predict_proba(frame.drop(columns="AMT_CREDIT"))
     frame.loc[2, "AMT_CREDIT"] = -918273645
-    with pytest.raises(ColumnsError, match=r"^AMT_CREDIT: must be between 0 and 1000000000 \(1 row: 3\)$"):
+    with pytest.raises(ColumnsError, match=r"^AMT_CREDIT: must be between 1 and 1000000000 \(1 row: 3\)$"):
         model.predict_proba(frame)
 
 
