@@ -21,8 +21,8 @@ from coverage import Coverage, CoverageData
 from tests.mutation.changes import Change
 
 # Imported once, before the forks. Not bentoml: it reads its home when it is imported, and the tests set that.
-_HEAVY = ("scipy.stats", "pyarrow.parquet", "sklearn.metrics", "lightgbm", "hypothesis")
-_HEAVY += ("mlflow.pyfunc", "matplotlib.pyplot", "imblearn", "optuna")
+_HEAVY = ["scipy.stats", "pyarrow.parquet", "sklearn.metrics", "lightgbm", "hypothesis"]
+_HEAVY += ["mlflow.pyfunc", "matplotlib.pyplot", "imblearn", "optuna"]
 _OPTIONS = [
     "-x",
     "-q",
@@ -43,18 +43,19 @@ class Tests:
     lines: dict[str, dict[int, list[str]]]
 
     def of(self, change: Change, budget: float) -> list[str]:
-        """The tests that run the changed line, cheapest first, as many as the budget pays for.
+        """The tests that run the changed line, those of its module first and then the cheapest, within the budget.
 
-        What runs on import is judged by the tests that run any line of its file, or by those of its package.
+        What runs on import is judged by the tests that run any line of its file, and by those of its package.
         """
+        folder, _, module = change.file.removesuffix(".py").rpartition("/")
         lines = self.lines.get(change.file, {})
-        names = set(lines.get(change.number, [])) or {name for names in lines.values() for name in names}
+        names = set(lines.get(change.number, []))
         if not names:
-            folder = f"tests/{change.file.rpartition('/')[0]}/"
-            names = {name for name in self.seconds if name.startswith(folder)}
+            names = {name for names in lines.values() for name in names}
+            names |= {name for name in self.seconds if name.startswith(f"tests/{folder}/")}
         chosen: list[str] = []
         spent = 0.0
-        for name in sorted(names, key=lambda name: (self.seconds[name], name)):
+        for name in sorted(names, key=lambda name: (f"/test_{module}.py::" not in name, self.seconds[name], name)):
             spent += self.seconds[name]
             if chosen and spent > budget:
                 break
