@@ -47,12 +47,12 @@ class Tests:
 
         What runs on import is judged by the tests that run any line of its file, and by those of its package.
         """
-        folder, _, module = change.file.removesuffix(".py").rpartition("/")
+        package, module = change.file.partition("/")[0], Path(change.file).stem
         lines = self.lines.get(change.file, {})
         names = set(lines.get(change.number, []))
         if not names:
             names = {name for names in lines.values() for name in names}
-            names |= {name for name in self.seconds if name.startswith(f"tests/{folder}/")}
+            names |= {name for name in self.seconds if name.startswith(f"tests/{package}/")}
         chosen: list[str] = []
         spent = 0.0
         for name in sorted(names, key=lambda name: (f"/test_{module}.py::" not in name, self.seconds[name], name)):
