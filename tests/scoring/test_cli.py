@@ -93,6 +93,13 @@ def test_a_share_is_from_0_to_1(tmp_path: Path, share: str) -> None:
         main(command)
 
 
+@pytest.mark.parametrize("share", ["0", "0.0", "1"])
+def test_no_share_and_every_share_are_legal(tmp_path: Path, share: str, capsys: pytest.CaptureFixture[str]) -> None:
+    source = str(tmp_path / "absent.csv")
+    assert main(["batch", "--input", source, "--output", str(tmp_path / "out"), "--max-rejected", share]) == 1
+    assert "not a share" not in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("threads", ["0", "-5", "100000"])
 def test_no_more_threads_than_processors(tmp_path: Path, threads: str, capsys: pytest.CaptureFixture[str]) -> None:
     command = ["batch", "--input", "a.csv", "--output", str(tmp_path / "out"), "--threads", threads]
