@@ -10,8 +10,8 @@ LIFETIME = 120 * 365.25
 BOUNDS = {
     "CNT_CHILDREN": (0, 30),
     "CNT_FAM_MEMBERS": (0, 40),
-    "AMT_INCOME_TOTAL": (0, 1_000_000_000),
-    "AMT_CREDIT": (0, 1_000_000_000),
+    "AMT_INCOME_TOTAL": (1, 1_000_000_000),  # nobody lends nothing, or to somebody without any income
+    "AMT_CREDIT": (1, 1_000_000_000),
     "AMT_ANNUITY": (0, 1_000_000_000),
     "AMT_GOODS_PRICE": (0, 1_000_000_000),
     "DAYS_BIRTH": (-LIFETIME, -16 * 365.25),  # of age in every country

@@ -12,6 +12,7 @@ import argparse
 import json
 import random
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -43,6 +44,7 @@ TESTS += [
     f"--ignore=tests/training/test_{slow}.py"
     for slow in ("commands", "delivery", "experiments", "options", "report", "trainer")
 ]
+_ENDED = (signal.SIGKILL, signal.SIGXCPU)
 _UNNOTICED = (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED)
 
 
@@ -110,7 +112,7 @@ def judged(
             change, tree = running.pop(process)
             shutil.copy2(root / change.file, tree / change.file)
             free.append(tree)
-            yield change, "survived" if code in _UNNOTICED else "endless" if code < 0 else "killed"
+            yield change, "survived" if code in _UNNOTICED else "endless" if -code in _ENDED else "killed"
 
 
 def reviewed() -> dict[tuple[str, str, str, str], str]:
