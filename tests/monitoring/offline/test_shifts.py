@@ -63,6 +63,7 @@ def test_an_empty_side_has_no_distance_and_no_share():
     assert one(statistics.kolmogorov_smirnov(counts([0, 0]), counts([5, 5]))) == 0.0
     assert one(statistics.share(counts([0, 0]), np.array([1]))) == 0.0
     assert one(statistics.share(counts([1, 3]), np.array([1]))) == 0.75
+    assert one(statistics.share(counts([0, 1]), np.array([1]))) == 1.0
     assert one(statistics.rank_sum_test(counts([5, 5]), counts([0, 0]))) == 1.0
 
 
