@@ -45,6 +45,7 @@ class Tests:
     def of(self, change: Change, budget: float) -> list[str]:
         """The tests that run the changed line, those of its module first and then the cheapest, within the budget.
 
+        Then the others of their files: what a shared fixture runs is noted for the first test that asks for it.
         What runs on import is judged by the tests that run any line of its file, and by those of its package.
         """
         package, module = change.file.partition("/")[0], Path(change.file).stem
@@ -53,9 +54,14 @@ class Tests:
         if not names:
             names = {name for names in lines.values() for name in names}
             names |= {name for name in self.seconds if name.startswith(f"tests/{package}/")}
+        files = {name.partition("::")[0] for name in names}
+        beside = {name for name in self.seconds if name.partition("::")[0] in files} - names
+        own = f"/test_{module}.py::"
         chosen: list[str] = []
         spent = 0.0
-        for name in sorted(names, key=lambda name: (f"/test_{module}.py::" not in name, self.seconds[name], name)):
+        for name in sorted(
+            names | beside, key=lambda name: (name in beside, own not in name, self.seconds[name], name)
+        ):
             spent += self.seconds[name]
             if chosen and spent > budget:
                 break
