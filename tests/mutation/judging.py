@@ -184,14 +184,22 @@ def judge(change: Change, tests: list[str], tree: Path, seconds: float) -> int:
     """Start the tests on a changed copy, and return the process. Its exit code is pytest's."""
     child = os.fork()
     if child == 0:
-        _enter(tree, tree.with_suffix(".txt"))
-        limit = int(30 + _PATIENCE * seconds)
-        resource.setrlimit(resource.RLIMIT_CPU, (limit, limit))
-        file = tree / change.file
-        file.write_bytes(change.applied(file.read_bytes()))
-        files = list(dict.fromkeys(name.partition("::")[0] for name in tests))
-        os._exit(int(pytest.main([*_OPTIONS, "--timeout=60", *files], plugins=[_Chosen(tests)])))
+        code = int(pytest.ExitCode.INTERNAL_ERROR)
+        try:
+            code = _judge(change, tests, tree, seconds)
+        finally:
+            os._exit(code)  # whatever was raised must not unwind what belongs to the parent
     return child
+
+
+def _judge(change: Change, tests: list[str], tree: Path, seconds: float) -> int:
+    _enter(tree, tree.with_suffix(".txt"))
+    limit = int(30 + _PATIENCE * seconds)
+    resource.setrlimit(resource.RLIMIT_CPU, (limit, limit))
+    file = tree / change.file
+    file.write_bytes(change.applied(file.read_bytes()))
+    files = list(dict.fromkeys(name.partition("::")[0] for name in tests))
+    return int(pytest.main([*_OPTIONS, "--timeout=60", *files], plugins=[_Chosen(tests)]))
 
 
 def ended(running: dict[int, float], limit: float) -> tuple[int, int]:
