@@ -7,12 +7,13 @@ from .batch import score_files
 from .binning import category_bins, quantile_bins
 from .calibration import Calibration
 from .completeness import CompletenessRule
-from .errors import ArtefactError, OutputError, ScoringError, SignatureError
+from .conformance import Conformance
+from .errors import ArtefactError, ConformanceError, OutputError, ScoringError, SignatureError
 from .model import Model
 from .policy import DecisionPolicy, Outcome, PointScale, RiskLevel
 from .progress import Progress
 from .reference import BinKind, Bins, DriftReference
-from .scorer import Scorer, Scores
+from .scorer import Scorer, Scores, with_conformance
 from .signing import DIGEST_VARIABLE, REPORT, SIGNER_VARIABLE, Statement, Trust, sign, verify, write_signature
 from .staging import staged
 from .stopping import stop_if_asked, until_stopped
@@ -29,6 +30,8 @@ __all__ = [
     "Bins",
     "Calibration",
     "CompletenessRule",
+    "Conformance",
+    "ConformanceError",
     "DecisionPolicy",
     "DriftReference",
     "Model",
@@ -54,5 +57,6 @@ __all__ = [
     "stop_if_asked",
     "until_stopped",
     "verify",
+    "with_conformance",
     "write_signature",
 ]

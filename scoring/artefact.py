@@ -6,6 +6,7 @@ features.json      fitted feature state
 calibration.json   margin to PD
 policy.json        cut-off, refer band, risk levels, costs, points, what must be known for an approval
 reference.json     drift reference: bins of every feature and of the PD, counted where the model was fitted
+conformance.json   drawn applications, and what the code that trained the model made of them
 metrics.json       how good it is, with intervals
 lineage.json       data fingerprint, code version, MLflow run, settings
 """
@@ -15,7 +16,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -24,6 +25,7 @@ from features import FeatureState, SchemaError, read_regular
 
 from .calibration import Calibration
 from .completeness import CompletenessRule
+from .conformance import Conformance
 from .errors import ArtefactError
 from .policy import DecisionPolicy, PointScale
 from .reference import DriftReference
@@ -44,6 +46,7 @@ class Artefact:
     reference: DriftReference
     metrics: Mapping[str, Any]
     lineage: Mapping[str, Any]
+    conformance: Conformance = field(default_factory=Conformance)
 
     @cached_property
     def _files(self) -> dict[str, bytes]:
@@ -53,6 +56,7 @@ class Artefact:
             "calibration.json": _json(asdict(self.calibration)),
             "policy.json": _json(asdict(self.policy)),
             "reference.json": _json(self.reference.to_dict()),
+            "conformance.json": _json(self.conformance.to_dict()),
             "metrics.json": _json(self.metrics),
             "lineage.json": _json(self.lineage),
         }
@@ -83,6 +87,7 @@ class Artefact:
                 calibration=Calibration(**json.loads(contents["calibration.json"])),
                 policy=_policy(json.loads(contents["policy.json"])),
                 reference=DriftReference.from_dict(json.loads(contents["reference.json"])),
+                conformance=Conformance.from_dict(json.loads(contents["conformance.json"])),
                 metrics=json.loads(contents["metrics.json"]),
                 lineage=json.loads(contents["lineage.json"]),
             )
@@ -92,11 +97,14 @@ class Artefact:
             raise ArtefactError(f"{directory}: not an artefact that this code reads ({type(error).__name__})") from None
         if artefact._files != contents:
             raise ArtefactError(f"{directory}: not an artefact that this code writes")
+        if not artefact.conformance:
+            raise ArtefactError(f"{directory}: holds no conformance rows")
         return artefact
 
 
 _NAMES = (
-    "model.txt", "features.json", "calibration.json", "policy.json", "reference.json", "metrics.json", "lineage.json",
+    "model.txt", "features.json", "calibration.json", "policy.json", "reference.json", "conformance.json",
+    "metrics.json", "lineage.json",
 )  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 ScoringError
   * ArtefactError      an artefact that is incomplete, damaged or not the one that was asked for
+    - ConformanceError this code computes something else than the code that trained the model
     - SignatureError   it is not the one that is trusted, or the key cannot be used that says so
   * OutputError        a batch job cannot write where it was told to
 """
@@ -15,6 +16,10 @@ class ScoringError(Exception):
 
 class ArtefactError(ScoringError):
     """The artefact is incomplete, damaged, or not the one that was asked for."""
+
+
+class ConformanceError(ArtefactError):
+    """This code computes something else than the code that trained the model."""
 
 
 class SignatureError(ArtefactError):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,7 @@ from features import Columns, ColumnsError, FeatureTransformer
 
 from .artefact import Artefact
 from .completeness import Completeness, Known
+from .conformance import Conformance, draw_applications
 from .errors import ArtefactError
 from .model import Model
 from .policy import Outcome
@@ -64,6 +65,8 @@ class Scores:
 class Scorer:
     """An artefact made ready to score; ArtefactError if its parts do not fit together.
 
+    ConformanceError if this code computes something else than the code that trained the model.
+
     Pure: the scores of a row have the same bits in any batch.
     """
 
@@ -77,6 +80,8 @@ class Scorer:
             raise ArtefactError("the drift reference is of other features than the model")
         policy, importance = artefact.policy, artefact.reference.importance
         self._completeness = Completeness(self.transformer, importance, policy.completeness)
+        if artefact.conformance:
+            artefact.conformance.check(self)
 
     @property
     def features(self) -> tuple[str, ...]:
@@ -126,3 +131,10 @@ def _withheld(decision: NDArray[np.object_], known: Known) -> tuple[NDArray[np.o
         else:
             withheld[row] = ()
     return decision, withheld
+
+
+def with_conformance(artefact: Artefact) -> Artefact:
+    """The artefact with conformance rows as this code computes them; for the code that has just fitted the model."""
+    bare = replace(artefact, conformance=Conformance())
+    drawn = draw_applications(artefact.features, artefact.reference)
+    return replace(artefact, conformance=Conformance.of(drawn, Scorer(bare)))

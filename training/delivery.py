@@ -11,7 +11,7 @@ from scoring import Progress
 from .data import Dataset, load, split_by_time
 from .fitting import TrainedModel, lineage, train
 from .promotion import Verdict, judge
-from .registry import Registered, commit, record, register, sha256, tracked_run
+from .registry import Registered, code_digest, commit, record, register, sha256, tracked_run
 from .report import write_report
 from .settings import TrainingSettings
 
@@ -49,7 +49,7 @@ def deliver(
 
 def track(dataset: Dataset, trained: TrainedModel, settings: TrainingSettings, *, run_id: str) -> Registered:
     """Record a trained model with its figures and report in the active run and register it as challenger."""
-    artefact = trained.artefact(lineage(dataset, settings, run_id=run_id, commit=commit()))
+    artefact = trained.artefact(lineage(dataset, settings, run_id=run_id, commit=commit(), code=code_digest()))
     with tempfile.TemporaryDirectory() as scratch:
         shown = Path(scratch)
         report = write_report(shown, dataset, trained, artefact, settings)

@@ -32,6 +32,7 @@ from scoring import (
     StoredModel,
     category_bins,
     quantile_bins,
+    with_conformance,
 )
 from tests.features.examples import generate
 
@@ -78,7 +79,7 @@ def artefact(labelled_csv: Path, applications: Columns) -> Artefact:
         lgb.Dataset(matrix, outcomes, categorical_feature=list(transformer.categorical)),
         num_boost_round=20,
     )
-    return Artefact(
+    bare = Artefact(
         model_text=booster.model_to_string(),
         features=features,
         calibration=Calibration(slope=1.1, intercept=-0.1),
@@ -87,6 +88,7 @@ def artefact(labelled_csv: Path, applications: Columns) -> Artefact:
         metrics={"auc": {"value": 0.7, "low": 0.65, "high": 0.75}},
         lineage={"fingerprint": "abc", "seed": 1},
     )
+    return with_conformance(bare)
 
 
 def reference(transformer: FeatureTransformer, matrix: NDArray[np.float64]) -> DriftReference:

@@ -20,6 +20,7 @@ FILES = [
     "calibration.json",
     "policy.json",
     "reference.json",
+    "conformance.json",
     "metrics.json",
     "lineage.json",
 ]

@@ -8,7 +8,17 @@ import numpy as np
 import pytest
 
 from features import APPLICATION, Columns, FeatureTransformer
-from scoring import Artefact, ArtefactError, Calibration, CompletenessRule, DecisionPolicy, Outcome, Scorer, score_files
+from scoring import (
+    Artefact,
+    ArtefactError,
+    Calibration,
+    CompletenessRule,
+    DecisionPolicy,
+    Outcome,
+    Scorer,
+    score_files,
+    with_conformance,
+)
 from scoring.completeness import Completeness, Known, column_shares
 from scoring.stored import StoredModel
 from tests.features.examples import columns, state, write_csv
@@ -86,7 +96,9 @@ def lenient(artefact: Artefact) -> Scorer:
     """Approves every PD that is below one half, if enough is known."""
     rule = CompletenessRule(known=("AMT_ANNUITY",), max_missing_share=0.75)
     policy = replace(artefact.policy, cutoff=0.5, refer_from=0.5, refer_to=0.5, completeness=rule)
-    return Scorer(replace(artefact, policy=policy, calibration=Calibration(slope=0.001, intercept=-3.0)))
+    return Scorer(
+        with_conformance(replace(artefact, policy=policy, calibration=Calibration(slope=0.001, intercept=-3.0)))
+    )
 
 
 def strictly(policy: DecisionPolicy) -> DecisionPolicy:
@@ -107,7 +119,7 @@ def test_a_vector_of_nothing_is_referred(lenient):
 
 
 def test_what_the_pd_declines_stays_declined_and_nothing_is_said(lenient):
-    strict = Scorer(replace(lenient.artefact, policy=strictly(lenient.artefact.policy)))
+    strict = Scorer(with_conformance(replace(lenient.artefact, policy=strictly(lenient.artefact.policy))))
     scores = strict.score(columns({}))
     assert (scores.decision.tolist(), scores.withheld.tolist()) == ([Outcome.DECLINE], [()])
 
@@ -120,7 +132,8 @@ def test_ordinary_applications_are_approved(lenient, applications):
 
 def test_without_a_rule_the_pd_alone_decides(lenient):
     policy = replace(lenient.artefact.policy, completeness=None)
-    assert Scorer(replace(lenient.artefact, policy=policy)).score(columns({})).decision.tolist() == [Outcome.APPROVE]
+    unruled = Scorer(with_conformance(replace(lenient.artefact, policy=policy)))
+    assert unruled.score(columns({})).decision.tolist() == [Outcome.APPROVE]
 
 
 @pytest.mark.parametrize("level", ["\1", "cash loans", " Working"])

@@ -21,6 +21,7 @@ from scoring import (
     Statement,
     load_stored,
     sign,
+    with_conformance,
     write_signature,
 )
 from tests.scoring.signers import Signer
@@ -67,7 +68,8 @@ def kept(artefact: Artefact) -> Iterator[Path]:
 @pytest.fixture
 def forged(artefact: Artefact) -> Artefact:
     """A model that approves everybody."""
-    return replace(artefact, policy=replace(artefact.policy, cutoff=0.99, refer_from=0.99, refer_to=0.99))
+    policy = replace(artefact.policy, cutoff=0.99, refer_from=0.99, refer_to=0.99)
+    return with_conformance(replace(artefact, policy=policy))
 
 
 @pytest.fixture

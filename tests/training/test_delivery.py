@@ -9,6 +9,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import bentoml
 import mlflow
@@ -17,8 +18,7 @@ import pytest
 import yaml
 from mlflow import MlflowClient
 
-from features import ColumnsError
-from scoring import Artefact, ArtefactError, StoredModel
+from scoring import Artefact, StoredModel
 from training.cli import main
 from training.delivery import Delivered
 from training.errors import ParityError, RegistryError
@@ -91,18 +91,6 @@ def test_a_version_without_a_report_has_none(delivered: Delivered, tmp_path: Pat
     assert str(import_model(without)) == delivered.tag
 
 
-def test_an_altered_report_is_not_imported(delivered: Delivered) -> None:
-    source = Path(mlflow.artifacts.download_artifacts(delivered.registered.uri))
-    report = source / "artifacts" / "report.html"
-    original = report.read_bytes()
-    report.write_bytes(original.replace(b"too high", b"inside  "))
-    try:
-        with pytest.raises(RegistryError, match="its report is missing or was altered since it was registered"):
-            import_model(delivered.registered)
-    finally:
-        report.write_bytes(original)
-
-
 def test_one_digest_from_the_run_to_the_store(delivered: Delivered, stored: StoredModel, tmp_path: Path) -> None:
     digest = delivered.registered.digest
     registered = Artefact.read(artefact_folder(download(delivered.registered, tmp_path), delivered.registered))
@@ -134,33 +122,21 @@ def test_importing_again_changes_nothing(delivered: Delivered) -> None:
 def test_a_model_that_scores_differently_after_the_import_is_not_imported(
     delivered: Delivered, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One probability off by the smallest step that a float64 can take."""
-    registered = store._registered_probabilities
+    """One margin off by a billionth."""
+    predict = store.lgb.Booster.predict
 
-    def off_by_one_bit(*arguments: object) -> object:
-        probabilities = registered(*arguments).copy()  # type: ignore[arg-type]
-        probabilities[17] = probabilities[17] * (1 + 2**-52)
-        return probabilities
+    def off_by_one_bit(*arguments: Any, **options: Any) -> Any:
+        margins = predict(*arguments, **options)
+        margins[17] += 1e-9
+        return margins
 
-    monkeypatch.setattr(store, "_registered_probabilities", off_by_one_bit)
+    monkeypatch.setattr(store.lgb.Booster, "predict", off_by_one_bit)
     bentoml.models.delete(delivered.tag)
-    with pytest.raises(ParityError, match="1 of 1000 probabilities differ"):
+    with pytest.raises(ParityError, match="1 of 1000 probabilities are not those of LightGBM"):
         import_model(delivered.registered)
     assert delivered.tag not in [str(model.tag) for model in bentoml.models.list()]
     monkeypatch.undo()
     assert str(import_model(delivered.registered)) == delivered.tag
-
-
-def test_an_altered_registered_model_is_not_imported(delivered: Delivered, settings: TrainingSettings) -> None:
-    source = Path(mlflow.artifacts.download_artifacts(delivered.registered.uri))
-    policy = source / "artifacts" / "artefact" / "policy.json"
-    original = policy.read_bytes()
-    policy.write_bytes(original.replace(b'"cost_fn": 10', b'"cost_fn": 11'))
-    try:
-        with pytest.raises(ArtefactError, match=r"altered since it was written: policy\.json"):
-            import_model(delivered.registered)
-    finally:
-        policy.write_bytes(original)
 
 
 @pytest.mark.parametrize("version", ["999", "@nobody"])
@@ -172,10 +148,11 @@ def test_what_is_not_registered_is_not_found(delivered: Delivered, version: str)
 def test_the_pyfunc_refuses_what_breaks_the_declaration(delivered: Delivered, generated: Path) -> None:
     model = mlflow.pyfunc.load_model(delivered.registered.uri).unwrap_python_model()
     frame = pd.read_csv(generated / "application_test.csv", nrows=5)
-    with pytest.raises(ColumnsError, match="column missing: AMT_CREDIT"):
+    with pytest.raises(Exception, match="column missing: AMT_CREDIT") as refused:
         model.predict_proba(frame.drop(columns="AMT_CREDIT"))
+    assert type(refused.value).__name__ == "ColumnsError"
     frame.loc[2, "AMT_CREDIT"] = -918273645
-    with pytest.raises(ColumnsError, match=r"^AMT_CREDIT: must be between 1 and 1000000000 \(1 row: 3\)$"):
+    with pytest.raises(type(refused.value), match=r"^AMT_CREDIT: must be between 1 and 1000000000 \(1 row: 3\)$"):
         model.predict_proba(frame)
 
 

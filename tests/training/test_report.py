@@ -34,7 +34,7 @@ def dataset(generated: Path, delivered: Delivered) -> Dataset:
 
 
 def artefact_of(trained: TrainedModel, dataset: Dataset, settings: TrainingSettings, commit: str | None) -> Artefact:
-    return trained.artefact(lineage(dataset, settings, run_id="1234", commit=commit))
+    return trained.artefact(lineage(dataset, settings, run_id="1234", commit=commit, code="5678"))
 
 
 def written(

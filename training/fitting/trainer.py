@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features import FeatureState, FeatureTransformer
-from scoring import Artefact, Calibration, DecisionPolicy, DriftReference, Progress
+from scoring import Artefact, Calibration, DecisionPolicy, DriftReference, Progress, with_conformance
 from training.data import Dataset
 from training.evaluation import Estimate, Evaluation, auc_difference, decision_policy, evaluate
 from training.settings import TrainingSettings
@@ -63,14 +63,16 @@ class TrainedModel:
 
     def artefact(self, lineage: Mapping[str, Any]) -> Artefact:
         """The artefact of this model, with where it comes from."""
-        return Artefact(
-            model_text=self.model_text,
-            features=self.features,
-            calibration=self.calibration,
-            policy=self.policy,
-            reference=self.reference,
-            metrics=self.metrics(),
-            lineage=lineage,
+        return with_conformance(
+            Artefact(
+                model_text=self.model_text,
+                features=self.features,
+                calibration=self.calibration,
+                policy=self.policy,
+                reference=self.reference,
+                metrics=self.metrics(),
+                lineage=lineage,
+            )
         )
 
 
@@ -168,11 +170,14 @@ def _later(
     return evaluate(later.target, probabilities, policy, settings.evaluation, seed=settings.seed)
 
 
-def lineage(dataset: Dataset, settings: TrainingSettings, *, run_id: str, commit: str | None) -> dict[str, Any]:
-    """Where a model comes from, JSON-ready."""
+def lineage(
+    dataset: Dataset, settings: TrainingSettings, *, run_id: str, commit: str | None, code: str
+) -> dict[str, Any]:
+    """Where a model comes from, JSON-ready; `code` is the digest of the code that computes its scores."""
     return {
         "run_id": run_id,
         "commit": commit,
+        "code": code,
         "data": {
             "source": dataset.source,
             "sha256": dataset.fingerprint,

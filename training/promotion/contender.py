@@ -5,18 +5,15 @@ from __future__ import annotations
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from subprocess import CalledProcessError
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
-from features import APPLICATION, Columns
+from features import Columns
+from scoring import Artefact, ArtefactError, Scorer
 from training.data import Dataset
 from training.errors import RegistryError
-from training.registry import Registered, download, recorded_predictions
-
-from .predicting import predicted_probabilities
+from training.registry import Registered, artefact_folder, download, recorded_predictions
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -45,15 +42,9 @@ def contend(registered: Registered, dataset: Dataset) -> Contender:
 
 
 def _predicted(registered: Registered, columns: Columns, scratch: Path) -> NDArray[np.float64]:
+    """PDs by this code, which nothing but the verified artefact is handed to."""
     try:
-        return predicted_probabilities(download(registered, scratch), _frame(columns))
-    except CalledProcessError as error:
-        last = str(error.stderr).strip().splitlines()[-1:]
-        raise RegistryError(f"{registered} cannot score the rows: {''.join(last)}") from None
-
-
-def _frame(columns: Columns) -> pd.DataFrame:
-    """The raw columns under their names."""
-    numbers = pd.DataFrame(columns.numbers, columns=[column.name for column in APPLICATION.numeric])
-    levels = pd.DataFrame(columns.levels, columns=[column.name for column in APPLICATION.categorical])
-    return pd.concat([numbers, levels], axis=1)
+        scorer = Scorer(Artefact.read(artefact_folder(download(registered, scratch), registered)))
+    except ArtefactError as error:
+        raise RegistryError(f"{registered} cannot score the rows it was not fitted on: {error}") from None
+    return scorer.score(columns).probability

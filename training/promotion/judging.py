@@ -63,10 +63,9 @@ def judge(
     challenger = contend(registered, dataset)
     rival = contend(incumbent, dataset) if incumbent else None
     with tempfile.TemporaryDirectory() as scratch:
-        model = download(registered, Path(scratch))
-        artefact = artefact_folder(model, registered)
+        artefact = artefact_folder(download(registered, Path(scratch)), registered)
+        differing = differing_probabilities(artefact)
         scorer = Scorer(Artefact.read(artefact))
-        differing = differing_probabilities(model, artefact)
     policy, limits = scorer.artefact.policy, settings.gates
     gates = [*_absolute(challenger, dataset, policy, settings)]
     if rival is not None:

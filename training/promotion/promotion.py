@@ -13,14 +13,17 @@ promotion that was interrupted takes it back, and a promotion after an interrupt
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import asdict
 from datetime import datetime
+from pathlib import Path
 
 import bentoml
 from mlflow import MlflowClient
 
 from training.errors import GateError, RegistryError
 from training.registry import (
+    SIGNING_KEY_VARIABLE,
     Action,
     Registered,
     champion,
@@ -30,6 +33,7 @@ from training.registry import (
     put_in_charge,
     reigning,
     remember,
+    sign_version,
     succession,
 )
 
@@ -61,7 +65,9 @@ def promote(verdict: Verdict, now: datetime) -> bentoml.Tag:
 
 
 def enthrone(registered: Registered, now: datetime) -> bentoml.Tag:
-    """Put a version in charge whose gates were passed, or finish doing so."""
+    """Put a version in charge whose gates were passed, or finish doing so; it is signed if there is a key for that."""
+    if key := os.environ.get(SIGNING_KEY_VARIABLE):
+        sign_version(registered, Path(key))
     put_in_charge(registered)
     if succession(changes(registered.name))[-1:] != (registered.version,):
         remember(registered, Action.PROMOTED, now)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .history import Action, changes, reigning, remember, succession
 from .listing import registry_lines
+from .packaging import code_digest, sha256
 from .registry import (
     Registered,
     artefact_folder,
@@ -14,19 +15,21 @@ from .registry import (
     recorded_predictions,
     register,
     report_file,
-    sha256,
+    sign_version,
 )
 from .report_copy import copy_report
-from .store import PARITY_CLIENTS, differing_probabilities, import_model
+from .store import PARITY_CLIENTS, SIGNING_KEY_VARIABLE, differing_probabilities, import_model
 from .tracking import commit, connect, record, tracked_run
 
 __all__ = [
     "PARITY_CLIENTS",
+    "SIGNING_KEY_VARIABLE",
     "Action",
     "Registered",
     "artefact_folder",
     "champion",
     "changes",
+    "code_digest",
     "commit",
     "connect",
     "copy_report",
@@ -43,6 +46,7 @@ __all__ = [
     "remember",
     "report_file",
     "sha256",
+    "sign_version",
     "succession",
     "tracked_run",
 ]

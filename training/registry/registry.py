@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,10 +11,11 @@ from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 from mlflow.exceptions import MlflowException
 
-from scoring import REPORT, Artefact, ArtefactError, Statement
+from scoring import REPORT, Artefact, ArtefactError, Statement, sign
 from training.errors import RegistryError
 
 from .out_of_fold import OutOfFold
+from .packaging import check_flavour, model_digest, sha256
 
 CHAMPION = "champion"
 """The version in charge."""
@@ -24,7 +25,8 @@ CHALLENGER = "challenger"
 OUT_OF_FOLD = "evaluation/out_of_fold.parquet"
 """Where a run keeps its out-of-fold PDs."""
 
-_DIGEST, _SOURCE, _REPORT = "digest", "data.source", "report.sha256"
+_DIGEST, _SOURCE, _REPORT, _MODEL = "digest", "data.source", "report.sha256", "model.sha256"
+_SIGNATURE = "signature"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +34,7 @@ class Registered:
     """One version of a registered model.
 
     `source` names the data that it was trained on. `report` is the SHA-256 of its report, None for a version that was
-    registered without one.
+    registered without one. `model` is the digest of all that was logged, the code that MLflow would run included.
     """
 
     name: str
@@ -41,6 +43,7 @@ class Registered:
     run_id: str
     source: str
     report: str | None
+    model: str
 
     @property
     def label(self) -> str:
@@ -68,10 +71,12 @@ class Registered:
 
 def register(name: str, model_uri: str, *, digest: str, run_id: str, source: str, report: str) -> Registered:
     """Register the logged model as the next version of `name` and make it the challenger."""
-    tags = {_DIGEST: digest, _SOURCE: source, _REPORT: report}
+    with tempfile.TemporaryDirectory() as scratch:
+        logged = model_digest(Path(mlflow.artifacts.download_artifacts(model_uri, dst_path=scratch)))
+    tags = {_DIGEST: digest, _SOURCE: source, _REPORT: report, _MODEL: logged}
     version = str(mlflow.register_model(model_uri, name, tags=tags).version)
     MlflowClient().set_registered_model_alias(name, CHALLENGER, version)
-    return Registered(name, version, digest, run_id, source, report)
+    return Registered(name, version, digest, run_id, source, report, logged)
 
 
 def find(name: str, version: str) -> Registered:
@@ -115,8 +120,19 @@ def put_in_charge(registered: Registered) -> None:
 
 
 def download(registered: Registered, folder: Path) -> Path:
-    """Copy the registered model into `folder` and return where it is; its artefact is in `artifacts/artefact`."""
-    return Path(mlflow.artifacts.download_artifacts(registered.uri, dst_path=str(folder)))
+    """Copy the registered model into `folder` and return where it is; its artefact is in `artifacts/artefact`.
+
+    RegistryError unless it is, file for file, what was registered. Nothing of it is run or unpickled.
+    """
+    target = folder / "model"  # of its own: what else is in the folder is not the model's
+    model = Path(mlflow.artifacts.download_artifacts(registered.uri, dst_path=str(target)))
+    try:
+        check_flavour(model)
+    except RegistryError as error:
+        raise RegistryError(f"{registered}: {error}") from None
+    if model_digest(model) != registered.model:
+        raise RegistryError(f"{registered}: its files in the artefact store are not those that were registered")
+    return model
 
 
 def artefact_folder(model: Path, registered: Registered) -> Path:
@@ -142,12 +158,6 @@ def report_file(folder: Path, registered: Registered) -> Path | None:
     return file
 
 
-def sha256(file: Path) -> str:
-    """SHA-256 of a file's bytes, hexadecimal."""
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
-
-
 def recorded_predictions(registered: Registered, folder: Path) -> OutOfFold:
     """The out-of-fold PDs of the version's training, copied into `folder`; RegistryError if its run kept none."""
     client = MlflowClient()
@@ -157,10 +167,22 @@ def recorded_predictions(registered: Registered, folder: Path) -> OutOfFold:
     return OutOfFold.read(Path(client.download_artifacts(registered.run_id, OUT_OF_FOLD, str(folder))))
 
 
+def sign_version(registered: Registered, key: Path) -> None:
+    """Sign a version with the private key in a PEM file, and keep the signature with it; SignatureError for no key."""
+    signature = sign(registered.statement, key)
+    MlflowClient().set_model_version_tag(registered.name, registered.version, _SIGNATURE, signature)
+
+
+def signature_of(registered: Registered) -> str | None:
+    """The signature that is kept with a version, None if it was never signed."""
+    return _model_version(registered.name, registered.version).tags.get(_SIGNATURE)
+
+
 def _registered(found: ModelVersion) -> Registered:
-    digest = found.tags.get(_DIGEST)
-    if digest is None:
-        raise RegistryError(f"{found.name} {found.version}: registered without a digest")
+    digest, model = found.tags.get(_DIGEST), found.tags.get(_MODEL)
+    if digest is None or model is None:
+        missing = _DIGEST if digest is None else _MODEL
+        raise RegistryError(f"{found.name} {found.version}: registered without {missing}: train the model again")
     return Registered(
         name=found.name,
         version=str(found.version),
@@ -168,6 +190,7 @@ def _registered(found: ModelVersion) -> Registered:
         run_id=found.run_id or "",
         source=found.tags.get(_SOURCE, ""),
         report=found.tags.get(_REPORT),
+        model=model,
     )
 
 

@@ -2,57 +2,55 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
 import bentoml
-import mlflow
+import lightgbm as lgb
 import numpy as np
-import pandas as pd
 from bentoml.exceptions import BentoMLException, NotFound
-from numpy.typing import NDArray
 
-from features import APPLICATION, open_file
-from scoring import Artefact, Scorer
+from features import open_file
+from scoring import Artefact, ConformanceError, Scorer, Trust, write_signature
 from training.errors import ParityError
 from training.synthesis import APPLICATIONS, synthesize
 
-from .registry import Registered, artefact_folder, download, report_file
+from .registry import Registered, artefact_folder, download, report_file, signature_of
 
 PARITY_CLIENTS = 1_000
-"""Generated applications on which the registered and the imported form of a model are compared."""
+"""Generated applications on which LightGBM itself and what will be served are compared."""
+
+SIGNING_KEY_VARIABLE = "CREDIT_SCORING_SIGNING_KEY"
+"""The environment variable that names the private key, a PEM file, with which promoted models are signed."""
 
 _PARITY_SEED = 20_180_517
 
 
-def import_model(registered: Registered) -> bentoml.Tag:
+def import_model(registered: Registered, environment: Mapping[str, str] = os.environ) -> bentoml.Tag:
     """The tag of the imported model, `<name>:<version>-<first 32 digits of the digest>`, now the latest of its name.
 
-    ParityError, and no import, unless the imported scorer gives the registered model's probabilities bit for bit on
-    1,000 generated applications. Importing what is the latest already checks it again and changes nothing. The report
-    of the model comes along: a Bento holds it with the model.
+    Only the verified artefact, report and signature are copied; nothing that MLflow keeps is run. ParityError, and no
+    import, unless this code computes what the code that trained the model did. SignatureError if the environment asks
+    for a signature that the version does not have. Importing what is the latest checks it again, and replaces it if it
+    was altered.
 
     BentoML calls the version that was created last the latest. An older version that is to be served again is therefore
     created anew: until that is done, what was served before stays the latest.
     """
     tag = bentoml.Tag.from_str(registered.tag)
     with tempfile.TemporaryDirectory() as scratch:
-        downloaded = download(registered, Path(scratch))
-        artefact = checked(registered, downloaded)
-        report = report_file(artefact.parent, registered)
-        if _latest(registered.name) == tag:
-            stored = Path(bentoml.models.get(tag).path)
-            Artefact.read(stored, digest=registered.digest)
-            report_file(stored, registered)
+        ready = _ready(registered, Path(scratch))
+        Trust.of(environment).require(ready, registered.digest, named=(tag.name, str(tag.version)))
+        if _latest(registered.name) == tag and _same_files(ready, Path(bentoml.models.get(tag).path)):
             return tag
         _discard(tag)
         try:
             with bentoml.models.create(tag, metadata=_metadata(registered)) as model:
-                shutil.copytree(artefact, model.path, dirs_exist_ok=True)
-                if report is not None:
-                    shutil.copy(report, model.path)
+                shutil.copytree(ready, model.path, dirs_exist_ok=True)
         except BaseException:
             _discard(tag)
             raise
@@ -60,23 +58,53 @@ def import_model(registered: Registered) -> bentoml.Tag:
 
 
 def checked(registered: Registered, model: Path) -> Path:
-    """The artefact of the registered model, downloaded into `model`; ParityError if the two do not score alike."""
+    """The artefact of the registered model, downloaded into `model`; ParityError if this code scores it otherwise."""
     artefact = artefact_folder(model, registered)
-    differing = differing_probabilities(model, artefact)
+    try:
+        differing = differing_probabilities(artefact)
+    except ConformanceError as error:
+        raise ParityError(f"{registered}: {error}") from None
     if differing:
-        raise ParityError(f"{registered.uri}: {differing} of {PARITY_CLIENTS} probabilities differ after the import")
+        raise ParityError(f"{registered}: {differing} of {PARITY_CLIENTS} probabilities are not those of LightGBM")
     return artefact
 
 
-def differing_probabilities(model: Path, artefact: Path) -> int:
-    """On how many of 1,000 generated applications the downloaded MLflow model and the artefact's scorer differ."""
+def differing_probabilities(artefact: Path) -> int:
+    """On how many of 1,000 generated applications LightGBM's own package and the artefact's scorer differ.
+
+    ConformanceError unless the scorer computes what the artefact's conformance rows say.
+    """
+    scorer = Scorer(Artefact.read(artefact))
+    booster = lgb.Booster(model_str=scorer.artefact.model_text)
     with tempfile.TemporaryDirectory() as scratch:
         applications = _applications(Path(scratch) / "parity")
-        expected = _registered_probabilities(model, applications)
-        scorer = Scorer(Artefact.read(artefact))
-        batches = open_file(applications).batches(PARITY_CLIENTS)
-        probability = np.concatenate([scorer.score(batch.columns).probability for batch in batches])
-        return int(np.count_nonzero(probability != expected))
+        differing = 0
+        for batch in open_file(applications).batches(PARITY_CLIENTS):
+            matrix = scorer.transformer.transform(batch.columns)
+            margins = np.asarray(booster.predict(matrix, raw_score=True), dtype=np.float64)
+            expected = scorer.artefact.calibration.probabilities(margins)
+            differing += int(np.count_nonzero(scorer.score(batch.columns).probability != expected))
+        return differing
+
+
+def _ready(registered: Registered, scratch: Path) -> Path:
+    """A folder with all that the store is to hold of a version, each part verified."""
+    artefact = checked(registered, download(registered, scratch))
+    ready = Path(shutil.copytree(artefact, scratch / "ready"))
+    report, signature = report_file(artefact.parent, registered), signature_of(registered)
+    if report is not None:
+        shutil.copy(report, ready)
+    if signature is not None:
+        write_signature(ready, registered.statement, signature)
+    return ready
+
+
+def _same_files(ready: Path, stored: Path) -> bool:
+    """Whether the store holds exactly what it is to hold, beside its own model.yaml."""
+    try:
+        return all((stored / file.name).read_bytes() == file.read_bytes() for file in ready.iterdir())
+    except OSError:
+        return False
 
 
 def _metadata(registered: Registered) -> dict[str, str]:
@@ -106,9 +134,3 @@ def _discard(tag: bentoml.Tag) -> None:
 def _applications(folder: Path) -> Path:
     synthesize(folder, clients=PARITY_CLIENTS, seed=_PARITY_SEED, file_format="parquet", tables=APPLICATIONS)
     return folder / "application_train.parquet"
-
-
-def _registered_probabilities(model: Path, applications: Path) -> NDArray[np.float64]:
-    frame = pd.read_parquet(applications, columns=[column.name for column in APPLICATION])
-    answers = mlflow.pyfunc.load_model(str(model)).predict(frame)
-    return np.asarray(answers["probability"], dtype=np.float64)

@@ -17,11 +17,10 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 from mlflow.store.db.db_types import DATABASE_ENGINES
-from mlflow.types.schema import AnyType, ColSpec, Schema
+from mlflow.types.schema import ColSpec, Schema
 from sqlalchemy import create_engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from features import APPLICATION
 from scoring import REPORT, Artefact
 from training.data import Dataset
 from training.errors import TrackingError
@@ -29,6 +28,7 @@ from training.fitting import TrainedModel
 from training.settings import TrackingSettings, TrainingSettings, without_credentials
 
 from .out_of_fold import OutOfFold
+from .packaging import package_code
 from .registry import OUT_OF_FOLD
 
 _ROOT = Path(__file__).resolve().parent.parent.parent
@@ -136,20 +136,23 @@ def _log_model(artefact: Path, report: Path) -> Any:
 
 
 def _logged(artefact: Path, report: Path) -> Any:
-    return mlflow.pyfunc.log_model(
-        name="model",
-        python_model=str(Path(__file__).with_name("pyfunc.py")),
-        artifacts={"artefact": str(artefact), "report": str(report)},
-        code_paths=[str(_ROOT / package) for package in ("features", "scoring")],
-        pip_requirements=[f"{name}=={version(name)}" for name in _SERVED_WITH],
-        signature=_signature(),
-    )
+    with tempfile.TemporaryDirectory() as scratch:
+        code = package_code(Path(scratch))
+        with code.importable():
+            return mlflow.pyfunc.log_model(
+                name="model",
+                python_model=str(code.loader),
+                artifacts={"artefact": str(artefact), "report": str(report)},
+                code_paths=[str(code.folder)],
+                pip_requirements=[f"{name}=={version(name)}" for name in _SERVED_WITH],
+                signature=_signature(),
+            )
 
 
 def _signature() -> ModelSignature:
-    inputs = Schema([ColSpec(AnyType(), column.name) for column in APPLICATION])  # type: ignore[no-untyped-call]
+    """What comes out. Input has no types for MLflow to enforce: it would refuse whole numbers, and CSV as a whole."""
     outputs = [("probability", "double"), ("prediction", "long"), ("decision", "string"), ("risk_level", "string")]
-    return ModelSignature(inputs=inputs, outputs=Schema([ColSpec(t, n) for n, t in [*outputs, ("score", "long")]]))
+    return ModelSignature(outputs=Schema([ColSpec(t, n) for n, t in [*outputs, ("score", "long")]]))
 
 
 def _parameters(settings: TrainingSettings, trained: TrainedModel) -> dict[str, Any]:

@@ -31,6 +31,7 @@ def _identity(artefact: Artefact) -> Iterator[Row]:
     yield "digest of the feature definition, SHA-256", artefact.features.definition
     yield "MLflow run", str(lineage["run_id"])
     yield "commit of the code", str(lineage["commit"] or "not in a repository")
+    yield "digest of the computing code, SHA-256", str(lineage["code"])
     for name, version in lineage["versions"].items():
         yield name, str(version)
 
