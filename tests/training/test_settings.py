@@ -109,3 +109,13 @@ def test_what_is_recorded_of_the_settings_holds_no_password() -> None:
         "tracking": None,
         "tuning": None,
     }
+
+
+def test_settings_from_before_the_completeness_rule_get_its_share(tmp_path: Path) -> None:
+    values = TrainingSettings.load(ROOT / "configs" / "training.yaml").model_dump(mode="json")
+    delivered = values["policy"].pop("completeness")
+    path = tmp_path / "training.yaml"
+    path.write_text(yaml.safe_dump(values))
+    rule = TrainingSettings.load(path).policy.completeness
+    assert rule is not None
+    assert (rule.known, rule.max_missing_share) == ((), delivered["max_missing_share"])

@@ -86,8 +86,9 @@ class PolicySettings(Settings):
     """Half-width of the refer band, as a part of the cut-off."""
     level_bounds: tuple[float, float, float]
     scale: Scale
-    completeness: CompletenessSettings | None
-    """An approval that falls short of it is referred to a person; null approves by the PD alone."""
+    completeness: CompletenessSettings | None = CompletenessSettings(known=(), max_missing_share=0.55)
+    """An approval that falls short of it is referred to a person; null approves by the PD alone. Settings that do not
+    name it, as those of older projects, get the share as delivered."""
 
 
 class EvaluationSettings(Settings):
