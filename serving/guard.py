@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Hashable, Sequence
 from contextvars import ContextVar
+from functools import lru_cache
 from time import monotonic
 
 from starlette.types import Scope as AsgiScope
@@ -45,6 +46,7 @@ class Guard:
         self._keyring = keyring
         self._refusals = _Refusals()
         self._hosts = {host.lower() for host in hosts}
+        self._is_known = lru_cache(maxsize=64)(self._is_known_host)  # callers send the same few, with every request
         self._required: dict[str, Scope | None] = dict.fromkeys(PREDICT_PATHS, Scope.PREDICT)
         self._required |= dict.fromkeys(settings.open)
 
@@ -73,10 +75,13 @@ class Guard:
         return grant.bucket
 
     def _require_known_host(self, scope: AsgiScope) -> None:
-        given = next((value for name, value in scope["headers"] if name == b"host"), b"").decode("latin-1").lower()
-        host = given if given in self._hosts else _PORT.sub("", given)
-        if host not in self._hosts and not is_loopback(host.strip("[]")):
+        if not self._is_known(next((value for name, value in scope["headers"] if name == b"host"), b"")):
             raise Misdirected("The service answers only to loopback names and those in connections.hosts.")
+
+    def _is_known_host(self, value: bytes) -> bool:
+        given = value.decode("latin-1").lower()
+        host = given if given in self._hosts else _PORT.sub("", given)
+        return host in self._hosts or is_loopback(host.strip("[]"))
 
 
 def _address(scope: AsgiScope) -> Hashable:
