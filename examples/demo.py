@@ -46,7 +46,7 @@ def _as_answered(decision: Decision) -> str:
     """The decision as the service writes it: no reasons where it gives none, and milliseconds."""
     timestamp = decision.timestamp.isoformat(timespec="milliseconds").replace("+00:00", "Z")
     answer = asdict(decision) | {"timestamp": timestamp}
-    return json.dumps({name: value for name, value in answer.items() if value != ()}, indent=2)
+    return json.dumps({name: value for name, value in answer.items() if name != "reasons" or value}, indent=2)
 
 
 def _build() -> str:

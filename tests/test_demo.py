@@ -24,6 +24,8 @@ DECIDED = Decided(
     decision=Outcome.DECLINE,
     risk_level=RiskLevel.CRITICAL,
     score=500,
+    missing=2,
+    unknown=0,
 )
 
 

@@ -7,12 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from features import APPLICATION, Protected
+from features import Protected
 from scoring import DecisionPolicy, PointScale
 from tests.features.examples import columns
 from training.evaluation import Estimate, Evaluation, Group, ImpactRatio
 from training.promotion.comparison import Comparison
-from training.promotion.contender import _frame
 from training.promotion.gates import (
     Gate,
     comparison_gates,
@@ -141,11 +140,3 @@ def test_the_screening_is_held_against_the_limits_where_groups_are_large_enough(
     assert (sex.name, sex.figure, sex.passed) == ("adverse impact ratio by sex (screening)", "0.5556 M", False)
     assert (age.name, age.figure, age.passed) == ("adverse impact ratio by age (screening)", "1.0000 62 and over", True)
     assert [gate.figure for gate in screening.gates(limits(min_rows=11))] == ["too few rows", "too few rows"]
-
-
-def test_a_registered_model_is_asked_with_the_raw_columns_under_their_names():
-    rows = columns({"AMT_CREDIT": 1000.0, "CODE_GENDER": "F"}, {"AMT_CREDIT": 2000.0})
-    frame = _frame(rows)
-    assert list(frame.columns) == [column.name for column in (*APPLICATION.numeric, *APPLICATION.categorical)]
-    assert frame["AMT_CREDIT"].tolist() == [1000.0, 2000.0]
-    assert frame["CODE_GENDER"].tolist()[0] == "F"

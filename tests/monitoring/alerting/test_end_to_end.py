@@ -81,6 +81,7 @@ def story(delivered: Delivered, tmp_path_factory: pytest.TempPathFactory) -> Sto
 def _told(settings: MonitoringSettings, watching: Prometheus, receiver: Receiver, load: Load) -> Story:
     _until(receiver, WATCHDOG, "firing")
     _wait_for(watching, f"credit_scoring_drift_window_rows > 0 unless on () {_STARTING}")
+    assert watching.query("credit_scoring_drift_alarm == 0"), "a healthy window raises the alarm"
     healthy = watching.firing()
     load.drifted.set()
     load.storm.set()
@@ -121,7 +122,8 @@ def _service(folder: Path, delivered: Delivered) -> Iterator[Server]:
                 "window": {"rows": 1000, "seconds": 3600, "at_least_seconds": 0},
                 "checks": ["tests.monitoring.alerting.check:rows"],
             },
-            "drift": {"psi": {"moderate": 0.5, "major": 1.0}},  # the tests' model knows its few applications too well
+            # The tests' model knows its few applications too well; healthy windows must not raise the alarm.
+            "drift": {"psi": {"moderate": 0.5, "major": 1.0}, "missing_shift": 0.3},
         }),
     }  # fmt: skip
     environment = {"DECISION_LOG_DIR": str(folder / "log"), "DECISION_LOG_KEY": "0123456789abcdef" * 4}
