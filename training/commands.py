@@ -6,19 +6,21 @@ import argparse
 import sys
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
 
 import bentoml
 from bentoml.exceptions import BentoMLException
 from mlflow.exceptions import MlflowException
 
-from features import FeatureError
+from features import FeatureError, SettingsError
 from scoring import Progress, ScoringError, until_stopped
 
 from .data import is_generated, load, split_by_time
 from .delivery import deliver
 from .errors import OutputError, RegistryError, TrainingError
 from .promotion import Verdict, enthrone, judge, keep, promote, rollback
-from .registry import Registered, connect, copy_report, find, import_model, registry_lines, reigning
+from .registry import Registered, champion_lock, connect, copy_report, find, import_model, registry_lines, reigning
 from .settings import TrainingSettings
 from .summary import trained_lines, verdict_lines
 from .synthesis import ALL, APPLICATIONS, SynthesisError, synthesize, total_clients
@@ -91,18 +93,28 @@ def _tune(options: argparse.Namespace) -> None:
     values = _settings(options).model_dump(mode="json")
     given = {name: getattr(options, name) for name in ("trials", "study", "storage")}
     values["tuning"] |= {name: value for name, value in given.items() if value is not None}
-    settings = TrainingSettings.checked(values, options.settings)
+    settings = _with_options(values)
     dataset, _ = split_by_time(load(options.data, settings, progress), settings.out_of_time)
     tuned = tune(dataset, settings, progress)
     tuned.parameters.write(options.output)
     _say(tuning_lines(tuned, options.output))
 
 
+def _with_options(values: dict[str, Any]) -> TrainingSettings:
+    """Settings of a file that was read before, with what options say: a fault is an option's."""
+    try:
+        return TrainingSettings.checked(values, Path("--"))
+    except SettingsError as error:
+        raise TrainingError(str(error).replace("--: tuning.", "--")) from None
+
+
 def _promote(options: argparse.Namespace) -> None:
     settings = _connected(options)
     registered = find(settings.tracking.model, options.version)
     if registered == reigning(registered.name):
-        _in_charge(registered, enthrone(registered, datetime.now(UTC)))
+        with champion_lock():
+            tag = enthrone(registered, datetime.now(UTC))
+        _in_charge(registered, tag)
         return
     if options.data is None and not is_generated(registered.source):
         raise RegistryError(f"{registered} was trained on {registered.source}: give labelled rows with --data")
@@ -120,7 +132,8 @@ def _in_charge(registered: Registered, tag: bentoml.Tag) -> None:
 
 
 def _rollback(options: argparse.Namespace) -> None:
-    _in_charge(*rollback(_connected(options).tracking.model, datetime.now(UTC)))
+    name = _connected(options).tracking.model
+    _in_charge(*rollback(name, datetime.now(UTC), lambda line: _say([line])))
 
 
 def _list(options: argparse.Namespace) -> None:
@@ -137,10 +150,12 @@ def _report(options: argparse.Namespace) -> None:
 
 def _import(options: argparse.Namespace) -> None:
     name = _connected(options).tracking.model
-    registered = reigning(name)
-    if registered is None:
-        raise RegistryError(f"{name}: no version was promoted")
-    _say([str(import_model(registered))])
+    with champion_lock():
+        registered = reigning(name)
+        if registered is None:
+            raise RegistryError(f"{name}: no version was promoted")
+        tag = import_model(registered)
+    _say([str(tag)])
 
 
 def _connected(options: argparse.Namespace) -> TrainingSettings:

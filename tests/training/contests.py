@@ -25,6 +25,7 @@ class Contest:
     """A registered model of three versions: two of a sound model, and one whose recorded PDs are those of a coin."""
 
     dataset: Dataset
+    trained: TrainedModel
     settings: TrainingSettings
     first: Registered
     second: Registered
@@ -71,4 +72,4 @@ def contest(dataset: Dataset, trained: TrainedModel, settings: TrainingSettings,
     """Three versions of the model `name`."""
     own = settings.model_copy(update={"tracking": settings.tracking.model_copy(update={"model": name})})
     coin = replace(trained, probabilities=trained.probabilities[::-1].copy())
-    return Contest(dataset, own, *(register(dataset, model, own) for model in (trained, trained, coin)))
+    return Contest(dataset, trained, own, *(register(dataset, model, own) for model in (trained, trained, coin)))

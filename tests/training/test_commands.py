@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import mlflow
 import pytest
+from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
 from tests.features.examples import ROOT
 from tests.server import unmeasured
 from training.cli import main
+from training.errors import TrackingError
+from training.registry.tracking import commit, connect, tracked_run
+from training.settings.training import TrackingSettings
 
 _DEADLINE = 600
 
@@ -47,26 +53,97 @@ def test_an_address_without_mlflow_is_named_without_its_password(
     assert (said.count("\n"), "hunter2" in said) == (1, False)
 
 
-def test_a_database_in_a_folder_that_cannot_be_made_is_named(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_database_in_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
     address = f"sqlite:///{tmp_path}/file/mlflow.db"
-    assert main(["list", "--tracking-uri", address]) == 1
-    said = capsys.readouterr().err
-    assert said == f"error: {address}: no MLflow tracking there ([Errno 17] File exists: '{tmp_path / 'file'}')\n"
+    with pytest.raises(TrackingError) as refused:
+        connect(TrackingSettings(uri=address, experiment="e", model="m"), make=True)
+    said = f"{address}: no MLflow tracking there ([Errno 17] File exists: '{tmp_path / 'file'}')"
+    assert str(refused.value) == said
+
+
+@pytest.mark.parametrize("command", [["list"], ["rollback"], ["import"], ["promote"], ["report", "--output", "r.html"]])
+def test_a_command_that_reads_makes_no_database(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    address = f"sqlite:///{tmp_path}/typo/mlflow.db"
+    assert main([*command, "--tracking-uri", address]) == 1
+    assert capsys.readouterr().err == f"error: {address}: no such database; `python -m training run` makes one\n"
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_registry_without_a_model_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     address = ["--tracking-uri", f"sqlite:///{tmp_path}/mlflow.db"]
+    connect(TrackingSettings(uri=address[1], experiment="e", model="m"), make=True)
     assert main(["list", *address]) == 0
     assert capsys.readouterr().out == "credit_scoring_production_model: nothing is registered\n"
-    for command, said in (
-        (["rollback"], "error: credit_scoring_production_model: no version was promoted\n"),
-        (["import"], "error: credit_scoring_production_model: no version was promoted\n"),
+    for command in ("rollback", "import"):
+        assert main([command, *address]) == 1
+        assert capsys.readouterr().err == "error: credit_scoring_production_model: no version was promoted\n"
+
+
+def test_an_address_that_sqlalchemy_does_not_know_is_corrected(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list", "--tracking-uri", "postgres://me:hunter2@host/mlflow"]) == 1
+    assert capsys.readouterr().err == "error: postgres://host/mlflow: write postgresql:// for PostgreSQL\n"
+
+
+@pytest.mark.parametrize(
+    ("address", "quoted"),
+    [
+        ("postgresql://bob:a@b@127.0.0.1:1/mlflow", "a@b@"),
+        ("http://127.0.0.1:1/?token=hunter2", "hunter2"),
+        ("postgresql://127.0.0.1:1/mlflow?password=hunter2", "hunter2"),
+    ],
+)
+def test_no_part_of_a_secret_is_quoted(address: str, quoted: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list", "--tracking-uri", address]) == 1
+    said = capsys.readouterr().err
+    assert ("no MLflow tracking there" in said, quoted in said, "b@" in said) == (True, False, False)
+
+
+def test_an_old_database_is_told_with_the_remedy(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    address = f"sqlite:///{tmp_path}/mlflow.db"
+    connect(TrackingSettings(uri=address, experiment="e", model="m"), make=True)
+    with closing(sqlite3.connect(tmp_path / "mlflow.db")) as database, database:
+        database.execute("UPDATE alembic_version SET version_num = '451aebb31d03'")
+    _forget_stores()
+    assert main(["list", "--tracking-uri", address]) == 1
+    assert "then run `mlflow db upgrade` with its address" in capsys.readouterr().err
+
+
+def _forget_stores() -> None:
+    """MLflow checks a database once in a process."""
+    SqlAlchemyStore._engine_map.clear()
+    mlflow.tracking._tracking_service.utils._tracking_store_registry._get_store_with_resolved_uri.cache_clear()
+    mlflow.tracking._model_registry.utils._get_store_registry()._get_store_with_resolved_uri.cache_clear()
+
+
+def test_without_git_there_is_no_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert commit() is None
+
+
+def test_a_project_that_was_moved_is_told_before_anything_is_trained(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before, after = tmp_path / "before", tmp_path / "after"
+    with tracked_run(TrackingSettings(uri=f"sqlite:///{before}/mlflow.db", experiment="credit", model="m"), "first"):
+        mlflow.log_text("kept", "kept.txt")
+    before.rename(after)
+    moved = TrackingSettings(uri=f"sqlite:///{after}/mlflow.db", experiment="credit", model="m")
+    with (
+        pytest.raises(TrackingError, match=f"in {before}/artifacts, which is not there: was the project moved"),
+        tracked_run(moved, "second"),
     ):
-        assert main([*command, *address]) == 1
-        assert capsys.readouterr().err == said
+        pytest.fail("it must not come so far")
+    assert not before.exists()
+
+
+@pytest.mark.parametrize("option", [["--trials", "0"], ["--study", ""]])
+def test_a_wrong_option_is_blamed_and_not_the_file(option: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["tune", *option]) == 1
+    assert capsys.readouterr().err.startswith(f"error: {option[0]}: ")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

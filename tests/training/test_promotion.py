@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,6 +20,7 @@ from mlflow import MlflowClient
 
 from features import state
 from scoring import ArtefactError, Scorer
+from tests.server import ROOT
 from tests.training.contests import Contest, register
 from tests.training.contests import contest as make_contest
 from training.cli import main
@@ -28,6 +32,7 @@ from training.promotion.contender import contend
 from training.promotion.judging import judge
 from training.promotion.promotion import rollback
 from training.registry.history import Action, Change, reigning, succession
+from training.registry.listing import registry_lines
 from training.registry.registry import OUT_OF_FOLD, aliases
 from training.registry.store import import_model
 from training.settings.training import TrainingSettings
@@ -119,6 +124,61 @@ def test_a_rollback_goes_back_one_champion_at_a_time(contest: Contest) -> None:
     with pytest.raises(RegistryError, match="version 1 is the first champion: there is none before it"):
         rollback(contest.name, now())
     assert contest.in_charge() == ("1", "1", "1")
+
+
+def test_a_champion_that_was_deleted_is_passed_over_by_a_rollback(contest: Contest) -> None:
+    for version in (contest.first, contest.second, contest.first):
+        contest.promote(version)
+    client, said = MlflowClient(), list[str]()
+    name = contest.name
+    gone = register(contest.dataset, contest.trained, contest.settings)
+    contest.promote(gone)
+    contest.promote(contest.second)
+    client.delete_model_version(name, gone.version)
+    assert rollback(name, now(), said.append)[0] == contest.first
+    assert said == [f"passed over: {name} {gone.version}: not in the registry (RESOURCE_DOES_NOT_EXIST)"]
+    assert contest.in_charge() == ("1", "1", "1")
+    assert rollback(name, now())[0] == contest.second
+
+
+def test_a_version_that_others_registered_is_listed(contest: Contest) -> None:
+    client = MlflowClient()
+    foreign = client.create_model_version(contest.name, "file:///nowhere")
+    try:
+        listed = [line.split()[0] for line in registry_lines(contest.name)]
+    finally:
+        client.delete_model_version(contest.name, foreign.version)
+    assert listed == ["version", "1", "2", "3", str(foreign.version)]
+
+
+def test_two_rollbacks_at_once_go_back_by_two(contest: Contest) -> None:
+    """The second waits for the first, and begins where that has ended."""
+    for version in (contest.first, contest.second, contest.first):
+        contest.promote(version)
+    with ThreadPoolExecutor(2) as pool:
+        done = [pool.submit(rollback, contest.name, now()) for _ in range(2)]
+    assert sorted(one.result()[0].version for one in done) == ["1", "2"]
+    assert contest.in_charge() == ("1", "1", "1")
+
+
+def test_of_two_promotions_at_once_the_second_must_be_judged_again(contest: Contest) -> None:
+    verdicts = [judge(one, contest.dataset, contest.settings) for one in (contest.first, contest.second)]
+    with ThreadPoolExecutor(2) as pool:
+        done = [pool.submit(promotion.promote, verdict, now()) for verdict in verdicts]
+    failed = [one.exception() for one in done if one.exception()]
+    assert [type(error) for error in failed] == [RegistryError]
+    assert "no longer in charge: judge again" in str(failed[0])
+    alias, history, served = contest.in_charge()
+    assert alias == history == served
+
+
+def test_three_imports_at_once_leave_one_model(contest: Contest, settings_file: Path) -> None:
+    contest.promote(contest.first)
+    bentoml.models.delete(contest.first.tag)
+    command = [sys.executable, "-m", "training", "import", "--settings", str(settings_file)]
+    running = [subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    assert [one.communicate()[0].split() for one in running] == [[contest.first.tag]] * 3
+    assert contest.served() == "1"
 
 
 def test_without_a_promotion_there_is_nothing_to_roll_back(contest: Contest) -> None:
@@ -214,6 +274,7 @@ def test_an_alias_set_by_hand_is_no_promotion(contest: Contest) -> None:
         ("+1 +2 -1 +3", "13"),
         ("+1 +2 +1 +3 -1", "121"),
         ("+1 +2 +1 +3 -1 -2 -1", "1"),
+        ("+1 +2 +3 +4 -2", "12"),
     ],
 )
 def test_the_succession_after_promotions_and_rollbacks(history: str, line: str) -> None:

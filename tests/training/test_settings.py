@@ -119,3 +119,21 @@ def test_settings_from_before_the_completeness_rule_get_its_share(tmp_path: Path
     rule = TrainingSettings.load(path).policy.completeness
     assert rule is not None
     assert (rule.known, rule.max_missing_share) == ((), delivered["max_missing_share"])
+
+
+@pytest.mark.parametrize(
+    "name", ["Bob's model", "credit/scoring", "Credit Scoring", "CreditScoring", "-a", "a.", "", "ü", "a" * 64]
+)
+def test_a_model_name_that_a_store_would_refuse_or_change_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(SettingsError, match=r"tracking\.model: "):
+        TrainingSettings.load(written(tmp_path, "tracking.model", name))
+
+
+@pytest.mark.parametrize("name", ["a", "credit_scoring_production_model", "credit-2.b", "a" * 63])
+def test_other_model_names_are_legal(tmp_path: Path, name: str) -> None:
+    assert TrainingSettings.load(written(tmp_path, "tracking.model", name)).tracking.model == name
+
+
+def test_a_storage_that_sqlalchemy_does_not_know_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"tuning\.storage: .*write postgresql:// for PostgreSQL"):
+        TrainingSettings.load(written(tmp_path, "tuning.storage", "postgres://host/trials"))

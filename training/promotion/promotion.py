@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
@@ -27,6 +28,7 @@ from training.registry import (
     Action,
     Registered,
     champion,
+    champion_lock,
     changes,
     find,
     import_model,
@@ -54,6 +56,11 @@ def promote(verdict: Verdict, now: datetime) -> bentoml.Tag:
 
     GateError if it misses a gate; RegistryError if it was judged against a champion that is in charge no longer.
     """
+    with champion_lock():
+        return _promoted(verdict, now)
+
+
+def _promoted(verdict: Verdict, now: datetime) -> bentoml.Tag:
     judged = verdict.challenger.registered
     rival = verdict.champion.registered if verdict.champion else None
     if reigning(judged.name) != rival:
@@ -74,21 +81,36 @@ def enthrone(registered: Registered, now: datetime) -> bentoml.Tag:
     return import_model(registered)
 
 
-def rollback(name: str, now: datetime) -> tuple[Registered, bentoml.Tag]:
+def rollback(name: str, now: datetime, say: Callable[[str], object] = lambda _: None) -> tuple[Registered, bentoml.Tag]:
     """Put the champion before the present one back in charge; RegistryError if there is none.
 
+    A version that was deleted in the registry is passed over, which `say` is told.
     Where the alias names another version than the history (a promotion or a rollback was interrupted, or somebody set
     the alias by hand), the history's champion is put back.
     """
+    with champion_lock():
+        return _rolled_back(name, now, say)
+
+
+def _rolled_back(name: str, now: datetime, say: Callable[[str], object]) -> tuple[Registered, bentoml.Tag]:
     current, line = champion(name), succession(changes(name))
     if current is None or not line:
         raise RegistryError(f"{name}: no version was promoted")
     undone = line[-1] == current.version
     if undone and len(line) == 1:
         raise RegistryError(f"{current} is the first champion: there is none before it")
-    restored = find(name, line[-2] if undone else line[-1])
+    restored = _newest_that_is_there(name, line[:-1] if undone else line, say)
     tag = import_model(restored)
     if undone:
         remember(restored, Action.RESTORED, now)
     put_in_charge(restored)
     return restored, tag
+
+
+def _newest_that_is_there(name: str, line: Sequence[str], say: Callable[[str], object]) -> Registered:
+    for version in reversed(line):
+        try:
+            return find(name, version)
+        except RegistryError as error:
+            say(f"passed over: {error}")
+    raise RegistryError(f"{name}: no earlier champion is in the registry any more")

@@ -18,7 +18,7 @@ from .registry import (
     sign_version,
 )
 from .report_copy import copy_report
-from .store import PARITY_CLIENTS, SIGNING_KEY_VARIABLE, differing_probabilities, import_model
+from .store import PARITY_CLIENTS, SIGNING_KEY_VARIABLE, champion_lock, differing_probabilities, import_model
 from .tracking import commit, connect, record, tracked_run
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "Registered",
     "artefact_folder",
     "champion",
+    "champion_lock",
     "changes",
     "code_digest",
     "commit",

@@ -52,7 +52,7 @@ def changes(name: str) -> list[Change]:
 def succession(history: Iterable[Change]) -> tuple[str, ...]:
     """The champions that a rollback can go back through, the one in charge last.
 
-    A promotion puts a version on top, a rollback takes the top away.
+    A promotion puts a version on top, a rollback takes away what is above the version that it restores.
 
     >>> promoted = [Change(f"2026-01-0{day}", Action.PROMOTED, str(day)) for day in (1, 2, 3)]
     >>> succession([*promoted, Change("2026-01-04", Action.RESTORED, "2")])
@@ -64,6 +64,8 @@ def succession(history: Iterable[Change]) -> tuple[str, ...]:
             line.append(change.version)
         else:
             del line[-1:]
+            while change.version in line and line[-1] != change.version:  # deleted in the registry meanwhile
+                del line[-1]
     return tuple(line)
 
 

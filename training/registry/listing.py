@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
 
 from training.evaluation import Estimate
 
@@ -33,18 +34,26 @@ def registry_lines(name: str) -> Iterator[str]:
 
 
 def _row(version: ModelVersion, named: Mapping[str, str]) -> str:
-    run = MlflowClient().get_run(version.run_id or "")
+    run = _run(version)
     registered = datetime.fromtimestamp(version.creation_timestamp / 1000, UTC)
     return _ROW.format(
         version.version,
         ", ".join(alias for alias, number in named.items() if number == str(version.version)),
         version.tags.get("digest", "")[:12],
-        _auc(run),
+        _auc(run) if run else "",
         f"{registered:%Y-%m-%d %H:%M}",
-        run.info.run_id,
-        run.data.tags.get("commit", "")[:12],
+        run.info.run_id if run else "",
+        run.data.tags.get("commit", "")[:12] if run else "",
         version.tags.get("data.source", ""),
     )
+
+
+def _run(version: ModelVersion) -> Run | None:
+    """The run that made a version; None for one that others registered without a run, or whose run is gone."""
+    try:
+        return MlflowClient().get_run(version.run_id) if version.run_id else None
+    except MlflowException:
+        return None
 
 
 def _auc(run: Run) -> str:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import bentoml
 import lightgbm as lgb
 import numpy as np
+from bentoml._internal.configuration.containers import BentoMLContainer
 from bentoml.exceptions import BentoMLException, NotFound
 
 from features import open_file
@@ -28,6 +30,17 @@ SIGNING_KEY_VARIABLE = "CREDIT_SCORING_SIGNING_KEY"
 """The environment variable that names the private key, a PEM file, with which promoted models are signed."""
 
 _PARITY_SEED = 20_180_517
+_LOCK = ".champion.lock"
+
+
+@contextmanager
+def champion_lock() -> Iterator[None]:
+    """One command at a time changes who is champion, in the registry and in this user's BentoML store; others wait."""
+    home = Path(BentoMLContainer.bentoml_home.get())
+    home.mkdir(parents=True, exist_ok=True)
+    with (home / _LOCK).open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def import_model(registered: Registered, environment: Mapping[str, str] = os.environ) -> bentoml.Tag:

@@ -25,7 +25,7 @@ from scoring import REPORT, Artefact
 from training.data import Dataset
 from training.errors import TrackingError
 from training.fitting import TrainedModel
-from training.settings import TrackingSettings, TrainingSettings, without_credentials
+from training.settings import TrackingSettings, TrainingSettings, address_fault, secrets_of, without_credentials
 
 from .out_of_fold import OutOfFold
 from .packaging import package_code
@@ -33,24 +33,39 @@ from .registry import OUT_OF_FOLD
 
 _ROOT = Path(__file__).resolve().parent.parent.parent
 _SQLITE = "sqlite:///"
+_UPGRADE = "mlflow db upgrade"
 _SERVED_WITH = ("lightgbm", "mlflow", "numpy", "pandas", "pyarrow", "pydantic", "pyyaml", "scipy")
 
 
-def connect(settings: TrackingSettings) -> None:
-    """Point MLflow at the configured server or database; the folder of a local database is made if it is absent.
+def connect(settings: TrackingSettings, *, make: bool = False) -> None:
+    """Point MLflow at the configured server or database; `make` makes a local database if it is absent.
 
     TrackingError, without a password that the address may hold, if nothing that MLflow knows answers there.
     """
+    if fault := address_fault(settings.uri):
+        raise TrackingError(f"{without_credentials(settings.uri)}: {fault}")
     try:
         if settings.uri.startswith(_SQLITE):
-            Path(settings.uri.removeprefix(_SQLITE)).parent.mkdir(parents=True, exist_ok=True)
+            database = Path(settings.uri.removeprefix(_SQLITE))
+            if make:
+                database.parent.mkdir(parents=True, exist_ok=True)
+            elif not database.is_file():
+                raise TrackingError(f"{settings.uri}: no such database; `python -m training run` makes one")
         _answers(settings.uri)
         mlflow.set_tracking_uri(settings.uri)
         mlflow.set_registry_uri(settings.uri)
         MlflowClient().search_experiments(max_results=1)
     except (MlflowException, SQLAlchemyError, ImportError, OSError) as error:
-        reason = str(error).partition("\n")[0].partition(". ")[0].replace(settings.uri.rstrip("/"), "").strip()
-        raise TrackingError(f"{without_credentials(settings.uri)}: no MLflow tracking there ({reason})") from None
+        shown = without_credentials(settings.uri)
+        raise TrackingError(f"{shown}: no MLflow tracking there ({_reason(error, settings.uri)})") from None
+
+
+def _reason(error: Exception, uri: str) -> str:
+    """The first sentence of what is said, or MLflow's remedy; only what kind of error where it quotes a secret."""
+    if _UPGRADE in str(error):
+        return f"its schema is of another MLflow; back the database up, then run `{_UPGRADE}` with its address"
+    said = str(error).partition("\n")[0].partition(". ")[0].replace(uri.rstrip("/"), "").strip()
+    return type(error).__name__ if any(secret in said for secret in ("@", *secrets_of(uri))) else said
 
 
 def _answers(uri: str) -> None:
@@ -66,12 +81,27 @@ def _answers(uri: str) -> None:
 @contextmanager
 def tracked_run(settings: TrackingSettings, name: str) -> Iterator[str]:
     """An MLflow run in the configured experiment, by its id; it ends as failed if the block raises."""
-    connect(settings)
-    if mlflow.get_experiment_by_name(settings.experiment) is None:
-        mlflow.create_experiment(settings.experiment, artifact_location=_artefact_location(settings))
+    connect(settings, make=True)
+    _prepare_experiment(settings)
     mlflow.set_experiment(settings.experiment)
     with mlflow.start_run(run_name=name) as run:
         yield str(run.info.run_id)
+
+
+def _prepare_experiment(settings: TrackingSettings) -> None:
+    """The experiment is there, and what is kept with it can be kept; TrackingError if its folder is gone."""
+    location = _artefact_location(settings)
+    found = mlflow.get_experiment_by_name(settings.experiment)
+    if found is None:
+        mlflow.create_experiment(settings.experiment, artifact_location=location)
+        return
+    kept = str(found.artifact_location)
+    folder = Path(kept.removeprefix("file://"))
+    if location not in (None, kept) and kept.startswith("file:") and not folder.is_dir():
+        raise TrackingError(
+            f"{settings.uri}: keeps the files of its runs in {folder}, which is not there: was the project moved? "
+            "Move it back, or name a new database with --tracking-uri"
+        )
 
 
 def record(
@@ -112,13 +142,17 @@ def commit() -> str | None:
 
 
 def _git(*arguments: str) -> str:
-    answer = subprocess.run(  # noqa: S603 - only what this module says
-        ["git", *arguments],  # noqa: S607 - git is found on the path as everywhere
-        cwd=_ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    """What git says; nothing where there is no git."""
+    try:
+        answer = subprocess.run(  # noqa: S603 - only what this module says
+            ["git", *arguments],  # noqa: S607 - git is found on the path as everywhere
+            cwd=_ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    except OSError:
+        return ""
     return answer.stdout.strip()
 
 

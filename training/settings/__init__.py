@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .address import without_credentials
+from .address import address_fault, secrets_of, without_credentials
 from .experiments import Family, FeatureEngineeringSettings, ModelSelectionSettings, Sampling, SamplingSettings
 from .training import (
     DriftReferenceSettings,
@@ -47,5 +47,7 @@ __all__ = [
     "TrainingSettings",
     "TreeParameters",
     "WholeRange",
+    "address_fault",
+    "secrets_of",
     "without_credentials",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -185,12 +186,23 @@ class GateSettings(Settings):
     latency: LatencySettings
 
 
+_MODEL_NAME = re.compile(r"[a-z0-9]([a-z0-9._-]*[a-z0-9])?")
+
+
 class TrackingSettings(Settings):
     """Where runs and models are recorded."""
 
     uri: str = Field(min_length=1)
     experiment: str = Field(min_length=1)
-    model: str = Field(min_length=1)
+    model: str = Field(max_length=63)
+
+    @field_validator("model")
+    @classmethod
+    def _legal_in_both_stores(cls, name: str) -> str:
+        """MLflow takes other names than BentoML's store, which would change them."""
+        if not _MODEL_NAME.fullmatch(name):
+            raise ValueError("must be lower-case letters, digits, and . _ - between them")
+        return name
 
 
 class SyntheticSettings(Settings):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from features import Settings
 
+from .address import address_fault
 from .tree_parameters import DRAWING_ROWS, TreeParameters
 
 
@@ -93,12 +94,18 @@ class NestedSettings(Settings):
     trials: int = Field(ge=1)
 
 
+def _known_address(address: str) -> str:
+    if fault := address_fault(address):
+        raise ValueError(fault)
+    return address
+
+
 class TuningSettings(Settings):
     """The search."""
 
     experiment: str = Field(min_length=1)
     study: str = Field(min_length=1)
-    storage: str = Field(min_length=1)
+    storage: Annotated[str, AfterValidator(_known_address)] = Field(min_length=1)
     """Address of the database that keeps the trials; several machines may share one."""
     abandoned_after_seconds: int = Field(ge=1)
     """A trial of another machine that finished no fold for so long is taken over."""

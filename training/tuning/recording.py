@@ -48,7 +48,7 @@ def record_search(study: Study, nested: NestedEstimate | None, dataset: Dataset,
 
 def _recorded(study: Study, tracking: TrackingSettings) -> set[str]:
     """Numbers of the trials that have a run."""
-    connect(tracking)
+    connect(tracking, make=True)
     if mlflow.get_experiment_by_name(tracking.experiment) is None:
         return set()
     runs = mlflow.search_runs(
