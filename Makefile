@@ -69,9 +69,10 @@ alerts: setup ## plant faults under load, and watch a real Prometheus and Alertm
 faults: setup ## let things go wrong under load, into docs/faults.json and docs/faults.md; needs root, h2load and faketime
 	REHEARSE=1 FAULT_RESULTS=docs/faults.json $(BIN)/python -m pytest tests/faults --timeout 0 -q
 
-fuzz: setup ## send FUZZ_REQUESTS hostile requests to the service, into docs/fuzz.json
+fuzz: setup ## send FUZZ_REQUESTS hostile requests to the service, into docs/fuzz.json and docs/framing.json
 	FUZZ_REQUESTS=$(FUZZ_REQUESTS) FUZZ_RESULTS=docs/fuzz.json $(BIN)/python -m pytest tests/e2e/test_fuzz.py --timeout 0 -q
-	INNOCENT_ANSWERS=10000 $(BIN)/python -m pytest tests/e2e/test_behind_nginx.py --timeout 0 -q
+	FRAMING_REQUESTS=$(FUZZ_REQUESTS) FRAMING_RESULTS=docs/framing.json $(BIN)/python -m pytest tests/e2e/test_framing_fuzz.py --timeout 0 -q
+	INNOCENT_ANSWERS=10000 FRAMING_RESULTS=docs/framing.json $(BIN)/python -m pytest tests/e2e/test_behind_nginx.py --timeout 0 -q
 
 MUTANTS ?= 150
 MUTANT_SEED ?= 1

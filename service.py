@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import bentoml
 import numpy as np
+from bentoml._internal.server.http.traffic import TimeoutMiddleware
 from numpy.typing import NDArray
 from starlette.applications import Starlette
 from starlette.types import ASGIApp
@@ -71,7 +72,11 @@ class _CreditScoringService(bentoml.Service[Any]):  # type: ignore[misc]
         app = cast("Starlette", super().to_asgi(is_main))
         app.router.redirect_slashes = False
         logging.getLogger("uvicorn.access").propagate = False  # uvicorn would prepare lines that BentoML's level drops
-        return _bounded(app) if outermost else app
+        if not outermost:
+            return app
+        # Its timer keeps all that belongs to a request for traffic.timeout seconds, answered or not: 5 kB of each 404.
+        app.user_middleware = [one for one in app.user_middleware if one.cls is not TimeoutMiddleware]
+        return _bounded(app)
 
 
 @bentoml.service(name="credit_scoring_model", **SETTINGS.runner.service)

@@ -127,3 +127,22 @@ def _log(settings: AlertingSettings) -> Iterator[Alert]:
         "{{ $labels.instance }} has had a segment open for {{ $value | humanizeDuration }}.",
         settings.holds.settled,
     )  # fmt: skip
+    yield Alert(
+        "CreditScoringLogNotClosed",
+        f"max by (job) ({_LOG}_unclosed_seconds) > {limits.unclosed_age.seconds:g}", Severity.WARNING,
+        "Finished segments of the decision log are not closed",
+        "The oldest has waited for {{ $value | humanizeDuration }}: `monitoring close` does not run, or fails.",
+        settings.holds.settled,
+    )  # fmt: skip
+    yield Alert(
+        "CreditScoringLogSetAside", f"max by (job) ({_LOG}_set_aside) > 0", Severity.WARNING,
+        "Files were set aside from the decision log",
+        "{{ $value | humanize }} files in the folder `aside` are no whole segments; decisions may be missing.",
+        settings.holds.short,
+    )  # fmt: skip
+    yield Alert(
+        "CreditScoringCountsPassedOver", "max by (job, instance) (credit_scoring_counts_passed_over) > 0",
+        Severity.WARNING, "Counts of workers cannot be read",
+        "{{ $labels.instance }} passes over {{ $value | humanize }} files beside its counts: drift may lack decisions.",
+        settings.holds.short,
+    )  # fmt: skip

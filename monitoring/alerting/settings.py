@@ -89,6 +89,8 @@ class Limits(Settings):
     drift_window_age: Written
     segment_age: Written
     """Of the decision log's open segments."""
+    unclosed_age: Written
+    """Of the decision log's finished segments that are not closed."""
     performance_age: Written
     thread_age: Written
     """Since a thread or timer of the service last did its work; longer than any of them waits."""

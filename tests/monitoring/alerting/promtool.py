@@ -54,6 +54,9 @@ def _healthy(pod: str) -> dict[str, str]:
         "credit_scoring_decision_log_lines_total": rising(600),
         'credit_scoring_decision_log_failures_total{reason="no_space"}': steady(0),
         "credit_scoring_decision_log_segment_age_seconds": steady(300),
+        "credit_scoring_decision_log_unclosed_seconds": steady(3600),
+        "credit_scoring_decision_log_set_aside": steady(0),
+        "credit_scoring_counts_passed_over": steady(0),
         **({} if pod != "a" else {"credit_scoring_performance_auc_upper": steady(0.76)}),
         **({} if pod != "a" else {"credit_scoring_performance_timestamp_seconds": rising(60)}),
     }

@@ -46,6 +46,7 @@ REFERRED = 'credit_scoring_decisions_total{decision="refer",risk_level="HIGH"}'
 MISSING = 'credit_scoring_feature_missing_ratio{feature="amt_credit"}'
 UNSEEN = 'credit_scoring_feature_unseen_ratio{feature="name_contract_type"}'
 SEGMENT_AGE = "credit_scoring_decision_log_segment_age_seconds"
+UNCLOSED = "credit_scoring_decision_log_unclosed_seconds"
 LINES = "credit_scoring_decision_log_lines_total"
 LOST = 'credit_scoring_decision_log_failures_total{reason="no_space"}'
 CHECK = 'credit_scoring_drift_check_failures_total{check="mine"}'
@@ -156,6 +157,19 @@ FAULTS = {
     "one pod writes no line": ({f"{LINES}@a": turning(600, 0)}, {("CreditScoringLogIncomplete", "critical")}),
     "there is no log": ({LINES: steady(0), SEGMENT_AGE: None}, NOTHING),
     "a segment stays open": ({SEGMENT_AGE: then(300, 8000)}, {("CreditScoringLogNotRotated", "warning")}),
+    "segments are closed a day late": ({UNCLOSED: then(3600, 86_400)}, NOTHING),
+    "segments are not closed any more": (
+        {UNCLOSED: then(3600, 200_000)},
+        {("CreditScoringLogNotClosed", "warning")},
+    ),
+    "a file was set aside": (
+        {"credit_scoring_decision_log_set_aside": then(0, 1)},
+        {("CreditScoringLogSetAside", "warning")},
+    ),
+    "one pod passes over a file of counts": (
+        {"credit_scoring_counts_passed_over@a": then(0, 1)},
+        {("CreditScoringCountsPassedOver", "warning")},
+    ),
 }  # fmt: skip
 
 
