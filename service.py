@@ -75,7 +75,7 @@ class _CreditScoringService(bentoml.Service[Any]):  # type: ignore[misc]
         if not outermost:
             return app
         # Its timer keeps all that belongs to a request for traffic.timeout seconds, answered or not: 5 kB of each 404.
-        app.user_middleware = [one for one in app.user_middleware if one.cls is not TimeoutMiddleware]
+        app.user_middleware = [one for one in app.user_middleware if cast("Any", one.cls) is not TimeoutMiddleware]
         return _bounded(app)
 
 
