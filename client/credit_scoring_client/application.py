@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from decimal import Decimal
 
 Application = Mapping[str, object]
-"""Value of each column: a number, text, bool, None, or a numpy scalar of these; NaN and None mean missing."""
+"""Value of each column: a number, text, bool, None, or a numpy scalar of these; None, NaN, and pandas' NA and NaT mean
+missing. A Decimal is sent as the nearest float."""
 
 Identified = tuple[str | None, Application]
 """A client_id and its application."""
+
+_PANDAS_MISSING = ("NAType", "NaTType")
 
 JsonValue = str | int | float | bool | None
 
@@ -84,6 +88,11 @@ def _encoded(value: object, name: str) -> JsonValue:
 
 
 def _plain(value: object) -> object:
+    if isinstance(value, Decimal):
+        return float(value)
+    # Known by name, since pandas need not be there: NA, for one, says neither that it is missing nor that it is not.
+    if type(value).__name__ in _PANDAS_MISSING and type(value).__module__.startswith("pandas."):
+        return None
     # Arrays have .item() too, but also __len__; numpy's masked constant is one and would become a silent 0.
     item = getattr(value, "item", None)
     return item() if callable(item) and not hasattr(value, "__len__") else value

@@ -13,7 +13,16 @@ from .answer import Reply
 from .application import Application, Identified
 from .batch import BatchResult
 from .clock import Clock
-from .connection import DEFAULT_CLOCK, DEFAULT_RETRY, DEFAULT_TIMEOUT, checked_url, prepared, standing_headers
+from .connection import (
+    DEFAULT_CLOCK,
+    DEFAULT_RETRY,
+    DEFAULT_TIMEOUT,
+    checked_url,
+    direct,
+    explained,
+    prepared,
+    standing_headers,
+)
 from .contract import Contract
 from .decision import Decision
 from .exchange import Attempt, Steps
@@ -40,7 +49,9 @@ class AsyncClient:
         clock: Clock = DEFAULT_CLOCK,
     ) -> None:
         self._url, headers = checked_url(base_url), standing_headers(api_key)
-        self._http = httpx.AsyncClient(base_url=self._url, headers=headers, timeout=timeout, transport=transport)
+        self._http = httpx.AsyncClient(
+            base_url=self._url, headers=headers, timeout=timeout, transport=transport, mounts=direct(self._url)
+        )
         self._contract = Contract(retry, clock)
         self._sleep = sleep
 
@@ -97,7 +108,7 @@ class AsyncClient:
         try:
             return await self._http.send(prepared(self._http, attempt))
         except httpx.RequestError as error:
-            return error
+            return explained(error, self._url)
 
     def __repr__(self) -> str:
         return f"AsyncClient({str(self._url)!r})"

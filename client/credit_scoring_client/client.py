@@ -13,7 +13,16 @@ from .answer import Reply
 from .application import Application, Identified
 from .batch import BatchResult
 from .clock import Clock
-from .connection import DEFAULT_CLOCK, DEFAULT_RETRY, DEFAULT_TIMEOUT, checked_url, prepared, standing_headers
+from .connection import (
+    DEFAULT_CLOCK,
+    DEFAULT_RETRY,
+    DEFAULT_TIMEOUT,
+    checked_url,
+    direct,
+    explained,
+    prepared,
+    standing_headers,
+)
 from .contract import Contract
 from .decision import Decision
 from .exchange import Attempt, Steps
@@ -59,7 +68,9 @@ class Client:
         clock: Clock = DEFAULT_CLOCK,
     ) -> None:
         self._url, headers = checked_url(base_url), standing_headers(api_key)
-        self._http = httpx.Client(base_url=self._url, headers=headers, timeout=timeout, transport=transport)
+        self._http = httpx.Client(
+            base_url=self._url, headers=headers, timeout=timeout, transport=transport, mounts=direct(self._url)
+        )
         self._contract = Contract(retry, clock)
         self._sleep = sleep
 
@@ -116,7 +127,7 @@ class Client:
         try:
             return self._http.send(prepared(self._http, attempt))
         except httpx.RequestError as error:
-            return error
+            return explained(error, self._url)
 
     def __repr__(self) -> str:
         return f"Client({str(self._url)!r})"

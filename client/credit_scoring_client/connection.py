@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_address
+from urllib.request import getproxies, proxy_bypass
+
 import httpx
 
 from .clock import Clock
@@ -40,6 +43,37 @@ def standing_headers(api_key: str | None) -> dict[str, str]:
     if api_key is not None:
         headers["Authorization"] = f"Bearer {checked_header(api_key, 'api_key')}"
     return headers
+
+
+def direct(url: httpx.URL) -> dict[str, None]:
+    """What httpx asks directly whatever HTTP_PROXY says: a server on loopback, which no proxy can reach.
+
+    >>> direct(httpx.URL("http://127.0.0.1:3000")), direct(httpx.URL("http://scores.example"))
+    ({'all://127.0.0.1': None}, {})
+    """
+    return {f"all://{_bracketed(url.host)}": None} if _is_loopback(url.host) else {}
+
+
+def explained(error: httpx.RequestError, url: httpx.URL) -> httpx.RequestError:
+    """The error, which says so where the request went to a proxy that the environment names."""
+    proxy = getproxies().get(url.scheme) or getproxies().get("all")
+    if proxy is None or _is_loopback(url.host) or proxy_bypass(url.host):
+        return error
+    hint = f"through the proxy that {url.scheme.upper()}_PROXY names; NO_PROXY={url.host} goes round it"
+    return type(error)(f"{error} ({hint})", request=error.request)
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
 
 
 def prepared(http: httpx.Client | httpx.AsyncClient, attempt: Attempt) -> httpx.Request:

@@ -39,12 +39,14 @@ def post(path: str, body: Mapping[str, object], request_id: str | None = None) -
 
 
 def checked_header(value: str, name: str) -> str:
-    """`value` if it can be sent as a header; a ValueError that does not show it otherwise.
+    """`value` if it can be sent as a header; a TypeError or ValueError that does not show it otherwise.
 
     >>> checked_header("secret\\n", "api_key")
     Traceback (most recent call last):
     ValueError: api_key must be one or more visible ASCII characters
     """
+    if not isinstance(value, str):
+        raise TypeError(f"{name} must be text")
     if not _VISIBLE_ASCII.fullmatch(value):
         raise ValueError(f"{name} must be one or more visible ASCII characters")
     return value

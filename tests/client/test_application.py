@@ -8,6 +8,7 @@ from datetime import date
 from decimal import Decimal
 
 import numpy as np
+import pandas as pd
 import pytest
 from credit_scoring_client.application import encoded_application, encoded_features, encoded_items
 from hypothesis import given
@@ -31,6 +32,11 @@ from hypothesis import strategies as st
         (np.str_("XNA"), "XNA"),
         (np.float64("nan"), None),
         (np.float32("nan"), None),
+        (np.datetime64("NaT"), None),
+        (pd.NA, None),
+        (pd.NaT, None),
+        (Decimal("2.5"), 2.5),
+        (Decimal("NaN"), None),
     ],
 )
 def test_a_value_is_sent_as_json(value, sent):
@@ -38,7 +44,7 @@ def test_a_value_is_sent_as_json(value, sent):
     assert json.dumps(encoded) == json.dumps(sent)
 
 
-@pytest.mark.parametrize("value", [math.inf, -math.inf, np.float64("inf"), np.float32("-inf")])
+@pytest.mark.parametrize("value", [math.inf, -math.inf, np.float64("inf"), np.float32("-inf"), Decimal("Infinity")])
 def test_an_infinity_is_refused_by_column_and_not_by_value(value):
     message = r"^AMT_CREDIT is infinite; a number must be finite, or NaN where it is missing$"
     with pytest.raises(ValueError, match=message):
@@ -47,7 +53,7 @@ def test_an_infinity_is_refused_by_column_and_not_by_value(value):
 
 @pytest.mark.parametrize(
     "value",
-    [b"Cash loans", [1.0], {}, date(2025, 1, 1), Decimal(1), 1j, np.array([1.0]), np.array(1.0), np.ma.masked],
+    [b"Cash loans", [1.0], {}, date(2025, 1, 1), 1j, np.array([1.0]), np.array(1.0), np.ma.masked],
     ids=repr,
 )
 def test_a_value_that_json_has_not_is_refused(value):

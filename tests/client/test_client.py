@@ -10,8 +10,10 @@ from credit_scoring_client import (
     AsyncClient,
     BatchResult,
     Client,
+    ConnectionFailed,
     InvalidRequest,
     Rejection,
+    Retry,
     Unauthorized,
     Violation,
     __version__,
@@ -176,3 +178,25 @@ def test_an_error_has_the_request_id_of_the_answer(server, run):
     with pytest.raises(InvalidRequest) as caught:
         run(server.url, lambda client: client.predict(APPLICATION, request_id="mine"))
     assert caught.value.request_id == "theirs"
+
+
+@pytest.mark.parametrize("kind", [Client, AsyncClient])
+def test_an_api_key_must_be_text(kind):
+    with pytest.raises(TypeError, match=r"^api_key must be text$"):
+        kind("http://127.0.0.1:3000", api_key=b"secret")
+
+
+def test_a_server_on_loopback_is_asked_directly_whatever_the_environment_says(server, run, monkeypatch):
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
+    monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:1")
+    server.answers = [decided()]
+    assert run(server.url, lambda client: client.predict(APPLICATION)) == DECISION
+
+
+def test_an_error_says_that_the_request_went_to_a_proxy(monkeypatch):
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+    with Client("http://scores.example", retry=Retry(attempts=1)) as client, pytest.raises(ConnectionFailed) as failed:
+        client.predict({})
+    assert "through the proxy that HTTP_PROXY names; NO_PROXY=scores.example goes round it" in str(failed.value)
