@@ -22,8 +22,12 @@ $(INSTALLED): requirements/dev.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements/dev.txt
 	@touch $@
 
-demo: setup ## train on generated data, track, register, promote, build, serve, score, stop
+demo: visible setup ## train on generated data, track, register, promote, build, serve, score, stop
 	PYTHONPATH=client $(BIN)/python -m examples.demo
+
+.PHONY: visible
+visible:
+	@case "$(CURDIR)/" in */.*) echo "BentoML builds nothing below a folder whose name begins with a dot: move $(CURDIR)" >&2; exit 1;; esac
 
 serve: setup ## serve the champion on HOST:PORT
 	$(BIN)/bentoml serve . --host $(HOST) --port $(PORT)

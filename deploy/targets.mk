@@ -71,7 +71,7 @@ release-notes: setup ## print the notes of VERSION
 release-check: setup ## whether TAG may be released
 	$(BIN)/python -m deploy.release check $(TAG)
 
-bento: setup ## the champion of the registry into the store, and a Bento of it and this code
+bento: visible setup ## the champion of the registry into the store, and a Bento of it and this code
 	$(BIN)/python -m training import
 	$(BIN)/bentoml build
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from credit_scoring_client import Decision as Decided
@@ -12,6 +15,7 @@ from credit_scoring_client import Outcome, RiskLevel
 
 from examples.demo import _as_answered
 from serving import Decision
+from tests.server import ROOT
 
 DECIDED = Decided(
     request_id="r",
@@ -35,3 +39,19 @@ def test_the_decision_is_shown_as_the_service_writes_it(reasons: tuple[str, ...]
     assert shown["timestamp"] == "2026-01-31T12:00:00.123Z"
     assert shown.pop("reasons", []) == list(reasons)
     assert Decision.model_validate(shown).decision == "decline"
+
+
+@pytest.mark.parametrize("target", ["demo", "bento"])
+@pytest.mark.parametrize(("folder", "refused"), [(".local/src", True), ("src/.worktree", True), ("src/a.b", False)])
+def test_below_a_hidden_folder_nothing_is_trained_in_vain(
+    tmp_path: Path, target: str, folder: str, *, refused: bool
+) -> None:
+    """BentoML refuses to build a Bento there, at the end of it all and with a traceback."""
+    checkout = tmp_path / folder
+    (checkout / "deploy").mkdir(parents=True)
+    for name in ("Makefile", "deploy/targets.mk"):
+        shutil.copy(ROOT / name, checkout / name)
+    made = subprocess.run(["make", target, "PYTHON=false"], cwd=checkout, capture_output=True, text=True, check=False)
+    said = f"BentoML builds nothing below a folder whose name begins with a dot: move {checkout}"
+    assert (made.stderr.splitlines()[0] == said) == refused
+    assert made.returncode != 0
