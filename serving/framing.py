@@ -12,6 +12,8 @@ _TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _REQUEST_LINE = re.compile(rb"[A-Z-]+ [^\x00-\x20\x7f]+ HTTP/(\d\.\d)\r\n")
 _FRAMING = re.compile(rb"\r\n(content-length|transfer-encoding|upgrade|http2-settings):[ \t]*([^\r\n]*)", re.IGNORECASE)
 _UPGRADE = re.compile(rb"\r\n(?:upgrade|http2-settings):[^\r\n]*", re.IGNORECASE)
+_AUTHORITY = re.compile(rb"[A-Z-]+ https?://([^/?# ]+)", re.IGNORECASE)
+_HOST = re.compile(rb"\r\nhost:([^\r\n]*)", re.IGNORECASE)
 _LENGTH = re.compile(rb"[0-9]{1,15}")
 _CHUNK = re.compile(rb"([0-9a-fA-F]{1,8})[ \t]*(?:;[\t\x20-\x7e\x80-\xff]*)?")
 _TRAILER = re.compile(_TOKEN + rb":[^\r\n\x00]*")
@@ -67,9 +69,18 @@ def _version(head: bytes) -> bytes:
         raise _bad("The request is not HTTP/1.1.")
     if line[1] not in (b"1.1", b"1.0"):
         raise Unreadable(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED, "Only HTTP/1.1 and HTTP/1.0 are answered.")
+    if b"://" in line[0]:
+        _require_same_host(head)
     if head.startswith(b"CONNECT "):
         raise Unreadable(HTTPStatus.NOT_IMPLEMENTED, "The service is not a proxy.")
     return line[1]
+
+
+def _require_same_host(head: bytes) -> None:
+    """A target with a host of its own takes the place of Host (RFC 9112, 3.2.2), which is what the service looks at."""
+    target, host = _AUTHORITY.match(head), _HOST.search(head)
+    if target is None or host is None or target[1].lower() != host[1].strip().lower():
+        raise _bad("The target of the request must name the same host as Host.")
 
 
 def _length(value: bytes) -> int:

@@ -111,10 +111,10 @@ def _with_options(values: dict[str, Any]) -> TrainingSettings:
 def _promote(options: argparse.Namespace) -> None:
     settings = _connected(options)
     registered = find(settings.tracking.model, options.version)
-    if registered == reigning(registered.name):
-        with champion_lock():
-            tag = enthrone(registered, datetime.now(UTC))
-        _in_charge(registered, tag)
+    with champion_lock():
+        finished = enthrone(registered, datetime.now(UTC)) if registered == reigning(registered.name) else None
+    if finished is not None:
+        _in_charge(registered, finished)
         return
     if options.data is None and not is_generated(registered.source):
         raise RegistryError(f"{registered} was trained on {registered.source}: give labelled rows with --data")

@@ -225,3 +225,19 @@ def test_bad_requests_leave_one_line_with_the_address_and_no_content(server: Ser
     assert 1 <= len(lines) < 50
     assert "S3CR3T" not in server.logged
     assert "Invalid HTTP request received" not in server.logged
+
+
+@pytest.mark.parametrize(
+    ("target", "status"),
+    [
+        (b"http://localhost/livez", 200),
+        (b"HTTP://LOCALHOST/livez", 200),
+        (b"http://evil.example/livez", 400),
+        (b"http://localhost.evil.example/livez", 400),
+        (b"http://localhost@evil.example/livez", 400),
+        (b"http:///livez", 400),
+        (b"ftp://localhost/livez", 400),
+    ],
+)
+def test_a_target_must_name_the_same_host_as_host(server: Server, target: bytes, status: int) -> None:
+    assert asked(server, b"GET " + target + b" HTTP/1.1\r\nHost: localhost\r\n\r\n") == [status]
