@@ -34,7 +34,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_data(run)
     run.add_argument("--params", type=Path, metavar="FILE", help="parameters that `tune` wrote, to use instead")
     run.add_argument("--no-promote", action="store_true", help="leave the model challenger even if it passes")
-    _add_generated(run)
+    _add_allowed(run)
     _add_settings(run)
 
     compare = commands.add_parser("experiments", help="compare models, features and sampling on the same folds")
@@ -54,7 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     promote = commands.add_parser("promote", help="judge a registered model and put it in charge if it passes")
     promote.add_argument("--version", default="@challenger", help="number or @alias (default: %(default)s)")
     promote.add_argument("--data", type=Path, help="folder with application_train to judge on; default: generated")
-    _add_generated(promote)
+    _add_allowed(promote)
     _add_settings(promote)
 
     for name, text in (
@@ -82,11 +82,16 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", type=Path, help="folder with application_train, CSV or Parquet (default: generated)")
 
 
-def _add_generated(parser: argparse.ArgumentParser) -> None:
+def _add_allowed(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--allow-generated",
         action="store_true",
         help="let a model of generated data take the place of one of real data",
+    )
+    parser.add_argument(
+        "--allow-uncompared",
+        action="store_true",
+        help="let a model take the place of one that this code cannot score to compare with",
     )
 
 

@@ -64,7 +64,7 @@ def _run(options: argparse.Namespace) -> None:
         from .tuning import TunedParameters
 
         settings = TunedParameters.apply(options.params, settings)
-    delivered = deliver(options.data, settings, Progress(), generated_allowed=options.allow_generated)
+    delivered = deliver(options.data, settings, Progress(), **_allowed(options))
     _say(trained_lines(delivered.trained))
     if options.no_promote:
         keep(delivered.verdict)
@@ -119,7 +119,11 @@ def _promote(options: argparse.Namespace) -> None:
     if options.data is None and not is_generated(registered.source):
         raise RegistryError(f"{registered} was trained on {registered.source}: give labelled rows with --data")
     dataset = load(options.data, settings, Progress(), to_fit=False)
-    _conclude(judge(registered, dataset, settings, generated_allowed=options.allow_generated))
+    _conclude(judge(registered, dataset, settings, **_allowed(options)))
+
+
+def _allowed(options: argparse.Namespace) -> dict[str, bool]:
+    return {"generated_allowed": options.allow_generated, "uncompared_allowed": options.allow_uncompared}
 
 
 def _conclude(verdict: Verdict) -> None:

@@ -31,7 +31,12 @@ class Delivered:
 
 
 def deliver(
-    data: Path | None, settings: TrainingSettings, progress: Progress, *, generated_allowed: bool = False
+    data: Path | None,
+    settings: TrainingSettings,
+    progress: Progress,
+    *,
+    generated_allowed: bool = False,
+    uncompared_allowed: bool = False,
 ) -> Delivered:
     """Train on the files in `data`, or on generated ones, track, register the model as challenger and judge it.
 
@@ -43,7 +48,13 @@ def deliver(
         with progress.step("MLflow"):
             registered = track(dataset, trained, settings, run_id=run_id)
     with progress.step("gates"):
-        verdict = judge(registered, dataset if later is None else later, settings, generated_allowed=generated_allowed)
+        verdict = judge(
+            registered,
+            dataset if later is None else later,
+            settings,
+            generated_allowed=generated_allowed,
+            uncompared_allowed=uncompared_allowed,
+        )
     return Delivered(trained, registered, verdict)
 
 

@@ -47,9 +47,15 @@ def verdict_lines(verdict: Verdict) -> Iterator[str]:
     """Every gate with its figure and its limit, passed or not, and what they were judged on."""
     yield f"gates, judged on {verdict.rows} applications, each by a model that was not fitted on it:"
     yield f"  challenger {_judged(verdict.challenger, verdict.rows)}"
-    yield f"  champion   {_judged(verdict.champion, verdict.rows)}" if verdict.champion else "  no champion yet"
+    yield f"  {_champion_line(verdict)}"
     yield from (f"  {gate}" for gate in verdict.gates)
     yield from group_lines(verdict.groups)
+
+
+def _champion_line(verdict: Verdict) -> str:
+    if verdict.champion is not None:
+        return f"champion   {_judged(verdict.champion, verdict.rows)}"
+    return f"champion   cannot be compared with: {verdict.obstacle}" if verdict.incumbent else "no champion yet"
 
 
 def _judged(judged: Contender, rows: int) -> str:

@@ -14,6 +14,7 @@ from training.evaluation import Estimate, Evaluation, Group, ImpactRatio
 from training.promotion.comparison import Comparison
 from training.promotion.gates import (
     Gate,
+    comparability_gate,
     comparison_gates,
     evaluation_gates,
     fairness_gates,
@@ -102,6 +103,12 @@ def test_the_gates_of_latency_and_parity_say_figure_and_limit():
 def test_the_gate_of_the_data_says_what_is_needed(challenger, champion, allowed, shown, needed, passed):
     found = source_gate(challenger, champion, generated_allowed=allowed)
     assert found == Gate("data, against the champion's", shown, needed, passed)
+
+
+@pytest.mark.parametrize("allowed", [True, False])
+def test_a_comparison_that_is_not_possible_must_be_done_without_on_demand(allowed):
+    expected = Gate("comparison with the champion", "not possible", "--allow-uncompared", passed=allowed)
+    assert comparability_gate(allowed=allowed) == expected
 
 
 def test_a_gate_is_one_line_of_a_table():

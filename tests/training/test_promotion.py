@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import bentoml
@@ -33,9 +33,10 @@ from training.promotion.judging import judge
 from training.promotion.promotion import rollback
 from training.registry.history import Action, Change, reigning, succession
 from training.registry.listing import registry_lines
-from training.registry.registry import OUT_OF_FOLD, aliases
+from training.registry.registry import OUT_OF_FOLD, aliases, find, put_in_charge
 from training.registry.store import import_model
 from training.settings.training import TrainingSettings
+from training.summary import verdict_lines
 
 STEPS = ("put_in_charge", "remember", "import_model")
 
@@ -161,6 +162,15 @@ def test_two_rollbacks_at_once_go_back_by_two(contest: Contest) -> None:
     assert contest.in_charge() == ("1", "1", "1")
 
 
+def test_a_rollback_that_waited_is_the_later_change_whatever_its_clock_said(contest: Contest) -> None:
+    for version in (contest.first, contest.second, contest.first):
+        contest.promote(version)
+    asked_first = now()
+    rollback(contest.name, now() + timedelta(hours=1))
+    assert rollback(contest.name, asked_first)[0] == contest.first
+    assert contest.in_charge() == ("1", "1", "1")
+
+
 def test_of_two_promotions_at_once_the_second_must_be_judged_again(contest: Contest) -> None:
     verdicts = [judge(one, contest.dataset, contest.settings) for one in (contest.first, contest.second)]
     with ThreadPoolExecutor(2) as pool:
@@ -207,17 +217,63 @@ def test_a_champion_of_another_feature_definition_is_not_put_back(
     assert contest.in_charge() == ("2", "2", "2")
 
 
-def test_a_champion_that_kept_no_out_of_fold_probabilities_cannot_be_challenged(contest: Contest) -> None:
-    contest.promote(contest.first)
+@pytest.fixture
+def without_recorded(contest: Contest) -> Iterator[None]:
+    """The first version's run kept no out-of-fold PDs."""
     kept = Path(mlflow.get_run(contest.first.run_id).info.artifact_uri.removeprefix("file://")) / OUT_OF_FOLD
     content = kept.read_bytes()
     kept.unlink()
+    yield
+    kept.write_bytes(content)
+
+
+@pytest.fixture
+def of_an_older_release(contest: Contest) -> Iterator[None]:
+    """The first version was registered before all of its files had a digest."""
+    MlflowClient().delete_model_version_tag(contest.name, "1", "model.sha256")
+    yield
+    assert contest.first.model
+    MlflowClient().set_model_version_tag(contest.name, "1", "model.sha256", contest.first.model)
+
+
+@pytest.mark.usefixtures("without_recorded")
+def test_a_champion_that_cannot_be_compared_with_is_replaced_only_if_that_is_asked_for(contest: Contest) -> None:
+    MlflowClient().set_registered_model_alias(contest.name, "champion", "1")
+    verdict = judge(contest.second, contest.dataset, contest.settings)
+    assert verdict.obstacle == "promotion_model version 1: its run kept no out-of-fold probabilities to compare with"
+    assert f"  champion   cannot be compared with: {verdict.obstacle}" in list(verdict_lines(verdict))
+    with pytest.raises(GateError, match=r"version 2 is not promoted: it misses comparison with the champion$"):
+        contest.promote(contest.second)
+    assert contest.in_charge() == ("1", None, None)
+    contest.promote(contest.second, uncompared_allowed=True)
+    assert contest.in_charge() == ("2", "2", "2")
+
+
+def test_other_gates_hold_without_a_comparison(contest: Contest, of_an_older_release: None) -> None:
+    MlflowClient().set_registered_model_alias(contest.name, "champion", "1")
+    unseen = replace(contest.dataset, ids=contest.dataset.ids + 10_000_000)
+    missed = judge(contest.second, unseen, contest.settings).missed
+    assert [(gate.name, gate.limit) for gate in missed] == [("comparison with the champion", "--allow-uncompared")]
+    MlflowClient().set_model_version_tag(contest.name, "1", "data.source", "application_train.csv")
     try:
-        with pytest.raises(RegistryError, match=r"version 1: its run kept no out-of-fold probabilities"):
-            contest.promote(contest.second)
+        allowed = judge(contest.second, unseen, contest.settings, uncompared_allowed=True)
     finally:
-        kept.write_bytes(content)
-    assert contest.in_charge() == ("1", "1", "1")
+        MlflowClient().set_model_version_tag(contest.name, "1", "data.source", contest.first.source)
+    assert [gate.name for gate in allowed.missed] == ["data, against the champion's"]
+
+
+def test_a_champion_of_an_older_release_is_listed_and_compared_with_on_its_own_rows(
+    contest: Contest, of_an_older_release: None
+) -> None:
+    """Its files are not read: only its recorded PDs are."""
+    put_in_charge(contest.first)
+    assert [line.split()[0] for line in registry_lines(contest.name)][:4] == ["version", "1", "2", "3"]
+    verdict = judge(contest.second, contest.dataset, contest.settings)
+    assert (verdict.obstacle, verdict.missed) == (None, ())
+    with pytest.raises(RegistryError, match="version 1: registered by an older release, without a digest of its files"):
+        import_model(find(contest.name, "1"))
+    contest.promote(contest.second)
+    assert contest.in_charge() == ("2", "2", "2")
 
 
 @pytest.mark.parametrize("step", STEPS)
@@ -283,9 +339,10 @@ def test_the_succession_after_promotions_and_rollbacks(history: str, line: str) 
     assert "".join(succession(steps)) == line
 
 
-def test_a_history_that_was_tampered_with_is_refused(contest: Contest) -> None:
-    MlflowClient().set_registered_model_tag(contest.name, "champion.2026", "mine")
-    with pytest.raises(RegistryError, match=r"the tag champion\.2026 is not one that a promotion or a rollback wrote"):
+@pytest.mark.parametrize(("at", "said"), [("2026-01-01T00:00:00.000000Z", "mine 1"), ("2026", "promoted 1")])
+def test_a_history_that_was_tampered_with_is_refused(contest: Contest, at: str, said: str) -> None:
+    MlflowClient().set_registered_model_tag(contest.name, f"champion.{at}", said)
+    with pytest.raises(RegistryError, match=rf"the tag champion\.{at} is not one that a promotion or a rollback wrote"):
         reigning(contest.name)
 
 

@@ -75,6 +75,11 @@ def parity_gate(differing: int, applications: int) -> Gate:
     return Gate(f"differing probabilities of {applications:,}", str(differing), "at most 0", differing == 0)
 
 
+def comparability_gate(*, allowed: bool) -> Gate:
+    """A champion that cannot be scored is not replaced unseen, unless that is asked for."""
+    return Gate("comparison with the champion", "not possible", "--allow-uncompared", passed=allowed)
+
+
 def source_gate(challenger: str, champion: str, *, generated_allowed: bool) -> Gate:
     """A model of generated data does not take the place of one of real data, unless that is asked for."""
     shown = "generated" if is_generated(challenger) else "real"

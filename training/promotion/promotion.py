@@ -62,9 +62,11 @@ def promote(verdict: Verdict, now: datetime) -> bentoml.Tag:
 
 def _promoted(verdict: Verdict, now: datetime) -> bentoml.Tag:
     judged = verdict.challenger.registered
-    rival = verdict.champion.registered if verdict.champion else None
-    if reigning(judged.name) != rival:
-        raise RegistryError(f"{judged} was judged against {rival or 'no champion'}, no longer in charge: judge again")
+    incumbent = verdict.incumbent
+    if reigning(judged.name) != incumbent:
+        raise RegistryError(
+            f"{judged} was judged against {incumbent or 'no champion'}, no longer in charge: judge again"
+        )
     keep(verdict)
     if verdict.missed:
         raise GateError(f"{judged} is not promoted: it misses {'; '.join(gate.name for gate in verdict.missed)}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
 from mlflow import MlflowClient
@@ -14,6 +14,8 @@ from training.errors import RegistryError
 from .registry import Registered, champion, find, registered_model
 
 _KEY = "champion."
+_TIME = "%Y-%m-%dT%H:%M:%S.%fZ"
+_TICK = timedelta(microseconds=1)
 
 
 class Action(StrEnum):
@@ -37,8 +39,14 @@ class Change:
 
 
 def remember(registered: Registered, action: Action, now: datetime) -> None:
-    """Add a change to the history. `now` is in UTC."""
-    key = f"{_KEY}{now.strftime('%Y-%m-%dT%H:%M:%S.%fZ')}"
+    """Add a change to the history, as its last. `now` is in UTC.
+
+    It is later than the change before in any case: a command that waited for another has an older `now`, and clocks of
+    two machines differ.
+    """
+    before = changes(registered.name)[-1:]
+    at = max([now, *(_moment(change.at) + _TICK for change in before)])
+    key = f"{_KEY}{at.strftime(_TIME)}"
     MlflowClient().set_registered_model_tag(registered.name, key, f"{action} {registered.version}")
 
 
@@ -77,6 +85,12 @@ def reigning(name: str) -> Registered | None:
 
 def _change(at: str, value: str) -> Change:
     action, _, version = value.partition(" ")
-    if action not in list(Action):
-        raise RegistryError(f"the tag {_KEY}{at} is not one that a promotion or a rollback wrote")
-    return Change(at, Action(action), version)
+    try:
+        _moment(at)
+        return Change(at, Action(action), version)
+    except ValueError:
+        raise RegistryError(f"the tag {_KEY}{at} is not one that a promotion or a rollback wrote") from None
+
+
+def _moment(at: str) -> datetime:
+    return datetime.strptime(at, _TIME).replace(tzinfo=UTC)

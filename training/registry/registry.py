@@ -34,7 +34,8 @@ class Registered:
     """One version of a registered model.
 
     `source` names the data that it was trained on. `report` is the SHA-256 of its report, None for a version that was
-    registered without one. `model` is the digest of all that was logged, the code that MLflow would run included.
+    registered without one. `model` is the digest of all that was logged, the code that MLflow would run included; None
+    for a version of an older release, whose files are never read.
     """
 
     name: str
@@ -43,7 +44,7 @@ class Registered:
     run_id: str
     source: str
     report: str | None
-    model: str
+    model: str | None
 
     @property
     def label(self) -> str:
@@ -124,6 +125,8 @@ def download(registered: Registered, folder: Path) -> Path:
 
     RegistryError unless it is, file for file, what was registered. Nothing of it is run or unpickled.
     """
+    if registered.model is None:
+        raise RegistryError(f"{registered}: registered by an older release, without a digest of its files: train anew")
     target = folder / "model"  # of its own: what else is in the folder is not the model's
     model = Path(mlflow.artifacts.download_artifacts(registered.uri, dst_path=str(target)))
     try:
@@ -179,10 +182,9 @@ def signature_of(registered: Registered) -> str | None:
 
 
 def _registered(found: ModelVersion) -> Registered:
-    digest, model = found.tags.get(_DIGEST), found.tags.get(_MODEL)
-    if digest is None or model is None:
-        missing = _DIGEST if digest is None else _MODEL
-        raise RegistryError(f"{found.name} {found.version}: registered without {missing}: train the model again")
+    digest = found.tags.get(_DIGEST)
+    if digest is None:
+        raise RegistryError(f"{found.name} {found.version}: was not registered by `python -m training run`")
     return Registered(
         name=found.name,
         version=str(found.version),
@@ -190,7 +192,7 @@ def _registered(found: ModelVersion) -> Registered:
         run_id=found.run_id or "",
         source=found.tags.get(_SOURCE, ""),
         report=found.tags.get(_REPORT),
-        model=model,
+        model=found.tags.get(_MODEL),
     )
 
 
