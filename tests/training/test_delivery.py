@@ -205,16 +205,6 @@ def test_a_failed_command_says_why_in_one_line(
     assert said[0].startswith(message)
 
 
-def test_the_tracking_address_may_be_given(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    before = mlflow.get_tracking_uri()
-    try:
-        assert main(["list", "--tracking-uri", f"sqlite:///{tmp_path}/other/mlflow.db"]) == 0
-    finally:
-        mlflow.set_tracking_uri(before)
-        mlflow.set_registry_uri(before)
-    assert (tmp_path / "other" / "mlflow.db").is_file()
-
-
 def test_synthesize_writes_every_table(tmp_path: Path) -> None:
     out = tmp_path / "out"
     command = [sys.executable, "-m", "training", "synthesize", "--clients", "200", "--output", str(out)]
