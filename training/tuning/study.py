@@ -31,6 +31,7 @@ from .sampler import TrialSeededSampler
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 _SQLITE = "sqlite:///"
 _IDENTITY = "identity"
+_STARTED = time.time()
 _OWNER = "owner"
 
 
@@ -110,6 +111,8 @@ def _orphaned(trial: FrozenTrial, abandoned_after: float) -> bool:
     began = trial.datetime_start.timestamp() if trial.datetime_start else 0.0
     host, _, process = trial.user_attrs.get(_OWNER, "").rpartition(":")
     if host == socket.gethostname():
+        if int(process) == os.getpid():  # an earlier process had our number, or another one took what we queued
+            return began < _STARTED
         return not _alive(int(process))
     return time.time() - float(trial.user_attrs.get(SEEN, began)) > abandoned_after
 
@@ -121,7 +124,7 @@ def _alive(process: int) -> bool:
         return False
     except PermissionError:
         return True  # somebody else's, but alive
-    return process != os.getpid()
+    return True
 
 
 def _claim() -> dict[str, str | float]:
