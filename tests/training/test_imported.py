@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -20,7 +21,7 @@ import pytest
 from mlflow.pyfunc.scoring_server import parse_csv_input
 
 from features import operations
-from scoring import SignatureError
+from scoring import SignatureError, load_stored
 from tests.scoring.signers import Signer
 from tests.training.contests import Contest
 from tests.training.contests import contest as make_contest
@@ -31,6 +32,7 @@ from training.promotion.contender import contend
 from training.promotion.judging import judge
 from training.promotion.promotion import rollback
 from training.registry import packaging
+from training.registry.listing import registry_lines
 from training.registry.packaging import package_code
 from training.registry.report_copy import copy_report
 from training.registry.store import import_model
@@ -232,11 +234,70 @@ def test_a_promoted_model_is_signed_and_one_that_is_not_signed_is_refused(
     mlflow.MlflowClient().delete_model_version_tag(contest.name, "2", "signature")
 
 
-@pytest.mark.parametrize("name", ["policy.json", "report.html", "manifest.json"])
-def test_the_latest_model_is_put_right_where_it_was_altered(contest: Contest, name: str) -> None:
+def _damage(name: str, content: bytes | None) -> Callable[[Path], None]:
+    def damage(folder: Path) -> None:
+        file = folder / name
+        file.write_bytes(file.read_bytes() + b" " if content is None else content)
+
+    return damage
+
+
+def _rename_report(folder: Path) -> None:
+    text = (folder / "model.yaml").read_text()
+    (folder / "model.yaml").write_text(re.sub("report: .*", "report: '00'", text))
+
+
+DAMAGED = {
+    **{name: _damage(name, None) for name in ("policy.json", "report.html", "manifest.json")},
+    "one file more": _damage("more.txt", b"more"),
+    "one file less": lambda folder: (folder / "policy.json").unlink(),
+    "another report is named": _rename_report,
+    "unclosed": _damage("model.yaml", b"a: ["),
+    "empty": _damage("model.yaml", b""),
+    "a list": _damage("model.yaml", b"[]"),
+    "no version": _damage("model.yaml", b"name: model"),
+    "an object": _damage("model.yaml", b"!!python/object:os.system x"),
+    "not text": _damage("model.yaml", b"\xff\xfe\x00"),
+    "no model.yaml": lambda folder: (folder / "model.yaml").unlink(),
+    "a file in place of the folder": lambda folder: (shutil.rmtree(folder), folder.write_text("")),
+    "latest is another": lambda folder: (folder.parent / "latest").write_text("99-none"),
+    "latest is empty": lambda folder: (folder.parent / "latest").write_text(""),
+    "no latest": lambda folder: (folder.parent / "latest").unlink(),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGED.values(), ids=DAMAGED)
+def test_the_latest_model_is_put_right_where_it_was_altered(contest: Contest, damage: Callable[[Path], object]) -> None:
     import_model(contest.first)
-    file = Path(bentoml.models.get(contest.first.tag).path) / name
-    sound = file.read_bytes()
-    file.write_bytes(sound + b" ")
+    folder = Path(bentoml.models.get(contest.first.tag).path)
+    sound = {file.name: file.read_bytes() for file in folder.iterdir() if file.name != "model.yaml"}
+    damage(folder)
     import_model(contest.first)
-    assert (Path(bentoml.models.get(contest.first.tag).path) / name).read_bytes() == sound
+    assert {file.name: file.read_bytes() for file in folder.iterdir() if file.name != "model.yaml"} == sound
+    stored = load_stored(contest.name)
+    assert (stored.version, contest.served()) == (contest.first.label, "1")
+
+
+def test_another_version_that_cannot_be_read_is_named(contest: Contest) -> None:
+    import_model(contest.first)
+    import_model(contest.second)
+    broken = Path(bentoml.models.get(contest.first.tag).path)
+    sound = (broken / "model.yaml").read_bytes()
+    (broken / "model.yaml").write_bytes(b"a: [")
+    try:
+        with pytest.raises(RegistryError, match=f"^{broken}: its model.yaml cannot be read; remove this folder"):
+            import_model(contest.second)
+    finally:
+        (broken / "model.yaml").write_bytes(sound)
+    assert contest.served() == "2"
+
+
+def test_a_store_that_serves_another_version_than_the_champion_is_told(contest: Contest) -> None:
+    contest.promote(contest.first)
+    assert not list(registry_lines(contest.name))[-1].startswith("this machine's")
+    import_model(contest.second)
+    last = "this machine's BentoML store serves {}, not version 1: `python -m training import`"
+    assert list(registry_lines(contest.name))[-1] == last.format(contest.second.tag)
+    for version in (contest.first, contest.second):
+        bentoml.models.delete(version.tag)
+    assert list(registry_lines(contest.name))[-1] == last.replace("serves {}", "holds no version")

@@ -14,12 +14,16 @@ from training.evaluation import Estimate
 
 from .history import changes, reigning
 from .registry import CHAMPION, aliases, versions
+from .store import served_version
 
 _ROW = "{:>7}  {:20} {:12}  {:27}  {:16}  {:32}  {:12}  {}"
 
 
 def registry_lines(name: str) -> Iterator[str]:
-    """The versions of the model `name`, the oldest first, then the history of its champions."""
+    """The versions of the model `name`, the oldest first, then the history of its champions.
+
+    Where alias, history and this user's BentoML store differ, a line says so.
+    """
     named, found = aliases(name), versions(name)
     if not found:
         yield f"{name}: nothing is registered"
@@ -31,6 +35,10 @@ def registry_lines(name: str) -> Iterator[str]:
     in_charge = reigning(name)
     if in_charge and named.get(CHAMPION) != in_charge.version:
         yield f"the alias {CHAMPION} is not where the history has it, version {in_charge.version}: promote or roll back"
+    served = served_version(name)
+    if in_charge and str(served) != in_charge.tag:
+        held = f"serves {served}" if served else "holds no version"
+        yield f"this machine's BentoML store {held}, not version {in_charge.version}: `python -m training import`"
 
 
 def _row(version: ModelVersion, named: Mapping[str, str]) -> str:

@@ -14,11 +14,11 @@ import bentoml
 import lightgbm as lgb
 import numpy as np
 from bentoml._internal.configuration.containers import BentoMLContainer
-from bentoml.exceptions import BentoMLException, NotFound
+from bentoml.exceptions import NotFound
 
 from features import open_file
 from scoring import Artefact, ConformanceError, Scorer, Trust, write_signature
-from training.errors import ParityError
+from training.errors import ParityError, RegistryError
 from training.synthesis import APPLICATIONS, synthesize
 
 from .registry import Registered, artefact_folder, download, report_file, signature_of
@@ -31,6 +31,7 @@ SIGNING_KEY_VARIABLE = "CREDIT_SCORING_SIGNING_KEY"
 
 _PARITY_SEED = 20_180_517
 _LOCK = ".champion.lock"
+_MODEL_FILE, _POINTER = "model.yaml", "latest"
 
 
 @contextmanager
@@ -49,16 +50,17 @@ def import_model(registered: Registered, environment: Mapping[str, str] = os.env
     Only the verified artefact, report and signature are copied; nothing that MLflow keeps is run. ParityError, and no
     import, unless this code computes what the code that trained the model did. SignatureError if the environment asks
     for a signature that the version does not have. Importing what is the latest checks it again, and replaces it if it
-    was altered.
+    was altered or cannot be read.
 
     BentoML calls the version that was created last the latest. An older version that is to be served again is therefore
     created anew: until that is done, what was served before stays the latest.
     """
     tag = bentoml.Tag.from_str(registered.tag)
+    _make_readable(tag)
     with tempfile.TemporaryDirectory() as scratch:
         ready = _ready(registered, Path(scratch))
         Trust.of(environment).require(ready, registered.digest, named=(tag.name, str(tag.version)))
-        if _latest(registered.name) == tag and _same_files(ready, Path(bentoml.models.get(tag).path)):
+        if served_version(registered.name) == tag and _same(ready, bentoml.models.get(tag), registered):
             return tag
         _discard(tag)
         try:
@@ -112,12 +114,16 @@ def _ready(registered: Registered, scratch: Path) -> Path:
     return ready
 
 
-def _same_files(ready: Path, stored: Path) -> bool:
-    """Whether the store holds exactly what it is to hold, beside its own model.yaml."""
-    try:
-        return all((stored / file.name).read_bytes() == file.read_bytes() for file in ready.iterdir())
-    except OSError:
+def _same(ready: Path, stored: bentoml.Model, registered: Registered) -> bool:
+    """Whether the store holds exactly what it is to hold, and says of it what it is to say."""
+    folder = Path(stored.path)
+    names = {file.name for file in ready.iterdir()}
+    if names | {_MODEL_FILE} != {file.name for file in folder.iterdir()}:
         return False
+    same = all(
+        (folder / name).is_file() and (folder / name).read_bytes() == (ready / name).read_bytes() for name in names
+    )
+    return same and dict(stored.info.metadata) == _metadata(registered)
 
 
 def _metadata(registered: Registered) -> dict[str, str]:
@@ -131,11 +137,36 @@ def _metadata(registered: Registered) -> dict[str, str]:
     }
 
 
-def _latest(name: str) -> bentoml.Tag | None:
+def served_version(name: str) -> bentoml.Tag | None:
+    """The version of this user's BentoML store that is served, None if it holds none that can be read."""
     try:
         return bentoml.models.get(name).tag
-    except BentoMLException:
+    except Exception:  # noqa: BLE001 - a file that is none of BentoML's makes it raise whatever it meets first
         return None
+
+
+def _make_readable(tag: bentoml.Tag) -> None:
+    """Remove what is half written, and of this version what is broken: BentoML reads every version to find the latest.
+
+    RegistryError naming another version that is broken.
+    """
+    folder = Path(BentoMLContainer.bentoml_home.get()) / "models" / tag.name
+    for version in sorted(folder.iterdir()) if folder.is_dir() else []:
+        if version.name == _POINTER or _is_readable(bentoml.Tag(tag.name, version.name)):
+            continue
+        if version.name == tag.version or not (version / _MODEL_FILE).exists():
+            shutil.rmtree(version) if version.is_dir() else version.unlink()
+        else:
+            raise RegistryError(f"{version}: its {_MODEL_FILE} cannot be read; remove this folder, then import again")
+    if served_version(tag.name) is None:
+        (folder / _POINTER).unlink(missing_ok=True)
+
+
+def _is_readable(tag: bentoml.Tag) -> bool:
+    try:
+        return bentoml.models.get(tag).tag == tag
+    except Exception:  # noqa: BLE001 - as above
+        return False
 
 
 def _discard(tag: bentoml.Tag) -> None:
