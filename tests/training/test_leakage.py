@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -117,6 +118,16 @@ def test_a_leak_ends_the_command_with_one_line(
     last = capsys.readouterr().err.splitlines()[-1]
     assert last.startswith("error: application_train.csv leaks the outcome: FLAG_EMAIL alone ranks the outcome")
     assert last.endswith("above leakage.max_column_auc 0.75")
+
+
+def test_levels_of_two_rows_each_are_no_leak(generated: Path, settings: TrainingSettings) -> None:
+    """Their default rates tell the outcome of the rows that they were taken from, and of no other."""
+    dataset = load_dataset(generated)
+    rare = np.random.default_rng(3).permutation(len(dataset)) // 2
+    levels = dataset.columns.levels.copy()
+    levels[:, 0] = [f"level {i}" for i in rare]
+    columns = type(dataset.columns)(dataset.columns.numbers, levels)
+    refuse_leaks(replace(dataset, columns=columns), settings.leakage)
 
 
 @pytest.mark.parametrize(

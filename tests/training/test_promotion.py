@@ -378,6 +378,28 @@ def test_rows_of_the_training_are_judged_out_of_fold_and_new_rows_by_the_registe
     np.testing.assert_array_equal(found.probability, expected)
 
 
+def test_every_gate_is_judged(contest: Contest) -> None:
+    """Held to limits that nothing reaches, a challenger misses each of them."""
+    contest.promote(contest.first)
+    values = contest.settings.model_dump(mode="json")
+    values["gates"] |= {"min_auc": 1.0, "max_ece": 1e-9, "max_cost_ratio": 1e-9, "max_auc_loss": 0.0}
+    values["gates"]["latency"]["max_milliseconds"] = 1e-9
+    values["gates"]["fairness"]["min_impact_ratio"] = 1.0
+    verdict = judge(contest.bad, contest.dataset, TrainingSettings.model_validate(values))
+    assert [(gate.name, gate.passed) for gate in verdict.gates] == [
+        ("AUC, lower end", False),
+        ("ECE", False),
+        ("cost against the cheaper blanket rule", False),
+        ("AUC minus the champion's, lower end", False),
+        ("cost minus the champion's, upper end", False),
+        ("data, against the champion's", True),
+        ("adverse impact ratio by sex (screening)", False),
+        ("adverse impact ratio by age (screening)", True),  # the elderly are approved more
+        ("median time of one application", False),
+        ("differing probabilities of 1,000", True),
+    ]
+
+
 def test_judging_changes_nothing(contest: Contest) -> None:
     judge(contest.first, contest.dataset, contest.settings)
     assert contest.in_charge() == (None, None, None)

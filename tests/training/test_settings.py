@@ -34,6 +34,48 @@ def test_the_shipped_settings_are_legal() -> None:
     assert TrainingSettings.load(SHIPPED).model.folds == 5
 
 
+def test_what_decides_who_is_in_charge_and_who_is_approved_is_delivered_as_decided() -> None:
+    """A lender's numbers: to change one is a decision, which this test makes visible."""
+    content = yaml.safe_load(SHIPPED.read_text())
+    assert content["gates"] == {
+        "min_auc": 0.70,  # models of Home Credit's applications reach 0.74 to 0.77; what is below has lost columns
+        "max_ece": 0.02,  # a quarter of the base rate of 0.08
+        "max_cost_ratio": 0.95,  # a model must save a twentieth of what a blanket rule costs
+        "max_auc_loss": 0.005,
+        "max_cost_increase": 0.01,
+        "fairness": {
+            "min_impact_ratio": 0.8,
+            "age_bounds": [25, 40, 62],
+            "min_rows": 100,
+        },  # four fifths; 12 CFR 1002.2
+        "latency": {"max_milliseconds": 20, "applications": 200},
+    }
+    policy = content["policy"]
+    assert (policy["cost_fn"], policy["cost_fp"], policy["refer_band"]) == (
+        10,
+        1,
+        0.1,
+    )  # a default costs ten good loans
+    assert policy["level_bounds"] == [0.04, 0.08, 0.16]  # half of the base rate, the base rate, twice
+    assert policy["scale"] == {"base": 600, "odds": 50, "double": 20}  # the usual scale of scorecards
+    assert (len(policy["completeness"]["known"]), policy["completeness"]["max_missing_share"]) == (9, 0.55)
+    assert content["features"]["without"] == ["sex", "marital_status", "age"]
+    assert (content["leakage"]["max_column_auc"], content["leakage"]["max_order_auc"]) == (0.75, 0.55)
+    assert (content["model"]["folds"], content["model"]["min_outcomes_per_fold"]) == (5, 20)
+    assert content["model"]["early_stopping"] == {"share": 0.1, "rounds": 150}
+    assert (content["evaluation"]["confidence"], content["evaluation"]["resamples"]) == (0.95, 200)
+
+
+def test_monitoring_holds_a_model_to_what_promoted_it() -> None:
+    delivered = {
+        name: yaml.safe_load((ROOT / "configs" / f"{name}.yaml").read_text()) for name in ("training", "monitoring")
+    }
+    training, monitoring = delivered["training"], delivered["monitoring"]
+    assert monitoring["performance"]["min_auc"] == training["gates"]["min_auc"]
+    assert monitoring["performance"]["f_beta"] == training["evaluation"]["f_beta"]
+    assert monitoring["fairness"]["min_impact_ratio"] == training["gates"]["fairness"]["min_impact_ratio"]
+
+
 @pytest.mark.parametrize(
     ("key", "value"),
     [

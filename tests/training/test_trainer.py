@@ -15,7 +15,7 @@ from scoring import Calibration, Progress, RiskLevel, Scorer
 from training.data.dataset import Dataset, load_dataset
 from training.delivery import Delivered
 from training.evaluation.evaluation import evaluate
-from training.fitting.booster import fit_trees, text
+from training.fitting.booster import fit_early_stopped, fit_trees, text
 from training.fitting.calibrating import calibrate, cross_calibrated, fit_line
 from training.fitting.cross_validation import CrossValidation, Fold, cross_validate, fit_state
 from training.fitting.trainer import train
@@ -57,6 +57,21 @@ def test_judged_rows_teach_nothing(dataset: Dataset, settings: TrainingSettings,
     other = cross_validate(altered(dataset, fold.judged), settings.features, settings.model, seed=1).folds[0]
     assert (other.features, other.trees) == (fold.features, fold.trees)
     assert other.judged.tolist() == fold.judged.tolist()
+
+
+def test_a_fit_is_stopped_by_rows_it_does_not_learn_from(settings: TrainingSettings) -> None:
+    """Trees always get better on the rows they learn from; on others, noise soon makes them worse."""
+    random = np.random.default_rng(4)
+    noise, outcomes = random.normal(size=(2_000, 10)), random.integers(0, 2, 2_000)
+    stopping = settings.model.early_stopping.model_copy(update={"rounds": 20})
+    model = settings.model.model_copy(update={"max_trees": 400, "early_stopping": stopping})
+    booster = fit_early_stopped(noise, outcomes, (), model, names=(), seed=1)
+    assert booster.best_iteration < 100
+
+
+def test_the_delivered_calibration_is_that_of_out_of_fold_margins(delivered: Delivered, dataset: Dataset) -> None:
+    trained = delivered.trained
+    assert trained.calibration == calibrate(trained.validation.margins, dataset.target)
 
 
 def test_a_fit_is_repeatable_on_any_number_of_threads(dataset: Dataset, settings: TrainingSettings) -> None:
