@@ -21,6 +21,7 @@ from .delivery import deliver
 from .errors import OutputError, RegistryError, TrainingError
 from .promotion import Verdict, enthrone, judge, keep, promote, rollback
 from .registry import Registered, champion_lock, connect, copy_report, find, import_model, registry_lines, reigning
+from .scratch import scratch
 from .settings import TrainingSettings
 from .summary import trained_lines, verdict_lines
 from .synthesis import ALL, APPLICATIONS, SynthesisError, synthesize, total_clients
@@ -37,7 +38,8 @@ def execute(command: str, options: argparse.Namespace) -> int:
 
 def _executed(command: Callable[[argparse.Namespace], None], options: argparse.Namespace) -> int:
     try:
-        command(options)
+        with scratch():
+            command(options)
     except _EXPECTED as error:
         return _failed(str(error))
     except OSError as error:  # a full disk, a folder that cannot be written

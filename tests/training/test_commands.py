@@ -6,12 +6,14 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import time
 from contextlib import closing
 from pathlib import Path
 
 import mlflow
 import pytest
+from mlflow import MlflowClient
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
 from tests.features.examples import ROOT
@@ -19,6 +21,7 @@ from tests.server import unmeasured
 from training.cli import main
 from training.errors import TrackingError
 from training.registry.tracking import commit, connect, tracked_run
+from training.scratch import scratch
 from training.settings.training import TrackingSettings
 
 _DEADLINE = 600
@@ -138,6 +141,54 @@ def test_a_project_that_was_moved_is_told_before_anything_is_trained(
     ):
         pytest.fail("it must not come so far")
     assert not before.exists()
+
+
+def test_what_a_killed_training_leaves_is_ended_and_removed_by_the_next_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tracking = TrackingSettings(uri=f"sqlite:///{tmp_path}/mlflow.db", experiment="credit", model="m")
+    scratches = tmp_path / "a folder"
+    scratches.mkdir()
+    script = (
+        "import sys, tempfile\n"
+        "from training.registry.tracking import tracked_run\n"
+        "from training.scratch import scratch\n"
+        "from training.settings.training import TrackingSettings\n"
+        "settings = TrackingSettings(uri=sys.argv[1], experiment='credit', model='m')\n"
+        "with scratch(), tracked_run(settings, 'killed') as run:\n"
+        "    tempfile.mkdtemp()\n"
+        "    print(run, flush=True)\n"
+        "    sys.stdin.read()\n"
+    )
+    command = [sys.executable, "-c", script, tracking.uri]
+    with subprocess.Popen(
+        command, cwd=ROOT, env=unmeasured() | {"TMPDIR": str(scratches)}, text=True,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        run = process.stdout.readline().strip()
+        (left,) = scratches.iterdir()
+        monkeypatch.setattr(tempfile, "tempdir", str(scratches))
+        with scratch() as own, tracked_run(tracking, "beside it"):
+            assert sorted(scratches.iterdir()) == sorted([left, own])
+        assert mlflow.get_run(run).info.status == "RUNNING"
+        process.kill()
+    assert list(scratches.iterdir()) == [left]
+    with scratch() as own, tracked_run(tracking, "after it") as after:
+        assert list(scratches.iterdir()) == [own]
+        assert [mlflow.get_run(one).info.status for one in (run, after)] == ["KILLED", "RUNNING"]
+    assert list(scratches.iterdir()) == []
+    assert mlflow.get_run(after).info.status == "FINISHED"
+
+
+def test_another_machine_s_run_is_not_ended(tmp_path: Path) -> None:
+    tracking = TrackingSettings(uri=f"sqlite:///{tmp_path}/mlflow.db", experiment="credit", model="m")
+    with tracked_run(tracking, "first") as first:
+        pass
+    for other in ("elsewhere mnt:[1] /gone", "/gone", ""):
+        run = MlflowClient().create_run(mlflow.get_run(first).info.experiment_id, tags={"process": other})
+        with tracked_run(tracking, "next"):
+            assert mlflow.get_run(run.info.run_id).info.status == "RUNNING"
 
 
 @pytest.mark.parametrize("option", [["--trials", "0"], ["--study", ""]])

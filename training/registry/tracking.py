@@ -14,6 +14,7 @@ from typing import Any
 
 import mlflow
 from mlflow import MlflowClient
+from mlflow.entities import RunStatus
 from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 from mlflow.store.db.db_types import DATABASE_ENGINES
@@ -25,6 +26,7 @@ from scoring import REPORT, Artefact
 from training.data import Dataset
 from training.errors import TrackingError
 from training.fitting import TrainedModel
+from training.scratch import holder, is_gone
 from training.settings import TrackingSettings, TrainingSettings, address_fault, secrets_of, without_credentials
 
 from .out_of_fold import OutOfFold
@@ -33,6 +35,8 @@ from .registry import OUT_OF_FOLD
 
 _ROOT = Path(__file__).resolve().parent.parent.parent
 _SQLITE = "sqlite:///"
+_HOLDER = "process"
+"""The tag of a run by which the next one can tell whether its process still lives."""
 _UPGRADE = "mlflow db upgrade"
 _SERVED_WITH = ("lightgbm", "mlflow", "numpy", "pandas", "pyarrow", "pydantic", "pyyaml", "scipy")
 
@@ -80,12 +84,23 @@ def _answers(uri: str) -> None:
 
 @contextmanager
 def tracked_run(settings: TrackingSettings, name: str) -> Iterator[str]:
-    """An MLflow run in the configured experiment, by its id; it ends as failed if the block raises."""
+    """An MLflow run in the configured experiment, by its id; it ends as failed if the block raises.
+
+    A run whose process was killed cannot say so: the next one here ends it as killed.
+    """
     connect(settings, make=True)
     _prepare_experiment(settings)
-    mlflow.set_experiment(settings.experiment)
-    with mlflow.start_run(run_name=name) as run:
+    _end_killed_runs(mlflow.set_experiment(settings.experiment).experiment_id)
+    this = holder()
+    with mlflow.start_run(run_name=name, tags={_HOLDER: this} if this else None) as run:
         yield str(run.info.run_id)
+
+
+def _end_killed_runs(experiment: str) -> None:
+    client = MlflowClient()
+    for run in client.search_runs([experiment], "attributes.status = 'RUNNING'"):
+        if is_gone(run.data.tags.get(_HOLDER, "")):
+            client.set_terminated(run.info.run_id, RunStatus.to_string(RunStatus.KILLED))
 
 
 def _prepare_experiment(settings: TrackingSettings) -> None:
