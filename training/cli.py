@@ -11,6 +11,8 @@ from pathlib import Path
 
 import training
 
+_STORAGE = "CREDIT_SCORING_TUNING_STORAGE"
+"""The environment variable for an address whose password must not be in the list of processes."""
 _SETTINGS = Path(__file__).resolve().parent.parent / "configs" / "training.yaml"
 
 
@@ -46,7 +48,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_data(search)
     search.add_argument("--trials", type=int, help="trials that the study shall have (default: the settings)")
     search.add_argument("--study", help="name of the study (default: the settings)")
-    search.add_argument("--storage", metavar="URL", help="database that keeps the trials (default: the settings)")
+    storage = f"database that keeps the trials (default: {_STORAGE}, then the settings)"
+    search.add_argument("--storage", metavar="URL", default=os.environ.get(_STORAGE), help=storage)
     output = "file for `run --params` (default: %(default)s)"
     search.add_argument("--output", type=Path, default=Path("tuned.yaml"), help=output)
     _add_settings(search)

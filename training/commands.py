@@ -20,14 +20,24 @@ from .data import is_generated, load, split_by_time
 from .delivery import deliver
 from .errors import OutputError, RegistryError, TrainingError
 from .promotion import Verdict, enthrone, judge, keep, promote, rollback
-from .registry import Registered, champion_lock, connect, copy_report, find, import_model, registry_lines, reigning
+from .registry import (
+    Registered,
+    champion_lock,
+    connect,
+    copy_report,
+    find,
+    import_model,
+    registry_lines,
+    reigning,
+    without_secrets,
+)
 from .scratch import scratch
 from .settings import TrainingSettings
 from .summary import trained_lines, verdict_lines
 from .synthesis import ALL, APPLICATIONS, SynthesisError, synthesize, total_clients
 
 _EXPECTED = (
-    FeatureError, ScoringError, TrainingError, SynthesisError, MlflowException, BentoMLException,
+    FeatureError, ScoringError, TrainingError, SynthesisError, BentoMLException,
 )  # fmt: skip
 
 
@@ -40,6 +50,8 @@ def _executed(command: Callable[[argparse.Namespace], None], options: argparse.N
     try:
         with scratch():
             command(options)
+    except MlflowException as error:  # the server may be gone by now, and its address may hold a password
+        return _failed(f"MLflow: {without_secrets(error)}")
     except _EXPECTED as error:
         return _failed(str(error))
     except OSError as error:  # a full disk, a folder that cannot be written

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import http.server
 import os
 import re
+import shutil
+import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+import httpx
 import pytest
 import yaml
 
@@ -66,6 +73,87 @@ def test_the_database_and_the_watchers_have_no_way_out_but_by_published_ports() 
     assert SERVICES["postgres"]["networks"] == ["records"]
 
 
+def test_only_the_proxy_that_asks_for_a_password_reaches_mlflow() -> None:
+    beside = {name for name in SERVICES if set(SERVICES[name]["networks"]) & set(SERVICES["mlflow"]["networks"])}
+    assert beside == {"mlflow", "postgres", "tracking"}
+    assert "ports" not in SERVICES["mlflow"]
+    assert COMPOSE["networks"]["tracking"] == {"internal": True}
+
+
+class _Upstream(http.server.BaseHTTPRequestHandler):
+    """In MLflow's place: keeps what reaches it."""
+
+    protocol_version = "HTTP/1.1"
+    reached: ClassVar[list[tuple[str | None, str | None, int]]] = []
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.reached.append((self.headers["Host"], self.headers["Authorization"], len(body)))
+        self.send_response(200)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Nothing."""
+
+
+@contextmanager
+def _proxy(folder: Path, upstream: int) -> Iterator[int]:
+    """Compose's nginx with this machine's places; the password is "right"."""
+    port = free_port()
+    hashed = subprocess.run(["openssl", "passwd", "-6", "right"], check=True, capture_output=True, text=True).stdout
+    (folder / "logins").write_text(f"training:{hashed}")
+    text = (FOLDER / "tracking.conf").read_text()
+    for composed, own in (
+        ("/tmp/", f"{folder}/"),  # noqa: S108 - a tmpfs of the container
+        ("/run/secrets/tracking_logins", str(folder / "logins")),
+        ("listen 5000", f"listen 127.0.0.1:{port}"),
+        ("http://mlflow:5000", f"http://127.0.0.1:{upstream}"),
+    ):
+        assert composed in text
+        text = text.replace(composed, own)
+    (folder / "nginx.conf").write_text(f"{'user root;' if os.geteuid() == 0 else ''}\n{text}")
+    command = ["nginx", "-e", str(folder / "early.log"), "-c", str(folder / "nginx.conf"), "-g", "daemon off;"]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    try:
+        _wait_for(port, process)
+        yield port
+    finally:
+        process.terminate()
+        process.wait(600)
+
+
+def _wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + 600
+    while time.monotonic() < deadline and process.poll() is None:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.05)
+    raise AssertionError("nginx does not listen")
+
+
+@pytest.mark.skipif(shutil.which("nginx") is None, reason="nginx is not installed")
+def test_every_request_to_mlflow_needs_the_password(tmp_path: Path) -> None:
+    """A model's file of 20 MB too, which MLflow gets whole and without the password."""
+    _Upstream.reached.clear()
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Upstream)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        with _proxy(tmp_path, server.server_address[1]) as port:
+            address = f"http://127.0.0.1:{port}/api/2.0/mlflow-artifacts/artifacts/model.txt"
+            for login in (None, ("training", "wrong"), ("training", ""), ("other", "right")):
+                for path in (address, f"http://127.0.0.1:{port}/health", f"http://127.0.0.1:{port}//static-files"):
+                    assert httpx.post(path, content=b"x", auth=login, timeout=600).status_code == 401
+            assert _Upstream.reached == []
+            answer = httpx.post(address, content=bytes(20_000_000), auth=("training", "right"), timeout=600)
+            assert answer.status_code == 200
+            assert _Upstream.reached == [(f"127.0.0.1:{port}", None, 20_000_000)]
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
 def mounted() -> list[str]:
     volumes = [volume.partition(":")[0] for service in SERVICES.values() for volume in service.get("volumes", [])]
     return sorted({volume for volume in volumes if volume.startswith(".")})
@@ -108,7 +196,7 @@ def test_mlflow_starts_as_it_is_composed_and_answers_to_its_name_alone(tmp_path:
         with (tmp_path / "log").open("w") as log:
             server = subprocess.Popen(command, cwd=tmp_path, env=os.environ, stdout=log, stderr=log)
         try:
-            assert _asked(port, "mlflow:5000", server) == 200
+            assert _asked(port, "tracking:5000", server) == 200
             assert _asked(port, "elsewhere:5000", server) == 403
         finally:
             server.terminate()

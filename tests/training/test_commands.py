@@ -18,10 +18,12 @@ from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
 from tests.features.examples import ROOT
 from tests.server import unmeasured
+from training import commands
 from training.cli import main
 from training.errors import TrackingError
 from training.registry.tracking import commit, connect, tracked_run
 from training.scratch import scratch
+from training.settings.address import secrets_of, without_credentials
 from training.settings.training import TrackingSettings
 
 _DEADLINE = 600
@@ -92,10 +94,60 @@ def test_an_address_that_sqlalchemy_does_not_know_is_corrected(capsys: pytest.Ca
 
 
 @pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ("postgresql://bob:hunter2@host/db", "postgresql://host/db"),
+        ("postgresql://bob:hunt@er2@host/db", "postgresql://host/db"),
+        ("postgresql://bob:hunt/er2@host/db", "postgresql://host/db"),
+        ("postgresql://bob:hunt://er2@host/db", "postgresql://host/db"),
+        ("postgresql://bob:hunt;er2@host/db", "postgresql://..."),
+        ("postgresql://bob:hunt?er2@host/db", "postgresql://..."),
+        ("postgresql://bob:hunt#er2@host/db", "postgresql://..."),
+        ("postgresql://bob:hunt&er2@host/db", "postgresql://..."),
+        ("postgresql://host/db?user=bob&password=hunt@er2", "postgresql://..."),
+        ("postgresql://host/db?password=hunter2", "postgresql://host/db"),
+        ("https://hunter2@host", "https://host"),
+        ("https://host/p;token=hunter2", "https://host/p"),
+        ("https://host/#token=hunter2", "https://host/"),
+        ("sqlite:///a#b;c/mlflow.db", "sqlite:///a#b;c/mlflow.db"),
+        ("mlruns", "mlruns"),
+    ],
+)
+def test_an_address_is_shown_without_any_part_of_a_secret(address: str, shown: str) -> None:
+    assert without_credentials(address) == shown
+
+
+@pytest.mark.parametrize(
+    ("address", "secret"),
+    [
+        ("postgresql://bob:hunter2@host/db", "hunter2"),
+        ("postgresql://bob:p%40ss@host/db", "p@ss"),
+        ("https://hunter2@host", "hunter2"),
+        ("https://host/?token=hunter2", "hunter2"),
+        ("https://host/#token=hunter2", "hunter2"),
+        ("postgresql://bob:hunt?er2@host/db", "er2"),
+        ("postgresql://bob:hunt?er2@host/db", "hunt"),
+    ],
+)
+def test_every_form_of_a_secret_is_known(address: str, secret: str) -> None:
+    assert secret in secrets_of(address)
+
+
+def test_the_storage_of_trials_may_be_told_without_the_list_of_processes(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("CREDIT_SCORING_TUNING_STORAGE", "postgres://me:hunter2@host/trials")
+    assert main(["tune"]) == 1
+    assert capsys.readouterr().err == "error: --storage: Value error, write postgresql:// for PostgreSQL\n"
+
+
+@pytest.mark.parametrize(
     ("address", "quoted"),
     [
         ("postgresql://bob:a@b@127.0.0.1:1/mlflow", "a@b@"),
         ("http://127.0.0.1:1/?token=hunter2", "hunter2"),
+        ("postgresql://bob:hunter2?b@127.0.0.1:1/mlflow", "hunter2"),
+        ("http://hunter2@127.0.0.1:1", "hunter2"),
         ("postgresql://127.0.0.1:1/mlflow?password=hunter2", "hunter2"),
     ],
 )
@@ -103,6 +155,17 @@ def test_no_part_of_a_secret_is_quoted(address: str, quoted: str, capsys: pytest
     assert main(["list", "--tracking-uri", address]) == 1
     said = capsys.readouterr().err
     assert ("no MLflow tracking there" in said, quoted in said, "b@" in said) == (True, False, False)
+
+
+def test_a_server_that_is_gone_in_the_middle_is_told_without_its_password(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(commands, "connect", lambda settings: mlflow.set_registry_uri(settings.uri))
+    for address in ("http://me:hunter2@127.0.0.1:1", "http://127.0.0.1:1/?token=hunter2"):
+        mlflow.set_tracking_uri(address)
+        assert main(["list", "--tracking-uri", address]) == 1
+        said = capsys.readouterr().err
+        assert (said.startswith("error: MLflow: "), said.count("\n"), "hunter2" in said) == (True, 1, False)
 
 
 def test_an_old_database_is_told_with_the_remedy(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -19,7 +19,7 @@ from .registry import (
 )
 from .report_copy import copy_report
 from .store import PARITY_CLIENTS, SIGNING_KEY_VARIABLE, champion_lock, differing_probabilities, import_model
-from .tracking import commit, connect, record, tracked_run
+from .tracking import commit, connect, record, tracked_run, without_secrets
 
 __all__ = [
     "PARITY_CLIENTS",
@@ -50,4 +50,5 @@ __all__ = [
     "sign_version",
     "succession",
     "tracked_run",
+    "without_secrets",
 ]

@@ -64,6 +64,11 @@ def connect(settings: TrackingSettings, *, make: bool = False) -> None:
         raise TrackingError(f"{shown}: no MLflow tracking there ({_reason(error, settings.uri)})") from None
 
 
+def without_secrets(error: MlflowException) -> str:
+    """What MLflow says, unless it quotes a secret of the address in use; then only what kind of error it is."""
+    return _reason(error, mlflow.get_tracking_uri())
+
+
 def _reason(error: Exception, uri: str) -> str:
     """The first sentence of what is said, or MLflow's remedy; only what kind of error where it quotes a secret."""
     if _UPGRADE in str(error):
