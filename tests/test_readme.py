@@ -62,7 +62,7 @@ def test_every_make_target_exists() -> None:
 def test_training_commands_are_understood(command: str) -> None:
     words = shlex.split(command)
     options = training_parser().parse_args(words[words.index("training") + 1 :])
-    known = ("run", "experiments", "tune", "list", "report", "promote", "rollback", "import", "synthesize")
+    known = ("run", "register", "experiments", "tune", "list", "report", "promote", "rollback", "import", "synthesize")
     assert options.command in known
 
 

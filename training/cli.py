@@ -1,4 +1,4 @@
-"""`python -m training`: run, experiments, tune, promote, rollback, list, report, import, synthesize."""
+"""`python -m training`: run, register, experiments, tune, promote, rollback, list, report, import, synthesize."""
 
 from __future__ import annotations
 
@@ -38,6 +38,12 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--no-promote", action="store_true", help="leave the model challenger even if it passes")
     _add_allowed(run)
     _add_settings(run)
+
+    register = commands.add_parser(
+        "register", help="register a fitted model that MLflow could not take when it was trained"
+    )
+    register.add_argument("folder", type=Path, help="where `run` said that it is")
+    _add_settings(register)
 
     compare = commands.add_parser("experiments", help="compare models, features and sampling on the same folds")
     _add_data(compare)

@@ -27,8 +27,11 @@ from .registry import (
     copy_report,
     find,
     import_model,
+    register_fitted,
     registry_lines,
     reigning,
+    resumed_run,
+    run_of_fitted,
     without_secrets,
 )
 from .scratch import scratch
@@ -85,6 +88,13 @@ def _run(options: argparse.Namespace) -> None:
         _say([*verdict_lines(delivered.verdict), f"{delivered.registered} is challenger"])
     else:
         _conclude(delivered.verdict)
+
+
+def _register(options: argparse.Namespace) -> None:
+    run_id = run_of_fitted(options.folder)
+    with resumed_run(_settings(options).tracking, run_id):
+        registered = register_fitted(options.folder)
+    _say([f"{registered} is challenger"])
 
 
 def _experiments(options: argparse.Namespace) -> None:
@@ -202,6 +212,7 @@ def _synthesize(options: argparse.Namespace) -> None:
 
 _COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
     "run": _run,
+    "register": _register,
     "experiments": _experiments,
     "tune": _tune,
     "promote": _promote,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +10,16 @@ from scoring import Progress
 from .data import Dataset, load, split_by_time
 from .fitting import TrainedModel, lineage, train
 from .promotion import Verdict, judge
-from .registry import Registered, code_digest, commit, record, register, sha256, tracked_run
+from .registry import (
+    FILES,
+    Registered,
+    code_digest,
+    commit,
+    place_of_fitted,
+    register_fitted,
+    tracked_run,
+    write_fitted,
+)
 from .report import write_report
 from .settings import TrainingSettings
 
@@ -43,6 +51,7 @@ def deliver(
     It is judged on the later applications where the settings keep some apart, on those it was trained on otherwise.
     """
     dataset, later = split_by_time(load(data, settings, progress), settings.out_of_time)
+    place_of_fitted()
     with tracked_run(settings.tracking, name=dataset.source) as run_id:
         trained = train(dataset, settings, progress, later=later)
         with progress.step("MLflow"):
@@ -61,15 +70,6 @@ def deliver(
 def track(dataset: Dataset, trained: TrainedModel, settings: TrainingSettings, *, run_id: str) -> Registered:
     """Record a trained model with its figures and report in the active run and register it as challenger."""
     artefact = trained.artefact(lineage(dataset, settings, run_id=run_id, commit=commit(), code=code_digest()))
-    with tempfile.TemporaryDirectory() as scratch:
-        shown = Path(scratch)
-        report = write_report(shown, dataset, trained, artefact, settings)
-        model_uri = record(dataset, trained, artefact, settings, shown=shown)
-        return register(
-            settings.tracking.model,
-            model_uri,
-            digest=artefact.digest,
-            run_id=run_id,
-            source=dataset.source,
-            report=sha256(report),
-        )
+    folder = write_fitted(dataset, trained, artefact, settings, run_id=run_id)
+    write_report(folder / FILES, dataset, trained, artefact, settings)
+    return register_fitted(folder)

@@ -6,8 +6,7 @@ import subprocess
 import tempfile
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict
+from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -22,16 +21,11 @@ from mlflow.types.schema import ColSpec, Schema
 from sqlalchemy import create_engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from scoring import REPORT, Artefact
-from training.data import Dataset
 from training.errors import TrackingError
-from training.fitting import TrainedModel
 from training.scratch import holder, is_gone
-from training.settings import TrackingSettings, TrainingSettings, address_fault, secrets_of, without_credentials
+from training.settings import TrackingSettings, address_fault, secrets_of, without_credentials
 
-from .out_of_fold import OutOfFold
 from .packaging import package_code
-from .registry import OUT_OF_FOLD
 
 _ROOT = Path(__file__).resolve().parent.parent.parent
 _SQLITE = "sqlite:///"
@@ -64,7 +58,7 @@ def connect(settings: TrackingSettings, *, make: bool = False) -> None:
         raise TrackingError(f"{shown}: no MLflow tracking there ({_reason(error, settings.uri)})") from None
 
 
-def without_secrets(error: MlflowException) -> str:
+def without_secrets(error: Exception) -> str:
     """What MLflow says, unless it quotes a secret of the address in use; then only what kind of error it is."""
     return _reason(error, mlflow.get_tracking_uri())
 
@@ -97,8 +91,34 @@ def tracked_run(settings: TrackingSettings, name: str) -> Iterator[str]:
     _prepare_experiment(settings)
     _end_killed_runs(mlflow.set_experiment(settings.experiment).experiment_id)
     this = holder()
-    with mlflow.start_run(run_name=name, tags={_HOLDER: this} if this else None) as run:
+    run = mlflow.start_run(run_name=name, tags={_HOLDER: this} if this else None)
+    with _ended():
         yield str(run.info.run_id)
+
+
+@contextmanager
+def resumed_run(settings: TrackingSettings, run_id: str) -> Iterator[None]:
+    """A run that was begun before; TrackingError if it is not there."""
+    connect(settings)
+    try:
+        mlflow.start_run(run_id=run_id)
+    except MlflowException as error:
+        raise TrackingError(f"run {run_id} cannot be gone on with: {without_secrets(error)}") from None
+    with _ended():
+        yield
+
+
+@contextmanager
+def _ended() -> Iterator[None]:
+    """The active run ends as finished, or as failed if the block raises: with what the block raised, also where MLflow
+    does not answer any more."""
+    try:
+        yield
+    except BaseException:
+        with suppress(MlflowException):
+            mlflow.end_run(RunStatus.to_string(RunStatus.FAILED))
+        raise
+    mlflow.end_run()
 
 
 def _end_killed_runs(experiment: str) -> None:
@@ -122,35 +142,6 @@ def _prepare_experiment(settings: TrackingSettings) -> None:
             f"{settings.uri}: keeps the files of its runs in {folder}, which is not there: was the project moved? "
             "Move it back, or name a new database with --tracking-uri"
         )
-
-
-def record(
-    dataset: Dataset, trained: TrainedModel, artefact: Artefact, settings: TrainingSettings, *, shown: Path
-) -> str:
-    """Log parameters, metrics and the model to the active run, and all of the folder `shown`; the model's address.
-
-    `shown` holds the report, which goes into the logged model too, beside the artefact.
-    """
-    mlflow.log_params(_parameters(settings, trained))
-    mlflow.log_metrics(_metrics(trained))
-    mlflow.set_tags(
-        {
-            "digest": artefact.digest,
-            "commit": artefact.lineage["commit"] or "none",
-            "data.sha256": dataset.fingerprint,
-            "data.source": dataset.source,
-        }
-    )
-    mlflow.log_dict(trained.metrics(), "metrics.json")
-    mlflow.log_dict(settings.recorded(), "settings.json")
-    mlflow.log_dict(asdict(trained.interpretation), "interpretation.json")
-    mlflow.log_artifacts(str(shown))
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch)
-        OutOfFold.of(dataset, trained.probabilities).write(folder / Path(OUT_OF_FOLD).name)
-        mlflow.log_artifact(str(folder / Path(OUT_OF_FOLD).name), Path(OUT_OF_FOLD).parent.as_posix())
-        artefact.write(folder / "artefact")
-        return str(_log_model(folder / "artefact", shown / REPORT).model_uri)
 
 
 def commit() -> str | None:
@@ -182,11 +173,12 @@ def _artefact_location(settings: TrackingSettings) -> str | None:
     return (Path(settings.uri.removeprefix(_SQLITE)).resolve().parent / "artifacts").as_uri()
 
 
-def _log_model(artefact: Path, report: Path) -> Any:
+def log_model(artefact: Path, report: Path) -> str:
+    """Log a model to the active run, its report beside its artefact; its address."""
     with warnings.catch_warnings():
         # An example would be applicants' data, and MLflow would score it once more.
         warnings.filterwarnings("ignore", message=".*input example was not provided")
-        return _logged(artefact, report)
+        return str(_logged(artefact, report).model_uri)
 
 
 def _logged(artefact: Path, report: Path) -> Any:
@@ -207,28 +199,3 @@ def _signature() -> ModelSignature:
     """What comes out. Input has no types for MLflow to enforce: it would refuse whole numbers, and CSV as a whole."""
     outputs = [("probability", "double"), ("prediction", "long"), ("decision", "string"), ("risk_level", "string")]
     return ModelSignature(outputs=Schema([ColSpec(t, n) for n, t in [*outputs, ("score", "long")]]))
-
-
-def _parameters(settings: TrainingSettings, trained: TrainedModel) -> dict[str, Any]:
-    return {
-        "seed": settings.seed,
-        "folds": settings.model.folds,
-        "trees": trained.validation.trees,
-        "features": len(trained.features.names),
-        "feature_sets": ",".join(settings.features.sets),
-        "without": ",".join(settings.features.without) or "nothing",
-        "cutoff": trained.policy.cutoff,
-        **settings.model.parameters.stated(),
-    }
-
-
-def _metrics(trained: TrainedModel) -> dict[str, float]:
-    metrics = {f"fold_{i}_auc": fold.auc for i, fold in enumerate(trained.validation.folds)}
-    estimates = {**trained.evaluation.estimates, "price_of_protected_attributes": trained.price}
-    if trained.monotone_price is not None:
-        estimates["price_of_monotone_features"] = trained.monotone_price
-    if trained.later is not None:
-        estimates |= {f"later_{name}": estimate for name, estimate in trained.later.estimates.items()}
-    for name, estimate in estimates.items():
-        metrics |= {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
-    return metrics

@@ -1,0 +1,159 @@
+"""A fitted model as files: all that MLflow is to be told of it, kept until the model is registered.
+
+A tracking server that dies at the end of a long training takes nothing with it: the folder is there whatever happens,
+and `python -m training register FOLDER` goes on from it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import mlflow
+from bentoml._internal.configuration.containers import BentoMLContainer
+from mlflow.exceptions import MlflowException
+
+from features import Settings, SettingsError
+from scoring import REPORT, Artefact, ArtefactError
+from training.data import Dataset
+from training.errors import OutputError, RegistryError, TrackingError
+from training.fitting import TrainedModel
+from training.settings import TrainingSettings
+
+from .out_of_fold import OutOfFold
+from .packaging import sha256
+from .registry import OUT_OF_FOLD, Registered, register
+from .tracking import log_model, without_secrets
+
+FILES = "files"
+"""The folder of a fitted model that becomes the files of its run; the report belongs there."""
+
+_RUN, _ARTEFACT = "run.json", "artefact"
+
+
+class _Run(Settings):
+    """What the run and the registered version are told."""
+
+    run_id: str
+    name: str
+    digest: str
+    source: str
+    parameters: dict[str, str]
+    metrics: dict[str, float]
+    tags: dict[str, str]
+
+
+def place_of_fitted() -> Path:
+    """Where fitted models wait, in BENTOML_HOME; OutputError if nothing can be written there."""
+    place = Path(BentoMLContainer.bentoml_home.get()) / "unregistered"
+    place.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if not os.access(place, os.W_OK):
+        raise OutputError(f"{place}: cannot be written; a fitted model is kept there until it is registered")
+    return place
+
+
+def write_fitted(
+    dataset: Dataset, trained: TrainedModel, artefact: Artefact, settings: TrainingSettings, *, run_id: str
+) -> Path:
+    """A folder with all of a fitted model but its report."""
+    folder = place_of_fitted() / run_id
+    files = folder / FILES
+    folder.mkdir(mode=0o700)
+    (files / OUT_OF_FOLD).parent.mkdir(parents=True)
+    run = _Run(
+        run_id=run_id,
+        name=settings.tracking.model,
+        digest=artefact.digest,
+        source=dataset.source,
+        parameters={name: str(value) for name, value in _parameters(settings, trained).items()},
+        metrics=_metrics(trained),
+        tags={
+            "digest": artefact.digest,
+            "commit": artefact.lineage["commit"] or "none",
+            "data.sha256": dataset.fingerprint,
+            "data.source": dataset.source,
+        },
+    )
+    _write(folder / _RUN, run.model_dump())
+    _write(files / "metrics.json", trained.metrics())
+    _write(files / "settings.json", settings.recorded())
+    _write(files / "interpretation.json", asdict(trained.interpretation))
+    OutOfFold.of(dataset, trained.probabilities).write(files / OUT_OF_FOLD)
+    artefact.write(folder / _ARTEFACT)
+    return folder
+
+
+def register_fitted(folder: Path) -> Registered:
+    """Record a fitted model in the run that is active and register it; the folder is gone then.
+
+    TrackingError, and the folder stays, if MLflow cannot take it.
+    """
+    run = _read(folder)
+    report = folder / FILES / REPORT
+    try:
+        mlflow.log_params(run.parameters)
+        mlflow.log_metrics(run.metrics)
+        mlflow.set_tags(run.tags)
+        mlflow.log_artifacts(str(folder / FILES))
+        model = log_model(folder / _ARTEFACT, report)
+        registered = register(
+            run.name, model, digest=run.digest, run_id=run.run_id, source=run.source, report=sha256(report)
+        )
+    except (MlflowException, OSError) as error:
+        reason = without_secrets(error)
+        raise TrackingError(
+            f"the model is fitted, but was not registered ({reason}): `python -m training register {folder}` does it"
+        ) from None
+    shutil.rmtree(folder)
+    return registered
+
+
+def run_of_fitted(folder: Path) -> str:
+    """The run that a fitted model belongs to; RegistryError for a folder that holds none, or one that was altered."""
+    run = _read(folder)
+    try:
+        Artefact.read(folder / _ARTEFACT, digest=run.digest)
+    except ArtefactError as error:
+        raise RegistryError(str(error)) from None
+    return run.run_id
+
+
+def _read(folder: Path) -> _Run:
+    try:
+        return _Run.checked(json.loads((folder / _RUN).read_text(encoding="utf-8")), folder / _RUN)
+    except (OSError, RecursionError, ValueError, SettingsError):
+        raise RegistryError(f"{folder}: holds no fitted model that `python -m training run` left there") from None
+
+
+def _write(path: Path, content: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=2), encoding="utf-8")
+
+
+def _parameters(settings: TrainingSettings, trained: TrainedModel) -> dict[str, Any]:
+    return {
+        "seed": settings.seed,
+        "folds": settings.model.folds,
+        "trees": trained.validation.trees,
+        "features": len(trained.features.names),
+        "feature_sets": ",".join(settings.features.sets),
+        "without": ",".join(settings.features.without) or "nothing",
+        "cutoff": trained.policy.cutoff,
+        **settings.model.parameters.stated(),
+    }
+
+
+def _metrics(trained: TrainedModel) -> dict[str, float]:
+    metrics = {f"fold_{i}_auc": fold.auc for i, fold in enumerate(trained.validation.folds)}
+    estimates = {**trained.evaluation.estimates, "price_of_protected_attributes": trained.price}
+    if trained.monotone_price is not None:
+        estimates["price_of_monotone_features"] = trained.monotone_price
+    if trained.later is not None:
+        estimates |= {f"later_{name}": estimate for name, estimate in trained.later.estimates.items()}
+    for name, estimate in estimates.items():
+        metrics |= {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
+    return metrics
