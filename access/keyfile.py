@@ -138,7 +138,7 @@ def _replace(path: Path, content: bytes) -> None:
 
 def _keep(folder: Path) -> None:
     """See to it that what was renamed in the folder is still so after a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

@@ -4,14 +4,35 @@ import os
 import stat
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
-from access import KeyFile, KeyFileError, Scope, create_key, issue, revoke_key
+from access import Key, KeyFile, KeyFileError, Scope, create_key, issue, revoke_key
+from access.keyfile import doubt
 from tests.keys import CREATED, Keys
 
 SECRET = "S3CR3T-VALUE"
+WRITTEN = """\
+# Made by `python -m scoring keys`. It holds no key, only salted hashes.
+keys:
+- id: 0123456789ab
+  name: front
+  scopes:
+  - predict
+  created: '2026-11-22T00:00:00Z'
+  salt: a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0
+  digest: b1b1b1b1b1b1b1b1b1b1b1b1b1b1b1b1b1b1b1b1b1b1b1b1b1b1b1b1b1b1b1b1
+- id: ab0123456789
+  name: back
+  scopes:
+  - admin
+  created: '2026-11-22T00:00:00Z'
+  requests_per_second: 2.0
+  salt: a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0
+  digest: b1b1b1b1b1b1b1b1b1b1b1b1b1b1b1b1b1b1b1b1b1b1b1b1b1b1b1b1b1b1b1b1
+"""
 
 
 @pytest.fixture
@@ -24,6 +45,14 @@ def test_what_is_created_is_kept_without_the_key(keys: Keys) -> None:
     (kept,) = keys.file().keys
     assert (kept.name, kept.scopes, kept.created, kept.id) == ("front", (Scope.PREDICT,), CREATED, secret[4:16])
     assert secret[17:] not in keys.path.read_text()
+
+
+def test_a_file_holds_what_is_known_of_a_key_in_the_order_of_the_documents(tmp_path: Path) -> None:
+    of_all: dict[str, Any] = {"created": CREATED, "salt": "a0" * 16, "digest": "b1" * 32}
+    front = Key(id="0123456789ab", name="front", scopes=(Scope.PREDICT,), **of_all)
+    back = Key(id="ab0123456789", name="back", scopes=(Scope.ADMIN,), requests_per_second=2, **of_all)
+    KeyFile(keys=(front, back)).write(tmp_path / "keys.yaml")
+    assert (tmp_path / "keys.yaml").read_text() == WRITTEN
 
 
 def test_only_its_owner_may_read_the_file_and_nothing_else_is_left(keys: Keys) -> None:
@@ -40,6 +69,26 @@ def test_a_file_keeps_its_owner(keys: Keys) -> None:
     os.chown(keys.path, 10034, 10034)
     keys.create("back", Scope.ADMIN)
     assert (keys.path.stat().st_uid, keys.path.stat().st_gid) == (10034, 10034)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away: `sudo make test`")
+@pytest.mark.parametrize(
+    ("owner", "said"), [(0, None), (1, "it belongs to another user"), (10034, "it belongs to another user")]
+)
+def test_a_file_of_another_user_is_doubtful(keys: Keys, owner: int, said: str | None) -> None:
+    keys.create("front", Scope.PREDICT)
+    os.chown(keys.path, owner, 0)
+    assert doubt(keys.path) == (said and f"{keys.path}: {said}")
+
+
+def test_what_belongs_to_root_is_doubted_by_nobody() -> None:
+    before = os.geteuid()
+    if before == 0:
+        os.seteuid(10034)
+    try:
+        assert doubt(Path("/")) is None
+    finally:
+        os.seteuid(before)
 
 
 def test_a_file_is_replaced_and_never_half_written(keys: Keys) -> None:
@@ -140,6 +189,12 @@ def test_where_nothing_can_be_written_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(KeyFileError, match=r"cannot be written \(Not a directory\)"):
         create_key(tmp_path / "file" / "keys.yaml", issue("front", (Scope.PREDICT,), created=CREATED))
+
+
+def test_a_pipe_in_place_of_the_folder_is_said_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(KeyFileError, match=r"cannot be written \(Not a directory\)"):
+        create_key(tmp_path / "pipe" / "keys.yaml", issue("front", (Scope.PREDICT,), created=CREATED))
 
 
 def test_a_file_is_on_the_disk_before_it_takes_its_place_and_so_is_its_name(

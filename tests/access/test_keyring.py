@@ -55,6 +55,14 @@ def test_a_new_key_is_known_and_a_revoked_one_is_not(keyring: Keyring, keys: Key
     assert figures(registry) == (1, 0, 0)
 
 
+def test_new_keys_are_told_once(keyring: Keyring, keys: Keys, caplog: pytest.LogCaptureFixture) -> None:
+    keys.create("back", Scope.ADMIN)
+    with caplog.at_level(logging.INFO, logger="bentoml.credit_scoring"):
+        for _ in range(3):
+            keyring.refresh()
+    assert [record.getMessage() for record in caplog.records] == ["keys read again: 2 in force"]
+
+
 def test_the_thread_looks_by_itself(keyring: Keyring, keys: Keys) -> None:
     keyring.watch()
     keys.revoke("front")

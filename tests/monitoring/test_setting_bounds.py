@@ -9,13 +9,11 @@ from typing import Any
 import pytest
 import yaml
 
-from access.settings import AccessSettings
 from features import SettingsError
 from monitoring.settings import MonitoringSettings
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 DELIVERED = yaml.safe_load((CONFIGS / "monitoring.yaml").read_text(encoding="utf-8"))
-ACCESS = yaml.safe_load((CONFIGS / "serving.yaml").read_text(encoding="utf-8"))["access"]
 
 LEGAL = [
     ("recording.log.segment_bytes", 1 << 16, (1 << 16) - 1),
@@ -66,12 +64,6 @@ LEGAL = [
     ("fairness.min_impact_ratio", 0.0, -0.001),
     ("fairness.min_impact_ratio", 1.0, 1.001),
 ]
-ACCESS_LEGAL = [
-    ("open", ["/livez"], ["livez"]),
-    ("requests_per_second", 0.001, 0.0),
-    ("burst_seconds", 1, 0.999),
-    ("reload_seconds", 0.001, 0.0),
-]
 
 
 def written(folder: Path, content: Any) -> Path:
@@ -97,13 +89,6 @@ def test_a_setting_may_go_to_its_limit_and_no_further(tmp_path, key, legal, ille
     MonitoringSettings.load(written(tmp_path, changed(key, legal)))
     with pytest.raises(SettingsError, match=key.rpartition(".")[2]):
         MonitoringSettings.load(written(tmp_path, changed(key, illegal)))
-
-
-@pytest.mark.parametrize(("key", "legal", "illegal"), ACCESS_LEGAL)
-def test_a_setting_of_access_may_go_to_its_limit_and_no_further(tmp_path, key, legal, illegal):
-    AccessSettings.load(written(tmp_path, ACCESS | {key: legal}))
-    with pytest.raises(SettingsError, match=key):
-        AccessSettings.load(written(tmp_path, ACCESS | {key: illegal}))
 
 
 def test_what_decides_an_alarm_is_delivered_as_the_documents_say():
