@@ -4,6 +4,7 @@ import hmac
 from hashlib import blake2b
 
 import pytest
+from pydantic import ValidationError
 
 import access.grant
 from access import AccessSettings, Grants, Key, Scope, issue
@@ -74,6 +75,17 @@ def test_a_key_may_have_a_rate_of_its_own() -> None:
         assert grant is not None
         taken[issued.key.name] = sum(grant.bucket.take(0.0) == 0 for _ in range(20))
     assert taken == {"a": 5, "b": 2}
+
+
+@pytest.mark.parametrize("rate", [0.001, 1.0, None])
+def test_a_rate_of_its_own_may_be_any_above_nothing(rate: float | None) -> None:
+    assert issue("a", (Scope.PREDICT,), created=CREATED, requests_per_second=rate).key.requests_per_second == rate
+
+
+@pytest.mark.parametrize("rate", [0.0, -1.0])
+def test_a_rate_of_nothing_is_no_rate(rate: float) -> None:
+    with pytest.raises(ValidationError, match="greater than 0"):
+        issue("a", (Scope.PREDICT,), created=CREATED, requests_per_second=rate)
 
 
 def test_a_key_that_stays_keeps_its_bucket() -> None:

@@ -14,6 +14,7 @@ from access.keyfile import doubt
 from tests.keys import CREATED, Keys
 
 SECRET = "S3CR3T-VALUE"
+SAME = "Value error, two keys have the same"
 WRITTEN = """\
 # Made by `python -m scoring keys`. It holds no key, only salted hashes.
 keys:
@@ -181,8 +182,25 @@ def test_two_keys_with_one_id_are_refused(keys: Keys) -> None:
     keys.create("front", Scope.PREDICT)
     (row,) = yaml.safe_load(keys.path.read_text())["keys"]
     keys.path.write_text(yaml.safe_dump({"keys": [row, {**row, "name": "back"}]}))
-    with pytest.raises(KeyFileError, match="two keys have the same id"):
+    with pytest.raises(KeyFileError) as refusal:
         keys.file()
+    assert str(refusal.value) == f"{keys.path}: keys: {SAME} id"
+
+
+def test_two_keys_with_one_name_are_refused(keys: Keys) -> None:
+    keys.create("front", Scope.PREDICT)
+    (row,) = yaml.safe_load(keys.path.read_text())["keys"]
+    keys.path.write_text(yaml.safe_dump({"keys": [row, {**row, "id": "0123456789ab"}]}))
+    with pytest.raises(KeyFileError) as refusal:
+        keys.file()
+    assert str(refusal.value) == f"{keys.path}: keys: {SAME} name"
+
+
+def test_a_name_that_no_file_can_have_is_said(tmp_path: Path) -> None:
+    path = tmp_path / "keys\0.yaml"
+    with pytest.raises(KeyFileError) as refusal:
+        KeyFile.read(path)
+    assert str(refusal.value) == f"{str(path)!r}: no file has this name"
 
 
 def test_where_nothing_can_be_written_is_said(tmp_path: Path) -> None:

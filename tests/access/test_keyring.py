@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -71,6 +72,20 @@ def test_the_thread_looks_by_itself(keyring: Keyring, keys: Keys) -> None:
     assert known(keyring, keys) == set()
 
 
+def test_a_closed_keyring_looks_no_more(keyring: Keyring) -> None:
+    before = set(threading.enumerate())
+    keyring.watch()
+    (thread,) = set(threading.enumerate()) - before
+    keyring.close()
+    thread.join(timeout=60)
+    assert (thread.name, thread.is_alive()) == ("keys", False)
+
+
+def test_the_thread_is_named_in_its_signs_of_life(keyring: Keyring, registry: CollectorRegistry) -> None:
+    name = "credit_scoring_thread_heartbeat_timestamp_seconds"
+    assert registry.get_sample_value(name, {"thread": "keys"}) is not None
+
+
 def test_a_swap_of_kubernetes_links_is_seen(tmp_path: Path, registry: CollectorRegistry) -> None:
     """A mounted secret is a link to a file in a folder that is itself a link, which is replaced."""
     versions = {name: Keys(tmp_path / name / "keys.yaml") for name in ("one", "two")}
@@ -94,9 +109,21 @@ def test_a_change_in_place_is_seen(keyring: Keyring, keys: Keys) -> None:
     assert known(keyring, keys) == set()
 
 
-@pytest.mark.parametrize("content", ["keys: [", "keys: [{id: S3CR3T-VALUE}]", None])
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("keys: [", "not YAML"),
+        ("keys: [{id: S3CR3T-VALUE}]", "keys.0.id: String should match"),
+        (None, "cannot be read (No such file or directory)"),
+    ],
+)
 def test_a_broken_file_leaves_the_keys_in_force_and_says_so_once(
-    keyring: Keyring, keys: Keys, registry: CollectorRegistry, caplog: pytest.LogCaptureFixture, content: str | None
+    keyring: Keyring,
+    keys: Keys,
+    registry: CollectorRegistry,
+    caplog: pytest.LogCaptureFixture,
+    content: str | None,
+    said: str,
 ) -> None:
     good = keys.path.read_text()
     if content is None:
@@ -109,7 +136,7 @@ def test_a_broken_file_leaves_the_keys_in_force_and_says_so_once(
     assert known(keyring, keys) == {"front"}
     assert figures(registry) == (1, 1, 1)
     (line,) = [record.getMessage() for record in caplog.records]
-    assert line.startswith(f"the keys in force stay: {keys.path}: ")
+    assert line.startswith(f"the keys in force stay: {keys.path}: {said}")
     assert "S3CR3T-VALUE" not in line
     keys.path.write_text(good)
     keyring.refresh()
