@@ -41,15 +41,13 @@ def normal_p_value(value: Floats) -> Floats:
 
 
 def hypergeometric_p_value(reference: Counts, window: Counts) -> Floats:
-    """Twice the smaller tail, at most 1, of the rows of the rarer of two columns that are in the window.
+    """Twice the smaller tail, at most 1, of the rows of one of two columns that are in the window.
 
-    Both arguments have the shape (k, 2). Exact where less than some fifty rows of that column are expected on the
-    smaller side (R. Fisher, 1935).
+    Both arguments have the shape (k, 2), and either column gives the same. Exact where less than some fifty rows of the
+    rarer one are expected on the smaller side (R. Fisher, 1935).
     """
-    rarer = np.argmin(reference + window, axis=1)
-    row = np.arange(len(window))
     n, m = reference.sum(axis=1), window.sum(axis=1)
-    observed, total = window[row, rarer], (reference + window)[row, rarer]
+    observed, total = window[:, 0], reference[:, 0] + window[:, 0]
     up = _tail(observed, total, n, m)
     down = _tail(total - observed, total, m, n)
     p_value: Floats = np.minimum(2 * np.minimum(up, down), 1.0)

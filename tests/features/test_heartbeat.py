@@ -11,7 +11,7 @@ import time
 import pytest
 from prometheus_client import CollectorRegistry
 
-from features import Heartbeat, PeriodicThread
+from features import Heartbeat, PeriodicThread, heartbeat
 
 SECRET = "an applicant's income"
 
@@ -70,6 +70,32 @@ def test_a_thread_beats_when_its_work_is_done(registry: CollectorRegistry) -> No
         pass
     thread.stop()
     assert before <= first
+
+
+def test_a_thread_beats_in_a_long_pause(registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(heartbeat, "_LONGEST_PAUSE", 0.001)
+    sign, worker = Heartbeat("worm", registry=registry), Worker(failing=0)
+    first = beat(registry)
+    thread = PeriodicThread(sign, worker.work, 3_600, name="worm")
+    while beat(registry) <= first:  # the time limit of the test ends this
+        pass
+    thread.stop()
+    assert worker.turns == 0
+
+
+def test_a_thread_whose_work_failed_does_not_beat_in_its_pause(
+    registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(heartbeat, "_LONGEST_PAUSE", 0.001)
+    sign, worker = Heartbeat("worm", registry=registry), Worker(failing=1_000)
+    with sign.guarded():
+        raise RuntimeError(SECRET)
+    last = beat(registry)
+    thread = PeriodicThread(sign, worker.work, 0.01, name="worm")
+    while worker.turns < 2:  # the time limit of the test ends this
+        pass
+    thread.stop()
+    assert beat(registry) == last
 
 
 def test_work_that_fails_does_not_beat(registry: CollectorRegistry) -> None:

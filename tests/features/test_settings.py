@@ -38,6 +38,16 @@ def refusal(folder: Path, content: str | bytes, model: type[Settings] = Server) 
     return said.removeprefix(f"{path}: ")
 
 
+class Many(Settings):
+    numbers: tuple[int, ...]
+
+
+def test_a_file_of_as_many_values_as_are_allowed_is_read(tmp_path):
+    most = 50_000 - 3  # beside the document, the name and the list
+    assert len(Many.load(written(tmp_path, f"numbers: [{'1, ' * most}]")).numbers) == most
+    assert "more than 50000 values" in refusal(tmp_path, f"numbers: [{'1, ' * (most + 1)}]", Many)
+
+
 def test_a_file_is_read(tmp_path):
     assert Server.load(written(tmp_path, "port: 3000")) == Server(port=3000, host="localhost")
 

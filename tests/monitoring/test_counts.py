@@ -16,7 +16,8 @@ from monitoring.drift import Window
 from monitoring.errors import CheckError
 from monitoring.recording import CompleteWindow
 from monitoring.recording.checks import load_checks
-from monitoring.recording.counts import Counts
+from monitoring.recording.counts import Counts, CountsFile, read_counts
+from monitoring.recording.log import Position
 from monitoring.segments import Listing, read_lines
 from scoring import StoredModel
 from tests.monitoring.recording import Worker, settings
@@ -289,6 +290,73 @@ def test_damaged_counts_of_a_worker_are_passed_over(small: StoredModel, tmp_path
     assert second.gauges()["counts_passed_over"] == {(): 1}
     for worker in (first, second):
         worker.recorder.close()
+
+
+def counts_file(small: StoredModel, path: Path) -> tuple[CountsFile, Counts]:
+    """The file of a worker that has counted 80 applications, and no counts."""
+    reference = small.scorer.artefact.reference
+    counts, matrix = Counts.none(reference, 1), np.zeros((80, len(small.scorer.features)))
+    counts.add(Window.of(reference, matrix, np.full(80, 0.5)), 40.0, at=7_200.0)
+    file = CountsFile(path, counts)
+    file.publish(counts)
+    return file, Counts.none(reference, 1)
+
+
+def test_what_was_published_is_read(small: StoredModel, tmp_path: Path) -> None:
+    file, empty = counts_file(small, tmp_path / "a.counts")
+    found = read_counts(tmp_path / "a.counts", empty)
+    file.close()
+    assert (found.window.rows, found.recent(7_200.0), found.position) == (80, (80, 40.0), Position(0, 0))
+
+
+@pytest.mark.parametrize("size", [-1, 1])
+def test_a_file_of_another_size_is_refused(small: StoredModel, tmp_path: Path, size: int) -> None:
+    file, empty = counts_file(small, tmp_path / "a.counts")
+    os.truncate(tmp_path / "a.counts", (tmp_path / "a.counts").stat().st_size + size)
+    with pytest.raises(ValueError, match=r"^not a file of counts over these bins$"):
+        read_counts(tmp_path / "a.counts", empty)
+    file.close()
+
+
+@pytest.mark.parametrize(
+    ("part", "value", "said"),
+    [
+        ("features", -1, "counts out of bounds"),
+        ("features", 1 << 48, "counts out of bounds"),
+        ("features", (1 << 48) - 1, "counts of features differ"),
+        ("probability", -1, "counts out of bounds"),
+        ("probability", 1 << 48, "counts out of bounds"),
+        ("probability", 81, "counts of features differ"),
+        ("hours", -1, "counts out of bounds"),
+        ("hours", 1 << 48, "counts out of bounds"),
+        ("hour_rows", -1, "counts out of bounds"),
+        ("hour_rows", 1 << 48, "counts out of bounds"),
+        ("position", -1, "counts out of bounds"),
+        ("position", 1 << 48, "counts out of bounds"),
+        ("hour_pds", -0.001, "sums of PDs out of bounds"),
+        ("hour_pds", 1.001, "sums of PDs out of bounds"),
+        ("hour_pds", np.nan, "sums of PDs out of bounds"),
+        ("hour_pds", np.inf, "sums of PDs out of bounds"),
+    ],
+)
+def test_counts_that_contradict_themselves_are_refused(
+    small: StoredModel, tmp_path: Path, part: str, value: float, said: str
+) -> None:
+    file, empty = counts_file(small, tmp_path / "a.counts")
+    file._content["copies"][int(file._content["number"]) % 2][part].flat[0] = value
+    with pytest.raises(ValueError, match=f"^{said}$"):
+        read_counts(tmp_path / "a.counts", empty)
+    file.close()
+
+
+@pytest.mark.parametrize(
+    ("part", "value"), [("hours", (1 << 48) - 1), ("hour_rows", 80), ("hour_pds", 1.0), ("position", (1 << 48) - 1)]
+)
+def test_counts_at_their_bounds_are_read(small: StoredModel, tmp_path: Path, part: str, value: float) -> None:
+    file, empty = counts_file(small, tmp_path / "a.counts")
+    file._content["copies"][int(file._content["number"]) % 2][part].flat[0] = value
+    assert read_counts(tmp_path / "a.counts", empty).window.rows == 80
+    file.close()
 
 
 @pytest.mark.parametrize("harm", [lambda path: os.truncate(path, 0), lambda path: path.unlink()])

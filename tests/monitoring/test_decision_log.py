@@ -352,6 +352,16 @@ def test_a_file_that_is_gone_is_missed_without_a_request(tmp_path: Path, remove:
     log.close()
 
 
+@pytest.mark.parametrize("remove", REMOVALS)
+def test_a_file_that_is_gone_at_the_end_is_missed_too(tmp_path: Path, remove: Callable[[Path], None]) -> None:
+    lost: list[int] = []
+    log = DecisionLog(tmp_path / "log", WORKER, HEADER, log_settings(), lost=lost.append)
+    log.append(LINE * 3)
+    remove(tmp_path / "log" / "open")
+    log.close()
+    assert lost == [3]
+
+
 def test_a_cut_file_loses_only_what_was_cut(tmp_path: Path) -> None:
     lost: list[int] = []
     log = DecisionLog(tmp_path, WORKER, HEADER, log_settings(), lost=lost.append)

@@ -61,6 +61,14 @@ class Options:
     kept: Path
     into: Path | None
 
+    def command(self, package: str) -> str:
+        """What gives the result of one package again."""
+        only = f" --only {self.only}" if self.only else ""
+        return (
+            f"python -m tests.mutation --packages {package}{only}"
+            f" --sample {self.sample} --seed {self.seed} --budget {self.budget:g}"
+        )
+
 
 def options(arguments: list[str]) -> Options:
     parser = argparse.ArgumentParser(
@@ -160,15 +168,17 @@ def main(arguments: list[str]) -> None:
             found = counted(possible, results)
             _say(f"{package}: {found['killed']} of {len(results)} noticed, {found['score']:.1%}")
             if asked.into:
-                _publish(asked.into, package, {"date": f"{datetime.now(UTC):%Y-%m-%d}", "seed": asked.seed} | found)
+                _publish(
+                    asked.into,
+                    package,
+                    {"date": f"{datetime.now(UTC):%Y-%m-%d}", "command": asked.command(package)} | found,
+                )
 
 
 def _publish(into: Path, package: str, found: dict[str, Any]) -> None:
     """Put the result of a package in place of its last one; those of the others stay."""
-    content: dict[str, Any] = (
-        json.loads(into.read_text(encoding="utf-8")) if into.exists() else {"command": "make mutants"}
-    )
-    content["packages"] = content.get("packages", {}) | {package: found}
+    content: dict[str, Any] = json.loads(into.read_text(encoding="utf-8")) if into.exists() else {"packages": {}}
+    content["packages"] |= {package: found}
     into.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 

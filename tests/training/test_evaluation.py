@@ -166,12 +166,12 @@ def test_the_elderly_are_held_against_everybody_younger():
 
 
 def test_a_band_begins_with_the_birthday():
-    days = [-(30 * 365.25), -(30 * 365.25) + 1, -(62 * 365.25)]
-    rows = columns(*({"DAYS_BIRTH": float(np.floor(day))} for day in days))
-    assert {name: members.tolist() for name, members in members_by_age(rows, (30, 62)).items()} == {
-        "under 30": [False, True, False],
-        "30 to under 62": [True, False, False],
-        "62 and over": [False, False, True],
+    days = [-(32 * 365.25), -(32 * 365.25) + 1, -(60 * 365.25)]  # whole days
+    rows = columns(*({"DAYS_BIRTH": day} for day in days))
+    assert {name: members.tolist() for name, members in members_by_age(rows, (32, 60)).items()} == {
+        "under 32": [False, True, False],
+        "32 to under 60": [True, False, False],
+        "60 and over": [False, False, True],
     }
 
 

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from features import Protected
+from features import APPLICATION, Columns, Protected
 from monitoring.measures.metrics import Estimate, auc_difference
-from scoring import DecisionPolicy, PointScale
+from scoring import Artefact, DecisionPolicy, PointScale, Scorer, Scores
+from tests.features.examples import columns
 from training.delivery import Delivered
 from training.evaluation.fairness import Group, ImpactRatio
 from training.promotion import latency
@@ -129,13 +130,25 @@ def test_a_model_differs_from_itself_by_nothing() -> None:
     assert compare(target, probability, probability, POLICY, 0.95) == Comparison(nothing, nothing)
 
 
+class Noting(Scorer):
+    """Notes what it scores."""
+
+    def __init__(self, artefact: Artefact) -> None:
+        super().__init__(artefact)
+        self.noted: list[Columns] = []
+
+    def score(self, columns: Columns) -> Scores:
+        self.noted.append(columns)
+        return super().score(columns)
+
+
 def test_the_latency_is_the_median_of_single_applications(
     delivered: Delivered, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from scoring import Scorer
-    from tests.features.examples import columns
-
+    scorer, amounts = Noting(delivered.trained.artefact({})), [1e5, 2e5, 3e5, 4e5]
     ticks = iter([0.0, 0.001, 5.0, 5.002, 7.0, 7.009])
     monkeypatch.setattr(latency.time, "perf_counter", lambda: next(ticks))
-    scorer = Scorer(delivered.trained.artefact({}))
-    assert latency.median_milliseconds(scorer, columns({}, {}, {}, {}), 3) == pytest.approx(2.0)
+    rows = columns(*({"AMT_CREDIT": amount} for amount in amounts))
+    assert latency.median_milliseconds(scorer, rows, 3) == pytest.approx(2.0)
+    place = APPLICATION.position["AMT_CREDIT"]
+    assert [scored.numbers[:, place].tolist() for scored in scorer.noted] == [[1e5], [2e5], [3e5]]

@@ -46,6 +46,8 @@ def test_rare_events_are_tested_exactly(before: int, now: int) -> None:
     expected = min(1.0, 2 * min(rare.sf(now - 1), rare.cdf(now)))
     counts = np.array([[30_000 - before, before]]), np.array([[300 - now, now]])
     np.testing.assert_allclose(hypergeometric_p_value(*counts), expected, rtol=1e-6)
+    swapped = (each[:, ::-1] for each in counts)
+    np.testing.assert_allclose(hypergeometric_p_value(*swapped), expected, rtol=1e-6)
 
 
 def test_benjamini_hochberg_agrees_with_scipy() -> None:

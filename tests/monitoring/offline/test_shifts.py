@@ -108,10 +108,10 @@ def test_a_share_of_nothing_or_of_everything_has_not_changed():
     assert one(statistics.share_test(counts([10, 0]), counts([5, 0]), np.array([0]))) == 1.0
 
 
-def test_the_rarer_of_two_bins_is_counted_wherever_it_is():
+def test_either_of_two_bins_may_be_counted():
     one_way = hypergeometric_p_value(counts([995, 5]), counts([96, 4]))
     other = hypergeometric_p_value(counts([5, 995]), counts([4, 96]))
-    assert one(one_way) == one(other)
+    assert one(one_way) == pytest.approx(one(other), rel=1e-9)
     assert one(hypergeometric_p_value(counts([995, 5]), counts([96, 4]))) == pytest.approx(
         2 * stats.hypergeom(1100, 9, 100).sf(3), rel=1e-9
     )
