@@ -20,6 +20,10 @@ def test_a_key_may_be_used_its_burst_at_once_and_at_least_once(rate: float, burs
     assert bucket.take(100.0) == pytest.approx(1 / rate)
 
 
+def test_scopes_have_the_names_that_files_of_keys_hold() -> None:
+    assert [str(scope) for scope in Scope] == ["predict", "explain", "admin"]
+
+
 def test_the_variable_has_the_name_that_is_documented() -> None:
     assert VARIABLE == "CREDIT_SCORING_KEYS"
 
