@@ -26,10 +26,45 @@ BOUNDS = {
 }
 BOUNDS_OF_KIND = {Kind.FLAG: (0, 1), Kind.NUMBER: (0, 1), Kind.COUNT: (0, 1000)}
 LEVELS = {
-    "NAME_CONTRACT_TYPE": 2, "CODE_GENDER": 2, "FLAG_OWN_CAR": 2, "FLAG_OWN_REALTY": 2, "NAME_TYPE_SUITE": 7,
-    "NAME_INCOME_TYPE": 8, "NAME_EDUCATION_TYPE": 5, "NAME_FAMILY_STATUS": 5, "NAME_HOUSING_TYPE": 6,
-    "OCCUPATION_TYPE": 18, "WEEKDAY_APPR_PROCESS_START": 7, "ORGANIZATION_TYPE": 57, "FONDKAPREMONT_MODE": 4,
-    "HOUSETYPE_MODE": 3, "WALLSMATERIAL_MODE": 7, "EMERGENCYSTATE_MODE": 2,
+    "NAME_CONTRACT_TYPE": ("Cash loans", "Revolving loans"),
+    "CODE_GENDER": ("F", "M"),
+    "FLAG_OWN_CAR": ("N", "Y"),
+    "FLAG_OWN_REALTY": ("N", "Y"),
+    "NAME_TYPE_SUITE": (
+        "Children", "Family", "Group of people", "Other_A", "Other_B", "Spouse, partner", "Unaccompanied"
+    ),
+    "NAME_INCOME_TYPE": (
+        "Businessman", "Commercial associate", "Maternity leave", "Pensioner", "State servant", "Student",
+        "Unemployed", "Working"
+    ),
+    "NAME_EDUCATION_TYPE": (
+        "Academic degree", "Higher education", "Incomplete higher", "Lower secondary", "Secondary / secondary special"
+    ),
+    "NAME_FAMILY_STATUS": ("Civil marriage", "Married", "Separated", "Single / not married", "Widow"),
+    "NAME_HOUSING_TYPE": (
+        "Co-op apartment", "House / apartment", "Municipal apartment", "Office apartment", "Rented apartment",
+        "With parents"
+    ),
+    "OCCUPATION_TYPE": (
+        "Accountants", "Cleaning staff", "Cooking staff", "Core staff", "Drivers", "HR staff",
+        "High skill tech staff", "IT staff", "Laborers", "Low-skill Laborers", "Managers", "Medicine staff",
+        "Private service staff", "Realty agents", "Sales staff", "Secretaries", "Security staff",
+        "Waiters/barmen staff"
+    ),
+    "WEEKDAY_APPR_PROCESS_START": ("MONDAY", "TUESDAY", "WEDNESDAY", "THURSDAY", "FRIDAY", "SATURDAY", "SUNDAY"),
+    "FONDKAPREMONT_MODE": ("not specified", "org spec account", "reg oper account", "reg oper spec account"),
+    "HOUSETYPE_MODE": ("block of flats", "specific housing", "terraced house"),
+    "WALLSMATERIAL_MODE": ("Block", "Mixed", "Monolithic", "Others", "Panel", "Stone, brick", "Wooden"),
+    "EMERGENCYSTATE_MODE": ("No", "Yes"),
+}  # fmt: skip
+NUMBERED = ("Business Entity Type", "Industry: type", "Trade: type", "Transport: type")
+UNITS = {
+    "AMT_INCOME_TOTAL": "currency", "AMT_CREDIT": "currency", "AMT_ANNUITY": "currency", "AMT_GOODS_PRICE": "currency",
+    "REGION_RATING_CLIENT": "rating", "REGION_RATING_CLIENT_W_CITY": "rating", "OWN_CAR_AGE": "years",
+    "HOUR_APPR_PROCESS_START": "hour of day",
+}  # fmt: skip
+UNIT_OF_KIND = {
+    Kind.FLAG: "0 or 1", Kind.NUMBER: "normalized to 0..1", Kind.COUNT: "count", Kind.CATEGORY: "level",
 }  # fmt: skip
 
 
@@ -38,14 +73,23 @@ def test_the_bounds_are_those_of_the_thing_that_is_measured(column):
     assert (column.low, column.high) == BOUNDS.get(column.name, BOUNDS_OF_KIND[column.kind])
 
 
+@pytest.mark.parametrize("column", list(APPLICATION), ids=lambda column: column.name)
+def test_every_column_has_the_unit_of_what_is_measured(column):
+    days = column.name.startswith("DAYS_")
+    assert column.unit == ("days before application" if days else UNITS.get(column.name, UNIT_OF_KIND[column.kind]))
+
+
 def test_every_category_has_its_levels():
-    assert {column.name: len(column.levels) for column in APPLICATION.categorical} == LEVELS
-    organizations = APPLICATION["ORGANIZATION_TYPE"].levels
-    numbered = {
-        name: sum(level.startswith(name) for level in organizations) for name in ("Industry", "Trade", "Transport")
-    }
-    assert numbered == {"Industry": 13, "Trade": 7, "Transport": 4}
-    assert {"Industry: type 1", "Industry: type 13", "Trade: type 1", "Trade: type 7", "Transport: type 4"} <= set(
-        organizations
-    )
-    assert APPLICATION["WEEKDAY_APPR_PROCESS_START"].levels[0] == "MONDAY"
+    levels = {column.name: column.levels for column in APPLICATION.categorical}
+    organizations = levels.pop("ORGANIZATION_TYPE")
+    assert levels == LEVELS
+    counted = {name: sum(level.startswith(name) for level in organizations) for name in NUMBERED}
+    assert counted == dict(zip(NUMBERED, (3, 13, 7, 4), strict=True))
+    for name, count in counted.items():
+        assert {f"{name} {number}" for number in range(1, count + 1)} < set(organizations)
+    assert [level for level in organizations if not level.startswith(NUMBERED)] == [
+        "Advertising", "Agriculture", "Bank", "Cleaning", "Construction", "Culture", "Electricity", "Emergency",
+        "Government", "Hotel", "Housing", "Insurance", "Kindergarten", "Legal Services", "Medicine", "Military",
+        "Mobile", "Other", "Police", "Postal", "Realtor", "Religion", "Restaurant", "School", "Security",
+        "Security Ministries", "Self-employed", "Services", "Telecom", "University",
+    ]  # fmt: skip

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 
 import pytest
@@ -82,6 +83,16 @@ def test_the_digest_changes_with_every_property_of_a_column(change):
 )
 def test_the_digest_changes_with_the_table(change):
     assert replace(TABLE, **change).digest != TABLE.digest
+
+
+def test_the_digest_is_of_the_names_and_values_in_their_alphabet():
+    """Artefacts hold it: another form of the same declaration would make each of them useless."""
+    table = Schema(id_column="ID", target_column="BAD", columns=(PRICE,))
+    form = (
+        '["ID", "BAD", {"description": "Price", "high": 9, "kind": "number", "levels": [], "low": 1, "missing": [], '
+        '"name": "PRICE", "protected": null, "required": true, "unit": "currency"}]'
+    )
+    assert table.digest == hashlib.sha256(form.encode()).hexdigest()
 
 
 def test_the_digest_of_an_equal_declaration_is_equal():

@@ -48,6 +48,12 @@ def test_a_file_of_as_many_values_as_are_allowed_is_read(tmp_path):
     assert "more than 50000 values" in refusal(tmp_path, f"numbers: [{'1, ' * (most + 1)}]", Many)
 
 
+def test_a_file_of_as_many_bytes_as_are_allowed_is_read(tmp_path):
+    most = 512 * 1024
+    assert Server.load(written(tmp_path, "port: 3000".ljust(most))).port == 3000
+    assert refusal(tmp_path, "port: 3000".ljust(most + 1)) == f"cannot be read (larger than {most} bytes)"
+
+
 def test_a_file_is_read(tmp_path):
     assert Server.load(written(tmp_path, "port: 3000")) == Server(port=3000, host="localhost")
 

@@ -62,10 +62,9 @@ class Tests:
         for name in sorted(
             names | beside, key=lambda name: (name in beside, own not in name, self.seconds[name], name)
         ):
-            spent += self.seconds[name]
-            if chosen and spent > budget:
-                break
-            chosen.append(name)
+            if not chosen or spent + self.seconds[name] <= budget:
+                spent += self.seconds[name]
+                chosen.append(name)
         return chosen
 
 

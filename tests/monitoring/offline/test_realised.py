@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from monitoring.measures.ranking import Ranking
 from monitoring.performance import Matched, Realised, estimate, realise
 from monitoring.performance.cohort import Cohort
 from monitoring.performance.estimated import expected_auc
+from monitoring.performance.performance import _reasons
 from monitoring.settings import FairnessSettings, PerformanceSettings
 from scoring import DecisionPolicy, Outcome, PointScale
 
@@ -151,6 +153,22 @@ def test_outcomes_are_of_the_accepted_where_those_of_the_declined_are_beyond_dou
         SETTINGS,
     )
     assert found.accepted_only is accepted_only
+
+
+@pytest.mark.parametrize(
+    ("high", "accepted_only", "implied", "reasons"),
+    [
+        (0.6, False, 0.9, []),
+        (0.59, False, 0.5, ["AUC {} is below 0.6"]),
+        (0.59, True, 0.59, []),
+        (0.59, True, 0.591, ["AUC {} of the accepted is below 0.6 and below 0.5910, which their PDs imply"]),
+        (0.6, True, 0.9, []),
+    ],
+)
+def test_a_low_auc_of_the_accepted_must_be_lower_than_their_pds_imply(realised, high, accepted_only, implied, reasons):
+    auc = Estimate(0.55, 0.5, high)
+    found = replace(realised, estimates={"auc": auc}, accepted_only=accepted_only, expected_auc=implied)
+    assert _reasons(found, SETTINGS) == [reason.format(auc) for reason in reasons]
 
 
 def exact_auc(probabilities: list[float]) -> float:

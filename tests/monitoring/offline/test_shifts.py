@@ -61,6 +61,8 @@ def test_one_bin_has_no_drift():
 def test_an_empty_side_has_no_distance_and_no_share():
     assert one(statistics.kolmogorov_smirnov(counts([5, 5]), counts([0, 0]))) == 0.0
     assert one(statistics.kolmogorov_smirnov(counts([0, 0]), counts([5, 5]))) == 0.0
+    assert statistics.kolmogorov_smirnov(counts([5, 5], [5, 5]), counts([0, 0], [5, 0])).tolist() == [0.0, 0.5]
+    assert statistics.kolmogorov_smirnov(counts([0, 0], [5, 0]), counts([5, 5], [5, 5])).tolist() == [0.0, 0.5]
     assert one(statistics.share(counts([0, 0]), np.array([1]))) == 0.0
     assert one(statistics.share(counts([1, 3]), np.array([1]))) == 0.75
     assert one(statistics.share(counts([0, 1]), np.array([1]))) == 1.0
