@@ -255,3 +255,20 @@ def test_a_flag_that_is_true_or_false_is_1_or_0_in_a_request_too(stated: bool) -
     body = json.dumps({**REQUIRED, "FLAG_MOBIL": stated})
     requested = columns_of([Application.model_validate_json(body)]).numbers[0, position]
     assert requested == float(stated) == declared(pa.chunked_array([pa.array([stated])]), "FLAG_MOBIL")
+
+
+@pytest.mark.parametrize(
+    ("values", "numbers", "missing", "wrong"),
+    [
+        (pa.array(["7.0", "x", None]), [7, 0, 0], [False, False, True], [False, True, False]),
+        (pa.array([7.0, 0.5, None]), [7, 0, 0], [False, False, True], [False, True, False]),
+        (pa.array([7, None]), [7, 0], [False, True], [False, False]),
+        (pa.array([True, None]), [0, 0], [False, True], [True, False]),
+        (pa.array([2.0**53, 2.0**53 + 2]), [2**53, 0], [False, False], [False, True]),
+        (pa.array([2.0**24, 2.0**24 + 2], pa.float32()), [2**24, 0], [False, False], [False, True]),
+        (pa.array([2.0**11, 2.0**11 + 2], pa.float16()), [2**11, 0], [False, False], [False, True]),
+    ],
+)
+def test_what_is_missing_or_wrong_is_nought(values, numbers, missing, wrong):
+    found = as_whole_numbers(pa.chunked_array([values]))
+    assert [each.tolist() for each in found] == [numbers, missing, wrong]
