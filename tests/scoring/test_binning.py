@@ -14,6 +14,7 @@ from scoring.binning import category_bins, quantile_bins
         ([0, 1, 2, 3, 4, 5, 6, 7], 4, (1, 3, 5), (2, 2, 2, 2)),
         ([0, 1, 2, 2, 2, 2, 2, 3], 4, (1, 2), (2, 5, 1)),  # 2 is two quartiles and has a bin of its own
         ([0, 1, 2, 3, 3, 3, 3, 3], 4, (1, 2), (2, 1, 5)),  # so has the largest value where a quartile is
+        ([0, 1, 1, 1, 2, 3, 4, 5], 4, (0, 1, 3), (1, 3, 2, 2)),  # so has one of just two quartiles
         ([0, 0, 0, 0, 0, 0, 0, 1], 4, (0,), (7, 1)),  # a flag that is hardly ever set
         ([0, 1, 1, 1, 1, 1, 1, 1], 4, (0,), (1, 7)),
         ([5, 5, 5, 5], 4, (5,), (4, 0)),

@@ -15,7 +15,7 @@ import bentoml
 import pytest
 
 from scoring import Artefact
-from scoring.cli import main
+from scoring.cli import _listed, main
 from tests.features.examples import NAMES, REQUIRED, ROOT, generate
 from tests.scoring.jobs import people
 from tests.server import unmeasured
@@ -84,6 +84,13 @@ def test_it_fails_where_more_are_rejected_than_allowed(
     said = f"2 of 3 applications are rejected, more than the share {share} of --max-rejected; {output} says why"
     assert (f"error: {source}: {said}" in capsys.readouterr().err.splitlines()) is bool(code)
     assert (output / "_summary.json").is_file()
+
+
+@pytest.mark.parametrize(
+    ("count", "said"), [(1, "a"), (8, "a, b, c, d, e, f, g, h"), (9, "a, b, c, d, e, f, g, h and 1 more")]
+)
+def test_eight_names_are_listed_and_the_others_counted(count: int, said: str) -> None:
+    assert _listed("abcdefghi"[:count]) == said
 
 
 @pytest.mark.parametrize("share", ["-0.1", "1.1", "nan", "half"])
