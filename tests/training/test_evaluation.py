@@ -121,6 +121,9 @@ def test_a_policy_is_what_costs_and_bands_imply():
     policy = decision_policy(asked)
     assert (policy.cutoff, policy.refer_from, policy.refer_to) == pytest.approx((0.2, 0.15, 0.25))
     assert (policy.level_bounds, policy.cost_fn, policy.cost_fp) == ((0.1, 0.2, 0.5), 4.0, 1.0)
+    assert asked.completeness is not None
+    assert policy.completeness == asked.completeness.build()
+    assert decision_policy(asked.model_copy(update={"completeness": None})).completeness is None
     wide = decision_policy(asked.model_copy(update={"cost_fn": 1.0, "cost_fp": 9.0}))
     assert (wide.cutoff, wide.refer_to) == (0.9, 1.0)
 

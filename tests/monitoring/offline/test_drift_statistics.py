@@ -67,6 +67,6 @@ def test_the_psi_of_no_drift_is_the_bias_on_average_and_rarely_beyond_the_quanti
 
 
 def test_an_empty_bin_counts_half_a_row_and_no_bin_counts_nothing() -> None:
-    reference, window = np.array([[100, 0, 0]]), np.array([[90, 10, 0]])
-    expected = -0.1 * np.log(0.9) + (0.1 - 0.005) * np.log(0.1 / 0.005)
+    reference, window = np.array([[200, 0, 0]]), np.array([[90, 10, 0]])
+    expected = -0.1 * np.log(0.9) + (0.1 - 0.0025) * np.log(0.1 / 0.0025)
     assert statistics.psi(reference, window).tolist() == pytest.approx([expected])
