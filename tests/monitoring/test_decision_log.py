@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from hashlib import blake2b
 from pathlib import Path
@@ -51,6 +52,14 @@ def wait_for(condition: object) -> None:
     while not condition():  # type: ignore[operator]
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+def put_in_the_way(folder: Path) -> None:
+    """A file in place of the folder, which the log's thread may make anew at any moment."""
+    while not folder.is_file():
+        shutil.rmtree(folder, ignore_errors=True)
+        with suppress(IsADirectoryError):
+            folder.write_text("in the way")
 
 
 def test_a_line_holds_what_the_format_says(small: StoredModel) -> None:
@@ -375,8 +384,7 @@ def test_a_cut_file_loses_only_what_was_cut(tmp_path: Path) -> None:
 def test_where_no_file_can_be_made_any_more_nothing_is_decided(small: StoredModel, tmp_path: Path) -> None:
     worker = Worker(small, tmp_path / "counts", tmp_path / "log")
     worker.record(3)
-    shutil.rmtree(tmp_path / "log")
-    (tmp_path / "log").write_text("in the way")
+    put_in_the_way(tmp_path / "log")
     for _ in range(2):
         with pytest.raises(NotRecordedError, match="io"):
             worker.record(2)
@@ -401,8 +409,7 @@ def recorded(worker: Worker) -> bool:
 def test_a_failure_is_logged_once_until_it_goes_well_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     log = DecisionLog(tmp_path / "log", WORKER, HEADER, log_settings())
     for count in (1, 2):
-        shutil.rmtree(tmp_path / "log")
-        (tmp_path / "log").write_text("in the way")
+        put_in_the_way(tmp_path / "log")
         wait_for(lambda: log.append(LINE) is Failure.IO)
         assert [log.append(LINE) for _ in range(3)] == [Failure.IO] * 3
         log._allocate()  # as the thread tries every second
