@@ -70,7 +70,7 @@ FUZZ_REQUESTS ?= 100000
 alerts: setup ## plant faults under load, and watch a real Prometheus and Alertmanager tell of them
 	$(BIN)/python -m pytest tests/monitoring/alerting/test_end_to_end.py -q
 
-faults: setup ## let things go wrong under load, into docs/faults.json and docs/faults.md; needs root, h2load and faketime
+faults: setup ## let things go wrong under load, into docs/faults.json and docs/explanation/faults.md; needs root, h2load and faketime
 	REHEARSE=1 FAULT_RESULTS=docs/faults.json $(BIN)/python -m pytest tests/faults --timeout 0 -q
 
 fuzz: setup ## send FUZZ_REQUESTS hostile requests to the service, into docs/fuzz.json and docs/framing.json
@@ -98,8 +98,10 @@ lock-files:
 	$(OTHERS) deploy.in --output-file deploy.txt
 	$(OTHERS) tracking.in --constraint dev.txt --output-file tracking.txt
 	$(OTHERS) infrastructure.in --output-file infrastructure.txt
+	$(OTHERS) docs.in --output-file docs.txt
 
 clean: ## remove what the targets made, the virtual environments included
-	rm -rf .venv .venv-deploy .venv-infrastructure build .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage* htmlcov
+	rm -rf .venv .venv-deploy .venv-infrastructure .venv-docs build .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage* htmlcov
 
-include $(dir $(lastword $(MAKEFILE_LIST)))deploy/targets.mk
+HERE := $(dir $(lastword $(MAKEFILE_LIST)))
+include $(HERE)deploy/targets.mk $(HERE)docs/targets.mk

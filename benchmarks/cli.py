@@ -105,7 +105,7 @@ def _parser() -> argparse.ArgumentParser:
     tell.add_argument("--comparison", type=Path, default=_RESULTS / "comparison.json", help="results of `run`")
     tell.add_argument("--soak", type=Path, default=_RESULTS / "soak.json", help="results of `soak`")
     tell.add_argument("--variants", type=Path, default=_RESULTS / "variants.json", help="results of `variants`")
-    tell.add_argument("--page", type=Path, default=ROOT / "docs" / "serving.md", help="where those go")
+    tell.add_argument("--page", type=Path, default=ROOT / "docs" / "explanation" / "serving.md", help="where those go")
     tell.add_argument("--readme", type=Path, default=ROOT / "README.md")
     tell.add_argument("--chart", type=Path, default=_RESULTS / "comparison.svg")
     tell.add_argument("--settings", type=Path, default=_SETTINGS, help="default: configs/benchmarks.yaml")

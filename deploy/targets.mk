@@ -62,7 +62,7 @@ workflows: infrastructure-tools ## hold .github/workflows to GitHub's schema, an
 	$(INFRASTRUCTURE)/bin/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	$(INFRASTRUCTURE)/bin/zizmor --offline --quiet --min-severity medium .github/workflows
 
-capacity: setup ## pods and cost for a load, from benchmarks/results into docs/capacity.md
+capacity: setup ## pods and cost for a load, from benchmarks/results into docs/how-to/capacity.md
 	$(BIN)/python -m deploy.capacity
 
 release-notes: setup ## print the notes of VERSION

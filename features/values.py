@@ -1,4 +1,4 @@
-"""What is read as what: Arrow values as numbers, levels, whole numbers and names. `docs/files.md` has the table.
+"""What is read as what: Arrow values as numbers, levels, whole numbers and names. The table: `docs/reference/files.md`.
 
 A function answers with the values and where one is wrong. A word for missing, blanks, null and NaN are missing whatever
 the container, and a value is the same whatever stands beside it.

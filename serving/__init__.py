@@ -12,6 +12,7 @@ from .example import EXAMPLE
 from .guard import Guard
 from .listening import keys_or_loopback
 from .memory import share_one_arena
+from .openapi import openapi_document
 from .pages import Pages
 from .requests import BatchRequest, FeaturesRequest, PredictRequest, decode
 from .runner import EmbeddedRunner, RemoteRunner
@@ -53,5 +54,6 @@ __all__ = [
     "keep_apart",
     "keys_or_loopback",
     "load_settings",
+    "openapi_document",
     "share_one_arena",
 ]

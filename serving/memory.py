@@ -11,7 +11,8 @@ _M_ARENA_MAX = -8
 def share_one_arena() -> None:
     """Let all threads of this process allocate from one arena, where glibc is the C library.
 
-    glibc gives threads arenas of their own, which hardly ever shrink; docs/serving.md has what that makes of a worker.
+    glibc gives threads arenas of their own, which hardly ever shrink. What that makes of a worker is in
+    docs/explanation/serving.md.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:

@@ -26,6 +26,7 @@ MAY_IMPORT = {
     "credit_scoring_client": set(),
     "benchmarks": {"access", "features", "scoring", "monitoring"},
     "deploy": {"access", "benchmarks", "features", "serving"},
+    "docs": {"serving"},
     "examples": {"access", "credit_scoring_client", "features", "scoring", "serving"},
 }
 SERVED = ("access", "features", "scoring", "serving", "service")

@@ -16,6 +16,7 @@ from .page import put, section
 from .settings import CapacitySettings
 
 _ROOT = Path(__file__).resolve().parents[2]
+_PAGE = "docs/how-to/capacity.md"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -26,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     results = _ROOT / "benchmarks" / "results" / "comparison.json"
     parser.add_argument("--comparison", type=Path, default=results, help="results of `python -m benchmarks run`")
     parser.add_argument("--settings", type=Path, default=_ROOT / "configs" / "capacity.yaml")
-    parser.add_argument("--page", type=Path, default=_ROOT / "docs" / "capacity.md", help="default: docs/capacity.md")
+    parser.add_argument("--page", type=Path, default=_ROOT / _PAGE, help=f"default: {_PAGE}")
     options = parser.parse_args(arguments)
     return reported(lambda: _plan(options))
 

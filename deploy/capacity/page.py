@@ -1,4 +1,4 @@
-"""The plan as Markdown, put into docs/capacity.md."""
+"""The plan as Markdown, put into docs/how-to/capacity.md."""
 
 from __future__ import annotations
 

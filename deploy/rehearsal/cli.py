@@ -21,7 +21,7 @@ from .cluster import cluster
 from .manifests import manifests
 from .report import write_table
 
-_DOCUMENT = ROOT / "docs" / "kubernetes.md"
+_DOCUMENT = ROOT / "docs" / "how-to" / "kubernetes.md"
 _RESULTS = ROOT / "docs" / "rehearsal.json"
 
 

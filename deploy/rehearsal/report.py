@@ -1,4 +1,4 @@
-"""The record of a rehearsal as a table in docs/kubernetes.md."""
+"""The record of a rehearsal as a table in docs/how-to/kubernetes.md."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ Matrix = NDArray[np.float64]
 
 
 class Recorder(Collector):
-    """Writes the line of every decision at once and counts it soon; see docs/monitoring.md.
+    """Writes the line of every decision at once and counts it soon; see docs/how-to/monitoring.md.
 
     Parameters
     ----------

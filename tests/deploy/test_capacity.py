@@ -60,7 +60,7 @@ def test_no_plan_is_above_its_utilisation_nor_saturated_when_a_pod_is_lost(load:
 
 
 def test_the_page_is_what_the_results_make_it() -> None:
-    page = (ROOT / "docs" / "capacity.md").read_text()
+    page = (ROOT / "docs" / "how-to" / "capacity.md").read_text()
     made = section(Comparison.read(ROOT / "benchmarks" / "results" / "comparison.json"), SETTINGS)
     assert f"<!-- capacity -->\n{made}\n<!-- /capacity -->" in page
 

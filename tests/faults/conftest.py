@@ -43,7 +43,7 @@ def asked(generated: Path, stored: StoredModel) -> Asked:
 
 @pytest.fixture(scope="session")
 def _rows() -> Iterator[dict[str, Any]]:
-    """The accounts of all faults, written at the end where FAULT_RESULTS says, and into the table of docs/faults.md.
+    """The accounts of all faults, written at the end where FAULT_RESULTS says, and into docs/explanation/faults.md.
 
     Those that are rehearsed replace what was written of them before.
     """
@@ -52,7 +52,7 @@ def _rows() -> Iterator[dict[str, Any]]:
     yield rows
     if written:
         write_record(written, "make faults", {"faults": rows})
-        write_table(ROOT / "docs" / "faults.md", json.loads(written.read_text()))
+        write_table(ROOT / "docs" / "explanation" / "faults.md", json.loads(written.read_text()))
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The accounts of faults as a table of docs/faults.md."""
+"""The accounts of faults as a table of docs/explanation/faults.md."""
 
 from __future__ import annotations
 

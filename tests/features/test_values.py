@@ -1,4 +1,4 @@
-"""Value by container by kind: the tables of docs/files.md, held against what the code reads."""
+"""Value by container by kind: the tables of docs/reference/files.md, held against what the code reads."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from features import (
 )
 from tests.features.examples import REQUIRED, ROOT, bits, table
 
-PAGE = (ROOT / "docs" / "files.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs" / "reference" / "files.md").read_text(encoding="utf-8")
 COLUMNS = {"number": "AMT_ANNUITY", "flag": "FLAG_MOBIL", "category": "OCCUPATION_TYPE"}
 READ, MISSING, REFUSED = "read", "missing", "refused"
 TEXTS = [

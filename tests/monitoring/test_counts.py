@@ -188,7 +188,7 @@ def failing(window: CompleteWindow) -> float:
 def test_users_checks_become_gauges_and_their_failures_are_counted(
     small: StoredModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    page = (ROOT / "docs" / "monitoring.md").read_text()
+    page = (ROOT / "docs" / "how-to" / "monitoring.md").read_text()
     (tmp_path / "my_checks.py").write_text(page.partition("```python\n")[2].partition("```")[0])
     monkeypatch.syspath_prepend(tmp_path)
     names = ["my_checks:thin_files", f"{__name__}:failing"]

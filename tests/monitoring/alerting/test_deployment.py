@@ -23,7 +23,7 @@ SETTINGS = MonitoringSettings.load(ROOT / "configs" / "monitoring.yaml")
 SERVING = ServingSettings.load(ROOT / "configs" / "serving.yaml")
 PROMETHEUS = ROOT / "deploy" / "prometheus"
 GRAFANA = ROOT / "deploy" / "grafana"
-RUNBOOK = (ROOT / "docs" / "runbook.md").read_text()
+RUNBOOK = (ROOT / "docs" / "how-to" / "runbook.md").read_text()
 
 needs_amtool = needs("amtool")
 needs_promtool = needs("promtool")

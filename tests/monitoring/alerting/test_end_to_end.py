@@ -243,7 +243,7 @@ def test_an_alert_goes_to_the_receiver_of_its_severity(story: Story, alert: str,
 def test_drift_is_told_with_its_culprit_and_where_to_read_on(story: Story):
     annotations = _told_of(story.posted, DRIFT, "firing")[0].body["commonAnnotations"]
     assert "ext_source" in annotations["description"]
-    assert annotations["runbook_url"] == "docs/runbook.md#creditscoringdrift"
+    assert annotations["runbook_url"] == "docs/how-to/runbook.md#creditscoringdrift"
 
 
 @pytest.mark.parametrize("query", _queries((ROOT / "deploy" / "grafana" / DASHBOARD).read_text()))

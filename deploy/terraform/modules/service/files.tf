@@ -46,7 +46,7 @@ resource "aws_efs_access_point" "this" {
   }
 }
 
-# Values are put in by hand (docs/infrastructure.md): no state holds them.
+# Values are put in by hand (docs/how-to/infrastructure.md): no state holds them.
 resource "aws_secretsmanager_secret" "this" {
   # checkov:skip=CKV2_AWS_57:rotating the key of the decision log would part a client's decisions from the earlier ones
   for_each = toset(["decision-log-key"])

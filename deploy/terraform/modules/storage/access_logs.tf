@@ -2,7 +2,7 @@
 
 resource "aws_s3_bucket" "access_logs" {
   # checkov:skip=CKV_AWS_18:its own access log would grow by itself
-  # checkov:skip=CKV_AWS_144:a copy in a second region is the lender's decision; docs/delivery.md
+  # checkov:skip=CKV_AWS_144:a copy in a second region is the lender's decision; docs/how-to/delivery.md
   # checkov:skip=CKV_AWS_145:load balancers cannot write to a bucket with a key of ours
   # checkov:skip=CKV_AWS_21:objects are written once
   # checkov:skip=CKV2_AWS_62:nothing listens to new objects

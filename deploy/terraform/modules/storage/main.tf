@@ -8,7 +8,7 @@ locals {
 }
 
 resource "aws_s3_bucket" "this" {
-  # checkov:skip=CKV_AWS_144:a copy in a second region is the lender's decision; docs/delivery.md
+  # checkov:skip=CKV_AWS_144:a copy in a second region is the lender's decision; docs/how-to/delivery.md
   # checkov:skip=CKV2_AWS_62:nothing listens to new objects
   # checkov:skip=CKV_AWS_18:below, for each bucket; checkov follows no for_each over resources
   # checkov:skip=CKV_AWS_21:as above
