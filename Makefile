@@ -84,12 +84,14 @@ MUTANT_SEED ?= 1
 mutants: setup ## change MUTANTS places of each package, one at a time, and count what the tests notice, into docs/mutants.json
 	nice -n 10 $(BIN)/python -m tests.mutation --sample $(MUTANTS) --seed $(MUTANT_SEED) --into docs/mutants.json
 
-lock: setup ## resolve pyproject.toml into requirements/
+UPGRADE ?=
+
+lock: setup ## resolve pyproject.toml into requirements/ (UPGRADE=1: to the newest versions)
 	cd requirements && $(MAKE) --no-print-directory -f ../Makefile lock-files BIN=../$(BIN)
 
 .PHONY: lock-files
-lock-files: COMPILE = UV_CUSTOM_COMPILE_COMMAND='make lock' $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes ../pyproject.toml
-lock-files: OTHERS = UV_CUSTOM_COMPILE_COMMAND='make lock' $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes
+lock-files: COMPILE = UV_CUSTOM_COMPILE_COMMAND='make lock' $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes $(if $(UPGRADE),--upgrade) ../pyproject.toml
+lock-files: OTHERS = UV_CUSTOM_COMPILE_COMMAND='make lock' $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes $(if $(UPGRADE),--upgrade)
 lock-files:
 	$(COMPILE) --output-file serving.txt
 	$(COMPILE) --all-extras --constraint serving.txt --output-file dev.txt

@@ -58,8 +58,12 @@ compose-check: setup infrastructure-tools ## hold deploy/compose to the specific
 	$(INFRASTRUCTURE)/bin/check-jsonschema --builtin-schema vendor.compose-spec $(COMPOSE)
 	REHEARSE=1 $(BIN)/python -m pytest tests/deploy/test_compose.py
 
-workflows: infrastructure-tools ## hold .github/workflows to GitHub's schema, and look for weaknesses
+workflows: infrastructure-tools ## hold .github and CITATION.cff to their schemas, and look for weaknesses of the workflows
 	$(INFRASTRUCTURE)/bin/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(INFRASTRUCTURE)/bin/check-jsonschema --builtin-schema vendor.github-issue-forms .github/ISSUE_TEMPLATE/bug.yml .github/ISSUE_TEMPLATE/feature.yml
+	$(INFRASTRUCTURE)/bin/check-jsonschema --builtin-schema vendor.github-issue-config .github/ISSUE_TEMPLATE/config.yml
+	$(INFRASTRUCTURE)/bin/check-jsonschema --builtin-schema vendor.renovate .github/renovate.json
+	$(INFRASTRUCTURE)/bin/check-jsonschema --builtin-schema vendor.citation-file-format --force-filetype yaml CITATION.cff
 	$(INFRASTRUCTURE)/bin/zizmor --offline --quiet --min-severity medium .github/workflows
 
 capacity: setup ## pods and cost for a load, from benchmarks/results into docs/how-to/capacity.md

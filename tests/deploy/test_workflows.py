@@ -55,10 +55,10 @@ def test_what_is_delivered_stands_on_a_base_with_a_digest() -> None:
     assert "image PINNED=1 >" in building
 
 
-def test_a_bot_pins_and_renews_digests_of_images_and_actions() -> None:
+def test_a_bot_pins_and_renews_digests_and_the_lock_of_terraform() -> None:
     bot = json.loads((ROOT / ".github" / "renovate.json").read_text())
     assert {"docker:pinDigests", "helpers:pinGitHubActionDigests"} <= set(bot["extends"])
-    assert bot["enabledManagers"] == ["dockerfile", "docker-compose", "github-actions"]
+    assert bot["enabledManagers"] == ["dockerfile", "docker-compose", "github-actions", "terraform"]
 
 
 def test_production_comes_after_staging() -> None:
