@@ -15,6 +15,7 @@ import pyarrow as pa
 import pytest
 
 from features import APPLICATION, ColumnsError, FileError, concatenate, open_file
+from features.diagnosis import refuse_unreadable
 from tests.features.examples import NAMES, bits, columns, read, write_csv, write_parquet
 from tests.skipped import HOME_CREDIT, needs_home_credit
 
@@ -217,6 +218,7 @@ def test_line_ends_and_a_byte_order_mark_do_not_matter(tmp_path, end, mark):
         ("a.csv", [HEADER, "", ROW, ROW, ROW + ",1"], f"row 3 has {FIELDS + 1} of {FIELDS} fields"),
         ("a.csv", [HEADER, ROW, "1,2", ROW, "1"], f"row 2 has 2 of {FIELDS} fields, and 2 rows differ from the header"),
         ("a.csv", [HEADER, ROW, '"' + ROW], "a quote in row 2 is never closed, or text follows it"),
+        ("a.csv", [HEADER, '"' + ROW], "a quote in row 1 is never closed, or text follows it"),
         ("a.csv", [HEADER, f'"{ROW}"', ROW], "1 row is quoted as a whole, the first is row 1: remove the outer quotes"),
         ("a.csv", [HEADER, ROW, *[f'"{ROW}"'] * 3, ROW],
          "3 rows are quoted as a whole, the first is row 2: remove the outer quotes"),
@@ -226,6 +228,8 @@ def test_line_ends_and_a_byte_order_mark_do_not_matter(tmp_path, end, mark):
          f"its first line has 1 field and the next has {FIELDS}: the first line must name the columns"),
         ("a.csv", ["# made by hand", HEADER, ROW],
          "its first line is a comment, not the names of the columns: remove it"),
+        *(("a.csv", [f"{mark} made by hand", HEADER, ROW],
+           "its first line is a comment, not the names of the columns: remove it") for mark in ("//", "--", "%")),
         ("a.csv", ["sep=,", HEADER, ROW],
          "its first line is 'sep=', not the names of the columns: remove it; a comma separates columns"),
         ("a.csv", [HEADER.replace(",", ";"), ROW.replace(",", ";")], "is ';' its separator? A comma separates columns"),
@@ -237,6 +241,8 @@ def test_line_ends_and_a_byte_order_mark_do_not_matter(tmp_path, end, mark):
         ("a.csv", [f"{HEADER}\n{ROW}\n".encode("utf-16")], "is UTF-16 text: save it as UTF-8"),
         ("a.csv", [f"{HEADER}\n{ROW}\n".encode("utf-16-be")], "is UTF-16 text without a mark: save it as UTF-8"),
         ("a.csv", [f"{HEADER}\n{ROW}\n".encode("utf-32")], "is UTF-32 text: save it as UTF-8"),
+        ("a.csv", [b"\xfe\xff\0A"], "is UTF-16 text: save it as UTF-8"),
+        ("a.csv", [b"\0\0\xfe\xff\0\0\0A"], "is UTF-32 text: save it as UTF-8"),
         ("a.csv", [gzip.compress(HEADER.encode())], "is compressed (gzip), not CSV as its suffix says"),
         ("a.csv", [bz2.compress(HEADER.encode())], "is compressed (bzip2), not CSV as its suffix says"),
         ("a.csv", [lzma.compress(HEADER.encode())], "is compressed (xz), not CSV as its suffix says"),
@@ -263,6 +269,76 @@ def test_a_file_that_cannot_be_read_is_refused_in_one_line(tmp_path, name, lines
     with pytest.raises(FileError) as caught:
         everything(path)
     assert str(caught.value) == f"{path}: {said}"
+
+
+@pytest.mark.parametrize(
+    ("mark", "name"),
+    [
+        (b"PARE", "encrypted Parquet"),
+        (b"\x04\x22\x4d\x18", "compressed (LZ4)"),
+        (b"7z\xbc\xaf", "compressed (7-Zip)"),
+        (b"Rar!", "compressed (RAR)"),
+        (b"PK\x05\x06", "an empty ZIP archive"),
+        (b"ARROW1", "Arrow IPC (Feather)"),
+        (b"ORC", "ORC"),
+        (b"Obj\x01", "Avro"),
+        (b"SQLite format 3", "an SQLite database"),
+        (b"\x89HDF", "HDF5"),
+        (b"\x80\x04", "a pickle"),
+        (b"\x80\x05", "a pickle"),
+        (b"%PDF-1.7", "PDF"),
+    ],
+)
+def test_a_format_is_told_by_its_mark(tmp_path, mark, name):
+    path = tmp_path / "a.parquet"
+    path.write_bytes(mark + (b"" if name == "PDF" else b"\0"))
+    with pytest.raises(FileError) as caught:
+        open_file(path)
+    assert str(caught.value) == f"{path}: is {name}, not Parquet as its suffix says"
+
+
+@pytest.mark.parametrize(
+    "suffix", [".gz", ".bz2", ".xz", ".zst", ".zip", ".lz4", ".7z", ".br", ".tgz", ".tar", ".snappy", ".z", ".Z"]
+)
+def test_a_packed_file_is_to_be_unpacked(tmp_path, suffix):
+    path = written(tmp_path / f"a{suffix}", HEADER)
+    with pytest.raises(FileError) as caught:
+        open_file(path)
+    assert str(caught.value) == f"{path}: neither .csv nor .parquet (compressed files are not read: unpack it)"
+
+
+@pytest.mark.parametrize("first", [0, 1], ids=["even", "odd"])
+@pytest.mark.parametrize(
+    ("zeros", "said"),
+    [
+        (4, "is binary, not CSV as its suffix says"),
+        (5, "is UTF-16 text without a mark: save it as UTF-8"),
+    ],
+)
+def test_more_than_a_quarter_of_zero_bytes_on_one_side_is_utf_16(tmp_path, first, zeros, said):
+    content = bytearray(b"a" * 16)
+    content[first : first + 2 * zeros : 2] = bytes(zeros)
+    path = tmp_path / "a.csv"
+    path.write_bytes(bytes(content))
+    with pytest.raises(FileError) as caught:
+        open_file(path)
+    assert str(caught.value) == f"{path}: {said}"
+
+
+@pytest.mark.parametrize(("place", "refused"), [(65_535, True), (65_536, False)])
+def test_the_first_64_kib_say_what_a_file_is(tmp_path, place, refused):
+    path = tmp_path / "a.csv"
+    path.write_bytes((HEADER + ",").encode().ljust(place, b"x") + b"\0\n")
+    if refused:
+        with pytest.raises(FileError, match=r"is binary, not CSV as its suffix says$"):
+            refuse_unreadable(path)
+    else:
+        assert refuse_unreadable(path) == "csv"
+
+
+@pytest.mark.parametrize("separator", [";", "\t", "|"])
+def test_as_many_commas_as_other_separators_separate_columns(tmp_path, separator):
+    assert refuse_unreadable(written(tmp_path / "a.csv", f"a{separator}b,c")) == "csv"
 
 
 def make_pipe(path: Path) -> None:

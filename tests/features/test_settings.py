@@ -6,7 +6,8 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from features import FeatureSet, FeatureSettings, Protected, Settings, SettingsError
+from features import FeatureSet, FeatureSettings, FileError, Protected, Settings, SettingsError
+from features.reading import printable, read_yaml
 
 VALID = {
     "sets": ["baseline", "domain"],
@@ -172,3 +173,24 @@ def test_a_repeated_key_is_refused(tmp_path, content):
 def test_a_number_must_be_finite(tmp_path, number):
     said = refusal(tmp_path, yaml.safe_dump(VALID).replace("0.01", number), FeatureSettings)
     assert said.startswith("clip.lower: ")
+
+
+def test_a_list_that_holds_itself_is_refused(tmp_path):
+    assert refusal(tmp_path, "numbers: &a [*a]", Many) == "Circular reference detected"
+
+
+def test_a_document_has_64_levels_at_most():
+    assert read_yaml(b"[" * 63 + b"7" + b"]" * 63) == yaml.safe_load("[" * 63 + "7" + "]" * 63)
+    with pytest.raises(FileError, match=r"^not YAML \(more than 64 levels in line 1\)$"):
+        read_yaml(b"[" * 64 + b"7" + b"]" * 64)
+
+
+def test_a_number_has_64_characters_at_most():
+    assert read_yaml(b"7" * 64) == int("7" * 64)
+    with pytest.raises(FileError, match=r"^not YAML \(a number or date of more than 64 characters in line 1\)$"):
+        read_yaml(b"7" * 65)
+
+
+def test_a_long_text_is_cut_after_160_characters():
+    assert printable("x" * 160) == "x" * 160
+    assert printable("x" * 161) == "x" * 160 + "..."

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pyarrow import parquet
+from pyarrow import compute, parquet
 
 from features import (
     APPLICATION,
@@ -272,3 +272,24 @@ def test_a_flag_that_is_true_or_false_is_1_or_0_in_a_request_too(stated: bool) -
 def test_what_is_missing_or_wrong_is_nought(values, numbers, missing, wrong):
     found = as_whole_numbers(pa.chunked_array([values]))
     assert [each.tolist() for each in found] == [numbers, missing, wrong]
+
+
+@pytest.mark.parametrize(
+    ("cell", "number"),
+    [
+        ("9223372036854775807.0", 2**63 - 1),
+        ("-9223372036854775808.0", -(2**63)),
+        ("9223372036854775808", REFUSED),
+        ("-9223372036854775809", REFUSED),
+        ("1e19", REFUSED),
+    ],
+)
+def test_a_whole_number_has_64_bits(cell, number):
+    assert whole(pa.chunked_array([[cell]])) == number
+
+
+def test_a_text_that_is_not_utf_8_is_wrong_and_the_others_are_read():
+    binary = pa.array([b"\xff", b" NA ", b"x", None], pa.binary())
+    texts, wrong = as_texts(pa.chunked_array([compute.cast(binary, pa.string(), safe=False)]))
+    assert texts.to_pylist() == [None, None, "x", None]
+    assert wrong.tolist() == [True, False, False, False]

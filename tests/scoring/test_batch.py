@@ -52,7 +52,9 @@ def test_the_summary_says_what_was_done(labelled_csv, small, output):
     summary = score_files(labelled_csv, output, small, chunk_rows=150)
     unknown = summary.unknown_levels
     assert summary == Summary("small", small.version, small.scorer.artefact.digest, 400, 0, 0, {}, unknown)
-    assert json.loads((output / "_summary.json").read_text()) == {
+    written = (output / "_summary.json").read_text()
+    assert written.splitlines()[1] == ' "model": "small",'
+    assert json.loads(written) == {
         "model": "small",
         "version": small.version,
         "digest": small.scorer.artefact.digest,

@@ -76,6 +76,22 @@ def test_what_may_hold_applications_and_cannot_be_read_is_refused_by_name(small,
     assert refused(source, output, small, FileError) == f"{source / name}: {said}"
 
 
+@pytest.mark.parametrize(
+    "suffix",
+    [
+        *(".tsv", ".tab", ".psv", ".dat", ".xls", ".xlsx", ".xlsm", ".xlsb", ".ods", ".json", ".jsonl", ".ndjson"),
+        *(".feather", ".arrow", ".orc", ".avro", ".sqlite", ".db", ".sas7bdat", ".dta", ".sav", ".rds", ".pkl"),
+        *(".pickle", ".gz", ".bz2", ".xz", ".zst", ".zip", ".lz4", ".7z", ".tar", ".tgz"),
+    ],
+)
+def test_a_table_of_another_format_is_not_passed_over(small, output, tmp_path, suffix):
+    source = tmp_path / "in"
+    source.mkdir()
+    people(source / "a.csv", 1)
+    (source / f"b{suffix}").write_text("x")
+    assert refused(source, output, small, FileError).startswith(f"{source / 'b'}{suffix}: neither .csv nor .parquet")
+
+
 @pytest.mark.parametrize("files", [[], ["notes.txt"], [".a.csv"]])
 def test_a_folder_without_a_file_to_score_is_refused(small, output, tmp_path, files):
     source = tmp_path / "in"

@@ -19,6 +19,7 @@ from scoring.binning import category_bins, quantile_bins
         ([0, 1, 1, 1, 1, 1, 1, 1], 4, (0,), (1, 7)),
         ([5, 5, 5, 5], 4, (5,), (4, 0)),
         ([3, 1, 2, 0], 2, (1,), (2, 2)),
+        ([0, 1, 2, 3, 4, 5, 6], 4, (1, 3, 5), (2, 2, 2, 1)),  # a quartile of seven ends with the value that fills it
         ([], 4, (), (0,)),
     ],
 )

@@ -116,6 +116,13 @@ def test_no_more_threads_than_processors(tmp_path: Path, threads: str, capsys: p
     assert capsys.readouterr().err.splitlines()[-1].endswith(expected)
 
 
+def test_input_and_output_are_required(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match=r"^2$"):
+        main(["batch"])
+    said = "the following arguments are required: --input, --output"
+    assert capsys.readouterr().err.splitlines()[-1].endswith(said)
+
+
 @pytest.mark.parametrize("tag", ["", "Two Words", "../up"])
 def test_what_is_not_a_tag_is_refused(tmp_path: Path, tag: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(arguments(tmp_path / "a.csv", tmp_path / "out", tag)) == 1

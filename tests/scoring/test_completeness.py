@@ -76,6 +76,25 @@ def test_a_share_of_exactly_the_limit_is_enough():
     assert short.tolist() == [(), ()]
 
 
+@pytest.mark.parametrize(("excess", "enough"), [(0.9e-9, True), (1.5e-9, False)])
+def test_a_share_beyond_the_limit_by_more_than_its_rounding_is_too_much(excess, enough):
+    rule = CompletenessRule(known=(), max_missing_share=0.3 - excess)
+    short = judged(rule, {**COMPLETE, "NAME_INCOME_TYPE": None, "OCCUPATION_TYPE": None}).short
+    assert (short[0] == ()) is enough
+
+
+def test_a_model_without_derived_features_misses_its_own_columns():
+    transformer = FeatureTransformer(state("AMT_CREDIT", "AMT_ANNUITY"))
+    raw = columns({"AMT_ANNUITY": 5.0}, {"AMT_ANNUITY": None})
+    known = Completeness(transformer, {"AMT_CREDIT": 0.5, "AMT_ANNUITY": 0.5}, None).of(transformer.transform(raw))
+    assert known.missing.tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("share", [0, 1])
+def test_no_share_and_every_share_are_legal(share):
+    assert CompletenessRule(known=(), max_missing_share=share).max_missing_share == share
+
+
 def test_the_sources_of_a_feature_share_its_gain_and_all_of_it_is_shared():
     shares = column_shares(IMPORTANCE, ["AMT_CREDIT", "NAME_INCOME_TYPE", "OCCUPATION_TYPE", "EXT_SOURCE_1"])
     assert shares == {"AMT_CREDIT": 0.1, "NAME_INCOME_TYPE": 0.2, "OCCUPATION_TYPE": 0.1, "EXT_SOURCE_1": 0.6}
@@ -84,7 +103,8 @@ def test_the_sources_of_a_feature_share_its_gain_and_all_of_it_is_shared():
 
 
 @pytest.mark.parametrize(
-    ("known", "share"), [(("NO_SUCH_COLUMN",), 0.5), (("AMT_CREDIT",) * 2, 0.5), ((), 1.1), ((), float("nan"))]
+    ("known", "share"),
+    [(("NO_SUCH_COLUMN",), 0.5), (("AMT_CREDIT",) * 2, 0.5), ((), 1.1), ((), -0.1), ((), float("nan"))],
 )
 def test_a_rule_that_makes_no_sense_is_refused(known, share):
     with pytest.raises(ArtefactError):

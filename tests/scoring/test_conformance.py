@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,18 +11,22 @@ from typing import Any
 import numpy as np
 import pytest
 
-from features import APPLICATION, transformer
+from features import APPLICATION, Columns, transformer
 from scoring import (
     Artefact,
     ArtefactError,
+    Bins,
     Calibration,
     Conformance,
     ConformanceError,
+    DriftReference,
     Scorer,
     policy,
     with_conformance,
 )
+from scoring.conformance import draw_applications
 from scoring.model import Model
+from tests.features.examples import state
 
 
 def test_the_rows_meet_what_is_declared(artefact: Artefact) -> None:
@@ -38,6 +43,63 @@ def test_the_rows_meet_what_is_declared(artefact: Artefact) -> None:
         assert {None, "a level that nobody declared", *map(str, column.missing)} <= set(found)
     assert len(set(kept.margin)) > 0.9 * len(kept)
     assert kept.missing[0] == max(kept.missing) > 0 == kept.missing[1]
+
+
+def test_the_first_row_is_empty_and_the_second_lacks_nothing(artefact: Artefact) -> None:
+    kept, known = artefact.conformance, artefact.features.vocabularies
+    assert (set(kept.numbers[0]), set(kept.levels[0])) == ({None}, {None})
+    assert None not in kept.numbers[1]
+    legal = [[*known.get(column.name, ()), *column.levels] for column in APPLICATION.categorical]
+    assert kept.levels[1] == tuple(levels[0] for levels in legal)
+
+
+def drawn(**bins: Bins) -> Columns:
+    importance = dict.fromkeys(bins, 1 / max(len(bins), 1))
+    reference = DriftReference(features=bins, probability=Bins("numeric", (), (3, 0, 0)), importance=importance, rows=3)
+    return draw_applications(state(), reference)
+
+
+def test_three_numbers_in_ten_and_two_levels_in_ten_are_at_an_edge() -> None:
+    raw = drawn()
+    assert raw.numbers.shape == (128, len(APPLICATION.numeric))
+    fractions = [values for column, values in zip(APPLICATION.numeric, raw.numbers[2:].T, strict=True)
+                 if (column.low, column.high, column.whole) == (0, 1, False)]  # fmt: skip
+    at_an_edge = np.mean([np.isnan(values) | (values == 0) | (values == 1) for values in fractions])
+    assert 0.27 < at_an_edge < 0.33
+    special = [
+        [level is None or level == "a level that nobody declared" or level in column.missing for level in levels]
+        for column, levels in zip(APPLICATION.categorical, raw.levels[2:].T, strict=True)
+    ]
+    assert 0.16 < np.mean(special) < 0.24
+
+
+def test_a_number_is_drawn_up_to_a_million_and_between_the_edges_of_its_bins() -> None:
+    bins = {
+        "EXT_SOURCE_1": Bins("numeric", (0.4, 0.6), (1, 1, 1, 0, 0)),
+        "EXT_SOURCE_2": Bins("numeric", (0.5,), (2, 1, 0, 0)),
+    }
+    raw = drawn(**bins)
+    of = {
+        column.name: values[~np.isnan(values)]
+        for column, values in zip(APPLICATION.numeric, raw.numbers.T, strict=True)
+    }
+    assert (of["AMT_CREDIT"].min(), of["AMT_CREDIT"].max()) == (1.0, 1e6)
+    ordinary = of["EXT_SOURCE_1"][~np.isin(of["EXT_SOURCE_1"], [0, 1])]
+    assert (0.4 <= ordinary.min() < 0.41, 0.59 < ordinary.max() <= 0.6) == (True, True)
+    halves = of["EXT_SOURCE_2"][~np.isin(of["EXT_SOURCE_2"], [0, 1])]
+    assert (halves.min() < 0.1, halves.max() > 0.9) == (True, True)
+
+
+def test_a_feature_is_the_sha_256_of_its_values_with_one_zero_and_one_nan(scorer: Scorer) -> None:
+    raw = drawn()
+    matrix = scorer.transformer.transform(raw)
+    expected = {
+        name: hashlib.sha256(
+            np.where(np.isnan(values), np.nan, np.where(values == 0, 0.0, values)).astype("<f8").tobytes()
+        ).hexdigest()
+        for name, values in zip(scorer.features, matrix.T, strict=True)
+    }
+    assert dict(Conformance.of(raw, scorer).features) == expected
 
 
 def test_they_are_the_same_every_time(artefact: Artefact) -> None:
@@ -79,7 +141,7 @@ def test_the_last_bits_of_a_probability_may_be_the_processor_s(artefact: Artefac
     kept = artefact.conformance
     close = replace(kept, probability=tuple(np.nextafter(value, 1.0) for value in kept.probability))
     assert Scorer(replace(artefact, conformance=close)).artefact.conformance == close
-    far = replace(kept, probability=tuple(1.000_001 * value for value in kept.probability))
+    far = replace(kept, probability=tuple((1 + 1.5e-12) * value for value in kept.probability))
     with pytest.raises(ConformanceError, match="another probability"):
         Scorer(replace(artefact, conformance=far))
 

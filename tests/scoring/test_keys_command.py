@@ -93,3 +93,24 @@ def test_help_lists_every_option(action: str, options: set[str], capsys: pytest.
     with pytest.raises(SystemExit):
         main(["keys", action, "--help"])
     assert set(re.findall(r"--[a-z-]+", capsys.readouterr().out)) >= options
+
+
+@pytest.mark.parametrize(
+    ("arguments", "missing"),
+    [([], "command"), (["keys"], "action"), (["keys", "create"], "--name, --scope"), (["keys", "revoke"], "key")],
+)
+def test_what_is_required_is_named(capsys: pytest.CaptureFixture[str], arguments: list[str], missing: str) -> None:
+    with pytest.raises(SystemExit, match=r"^2$"):
+        main(arguments)
+    assert capsys.readouterr().err.splitlines()[-1].endswith(f"the following arguments are required: {missing}")
+
+
+def test_revoke_takes_an_id_and_list_shows_a_key_without_a_rate(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    create("front")
+    (key,) = KeyFile.read(path).keys
+    capsys.readouterr()
+    assert main(["keys", "list"]) == 0
+    assert capsys.readouterr().out == f"{key.id}  {key.created:%Y-%m-%d}  front  predict\n"
+    assert key.created.microsecond == 0
+    assert main(["keys", "revoke", key.id]) == 0
+    assert KeyFile.read(path).keys == ()

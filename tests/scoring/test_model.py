@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import ctypes
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -94,6 +95,16 @@ def test_an_older_library_without_the_single_row_entry_gives_the_same_bits(artef
     assert [bits(older.margins(row)) for row in model_matrix[:50, np.newaxis]] == [
         bits(model.margins(row)) for row in model_matrix[:50, np.newaxis]
     ]
+
+
+def test_every_entry_of_the_library_is_declared_by_its_name() -> None:
+    library = native._library()
+    assert {name: getattr(library, name).argtypes for name in native._PROTOTYPES} == native._PROTOTYPES
+
+
+def test_only_single_rows_keep_the_interpreter_lock() -> None:
+    assert type(native._library()) is ctypes.CDLL
+    assert type(native._library(holding_lock=True)) is ctypes.PyDLL
 
 
 def test_the_service_needs_neither_the_package_nor_what_it_imports():

@@ -12,6 +12,7 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
 from scoring import ArtefactError, Bins, DriftReference, category_bins, quantile_bins
+from scoring.reference import BinKind
 
 VALUES = arrays(
     np.float64,
@@ -98,6 +99,17 @@ def test_all_features_at_once_are_counted_like_each_by_itself(
     counts = DriftReference(empty, Bins.empty("numeric", ()), dict.fromkeys(empty, 0.25), 0).bin(matrix)
     for row, each, column in zip(counts, bins, matrix.T, strict=True):
         assert row.tolist() == [*each.count(column).tolist(), *[0] * (len(row) - each.size)]
+
+
+@pytest.mark.parametrize(("kind", "counts"), [("numeric", [1, 1, 0, 1]), ("category", [1, 1, 1])])
+def test_features_of_one_kind_only_are_counted(kind: BinKind, counts: list[int]) -> None:
+    only = DriftReference({"a": Bins.empty(kind, (0.0,))}, Bins.empty("numeric", ()), {"a": 1.0}, 0)
+    assert only.bin(np.array([[0.0], [2.0], [np.nan]])).tolist() == [counts]
+
+
+def test_a_model_without_features_has_no_bins() -> None:
+    nothing = DriftReference({}, Bins.empty("numeric", ()), {}, 0)
+    assert (nothing.width, nothing.counts.shape) == (0, (0, 0))
 
 
 def test_a_matrix_of_another_width_is_not_counted(small: DriftReference) -> None:

@@ -91,8 +91,23 @@ def test_a_file_is_refused_and_kept(tmp_path):
 
 def test_an_output_below_a_file_is_refused(tmp_path):
     (tmp_path / "file").write_text("mine")
-    assert refused(tmp_path / "file" / "out").startswith("cannot be written (")
+    assert refused(tmp_path / "file" / "out") == "cannot be written (File exists)"
     assert contents(tmp_path) == ["file"]
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(28, "4711 bytes are too many"), "No space left on device"),
+        (OSError("4711 cannot be written"), "OSError"),
+        (FileNotFoundError(), "FileNotFoundError"),
+    ],
+)
+def test_what_the_system_says_is_the_reason_and_not_what_a_library_says(tmp_path, error, said):
+    output = tmp_path / "out"
+    with pytest.raises(OutputError) as caught, staged(output):
+        raise error
+    assert str(caught.value) == f"{output}: cannot be written ({said})"
 
 
 @pytest.mark.parametrize("error", [KeyError, KeyboardInterrupt])
