@@ -26,7 +26,7 @@ import pytest
 import yaml
 
 from tests.mutation.changes import Change, changes
-from tests.mutation.judging import Tests, copy_project, ended, import_heavy, judge, observed
+from tests.mutation.judging import LATE, Tests, copy_project, ended, import_heavy, judge, observed
 
 ROOT = Path(__file__).resolve().parents[2]
 EQUIVALENT = Path(__file__).with_name("equivalent.yaml")
@@ -120,7 +120,13 @@ def judged(
             change, tree = running.pop(process)
             shutil.copy2(root / change.file, tree / change.file)
             free.append(tree)
-            yield change, "survived" if code in _UNNOTICED else "endless" if -code in _ENDED else "killed"
+            yield change, _result(code)
+
+
+def _result(code: int) -> str:
+    if code in _UNNOTICED:
+        return "survived"
+    return "endless" if code == LATE or -code in _ENDED else "killed"
 
 
 def reviewed() -> dict[tuple[str, str, str, str], str]:

@@ -33,6 +33,9 @@ _OPTIONS = [
     "--hypothesis-seed=0",
 ]
 _PATIENCE = 20  # a change may make a test this many times slower before it counts as endless
+_LONGEST = 60  # seconds that a test may take, by the clock
+LATE = 90
+"""Exit code where a test took longer: the change is endless, or the machine was too busy to tell."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +123,15 @@ class _Chosen:
         )
 
 
+class _Late:
+    """Whether the test that failed only took too long."""
+
+    found = False
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        self.found = self.found or "from pytest-timeout" in report.longreprtext
+
+
 def _processor_time() -> float:
     own, children = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
     return own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime
@@ -198,7 +210,9 @@ def _judge(change: Change, tests: list[str], tree: Path, seconds: float) -> int:
     file = tree / change.file
     file.write_bytes(change.applied(file.read_bytes()))
     files = list(dict.fromkeys(name.partition("::")[0] for name in tests))
-    return int(pytest.main([*_OPTIONS, "--timeout=60", *files], plugins=[_Chosen(tests)]))
+    late = _Late()
+    code = int(pytest.main([*_OPTIONS, f"--timeout={_LONGEST}", *files], plugins=[_Chosen(tests), late]))
+    return LATE if late.found else code
 
 
 def ended(running: dict[int, float], limit: float) -> tuple[int, int]:

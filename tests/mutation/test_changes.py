@@ -65,9 +65,11 @@ def test_a_change_says_its_place(tmp_path):
 
 JUDGING = """
 from pathlib import Path
+from tests.mutation import judging
 from tests.mutation.__main__ import judged
 from tests.mutation.changes import changes
 from tests.mutation.judging import copy_project, observed
+judging._LONGEST = 5
 root, scratch = Path("project").resolve(), Path("scratch").resolve()
 tree = copy_project(root, scratch / "tree")
 tests = observed(tree, ["shop"], ["tests"], scratch / "map")
@@ -75,6 +77,11 @@ for change, result in judged(root, changes(root, "shop/price.py"), tests, [tree]
     print(change.words, "|", result)
 """
 PRICE = """
+import threading
+
+def pause(seconds):
+    threading.Event().wait(seconds * 0)
+
 def price(amount):
     return amount * 3 if amount > 9 else amount
 
@@ -88,7 +95,10 @@ def hello(name):
     return "hello" + name
 """
 TESTS = """
-from shop.price import greeting, price
+from shop.price import greeting, pause, price
+
+def test_pause():
+    pause(600)
 
 def test_price():
     assert price(20) == 60 and price(1) == 1
@@ -114,6 +124,9 @@ def test_a_change_is_judged_by_the_tests_that_run_it(tmp_path):
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
     results = dict(line.split(" | ") for line in done.stdout.splitlines())
     assert results == {
+        "threading.Event().wait(seconds * 0) -> pass": "survived",
+        "seconds * 0 -> (seconds / 0)": "killed",
+        "0 -> 1": "endless",
         "return amount * 3 if amount > 9 else amount -> return None": "killed",
         "amount > 9 -> (amount >= 9)": "survived",
         "amount > 9 -> (amount <= 9)": "killed",
