@@ -59,7 +59,7 @@ format: setup ## format and fix what can be fixed
 types: setup
 	$(BIN)/mypy
 
-bench: setup ## compare with the alternatives, into benchmarks/results and README.md; needs h2load
+bench: setup ## compare with the alternatives, into benchmarks/results and benchmarks/README.md; needs h2load
 	$(BIN)/python -m benchmarks run
 	$(BIN)/python -m benchmarks variants
 	$(BIN)/python -m benchmarks soak

@@ -101,12 +101,12 @@ def _parser() -> argparse.ArgumentParser:
     _add_common(alarms, "false_alarms.json")
     alarms.set_defaults(run=_false_alarms)
 
-    tell = commands.add_parser("report", help="draw the chart and write the table into README.md")
+    tell = commands.add_parser("report", help="draw the chart and write the tables into benchmarks/README.md")
     tell.add_argument("--comparison", type=Path, default=_RESULTS / "comparison.json", help="results of `run`")
     tell.add_argument("--soak", type=Path, default=_RESULTS / "soak.json", help="results of `soak`")
     tell.add_argument("--variants", type=Path, default=_RESULTS / "variants.json", help="results of `variants`")
     tell.add_argument("--page", type=Path, default=ROOT / "docs" / "explanation" / "serving.md", help="where those go")
-    tell.add_argument("--readme", type=Path, default=ROOT / "README.md")
+    tell.add_argument("--tables", type=Path, default=ROOT / "benchmarks" / "README.md", help="where they go")
     tell.add_argument("--chart", type=Path, default=_RESULTS / "comparison.svg")
     tell.add_argument("--settings", type=Path, default=_SETTINGS, help="default: configs/benchmarks.yaml")
     tell.set_defaults(run=_report)
@@ -188,7 +188,7 @@ def _false_alarms(options: argparse.Namespace) -> None:
 def _report(options: argparse.Namespace) -> None:
     long = SoakRecord.read(options.soak) if options.soak.exists() else None
     bars = _settings(options).bars
-    told = report(Comparison.read(options.comparison), long, bars, readme=options.readme, chart=options.chart)
+    told = report(Comparison.read(options.comparison), long, bars, page=options.tables, chart=options.chart)
     sys.stdout.write(told)
     if options.variants.exists():
         sys.stdout.write(report_variants(Comparison.read(options.variants), options.page))

@@ -1,4 +1,4 @@
-"""Writing comparisons into the README and the documentation."""
+"""Writing comparisons into the page of the benchmarks and the documentation."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ def report_variants(comparison: Comparison, page: Path) -> str:
     return text
 
 
-def report(comparison: Comparison, soak: SoakRecord | None, bars: Bars, *, readme: Path, chart: Path) -> str:
-    """Draw the chart, put the tables between the markers of the README, and return them.
+def report(comparison: Comparison, soak: SoakRecord | None, bars: Bars, *, page: Path, chart: Path) -> str:
+    """Draw the chart, put the tables between the markers of the page, and return them.
 
-    BenchmarkError, and nothing changed, where the README has no markers or no peer answered a request.
+    BenchmarkError, and nothing changed, where the page has no markers or no peer answered a request.
     """
-    _around_markers(readme, "benchmarks")
+    _around_markers(page, "benchmarks")
     peers = by_cpu(comparison.peers)
     if not peers:
         raise BenchmarkError("the results have no peer that answers requests")
     long = soak.soak if soak else None
-    link = os.path.relpath(chart, readme.parent)
+    link = os.path.relpath(chart, page.parent)
     text = document(comparison, long, verdicts(comparison, long, bars), link)
     draw(peers, chart)
-    _write_between(readme, "benchmarks", text)
+    _write_between(page, "benchmarks", text)
     return text
 
 

@@ -1,4 +1,4 @@
-"""What the README shows is run."""
+"""What the README and the pages of the documentation show is run, or at least understood."""
 
 from __future__ import annotations
 
@@ -6,31 +6,49 @@ import json
 import re
 import shlex
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from monitoring.cli import _parser as monitoring_parser
+from scoring.cli import _parser as scoring_parser
 from serving import Decision
 from tests.server import Server
 from training.cli import _parser as training_parser
 
 ROOT = Path(__file__).resolve().parent.parent
-README = (ROOT / "README.md").read_text()
+README, TUTORIAL, SERVE = (
+    ROOT / name for name in ("README.md", "docs/tutorial/first-model.md", "docs/how-to/serve.md")
+)
+PAGES = [README, *sorted((ROOT / "docs").rglob("*.md"))]
 ADDRESS = "http://127.0.0.1:3000"
+PARSERS = {"monitoring": monitoring_parser, "scoring": scoring_parser, "training": training_parser}
+MADE = ("data/", "mlruns/", "build/", "application_", "training/synthesis")
+"""Beginnings of paths that only a command makes."""
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", README, flags=re.DOTALL | re.MULTILINE)
+def blocks(page: Path, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), flags=re.DOTALL | re.MULTILINE)
 
 
-def commands() -> list[str]:
-    """The indented command lines, without their comments."""
-    lines = re.findall(r"^    ((?:make|\.venv/bin)[^\n#]*)", README, flags=re.MULTILINE)
-    return [line.strip() for line in lines]
+def commands() -> Iterator[tuple[str, str]]:
+    """Page and text of every command line that stands in code, without its comment."""
+    for page in PAGES:
+        text = page.read_text()
+        lines = re.findall(r"^    ([^\n]*)", text, flags=re.MULTILINE)
+        lines += [line for block in blocks(page, "(?:text|sh)") for line in "".join(block).splitlines()]
+        for line in lines:
+            command = re.split(r"\s+#|\s+[>|]\s", re.sub(r"^(?:[A-Z_]+=\S+ )+", "", line.strip()))[0]
+            if re.match(r"(?:\.venv/bin/|\(cd \S+ && \.venv/bin/)?(?:python -m|make) ", command):
+                yield page.relative_to(ROOT).as_posix(), command
 
 
-@pytest.mark.parametrize("command", blocks("sh"))
+SHOWN = sorted(set(commands()))
+MODULES = [(page, text) for page, text in SHOWN if re.search(r"-m (?:monitoring|scoring|training) ", text)]
+
+
+@pytest.mark.parametrize("command", [*blocks(README, "sh"), *blocks(TUTORIAL, "sh")])
 def test_shell_examples_answer_with_a_decision(server: Server, command: str) -> None:
     answer = subprocess.run(
         command.replace(ADDRESS, server.url), shell=True, check=True, capture_output=True, text=True
@@ -39,41 +57,42 @@ def test_shell_examples_answer_with_a_decision(server: Server, command: str) -> 
 
 
 def test_the_answer_that_is_shown_is_of_the_declared_shape() -> None:
-    (shown,) = blocks("json")
+    (shown,) = blocks(README, "json")
     assert list(json.loads(shown)) == list(Decision.model_fields)
     assert Decision.model_validate_json(shown).decision == "approve"
 
 
-@pytest.mark.parametrize("code", blocks("python"))
+@pytest.mark.parametrize("code", blocks(SERVE, "python"))
 def test_python_examples_run(server: Server, code: str, capsys: pytest.CaptureFixture[str]) -> None:
-    exec(compile(code.replace(ADDRESS, server.url), "README.md", "exec"), {})  # noqa: S102
+    exec(compile(code.replace(ADDRESS, server.url), SERVE.name, "exec"), {})  # noqa: S102
     assert re.search(r"probability|Rejection", capsys.readouterr().out)
 
 
 def test_every_make_target_exists() -> None:
-    files = (ROOT / "Makefile", ROOT / "deploy" / "targets.mk")
+    files = [ROOT / "Makefile", *ROOT.glob("*/targets.mk")]
     targets = {name for file in files for name in re.findall(r"^([a-z-]+):", file.read_text(), flags=re.MULTILINE)}
-    shown = {command.split()[1] for command in commands() if command.startswith("make")}
-    assert shown >= {"demo", "serve", "test", "check", "bench", "fuzz", "lock"}
+    shown = {word for _, text in SHOWN if text.startswith("make") for word in text.split()[1:] if "=" not in word}
+    assert shown >= {"demo", "serve", "test", "check", "bench", "fuzz", "lock", "docs"}
     assert shown <= targets
 
 
-@pytest.mark.parametrize("command", [c for c in commands() if "-m training" in c])
-def test_training_commands_are_understood(command: str) -> None:
-    words = shlex.split(command)
-    options = training_parser().parse_args(words[words.index("training") + 1 :])
-    known = ("run", "register", "experiments", "tune", "list", "report", "promote", "rollback", "import", "synthesize")
-    assert options.command in known
+@pytest.mark.parametrize(("page", "command"), MODULES)
+def test_commands_are_understood(page: str, command: str) -> None:
+    bare = re.sub(r"\[(--[^\]]*)\]", r"\1", command.strip("()"))
+    words = shlex.split(bare.partition(" -m ")[2])
+    assert vars(PARSERS[words[0]]().parse_args(words[1:]))
 
 
-@pytest.mark.parametrize("command", [c for c in commands() if "-m monitoring" in c])
-def test_monitoring_commands_are_understood(command: str) -> None:
-    words = shlex.split(command)
-    options = monitoring_parser().parse_args(words[words.index("monitoring") + 1 :])
-    assert callable(options.run)
+def test_the_readme_shows_the_main_commands() -> None:
+    shown = {text.split(" -m ")[1].split(" --")[0] for page, text in MODULES if page == "README.md"}
+    assert shown == {"training run", "training report", "scoring batch"}
 
 
-@pytest.mark.parametrize("path", sorted(set(re.findall(r"`([a-z_]+(?:/[\w.]+)+)`", README))))
-def test_every_file_that_is_named_exists(path: str) -> None:
-    if not path.startswith(("data/", "mlruns/")):
-        assert (ROOT / path).exists()
+def test_the_readme_is_read_in_a_few_minutes() -> None:
+    assert len(README.read_bytes()) <= 8_000
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_every_file_that_is_named_exists(page: Path) -> None:
+    named = set(re.findall(r"`([a-z_]{2,}(?:/[\w.-]+)+/?)`", page.read_text()))
+    assert [path for path in sorted(named) if not path.startswith(MADE) and not (ROOT / path).exists()] == []

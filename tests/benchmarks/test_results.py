@@ -48,7 +48,7 @@ def test_other_files_are_refused(tmp_path, content, message):
 def test_the_report_replaces_what_is_between_the_markers(tmp_path):
     readme, chart = tmp_path / "README.md", tmp_path / "results" / "chart.svg"
     readme.write_text(README)
-    text = report(COMPARISON, SOAKED, SETTINGS.bars, readme=readme, chart=chart)
+    text = report(COMPARISON, SOAKED, SETTINGS.bars, page=readme, chart=chart)
     assert readme.read_text() == README.replace("old\n", text)
     assert "(results/chart.svg)" in text
     assert "360,000 requests in 3 minutes, 2,000 a second where 4,000 are the most: 0 errors, p99 2.20 ms" in text
@@ -59,7 +59,7 @@ def test_the_same_results_give_the_same_chart(tmp_path):
     drawn = []
     for name in ("a.svg", "b.svg"):
         (tmp_path / "README.md").write_text(README)
-        report(COMPARISON, None, SETTINGS.bars, readme=tmp_path / "README.md", chart=tmp_path / name)
+        report(COMPARISON, None, SETTINGS.bars, page=tmp_path / "README.md", chart=tmp_path / name)
         drawn.append((tmp_path / name).read_bytes())
     assert drawn[0] == drawn[1]
 
@@ -68,7 +68,7 @@ def test_the_same_results_give_the_same_chart(tmp_path):
 def test_without_markers_nothing_is_written(tmp_path, capsys, readme):
     COMPARISON.write(tmp_path / "comparison.json")
     (tmp_path / "README.md").write_text(readme)
-    places = {"comparison": "comparison.json", "soak": "soak.json", "readme": "README.md", "chart": "chart.svg"}
+    places = {"comparison": "comparison.json", "soak": "soak.json", "tables": "README.md", "chart": "chart.svg"}
     options = [word for name, file in places.items() for word in (f"--{name}", str(tmp_path / file))]
     assert main(["report", *options]) == 1
     assert capsys.readouterr().err == (
