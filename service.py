@@ -16,39 +16,20 @@ from numpy.typing import NDArray
 from starlette.applications import Starlette
 from starlette.types import ASGIApp
 
-from access import VARIABLE as KEYS_VARIABLE
-from access import Keyring
-from features import Record
-from monitoring import MonitoringSettings
-from monitoring.recording import LOG_VARIABLE, Recorder, open_recorder
-from scoring import SIGNER_VARIABLE, StoredModel, load_stored
-from serving import (
-    SHARED_VARIABLE,
-    Answer,
-    BatchAnswer,
-    BatchRequest,
-    Boundary,
-    BoundaryPosition,
-    Decision,
-    DecisionEngine,
-    Exposition,
-    FeaturesRequest,
-    Front,
-    Guard,
-    Pages,
-    Placement,
-    PredictRequest,
-    ScoringRoute,
-    ServingSettings,
-    Traffic,
-    anchor,
-    check_startable,
-    hold_shared,
-    keep_apart,
-    keys_or_loopback,
-    load_settings,
-    share_one_arena,
-)
+from features.request import Record
+from monitoring.recorder import LOG_VARIABLE, Recorder, open_recorder
+from monitoring.settings import MonitoringSettings
+from scoring.keys import KEYS_VARIABLE
+from scoring.store import SIGNER_VARIABLE, StoredModel, load_stored
+from serving.app import Boundary, ScoringRoute
+from serving.authentication import Guard, Keyring
+from serving.engine import DecisionEngine
+from serving.pages import Pages
+from serving.preflight import check_start, load_settings, make_absolute, require_keys_or_loopback
+from serving.request_metrics import Exposition, Traffic
+from serving.runtime import SHARED_VARIABLE, Front, hold_shared, keep_apart, share_one_arena
+from serving.schemas import Answer, BatchAnswer, BatchRequest, Decision, FeaturesRequest, PredictRequest
+from serving.settings import BoundaryPosition, Placement, ServingSettings
 
 _CONFIGS = Path(__file__).parent / "configs"
 _SETTINGS, _MONITORING = "CREDIT_SCORING_SETTINGS", "CREDIT_SCORING_MONITORING"
@@ -146,8 +127,8 @@ class CreditScoring:
     @bentoml.on_deployment  # type: ignore[untyped-decorator]
     def check() -> None:
         """Refuse, before any worker is started, what no worker could start with."""
-        anchor(os.environ, (_SETTINGS, _MONITORING, KEYS_VARIABLE, LOG_VARIABLE, SIGNER_VARIABLE))
-        check_startable(SETTINGS, MONITORING, os.environ)
+        make_absolute(os.environ, (_SETTINGS, _MONITORING, KEYS_VARIABLE, LOG_VARIABLE, SIGNER_VARIABLE))
+        check_start(SETTINGS, MONITORING, os.environ)
 
     @bentoml.on_shutdown  # type: ignore[untyped-decorator]
     def close(self) -> None:
@@ -184,7 +165,7 @@ def _bounded(app: ASGIApp) -> Boundary:
 
 
 def _keyring() -> Keyring | None:
-    path = keys_or_loopback(os.environ)
+    path = require_keys_or_loopback(os.environ)
     if path is None:
         return None
     keyring = Keyring(path, SETTINGS.access)

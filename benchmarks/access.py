@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from access import VARIABLE, Scope, create_key, issue
-from scoring import Progress
-
-from .comparison import ready
-from .peer import SERVICE
-from .settings import BenchmarkSettings
-from .side_by_side import Choice, Costs, side_by_side
-from .store import Store
+from benchmarks.comparison import ready
+from benchmarks.peer import SERVICE
+from benchmarks.settings import BenchmarkSettings
+from benchmarks.side_by_side import Choice, Costs, side_by_side
+from benchmarks.store import Store
+from scoring.keys import KEYS_VARIABLE, Scope, create_key, issue
+from scoring.progress import Progress
 
 OPEN, AGAIN, KEYS = "without keys", "without keys, a second service", "with keys"
 """The second tells how far two services differ that are the same."""
@@ -36,4 +35,4 @@ def _with_keys(store: Store) -> Choice:
     for number in range(_HOLDERS):
         issued = issue(f"holder-{number}", (Scope.PREDICT,), created=now, requests_per_second=_NO_LIMIT)
         create_key(path, issued)
-    return Choice(name=KEYS, variables={VARIABLE: str(path)}, headers=(f"X-API-Key: {issued.secret}",))
+    return Choice(name=KEYS, variables={KEYS_VARIABLE: str(path)}, headers=(f"X-API-Key: {issued.secret}",))

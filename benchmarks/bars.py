@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from statistics import median
 
-from .peer import EMPTY, FASTAPI, FLOOR, ORIGINAL, PYFUNC, SERVICE
-from .results import Comparison, PeerResult, Round, Soak
-from .settings import Bar, Bars
+from benchmarks.peer import EMPTY, FASTAPI, FLOOR, ORIGINAL, PYFUNC, SERVICE
+from benchmarks.results import Comparison, PeerResult, Round, Soak
+from benchmarks.settings import Bar, Bars
 
 Figure = Callable[[Round], float]
 

@@ -10,9 +10,9 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from .peer import SERVICE
-from .results import PeerResult, Round
-from .table import number
+from benchmarks.peer import SERVICE
+from benchmarks.results import PeerResult, Round
+from benchmarks.table import number
 
 _OURS, _OTHERS = "#0b6e4f", "#7b8794"
 

@@ -12,23 +12,24 @@ from pathlib import Path
 from typing import TypeVar
 
 import benchmarks
-from features import FeatureError, Settings
-from monitoring import MonitoringSettings
-from scoring import Progress, ScoringError
-
-from .access import access_cost
-from .comparison import compare
-from .errors import BenchmarkError
-from .false_alarms import false_alarms, record_alarms
-from .monitoring_scale import measure_reports, record
-from .peer import PEERS, VARIANTS, Peer
-from .recording import recording_cost
-from .report import report, report_variants
-from .results import Comparison, SoakRecord
-from .settings import BenchmarkSettings
-from .side_by_side import Costs
-from .soak import soak
-from .store import ROOT, Store
+from benchmarks.access import access_cost
+from benchmarks.comparison import compare
+from benchmarks.errors import BenchmarkError
+from benchmarks.false_alarms import false_alarms, record_alarms
+from benchmarks.monitoring_scale import measure_reports, record
+from benchmarks.peer import PEERS, VARIANTS, Peer
+from benchmarks.recording import recording_cost
+from benchmarks.report import report, report_variants
+from benchmarks.results import Comparison, SoakRecord
+from benchmarks.settings import BenchmarkSettings
+from benchmarks.side_by_side import Costs
+from benchmarks.soak import soak
+from benchmarks.store import ROOT, Store
+from features.errors import FeatureError
+from features.settings import Settings
+from monitoring.settings import MonitoringSettings
+from scoring.errors import ScoringError
+from scoring.progress import Progress
 
 _SETTINGS = ROOT / "configs" / "benchmarks.yaml"
 _MONITORING = ROOT / "configs" / "monitoring.yaml"

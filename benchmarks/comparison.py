@@ -8,18 +8,17 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from scoring import Progress
-
-from .environment import Environment, environment
-from .errors import BenchmarkError
-from .machine import this_machine
-from .measurement import Bench, measure, model_load_ms, prepare
-from .peer import SERVICE, Peer
-from .request_format import DECISIONS
-from .results import Comparison, PeerResult, Round
-from .settings import BenchmarkSettings
-from .store import ROOT, Store, Trained, served_model, trained
-from .workload import workload
+from benchmarks.environment import Environment, environment
+from benchmarks.errors import BenchmarkError
+from benchmarks.machine import this_machine
+from benchmarks.measurement import Bench, measure, model_load_ms, prepare
+from benchmarks.peer import SERVICE, Peer
+from benchmarks.request_format import DECISIONS
+from benchmarks.results import Comparison, PeerResult, Round
+from benchmarks.settings import BenchmarkSettings
+from benchmarks.store import ROOT, Store, Trained, served_model, trained
+from benchmarks.workload import workload
+from scoring.progress import Progress
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from features import concatenate, open_file
-from monitoring.sources import ClientHash, Header, closed_table, write_segment
-from scoring import Scorer, Scores
+from decision_log.closing import closed_table, write_segment
+from decision_log.format import ClientHash, Header
+from features.files import open_file
+from features.transformer import concatenate
+from scoring.scorer import Scorer, Scores
 
 if TYPE_CHECKING:
     import pyarrow as pa

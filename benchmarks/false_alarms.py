@@ -10,10 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
-from monitoring.drift import DriftSettings, Population, Simulated, simulate
-from scoring import Artefact, Progress, Scorer
-
-from .decisions import Pool
+from benchmarks.decisions import Pool
+from monitoring.settings import DriftSettings
+from monitoring.simulation import ReferencePopulation, Simulated, simulate
+from scoring.artefact import Artefact
+from scoring.progress import Progress
+from scoring.scorer import Scorer
 
 _ROWS = (300, 1_000, 10_000)
 
@@ -23,7 +25,7 @@ def false_alarms(
 ) -> list[Simulated]:
     """Windows of each size, drawn from applications of the population that the model was fitted on."""
     pool = Pool.of(Scorer(Artefact.read(artefact)), applications)
-    population = Population(pool.scorer.artefact.reference, pool.matrix, pool.scores.probability)
+    population = ReferencePopulation(pool.scorer.artefact.reference, pool.matrix, pool.scores.probability)
     found = []
     for rows in _ROWS:
         with progress.step(f"{windows:,} windows of {rows:,} rows"):

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import BenchmarkError
+from benchmarks.errors import BenchmarkError
 
 _H2LOAD = "h2load"
 _PATIENCE = 10  # times as long as a window should take

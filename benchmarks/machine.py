@@ -9,8 +9,8 @@ from pathlib import Path
 
 import psutil
 
-from .load import version
-from .results import Machine
+from benchmarks.load import version
+from benchmarks.results import Machine
 
 
 def this_machine() -> Machine:

@@ -13,23 +13,23 @@ from http.client import HTTPConnection, HTTPException
 
 import yaml
 
-from .environment import Environment
-from .errors import BenchmarkError
-from .load import Sample, Target, arrivals, closed_loop, counted, held_back, open_loop
-from .peer import Peer
-from .process import HOST, Server, free_port, serving
-from .request_format import RequestFormat
-from .results import Load, Round, Start
-from .settings import BenchmarkSettings
-from .store import ROOT, Store
-from .workload import Workload
+from benchmarks.environment import Environment
+from benchmarks.errors import BenchmarkError
+from benchmarks.load import Sample, Target, arrivals, closed_loop, counted, held_back, open_loop
+from benchmarks.peer import Peer
+from benchmarks.process import HOST, Server, free_port, serving
+from benchmarks.request_format import RequestFormat
+from benchmarks.results import Load, Round, Start
+from benchmarks.settings import BenchmarkSettings
+from benchmarks.store import ROOT, Store
+from benchmarks.workload import Workload
 
 _FEWEST_EACH = 3  # requests of a connection, however slow the server
 _MANY_EACH = 50  # so many that the one under way when a window ends does not matter
 _MODEL_LOAD = """
 import json, sys, time
 import bentoml
-from scoring import load_stored
+from scoring.store import load_stored
 bentoml.models.list()  # imports the model store, which a service has done by then
 begun = time.perf_counter()
 load_stored(sys.argv[1])

@@ -15,11 +15,12 @@ from datetime import UTC, datetime
 from multiprocessing import get_context
 from pathlib import Path
 
-from monitoring.sources import ClientHash
-from scoring import Artefact, Progress, Scorer
-
-from .decisions import OUTCOMES, Pool, generate
-from .errors import BenchmarkError
+from benchmarks.decisions import OUTCOMES, Pool, generate
+from benchmarks.errors import BenchmarkError
+from decision_log.format import ClientHash
+from scoring.artefact import Artefact
+from scoring.progress import Progress
+from scoring.scorer import Scorer
 
 _KEY = "DECISION_LOG_KEY"
 _ALARM = 3

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from .request_format import DECISIONS, ONE_ROUTE, OPEN_INFERENCE, RECORDS, SPLIT_FRAME, RequestFormat
-from .store import ROOT
+from benchmarks.request_format import DECISIONS, ONE_ROUTE, OPEN_INFERENCE, RECORDS, SPLIT_FRAME, RequestFormat
+from benchmarks.store import ROOT
 
 _PEERS = Path(__file__).parent / "peers"
 _SERVING = ROOT / "requirements" / "serving.txt"

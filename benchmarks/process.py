@@ -13,8 +13,8 @@ from pathlib import Path
 
 import psutil
 
-from .errors import BenchmarkError
-from .results import Memory
+from benchmarks.errors import BenchmarkError
+from benchmarks.results import Memory
 
 HOST = "127.0.0.1"
 _POLL_SECONDS = 0.01

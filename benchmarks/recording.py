@@ -7,13 +7,12 @@ import shutil
 
 import yaml
 
-from scoring import Progress
-
-from .comparison import ready
-from .peer import SERVICE
-from .settings import BenchmarkSettings
-from .side_by_side import Choice, Costs, side_by_side
-from .store import ROOT, Store
+from benchmarks.comparison import ready
+from benchmarks.peer import SERVICE
+from benchmarks.settings import BenchmarkSettings
+from benchmarks.side_by_side import Choice, Costs, side_by_side
+from benchmarks.store import ROOT, Store
+from scoring.progress import Progress
 
 OFF, COUNTED, LOGGED = "nothing", "metrics and drift counts", "metrics, drift counts and decision log"
 

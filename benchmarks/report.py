@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from .bars import verdicts
-from .chart import draw
-from .errors import BenchmarkError
-from .results import Comparison, SoakRecord
-from .settings import Bars
-from .table import by_cpu, document, variants
+from benchmarks.bars import verdicts
+from benchmarks.chart import draw
+from benchmarks.errors import BenchmarkError
+from benchmarks.results import Comparison, SoakRecord
+from benchmarks.settings import Bars
+from benchmarks.table import by_cpu, document, variants
 
 
 def report_variants(comparison: Comparison, page: Path) -> str:

@@ -11,7 +11,7 @@ from typing import Any, Self
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import to_json
 
-from .errors import BenchmarkError
+from benchmarks.errors import BenchmarkError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

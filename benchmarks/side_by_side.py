@@ -9,15 +9,14 @@ from pathlib import Path
 from statistics import median
 from typing import Self
 
-from scoring import Progress
-
-from .comparison import Prepared
-from .load import closed_loop, counted
-from .measurement import check, started, target
-from .peer import SERVICE
-from .process import Server
-from .request_format import DECISIONS
-from .results import Recorded
+from benchmarks.comparison import Prepared
+from benchmarks.load import closed_loop, counted
+from benchmarks.measurement import check, started, target
+from benchmarks.peer import SERVICE
+from benchmarks.process import Server
+from benchmarks.request_format import DECISIONS
+from benchmarks.results import Recorded
+from scoring.progress import Progress
 
 _WINDOWS_OF_A_START = 3
 

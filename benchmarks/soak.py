@@ -7,18 +7,17 @@ import shutil
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from access import VARIABLE, Scope, create_key, issue
-from scoring import Progress
-
-from .comparison import Prepared, ready
-from .load import Arrivals, Target, arrivals, closed_loop, open_loop
-from .measurement import check, started, target
-from .peer import SERVICE, Peer
-from .process import Server
-from .request_format import DECISIONS
-from .results import Soak, SoakRecord, SoakWindow
-from .settings import BenchmarkSettings
-from .store import Store
+from benchmarks.comparison import Prepared, ready
+from benchmarks.load import Arrivals, Target, arrivals, closed_loop, open_loop
+from benchmarks.measurement import check, started, target
+from benchmarks.peer import SERVICE, Peer
+from benchmarks.process import Server
+from benchmarks.request_format import DECISIONS
+from benchmarks.results import Soak, SoakRecord, SoakWindow
+from benchmarks.settings import BenchmarkSettings
+from benchmarks.store import Store
+from scoring.keys import KEYS_VARIABLE, Scope, create_key, issue
+from scoring.progress import Progress
 
 _NO_LIMIT = 1e9
 
@@ -30,7 +29,7 @@ def soak(store: Store, settings: BenchmarkSettings, progress: Progress, command:
     keys.unlink(missing_ok=True)
     issued = issue("soak", (Scope.PREDICT,), created=datetime.now(UTC), requests_per_second=_NO_LIMIT)
     create_key(keys, issued)
-    variables = {VARIABLE: str(keys), "DECISION_LOG_DIR": str(log), "DECISION_LOG_KEY": secrets.token_hex(32)}
+    variables = {KEYS_VARIABLE: str(keys), "DECISION_LOG_DIR": str(log), "DECISION_LOG_KEY": secrets.token_hex(32)}
     bench = replace(prepared.bench, variables={**prepared.bench.variables, **variables})
     peer = replace(SERVICE, headers=(f"X-API-Key: {issued.secret}",))
     try:

@@ -11,12 +11,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
 
-from features import DEFINITION_DIGEST
-from scoring import Artefact, Scorer
-
-from .errors import BenchmarkError
-from .results import ServedModel
-from .settings import BenchmarkSettings
+from benchmarks.errors import BenchmarkError
+from benchmarks.results import ServedModel
+from benchmarks.settings import BenchmarkSettings
+from features.catalogue import DEFINITION_DIGEST
+from scoring.artefact import Artefact
+from scoring.scorer import Scorer
 
 ROOT = Path(__file__).resolve().parent.parent
 

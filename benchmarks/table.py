@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from statistics import median
 
-from .bars import Verdict
-from .results import Comparison, Load, PeerResult, Round, Soak
+from benchmarks.bars import Verdict
+from benchmarks.results import Comparison, Load, PeerResult, Round, Soak
 
 _NOTHING = "-"
 

@@ -12,10 +12,10 @@ import lightgbm as lgb
 import numpy as np
 import pandas as pd
 
-from features import APPLICATION, Application, columns_of
-from scoring import Scorer
-
-from .errors import BenchmarkError
+from benchmarks.errors import BenchmarkError
+from features.application import APPLICATION
+from features.request import Application, columns_of
+from scoring.scorer import Scorer
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from .errors import DeployError
+from deploy.errors import DeployError
 
 _LAST_LINES = 5
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from .pages import write_pages
+from docs.pages import write_pages
 
 
 def main() -> None:

@@ -6,7 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from serving import ServingSettings, load_settings, openapi_document
+from serving.pages import openapi_document
+from serving.preflight import load_settings
+from serving.settings import ServingSettings
 
 _HEAD = """# HTTP interface
 

@@ -6,11 +6,11 @@ import re
 import shutil
 from pathlib import Path
 
-from .commands import commands_page
-from .configuration import configuration_page
-from .http import http_page
-from .metrics import alerts_page, metrics_page
-from .python_interface import python_pages
+from docs.commands import commands_page
+from docs.configuration import configuration_page
+from docs.http import http_page
+from docs.metrics import alerts_page, metrics_page
+from docs.python_interface import python_pages
 
 ROOT = Path(__file__).resolve().parent.parent
 _HAND_WRITTEN = {".md", ".svg", ".png", ".webp", ".css"}

@@ -14,10 +14,11 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
-from credit_scoring_client import Client, Decision
+from credit_scoring_client.answer import CreditDecision
+from credit_scoring_client.client import Client
 
-from access import VARIABLE, Scope, create_key, issue
-from serving import EXAMPLE
+from scoring.keys import KEYS_VARIABLE, Scope, create_key, issue
+from serving.schemas import EXAMPLE
 
 _ROOT = Path(__file__).resolve().parent.parent
 _BENTOML = Path(sys.executable).with_name("bentoml")
@@ -42,7 +43,7 @@ def main() -> None:
     _say(f"stopped; the decision came from {info['name']}:{info['version']}, digest {info['digest'][:12]}")
 
 
-def _as_answered(decision: Decision) -> str:
+def _as_answered(decision: CreditDecision) -> str:
     """The decision as the service writes it: no reasons where it gives none, and milliseconds."""
     timestamp = decision.timestamp.isoformat(timespec="milliseconds").replace("+00:00", "Z")
     answer = asdict(decision) | {"timestamp": timestamp}
@@ -65,7 +66,7 @@ def _served(tag: str) -> Iterator[tuple[str, str]]:
     with tempfile.TemporaryDirectory(prefix="credit-scoring-demo-") as folder:
         keys = Path(folder) / "keys.yaml"
         create_key(keys, issued)
-        server = subprocess.Popen(command, cwd=Path.home(), env={**os.environ, VARIABLE: str(keys)})
+        server = subprocess.Popen(command, cwd=Path.home(), env={**os.environ, KEYS_VARIABLE: str(keys)})
         try:
             yield f"http://127.0.0.1:{port}", issued.secret
         finally:

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from .column import Calendar, Column, Kind, Protected
-from .schema import Order, Schema
+from features.schema import Calendar, Column, ColumnKind, Order, ProtectedAttribute, Schema
 
 _WHOLE_CURRENCY = 1e9
 _LIFETIME_IN_DAYS = 43_830.0
@@ -19,12 +18,12 @@ _NOT_AVAILABLE = ("XNA",)
 _LEAST_AMOUNT = 1.0
 """No credit or yearly income is lower: 0 is a form that was not filled in."""
 
-_category = partial(Column, kind=Kind.CATEGORY, unit="level", missing=_NOT_AVAILABLE)
-_flag = partial(Column, kind=Kind.FLAG, unit="0 or 1", low=0, high=1)
-_count = partial(Column, kind=Kind.COUNT, unit="count", low=0, high=1000)
-_share = partial(Column, kind=Kind.NUMBER, unit="normalized to 0..1", low=0, high=1)
-_amount = partial(Column, kind=Kind.NUMBER, unit="currency", low=0, high=_WHOLE_CURRENCY)
-_days = partial(Column, kind=Kind.COUNT, unit="days before application", low=-_LIFETIME_IN_DAYS, high=0)
+_category = partial(Column, kind=ColumnKind.CATEGORY, unit="level", missing=_NOT_AVAILABLE)
+_flag = partial(Column, kind=ColumnKind.FLAG, unit="0 or 1", low=0, high=1)
+_count = partial(Column, kind=ColumnKind.COUNT, unit="count", low=0, high=1000)
+_share = partial(Column, kind=ColumnKind.NUMBER, unit="normalized to 0..1", low=0, high=1)
+_amount = partial(Column, kind=ColumnKind.NUMBER, unit="currency", low=0, high=_WHOLE_CURRENCY)
+_days = partial(Column, kind=ColumnKind.COUNT, unit="days before application", low=-_LIFETIME_IN_DAYS, high=0)
 
 _WEEKDAYS = ("MONDAY", "TUESDAY", "WEDNESDAY", "THURSDAY", "FRIDAY", "SATURDAY", "SUNDAY")
 
@@ -49,7 +48,7 @@ _CONTRACT_AND_CLIENT = (
         description="Identification if loan is cash or revolving",
     ),
     _category(
-        name="CODE_GENDER", protected=Protected.SEX, levels=("F", "M"),
+        name="CODE_GENDER", protected=ProtectedAttribute.SEX, levels=("F", "M"),
         description="Gender of the client",
     ),
     _category(name="FLAG_OWN_CAR", levels=("N", "Y"), description="Flag if the client owns a car"),
@@ -84,7 +83,7 @@ _CONTRACT_AND_CLIENT = (
         description="Level of highest education the client achieved",
     ),
     _category(
-        name="NAME_FAMILY_STATUS", protected=Protected.MARITAL_STATUS, missing=("XNA", "Unknown"),
+        name="NAME_FAMILY_STATUS", protected=ProtectedAttribute.MARITAL_STATUS, missing=("XNA", "Unknown"),
         levels=("Civil marriage", "Married", "Separated", "Single / not married", "Widow"),
         description="Family status of the client",
     ),
@@ -102,7 +101,7 @@ _CONTRACT_AND_CLIENT = (
         "(higher number means the client lives in more populated region)",
     ),
     _days(
-        name="DAYS_BIRTH", protected=Protected.AGE, high=-5844,
+        name="DAYS_BIRTH", protected=ProtectedAttribute.AGE, high=-5844,
         description="Client's age in days at the time of application",
     ),
     _days(

@@ -1,21 +1,49 @@
-"""The features, each declared once: its name, its formula and the raw columns it reads.
-
-Raw columns keep the names of the data dictionary, derived features are lower case. The five domain features are those
-of the original credit-scoring design; the others are common to the published solutions of the Home Credit competition.
-"""
+"""The features, each declared once: its name, its formula and the raw columns it reads."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from collections.abc import Collection
+from dataclasses import dataclass
+from enum import StrEnum
 from functools import partial
 from itertools import combinations
 
-from . import operations
-from .application import APPLICATION
-from .column import Protected
-from .feature import Feature, FeatureSet
+from features import operations
+from features.application import APPLICATION
+from features.operations import Operation
+from features.schema import ProtectedAttribute
+
+
+class FeatureSet(StrEnum):
+    """Groups of features that a configuration switches on together."""
+
+    BASELINE = "baseline"
+    """The raw columns themselves."""
+    DOMAIN = "domain"
+    """The five ratios and durations that every underwriter looks at."""
+    POLYNOMIAL = "polynomial"
+    """Squares and products of two of the strongest columns."""
+    APPLICATION = "application"
+    """What else is known to pay on the application table."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Feature:
+    """One column of the model matrix.
+
+    `operation` is None for a raw column (its value, or the code of its category). `weights` are the constants that
+    the operation takes.
+    """
+
+    name: str
+    description: str
+    group: FeatureSet
+    sources: tuple[str, ...]
+    operation: Operation | None = None
+    weights: tuple[float, ...] = ()
+
 
 _DAYS_PER_YEAR = 365.25
 _EXTERNAL = ("EXT_SOURCE_1", "EXT_SOURCE_2", "EXT_SOURCE_3")
@@ -162,7 +190,7 @@ CATALOGUE: tuple[Feature, ...] = (
 """Every feature, in the order in which a model matrix holds those that were chosen."""
 
 
-def select(groups: Collection[FeatureSet], without: tuple[Protected, ...]) -> tuple[Feature, ...]:
+def select(groups: Collection[FeatureSet], without: tuple[ProtectedAttribute, ...]) -> tuple[Feature, ...]:
     """The features of the groups that read no column stating one of the protected attributes `without`."""
     barred = APPLICATION.protected(without)
     return tuple(feature for feature in CATALOGUE if feature.group in groups and barred.isdisjoint(feature.sources))

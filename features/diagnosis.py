@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from .errors import FileError
+from features.errors import FileError
 
 SUFFIXES = (".csv", ".parquet")
 SEPARATORS = {";": "';'", "\t": "a tabulator", "|": "'|'"}

@@ -1,24 +1,100 @@
-"""CSV and Parquet files of applications, read in batches and held against the declaration."""
+"""CSV and Parquet files of applications, read in batches and checked against the declaration. Needs pyarrow."""
 
 from __future__ import annotations
 
 from collections.abc import Container, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
+from pyarrow import csv, parquet
 
-from .application import APPLICATION
-from .column import Column
-from .columns import Columns
-from .errors import ColumnsError
-from .values import as_levels, as_numbers, stored_as
-from .violations import Violation, find_violations
+from features.application import APPLICATION
+from features.diagnosis import not_utf8, refuse_unreadable, uneven_rows
+from features.errors import ColumnsError, FileError
+from features.schema import MISSING_WORDS, Column
+from features.transformer import Columns
+from features.validation import RuleViolation, find_violations
+from features.values import as_levels, as_numbers, stored_as
 
-if TYPE_CHECKING:
-    import pyarrow as pa
+_SPELLINGS = {form(word) for word in MISSING_WORDS for form in (str, str.upper, str.capitalize)}
+_NULLS = sorted((_SPELLINGS | {"NaN", "-NaN", "NaT"}) - {level for column in APPLICATION for level in column.levels})
+"""Words for missing in their usual case, which the reader of CSV finds fastest; `values` knows every other form."""
+
+_CSV_BLOCK_BYTES = 8 << 20
+
+
+def header(path: Path) -> list[str]:
+    """The column names of the file; FileError if it is empty, damaged or neither CSV nor Parquet."""
+    kind = refuse_unreadable(path)
+    with _reading(path):
+        if kind == "parquet":
+            return list(parquet.read_schema(path).names)
+        return list(_csv_reader(path, []).schema.names)
+
+
+def tables(path: Path, columns: Sequence[str], rows: int) -> Iterator[pa.Table]:
+    """The chosen columns in tables of at most `rows` rows. Every CSV column is text."""
+    with _reading(path):
+        if path.suffix.lower() == ".parquet":
+            with parquet.ParquetFile(path) as file:
+                for batch in file.iter_batches(batch_size=rows, columns=list(columns)):
+                    yield pa.Table.from_batches([batch])
+        else:
+            yield from _rebatched(_csv_reader(path, columns), rows)
+
+
+def _csv_reader(path: Path, columns: Sequence[str]) -> csv.CSVStreamingReader:
+    return csv.open_csv(
+        path,
+        read_options=csv.ReadOptions(use_threads=False, block_size=_CSV_BLOCK_BYTES),
+        parse_options=csv.ParseOptions(newlines_in_values=True),
+        convert_options=csv.ConvertOptions(
+            include_columns=list(columns),
+            column_types=dict.fromkeys(columns, pa.string()),
+            null_values=_NULLS,
+            strings_can_be_null=True,
+        ),
+    )
+
+
+def _rebatched(reader: csv.CSVStreamingReader, rows: int) -> Iterator[pa.Table]:
+    held = reader.schema.empty_table()
+    for batch in reader:
+        held = pa.concat_tables([held, pa.Table.from_batches([batch])])
+        while held.num_rows >= rows:
+            yield held.slice(0, rows)
+            held = held.slice(rows)
+    if held.num_rows:
+        yield held
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Turn Arrow's errors, which quote the data, into one line that does not."""
+    try:
+        yield
+    except (pa.ArrowException, UnicodeDecodeError) as error:
+        raise FileError(f"{path}: {_reason(path, error)}") from None
+    except OSError as error:
+        raise FileError(f"{path}: cannot be read ({type(error).__name__})") from None
+
+
+def _reason(path: Path, error: Exception) -> str:
+    if path.suffix.lower() == ".csv":
+        if "Empty CSV file" in str(error):
+            return "is empty"
+        fault = not_utf8(path) or uneven_rows(path)
+        if fault is not None:
+            return fault
+    if isinstance(error, pa.ArrowNotImplementedError):
+        return "is written in a form of its format that is not read here"
+    return "is damaged or not in the format of its suffix"
+
 
 _LISTED = 8
 _ROWS_PER_CHUNK = 100_000
@@ -26,7 +102,7 @@ _KNOWN = {APPLICATION.id_column, APPLICATION.target_column, *(column.name for co
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Batch:
+class RowBatch:
     """Some consecutive rows of a file.
 
     Attributes
@@ -40,7 +116,7 @@ class Batch:
     first_row: int
     columns: Columns
     others: dict[str, pa.ChunkedArray[Any]]
-    violations: list[Violation]
+    violations: list[RuleViolation]
 
     def __len__(self) -> int:
         return len(self.columns)
@@ -58,7 +134,6 @@ class Table:
 
         FileError if the file turns out to be damaged on the way; ColumnsError if it lacks a column.
         """
-        from .tables import tables
 
         absent = [name for name in columns if name not in self.header]
         if absent:
@@ -82,7 +157,7 @@ class File(Table):
         """Columns of the file that the declaration does not know; they are ignored unless asked for."""
         return tuple(name for name in self.header if name not in APPLICATION)
 
-    def batches(self, rows: int, *, others: Sequence[str] = ()) -> Iterator[Batch]:
+    def batches(self, rows: int, *, others: Sequence[str] = ()) -> Iterator[RowBatch]:
         """The rows in batches of at most `rows`.
 
         FileError if the file turns out to be damaged on the way; ColumnsError for a column of `others` that it does not
@@ -103,7 +178,6 @@ def open_table(path: Path, *, known: Container[str]) -> Table:
     FileError if it cannot be read; ColumnsError if a column is repeated, or none is known: the first line may then be
     an applicant's.
     """
-    from .tables import header
 
     names = tuple(header(path))
     if not any(name in known for name in names):
@@ -138,11 +212,11 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join(names[:_LISTED]) + more
 
 
-def read_table(table: pa.Table, *, first_row: int = 0, others: Sequence[str] = ()) -> Batch:
+def read_table(table: pa.Table, *, first_row: int = 0, others: Sequence[str] = ()) -> RowBatch:
     """An Arrow table with every declared column as a batch, held against the declaration."""
     numbers = np.empty((table.num_rows, len(APPLICATION.numeric)))
     levels = np.empty((table.num_rows, len(APPLICATION.categorical)), dtype=object)
-    violations: list[Violation] = []
+    violations: list[RuleViolation] = []
     for column in APPLICATION:
         stored, position = table[column.name], APPLICATION.position[column.name]
         if column.numeric:
@@ -152,20 +226,20 @@ def read_table(table: pa.Table, *, first_row: int = 0, others: Sequence[str] = (
         violations.extend(_type_violation(column, stored, wrong))
     columns = Columns(numbers, levels)
     violations.extend(_unless_unreadable(find_violations(columns), violations))
-    return Batch(first_row, columns, {name: table[name] for name in others}, violations)
+    return RowBatch(first_row, columns, {name: table[name] for name in others}, violations)
 
 
-def _type_violation(column: Column, stored: pa.ChunkedArray[Any], wrong: NDArray[np.bool_]) -> Iterator[Violation]:
+def _type_violation(column: Column, stored: pa.ChunkedArray[Any], wrong: NDArray[np.bool_]) -> Iterator[RuleViolation]:
     if wrong.any():
         kind = stored_as(stored)
         rule = f"must be a {'number' if column.numeric else 'text'}{f', but is stored as {kind}' if kind else ''}"
-        yield Violation(column.name, rule, np.flatnonzero(wrong))
+        yield RuleViolation(column.name, rule, np.flatnonzero(wrong))
 
 
-def _unless_unreadable(found: list[Violation], unreadable: list[Violation]) -> Iterator[Violation]:
+def _unless_unreadable(found: list[RuleViolation], unreadable: list[RuleViolation]) -> Iterator[RuleViolation]:
     """A required value of the wrong type was stated: it is not missing as well."""
     rows = {violation.column: violation.rows for violation in unreadable}
     for violation in found:
         kept = np.setdiff1d(violation.rows, rows.get(violation.column, ()))
         if len(kept):
-            yield Violation(violation.column, violation.rule, kept.astype(np.intp))
+            yield RuleViolation(violation.column, violation.rule, kept.astype(np.intp))

@@ -1,4 +1,4 @@
-"""Learning a FeatureState from a training fold."""
+"""Fitting the feature state on a training fold: vocabularies, clip bounds, and which columns are left out."""
 
 from __future__ import annotations
 
@@ -8,14 +8,53 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from .application import APPLICATION
-from .catalogue import select
-from .column import Column, Kind
-from .columns import Columns
-from .filters import constant, correlated
-from .settings import Clipping, FeatureSettings
-from .state import FeatureState
-from .transformer import FeatureTransformer, missing_as_nan
+from features.application import APPLICATION
+from features.catalogue import select
+from features.schema import Column, ColumnKind
+from features.settings import Clipping, FeatureSettings
+from features.transformer import Columns, FeatureState, FeatureTransformer, missing_as_nan
+
+
+def constant(matrix: NDArray[np.float64], share: float) -> NDArray[np.bool_]:
+    """True for the columns whose most frequent value, missing included, has at least `share` of the rows.
+
+    >>> constant(np.array([[1.0, np.nan], [1.0, np.nan], [2.0, np.nan]]), 0.99)
+    array([False,  True])
+    """
+    return np.array([_mode_share(column) >= share for column in matrix.T])
+
+
+def _mode_share(values: NDArray[np.float64]) -> float:
+    _, counts = np.unique(values, return_counts=True, equal_nan=True)
+    return float(counts.max() / len(values))
+
+
+def correlated(
+    matrix: NDArray[np.float64],
+    threshold: float,
+    *,
+    among: NDArray[np.bool_],
+    categorical: tuple[int, ...] = (),
+) -> NDArray[np.bool_]:
+    """True for the columns whose absolute Pearson correlation with an earlier, kept column exceeds `threshold`.
+
+    Only the columns in `among` that hold numbers are compared; missing values stand at the mean of their column.
+    """
+    compared = among.copy()
+    compared[list(categorical)] = False
+    compared &= ~np.isnan(matrix).all(axis=0)
+    numbers = matrix[:, compared]
+    centred = np.nan_to_num(numbers - np.nanmean(numbers, axis=0), nan=0.0)
+    norm = np.sqrt((centred**2).sum(axis=0))
+    scaled = np.divide(centred, norm, out=np.zeros_like(centred), where=norm > 0)
+    close = np.abs(scaled.T @ scaled) > threshold
+    dropped = np.zeros(len(close), dtype=np.bool_)
+    for i in range(len(close)):
+        dropped[i] = bool(np.any(close[i, :i] & ~dropped[:i]))
+    result = np.zeros(matrix.shape[1], dtype=np.bool_)
+    result[np.flatnonzero(compared)] = dropped
+    return result
+
 
 Importance = Callable[[NDArray[np.float64], tuple[int, ...]], NDArray[np.float64]]
 """From a model matrix and its categorical columns to one non-negative importance per feature."""
@@ -55,7 +94,7 @@ def _clip_bounds(columns: Columns, clip: Clipping | None) -> dict[str, tuple[flo
     return {
         column.name: _quantiles(numbers[:, i], clip)
         for i, column in enumerate(APPLICATION.numeric)
-        if column.kind is not Kind.FLAG and not np.isnan(numbers[:, i]).all()
+        if column.kind is not ColumnKind.FLAG and not np.isnan(numbers[:, i]).all()
     }
 
 

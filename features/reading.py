@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 import yaml
 
-from .errors import FileError
+from features.errors import FileError
 
 _DEPTH = 64
 """Levels of a document: what is deeper is nobody's settings."""

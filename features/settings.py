@@ -8,10 +8,10 @@ from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from .column import Protected
-from .errors import FileError, SettingsError
-from .feature import FeatureSet
-from .reading import printable, read_regular, read_yaml
+from features.catalogue import FeatureSet
+from features.errors import FileError, SettingsError
+from features.reading import printable, read_regular, read_yaml
+from features.schema import ProtectedAttribute
 
 SETTINGS_BYTES = 1 << 19
 """Of a file of settings, at most: 2,500 API keys."""
@@ -85,7 +85,7 @@ class FeatureSettings(Settings):
     """What is chosen and fitted when features are made from a training fold."""
 
     sets: tuple[FeatureSet, ...] = Field(min_length=1)
-    without: tuple[Protected, ...]
+    without: tuple[ProtectedAttribute, ...]
     """Protected attributes that no feature may read."""
     category_min_count: int = Field(ge=1)
     """Levels rarer than this in the fold become the unknown category."""

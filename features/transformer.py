@@ -3,18 +3,102 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .application import APPLICATION
-from .catalogue import CATALOGUE
-from .columns import Columns
-from .feature import Feature
-from .operations import Operation
-from .state import FeatureState
+from features.application import APPLICATION
+from features.catalogue import CATALOGUE, DEFINITION_DIGEST, Feature
+from features.errors import ColumnsError, SchemaError
+from features.operations import Operation
+from features.schema import Schema
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """The raw columns of n applications, row i of both arrays being application i.
+
+    Attributes
+    ----------
+    numbers : float64, shape (n, len(schema.numeric)); NaN is a missing value
+    levels : object, shape (n, len(schema.categorical)); str, or None where the value is missing
+    """
+
+    numbers: NDArray[np.float64]
+    levels: NDArray[np.object_]
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def take(self, rows: NDArray[np.intp] | NDArray[np.bool_] | slice) -> Columns:
+        """The chosen rows, in the order given."""
+        return Columns(self.numbers[rows], self.levels[rows])
+
+    def check(self, schema: Schema) -> None:
+        """Raise ColumnsError unless both arrays have the shape that `schema` asks for."""
+        expected = (len(self.numbers), len(schema.numeric)), (len(self.numbers), len(schema.categorical))
+        if (self.numbers.shape, self.levels.shape) != expected:
+            raise ColumnsError(
+                f"columns have shapes {self.numbers.shape} and {self.levels.shape}, "
+                f"the declaration asks for {expected[0]} and {expected[1]}"
+            )
+
+
+def concatenate(parts: Sequence[Columns]) -> Columns:
+    """All rows of `parts`, one after the other."""
+    if len(parts) == 1:
+        return parts[0]
+    return Columns(
+        np.concatenate([part.numbers for part in parts]),
+        np.concatenate([part.levels for part in parts]),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureState:
+    """The fitted part of the features.
+
+    Attributes
+    ----------
+    names : features of the model matrix, in its order
+    vocabularies : for each categorical column the known levels; the position of a level is its code
+    clip : for each clipped numeric column its inclusive bounds
+    definition : digest of the declaration that this state was fitted with
+    """
+
+    names: tuple[str, ...]
+    vocabularies: Mapping[str, tuple[str, ...]]
+    clip: Mapping[str, tuple[float, float]]
+    definition: str = DEFINITION_DIGEST
+
+    def __post_init__(self) -> None:
+        if self.definition != DEFINITION_DIGEST:
+            raise SchemaError("the features were fitted with another feature definition than this code's")
+        unknown = set(self.names) - {feature.name for feature in CATALOGUE}
+        if unknown or len(set(self.names)) != len(self.names):
+            raise SchemaError(f"features that are not declared, or declared twice: {sorted(unknown)}")
+        categories = {column.name for column in APPLICATION.categorical}
+        without = [name for name in self.names if name in categories and name not in self.vocabularies]
+        if without:
+            raise SchemaError(f"categories without a vocabulary: {', '.join(without)}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready form; `from_dict` is its inverse."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """The state that `to_dict` wrote; SchemaError if it belongs to another definition."""
+        return cls(
+            names=tuple(values["names"]),
+            vocabularies={name: tuple(levels) for name, levels in values["vocabularies"].items()},
+            clip={name: (low, high) for name, (low, high) in values["clip"].items()},
+            definition=values["definition"],
+        )
+
 
 _BLOCK = 4_096
 _FEATURES = {feature.name: feature for feature in CATALOGUE}

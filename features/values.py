@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .column import MISSING_WORDS, Column, Kind, is_missing_word
-from .record import LONGEST_CLIENT_ID
+from features.request import LONGEST_CLIENT_ID
+from features.schema import MISSING_WORDS, Column, ColumnKind, is_missing_word
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -31,12 +31,12 @@ _EXACT = {16: 2**11, 32: 2**24, 64: 2**53}
 """The bits of a float, and the largest whole number up to which it holds every other."""
 
 
-def as_numbers(values: pa.ChunkedArray[Any], kind: Kind = Kind.NUMBER) -> tuple[NDArray[np.float64], Wrong]:
+def as_numbers(values: pa.ChunkedArray[Any], kind: ColumnKind = ColumnKind.NUMBER) -> tuple[NDArray[np.float64], Wrong]:
     """Values as float64, NaN where one is missing or wrong. Only of a flag are true and false 1 and 0."""
     import pyarrow as pa
     from pyarrow import types
 
-    values, flag = _plain(values), kind is Kind.FLAG
+    values, flag = _plain(values), kind is ColumnKind.FLAG
     stored = values.type
     if types.is_string(stored):
         return _parsed(values, flag)

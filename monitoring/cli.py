@@ -6,11 +6,11 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 
-from features import FeatureError
-from scoring import ScoringError, until_stopped
-
-from .commands import COMMANDS
-from .errors import MonitoringError
+from features.errors import FeatureError
+from monitoring.commands import COMMANDS
+from monitoring.errors import MonitoringError
+from scoring.errors import ScoringError
+from scoring.stopping import until_stopped
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -10,10 +10,12 @@ from typing import Any
 
 import yaml
 
-from .alerting import ALERTS, RECORDINGS, Thresholds, alerting_rules, recording_rules, routes, scraping
-from .dashboard import dashboard, datasource, provider
-from .errors import ReportError
-from .settings import MonitoringSettings
+from monitoring.alerting.alertmanager import routes
+from monitoring.alerting.prometheus import ALERTS, RECORDINGS, alerting_rules, recording_rules, scraping
+from monitoring.alerting.thresholds import Thresholds
+from monitoring.dashboard.document import dashboard, datasource, provider
+from monitoring.errors import ReportError
+from monitoring.settings import MonitoringSettings
 
 _HEAD = "# Made by `python -m monitoring {}` from configs/monitoring.yaml.\n"
 _PROMETHEUS = "http://127.0.0.1:9090"

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from .errors import ReportError
+from monitoring.errors import ReportError
 
 
 def write_text(path: Path, text: str) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -11,26 +12,111 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from features import (
-    APPLICATION,
-    LONGEST_CLIENT_ID,
-    Batch,
-    ColumnsError,
-    File,
-    Violation,
-    as_client_ids,
-    as_whole_numbers,
-    open_file,
-)
-
-from .errors import OutputError
-from .scorer import Scores
-from .staging import staged
-from .stored import StoredModel
-from .summary import Summary, Tally
+from features.application import APPLICATION
+from features.errors import ColumnsError
+from features.files import File, RowBatch, open_file
+from features.request import LONGEST_CLIENT_ID
+from features.transformer import FeatureTransformer
+from features.validation import RuleViolation
+from features.values import as_client_ids, as_whole_numbers
+from scoring.errors import OutputError
+from scoring.scorer import Scores
+from scoring.staging import staged
+from scoring.store import StoredModel
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What a batch job did.
+
+    `withheld` counts the scored rows that are referred because too little is known of them. `broken_rules` counts the
+    rows that break each rule, the most broken first. `unknown_levels` counts, for each category of the model, the
+    scored rows whose level the model does not know: legal, but many such rows are more often a misspelling than a new
+    kind of applicant. `never_known` are those of which no level is known at all: they may be encoded as numbers.
+    `never_stated` are declared columns that are missing in every row, `ignored_columns` those that are not declared,
+    and `passed_over` what was not read in the folder.
+    """
+
+    model: str
+    version: str
+    digest: str
+    rows: int
+    rejected: int
+    withheld: int
+    broken_rules: Mapping[str, int]
+    unknown_levels: Mapping[str, int]
+    never_known: tuple[str, ...] = ()
+    never_stated: tuple[str, ...] = ()
+    ignored_columns: tuple[str, ...] = ()
+    passed_over: tuple[str, ...] = ()
+
+
+class Tally:
+    """What is counted from chunk to chunk."""
+
+    def __init__(self) -> None:
+        self.identifiers: list[pa.ChunkedArray[Any]] = []
+        self.rows = self.rejected = self.withheld = 0
+        self._rules: Counter[str] = Counter()
+        self._unknown: Counter[str] = Counter()
+        self._levels: Counter[str] = Counter()
+        self._stated: set[str] = set()
+
+    def add(self, batch: RowBatch, identifiers: pa.ChunkedArray[Any], rejected: int, scores: Scores) -> None:
+        """Count one chunk."""
+        self.identifiers.append(identifiers)
+        self.rows += len(batch)
+        self.rejected += rejected
+        for violation in batch.violations:
+            self._rules[f"{violation.column}: {violation.rule}"] += violation.count
+        self.withheld += sum(map(bool, scores.withheld))
+        self._unknown.update(name for names in scores.unknown for name in names)
+        self._stated.update(_stated(batch))
+
+    def add_levels(self, transformer: FeatureTransformer, matrix: NDArray[np.float64]) -> None:
+        """Count the levels, known or not, in the rows of one chunk that are scored."""
+        held = np.count_nonzero(~np.isnan(matrix[:, list(transformer.categorical)]), axis=0).tolist()
+        self._levels.update(
+            {transformer.names[i]: count for i, count in zip(transformer.categorical, held, strict=True)}
+        )
+
+    def summary(
+        self, model: StoredModel, *, passed_over: tuple[str, ...] = (), ignored_columns: tuple[str, ...] = ()
+    ) -> Summary:
+        """The sums."""
+        unknown = dict(sorted(self._unknown.items()))
+        return Summary(
+            model=model.name,
+            version=model.version,
+            digest=model.scorer.artefact.digest,
+            rows=self.rows,
+            rejected=self.rejected,
+            withheld=self.withheld,
+            broken_rules=dict(self._rules.most_common()),
+            unknown_levels=unknown,
+            never_known=tuple(name for name, count in unknown.items() if count == self._levels[name]),
+            never_stated=tuple(column.name for column in APPLICATION if column.name not in self._stated),
+            ignored_columns=ignored_columns,
+            passed_over=passed_over,
+        )
+
+
+def _stated(batch: RowBatch) -> Iterator[str]:
+    """The columns that a row of the batch states, be it wrongly."""
+    yield from (violation.column for violation in batch.violations)
+    stated = np.flatnonzero((~np.isnan(batch.columns.numbers)).any(axis=0))
+    yield from (APPLICATION.numeric[i].name for i in stated.tolist())
+    for i, column in enumerate(APPLICATION.categorical):
+        if any(level is not None for level in batch.columns.levels[:, i]):
+            yield column.name
+
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
 
 CLIENT_ID = "client_id"
 _SUFFIXES = (".csv", ".parquet")
@@ -114,13 +200,13 @@ def _identifier(files: Sequence[File]) -> str:
     raise OutputError(f"{nameless.path}: neither {APPLICATION.id_column} nor {CLIENT_ID} names the applicants")
 
 
-def _batches(files: Sequence[File], identifier: str, chunk_rows: int) -> Iterator[tuple[File, Batch]]:
+def _batches(files: Sequence[File], identifier: str, chunk_rows: int) -> Iterator[tuple[File, RowBatch]]:
     for file in files:
         for batch in file.batches(chunk_rows, others=[identifier]):
             yield file, batch
 
 
-def _identifiers(file: File, batch: Batch, name: str) -> pa.ChunkedArray[Any]:
+def _identifiers(file: File, batch: RowBatch, name: str) -> pa.ChunkedArray[Any]:
     """The names of the applicants, null where one is missing: whole numbers as SK_ID_CURR, text as client_id."""
     import pyarrow as pa
 
@@ -132,7 +218,7 @@ def _identifiers(file: File, batch: Batch, name: str) -> pa.ChunkedArray[Any]:
         read, wrong = as_client_ids(values)
         rule = f"must be a text of 1 to {LONGEST_CLIENT_ID} characters, or a whole number"
     if wrong.any():
-        violation = Violation(name, rule, np.flatnonzero(wrong)).shifted(batch.first_row)
+        violation = RuleViolation(name, rule, np.flatnonzero(wrong)).shifted(batch.first_row)
         raise ColumnsError(f"{file.path}: {violation}")
     return read
 
@@ -152,9 +238,9 @@ def _check_unique(seen: Sequence[pa.ChunkedArray[Any]], source: Path) -> None:
         )
 
 
-def _broken(batch: Batch) -> dict[int, list[Violation]]:
+def _broken(batch: RowBatch) -> dict[int, list[RuleViolation]]:
     """The violations of each row that breaks a rule."""
-    broken: dict[int, list[Violation]] = {}
+    broken: dict[int, list[RuleViolation]] = {}
     for violation in batch.violations:
         for row in violation.rows.tolist():
             broken.setdefault(row, []).append(violation)
@@ -168,7 +254,7 @@ def _ignored(files: Sequence[File]) -> tuple[str, ...]:
 
 
 def _decided(
-    batch: Batch, identifiers: pa.ChunkedArray[Any], model: StoredModel, tally: Tally, identifier: str
+    batch: RowBatch, identifiers: pa.ChunkedArray[Any], model: StoredModel, tally: Tally, identifier: str
 ) -> pa.Table:
     import pyarrow as pa
 

@@ -1,85 +1,245 @@
-"""`python -m scoring keys`: create, revoke and list the API keys of the service."""
+"""API keys: how they are issued, and the file that keeps their salted hashes."""
 
 from __future__ import annotations
 
-import argparse
-import math
+import fcntl
 import os
-import sys
-from collections.abc import Callable
-from datetime import UTC, datetime
+import secrets
+import stat
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from hashlib import blake2b
 from pathlib import Path
+from typing import Annotated, Any, Self
 
-from pydantic import TypeAdapter, ValidationError
+import yaml
+from pydantic import AwareDatetime, Field, field_validator
 
-from access import VARIABLE, KeyFile, KeyFileError, KeyName, Scope, create_key, issue, revoke_key
+from features.errors import SettingsError
+from features.reading import read_regular
+from features.settings import SETTINGS_BYTES, Settings
 
-_Commands = argparse._SubParsersAction  # noqa: SLF001 - argparse has no public name for it
-
-
-def add_keys(commands: _Commands[argparse.ArgumentParser]) -> None:
-    """Add the commands."""
-    keys = commands.add_parser("keys", help="create, revoke and list the API keys of the service")
-    actions = keys.add_subparsers(required=True, metavar="action")
-
-    create = _action(actions, "create", "make a key and print it, this once", _create)
-    create.add_argument("--name", type=_name, required=True, help="who holds it; letters, digits and _ . -")
-    create.add_argument("--scope", type=Scope, action="append", required=True, metavar="SCOPE", dest="scopes",
-                        choices=list(Scope), help=f"{', '.join(Scope)}; may be given several times")  # fmt: skip
-    rate = "of each worker; an application of a batch counts like a request (default: the service's)"
-    create.add_argument("--requests-per-second", type=_rate, metavar="N", help=rate)
-
-    revoke = _action(actions, "revoke", "take a key back", _revoke)
-    revoke.add_argument("key", help="its id or the name it was given, never the key itself")
-
-    _action(actions, "list", "show the keys in force, without the keys", _list)
+KEYS_VARIABLE = "CREDIT_SCORING_KEYS"
 
 
-def _action(
-    actions: _Commands[argparse.ArgumentParser], name: str, summary: str, run: Callable[[argparse.Namespace], None]
-) -> argparse.ArgumentParser:
-    parser = actions.add_parser(name, help=summary, description=summary)
-    parser.add_argument("--file", type=Path, help=f"file of keys (default: ${VARIABLE})")
-    parser.set_defaults(command=run)
-    return parser
+class AccessError(Exception):
+    """What every error of this package derives from. None shows a key."""
 
 
-def _create(options: argparse.Namespace) -> None:
-    scopes = tuple(dict.fromkeys(options.scopes))
-    rate, now = options.requests_per_second, datetime.now(UTC).replace(microsecond=0)
-    issued = issue(options.name, scopes, created=now, requests_per_second=rate)
-    create_key(_file(options), issued)
-    sys.stdout.write(f"{issued.secret}\n")
-    sys.stderr.write(f"key {issued.key.id} for {issued.key.name}; it is not shown again\n")
+class KeyFileError(AccessError):
+    """A file of keys cannot be read or written, or does not hold the key that was named."""
 
 
-def _revoke(options: argparse.Namespace) -> None:
-    revoked = revoke_key(_file(options), options.key)
-    sys.stdout.write(f"key {revoked.id} of {revoked.name} is revoked\n")
+class Scope(StrEnum):
+    """A group of routes. None contains another: a key has each scope that it was given, and no more."""
+
+    PREDICT = "predict"
+    """Scoring, and what is known of the model that scores."""
+    EXPLAIN = "explain"
+    """Reserved for explanations of decisions."""
+    ADMIN = "admin"
+    """Everything else: metrics, drift counts, documents, and whatever route has no scope of its own."""
 
 
-def _list(options: argparse.Namespace) -> None:
-    for key in KeyFile.read(_file(options)).keys:
-        rate = "" if key.requests_per_second is None else f"  {key.requests_per_second:g}/s"
-        sys.stdout.write(f"{key.id}  {key.created:%Y-%m-%d}  {key.name}  {','.join(key.scopes)}{rate}\n")
+PREFIX = "csk_"
+"""By which scanners for leaked secrets know a key."""
+
+_SECRET_BYTES = 32
+_SALT_BYTES = 16
+_DIGEST_BYTES = 32
+_ID_BYTES = 6
+ID_PLACE = slice(len(PREFIX), len(PREFIX) + 2 * _ID_BYTES)
+"""Where a key's id stands in it."""
+
+LENGTH = ID_PLACE.stop + 1 + 2 * _SECRET_BYTES
+"""Bytes of a key."""
+
+KeyId = Annotated[str, Field(pattern=rf"^[0-9a-f]{{{2 * _ID_BYTES}}}$")]
+KeyName = Annotated[str, Field(pattern=r"^[\w.-]{1,64}$")]
 
 
-def _file(options: argparse.Namespace) -> Path:
-    named = options.file or os.environ.get(VARIABLE)
-    if not named:
-        raise KeyFileError(f"--file or the environment variable {VARIABLE} must name the file of keys")
-    return Path(named)
+class Key(Settings):
+    """What is kept of a key: everything but the key."""
+
+    id: KeyId
+    """The public part of the key, by which it is found, listed and revoked."""
+    name: KeyName
+    """Who holds it."""
+    scopes: tuple[Scope, ...] = Field(min_length=1)
+    created: AwareDatetime
+    requests_per_second: float | None = Field(default=None, gt=0)
+    """A rate of its own."""
+    salt: str = Field(pattern=rf"^[0-9a-f]{{{2 * _SALT_BYTES}}}$")
+    digest: str = Field(pattern=rf"^[0-9a-f]{{{2 * _DIGEST_BYTES}}}$")
+    """Salted BLAKE2b of the whole key, in hexadecimal digits as the salt."""
 
 
-def _name(text: str) -> str:
+@dataclass(frozen=True, slots=True)
+class IssuedKey:
+    """A new key as its holder gets it, once, and what is kept of it."""
+
+    secret: str = field(repr=False)
+    key: Key
+
+
+def issue(
+    name: str, scopes: tuple[Scope, ...], *, created: datetime, requests_per_second: float | None = None
+) -> IssuedKey:
+    """A new random key; pydantic's ValidationError if the name or the rate is not legal."""
+    key_id = secrets.token_hex(_ID_BYTES)
+    secret = f"{PREFIX}{key_id}_{secrets.token_hex(_SECRET_BYTES)}"
+    salt = secrets.token_bytes(_SALT_BYTES)
+    key = Key(
+        id=key_id,
+        name=name,
+        scopes=scopes,
+        created=created,
+        requests_per_second=requests_per_second,
+        salt=salt.hex(),
+        digest=digest_of(secret.encode(), salt).hex(),
+    )
+    return IssuedKey(secret, key)
+
+
+def digest_of(secret: bytes, salt: bytes) -> bytes:
+    """The hash that is kept of a key."""
+    return blake2b(secret, digest_size=_DIGEST_BYTES, salt=salt).digest()
+
+
+def nobody() -> tuple[bytes, bytes]:
+    """Salt and digest that no key has: what an unknown key is compared with."""
+    return secrets.token_bytes(_SALT_BYTES), secrets.token_bytes(_DIGEST_BYTES)
+
+
+_HEADER = "# Made by `python -m scoring keys`. It holds no key, only salted hashes.\n"
+
+
+class KeyFile(Settings):
+    """All of a file of keys."""
+
+    keys: tuple[Key, ...]
+
+    @field_validator("keys")
+    @classmethod
+    def _tell_keys_apart(cls, keys: tuple[Key, ...]) -> tuple[Key, ...]:
+        for what, values in (("id", [key.id for key in keys]), ("name", [key.name for key in keys])):
+            if len(set(values)) < len(values):
+                raise ValueError(f"two keys have the same {what}")
+        return keys
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """The file at `path`; KeyFileError if it cannot be read or does not fit."""
+        return cls.of(content_of(path), path)
+
+    @classmethod
+    def of(cls, content: bytes, path: Path) -> Self:
+        """The file whose content was read at `path`; KeyFileError if it does not fit."""
+        try:
+            return cls.parse(content, path)
+        except SettingsError as error:
+            raise KeyFileError(str(error)) from None
+
+    def write(self, path: Path) -> None:
+        """Replace the file at `path` in one step; KeyFileError if that is not possible."""
+        rows = [key.model_dump(mode="json", exclude_none=True) for key in self.keys]
+        with _writing(path):
+            _replace(path.resolve(), f"{_HEADER}{_yaml({'keys': rows})}".encode())
+
+
+def content_of(path: Path) -> bytes:
+    """What the file holds; KeyFileError if it cannot be read, or if everybody on the machine may write it."""
     try:
-        return TypeAdapter(KeyName).validate_python(text)
-    except ValidationError:
-        raise argparse.ArgumentTypeError("must be 1 to 64 letters, digits and _ . -") from None
+        content = read_regular(path, SETTINGS_BYTES)
+        mode = path.stat().st_mode
+    except OSError as error:
+        raise KeyFileError(f"{path}: cannot be read ({error.strerror})") from None
+    except ValueError:  # a name with a NUL in it
+        raise KeyFileError(f"{str(path)!r}: no file has this name") from None
+    if mode & stat.S_IWOTH:
+        raise KeyFileError(f"{path}: everybody may write it, so that anybody could add a key: chmod o-w it")
+    return content
 
 
-def _rate(text: str) -> float:
-    rate = float(text)
-    if not (rate > 0 and math.isfinite(rate)):
-        raise argparse.ArgumentTypeError(f"{text}: must be a positive number")
-    return rate
+def doubt(path: Path) -> str | None:
+    """What is doubtful about who may write the file, None if nothing is."""
+    found = path.stat()
+    if found.st_mode & stat.S_IWGRP:
+        return f"{path}: its group may write it"
+    if found.st_uid not in (0, os.geteuid()):
+        return f"{path}: it belongs to another user"
+    return None
+
+
+def create_key(path: Path, issued: IssuedKey) -> None:
+    """Add a key to the file, which is made if it is not there; KeyFileError if a key has that name already."""
+    with _alone(path):
+        present = KeyFile.read(path).keys if path.exists() else ()
+        if issued.key.name in {key.name for key in present}:
+            raise KeyFileError(f"{path}: there is a key named {issued.key.name} already")
+        KeyFile(keys=(*present, issued.key)).write(path)
+
+
+def revoke_key(path: Path, named: str) -> Key:
+    """Take the key with this id or name out of the file; KeyFileError if there is none."""
+    with _alone(path):
+        present = KeyFile.read(path).keys
+        found = [key for key in present if key.id == named] or [key for key in present if key.name == named]
+        if not found:
+            raise KeyFileError(f"{path}: there is no key with this id or name")
+        KeyFile(keys=tuple(key for key in present if key is not found[0])).write(path)
+        return found[0]
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """One writer at a time: the folder is locked, since the file itself is replaced."""
+    with _writing(path):
+        folder = os.open(path.resolve().parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(folder)
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise KeyFileError(f"{path}: cannot be written ({error.strerror})") from None
+
+
+def _replace(path: Path, content: bytes) -> None:
+    descriptor, scratch = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)  # with mode 0600
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            if path.exists():  # a service may run as another user than the one who makes its keys
+                os.fchown(descriptor, path.stat().st_uid, path.stat().st_gid)
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(scratch).replace(path)
+        _keep(path.parent)
+    except BaseException:
+        with suppress(FileNotFoundError):
+            Path(scratch).unlink()
+        raise
+
+
+def _keep(folder: Path) -> None:
+    """See to it that what was renamed in the folder is still so after a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _yaml(content: dict[str, Sequence[Any]]) -> str:
+    return yaml.safe_dump(content, sort_keys=False)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TextIO
 
-from .stopping import stop_if_asked
+from scoring.stopping import stop_if_asked
 
 Advance = Callable[..., object]
 

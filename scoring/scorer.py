@@ -7,14 +7,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from features import Columns, ColumnsError, FeatureTransformer
-
-from .artefact import Artefact
-from .completeness import Completeness, Known
-from .conformance import Conformance, draw_applications
-from .errors import ArtefactError
-from .model import Model
-from .policy import Outcome
+from features.errors import ColumnsError
+from features.transformer import Columns, FeatureTransformer
+from scoring.artefact import Artefact, Conformance, draw_applications
+from scoring.errors import ArtefactError
+from scoring.model import Model
+from scoring.policy import Completeness, DecisionKind, Known
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,8 +124,8 @@ def _withheld(decision: NDArray[np.object_], known: Known) -> tuple[NDArray[np.o
     """The decisions with a referral in place of each approval that falls short, and why."""
     withheld = known.short.copy()
     for row, reasons in enumerate(known.short.tolist()):
-        if reasons and decision[row] == Outcome.APPROVE:
-            decision[row] = Outcome.REFER
+        if reasons and decision[row] == DecisionKind.APPROVE:
+            decision[row] = DecisionKind.REFER
         else:
             withheld[row] = ()
     return decision, withheld

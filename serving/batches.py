@@ -16,10 +16,9 @@ from typing import Any, NoReturn
 
 from pydantic import Field, ValidationError
 
-from features import Record
-
-from .errors import Fault, Invalid, NotJson
-from .requests import NOT_JSON, PredictRequest, decode, refusal, require_distinct_names
+from features.request import Record
+from serving.problems import Fault, Invalid, NotJson
+from serving.schemas import NOT_JSON, PredictRequest, decode, refusal, require_distinct_names
 
 _START = re.compile(rb'\s*+\{\s*+"applications"\s*+:\s*+\[\s*+')
 _END = re.compile(rb"\]\s*+\}\s*+\Z")  # without blanks in front, which would be looked at again and again
@@ -39,7 +38,7 @@ _MOST_FAULTS = 1_000
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
+class ParsedBatch:
     """The applications of a batch that can be scored, their positions, and why the others cannot."""
 
     size: int
@@ -58,7 +57,7 @@ class _WronglyCut(Exception):  # noqa: N818 - a signal, no error of anybody
     """A cut was not between two applications."""
 
 
-def decode_batch(body: bytes, *, limit: int, item_bytes: int) -> Batch:
+def decode_batch(body: bytes, *, limit: int, item_bytes: int) -> ParsedBatch:
     """The body as a batch of at most `limit` applications of at most `item_bytes` bytes each.
 
     An application that is invalid does not spoil the others. NotJson or Invalid if the whole is none.
@@ -77,7 +76,7 @@ def decode_batch(body: bytes, *, limit: int, item_bytes: int) -> Batch:
         raise NotJson(NOT_JSON) from None
 
 
-def _read(items: Iterator[bytes]) -> Batch:
+def _read(items: Iterator[bytes]) -> ParsedBatch:
     requests: dict[int, PredictRequest] = {}
     rejected: dict[int, list[Fault]] = {}
     said = 0
@@ -89,7 +88,7 @@ def _read(items: Iterator[bytes]) -> Batch:
         except Invalid as invalid:
             rejected[position] = list(invalid.errors if said < _MOST_FAULTS else invalid.errors[:1])
             said += len(rejected[position])
-    return Batch(len(requests) + len(rejected), list(requests), list(requests.values()), rejected)
+    return ParsedBatch(len(requests) + len(rejected), list(requests), list(requests.values()), rejected)
 
 
 def _decoded(item: bytes) -> PredictRequest:

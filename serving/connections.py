@@ -16,10 +16,10 @@ import httptools
 from pydantic_core import to_json
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from .errors import MEDIA_TYPE, problem
-from .exchange import new_id
-from .framing import Chunks, Unreadable, checked_head
-from .settings import Connections
+from serving.exchange import new_id
+from serving.framing import Chunks, Unreadable, checked_head
+from serving.problems import MEDIA_TYPE, problem
+from serving.settings import Connections
 
 _LOGGER = logging.getLogger("bentoml.credit_scoring")
 _LINGER_SECONDS = 2.0

@@ -12,20 +12,21 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic_core import to_json
 
-from features import Columns, columns_of, concatenate
-from monitoring.recording import Caller, NotRecordedError, Recorder
-from scoring import Scores, StoredModel
-
-from .answers import Answer, decisions
-from .batches import Batch, decode_batch
-from .boundary import ScoringRoute
-from .errors import Fault, Invalid, Unrecorded
-from .example import EXAMPLE
-from .exchange import request_id
-from .guard import count_applications
-from .requests import FeaturesRequest, PredictRequest, decode
-from .runner import EmbeddedRunner, Observer, RemoteRunner, Runner
-from .settings import ServingSettings
+from decision_log.errors import NotRecordedError
+from decision_log.format import Caller
+from features.request import columns_of
+from features.transformer import Columns, concatenate
+from monitoring.recorder import Recorder
+from scoring.scorer import Scores
+from scoring.store import StoredModel
+from serving.app import ScoringRoute
+from serving.authentication import count_applications
+from serving.batches import ParsedBatch, decode_batch
+from serving.exchange import request_id
+from serving.problems import Fault, Invalid, Unrecorded
+from serving.runner import EmbeddedRunner, Observer, RemoteRunner, Runner
+from serving.schemas import EXAMPLE, Answer, FeaturesRequest, PredictRequest, decisions, decode
+from serving.settings import ServingSettings
 
 Result = TypeVar("Result")
 Rows = TypeVar("Rows")
@@ -145,7 +146,7 @@ class DecisionEngine:
 
     async def predict_batch(self, requests: Sequence[PredictRequest]) -> Answer:
         """The decisions on many applications; see `answers.BatchAnswer`."""
-        batch = Batch(len(requests), range(len(requests)), requests, {})
+        batch = ParsedBatch(len(requests), range(len(requests)), requests, {})
         matrix = self._matrix(batch)
         return self._decided(batch, matrix, await self._margins(matrix), request_id())
 
@@ -167,21 +168,21 @@ class DecisionEngine:
     async def _in_background(self, function: Callable[..., Result], *arguments: object) -> Result:
         return await asyncio.get_running_loop().run_in_executor(self._background, function, *arguments)
 
-    def _batch_answered(self, batch: Batch, matrix: Matrix, request: str) -> bytes:
+    def _batch_answered(self, batch: ParsedBatch, matrix: Matrix, request: str) -> bytes:
         return self._batch_written(batch, matrix, self.served.scorer.model.margins(matrix), request)
 
-    def _batch_read(self, body: bytes) -> tuple[Batch, Matrix]:
+    def _batch_read(self, body: bytes) -> tuple[ParsedBatch, Matrix]:
         limits = self._limits
         batch = decode_batch(body, limit=limits.batch_applications, item_bytes=limits.application_bytes)
         return batch, self._matrix(batch)
 
-    def _matrix(self, batch: Batch) -> Matrix:
+    def _matrix(self, batch: ParsedBatch) -> Matrix:
         return self.served.scorer.transformer.transform(columns_of([request.application for request in batch.requests]))
 
-    def _batch_written(self, batch: Batch, matrix: Matrix, margins: Margins, request: str) -> bytes:
+    def _batch_written(self, batch: ParsedBatch, matrix: Matrix, margins: Margins, request: str) -> bytes:
         return to_json(self._decided(batch, matrix, margins, request))
 
-    def _decided(self, batch: Batch, matrix: Matrix, margins: Margins, request: str) -> Answer:
+    def _decided(self, batch: ParsedBatch, matrix: Matrix, margins: Margins, request: str) -> Answer:
         results: list[Any] = [None] * batch.size
         for position, errors in batch.rejected.items():
             results[position] = {"index": position, "status": "rejected", "errors": errors}

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections import Counter
+from collections.abc import Awaitable, Hashable
 from contextvars import ContextVar
 from http import HTTPStatus
 from random import getrandbits
+from typing import cast
 
 from pydantic_core import to_json
 from starlette.datastructures import MutableHeaders
+from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive, Scope, Send
 
-from .errors import MEDIA_TYPE, BadRequest, Problem, problem
+from features.heartbeat import Heartbeat
+from serving.problems import MEDIA_TYPE, BadRequest, HTTPProblem, TooLarge, UnsupportedMedia, problem
 
 FAILED = "The request could not be answered; the server's log says why."
 """What is said where the service is at fault."""
@@ -65,7 +70,7 @@ class Exchange:
         """Send a whole JSON body."""
         await self._answer(HTTPStatus.OK, b"application/json", body)
 
-    async def refuse(self, refusal: Problem) -> None:
+    async def refuse(self, refusal: HTTPProblem) -> None:
         """Send the problem, unless an answer has begun already."""
         if self.status is None:
             extra = [(name.lower().encode(), value.encode()) for name, value in refusal.headers.items()]
@@ -116,3 +121,152 @@ def _request_id(headers: dict[bytes, bytes]) -> str:
 def new_id() -> str:
     """An id for a request that brings none."""
     return f"{getrandbits(128):032x}"
+
+
+_LOOKS = 20
+"""Looks at the running tasks within one time limit: a task is ended this share of the limit late, at the most."""
+
+
+class DeadlineExceeded(Exception):  # noqa: N818 - what it is called elsewhere
+    """The work was ended because it took too long."""
+
+
+class Deadlines:
+    """Ends what runs longer than a number of seconds.
+
+    One timer looks at all tasks; `asyncio.timeout` sets and cancels one for each, at a fiftieth of a whole request.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._ends: dict[asyncio.Task[object], float] = {}
+        self._expired: set[asyncio.Task[object]] = set()
+        self._looking = False
+        self._heartbeat = Heartbeat("deadlines", periodic=False)
+
+    async def within(self, work: Awaitable[None]) -> None:
+        """Await the work in this task; DeadlineExceeded if it takes too long."""
+        loop = asyncio.get_running_loop()
+        task = cast("asyncio.Task[object]", asyncio.current_task(loop))
+        self._ends[task] = loop.time() + self._seconds
+        if not self._looking:
+            self._look_again(loop)
+        try:
+            await work
+        except asyncio.CancelledError:
+            if task in self._expired and task.uncancel() == 0:
+                raise DeadlineExceeded from None
+            raise
+        finally:
+            del self._ends[task]
+            self._expired.discard(task)
+
+    def _look_again(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._looking = True
+        self._heartbeat.beat()
+        loop.call_later(self._seconds / _LOOKS, self._look, loop)
+
+    def _look(self, loop: asyncio.AbstractEventLoop) -> None:
+        with self._heartbeat.guarded():
+            now = loop.time()
+            for task, end in self._ends.items():
+                if end < now and task not in self._expired:
+                    task.cancel()
+                    self._expired.add(task)
+        self._looking = False
+        if self._ends:
+            self._look_again(loop)
+
+
+class CallerShares:
+    """Room for so much, of which no caller gets all.
+
+    With n callers that hold some of it, each may hold a part in n + 1: there is always room for one who comes new.
+
+    >>> room = Shares(4)
+    >>> [room.take("loud") for _ in range(3)], room.take("polite")
+    ([True, True, False], True)
+    """
+
+    def __init__(self, room: int) -> None:
+        self._room = room
+        self._held: dict[Hashable, int] = {}
+        self._total = 0
+
+    def take(self, caller: Hashable, amount: int = 1) -> bool:
+        """Take some for the caller; False where there is no room, or the caller has its share."""
+        if not amount:
+            return True
+        held = self._held.get(caller, 0)
+        callers = len(self._held) + (held == 0)
+        if self._total + amount > self._room or (held and held + amount > self._room // (callers + 1)):
+            return False
+        self._held[caller] = held + amount
+        self._total += amount
+        return True
+
+    def give(self, caller: Hashable, amount: int = 1) -> None:
+        """Give back what was taken."""
+        if not amount:
+            return
+        self._total -= amount
+        self._held[caller] -= amount
+        if not self._held[caller]:
+            del self._held[caller]
+
+
+class NoRoom(Exception):  # noqa: N818 - it becomes a Problem
+    """The bodies that are still coming hold all the memory they may."""
+
+
+async def read_json(exchange: Exchange, limit: int, room: CallerShares, caller: Hashable) -> bytes:
+    """The body, declared as plain JSON and of at most `limit` bytes; a Problem if it is not, NoRoom where it must wait.
+
+    Of a body that is refused the connection reads the rest, so that the caller sees the answer.
+    """
+    _require_json(exchange.headers)
+    declared = exchange.headers.get(b"content-length", b"")
+    if declared.isdigit() and int(declared) > limit:
+        raise _too_large(limit)
+    exchange.reading = True
+    body, more = await _chunk(exchange.receive)
+    if more:
+        body = await _rest(body, exchange.receive, limit, room, caller)
+    exchange.reading = False
+    if len(body) > limit:
+        raise _too_large(limit)
+    return body
+
+
+async def _rest(body: bytes, receive: Receive, limit: int, room: CallerShares, caller: Hashable) -> bytes:
+    chunks, size, more, held = [body], len(body), True, 0
+    try:
+        while more and size <= limit:
+            if not room.take(caller, size - held):
+                raise NoRoom
+            held = size
+            body, more = await _chunk(receive)
+            chunks.append(body)
+            size += len(body)
+    finally:
+        room.give(caller, held)
+    return b"".join(chunks)
+
+
+def _require_json(headers: dict[bytes, bytes]) -> None:
+    media_type = headers.get(b"content-type", b"")
+    if media_type != b"application/json" and media_type.partition(b";")[0].strip().lower() != b"application/json":
+        raise UnsupportedMedia("The body must be declared as application/json.")
+    if headers.get(b"content-encoding", b"").strip().lower() not in (b"", b"identity"):
+        raise UnsupportedMedia("A compressed body is not read.")
+
+
+def _too_large(limit: int) -> TooLarge:
+    return TooLarge(f"The body is larger than {limit} bytes.")
+
+
+async def _chunk(receive: Receive) -> tuple[bytes, bool]:
+    message = await receive()
+    if message["type"] == "http.disconnect":
+        raise ClientDisconnect
+    return message.get("body", b""), message.get("more_body", False)

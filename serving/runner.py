@@ -14,10 +14,9 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import Generic, Protocol, TypeVar
 
-from scoring import Scores
-
-from .errors import Problem
-from .settings import RunnerSettings
+from scoring.scorer import Scores
+from serving.problems import HTTPProblem
+from serving.settings import RunnerSettings
 
 Rows = TypeVar("Rows")
 
@@ -102,7 +101,7 @@ class EmbeddedRunner(Runner[Rows]):
     def _answer(self, batch: Sequence[_Waiting[Rows]]) -> None:
         try:
             scores = _checked(self._score(self._joined(batch)), len(batch))
-        except Problem as refusal:  # of whatever is in the batch
+        except HTTPProblem as refusal:  # of whatever is in the batch
             for one in batch:
                 one.answer.set_exception(refusal)
         except Exception as error:  # noqa: BLE001 - it is handed to the one request that caused it
@@ -147,7 +146,7 @@ class RemoteRunner(Runner[Rows]):
             for one in batch:
                 if one.answer.done():  # its caller has gone
                     continue
-                if len(batch) == 1 or isinstance(error, Problem):  # a refusal of whatever is in the batch
+                if len(batch) == 1 or isinstance(error, HTTPProblem):  # a refusal of whatever is in the batch
                     one.answer.set_exception(error)
                 else:
                     await self._answer([one])

@@ -6,7 +6,8 @@ import csv
 from pathlib import Path
 from typing import Any
 
-from features import APPLICATION, Column
+from features.application import APPLICATION
+from features.schema import Column
 
 Application = dict[str, Any]
 

@@ -23,13 +23,14 @@ from coverage import Coverage  # noqa: E402
 from hypothesis import HealthCheck  # noqa: E402
 from hypothesis import settings as properties  # noqa: E402
 
-from scoring import Progress, StoredModel, load_stored  # noqa: E402
+from scoring.progress import Progress  # noqa: E402
+from scoring.store import StoredModel, load_stored  # noqa: E402
 from tests.server import ROOT, Server, serve_with  # noqa: E402
 from tests.skipped import pytest_terminal_summary  # noqa: E402, F401 - what a run says at its end
-from training.delivery import Delivered, deliver  # noqa: E402
-from training.promotion.promotion import promote  # noqa: E402
-from training.settings.training import TrainingSettings  # noqa: E402
-from training.synthesis import synthesize  # noqa: E402
+from training.promotion import promote  # noqa: E402
+from training.run import Delivered, deliver  # noqa: E402
+from training.settings import TrainingSettings  # noqa: E402
+from training.synthesis.dataset import synthesize  # noqa: E402
 
 # The same examples in every run, and no verdict that depends on how busy the machine is.
 properties.register_profile("project", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])

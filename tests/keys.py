@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from pathlib import Path
 
-from access import VARIABLE, KeyFile, Scope, create_key, issue, revoke_key
+from scoring.keys import KEYS_VARIABLE, KeyFile, Scope, create_key, issue, revoke_key
 
 CREATED = datetime(2026, 11, 22, tzinfo=UTC)
 
@@ -19,7 +19,7 @@ class Keys:
 
     @property
     def environment(self) -> dict[str, str]:
-        return {VARIABLE: str(self.path)}
+        return {KEYS_VARIABLE: str(self.path)}
 
     def create(self, name: str, *scopes: Scope, requests_per_second: float | None = None) -> str:
         issued = issue(name, scopes, created=CREATED, requests_per_second=requests_per_second)

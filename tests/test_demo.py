@@ -10,11 +10,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from credit_scoring_client import Decision as Decided
-from credit_scoring_client import Outcome, RiskLevel
+from credit_scoring_client.answer import CreditDecision as Decided
+from credit_scoring_client.answer import Outcome, RiskLevel
 
 from examples.demo import _as_answered
-from serving import Decision
+from serving.schemas import Decision
 from tests.server import ROOT
 
 DECIDED = Decided(

@@ -13,7 +13,7 @@ import pytest
 
 from monitoring.cli import _parser as monitoring_parser
 from scoring.cli import _parser as scoring_parser
-from serving import Decision
+from serving.schemas import Decision
 from tests.server import Server
 from training.cli import _parser as training_parser
 

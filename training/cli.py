@@ -20,7 +20,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; 0 if it succeeded, 1 after one line on standard error if not, 128 + n if signal n ended it."""
     options = _parser().parse_args(arguments)
     try:
-        from .commands import execute  # MLflow and LightGBM take seconds to import, --help should not
+        from training.commands import execute  # MLflow and LightGBM take seconds to import, --help should not
 
         return execute(options.command, options)
     except KeyboardInterrupt:

@@ -13,31 +13,23 @@ import bentoml
 from bentoml.exceptions import BentoMLException
 from mlflow.exceptions import MlflowException
 
-from features import FeatureError, SettingsError
-from scoring import Progress, ScoringError, until_stopped
-
-from .data import is_generated, load, split_by_time
-from .delivery import deliver
-from .errors import OutputError, RegistryError, TrainingError
-from .promotion import Verdict, enthrone, judge, keep, promote, rollback
-from .registry import (
-    Registered,
-    champion_lock,
-    connect,
-    copy_report,
-    find,
-    import_model,
-    register_fitted,
-    registry_lines,
-    reigning,
-    resumed_run,
-    run_of_fitted,
-    without_secrets,
-)
-from .scratch import scratch
-from .settings import TrainingSettings
-from .summary import trained_lines, verdict_lines
-from .synthesis import ALL, APPLICATIONS, SynthesisError, synthesize, total_clients
+from features.errors import FeatureError, SettingsError
+from scoring.errors import ScoringError
+from scoring.progress import Progress
+from scoring.stopping import until_stopped
+from training.dataset import is_generated, split_by_time
+from training.errors import OutputError, RegistryError, TrainingError
+from training.promotion import Verdict, judge, keep, make_champion, promote, rollback
+from training.registry.fitted import register_fitted, run_of_fitted
+from training.registry.history import current_champion
+from training.registry.registry import Registered, copy_report, find
+from training.registry.store import champion_lock, import_model
+from training.registry.tracking import connect, resumed_run, scratch, without_secrets
+from training.run import deliver, load
+from training.settings import TrainingSettings
+from training.summary import registry_lines, trained_lines, verdict_lines
+from training.synthesis.dataset import ALL, APPLICATIONS, synthesize, total_clients
+from training.synthesis.draws import SynthesisError
 
 _EXPECTED = (
     FeatureError, ScoringError, TrainingError, SynthesisError, BentoMLException,
@@ -78,7 +70,7 @@ def _settings(options: argparse.Namespace) -> TrainingSettings:
 def _run(options: argparse.Namespace) -> None:
     settings = _settings(options)
     if options.params is not None:
-        from .tuning import TunedParameters
+        from training.tuning.search import TunedParameters
 
         settings = TunedParameters.apply(options.params, settings)
     delivered = deliver(options.data, settings, Progress(), **_allowed(options))
@@ -98,7 +90,7 @@ def _register(options: argparse.Namespace) -> None:
 
 
 def _experiments(options: argparse.Namespace) -> None:
-    from .experiments import EXPERIMENTS, table_lines  # imbalanced-learn takes seconds
+    from training.experiments.experiment import EXPERIMENTS, table_lines  # imbalanced-learn takes seconds
 
     if options.only is not None and options.only not in EXPERIMENTS:
         raise TrainingError(f"--only {options.only}: not one of {', '.join(EXPERIMENTS)}")
@@ -109,7 +101,7 @@ def _experiments(options: argparse.Namespace) -> None:
 
 
 def _tune(options: argparse.Namespace) -> None:
-    from .tuning import tune, tuning_lines
+    from training.tuning.search import tune, tuning_lines
 
     if not options.output.parent.is_dir() or options.output.is_dir():
         raise OutputError(f"--output {options.output}: not a file in a folder that exists")
@@ -136,7 +128,9 @@ def _promote(options: argparse.Namespace) -> None:
     settings = _connected(options)
     registered = find(settings.tracking.model, options.version)
     with champion_lock():
-        finished = enthrone(registered, datetime.now(UTC)) if registered == reigning(registered.name) else None
+        finished = (
+            make_champion(registered, datetime.now(UTC)) if registered == current_champion(registered.name) else None
+        )
     if finished is not None:
         _in_charge(registered, finished)
         return
@@ -179,7 +173,7 @@ def _report(options: argparse.Namespace) -> None:
 def _import(options: argparse.Namespace) -> None:
     name = _connected(options).tracking.model
     with champion_lock():
-        registered = reigning(name)
+        registered = current_champion(name)
         if registered is None:
             raise RegistryError(f"{name}: no version was promoted")
         tag = import_model(registered)

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 
-from .evaluation import Evaluation, group_lines
-from .fitting import TrainedModel
-from .promotion import Contender, Verdict
+from mlflow import MlflowClient
+from mlflow.entities import Run
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+
+from monitoring.measures import Estimate
+from training.evaluation import Evaluation
+from training.fairness import group_lines
+from training.promotion import JudgedModel, Verdict
+from training.registry.history import changes, current_champion
+from training.registry.registry import CHAMPION, aliases, versions
+from training.registry.store import served_version
+from training.trainer import TrainedModel
 
 _SHOWN = (
     "auc", "gini", "ks", "average_precision", "brier", "log_loss", "ece", "calibration_slope", "lift", "precision",
@@ -58,5 +69,58 @@ def _champion_line(verdict: Verdict) -> str:
     return f"champion   cannot be compared with: {verdict.obstacle}" if verdict.incumbent else "no champion yet"
 
 
-def _judged(judged: Contender, rows: int) -> str:
+def _judged(judged: JudgedModel, rows: int) -> str:
     return f"{judged.registered}: {judged.fitted_on} out of fold, {rows - judged.fitted_on} by the registered model"
+
+
+_ROW = "{:>7}  {:20} {:12}  {:27}  {:16}  {:32}  {:12}  {}"
+
+
+def registry_lines(name: str) -> Iterator[str]:
+    """The versions of the model `name`, the oldest first, then the history of its champions.
+
+    Where alias, history and this user's BentoML store differ, a line says so.
+    """
+    named, found = aliases(name), versions(name)
+    if not found:
+        yield f"{name}: nothing is registered"
+        return
+    yield _ROW.format("version", "alias", "digest", "AUC", "registered", "run", "commit", "data")
+    for version in found:
+        yield _row(version, named)
+    yield from map(str, changes(name))
+    in_charge = current_champion(name)
+    if in_charge and named.get(CHAMPION) != in_charge.version:
+        yield f"the alias {CHAMPION} is not where the history has it, version {in_charge.version}: promote or roll back"
+    served = served_version(name)
+    if in_charge and str(served) != in_charge.tag:
+        held = f"serves {served}" if served else "holds no version"
+        yield f"this machine's BentoML store {held}, not version {in_charge.version}: `python -m training import`"
+
+
+def _row(version: ModelVersion, named: Mapping[str, str]) -> str:
+    run = _run(version)
+    registered = datetime.fromtimestamp(version.creation_timestamp / 1000, UTC)
+    return _ROW.format(
+        version.version,
+        ", ".join(alias for alias, number in named.items() if number == str(version.version)),
+        version.tags.get("digest", "")[:12],
+        _auc(run) if run else "",
+        f"{registered:%Y-%m-%d %H:%M}",
+        run.info.run_id if run else "",
+        run.data.tags.get("commit", "")[:12] if run else "",
+        version.tags.get("data.source", ""),
+    )
+
+
+def _run(version: ModelVersion) -> Run | None:
+    """The run that made a version; None for one that others registered without a run, or whose run is gone."""
+    try:
+        return MlflowClient().get_run(version.run_id) if version.run_id else None
+    except MlflowException:
+        return None
+
+
+def _auc(run: Run) -> str:
+    metrics = run.data.metrics
+    return str(Estimate(metrics["auc"], metrics["auc_low"], metrics["auc_high"])) if "auc" in metrics else ""

@@ -9,8 +9,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from features import Application, Record, columns_of
-from scoring import Artefact, Scorer
+from features.request import Application, Record, columns_of
+from scoring.artefact import Artefact
+from scoring.scorer import Scorer
 
 
 class PredictRequest(Record):

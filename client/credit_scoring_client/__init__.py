@@ -1,24 +1,22 @@
 """Client of the credit-scoring service."""
 
-from .async_client import AsyncClient
-from .batch import BatchResult, Rejection
-from .client import Client
-from .clock import Clock
-from .decision import Decision, Outcome, RiskLevel
-from .errors import (
+from credit_scoring_client.answer import BatchResult, CreditDecision, Outcome, RejectedApplication, RiskLevel
+from credit_scoring_client.client import AsyncClient, Client
+from credit_scoring_client.errors import (
     ClientError,
     ConnectionFailed,
     InvalidRequest,
     Overloaded,
+    Problem,
     ResponseError,
     ServerError,
     TimedOut,
     Unauthorized,
     UnexpectedAnswer,
+    Violation,
 )
-from .problem import Problem, Violation
-from .retry import Retry
-from .version import __version__
+from credit_scoring_client.retry import Clock, Retry
+from credit_scoring_client.version import __version__
 
 __all__ = [
     "AsyncClient",
@@ -27,12 +25,12 @@ __all__ = [
     "ClientError",
     "Clock",
     "ConnectionFailed",
-    "Decision",
+    "CreditDecision",
     "InvalidRequest",
     "Outcome",
     "Overloaded",
     "Problem",
-    "Rejection",
+    "RejectedApplication",
     "ResponseError",
     "Retry",
     "RiskLevel",

@@ -2,18 +2,77 @@
 
 from __future__ import annotations
 
+import json
+import re
 import sys
+import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, TypeVar
 
 import httpx
 
-from .errors import ClientError, ConnectionFailed, TimedOut, UnexpectedAnswer, refusal
-from .problem import Problem, problem_of
-from .request import Request
+from credit_scoring_client.errors import (
+    ClientError,
+    ConnectionFailed,
+    Problem,
+    TimedOut,
+    UnexpectedAnswer,
+    Violation,
+    problem_of,
+    refusal,
+    violations_in,
+)
+
+_VISIBLE_ASCII = re.compile(r"[\x21-\x7e]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is sent; `request_id` stays the same however often it is. Neither repr nor any error shows the content."""
+
+    method: str
+    path: str
+    request_id: str
+    content: bytes | None = field(default=None, repr=False)
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Headers of this request alone."""
+        identity = {"X-Request-ID": self.request_id}
+        return identity if self.content is None else {**identity, "Content-Type": "application/json"}
+
+
+def get(path: str, request_id: str | None = None) -> Request:
+    """Make a GET request, under a new UUID 4 if it has no `request_id`."""
+    return Request("GET", path, _identity(request_id))
+
+
+def post(path: str, body: Mapping[str, object], request_id: str | None = None) -> Request:
+    """Make a POST request with a JSON body; ASCII only, so that a lone surrogate is the server's to refuse."""
+    content = json.dumps(body, allow_nan=False, separators=(",", ":")).encode("ascii")
+    return Request("POST", path, _identity(request_id), content)
+
+
+def checked_header(value: str, name: str) -> str:
+    """`value` if it can be sent as a header; a TypeError or ValueError that does not show it otherwise.
+
+    >>> checked_header("secret\\n", "api_key")
+    Traceback (most recent call last):
+    ValueError: api_key must be one or more visible ASCII characters
+    """
+    if not isinstance(value, str):
+        raise TypeError(f"{name} must be text")
+    if not _VISIBLE_ASCII.fullmatch(value):
+        raise ValueError(f"{name} must be one or more visible ASCII characters")
+    return value
+
+
+def _identity(request_id: str | None) -> str:
+    return str(uuid.uuid4()) if request_id is None else checked_header(request_id, "request_id")
+
 
 Reply = httpx.Response | httpx.RequestError
 """What one attempt brings: an answer, or why there is none."""
@@ -138,3 +197,103 @@ def _object_in(response: httpx.Response, request_id: str) -> dict[str, Any]:
 
 def _unexpected(detail: str, status: int, request_id: str) -> UnexpectedAnswer:
     return UnexpectedAnswer(Problem(status=status, title="Unexpected answer", detail=detail), request_id)
+
+
+class Outcome(StrEnum):
+    """What happens to an application."""
+
+    APPROVE = "approve"
+    REFER = "refer"
+    DECLINE = "decline"
+
+
+class RiskLevel(StrEnum):
+    """Bands of PD, from best to worst."""
+
+    LOW = "LOW"
+    MEDIUM = "MEDIUM"
+    HIGH = "HIGH"
+    CRITICAL = "CRITICAL"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CreditDecision:
+    """One application decided.
+
+    `probability` is the calibrated PD in [0, 1], `prediction` 1 where it reaches `threshold`, else 0. `score` is in
+    points, higher is better. `timestamp` is in UTC. `client_id` is None if none was sent, `reasons` is empty unless
+    the server gives reasons. `missing` says how many columns that the model reads are missing, `unknown_columns` which
+    have a level that the model does not know. `withheld` says why an application that the PD would approve is referred.
+    """
+
+    request_id: str
+    client_id: str | None
+    timestamp: datetime
+    model_version: str
+    probability: float
+    prediction: int
+    threshold: float
+    decision: Outcome
+    risk_level: RiskLevel
+    score: int
+    missing: int | None = None
+    unknown: int | None = None
+    unknown_columns: tuple[str, ...] = ()
+    withheld: tuple[str, ...] = ()
+    reasons: tuple[str, ...] = ()
+
+
+def decision_in(answer: Answer) -> CreditDecision:
+    """Read a decision; fields that are not of the contract are ignored."""
+    return CreditDecision(
+        request_id=answer.optional_text("request_id") or answer.request_id,
+        client_id=answer.optional_text("client_id"),
+        timestamp=answer.moment("timestamp"),
+        model_version=answer.text("model_version"),
+        probability=answer.number("probability"),
+        prediction=answer.integer("prediction"),
+        threshold=answer.number("threshold"),
+        decision=answer.choice("decision", Outcome),
+        risk_level=answer.choice("risk_level", RiskLevel),
+        score=answer.integer("score"),
+        missing=answer.optional_integer("missing"),
+        unknown=answer.optional_integer("unknown"),
+        unknown_columns=answer.texts("unknown_columns"),
+        withheld=answer.texts("withheld"),
+        reasons=answer.texts("reasons"),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RejectedApplication:
+    """An application of a batch that was not scored; `index` is its position among those sent."""
+
+    index: int
+    errors: tuple[Violation, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchResult:
+    """What became of each application of a batch, in the order in which they were sent."""
+
+    request_id: str
+    model_version: str
+    results: tuple[CreditDecision | RejectedApplication, ...]
+
+
+def batch_in(answer: Answer, size: int) -> BatchResult:
+    """Read the result of a batch of `size` applications; UnexpectedAnswer if its rows do not line up with those."""
+    version = answer.text("model_version")
+    rows = answer.rows("results")
+    if len(rows) != size:
+        raise answer.unexpected("results", f"has {len(rows)} rows for {size} applications")
+    results = tuple(_result(row, position, version) for position, row in enumerate(rows))
+    return BatchResult(request_id=answer.request_id, model_version=version, results=results)
+
+
+def _result(row: Answer, position: int, version: str) -> CreditDecision | RejectedApplication:
+    if row.fields.get("status") != "rejected":
+        return decision_in(replace(row, fields={"model_version": version, **row.fields}))
+    if row.integer("index") != position:
+        raise row.unexpected("index", "is not the position of its row")
+    return RejectedApplication(index=position, errors=violations_in(row.fields.get("errors")))

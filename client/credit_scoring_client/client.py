@@ -2,31 +2,93 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from ipaddress import ip_address
 from types import TracebackType
 from typing import Any, Self, TypeVar
+from urllib.request import getproxies, proxy_bypass
 
 import httpx
 
-from .answer import Reply
-from .application import Application, Identified
-from .batch import BatchResult
-from .clock import Clock
-from .connection import (
-    DEFAULT_CLOCK,
-    DEFAULT_RETRY,
-    DEFAULT_TIMEOUT,
-    checked_url,
-    direct,
-    explained,
-    prepared,
-    standing_headers,
-)
-from .contract import Contract
-from .decision import Decision
-from .exchange import Attempt, Steps
-from .retry import Retry
+from credit_scoring_client.answer import BatchResult, CreditDecision, Reply, checked_header
+from credit_scoring_client.application import Application, Identified
+from credit_scoring_client.contract import Attempt, Contract, Steps
+from credit_scoring_client.retry import Clock, Retry
+from credit_scoring_client.version import __version__
+
+DEFAULT_CLOCK = Clock()
+DEFAULT_RETRY = Retry()
+DEFAULT_TIMEOUT = httpx.Timeout(30.0, connect=5.0)
+
+
+def checked_url(base_url: str) -> httpx.URL:
+    """Return the server's address; ValueError if it is not one.
+
+    >>> checked_url("localhost:3000")
+    Traceback (most recent call last):
+    ValueError: base_url must be http://host or https://host, optionally with port and path, and no user name
+    """
+    try:
+        url = httpx.URL(base_url)
+    except httpx.InvalidURL as error:
+        raise ValueError(f"base_url is not a URL: {error}") from None
+    # httpx sends a user name from the URL in place of the API key, and errors would show it.
+    if url.scheme not in {"http", "https"} or not url.host or url.userinfo or url.query or url.fragment:
+        raise ValueError(
+            "base_url must be http://host or https://host, optionally with port and path, and no user name"
+        )
+    return url
+
+
+def standing_headers(api_key: str | None) -> dict[str, str]:
+    """Headers of every request."""
+    headers = {"Accept": "application/json", "User-Agent": f"credit-scoring-client/{__version__}"}
+    if api_key is not None:
+        headers["Authorization"] = f"Bearer {checked_header(api_key, 'api_key')}"
+    return headers
+
+
+def direct(url: httpx.URL) -> dict[str, None]:
+    """What httpx asks directly whatever HTTP_PROXY says: a server on loopback, which no proxy can reach.
+
+    >>> direct(httpx.URL("http://127.0.0.1:3000")), direct(httpx.URL("http://scores.example"))
+    ({'all://127.0.0.1': None}, {})
+    """
+    return {f"all://{_bracketed(url.host)}": None} if _is_loopback(url.host) else {}
+
+
+def explained(error: httpx.RequestError, url: httpx.URL) -> httpx.RequestError:
+    """The error, which says so where the request went to a proxy that the environment names."""
+    proxy = getproxies().get(url.scheme) or getproxies().get("all")
+    if proxy is None or _is_loopback(url.host) or proxy_bypass(url.host):
+        return error
+    hint = f"through the proxy that {url.scheme.upper()}_PROXY names; NO_PROXY={url.host} goes round it"
+    return type(error)(f"{error} ({hint})", request=error.request)
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+def prepared(http: httpx.Client | httpx.AsyncClient, attempt: Attempt) -> httpx.Request:
+    """Make the request of an attempt."""
+    request = attempt.request
+    timeout = httpx.USE_CLIENT_DEFAULT if attempt.timeout is None else attempt.timeout
+    return http.build_request(
+        request.method, request.path, content=request.content, headers=request.headers, timeout=timeout
+    )
+
 
 T = TypeVar("T")
 
@@ -76,7 +138,7 @@ class Client:
 
     def predict(
         self, application: Application, *, client_id: str | None = None, request_id: str | None = None
-    ) -> Decision:
+    ) -> CreditDecision:
         """Decide on one application: columns and their values, None or NaN where missing, never infinite."""
         return self._run(self._contract.predict(application, client_id, request_id))
 
@@ -88,7 +150,7 @@ class Client:
 
     def predict_features(
         self, features: Iterable[float | None], *, client_id: str | None = None, request_id: str | None = None
-    ) -> Decision:
+    ) -> CreditDecision:
         """Decide on the model's own feature vector, ordered as in `model_info`."""
         return self._run(self._contract.predict_features(features, client_id, request_id))
 
@@ -140,3 +202,95 @@ class Client:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
+
+
+class AsyncClient:
+    """The client as coroutines; parameters, results and errors are those of `Client`.
+
+    `sleep` is asyncio's unless given; under trio pass ``trio.sleep``.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        *,
+        api_key: str | None = None,
+        timeout: float | httpx.Timeout = DEFAULT_TIMEOUT,
+        retry: Retry = DEFAULT_RETRY,
+        transport: httpx.AsyncBaseTransport | None = None,
+        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+        clock: Clock = DEFAULT_CLOCK,
+    ) -> None:
+        self._url, headers = checked_url(base_url), standing_headers(api_key)
+        self._http = httpx.AsyncClient(
+            base_url=self._url, headers=headers, timeout=timeout, transport=transport, mounts=direct(self._url)
+        )
+        self._contract = Contract(retry, clock)
+        self._sleep = sleep
+
+    async def predict(
+        self, application: Application, *, client_id: str | None = None, request_id: str | None = None
+    ) -> CreditDecision:
+        """Decide on one application: columns and their values, None or NaN where missing, never infinite."""
+        return await self._run(self._contract.predict(application, client_id, request_id))
+
+    async def predict_batch(
+        self, applications: Iterable[Application | Identified], *, request_id: str | None = None
+    ) -> BatchResult:
+        """Decide on applications, each a mapping of columns or (client_id, mapping); results keep the order."""
+        return await self._run(self._contract.predict_batch(applications, request_id))
+
+    async def predict_features(
+        self, features: Iterable[float | None], *, client_id: str | None = None, request_id: str | None = None
+    ) -> CreditDecision:
+        """Decide on the model's own feature vector, ordered as in `model_info`."""
+        return await self._run(self._contract.predict_features(features, client_id, request_id))
+
+    async def model_info(self) -> Mapping[str, Any]:
+        """Version, digest, features, policy, metrics and lineage of the model that answers."""
+        return await self._run(self._contract.model_info())
+
+    async def health(self) -> Mapping[str, Any]:
+        """Ask for the server's own account of its health, once."""
+        return await self._run(self._contract.health())
+
+    async def ready(self) -> bool:
+        """Whether the server takes work now; False too if it cannot be reached or fails."""
+        return await self._run(self._contract.ready())
+
+    async def wait_until_ready(self, timeout: float) -> None:
+        """Return once the server takes work; TimedOut after `timeout` seconds, ResponseError at a 3xx or 4xx."""
+        await self._run(self._contract.wait_until_ready(timeout))
+
+    async def aclose(self) -> None:
+        """Close the connections; calls are no longer possible."""
+        await self._http.aclose()
+
+    async def _run(self, steps: Steps[T]) -> T:
+        try:
+            attempt = next(steps)
+            while True:
+                attempt = steps.send(await self._make(attempt))
+        except StopIteration as end:
+            result: T = end.value
+            return result
+
+    async def _make(self, attempt: Attempt) -> Reply:
+        if attempt.after > 0:
+            await self._sleep(attempt.after)
+        try:
+            return await self._http.send(prepared(self._http, attempt))
+        except httpx.RequestError as error:
+            return explained(error, self._url)
+
+    def __repr__(self) -> str:
+        return f"AsyncClient({str(self._url)!r})"
+
+    async def __aenter__(self) -> Self:
+        await self._http.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()

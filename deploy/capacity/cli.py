@@ -7,13 +7,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks import BenchmarkError, Comparison
+from benchmarks.errors import BenchmarkError
+from benchmarks.results import Comparison
+from deploy.capacity.page import put, section
+from deploy.capacity.settings import CapacitySettings
 from deploy.command import reported
 from deploy.errors import DeployError
-from features import FeatureError
-
-from .page import put, section
-from .settings import CapacitySettings
+from features.errors import FeatureError
 
 _ROOT = Path(__file__).resolve().parents[2]
 _PAGE = "docs/how-to/capacity.md"

@@ -6,11 +6,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from statistics import median
 
-from benchmarks import Comparison
+from benchmarks.results import Comparison
+from deploy.capacity.plan import Demand, Plan, plan, pod_load
+from deploy.capacity.settings import CapacitySettings
 from deploy.errors import DeployError
-
-from .plan import Demand, Plan, plan, pod_load
-from .settings import CapacitySettings
 
 _SERVICE = "service"
 _BEGIN, _END = "<!-- capacity -->", "<!-- /capacity -->"

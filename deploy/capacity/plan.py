@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from .settings import CapacitySettings
+from deploy.capacity.settings import CapacitySettings
 
 _SECONDS = 3600
 _MILLION = 1_000_000

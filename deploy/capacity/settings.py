@@ -6,7 +6,7 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from features import Settings
+from features.settings import Settings
 
 
 class Pod(Settings):

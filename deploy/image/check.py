@@ -14,12 +14,11 @@ from typing import Any
 
 from deploy.command import read_json, run
 from deploy.errors import DeployError
+from deploy.image.container import HARDENED, hardened
 from deploy.load import Load, Outcome, counted
 from deploy.record import write_record
 from deploy.settings import ROOT, DeploySettings, ImageSettings
-from serving import EXAMPLE
-
-from .container import HARDENED, hardened
+from serving.schemas import EXAMPLE
 
 RESULTS = ROOT / "deploy" / "image" / "results.json"
 _MEGABYTE = 1_000_000

@@ -8,10 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from deploy.command import reported
-
-from .audit import LOCKS, audit
-from .build import BASE, build
-from .check import RESULTS, check
+from deploy.image.audit import LOCKS, audit
+from deploy.image.build import BASE, build
+from deploy.image.check import RESULTS, check
 
 _BENTO = "credit_scoring:latest"
 

@@ -19,8 +19,7 @@ from typing import Any
 
 from deploy.command import run
 from deploy.errors import DeployError
-
-from .terraform import ROOT
+from deploy.infrastructure.terraform import ROOT
 
 _PYTHON = ROOT / ".venv-infrastructure" / "bin" / "python"
 _MOTO = Path(__file__).with_name("moto_account.py")

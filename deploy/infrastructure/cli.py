@@ -8,11 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from deploy.command import reported
+from deploy.infrastructure.account import account
+from deploy.infrastructure.rehearsal import rehearse
+from deploy.infrastructure.terraform import ROOT, Terraform
 from deploy.record import write_record
-
-from .account import account
-from .rehearsal import rehearse
-from .terraform import ROOT, Terraform
 
 _RESULTS = ROOT / "deploy" / "terraform" / "rehearsal.json"
 _MIRROR = "folder that holds the provider, where HashiCorp's registry is out of reach"

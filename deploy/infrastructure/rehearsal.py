@@ -8,9 +8,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from deploy.errors import DeployError
-
-from .account import Account
-from .terraform import Terraform
+from deploy.infrastructure.account import Account
+from deploy.infrastructure.terraform import Terraform
 
 _OWN = ("example.tfvars", "staging.tfvars")  # later files win
 

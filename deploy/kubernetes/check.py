@@ -12,9 +12,8 @@ from typing import Any
 
 from deploy.command import run
 from deploy.errors import DeployError
+from deploy.kubernetes.rules import SOURCE, TARGET, prometheus_rule
 from deploy.settings import ROOT
-
-from .rules import SOURCE, TARGET, prometheus_rule
 
 FOLDER = ROOT / "deploy" / "kubernetes"
 OVERLAYS = tuple(sorted(folder.name for folder in (FOLDER / "overlays").iterdir()))

@@ -8,9 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from deploy.command import reported
-
-from .check import check
-from .rules import SOURCE, TARGET, prometheus_rule
+from deploy.kubernetes.check import check
+from deploy.kubernetes.rules import SOURCE, TARGET, prometheus_rule
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -12,11 +12,10 @@ from typing import Any
 from deploy.command import run
 from deploy.errors import DeployError
 from deploy.load import Load, Outcome, counted, request
+from deploy.rehearsal.cluster import Cluster, wait_until
+from deploy.rehearsal.manifests import NAMESPACE
 from deploy.settings import RehearsalSettings
-from serving import EXAMPLE
-
-from .cluster import Cluster, wait_until
-from .manifests import NAMESPACE
+from serving.schemas import EXAMPLE
 
 _BODY = json.dumps(EXAMPLE).encode()
 _PODS = "app.kubernetes.io/component=service"

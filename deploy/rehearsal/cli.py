@@ -11,15 +11,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from access import Scope, create_key, issue
 from deploy.command import read_json, reported
 from deploy.record import write_record
+from deploy.rehearsal.acts import Acts, altered
+from deploy.rehearsal.cluster import cluster
+from deploy.rehearsal.manifests import manifests
+from deploy.rehearsal.report import write_table
 from deploy.settings import ROOT, DeploySettings
-
-from .acts import Acts, altered
-from .cluster import cluster
-from .manifests import manifests
-from .report import write_table
+from scoring.keys import Scope, create_key, issue
 
 _DOCUMENT = ROOT / "docs" / "how-to" / "kubernetes.md"
 _RESULTS = ROOT / "docs" / "rehearsal.json"

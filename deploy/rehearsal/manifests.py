@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from deploy.kubernetes import render
+from deploy.kubernetes.check import render
 
 NAMESPACE = "credit-scoring"
 _OLDER = {"policy/v1": "policy/v1beta1", "CronJob": "batch/v1beta1"}

@@ -10,10 +10,9 @@ from pathlib import Path
 
 from deploy.command import reported
 from deploy.errors import DeployError
-
-from .changelog import Changelog
-from .ecs import Ecs
-from .rollout import Kubernetes, Target, deploy
+from deploy.release.changelog import Changelog
+from deploy.release.ecs import Ecs
+from deploy.release.rollout import Kubernetes, Target, deploy
 
 _ROOT = Path(__file__).resolve().parents[2]
 

@@ -9,8 +9,7 @@ from typing import Any
 
 from deploy.command import run
 from deploy.errors import DeployError
-
-from .rollout import Target
+from deploy.release.rollout import Target
 
 _CONTAINER = "service"
 _ASSIGNED = (  # what ECS adds to a task definition and does not take back

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .settings import AlertingSettings, Routing, Severity
+from monitoring.alerting.settings import AlertingSettings, Routing, Severity
 
 _GROUPED = ("alertname", "job")
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from .promql import DECISIONS, happened, increase
-from .recorded import Recorded
-from .rule import Alert
-from .settings import AlertingSettings, Severity
-from .thresholds import Thresholds
+from monitoring.alerting.promql import DECISIONS, happened, increase
+from monitoring.alerting.recorded import Recorded
+from monitoring.alerting.rule import Alert
+from monitoring.alerting.settings import AlertingSettings, Severity
+from monitoring.alerting.thresholds import Thresholds
 
 _LOG = "credit_scoring_decision_log"
 _AUC = "credit_scoring_performance_auc_upper"

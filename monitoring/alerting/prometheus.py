@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from .model_alerts import model_alerts
-from .recordings import burning, decisions, traffic
-from .rule import Alert, Recording
-from .service_alerts import service_alerts
-from .settings import AlertingSettings
-from .thresholds import Thresholds
+from monitoring.alerting.model_alerts import model_alerts
+from monitoring.alerting.recordings import burning, decisions, traffic
+from monitoring.alerting.rule import Alert, Recording
+from monitoring.alerting.service_alerts import service_alerts
+from monitoring.alerting.settings import AlertingSettings
+from monitoring.alerting.thresholds import Thresholds
 
 RECORDINGS = "recording.rules.yml"
 ALERTS = "alerting.rules.yml"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .duration import Duration
+from monitoring.alerting.duration import Duration
 
 SINGLE = 'endpoint=~"/predict|/predict/features|/explain"'
 """Matches the routes that answer one application."""

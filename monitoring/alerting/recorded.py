@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .duration import Duration
-from .settings import Windows
+from monitoring.alerting.duration import Duration
+from monitoring.alerting.settings import Windows
 
 QUANTILES = (0.5, 0.9, 0.99)
 """Of the time to an answer."""

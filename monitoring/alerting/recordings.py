@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
-from .duration import Duration
-from .promql import DECISIONS, REQUESTS, SCORING, SECONDS, SHED, SINGLE, bucket, increase, or_zero, rate, share
-from .recorded import QUANTILES, Recorded
-from .rule import Recording
-from .settings import AlertingSettings, Objectives
+from monitoring.alerting.duration import Duration
+from monitoring.alerting.promql import (
+    DECISIONS,
+    REQUESTS,
+    SCORING,
+    SECONDS,
+    SHED,
+    SINGLE,
+    bucket,
+    increase,
+    or_zero,
+    rate,
+    share,
+)
+from monitoring.alerting.recorded import QUANTILES, Recorded
+from monitoring.alerting.rule import Recording
+from monitoring.alerting.settings import AlertingSettings, Objectives
 
 _PROBABILITY = "credit_scoring_probability"
 _ERRORS = f'{SCORING},status=~"5.."'

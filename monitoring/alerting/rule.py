@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from .duration import Duration
-from .settings import Severity
+from monitoring.alerting.duration import Duration
+from monitoring.alerting.settings import Severity
 
 
 @dataclass(frozen=True)

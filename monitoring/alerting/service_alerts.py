@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from .duration import Duration
-from .promql import DECISIONS, REQUESTS, SCORING, happened, rate
-from .recorded import Recorded
-from .rule import Alert
-from .settings import AlertingSettings, Burn, Severity
+from monitoring.alerting.duration import Duration
+from monitoring.alerting.promql import DECISIONS, REQUESTS, SCORING, happened, rate
+from monitoring.alerting.recorded import Recorded
+from monitoring.alerting.rule import Alert
+from monitoring.alerting.settings import AlertingSettings, Burn, Severity
 
 _INFO = "credit_scoring_model_info"
 

@@ -7,9 +7,8 @@ from typing import Any, Self
 
 from pydantic import Field, HttpUrl, model_validator
 
-from features import Settings
-
-from .duration import Duration, Written
+from features.settings import Settings
+from monitoring.alerting.duration import Duration, Written
 
 
 class Severity(StrEnum):

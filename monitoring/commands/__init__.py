@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from .close import add_close
-from .dashboard import add_dashboard
-from .drift import add_drift
-from .fairness import add_fairness
-from .notify import add_notify
-from .performance import add_performance
-from .report import add_report
-from .rules import add_rules
+from monitoring.commands.close import add_close
+from monitoring.commands.dashboard import add_dashboard
+from monitoring.commands.drift import add_drift
+from monitoring.commands.fairness import add_fairness
+from monitoring.commands.notify import add_notify
+from monitoring.commands.performance import add_performance
+from monitoring.commands.report import add_report
+from monitoring.commands.rules import add_rules
 
 COMMANDS = (
     add_close,

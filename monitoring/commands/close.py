@@ -7,7 +7,7 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
-from monitoring.closing import close
+from decision_log.closing import close
 from monitoring.settings import MonitoringSettings
 
 _SETTINGS = Path("configs/monitoring.yaml")

@@ -5,17 +5,18 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from features import Calendar
-from monitoring.drift import WHOLE, Window, judge, judgement_json, judgement_lines
-from monitoring.errors import SourceError
-from monitoring.model import load_model
+from decision_log.errors import SourceError
+from decision_log.reader import DecisionLogReader
+from features.schema import Calendar
+from monitoring.commands.notify import add_notify_options, tell_reasons
+from monitoring.commands.options import ALARM, add_json, add_model, add_parser, add_period, say, warn_of
+from monitoring.drift import WHOLE, judge, judgement_json, judgement_lines
 from monitoring.output import write_json
 from monitoring.settings import MonitoringSettings
-from monitoring.sources import DecisionLog, window_of_file, window_of_log, window_of_services
-from scoring import Progress, Scorer
-
-from .notify import add_notify_options, tell_reasons
-from .options import ALARM, add_json, add_model, add_parser, add_period, say, warn_of
+from monitoring.sources import load_model, window_of_file, window_of_log, window_of_services
+from scoring.drift_reference import Window
+from scoring.progress import Progress
+from scoring.scorer import Scorer
 
 
 def add_drift(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -68,7 +69,7 @@ def _window(options: argparse.Namespace, scorer: Scorer) -> tuple[Window, frozen
     if options.current:
         window, said = _file(options.current, scorer)
         return window, WHOLE if options.whole_weeks else frozenset(), said
-    log = DecisionLog(options.log, digest=artefact.digest, since=options.since, until=options.until)
+    log = DecisionLogReader(options.log, digest=artefact.digest, since=options.since, until=options.until)
     with Progress().step("decisions") as advance:
         logged = window_of_log(log, artefact.reference, advance)
     warn_of(log)

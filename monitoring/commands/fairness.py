@@ -6,15 +6,14 @@ import argparse
 import os
 from pathlib import Path
 
-from monitoring.model import load_model
+from decision_log.format import stated_hash
+from decision_log.reader import DecisionLogReader
+from monitoring.commands.options import add_json, add_model, add_parser, add_period, say, warn_of
+from monitoring.commands.performance import add_outcomes, outcomes_of
 from monitoring.output import write_json
-from monitoring.recording import stated_hash
 from monitoring.settings import MonitoringSettings
-from monitoring.sources import DecisionLog
-from scoring import Progress
-
-from .options import add_json, add_model, add_parser, add_period, say, warn_of
-from .performance import add_outcomes, outcomes_of
+from monitoring.sources import load_model
+from scoring.progress import Progress
 
 
 def add_fairness(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -41,7 +40,7 @@ def _fairness(options: argparse.Namespace) -> int:
     settings = MonitoringSettings.load(options.settings).fairness
     artefact = load_model(options.model).artefact
     protected = read_protected(options.protected, stated_hash(os.environ))
-    log = DecisionLog(options.log, digest=artefact.digest, since=options.since, until=options.until)
+    log = DecisionLogReader(options.log, digest=artefact.digest, since=options.since, until=options.until)
     with Progress().step("decisions") as advance:
         decisions = decided(log, protected, outcomes_of(options.outcomes), advance)
     warn_of(log)

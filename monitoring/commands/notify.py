@@ -9,9 +9,13 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from monitoring.alerting import Severity
+from monitoring.alerting.settings import Severity
 from monitoring.errors import NotificationError
-from monitoring.notification import Alarm, Ledger, NotificationSettings, Notifier, Outcome, Webhook
+from monitoring.notification.alarm import Alarm
+from monitoring.notification.delivery import Webhook
+from monitoring.notification.ledger import Ledger
+from monitoring.notification.notifier import Notifier, Outcome
+from monitoring.notification.settings import NotificationSettings
 from monitoring.settings import MonitoringSettings
 
 ADDRESS = "MONITORING_WEBHOOK_URL"

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 
-from monitoring.sources import DecisionLog
+from decision_log.reader import DecisionLogReader
 
 ALARM = 3
 """Exit code of a command that did its work and raised the alarm."""
@@ -61,6 +61,6 @@ def say(lines: Iterable[str]) -> None:
     sys.stdout.write("".join(f"{line}\n" for line in lines))
 
 
-def warn_of(log: DecisionLog) -> None:
+def warn_of(log: DecisionLogReader) -> None:
     """Lines on standard error for what was passed over in a log; the figures lack it."""
     sys.stderr.write("".join(f"warning: {line}\n" for line in log.remarks()))

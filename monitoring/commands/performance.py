@@ -8,20 +8,19 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from monitoring.errors import SourceError
-from monitoring.figures import Figures
-from monitoring.model import load_model
+from decision_log.errors import SourceError
+from decision_log.format import stated_hash
+from decision_log.reader import DecisionLogReader
+from monitoring.commands.notify import add_notify_options, tell_reasons
+from monitoring.commands.options import ALARM, add_json, add_model, add_parser, add_period, say, warn_of
 from monitoring.output import write_json
-from monitoring.recording import stated_hash
+from monitoring.performance import Figures
 from monitoring.settings import MonitoringSettings
-from monitoring.sources import DecisionLog
-from scoring import Progress
-
-from .notify import add_notify_options, tell_reasons
-from .options import ALARM, add_json, add_model, add_parser, add_period, say, warn_of
+from monitoring.sources import load_model
+from scoring.progress import Progress
 
 if TYPE_CHECKING:
-    from monitoring.performance import Outcomes
+    from monitoring.outcomes import Outcomes
 
 
 def add_performance(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -47,7 +46,7 @@ def add_outcomes(parser: argparse.ArgumentParser) -> None:
 
 def outcomes_of(path: Path | None) -> Outcomes | None:
     """The outcomes in a file, client ids hashed with the key of the decision log where it is set."""
-    from monitoring.performance import read_outcomes
+    from monitoring.outcomes import read_outcomes
 
     if path is None:
         return None
@@ -61,7 +60,7 @@ def _performance(options: argparse.Namespace) -> int:
         raise SourceError("--metrics goes with --outcomes")
     settings = MonitoringSettings.load(options.settings)
     artefact = load_model(options.model).artefact
-    log = DecisionLog(options.log, digest=artefact.digest, since=options.since, until=options.until)
+    log = DecisionLogReader(options.log, digest=artefact.digest, since=options.since, until=options.until)
     with Progress().step("decisions") as advance:
         performance = perform(log, outcomes_of(options.outcomes), artefact.policy, settings.performance, advance)
     warn_of(log)

@@ -8,17 +8,17 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
+from decision_log.format import stated_hash
+from decision_log.reader import DecisionLogReader
+from monitoring.commands.fairness import add_protected
+from monitoring.commands.options import add_model, add_parser, add_period, say, warn_of
+from monitoring.commands.performance import add_outcomes, outcomes_of
 from monitoring.drift import judge
-from monitoring.model import load_model
 from monitoring.output import write_text
-from monitoring.recording import stated_hash
 from monitoring.settings import MonitoringSettings
-from monitoring.sources import DecisionLog, window_of_log
-from scoring import Progress, Scorer
-
-from .fairness import add_protected
-from .options import add_model, add_parser, add_period, say, warn_of
-from .performance import add_outcomes, outcomes_of
+from monitoring.sources import load_model, window_of_log
+from scoring.progress import Progress
+from scoring.scorer import Scorer
 
 _MINUTE = "%Y-%m-%d %H:%M"
 
@@ -40,7 +40,7 @@ def _report(options: argparse.Namespace) -> int:
 
     settings = MonitoringSettings.load(options.settings)
     scorer = load_model(options.model)
-    log = DecisionLog(options.log, digest=scorer.artefact.digest, since=options.since, until=options.until)
+    log = DecisionLogReader(options.log, digest=scorer.artefact.digest, since=options.since, until=options.until)
     parts = [*_parts(options, scorer, log, settings)]
     write_text(options.output, whole_page("Monitoring report", parts))
     warn_of(log)
@@ -49,7 +49,7 @@ def _report(options: argparse.Namespace) -> int:
 
 
 def _parts(
-    options: argparse.Namespace, scorer: Scorer, log: DecisionLog, settings: MonitoringSettings
+    options: argparse.Namespace, scorer: Scorer, log: DecisionLogReader, settings: MonitoringSettings
 ) -> Iterator[str]:
     from monitoring.fairness import decided, read_protected, screen
     from monitoring.performance import perform

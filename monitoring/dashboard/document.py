@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from monitoring.alerting import AlertingSettings, Thresholds
-
-from . import model_rows, service_rows
-from .panel import laid_out
+from monitoring.alerting.settings import AlertingSettings
+from monitoring.alerting.thresholds import Thresholds
+from monitoring.dashboard import model_rows, service_rows
+from monitoring.dashboard.panel import laid_out
 
 _DATASOURCE = {"type": "prometheus", "uid": "${datasource}"}
 _FIRING = 'ALERTS{alertname=~"CreditScoring.*",alertstate="firing",severity!="none"}'

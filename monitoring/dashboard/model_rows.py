@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from monitoring.alerting import AlertingSettings, Recorded, Thresholds
-
-from .kind import Kind
-from .panel import Panel, Query, Row, Unit
+from monitoring.alerting.recorded import Recorded
+from monitoring.alerting.settings import AlertingSettings
+from monitoring.alerting.thresholds import Thresholds
+from monitoring.dashboard.kind import Kind
+from monitoring.dashboard.panel import Panel, Query, Row, Unit
 
 _JOB = '{job="$job"}'
 _OVER = "$__rate_interval"

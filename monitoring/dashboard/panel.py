@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from .kind import Kind
+from monitoring.dashboard.kind import Kind
 
 COLUMNS = 24
 """Width of a dashboard."""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from monitoring.alerting import QUANTILES, AlertingSettings, Recorded
-
-from .kind import Kind
-from .panel import Panel, Query, Row, Unit
+from monitoring.alerting.recorded import QUANTILES, Recorded
+from monitoring.alerting.settings import AlertingSettings
+from monitoring.dashboard.kind import Kind
+from monitoring.dashboard.panel import Panel, Query, Row, Unit
 
 _JOB = '{job="$job"}'
 _SINGLE = '{job="$job",endpoint="/predict"}'

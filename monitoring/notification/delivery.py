@@ -13,8 +13,7 @@ from urllib.parse import urlsplit
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from monitoring.errors import NotificationError
-
-from .settings import NotificationSettings
+from monitoring.notification.settings import NotificationSettings
 
 _AGAIN = {408, 425, 429, 500, 502, 503, 504}
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from .alarm import Alarm
-from .settings import Format
+from monitoring.notification.alarm import Alarm
+from monitoring.notification.settings import Format
 
 _COLOURS = {"critical": "danger", "warning": "warning"}
 _NEVER = "0001-01-01T00:00:00Z"

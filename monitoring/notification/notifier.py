@@ -6,11 +6,11 @@ import json
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from .alarm import Alarm
-from .delivery import Webhook
-from .ledger import Ledger, Told
-from .message import message
-from .settings import NotificationSettings
+from monitoring.notification.alarm import Alarm
+from monitoring.notification.delivery import Webhook
+from monitoring.notification.ledger import Ledger, Told
+from monitoring.notification.message import message
+from monitoring.notification.settings import NotificationSettings
 
 
 class Outcome(StrEnum):

@@ -6,7 +6,7 @@ from enum import StrEnum
 
 from pydantic import Field
 
-from features import Settings
+from features.settings import Settings
 
 
 class Format(StrEnum):

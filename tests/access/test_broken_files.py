@@ -14,7 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
-from access import AccessSettings, KeyFile, KeyFileError, Keyring, Scope
+from scoring.keys import KeyFile, KeyFileError, Scope
+from serving.authentication import Keyring
+from serving.settings import AccessSettings
 from tests.keys import Keys
 
 SETTINGS = AccessSettings(open=(), requests_per_second=5, burst_seconds=1, reload_seconds=0.01)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from access import TokenBucket
+from serving.authentication import TokenBucket
 
 
 def test_a_full_bucket_gives_its_capacity_at_once_and_then_its_rate() -> None:

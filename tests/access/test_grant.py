@@ -8,8 +8,9 @@ import pytest
 import yaml
 from prometheus_client import CollectorRegistry
 
-from access import VARIABLE, AccessSettings, KeyFile, KeyFileError, Keyring, Scope
-from access.grant import Grant
+from scoring.keys import KEYS_VARIABLE, KeyFile, KeyFileError, Scope
+from serving.authentication import Grant, Keyring
+from serving.settings import AccessSettings
 from tests.keys import Keys
 
 
@@ -25,7 +26,7 @@ def test_scopes_have_the_names_that_files_of_keys_hold() -> None:
 
 
 def test_the_variable_has_the_name_that_is_documented() -> None:
-    assert VARIABLE == "CREDIT_SCORING_KEYS"
+    assert KEYS_VARIABLE == "CREDIT_SCORING_KEYS"
 
 
 def test_a_file_that_cannot_be_replaced_is_said_and_nothing_is_left_beside_it(tmp_path: Path) -> None:

@@ -6,8 +6,10 @@ from hashlib import blake2b
 import pytest
 from pydantic import ValidationError
 
-import access.grant
-from access import AccessSettings, Grants, Key, Scope, issue
+import serving.authentication
+from scoring.keys import Key, Scope, issue
+from serving.authentication import Grants
+from serving.settings import AccessSettings
 from tests.keys import CREATED
 
 SETTINGS = AccessSettings(open=(), requests_per_second=5, burst_seconds=1, reload_seconds=1)
@@ -60,7 +62,7 @@ def test_every_key_is_hashed_and_compared_in_constant_time_known_or_not(
         return hmac.compare_digest(one, other)
 
     issued, stranger = (issue("a", (Scope.PREDICT,), created=CREATED) for _ in range(2))
-    monkeypatch.setattr(access.grant, "compare_digest", compare)
+    monkeypatch.setattr(serving.authentication, "compare_digest", compare)
     found = grants(issued.key).find((issued if known else stranger).secret.encode())
     assert (found is not None, compared) == (known, [(32, 32)])
 

@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from access import Key, KeyFile, KeyFileError, Scope, create_key, issue, revoke_key
-from access.keyfile import doubt
+from scoring.keys import Key, KeyFile, KeyFileError, Scope, create_key, doubt, issue, revoke_key
 from tests.keys import CREATED, Keys
 
 SECRET = "S3CR3T-VALUE"

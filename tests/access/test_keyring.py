@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry
 
-from access import AccessSettings, KeyFileError, Keyring, Scope
+from scoring.keys import KeyFileError, Scope
+from serving.authentication import Keyring
+from serving.settings import AccessSettings
 from tests.keys import Keys
 
 SETTINGS = AccessSettings(open=(), requests_per_second=5, burst_seconds=1, reload_seconds=0.01)

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
-from access import AccessSettings
-from features import SettingsError
+from features.errors import SettingsError
+from serving.settings import AccessSettings
 
 SERVING = Path(__file__).resolve().parents[2] / "configs" / "serving.yaml"
 DELIVERED: dict[str, Any] = yaml.safe_load(SERVING.read_text(encoding="utf-8"))["access"]

@@ -17,11 +17,12 @@ from benchmarks.request_format import DECISIONS
 from benchmarks.results import Round
 from benchmarks.store import Store
 from benchmarks.workload import Workload, workload
-from features import APPLICATION
-from scoring import Scorer, StoredModel
+from features.application import APPLICATION
+from scoring.scorer import Scorer
+from scoring.store import StoredModel
 from tests.benchmarks.examples import SETTINGS
 from tests.skipped import needs
-from training.synthesis import APPLICATIONS, synthesize
+from training.synthesis.dataset import APPLICATIONS, synthesize
 
 pytestmark = needs("h2load")
 

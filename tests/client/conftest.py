@@ -9,7 +9,8 @@ from typing import Any
 
 import httpx
 import pytest
-from credit_scoring_client import AsyncClient, Client, Clock
+from credit_scoring_client.client import AsyncClient, Client
+from credit_scoring_client.retry import Clock
 
 from tests.client.servers import ScriptedServer, scripted_server
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from credit_scoring_client import Decision, Outcome, RiskLevel
+from credit_scoring_client.answer import CreditDecision, Outcome, RiskLevel
 from starlette.responses import JSONResponse
 
 APPLICATION = {"NAME_CONTRACT_TYPE": "Cash loans", "AMT_CREDIT": 406597.5, "CNT_CHILDREN": 0, "OWN_CAR_AGE": None}
@@ -24,7 +24,7 @@ DECISION_FIELDS: dict[str, Any] = {
     "reasons": ["EXT_SOURCE_2", "AMT_CREDIT"],
 }
 
-DECISION = Decision(
+DECISION = CreditDecision(
     request_id="r-1",
     client_id="100002",
     timestamp=datetime(2025, 11, 22, 13, 12, 0, 250_000, tzinfo=UTC),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 import pytest
-from credit_scoring_client import UnexpectedAnswer
+from credit_scoring_client.errors import UnexpectedAnswer
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
 from tests.client.examples import APPLICATION, DECISION, DECISION_FIELDS, decided, without

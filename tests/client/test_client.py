@@ -6,19 +6,11 @@ import uuid
 from dataclasses import FrozenInstanceError, replace
 
 import pytest
-from credit_scoring_client import (
-    AsyncClient,
-    BatchResult,
-    Client,
-    ConnectionFailed,
-    InvalidRequest,
-    Rejection,
-    Retry,
-    Unauthorized,
-    Violation,
-    __version__,
-)
-from credit_scoring_client.request import post
+from credit_scoring_client.answer import BatchResult, RejectedApplication, post
+from credit_scoring_client.client import AsyncClient, Client
+from credit_scoring_client.errors import ConnectionFailed, InvalidRequest, Unauthorized, Violation
+from credit_scoring_client.retry import Retry
+from credit_scoring_client.version import __version__
 from starlette.responses import JSONResponse
 
 from tests.client.examples import APPLICATION, DECISION, decided, problem, without
@@ -70,7 +62,7 @@ def test_predict_batch_keeps_the_order_of_decisions_and_rejections(server, run):
         model_version="7",
         results=(
             DECISION,
-            Rejection(index=1, errors=(Violation(("application", "AMT_CREDIT"), "too high"),)),
+            RejectedApplication(index=1, errors=(Violation(("application", "AMT_CREDIT"), "too high"),)),
             replace(DECISION, client_id=None, model_version="8"),
         ),
     )

@@ -5,20 +5,20 @@ from __future__ import annotations
 import pickle
 
 import pytest
-from credit_scoring_client import (
+from credit_scoring_client.errors import (
     ClientError,
     ConnectionFailed,
     InvalidRequest,
     Overloaded,
     Problem,
     ResponseError,
-    Retry,
     ServerError,
     TimedOut,
     Unauthorized,
     UnexpectedAnswer,
     Violation,
 )
+from credit_scoring_client.retry import Retry
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
 from tests.client.examples import APPLICATION, problem

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import credit_scoring_client
 import pytest
-from credit_scoring_client import AsyncClient, Client
+from credit_scoring_client.client import AsyncClient, Client
 from starlette.responses import JSONResponse, PlainTextResponse
 
 from tests.client.examples import DECISION_FIELDS, decided

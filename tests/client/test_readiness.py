@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from credit_scoring_client import Overloaded, ResponseError, TimedOut
-from credit_scoring_client.exchange import Attempt, wait_until_ready
-from credit_scoring_client.request import get
+from credit_scoring_client.answer import get
+from credit_scoring_client.contract import Attempt, wait_until_ready
+from credit_scoring_client.errors import Overloaded, ResponseError, TimedOut
 from starlette.responses import PlainTextResponse
 
 from tests.client.examples import problem

@@ -8,8 +8,7 @@ from datetime import UTC, datetime
 
 import httpx
 import pytest
-from credit_scoring_client import Retry
-from credit_scoring_client.retry import is_transient, retry_after
+from credit_scoring_client.retry import Retry, is_transient, retry_after
 from hypothesis import given
 from hypothesis import strategies as st
 

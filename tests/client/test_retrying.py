@@ -4,19 +4,11 @@ from __future__ import annotations
 
 import httpx
 import pytest
-from credit_scoring_client import (
-    Client,
-    ClientError,
-    Clock,
-    ConnectionFailed,
-    Overloaded,
-    ResponseError,
-    Retry,
-    ServerError,
-    TimedOut,
-)
-from credit_scoring_client.exchange import Attempt, exchange
-from credit_scoring_client.request import get
+from credit_scoring_client.answer import get
+from credit_scoring_client.client import Client
+from credit_scoring_client.contract import Attempt, exchange
+from credit_scoring_client.errors import ClientError, ConnectionFailed, Overloaded, ResponseError, ServerError, TimedOut
+from credit_scoring_client.retry import Clock, Retry
 from starlette.responses import JSONResponse
 
 from tests.client.examples import APPLICATION, DECISION, decided, problem

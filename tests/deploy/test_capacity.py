@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks import Comparison
+from benchmarks.results import Comparison
 from deploy.capacity.cli import main
 from deploy.capacity.page import section
 from deploy.capacity.plan import Demand, plan, pod_load

@@ -11,8 +11,10 @@ import pytest
 import yaml
 
 from deploy.command import run
-from deploy.image import hardened
-from scoring import Artefact, Scorer, StoredModel
+from deploy.image.container import hardened
+from scoring.artefact import Artefact
+from scoring.scorer import Scorer
+from scoring.store import StoredModel
 from tests.server import Server
 
 IMAGE = os.environ.get("CREDIT_SCORING_IMAGE", "")

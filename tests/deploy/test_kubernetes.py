@@ -10,8 +10,8 @@ import pytest
 import yaml
 
 from deploy.errors import DeployError
-from deploy.kubernetes import OVERLAYS, prometheus_rule, render
-from deploy.kubernetes.rules import TARGET
+from deploy.kubernetes.check import OVERLAYS, render
+from deploy.kubernetes.rules import TARGET, prometheus_rule
 from tests.server import ROOT
 from tests.skipped import needs
 

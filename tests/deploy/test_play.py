@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from deploy.command import read_json, run
-from deploy.kubernetes import render
+from deploy.kubernetes.check import render
 
 IMAGE = os.environ.get("CREDIT_SCORING_IMAGE", "")
 POD = "credit-scoring-pod-0"

@@ -11,8 +11,8 @@ from functools import partial
 from http.client import HTTPConnection
 from typing import Any
 
-from features import APPLICATION
-from serving import EXAMPLE
+from features.application import APPLICATION
+from serving.schemas import EXAMPLE
 
 MARK = "S3CR3T-VALUE"
 NUMBER = "918273645"

@@ -15,17 +15,18 @@ import bentoml
 import httpx
 import pytest
 from bentoml.exceptions import BentoMLException
-from credit_scoring_client import Client, Overloaded, Retry, Unauthorized
+from credit_scoring_client.client import Client
+from credit_scoring_client.errors import Overloaded, Unauthorized
+from credit_scoring_client.retry import Retry
 
-from access import Scope
-from monitoring.errors import SourceError
+from decision_log.errors import SourceError
 from monitoring.sources import window_of_services
-from scoring import StoredModel
-from serving import EXAMPLE
-from serving.answers import ProblemDocument
+from scoring.keys import Scope
+from scoring.store import StoredModel
+from serving.schemas import EXAMPLE, ProblemDocument
 from tests.keys import Keys
 from tests.server import ROOT, Server, free_port, serve_with
-from training.delivery import Delivered
+from training.run import Delivered
 
 UNDOCUMENTED = {
     "/metrics": "admin",

@@ -17,9 +17,9 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from serving import EXAMPLE
+from serving.schemas import EXAMPLE
 from tests.server import Server, free_port, serve_with
-from training.delivery import Delivered
+from training.run import Delivered
 
 CALLERS, ANSWERS = 4, int(os.environ.get("INNOCENT_ANSWERS", "400"))
 RESULTS = os.environ.get("FRAMING_RESULTS")

@@ -12,12 +12,12 @@ from pathlib import Path
 import bentoml
 import pytest
 import yaml
-from credit_scoring_client import Client
+from credit_scoring_client.client import Client
 
-from scoring import StoredModel
-from serving import EXAMPLE
+from scoring.store import StoredModel
+from serving.schemas import EXAMPLE
 from tests.server import serve
-from training.delivery import Delivered
+from training.run import Delivered
 
 ROOT = Path(__file__).resolve().parents[2]
 HEAVY = ("pandas", "sklearn", "mlflow", "optuna", "matplotlib", "pyarrow", "tqdm", "credit_scoring_client")

@@ -12,20 +12,23 @@ import credit_scoring_client
 import httpx
 import pytest
 from bentoml.exceptions import BentoMLException
-from credit_scoring_client import AsyncClient, Client, Decision, InvalidRequest, Rejection
+from credit_scoring_client.answer import CreditDecision, RejectedApplication
+from credit_scoring_client.client import AsyncClient, Client
+from credit_scoring_client.errors import InvalidRequest
 
 import serving
-from scoring import Outcome, RiskLevel, StoredModel
-from serving import EXAMPLE
+from scoring.policy import DecisionKind, RiskLevel
+from scoring.store import StoredModel
+from serving.schemas import EXAMPLE
 from tests.server import Server
 
 APPLICATION = EXAMPLE["application"]
 
 
 def test_the_typed_client_knows_the_same_words_as_the_service() -> None:
-    assert [word.value for word in credit_scoring_client.Outcome] == [word.value for word in Outcome]
+    assert [word.value for word in credit_scoring_client.Outcome] == [word.value for word in DecisionKind]
     assert [word.value for word in credit_scoring_client.RiskLevel] == [word.value for word in RiskLevel]
-    known = {field.name for field in fields(Decision)}
+    known = {field.name for field in fields(CreditDecision)}
     assert known == {*serving.Decision.model_fields, "reasons"}
 
 
@@ -101,8 +104,8 @@ def test_the_typed_client_calls_every_route(server: Server, stored: StoredModel)
         assert client.ready()
     assert (single.client_id, single.request_id, single.model_version) == ("7", "r-7", stored.version)
     scored, rejected = batch.results
-    assert isinstance(scored, Decision)
-    assert isinstance(rejected, Rejection)
+    assert isinstance(scored, CreditDecision)
+    assert isinstance(rejected, RejectedApplication)
     assert (scored.probability, rejected.index) == (single.probability, 1)
     assert (features.client_id, info["digest"]) == (None, stored.scorer.artefact.digest)
 

@@ -13,10 +13,9 @@ import httpx
 import pytest
 from pydantic import TypeAdapter
 
-from features import columns_of
-from scoring import StoredModel
-from serving import EXAMPLE, BatchAnswer, Decision, PredictRequest
-from serving.answers import Health, ModelInfo, ProblemDocument
+from features.request import columns_of
+from scoring.store import StoredModel
+from serving.schemas import EXAMPLE, BatchAnswer, Decision, Health, ModelInfo, PredictRequest, ProblemDocument
 from tests.server import Server
 
 APPLICATION = EXAMPLE["application"]

@@ -12,9 +12,9 @@ import httpx
 import psutil
 import pytest
 
-from serving import EXAMPLE
+from serving.schemas import EXAMPLE
 from tests.server import Server, serve_with
-from training.delivery import Delivered
+from training.run import Delivered
 
 BODY = json.dumps(EXAMPLE).encode()
 SECONDS = 3

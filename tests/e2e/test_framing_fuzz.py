@@ -25,9 +25,9 @@ import httpx
 import psutil
 import pytest
 
-from serving import EXAMPLE
+from serving.schemas import EXAMPLE
 from tests.server import Server, serve_with
-from training.delivery import Delivered
+from training.run import Delivered
 
 REQUESTS = int(os.environ.get("FRAMING_REQUESTS", "1500"))
 RESULTS = os.environ.get("FRAMING_RESULTS")

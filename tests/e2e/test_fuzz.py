@@ -25,11 +25,11 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis.strategies import SearchStrategy
 
-from access import Scope
+from scoring.keys import Scope
 from tests.e2e.fuzzing import MARK, NUMBER, Findings, hostile, send, values_in
 from tests.keys import Keys
 from tests.server import Server, serve_with
-from training.delivery import Delivered
+from training.run import Delivered
 
 REQUESTS = int(os.environ.get("FUZZ_REQUESTS", "1500"))
 RESULTS = os.environ.get("FUZZ_RESULTS")

@@ -11,13 +11,13 @@ from pathlib import Path
 import httpx
 import yaml
 
-from serving import EXAMPLE
+from serving.schemas import EXAMPLE
 from tests.server import ROOT, Server
-from training.delivery import Delivered
+from training.run import Delivered
 
 SCRIPT = """
 import asyncio, json
-from serving import EXAMPLE, PredictRequest
+from serving.schemas import EXAMPLE, PredictRequest
 from service import CreditScoring
 
 async def main():

@@ -17,9 +17,9 @@ import httpx
 import psutil
 import pytest
 
-from serving import EXAMPLE
+from serving.schemas import EXAMPLE
 from tests.server import Server, serve_with
-from training.delivery import Delivered
+from training.run import Delivered
 
 IN_FLIGHT = 4
 CALLERS = 16

@@ -17,15 +17,15 @@ import numpy as np
 import pytest
 import yaml
 
+from decision_log.format import vectors
+from decision_log.segments import Listing, read_lines
 from monitoring.cli import main
-from monitoring.decision import vectors
-from monitoring.drift import Window
-from monitoring.segments import Listing, read_lines
-from scoring import StoredModel
-from serving import EXAMPLE
+from scoring.drift_reference import Window
+from scoring.store import StoredModel
+from serving.schemas import EXAMPLE
 from tests.server import ROOT, Server, serve_with
 from tests.workers import workers
-from training.delivery import Delivered
+from training.run import Delivered
 
 KEY = "0123456789abcdef" * 4
 CLIENT = "client-S3CR3T"
@@ -193,8 +193,8 @@ def test_neither_client_ids_nor_raw_values_are_written_anywhere(server: Server, 
 def test_a_clean_stop_leaves_counts_that_are_a_direct_count_of_the_log(
     server: Server, folder: Path, home: Path, stored: StoredModel
 ) -> None:
-    from monitoring.recording.board import Board
-    from monitoring.segments import WorkerId
+    from decision_log.segments import WorkerId
+    from monitoring.counts import SharedCounts
 
     digest, reference = stored.scorer.artefact.digest, stored.scorer.artefact.reference
     (shared,) = (home / "credit_scoring_services").glob(f"{server.pid}-*")
@@ -205,7 +205,7 @@ def test_a_clean_stop_leaves_counts_that_are_a_direct_count_of_the_log(
     server.process.terminate()
     server.process.wait(600)
     assert not shared.exists()
-    board = Board(counts, WorkerId("later", "host", 1), reference, log=None, days=7)
+    board = SharedCounts(counts, WorkerId("later", "host", 1), reference, log=None, days=7)
     written = lines(folder)
     expected = Window.of(reference, vectors(written), np.array([line["probability"] for line in written]))
     total = board.total().window

@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.serialization import (
 from tests.certificates import certificate
 from tests.scoring.signers import Signer
 from tests.server import ROOT, unmeasured
-from training.delivery import Delivered
+from training.run import Delivered
 
 
 def start(*options: str, **variables: str) -> tuple[int, str]:

@@ -7,10 +7,10 @@ import time
 import httpx
 import pytest
 
-from monitoring.segments import Listing, read_lines
-from serving import EXAMPLE
+from decision_log.segments import Listing, read_lines
+from serving.schemas import EXAMPLE
 from tests.server import Server, serve_with
-from training.delivery import Delivered
+from training.run import Delivered
 
 BATCH = {"applications": [EXAMPLE] * 3}
 LOGGED = {"logging": {"access": {"enabled": True}}}

@@ -10,14 +10,15 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
-from credit_scoring_client import Client, ConnectionFailed
+from credit_scoring_client.client import Client
+from credit_scoring_client.errors import ConnectionFailed
 
-from access import Scope
-from serving import EXAMPLE
+from scoring.keys import Scope
+from serving.schemas import EXAMPLE
 from tests.certificates import certificate
 from tests.keys import Keys
 from tests.server import Server, Tls, serve_with
-from training.delivery import Delivered
+from training.run import Delivered
 
 
 @pytest.fixture(scope="module")

@@ -13,9 +13,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from serving import EXAMPLE
+from serving.schemas import EXAMPLE
 from tests.server import ROOT, Server, free_port, serve_with
-from training.delivery import Delivered
+from training.run import Delivered
 
 ASKED = 3
 

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from deploy.record import write_record
-from features import columns_of
-from scoring import StoredModel
-from serving import PredictRequest
+from features.request import columns_of
+from scoring.store import StoredModel
+from serving.schemas import PredictRequest
 from tests.applications import applications
 from tests.faults.rehearsal import Asked, encoded
 from tests.faults.table import write_table

@@ -14,8 +14,8 @@ from urllib.parse import urlsplit
 
 import yaml
 
+from decision_log.segments import Listing, read_lines
 from deploy.load import Load, Outcome, counted, request
-from monitoring.segments import Listing, read_lines
 from tests.server import ROOT, Server, Tls, serve_with
 
 KEY = "0123456789abcdef" * 4

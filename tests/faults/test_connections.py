@@ -19,7 +19,7 @@ from tests.faults.rehearsal import Asked, address, eventually, recording_service
 from tests.server import Server
 from tests.skipped import needs
 from tests.workers import workers
-from training.delivery import Delivered
+from training.run import Delivered
 
 _SLOW, _SLOW_SECONDS = 300, 15.0  # more than limits.in_flight
 _IDLE, _SPARE = 10_000, 500

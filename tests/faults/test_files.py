@@ -17,7 +17,7 @@ import pytest
 from tests.faults.conftest import Note
 from tests.faults.rehearsal import Asked, eventually, recording_service, under_load
 from tests.workers import workers
-from training.delivery import Delivered
+from training.run import Delivered
 
 _DISK = 8 << 20
 _SEGMENT = 1 << 18

@@ -17,7 +17,7 @@ from tests.faults.conftest import Note
 from tests.faults.rehearsal import Asked, assert_right, eventually, recording_service, under_load
 from tests.server import ROOT, free_port, unmeasured
 from tests.workers import workers
-from training.delivery import Delivered
+from training.run import Delivered
 
 
 def test_a_worker_is_killed(delivered: Delivered, asked: Asked, tmp_path: Path, note: Note) -> None:

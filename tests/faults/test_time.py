@@ -10,12 +10,12 @@ from pathlib import Path
 import httpx
 import pytest
 
-from monitoring.segments import Listing, read_lines
+from decision_log.segments import Listing, read_lines
 from tests.certificates import certificate
 from tests.faults.conftest import Note
 from tests.faults.rehearsal import Asked, assert_right, eventually, recording_service, under_load
 from tests.server import Server
-from training.delivery import Delivered
+from training.run import Delivered
 
 _FAKETIME = next(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"), None)
 _HOUR = 3600

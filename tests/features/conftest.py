@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from features import CATALOGUE, Columns, FeatureSet, FeatureSettings, FeatureState, fit_features
-from features.settings import Clipping, Filters
+from features.catalogue import CATALOGUE, FeatureSet
+from features.fitting import fit_features
+from features.settings import Clipping, FeatureSettings, Filters
+from features.transformer import Columns, FeatureState
 from tests.features.examples import generate, read
 
 

@@ -12,8 +12,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pyarrow import parquet
 
-from features import APPLICATION, Columns, FeatureState, FeatureTransformer, open_file
-from training.synthesis import APPLICATIONS, synthesize
+from features.application import APPLICATION
+from features.files import open_file
+from features.transformer import Columns, FeatureState, FeatureTransformer
+from training.synthesis.dataset import APPLICATIONS, synthesize
 
 Values = Mapping[str, Any]
 

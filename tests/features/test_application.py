@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from features import APPLICATION, Kind
+from features.application import APPLICATION
+from features.schema import ColumnKind
 
 LIFETIME = 120 * 365.25
 BOUNDS = {
@@ -24,7 +25,7 @@ BOUNDS = {
     "REGION_RATING_CLIENT_W_CITY": (1, 3),
     "HOUR_APPR_PROCESS_START": (0, 23),
 }
-BOUNDS_OF_KIND = {Kind.FLAG: (0, 1), Kind.NUMBER: (0, 1), Kind.COUNT: (0, 1000)}
+BOUNDS_OF_KIND = {ColumnKind.FLAG: (0, 1), ColumnKind.NUMBER: (0, 1), ColumnKind.COUNT: (0, 1000)}
 LEVELS = {
     "NAME_CONTRACT_TYPE": ("Cash loans", "Revolving loans"),
     "CODE_GENDER": ("F", "M"),
@@ -64,7 +65,8 @@ UNITS = {
     "HOUR_APPR_PROCESS_START": "hour of day",
 }  # fmt: skip
 UNIT_OF_KIND = {
-    Kind.FLAG: "0 or 1", Kind.NUMBER: "normalized to 0..1", Kind.COUNT: "count", Kind.CATEGORY: "level",
+    ColumnKind.FLAG: "0 or 1", ColumnKind.NUMBER: "normalized to 0..1", ColumnKind.COUNT: "count",
+    ColumnKind.CATEGORY: "level",
 }  # fmt: skip
 
 

@@ -7,8 +7,9 @@ import math
 import numpy as np
 import pytest
 
-from features import APPLICATION, CATALOGUE, DEFINITION_DIGEST, FeatureSet, select
 from features import catalogue as module
+from features.application import APPLICATION
+from features.catalogue import CATALOGUE, DEFINITION_DIGEST, FeatureSet, select
 from tests.features.examples import columns, matrix
 
 APPLICANT = {

@@ -3,7 +3,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from features import APPLICATION, Columns, ColumnsError, FeatureTransformer, concatenate, find_violations
+from features.application import APPLICATION
+from features.errors import ColumnsError
+from features.transformer import Columns, FeatureTransformer, concatenate
+from features.validation import find_violations
 from tests.features.examples import columns, state
 
 THREE = columns({"AMT_CREDIT": 1.0}, {"AMT_CREDIT": 2.0}, {"AMT_CREDIT": 3.0, "CODE_GENDER": "F"})

@@ -14,18 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from features import (
-    APPLICATION,
-    CATALOGUE,
-    MISSING_WORDS,
-    Application,
-    Column,
-    FeatureSet,
-    Kind,
-    columns_of,
-    find_violations,
-    open_file,
-)
+from features.application import APPLICATION
+from features.catalogue import CATALOGUE, FeatureSet
+from features.files import open_file
+from features.request import Application, columns_of
+from features.schema import MISSING_WORDS, Column, ColumnKind
+from features.validation import find_violations
 from tests.features.examples import NAMES, REQUIRED, columns
 from tests.skipped import HOME_CREDIT, needs_home_credit
 
@@ -159,7 +153,7 @@ def test_rule_1_a_request_says_null_and_not_nan(column):
 @by_column
 def test_rule_1_a_value_of_the_other_kind_is_refused_in_a_request(column):
     assert not in_a_request(column.name, "1" if column.numeric else 1)
-    assert in_a_request(column.name, True) == in_json(column.name, False) == (column.kind is Kind.FLAG)
+    assert in_a_request(column.name, True) == in_json(column.name, False) == (column.kind is ColumnKind.FLAG)
     assert not in_a_request(column.name, [])
 
 
@@ -226,8 +220,8 @@ def test_a_declaration_is_complete(column):
 
 @by_column
 def test_the_kind_of_a_column_says_how_it_is_stored(column):
-    assert column.numeric is (column.kind is not Kind.CATEGORY)
-    assert column.whole is (column.kind in (Kind.COUNT, Kind.FLAG))
+    assert column.numeric is (column.kind is not ColumnKind.CATEGORY)
+    assert column.whole is (column.kind in (ColumnKind.COUNT, ColumnKind.FLAG))
 
 
 def test_only_what_the_amount_and_its_cost_hang_on_is_required():
@@ -288,7 +282,7 @@ def test_rule_1_no_real_application_is_implausible():
 
 
 def test_true_and_false_are_one_and_zero_to_the_model():
-    names = [column.name for column in APPLICATION if column.kind is Kind.FLAG]
+    names = [column.name for column in APPLICATION if column.kind is ColumnKind.FLAG]
     stated = [dict.fromkeys(names, value) for value in (True, 1, False, 0)]
     read = columns_of([Application(**REQUIRED, **record) for record in stated]).numbers
     assert read[0].tobytes() == read[1].tobytes() != read[2].tobytes() == read[3].tobytes()

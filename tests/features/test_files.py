@@ -14,8 +14,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from features import APPLICATION, ColumnsError, FileError, concatenate, open_file
+from features.application import APPLICATION
 from features.diagnosis import refuse_unreadable
+from features.errors import ColumnsError, FileError
+from features.files import open_file
+from features.transformer import concatenate
 from tests.features.examples import NAMES, bits, columns, read, write_csv, write_parquet
 from tests.skipped import HOME_CREDIT, needs_home_credit
 

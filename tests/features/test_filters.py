@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from features.filters import constant, correlated
+from features.fitting import constant, correlated
 
 NAN = np.nan
 A = np.array([1.0] * 8 + [-1.0] * 8)

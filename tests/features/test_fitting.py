@@ -7,8 +7,10 @@ import copy
 import numpy as np
 import pytest
 
-from features import FeatureSet, FeatureSettings, FeatureTransformer, concatenate, fit_features
-from features.settings import Clipping, Filters
+from features.catalogue import FeatureSet
+from features.fitting import fit_features
+from features.settings import Clipping, FeatureSettings, Filters
+from features.transformer import FeatureTransformer, concatenate
 from tests.features.examples import bits, columns, matrix
 
 NO_FILTER = Filters(constant=None, correlation=None, importance=None)

@@ -8,7 +8,10 @@ import pyarrow as pa
 import pytest
 from pydantic import ValidationError
 
-from features import Application, FeatureError, FeatureTransformer, open_file
+from features.errors import FeatureError
+from features.files import open_file
+from features.request import Application
+from features.transformer import FeatureTransformer
 from tests.features.examples import NAMES, REQUIRED, columns, state, write_csv, write_parquet
 
 SECRET = "kgjq4711"

@@ -8,17 +8,13 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from features import (
-    APPLICATION,
-    Application,
-    Column,
-    ColumnsError,
-    FeatureTransformer,
-    Kind,
-    columns_of,
-    find_violations,
-    open_file,
-)
+from features.application import APPLICATION
+from features.errors import ColumnsError
+from features.files import open_file
+from features.request import Application, columns_of
+from features.schema import Column, ColumnKind
+from features.transformer import FeatureTransformer
+from features.validation import find_violations
 from tests.features.examples import NAMES, REQUIRED, columns, matrix, state, write_csv
 
 OPTIONAL = [name for name in NAMES if name not in REQUIRED]
@@ -131,7 +127,9 @@ def test_rule_4_a_required_category_that_is_missing_by_a_word_is_refused(word):
 
 
 def test_rule_4_a_declared_level_is_a_level_even_where_it_is_a_word_for_missing_elsewhere():
-    pledge = Column(name="P", kind=Kind.CATEGORY, unit="", description="", levels=("None", "Flat"), missing=("XNA",))
+    pledge = Column(
+        name="P", kind=ColumnKind.CATEGORY, unit="", description="", levels=("None", "Flat"), missing=("XNA",)
+    )
     said = {text: pledge.is_missing(text) for text in ("None", " None ", "none", "NA", "XNA", "", "Flat", "0", "no")}
     assert {text for text, missing in said.items() if missing} == {"none", "NA", "XNA", ""}
 

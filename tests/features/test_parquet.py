@@ -10,7 +10,10 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from features import APPLICATION, ColumnsError, FeatureError, FileError, as_numbers, open_file, read_table
+from features.application import APPLICATION
+from features.errors import ColumnsError, FeatureError, FileError
+from features.files import open_file, read_table
+from features.values import as_numbers
 from tests.features.examples import NAMES, generate, table, write_parquet
 
 NAN = np.nan

@@ -9,22 +9,17 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from features import (
-    APPLICATION,
-    CATALOGUE,
-    Application,
-    Columns,
-    FeatureSet,
-    FeatureSettings,
-    FeatureTransformer,
-    Protected,
-    fit_features,
-    open_file,
-    select,
-)
+from features.application import APPLICATION
+from features.catalogue import CATALOGUE, FeatureSet, select
+from features.files import open_file
+from features.fitting import fit_features
+from features.request import Application
+from features.schema import ProtectedAttribute
+from features.settings import FeatureSettings
+from features.transformer import Columns, FeatureTransformer
 from tests.features.examples import NAMES, REQUIRED, ROOT, bits, read, write_csv
 
-SUBSETS = [subset for size in (1, 2, 3) for subset in combinations(Protected, size)]
+SUBSETS = [subset for size in (1, 2, 3) for subset in combinations(ProtectedAttribute, size)]
 by_subset = pytest.mark.parametrize("without", SUBSETS, ids="+".join)
 
 SEX = {"CODE_GENDER"}
@@ -43,15 +38,19 @@ AGE = {
     "phone_change_to_age",
     "car_age_to_age",
 }
-READERS = {Protected.SEX: SEX, Protected.MARITAL_STATUS: MARITAL_STATUS, Protected.AGE: AGE}
-COLUMNS = {Protected.SEX: "CODE_GENDER", Protected.MARITAL_STATUS: "NAME_FAMILY_STATUS", Protected.AGE: "DAYS_BIRTH"}
+READERS = {ProtectedAttribute.SEX: SEX, ProtectedAttribute.MARITAL_STATUS: MARITAL_STATUS, ProtectedAttribute.AGE: AGE}
+COLUMNS = {
+    ProtectedAttribute.SEX: "CODE_GENDER",
+    ProtectedAttribute.MARITAL_STATUS: "NAME_FAMILY_STATUS",
+    ProtectedAttribute.AGE: "DAYS_BIRTH",
+}
 
 
-def with_other(applications: Columns, attribute: Protected) -> Columns:
+def with_other(applications: Columns, attribute: ProtectedAttribute) -> Columns:
     """The same applications by people who differ in nothing but the attribute, in what is stated and in what not."""
     numbers, levels = applications.numbers.copy(), applications.levels.copy()
     name = COLUMNS[attribute]
-    if attribute is Protected.AGE:
+    if attribute is ProtectedAttribute.AGE:
         numbers[:, APPLICATION.position[name]] = np.where(np.arange(len(numbers)) % 2, -9000.0, np.nan)
     else:
         levels[:, APPLICATION.position[name]] = np.where(np.arange(len(levels)) % 2, "other", None)
@@ -75,7 +74,7 @@ def test_rule_5_features_do_not_change_with_a_protected_attribute_that_is_left_o
     settings = everything.model_copy(update={"without": without})
     transformer = FeatureTransformer(fit_features(applications, settings, importance=lambda *_: np.empty(0)))
     expected = bits(transformer.transform(applications))
-    for attribute in Protected:
+    for attribute in ProtectedAttribute:
         same = bits(transformer.transform(with_other(applications, attribute))) == expected
         assert same is (attribute in without)
 
@@ -90,12 +89,12 @@ def test_rule_5_a_protected_attribute_that_is_left_out_teaches_nothing(applicati
     again = fit_features(other, settings, importance=lambda *_: np.empty(0))
     assert again.names == fitted.names
     assert again.vocabularies == fitted.vocabularies
-    assert set(READERS) - set(without) or COLUMNS[Protected.SEX] not in fitted.vocabularies
+    assert set(READERS) - set(without) or COLUMNS[ProtectedAttribute.SEX] not in fitted.vocabularies
 
 
 def test_rule_5_the_project_leaves_every_protected_attribute_out():
     configured = yaml.safe_load((ROOT / "configs" / "training.yaml").read_text())["features"]
-    assert set(FeatureSettings.model_validate(configured).without) == set(Protected)
+    assert set(FeatureSettings.model_validate(configured).without) == set(ProtectedAttribute)
 
 
 def test_rule_5_a_protected_attribute_stays_available_for_fairness_monitoring(tmp_path):

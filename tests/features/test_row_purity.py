@@ -11,18 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from features import (
-    APPLICATION,
-    Application,
-    Columns,
-    FeatureState,
-    FeatureTransformer,
-    Record,
-    columns_of,
-    concatenate,
-    find_violations,
-    open_file,
-)
+from features.application import APPLICATION
+from features.files import open_file
+from features.request import Application, Record, columns_of
+from features.transformer import Columns, FeatureState, FeatureTransformer, concatenate
+from features.validation import find_violations
 from tests.features.examples import NAMES, bits, columns, generate, read
 from tests.skipped import HOME_CREDIT, needs_home_credit
 

@@ -5,11 +5,23 @@ from dataclasses import replace
 
 import pytest
 
-from features import APPLICATION, Column, Kind, Protected, Schema, SchemaError
+from features.application import APPLICATION
+from features.errors import SchemaError
+from features.schema import Column, ColumnKind, ProtectedAttribute, Schema
 
-AGE = Column(name="AGE", kind=Kind.COUNT, description="Age", unit="years", low=0, high=120, protected=Protected.AGE)
-CITY = Column(name="CITY", kind=Kind.CATEGORY, description="City", unit="level", missing=("XNA",), levels=("A", "B"))
-PRICE = Column(name="PRICE", kind=Kind.NUMBER, description="Price", unit="currency", low=1, high=9, required=True)
+AGE = Column(
+    name="AGE",
+    kind=ColumnKind.COUNT,
+    description="Age",
+    unit="years",
+    low=0,
+    high=120,
+    protected=ProtectedAttribute.AGE,
+)
+CITY = Column(
+    name="CITY", kind=ColumnKind.CATEGORY, description="City", unit="level", missing=("XNA",), levels=("A", "B")
+)
+PRICE = Column(name="PRICE", kind=ColumnKind.NUMBER, description="Price", unit="currency", low=1, high=9, required=True)
 TABLE = Schema(id_column="ID", target_column="BAD", columns=(AGE, CITY, PRICE))
 
 
@@ -41,7 +53,12 @@ def test_a_column_is_declared_once(name):
 
 @pytest.mark.parametrize(
     ("attributes", "names"),
-    [((), set()), ((Protected.SEX,), set()), ((Protected.AGE,), {"AGE"}), (tuple(Protected), {"AGE"})],
+    [
+        ((), set()),
+        ((ProtectedAttribute.SEX,), set()),
+        ((ProtectedAttribute.AGE,), {"AGE"}),
+        (tuple(ProtectedAttribute), {"AGE"}),
+    ],
 )
 def test_the_columns_that_state_a_protected_attribute(attributes, names):
     assert TABLE.protected(attributes) == names
@@ -55,7 +72,7 @@ def test_every_protected_attribute_is_meant_if_none_is_named():
     "change",
     [
         {"name": "DAYS"},
-        {"kind": Kind.NUMBER},
+        {"kind": ColumnKind.NUMBER},
         {"description": "Years of age"},
         {"unit": "days"},
         {"low": 1},

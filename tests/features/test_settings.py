@@ -6,8 +6,11 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from features import FeatureSet, FeatureSettings, FileError, Protected, Settings, SettingsError
+from features.catalogue import FeatureSet
+from features.errors import FileError, SettingsError
 from features.reading import printable, read_yaml
+from features.schema import ProtectedAttribute
+from features.settings import FeatureSettings, Settings
 
 VALID = {
     "sets": ["baseline", "domain"],
@@ -62,7 +65,7 @@ def test_a_file_is_read(tmp_path):
 def test_feature_settings_are_read(tmp_path):
     loaded = FeatureSettings.load(written(tmp_path, yaml.safe_dump(VALID)))
     assert loaded.sets == (FeatureSet.BASELINE, FeatureSet.DOMAIN)
-    assert loaded.without == (Protected.SEX,)
+    assert loaded.without == (ProtectedAttribute.SEX,)
     assert loaded.clip is not None
     assert (loaded.clip.lower, loaded.clip.upper) == (0.01, 0.99)
     assert (loaded.filters.constant, loaded.filters.correlation, loaded.filters.importance) == (0.99, None, 0.0)

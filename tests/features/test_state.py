@@ -4,7 +4,9 @@ import json
 
 import pytest
 
-from features import DEFINITION_DIGEST, FeatureState, SchemaError
+from features.catalogue import DEFINITION_DIGEST
+from features.errors import SchemaError
+from features.transformer import FeatureState
 
 STATE = FeatureState(
     names=("CODE_GENDER", "AMT_CREDIT"),

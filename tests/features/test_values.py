@@ -18,19 +18,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyarrow import compute, parquet
 
-from features import (
-    APPLICATION,
-    MISSING_WORDS,
-    Application,
-    Kind,
-    as_client_ids,
-    as_numbers,
-    as_texts,
-    as_whole_numbers,
-    columns_of,
-    open_table,
-    read_table,
-)
+from features.application import APPLICATION
+from features.files import open_table, read_table
+from features.request import Application, columns_of
+from features.schema import MISSING_WORDS, ColumnKind
+from features.values import as_client_ids, as_numbers, as_texts, as_whole_numbers
 from tests.features.examples import REQUIRED, ROOT, bits, table
 
 PAGE = (ROOT / "docs" / "reference" / "files.md").read_text(encoding="utf-8")
@@ -76,7 +68,7 @@ def text(read: Callable[[pa.ChunkedArray], Any]) -> Callable[[pa.ChunkedArray], 
 
 
 def outcome(values: pa.ChunkedArray) -> Any:
-    numbers, wrong = as_numbers(values, Kind.FLAG)
+    numbers, wrong = as_numbers(values, ColumnKind.FLAG)
     if wrong[0] or not (np.isnan(numbers[0]) or numbers[0] in (0, 1)):
         return REFUSED
     return MISSING if np.isnan(numbers[0]) else numbers[0]

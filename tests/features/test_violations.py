@@ -3,11 +3,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from features import Violation, merge_violations
+from features.validation import RuleViolation, merge_violations
 
 
-def broken(*rows: int, column: str = "AMT_CREDIT", rule: str = "is required") -> Violation:
-    return Violation(column, rule, np.array(rows, dtype=np.intp))
+def broken(*rows: int, column: str = "AMT_CREDIT", rule: str = "is required") -> RuleViolation:
+    return RuleViolation(column, rule, np.array(rows, dtype=np.intp))
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from prometheus_client import CollectorRegistry
 
-from monitoring import MonitoringSettings
-from monitoring.recording import Caller, Recorder, open_recorder
-from scoring import StoredModel
+from decision_log.format import Caller
+from monitoring.recorder import Recorder, open_recorder
+from monitoring.settings import MonitoringSettings
+from scoring.store import StoredModel
 from tests.server import ROOT
 
 KEY = "0123456789abcdef" * 4

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from monitoring.recording.buffer import Buffer
-from scoring import Scores
+from monitoring.counts import Buffer
+from scoring.scorer import Scores
 
 
 def scores(*probabilities: float) -> Scores:

@@ -16,14 +16,13 @@ from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 from pyarrow import parquet
 
+from decision_log.closing import Closed, close, decision_table, write_segment
+from decision_log.format import vectors
+from decision_log.reader import DecisionLogReader
+from decision_log.segments import Ages, Listing, read_header, read_lines
+from decision_log.writer import make_folders
 from monitoring.cli import main
-from monitoring.closed import decision_table, write_segment
-from monitoring.closing import Closed, close
-from monitoring.decision import vectors
-from monitoring.recording.log import make_folders
-from monitoring.segments import Ages, Listing, read_header, read_lines
-from monitoring.sources import DecisionLog
-from scoring import StoredModel
+from scoring.store import StoredModel
 from tests.monitoring.recording import Worker, settings
 
 LATER = datetime.now(UTC) + timedelta(hours=1)
@@ -239,7 +238,9 @@ def test_whatever_bytes_lie_in_a_folder_the_others_are_closed_and_read(
         (copy / "closed").mkdir(exist_ok=True)
         (copy / name).write_bytes(foreign)
         assert (
-            12 <= sum(table.num_rows for table in DecisionLog(copy).tables(["time", "probability", "decision"])) <= 24
+            12
+            <= sum(table.num_rows for table in DecisionLogReader(copy).tables(["time", "probability", "decision"]))
+            <= 24
         )
         assert Ages.of(copy, "host").written is None
         assert 12 <= close(copy, SETTINGS, LATER).decisions <= 24

@@ -11,15 +11,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from monitoring.decision import vectors
-from monitoring.drift import Window
+from decision_log.format import vectors
+from decision_log.segments import Listing, read_lines
+from decision_log.writer import Position
+from monitoring.counts import CountsFile, ScoredCounts, read_counts
 from monitoring.errors import CheckError
-from monitoring.recording import CompleteWindow
-from monitoring.recording.checks import load_checks
-from monitoring.recording.counts import Counts, CountsFile, read_counts
-from monitoring.recording.log import Position
-from monitoring.segments import Listing, read_lines
-from scoring import StoredModel
+from monitoring.windows import CompleteWindow, load_checks
+from scoring.drift_reference import Window
+from scoring.store import StoredModel
 from tests.monitoring.recording import Worker, settings
 from tests.server import ROOT
 
@@ -131,7 +130,7 @@ def test_the_default_rate_forgets_after_its_days(small: StoredModel, tmp_path: P
 
 def test_hours_of_several_workers_are_added_up_and_the_newest_of_a_slot_counts(small: StoredModel) -> None:
     reference = small.scorer.artefact.reference
-    one, other = (Counts.none(reference, 1) for _ in range(2))
+    one, other = (ScoredCounts.none(reference, 1) for _ in range(2))
     window = Window(np.zeros_like(reference.counts), np.array(reference.probability.counts))
     one.add(window, 1.0, at=0.5 * 3600 + 3600)
     other.add(window, 2.0, at=1.5 * 3600)
@@ -292,14 +291,14 @@ def test_damaged_counts_of_a_worker_are_passed_over(small: StoredModel, tmp_path
         worker.recorder.close()
 
 
-def counts_file(small: StoredModel, path: Path) -> tuple[CountsFile, Counts]:
+def counts_file(small: StoredModel, path: Path) -> tuple[CountsFile, ScoredCounts]:
     """The file of a worker that has counted 80 applications, and no counts."""
     reference = small.scorer.artefact.reference
-    counts, matrix = Counts.none(reference, 1), np.zeros((80, len(small.scorer.features)))
+    counts, matrix = ScoredCounts.none(reference, 1), np.zeros((80, len(small.scorer.features)))
     counts.add(Window.of(reference, matrix, np.full(80, 0.5)), 40.0, at=7_200.0)
     file = CountsFile(path, counts)
     file.publish(counts)
-    return file, Counts.none(reference, 1)
+    return file, ScoredCounts.none(reference, 1)
 
 
 def test_what_was_published_is_read(small: StoredModel, tmp_path: Path) -> None:

@@ -19,14 +19,12 @@ import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry
 
-from features import Heartbeat
-from monitoring.decision import Caller, ClientHash, Header, LineFormat, vectors
-from monitoring.errors import DecisionLogError, NotRecordedError
-from monitoring.recording import LogSettings
-from monitoring.recording.key import client_hash, stated_hash
-from monitoring.recording.log import DecisionLog, Failure, Position
-from monitoring.segments import Listing, WorkerId, read_header, read_lines
-from scoring import StoredModel
+from decision_log.errors import DecisionLogError, NotRecordedError
+from decision_log.format import Caller, ClientHash, Header, LineFormat, client_hash, stated_hash, vectors
+from decision_log.segments import Listing, WorkerId, read_header, read_lines
+from decision_log.writer import DecisionLogWriter, Failure, LogSettings, Position
+from features.heartbeat import Heartbeat
+from scoring.store import StoredModel
 from tests.monitoring.recording import KEY, Worker, settings
 from tests.server import ROOT
 
@@ -40,9 +38,9 @@ def log_settings(**changes: object) -> LogSettings:
 
 
 @pytest.fixture
-def log(tmp_path: Path) -> Iterator[DecisionLog]:
+def log(tmp_path: Path) -> Iterator[DecisionLogWriter]:
     """A log with segments of 64 kB."""
-    writer = DecisionLog(tmp_path, WORKER, HEADER, log_settings(segment_bytes=65_536))
+    writer = DecisionLogWriter(tmp_path, WORKER, HEADER, log_settings(segment_bytes=65_536))
     yield writer
     writer.close()
 
@@ -173,7 +171,7 @@ def test_a_worker_is_parsed_as_it_is_written() -> None:
     assert WorkerId.parse(str(WORKER)) == WORKER
 
 
-def test_lines_are_in_the_file_when_append_returns(log: DecisionLog, tmp_path: Path) -> None:
+def test_lines_are_in_the_file_when_append_returns(log: DecisionLogWriter, tmp_path: Path) -> None:
     ends = [log.append(LINE) for _ in range(3)]
     path = WORKER.segment(tmp_path, 0)
     assert [json.loads(line) for line in (LINE,) * 3] == list(read_lines(path))
@@ -182,7 +180,7 @@ def test_lines_are_in_the_file_when_append_returns(log: DecisionLog, tmp_path: P
     assert list(read_lines(path, ends[1].offset)) == [json.loads(LINE)]  # type: ignore[union-attr]
 
 
-def test_a_full_segment_is_cut_off_and_the_next_one_goes_on(log: DecisionLog, tmp_path: Path) -> None:
+def test_a_full_segment_is_cut_off_and_the_next_one_goes_on(log: DecisionLogWriter, tmp_path: Path) -> None:
     many = LINE * 5_000
     first = log.append(many)
     wait_for(WORKER.segment(tmp_path, 1).exists)
@@ -191,20 +189,20 @@ def test_a_full_segment_is_cut_off_and_the_next_one_goes_on(log: DecisionLog, tm
     wait_for(lambda: WORKER.segment(tmp_path, 0).stat().st_size == len(HEADER + many))
 
 
-def test_lines_that_no_segment_has_room_for_get_one_to_themselves(log: DecisionLog, tmp_path: Path) -> None:
+def test_lines_that_no_segment_has_room_for_get_one_to_themselves(log: DecisionLogWriter, tmp_path: Path) -> None:
     log.append(LINE * 20_000)
     assert len(list(read_lines(WORKER.segment(tmp_path, 0)))) == 20_000
 
 
 def test_an_old_segment_is_finished_without_a_new_line(tmp_path: Path) -> None:
-    log = DecisionLog(tmp_path, WORKER, HEADER, log_settings(segment_seconds=0.05))
+    log = DecisionLogWriter(tmp_path, WORKER, HEADER, log_settings(segment_seconds=0.05))
     log.append(LINE)
     wait_for(lambda: WORKER.segment(tmp_path, 0).stat().st_size == len(HEADER + LINE))
     assert log.append(LINE) == Position(1, len(HEADER + LINE))
     log.close()
 
 
-def test_closing_leaves_nothing_but_lines(log: DecisionLog, tmp_path: Path) -> None:
+def test_closing_leaves_nothing_but_lines(log: DecisionLogWriter, tmp_path: Path) -> None:
     log.append(LINE)
     log.close()
     assert {path.name: path.read_bytes() for path in (tmp_path / "open").iterdir()} == {
@@ -215,7 +213,7 @@ def test_closing_leaves_nothing_but_lines(log: DecisionLog, tmp_path: Path) -> N
 def test_a_directory_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(DecisionLogError, match="no decision log can be kept there"):
-        DecisionLog(tmp_path / "file", WORKER, HEADER, log_settings())
+        DecisionLogWriter(tmp_path / "file", WORKER, HEADER, log_settings())
 
 
 @pytest.fixture
@@ -233,7 +231,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_a_full_disk_is_a_failure_until_there_is_room_again(small_disk: Path) -> None:
-    log = DecisionLog(small_disk, WORKER, HEADER, log_settings(segment_bytes=400_000))
+    log = DecisionLogWriter(small_disk, WORKER, HEADER, log_settings(segment_bytes=400_000))
     many = LINE * 10_000
     outcomes = []
     while not outcomes or outcomes[-1] is not Failure.NO_SPACE:
@@ -291,7 +289,7 @@ def test_a_limit_of_file_size_is_a_failure_too(tmp_path: Path) -> None:
 import resource
 from pathlib import Path
 from tests.monitoring.test_decision_log import HEADER, LINE, WORKER, log_settings
-from monitoring.recording.log import DecisionLog
+from decision_log.writer import DecisionLogWriter as DecisionLog
 resource.setrlimit(resource.RLIMIT_FSIZE, (65_536, 65_536))
 log = DecisionLog(Path({str(tmp_path)!r}), WORKER, HEADER, log_settings(segment_bytes=131_072))
 print(log.append(LINE))
@@ -340,7 +338,7 @@ def test_a_line_whose_file_is_gone_is_in_the_next_file_and_what_was_lost_is_coun
     tmp_path: Path, remove: Callable[[Path], None]
 ) -> None:
     lost: list[int] = []
-    log = DecisionLog(tmp_path / "log", WORKER, HEADER, log_settings(segment_bytes=65_536), lost=lost.append)
+    log = DecisionLogWriter(tmp_path / "log", WORKER, HEADER, log_settings(segment_bytes=65_536), lost=lost.append)
     log.append(LINE * 3)
     log.append(LINE)
     remove(tmp_path / "log" / "open")
@@ -354,7 +352,7 @@ def test_a_line_whose_file_is_gone_is_in_the_next_file_and_what_was_lost_is_coun
 @pytest.mark.parametrize("remove", REMOVALS)
 def test_a_file_that_is_gone_is_missed_without_a_request(tmp_path: Path, remove: Callable[[Path], None]) -> None:
     lost: list[int] = []
-    log = DecisionLog(tmp_path / "log", WORKER, HEADER, log_settings(), lost=lost.append)
+    log = DecisionLogWriter(tmp_path / "log", WORKER, HEADER, log_settings(), lost=lost.append)
     log.append(LINE * 3)
     remove(tmp_path / "log" / "open")
     wait_for(lambda: lost == [3] and (tmp_path / "log" / "open").is_dir() and log._next is not None)
@@ -364,7 +362,7 @@ def test_a_file_that_is_gone_is_missed_without_a_request(tmp_path: Path, remove:
 @pytest.mark.parametrize("remove", REMOVALS)
 def test_a_file_that_is_gone_at_the_end_is_missed_too(tmp_path: Path, remove: Callable[[Path], None]) -> None:
     lost: list[int] = []
-    log = DecisionLog(tmp_path / "log", WORKER, HEADER, log_settings(), lost=lost.append)
+    log = DecisionLogWriter(tmp_path / "log", WORKER, HEADER, log_settings(), lost=lost.append)
     log.append(LINE * 3)
     remove(tmp_path / "log" / "open")
     log.close()
@@ -373,7 +371,7 @@ def test_a_file_that_is_gone_at_the_end_is_missed_too(tmp_path: Path, remove: Ca
 
 def test_a_cut_file_loses_only_what_was_cut(tmp_path: Path) -> None:
     lost: list[int] = []
-    log = DecisionLog(tmp_path, WORKER, HEADER, log_settings(), lost=lost.append)
+    log = DecisionLogWriter(tmp_path, WORKER, HEADER, log_settings(), lost=lost.append)
     log.append(LINE * 5)
     os.truncate(WORKER.segment(tmp_path, 0), len(HEADER) + 2 * len(LINE) + 3)
     wait_for(lambda: lost == [3])
@@ -407,7 +405,7 @@ def recorded(worker: Worker) -> bool:
 
 
 def test_a_failure_is_logged_once_until_it_goes_well_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    log = DecisionLog(tmp_path / "log", WORKER, HEADER, log_settings())
+    log = DecisionLogWriter(tmp_path / "log", WORKER, HEADER, log_settings())
     for count in (1, 2):
         put_in_the_way(tmp_path / "log")
         wait_for(lambda: log.append(LINE) is Failure.IO)
@@ -423,7 +421,9 @@ def test_a_failure_is_logged_once_until_it_goes_well_again(tmp_path: Path, caplo
 
 def test_the_thread_tells_that_it_lives_and_rests_at_the_end(tmp_path: Path) -> None:
     registry = CollectorRegistry()
-    log = DecisionLog(tmp_path, WORKER, HEADER, log_settings(), heartbeat=Heartbeat("decision-log", registry=registry))
+    log = DecisionLogWriter(
+        tmp_path, WORKER, HEADER, log_settings(), heartbeat=Heartbeat("decision-log", registry=registry)
+    )
 
     def beat() -> float:
         name = "credit_scoring_thread_heartbeat_timestamp_seconds"

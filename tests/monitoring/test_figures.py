@@ -10,9 +10,9 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from monitoring.errors import ReportError
-from monitoring.figures import Figures, Rates
 from monitoring.measures import Estimate
-from monitoring.performance import Part, Realised
+from monitoring.performance import Figures, Rates
+from monitoring.realised import Part, Realised
 
 AT = datetime(2026, 3, 1, tzinfo=UTC)
 AUC = Estimate(0.75, 0.74, 0.76)

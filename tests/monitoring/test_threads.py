@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from monitoring.errors import NotRecordedError
-from monitoring.recording.segment import Segment
-from scoring import StoredModel
+from decision_log.errors import NotRecordedError
+from decision_log.writer import Segment
+from scoring.store import StoredModel
 from tests.monitoring.recording import Worker, settings
 
 SECONDS = 30

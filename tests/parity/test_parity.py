@@ -10,13 +10,17 @@ import mlflow
 import numpy as np
 import pandas as pd
 import pytest
-from credit_scoring_client import Client
+from credit_scoring_client.client import Client
 from numpy.typing import NDArray
 
-from features import APPLICATION, Columns, open_file
-from scoring import Scorer, StoredModel, score_files
+from features.application import APPLICATION
+from features.files import open_file
+from features.transformer import Columns
+from scoring.batch import score_files
+from scoring.scorer import Scorer
+from scoring.store import StoredModel
 from tests.server import Server
-from training.delivery import Delivered
+from training.run import Delivered
 
 ROWS = 1_000
 Probabilities = NDArray[np.float64]

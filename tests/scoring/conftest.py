@@ -8,37 +8,24 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from features import (
-    Columns,
-    FeatureSet,
-    FeatureSettings,
-    FeatureTransformer,
-    Protected,
-    as_numbers,
-    concatenate,
-    fit_features,
-    open_file,
-)
-from features.settings import Clipping, Filters
-from scoring import (
-    Artefact,
-    Bins,
-    Calibration,
-    CompletenessRule,
-    DecisionPolicy,
-    DriftReference,
-    PointScale,
-    Scorer,
-    StoredModel,
-    category_bins,
-    quantile_bins,
-    with_conformance,
-)
+from features.catalogue import FeatureSet
+from features.files import open_file
+from features.fitting import fit_features
+from features.schema import ProtectedAttribute
+from features.settings import Clipping, FeatureSettings, Filters
+from features.transformer import Columns, FeatureTransformer, concatenate
+from features.values import as_numbers
+from scoring.artefact import Artefact
+from scoring.drift_reference import Bins, DriftReference, category_bins, quantile_bins
+from scoring.model import Calibration
+from scoring.policy import CompletenessRule, DecisionPolicy, PointScale
+from scoring.scorer import Scorer, with_conformance
+from scoring.store import StoredModel
 from tests.features.examples import generate
 
 SETTINGS = FeatureSettings(
     sets=tuple(FeatureSet),
-    without=tuple(Protected),
+    without=tuple(ProtectedAttribute),
     category_min_count=5,
     clip=Clipping(lower=0.01, upper=0.99),
     filters=Filters(constant=0.99, correlation=None, importance=None),

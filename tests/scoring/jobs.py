@@ -9,8 +9,9 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from features import ColumnsError
-from scoring import StoredModel, score_files
+from features.errors import ColumnsError
+from scoring.batch import score_files
+from scoring.store import StoredModel
 from tests.features.examples import NAMES, table, write_csv
 
 

@@ -11,8 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from features import FeatureState
-from scoring import Artefact, ArtefactError, Bins, Calibration, PointScale
+from features.transformer import FeatureState
+from scoring.artefact import Artefact
+from scoring.drift_reference import Bins
+from scoring.errors import ArtefactError
+from scoring.model import Calibration
+from scoring.policy import PointScale
 
 FILES = [
     "model.txt",

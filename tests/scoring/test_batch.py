@@ -10,8 +10,9 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from features import APPLICATION, ColumnsError
-from scoring import Summary, score_files
+from features.application import APPLICATION
+from features.errors import ColumnsError
+from scoring.batch import Summary, score_files
 from tests.features.examples import NAMES, REQUIRED, write_csv
 from tests.scoring.jobs import parquet_of, parts, people, refused, rows
 

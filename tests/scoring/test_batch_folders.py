@@ -8,8 +8,9 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from features import FileError
-from scoring import OutputError, score_files
+from features.errors import FileError
+from scoring.batch import score_files
+from scoring.errors import OutputError
 from tests.features.examples import table
 from tests.scoring.jobs import parquet_of, parts, people, refused, rows
 

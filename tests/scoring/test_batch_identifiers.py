@@ -9,8 +9,9 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from features import FeatureError
-from scoring import OutputError, score_files
+from features.errors import FeatureError
+from scoring.batch import score_files
+from scoring.errors import OutputError
 from tests.features.examples import NAMES, write_csv
 from tests.scoring.jobs import parquet_of, parts, people, refused, rows
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from scoring.binning import category_bins, quantile_bins
+from scoring.drift_reference import category_bins, quantile_bins
 
 
 @pytest.mark.parametrize(

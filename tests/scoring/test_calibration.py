@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scoring import ArtefactError, Calibration
+from scoring.errors import ArtefactError
+from scoring.model import Calibration
 from tests.features.examples import bits
 
 SLOPES = st.floats(0.1, 10)

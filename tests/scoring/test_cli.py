@@ -14,7 +14,7 @@ from pathlib import Path
 import bentoml
 import pytest
 
-from scoring import Artefact
+from scoring.artefact import Artefact
 from scoring.cli import _listed, main
 from tests.features.examples import NAMES, REQUIRED, ROOT, generate
 from tests.scoring.jobs import people

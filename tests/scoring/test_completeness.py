@@ -7,20 +7,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from features import APPLICATION, Columns, FeatureTransformer
-from scoring import (
-    Artefact,
-    ArtefactError,
-    Calibration,
-    CompletenessRule,
-    DecisionPolicy,
-    Outcome,
-    Scorer,
-    score_files,
-    with_conformance,
-)
-from scoring.completeness import Completeness, Known, column_shares
-from scoring.stored import StoredModel
+from features.application import APPLICATION
+from features.transformer import Columns, FeatureTransformer
+from scoring.artefact import Artefact
+from scoring.batch import score_files
+from scoring.errors import ArtefactError
+from scoring.model import Calibration
+from scoring.policy import Completeness, CompletenessRule, DecisionKind, DecisionPolicy, Known, column_shares
+from scoring.scorer import Scorer, with_conformance
+from scoring.store import StoredModel
 from tests.features.examples import columns, state, write_csv
 from tests.scoring.jobs import parts
 
@@ -128,32 +123,32 @@ def strictly(policy: DecisionPolicy) -> DecisionPolicy:
 @pytest.mark.parametrize("record", [{}, {"AMT_GOODS_PRICE": 1e5}, {"AMT_ANNUITY": 1e4}])
 def test_an_approval_that_falls_short_is_a_referral_and_says_why(lenient, record):
     scores = lenient.score(columns(record))
-    assert scores.decision.tolist() == [Outcome.REFER]
+    assert scores.decision.tolist() == [DecisionKind.REFER]
     assert ("AMT_ANNUITY must be known" in scores.withheld[0]) == ("AMT_ANNUITY" not in record)
     assert scores.prediction.tolist() == [0]
 
 
 def test_a_vector_of_nothing_is_referred(lenient):
     scores = lenient.score_matrix(np.full((1, len(lenient.features)), np.nan))
-    assert (scores.decision.tolist(), scores.missing.tolist()) == ([Outcome.REFER], [len(lenient.inputs)])
+    assert (scores.decision.tolist(), scores.missing.tolist()) == ([DecisionKind.REFER], [len(lenient.inputs)])
 
 
 def test_what_the_pd_declines_stays_declined_and_nothing_is_said(lenient):
     strict = Scorer(with_conformance(replace(lenient.artefact, policy=strictly(lenient.artefact.policy))))
     scores = strict.score(columns({}))
-    assert (scores.decision.tolist(), scores.withheld.tolist()) == ([Outcome.DECLINE], [()])
+    assert (scores.decision.tolist(), scores.withheld.tolist()) == ([DecisionKind.DECLINE], [()])
 
 
 def test_ordinary_applications_are_approved(lenient, applications):
     assert set(lenient.score(applications.take(np.isfinite(applications.numbers[:, _at("AMT_ANNUITY")]))).decision) == {
-        Outcome.APPROVE
+        DecisionKind.APPROVE
     }
 
 
 def test_without_a_rule_the_pd_alone_decides(lenient):
     policy = replace(lenient.artefact.policy, completeness=None)
     unruled = Scorer(with_conformance(replace(lenient.artefact, policy=policy)))
-    assert unruled.score(columns({})).decision.tolist() == [Outcome.APPROVE]
+    assert unruled.score(columns({})).decision.tolist() == [DecisionKind.APPROVE]
 
 
 @pytest.mark.parametrize("level", ["\1", "cash loans", " Working"])

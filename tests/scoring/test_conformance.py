@@ -11,21 +11,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from features import APPLICATION, Columns, transformer
-from scoring import (
-    Artefact,
-    ArtefactError,
-    Bins,
-    Calibration,
-    Conformance,
-    ConformanceError,
-    DriftReference,
-    Scorer,
-    policy,
-    with_conformance,
-)
-from scoring.conformance import draw_applications
-from scoring.model import Model
+from features import transformer
+from features.application import APPLICATION
+from features.transformer import Columns
+from scoring import policy
+from scoring.artefact import Artefact, Conformance, draw_applications
+from scoring.drift_reference import Bins, DriftReference
+from scoring.errors import ArtefactError, ConformanceError
+from scoring.model import Calibration, Model
+from scoring.scorer import Scorer, with_conformance
 from tests.features.examples import state
 
 

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from access import VARIABLE, KeyFile, Scope
 from scoring.cli import main
+from scoring.keys import KEYS_VARIABLE, KeyFile, Scope
 
 
 @pytest.fixture
 def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv(VARIABLE, str(tmp_path / "keys.yaml"))
+    monkeypatch.setenv(KEYS_VARIABLE, str(tmp_path / "keys.yaml"))
     return tmp_path / "keys.yaml"
 
 
@@ -50,7 +50,7 @@ def test_the_option_names_another_file(path: Path, tmp_path: Path) -> None:
 
 
 def test_without_a_file_nothing_is_done(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.delenv(VARIABLE, raising=False)
+    monkeypatch.delenv(KEYS_VARIABLE, raising=False)
     assert create("front") == 1
     said = capsys.readouterr()
     expected = "error: --file or the environment variable CREDIT_SCORING_KEYS must name the file of keys\n"

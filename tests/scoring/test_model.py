@@ -9,7 +9,9 @@ import lightgbm as lgb
 import numpy as np
 import pytest
 
-from scoring import ArtefactError, Model, native
+import scoring.model
+from scoring.errors import ArtefactError
+from scoring.model import Model
 from tests.features.examples import bits
 
 
@@ -88,8 +90,8 @@ def test_an_older_library_without_the_single_row_entry_gives_the_same_bits(artef
                 raise AttributeError(name)
             return getattr(library, name)
 
-    library = native._library()
-    monkeypatch.setattr(native, "_library", Older)
+    library = scoring.model._library()
+    monkeypatch.setattr(scoring.model, "_library", Older)
     older = Model(artefact.model_text)
     assert older._single_row == older._booster.margins
     assert [bits(older.margins(row)) for row in model_matrix[:50, np.newaxis]] == [
@@ -98,13 +100,13 @@ def test_an_older_library_without_the_single_row_entry_gives_the_same_bits(artef
 
 
 def test_every_entry_of_the_library_is_declared_by_its_name() -> None:
-    library = native._library()
-    assert {name: getattr(library, name).argtypes for name in native._PROTOTYPES} == native._PROTOTYPES
+    library = scoring.model._library()
+    assert {name: getattr(library, name).argtypes for name in model._PROTOTYPES} == model._PROTOTYPES
 
 
 def test_only_single_rows_keep_the_interpreter_lock() -> None:
-    assert type(native._library()) is ctypes.CDLL
-    assert type(native._library(holding_lock=True)) is ctypes.PyDLL
+    assert type(model._library()) is ctypes.CDLL
+    assert type(model._library(holding_lock=True)) is ctypes.PyDLL
 
 
 def test_the_service_needs_neither_the_package_nor_what_it_imports():

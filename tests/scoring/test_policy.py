@@ -6,7 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from scoring import ArtefactError, DecisionPolicy, Outcome, PointScale, RiskLevel
+from scoring.errors import ArtefactError
+from scoring.policy import DecisionKind, DecisionPolicy, PointScale, RiskLevel
 
 SCALE = PointScale(base=600, odds=50, double=20)
 POLICY = DecisionPolicy(
@@ -34,13 +35,13 @@ def test_default_is_predicted_from_the_cutoff_on(probability, prediction):
 @pytest.mark.parametrize(
     ("probability", "outcome"),
     [
-        (0.0, Outcome.APPROVE),
-        (below(0.2), Outcome.APPROVE),
-        (0.2, Outcome.REFER),
-        (0.3, Outcome.REFER),
-        (below(0.4), Outcome.REFER),
-        (0.4, Outcome.DECLINE),
-        (1.0, Outcome.DECLINE),
+        (0.0, DecisionKind.APPROVE),
+        (below(0.2), DecisionKind.APPROVE),
+        (0.2, DecisionKind.REFER),
+        (0.3, DecisionKind.REFER),
+        (below(0.4), DecisionKind.REFER),
+        (0.4, DecisionKind.DECLINE),
+        (1.0, DecisionKind.DECLINE),
     ],
 )
 def test_what_is_decided_at_the_edges_of_the_refer_band(probability, outcome):

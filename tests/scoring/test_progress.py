@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from scoring import Progress
+from scoring.progress import Progress
 
 
 class Terminal(io.StringIO):

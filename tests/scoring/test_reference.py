@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
-from scoring import ArtefactError, Bins, DriftReference, category_bins, quantile_bins
-from scoring.reference import BinKind
+from scoring.drift_reference import BinKind, Bins, DriftReference, category_bins, quantile_bins
+from scoring.errors import ArtefactError
 
 VALUES = arrays(
     np.float64,

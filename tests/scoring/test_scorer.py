@@ -6,8 +6,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from features import ColumnsError, concatenate
-from scoring import Artefact, ArtefactError, Scorer, Scores
+from features.errors import ColumnsError
+from features.transformer import concatenate
+from scoring.artefact import Artefact
+from scoring.errors import ArtefactError
+from scoring.scorer import Scorer, Scores
 from tests.features.examples import bits, columns
 
 ARRAYS = ("margin", "probability", "prediction", "decision", "risk_level", "points")

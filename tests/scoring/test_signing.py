@@ -18,7 +18,8 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
 )
 
-from scoring import SignatureError, Statement, Trust, sign, verify
+from scoring.errors import SignatureError
+from scoring.store import Statement, Trust, sign, verify
 from tests.scoring.signers import Signer
 
 STATEMENT = Statement("credit_model", "3", "0123456789abcdef" * 4, "f" * 64)

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from scoring import OutputError, staged
+from scoring.errors import OutputError
+from scoring.staging import staged
 
 
 class Interrupted(BaseException):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from scoring import stop_if_asked, until_stopped
+from scoring.stopping import stop_if_asked, until_stopped
 from tests.features.examples import ROOT
 
 
@@ -133,7 +133,7 @@ def test_what_never_comes_to_such_a_place_is_stopped_where_it_is_and_cleans_up(t
     script = f"""
 import sys, time
 from pathlib import Path
-from scoring import until_stopped
+from scoring.stopping import until_stopped
 
 def command():
     try:

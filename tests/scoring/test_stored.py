@@ -13,17 +13,11 @@ import bentoml
 import pytest
 import yaml
 
-from monitoring.model import load_model
-from scoring import (
-    Artefact,
-    ArtefactError,
-    SignatureError,
-    Statement,
-    load_stored,
-    sign,
-    with_conformance,
-    write_signature,
-)
+from monitoring.sources import load_model
+from scoring.artefact import Artefact
+from scoring.errors import ArtefactError, SignatureError
+from scoring.scorer import with_conformance
+from scoring.store import Statement, load_stored, sign, write_signature
 from tests.scoring.signers import Signer
 
 NAME = "kept_model"

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from serving.accepting import accept_several
+from serving.runtime import accept_several
 
 uvloop = pytest.importorskip("uvloop")
 CALLERS = 16

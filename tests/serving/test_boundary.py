@@ -16,10 +16,12 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import Message, Receive, Scope, Send
 
-from access import AccessSettings
-from serving import Boundary, Guard, Invalid, ScoringRoute, Traffic
+from serving.app import Boundary, ScoringRoute
+from serving.authentication import Guard
 from serving.exchange import request_id
-from serving.settings import Limits
+from serving.problems import Invalid
+from serving.request_metrics import Traffic
+from serving.settings import AccessSettings, Limits
 
 LIMITS = Limits(
     body_bytes=1024,

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from prometheus_client import REGISTRY
 
-from serving.deadlines import DeadlineExceeded, Deadlines
+from serving.exchange import DeadlineExceeded, Deadlines
 
 FAILURES = ("credit_scoring_thread_failures_total", {"thread": "deadlines"})
 

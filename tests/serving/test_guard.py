@@ -12,9 +12,12 @@ import pytest
 from prometheus_client import CollectorRegistry
 from starlette.types import Message
 
-from access import AccessSettings, Keyring, Scope
-from serving import Boundary, Guard, Problem, ScoringRoute, Traffic
-from serving.guard import count_applications
+from scoring.keys import Scope
+from serving.app import Boundary, ScoringRoute
+from serving.authentication import Guard, Keyring, count_applications
+from serving.problems import HTTPProblem
+from serving.request_metrics import Traffic
+from serving.settings import AccessSettings
 from tests.keys import Keys
 from tests.serving.test_boundary import LIMITS
 
@@ -40,7 +43,7 @@ def refusal(guard: Guard, path: str, *headers: tuple[bytes, bytes]) -> int | Non
     """The status of the problem; None where the request is admitted."""
     try:
         guard.admit({"path": path, "headers": [(b"host", b"localhost"), *headers]})
-    except Problem as problem:
+    except HTTPProblem as problem:
         return problem.status.value
     return None
 
@@ -111,14 +114,14 @@ def test_a_key_that_is_sent_twice_is_refused_even_if_it_is_right(guard: Guard, k
 def test_a_key_that_is_used_too_often_is_refused_alone_and_told_when_to_return(
     guard: Guard, keys: Keys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("serving.guard.monotonic", lambda: 1_000.0)
+    monkeypatch.setattr("serving.authentication.monotonic", lambda: 1_000.0)
     answers = [refusal(guard, "/predict", api_key(keys.secrets["predict"])) for _ in range(4)]
     assert answers == [None, None, None, 429]
     assert refusal(guard, "/metrics", api_key(keys.secrets["admin"])) is None
-    with pytest.raises(Problem) as told:
+    with pytest.raises(HTTPProblem) as told:
         guard.admit({"path": "/predict", "headers": [api_key(keys.secrets["predict"])]})
     assert told.value.headers == {"Retry-After": "1"}
-    monkeypatch.setattr("serving.guard.monotonic", lambda: 1_001.0)
+    monkeypatch.setattr("serving.authentication.monotonic", lambda: 1_001.0)
     assert refusal(guard, "/predict", api_key(keys.secrets["predict"])) is None
 
 
@@ -131,7 +134,7 @@ def test_every_application_of_a_batch_counts_for_its_key_alone(
             count_applications(applications)
         return refused
 
-    monkeypatch.setattr("serving.guard.monotonic", lambda: 1_000.0)
+    monkeypatch.setattr("serving.authentication.monotonic", lambda: 1_000.0)
     assert contextvars.copy_context().run(asked, "predict", 1_000) is None
     assert contextvars.copy_context().run(asked, "predict", 1) == 429
     assert refusal(guard, "/metrics", api_key(keys.secrets["admin"])) is None
@@ -147,7 +150,7 @@ def test_without_keys_everything_is_admitted() -> None:
 
 def test_no_refusal_shows_what_was_presented(guard: Guard, keys: Keys) -> None:
     for secret in ("S3CR3T-VALUE", keys.secrets["explain"]):
-        with pytest.raises(Problem) as told:
+        with pytest.raises(HTTPProblem) as told:
             guard.admit({"path": "/predict", "headers": [api_key(secret)]})
         assert secret not in f"{told.value.content('r')}{told.value.headers}"
 
@@ -180,7 +183,7 @@ def test_a_refusal_leaves_a_line_without_key_or_unknown_path(
     peer = {"client": ("10.1.2.3", 4711)}
     wrong = "csk_" + "0" * 77
     for path, secret in (("/predict", wrong), ("/secret/path", wrong), ("/metrics", keys.secrets["predict"])):
-        with pytest.raises(Problem):
+        with pytest.raises(HTTPProblem):
             guard.admit({"path": path, "headers": [api_key(secret)], **peer})
     told = [record.getMessage() for record in caplog.records]
     holder = next(f"predict ({key.id})" for key in keys.file().keys if key.name == "predict")
@@ -196,7 +199,7 @@ def test_many_refusals_leave_few_lines_and_the_number_of_the_others(
     guard: Guard, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = 100.0
-    monkeypatch.setattr("serving.guard.monotonic", lambda: now)
+    monkeypatch.setattr("serving.authentication.monotonic", lambda: now)
     for _ in range(50):
         assert refusal(guard, "/predict") == 401
     assert len(caplog.records) == 8

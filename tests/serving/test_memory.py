@@ -10,7 +10,7 @@ import pytest
 
 _THREADS = """
 import ctypes, re, sys, threading
-from serving.memory import share_one_arena
+from serving.runtime import share_one_arena
 libc = ctypes.CDLL(None)
 if not hasattr(libc, "malloc_info"):
     sys.exit(77)

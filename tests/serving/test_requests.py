@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
-from serving import Batch, FeaturesRequest, Invalid, PredictRequest, Problem, decode, decode_batch
-from serving.errors import NotJson
+from serving.batches import ParsedBatch, decode_batch
+from serving.problems import HTTPProblem, Invalid, NotJson
+from serving.schemas import FeaturesRequest, PredictRequest, decode
 
 APPLICATION: dict[str, Any] = {
     "NAME_CONTRACT_TYPE": "Cash loans",
@@ -20,7 +21,7 @@ def body(**changes: Any) -> bytes:
     return json.dumps({"application": {**APPLICATION, **changes}}).encode()
 
 
-def batch(*applications: Any) -> Batch:
+def batch(*applications: Any) -> ParsedBatch:
     content = {"applications": [{"application": application} for application in applications]}
     return decode_batch(json.dumps(content).encode(), limit=3, item_bytes=65_536)
 
@@ -118,7 +119,7 @@ def test_a_batch_may_be_bad_altogether() -> None:
 
 @pytest.mark.parametrize("content", [{}, {"applications": []}, {"applications": 3}, {"applications": [], "x": 1}, []])
 def test_a_batch_without_applications_is_invalid(content: Any) -> None:
-    with pytest.raises(Problem) as refusal:
+    with pytest.raises(HTTPProblem) as refusal:
         decode_batch(json.dumps(content).encode(), limit=3, item_bytes=65_536)
     assert refusal.value.status == 422
 
@@ -145,7 +146,7 @@ def test_a_batch_that_is_no_json_is_said_to_be_none(text: bytes) -> None:
 ITEM = b'{"application":{"NAME_CONTRACT_TYPE":"Cash loans","AMT_INCOME_TOTAL":100000,"AMT_CREDIT":200000}}'
 
 
-def read(*items: bytes, limit: int = 1_000, between: bytes = b",", item_bytes: int = 65_536) -> Batch:
+def read(*items: bytes, limit: int = 1_000, between: bytes = b",", item_bytes: int = 65_536) -> ParsedBatch:
     return decode_batch(b'{"applications":[' + between.join(items) + b"]}", limit=limit, item_bytes=item_bytes)
 
 

@@ -7,10 +7,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from scoring import Scores
-from serving import EmbeddedRunner, Placement, RemoteRunner
-from serving.runner import Observer, Runner
-from serving.settings import RunnerSettings
+from scoring.scorer import Scores
+from serving.runner import EmbeddedRunner, Observer, RemoteRunner, Runner
+from serving.settings import Placement, RunnerSettings
 
 Rows = NDArray[np.float64]
 

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import yaml
 
-from features import SettingsError
-from serving import ServingSettings
+from features.errors import SettingsError
+from serving.settings import ServingSettings
 
 FILE = Path(__file__).resolve().parents[2] / "configs" / "serving.yaml"
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from serving.tally import Tallies
+from serving.request_metrics import Tallies
 
 BUCKETS = (0.5, 1.0, 2.0)
 VALUES = st.lists(st.floats(0, 4) | st.sampled_from(BUCKETS), max_size=20)

@@ -11,7 +11,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 WORKER = """
 import asyncio, os
-from serving import Traffic
+from serving.request_metrics import Traffic
 
 async def work():
     traffic = Traffic([0.5, 1.0])
@@ -27,7 +27,7 @@ asyncio.run(work())
 """
 SCRAPE = """
 import os
-from serving import Exposition
+from serving.request_metrics import Exposition
 print(Exposition(os.environ["PROMETHEUS_MULTIPROC_DIR"]).text().decode())
 """
 
@@ -58,7 +58,7 @@ def test_workers_are_added_up_and_one_that_was_killed_has_nothing_in_progress(tm
 
 
 def test_a_route_that_nobody_has_asked_counts_from_zero(tmp_path: Path) -> None:
-    run("from serving import Traffic; Traffic([1.0])", tmp_path)
+    run("from serving.request_metrics import Traffic; Traffic([1.0])", tmp_path)
     exposed = run(SCRAPE, tmp_path).stdout
     for path in ("/predict", "/predict/batch", "/predict/features"):
         assert re.search(rf'^bentoml_service_request_total{{endpoint="{path}",.*}} 0.0$', exposed, re.MULTILINE)

@@ -9,15 +9,14 @@ import bentoml
 from bentoml.exceptions import BentoMLException
 from mlflow import MlflowClient
 
-from training.data.dataset import Dataset
-from training.delivery import track
-from training.fitting.trainer import TrainedModel
-from training.promotion.judging import judge
-from training.promotion.promotion import promote
+from training.dataset import Dataset
+from training.promotion import judge, promote
 from training.registry.history import changes
 from training.registry.registry import Registered, aliases
 from training.registry.tracking import tracked_run
-from training.settings.training import TrainingSettings
+from training.run import track
+from training.settings import TrainingSettings
+from training.trainer import TrainedModel
 
 
 @dataclass(frozen=True)

@@ -21,10 +21,9 @@ from tests.server import unmeasured
 from training import commands
 from training.cli import main
 from training.errors import TrackingError
-from training.registry.tracking import commit, connect, tracked_run
-from training.scratch import scratch
-from training.settings.address import secrets_of, without_credentials
-from training.settings.training import TrackingSettings
+from training.registry.tracking import commit, connect, scratch, tracked_run
+from training.search_settings import secrets_of, without_credentials
+from training.settings import TrackingSettings
 
 _DEADLINE = 600
 
@@ -215,8 +214,8 @@ def test_what_a_killed_training_leaves_is_ended_and_removed_by_the_next_command(
     script = (
         "import sys, tempfile\n"
         "from training.registry.tracking import tracked_run\n"
-        "from training.scratch import scratch\n"
-        "from training.settings.training import TrackingSettings\n"
+        "from training.registry.tracking import scratch\n"
+        "from training.settings import TrackingSettings\n"
         "settings = TrackingSettings(uri=sys.argv[1], experiment='credit', model='m')\n"
         "with scratch(), tracked_run(settings, 'killed') as run:\n"
         "    tempfile.mkdtemp()\n"

@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from features import APPLICATION, ColumnsError, FileError
-from training.data.dataset import load_dataset
+from features.application import APPLICATION
+from features.errors import ColumnsError, FileError
+from training.dataset import load_dataset
 from training.errors import DataError
 
 Edit = Callable[[pd.DataFrame], None]

@@ -18,16 +18,16 @@ import pytest
 import yaml
 from mlflow import MlflowClient
 
-from scoring import Artefact, StoredModel
+from scoring.artefact import Artefact
+from scoring.store import StoredModel
 from training.cli import main
-from training.delivery import Delivered
 from training.errors import ParityError, RegistryError
 from training.registry import store, tracking
-from training.registry.registry import artefact_folder, download, find
-from training.registry.report_copy import copy_report
+from training.registry.registry import artefact_folder, copy_report, download, find
 from training.registry.store import import_model
 from training.registry.tracking import commit
-from training.settings.training import TrainingSettings
+from training.run import Delivered
+from training.settings import TrainingSettings
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -5,30 +5,21 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from features import Protected
-from monitoring.measures import auc_estimate, fit_line, normal_estimate
-from scoring import DecisionPolicy, PointScale, RiskLevel
+from features.schema import ProtectedAttribute
+from monitoring.measures import Estimate, Group, ImpactRatio, Ranking, auc_estimate, fit_line, normal_estimate
+from scoring.policy import DecisionPolicy, PointScale, RiskLevel
 from tests.features.examples import columns
-from training.evaluation import (
-    Estimate,
-    Evaluation,
-    Group,
-    ImpactRatio,
-    Ranking,
-    decision_policy,
-    evaluate,
+from training.evaluation import Evaluation, _resample, decision_policy, evaluate, observe, observe_bands, thresholds
+from training.fairness import (
+    GroupPerformance,
     group_lines,
+    group_performances,
     members_by_age,
-    observe,
-    observe_bands,
+    most_approved,
     ratio_by_sex,
     ratio_of_elderly,
 )
-from training.evaluation.evaluation import _resample
-from training.evaluation.fairness import most_approved
-from training.evaluation.group_performance import GroupPerformance, group_performances
-from training.evaluation.thresholds import thresholds
-from training.settings.training import EvaluationSettings, TrainingSettings
+from training.settings import EvaluationSettings, TrainingSettings
 
 SETTINGS = EvaluationSettings(confidence=0.9, resamples=50, calibration_bins=4, f_beta=2.0, lift_share=0.2)
 POLICY = DecisionPolicy(0.4, 0.3, 0.5, (0.1, 0.35, 0.6), 10, 1, PointScale(600, 50, 20))
@@ -144,7 +135,7 @@ def test_an_observation_is_of_its_members_only():
 
 
 def of(name: str, rows: int, approved: int) -> Group:
-    return Group(Protected.AGE, name, rows, approved)
+    return Group(ProtectedAttribute.AGE, name, rows, approved)
 
 
 def test_the_group_approved_most_has_enough_rows():
@@ -190,7 +181,7 @@ def test_a_small_group_and_one_with_few_outcomes_are_told_apart():
 
     def performances(min_rows: int, min_outcomes: int):
         return group_performances(
-            Protected.SEX,
+            ProtectedAttribute.SEX,
             members,
             target=TARGET,
             probability=PROBABILITY,

@@ -12,26 +12,27 @@ import pytest
 import yaml
 from numpy.typing import NDArray
 
-from features import SettingsError
-from monitoring.measures.metrics import auc, auc_difference
-from scoring import Progress
+from features.errors import SettingsError
+from monitoring.measures import auc, auc_difference
+from scoring.progress import Progress
 from training.cli import main
-from training.data.dataset import Dataset, load_dataset
+from training.dataset import Dataset, load_dataset
 from training.errors import CalibrationError
-from training.evaluation.thresholds import decision_policy
-from training.experiments import EXPERIMENTS, table_lines
-from training.experiments.candidate import Candidate
-from training.experiments.comparison import compare
-from training.experiments.cross_fitting import CrossFitted, cross_fit, cross_fitted
-from training.experiments.encoding import encoder
-from training.experiments.ensemble import blended, stacked
-from training.experiments.families import candidate
-from training.experiments.fold import FoldMatrices, fold_matrices
-from training.experiments.sampling import Resampler, sampled
-from training.fitting.calibrating import calibrated_by_fold
-from training.fitting.cross_validation import cross_validate, splits
-from training.settings.experiments import Family, Sampling
-from training.settings.training import TrainingSettings
+from training.evaluation import decision_policy
+from training.experiments.cross_fitting import (
+    Candidate,
+    CrossFitted,
+    FoldMatrices,
+    cross_fit,
+    cross_fitted,
+    encoder,
+    fold_matrices,
+)
+from training.experiments.experiment import EXPERIMENTS, compare, table_lines
+from training.experiments.families import Resampler, blended, candidate, sampled, stacked
+from training.fitting import calibrated_by_fold, cross_validate, splits
+from training.search_settings import Family, Sampling
+from training.settings import TrainingSettings
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from features import Protected
+from features.schema import ProtectedAttribute
+from monitoring.measures import Group, ImpactRatio
 from tests.features.examples import columns
-from training.evaluation.fairness import (
-    Group,
-    ImpactRatio,
+from training.fairness import (
+    group_performances,
     groups_by_age,
     groups_by_sex,
     members_by_age,
@@ -17,15 +17,14 @@ from training.evaluation.fairness import (
     ratio_by_sex,
     ratio_of_elderly,
 )
-from training.evaluation.group_performance import group_performances
 
 
 def sex(name: str, rows: int, approved: int) -> Group:
-    return Group(Protected.SEX, name, rows, approved)
+    return Group(ProtectedAttribute.SEX, name, rows, approved)
 
 
 def age(name: str, rows: int, approved: int) -> Group:
-    return Group(Protected.AGE, name, rows, approved)
+    return Group(ProtectedAttribute.AGE, name, rows, approved)
 
 
 def test_approvals_are_counted_by_sex() -> None:
@@ -43,7 +42,7 @@ def test_approvals_are_counted_by_age_band() -> None:
 
 def test_who_states_a_level_or_an_age_is_found() -> None:
     rows = columns({"NAME_FAMILY_STATUS": "Widow", "DAYS_BIRTH": -9131}, {"DAYS_BIRTH": -9132}, {})
-    by_status = members_by_level(rows, Protected.MARITAL_STATUS)
+    by_status = members_by_level(rows, ProtectedAttribute.MARITAL_STATUS)
     assert list(by_status) == ["Civil marriage", "Married", "Separated", "Single / not married", "Widow"]
     assert by_status["Widow"].tolist() == [True, False, False]
     assert {name: found.tolist() for name, found in members_by_age(rows, [25]).items()} == {
@@ -57,7 +56,7 @@ def test_a_group_is_observed_and_held_against_the_group_approved_most() -> None:
     probability = np.array([0.1, 0.4, 0.2, 0.1, 0.4, 0.1, 0.2])
     members = {"a": np.arange(7) < 4, "b": np.arange(7) >= 5, "c": np.arange(7) == 4}
     first, second, small = group_performances(
-        Protected.SEX,
+        ProtectedAttribute.SEX,
         members,
         target=target,
         probability=probability,

@@ -16,13 +16,13 @@ import yaml
 
 from tests.server import free_port
 from training.cli import main
-from training.data.dataset import load_dataset
-from training.delivery import Delivered, track
+from training.dataset import load_dataset
 from training.errors import RegistryError, TrackingError
 from training.registry.fitted import place_of_fitted, run_of_fitted
 from training.registry.registry import OUT_OF_FOLD, find
 from training.registry.tracking import tracked_run
-from training.settings.training import TrainingSettings
+from training.run import Delivered, track
+from training.settings import TrainingSettings
 
 _DEADLINE = 600
 

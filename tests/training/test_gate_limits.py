@@ -7,30 +7,32 @@ from typing import Any
 import numpy as np
 import pytest
 
-from features import Protected
-from scoring import DecisionPolicy, PointScale
+from features.schema import ProtectedAttribute
+from monitoring.measures import Estimate, Group, ImpactRatio
+from scoring.policy import DecisionPolicy, PointScale
 from tests.features.examples import columns
-from training.evaluation import Estimate, Evaluation, Group, ImpactRatio
-from training.promotion.comparison import Comparison
-from training.promotion.gates import (
+from training.evaluation import Evaluation
+from training.gates import (
+    Comparison,
     Gate,
+    Screening,
     comparability_gate,
     comparison_gates,
     evaluation_gates,
     fairness_gates,
     latency_gate,
     parity_gate,
+    screen,
     source_gate,
 )
-from training.promotion.screening import Screening, screen
-from training.settings.training import FairnessSettings, GateSettings, LatencySettings
+from training.settings import ApprovalSettings, GateSettings, LatencySettings
 
 POLICY = DecisionPolicy(0.5, 0.4, 0.6, (0.2, 0.4, 0.6), 10, 1, PointScale(600, 50, 20))
 
 
 def limits(min_rows: int = 2, **changed: Any) -> GateSettings:
     values = {"min_auc": 0.7, "max_ece": 0.02, "max_cost_ratio": 0.9, "max_auc_loss": 0.01, "max_cost_increase": 0.02}
-    fairness = FairnessSettings(min_impact_ratio=0.8, age_bounds=(30, 62), min_rows=min_rows)
+    fairness = ApprovalSettings(min_impact_ratio=0.8, age_bounds=(30, 62), min_rows=min_rows)
     return GateSettings(
         **values | changed, fairness=fairness, latency=LatencySettings(max_milliseconds=2.0, applications=3)
     )
@@ -73,7 +75,7 @@ def test_a_comparison_says_the_worse_end_and_the_value():
 
 
 def ratio(approved: int) -> ImpactRatio:
-    return ImpactRatio(Group(Protected.SEX, "M", 100, approved), Group(Protected.SEX, "F", 100, 100))
+    return ImpactRatio(Group(ProtectedAttribute.SEX, "M", 100, approved), Group(ProtectedAttribute.SEX, "F", 100, 100))
 
 
 def test_every_ratio_is_a_gate_that_says_its_group():
@@ -128,11 +130,11 @@ def test_approvals_are_screened_by_sex_and_by_age():
     probability = np.array([0.39, 0.4, 0.1, 0.7])  # a referral is no approval
     screening = screen(rows, probability, POLICY, limits().fairness)
     assert screening == Screening(
-        by_sex=(Group(Protected.SEX, "F", 2, 1), Group(Protected.SEX, "M", 2, 1)),
+        by_sex=(Group(ProtectedAttribute.SEX, "F", 2, 1), Group(ProtectedAttribute.SEX, "M", 2, 1)),
         by_age=(
-            Group(Protected.AGE, "under 30", 1, 1),
-            Group(Protected.AGE, "30 to under 62", 1, 0),
-            Group(Protected.AGE, "62 and over", 2, 1),
+            Group(ProtectedAttribute.AGE, "under 30", 1, 1),
+            Group(ProtectedAttribute.AGE, "30 to under 62", 1, 0),
+            Group(ProtectedAttribute.AGE, "62 and over", 2, 1),
         ),
     )
     assert screening.groups == (*screening.by_sex, *screening.by_age)
@@ -140,8 +142,8 @@ def test_approvals_are_screened_by_sex_and_by_age():
 
 def test_the_screening_is_held_against_the_limits_where_groups_are_large_enough():
     screening = Screening(
-        by_sex=(Group(Protected.SEX, "F", 10, 9), Group(Protected.SEX, "M", 12, 6)),
-        by_age=(Group(Protected.AGE, "under 62", 10, 5), Group(Protected.AGE, "62 and over", 12, 6)),
+        by_sex=(Group(ProtectedAttribute.SEX, "F", 10, 9), Group(ProtectedAttribute.SEX, "M", 12, 6)),
+        by_age=(Group(ProtectedAttribute.AGE, "under 62", 10, 5), Group(ProtectedAttribute.AGE, "62 and over", 12, 6)),
     )
     sex, age = screening.gates(limits(min_rows=10))
     assert (sex.name, sex.figure, sex.passed) == ("adverse impact ratio by sex (screening)", "0.5556 M", False)

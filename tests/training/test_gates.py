@@ -7,15 +7,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from features import APPLICATION, Columns, Protected
-from monitoring.measures.metrics import Estimate, auc_difference
-from scoring import Artefact, DecisionPolicy, PointScale, Scorer, Scores
+from features.application import APPLICATION
+from features.schema import ProtectedAttribute
+from features.transformer import Columns
+from monitoring.measures import Estimate, Group, ImpactRatio, auc_difference
+from scoring.artefact import Artefact
+from scoring.policy import DecisionPolicy, PointScale
+from scoring.scorer import Scorer, Scores
 from tests.features.examples import columns
-from training.delivery import Delivered
-from training.evaluation.fairness import Group, ImpactRatio
-from training.promotion import latency
-from training.promotion.comparison import Comparison, compare
-from training.promotion.gates import (
+from training import gates
+from training.gates import (
+    Comparison,
+    compare,
     comparison_gates,
     evaluation_gates,
     fairness_gates,
@@ -23,7 +26,8 @@ from training.promotion.gates import (
     parity_gate,
     source_gate,
 )
-from training.settings.training import FairnessSettings, GateSettings, LatencySettings
+from training.run import Delivered
+from training.settings import ApprovalSettings, GateSettings, LatencySettings
 
 POLICY = DecisionPolicy(
     cutoff=0.5,
@@ -38,7 +42,7 @@ POLICY = DecisionPolicy(
 
 def limits(**changed: Any) -> GateSettings:
     values = {"min_auc": 0.5, "max_ece": 1.0, "max_cost_ratio": 2.0, "max_auc_loss": 0.01, "max_cost_increase": 0.02}
-    fairness = FairnessSettings(min_impact_ratio=0.8, age_bounds=(62,), min_rows=1)
+    fairness = ApprovalSettings(min_impact_ratio=0.8, age_bounds=(62,), min_rows=1)
     speed = LatencySettings(max_milliseconds=2.0, applications=3)
     return GateSettings(**values | changed, fairness=fairness, latency=speed)
 
@@ -92,7 +96,7 @@ def test_generated_data_does_not_replace_real_data(
 
 @pytest.mark.parametrize(("approved", "passed"), [(80, True), (79, False)])
 def test_an_impact_ratio_below_the_limit_fails(approved: int, *, passed: bool) -> None:
-    ratio = ImpactRatio(Group(Protected.SEX, "M", 100, approved), Group(Protected.SEX, "F", 100, 100))
+    ratio = ImpactRatio(Group(ProtectedAttribute.SEX, "M", 100, approved), Group(ProtectedAttribute.SEX, "F", 100, 100))
     (gate,) = fairness_gates({"sex": ratio}, limits())
     assert (gate.figure, gate.passed) == (f"{approved / 100:.4f} M", passed)
 
@@ -147,8 +151,8 @@ def test_the_latency_is_the_median_of_single_applications(
 ) -> None:
     scorer, amounts = Noting(delivered.trained.artefact({})), [1e5, 2e5, 3e5, 4e5]
     ticks = iter([0.0, 0.001, 5.0, 5.002, 7.0, 7.009])
-    monkeypatch.setattr(latency.time, "perf_counter", lambda: next(ticks))
+    monkeypatch.setattr(gates.time, "perf_counter", lambda: next(ticks))
     rows = columns(*({"AMT_CREDIT": amount} for amount in amounts))
-    assert latency.median_milliseconds(scorer, rows, 3) == pytest.approx(2.0)
+    assert gates.median_milliseconds(scorer, rows, 3) == pytest.approx(2.0)
     place = APPLICATION.position["AMT_CREDIT"]
     assert [scored.numbers[:, place].tolist() for scored in scorer.noted] == [[1e5], [2e5], [3e5]]

@@ -21,22 +21,21 @@ import pytest
 from mlflow.pyfunc.scoring_server import parse_csv_input
 
 from features import operations
-from scoring import SignatureError, load_stored
+from scoring.errors import SignatureError
+from scoring.store import load_stored
 from tests.scoring.signers import Signer
 from tests.training.contests import Contest
 from tests.training.contests import contest as make_contest
-from training.data.dataset import load_dataset
-from training.delivery import Delivered
+from training.dataset import load_dataset
 from training.errors import ParityError, RegistryError
-from training.promotion.contender import contend
-from training.promotion.judging import judge
-from training.promotion.promotion import rollback
+from training.promotion import judge, judged_model, rollback
 from training.registry import packaging
-from training.registry.listing import registry_lines
 from training.registry.packaging import package_code
-from training.registry.report_copy import copy_report
+from training.registry.registry import copy_report
 from training.registry.store import import_model
-from training.settings.training import TrainingSettings
+from training.run import Delivered
+from training.settings import TrainingSettings
+from training.summary import registry_lines
 
 
 @pytest.fixture(scope="module")
@@ -136,7 +135,7 @@ def test_features_that_were_changed_since_the_training_are_noticed(
     assert contest.served() is None
     new = contest.dataset.ids + 10_000_000
     with pytest.raises(RegistryError, match="version 1 cannot score the rows it was not fitted on"):
-        contend(contest.first, replace(contest.dataset, ids=new))
+        judged_model(contest.first, replace(contest.dataset, ids=new))
 
 
 def test_two_versions_run_their_own_code_beside_packages_of_the_same_names(

@@ -6,10 +6,10 @@ import lightgbm as lgb
 import numpy as np
 import pytest
 
-from training.delivery import Delivered
-from training.fitting.booster import fit_trees, margins_of
-from training.fitting.interpretation import interpret
-from training.settings.training import InterpretationSettings, TrainingSettings
+from training.fitting import fit_trees, margins_of
+from training.run import Delivered
+from training.settings import InterpretationSettings, TrainingSettings
+from training.trainer import interpret
 
 CHOSEN = InterpretationSettings(rows=500, features=2, bins=4)
 

@@ -11,14 +11,14 @@ import pandas as pd
 import pytest
 import yaml
 
-from features import open_file
-from scoring import Progress
+from features.files import open_file
+from scoring.progress import Progress
 from training.cli import main
-from training.data.dataset import Dataset, load_dataset
-from training.data.leakage import outside_leaks, ranking, refuse_leaks
-from training.data.source import load
+from training.dataset import Dataset, load_dataset
 from training.errors import DataError
-from training.settings.training import TrainingSettings
+from training.leakage import outside_leaks, ranking, refuse_leaks
+from training.run import load
+from training.settings import TrainingSettings
 
 Edit = Callable[[pd.DataFrame, np.random.Generator], pd.DataFrame]
 

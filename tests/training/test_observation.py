@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitoring.measures.ranking import Ranking
-from training.evaluation.observation import observe, observe_bands
+from monitoring.measures import Ranking
+from training.evaluation import observe, observe_bands
 
 
 def test_rows_are_counted_and_averaged() -> None:

@@ -9,18 +9,18 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from features import FeatureTransformer, SettingsError
-from monitoring.measures.metrics import auc
-from scoring import Progress, Scorer
-from training.data.dataset import Dataset, load_dataset
-from training.data.out_of_time import split_by_time
-from training.delivery import deliver
+from features.errors import SettingsError
+from features.transformer import FeatureTransformer
+from monitoring.measures import auc
+from scoring.progress import Progress
+from scoring.scorer import Scorer
+from training.dataset import Dataset, load_dataset, split_by_time
 from training.errors import DataError
-from training.experiments import EXPERIMENTS
-from training.fitting.booster import fit_trees, margins_of
-from training.fitting.cross_validation import fit_state
-from training.fitting.trainer import train
-from training.settings.training import OutOfTimeSettings, TrainingSettings
+from training.experiments.experiment import EXPERIMENTS
+from training.fitting import fit_state, fit_trees, margins_of
+from training.run import deliver
+from training.settings import OutOfTimeSettings, TrainingSettings
+from training.trainer import train
 
 DATE = OutOfTimeSettings(column="APPLIED", share=0.25)
 

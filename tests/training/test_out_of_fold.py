@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from tests.features.examples import columns
-from training.data.dataset import Dataset
-from training.registry.out_of_fold import OutOfFold
+from training.dataset import Dataset
+from training.registry.registry import OutOfFold
 
 
 def dataset(ids: list[int], *records: dict[str, Any]) -> Dataset:

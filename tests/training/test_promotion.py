@@ -18,25 +18,23 @@ import pytest
 import yaml
 from mlflow import MlflowClient
 
-from features import state
-from scoring import ArtefactError, Scorer
+from features import transformer
+from scoring.errors import ArtefactError
+from scoring.scorer import Scorer
 from tests.server import ROOT
 from tests.training.contests import Contest, register
 from tests.training.contests import contest as make_contest
+from training import promotion
 from training.cli import main
-from training.data.dataset import Dataset, load_dataset
-from training.delivery import Delivered
+from training.dataset import Dataset, load_dataset
 from training.errors import GateError, RegistryError
-from training.promotion import promotion
-from training.promotion.contender import contend
-from training.promotion.judging import judge
-from training.promotion.promotion import rollback
-from training.registry.history import Action, Change, reigning, succession
-from training.registry.listing import registry_lines
+from training.promotion import judge, judged_model, rollback
+from training.registry.history import Action, Change, current_champion, succession
 from training.registry.registry import OUT_OF_FOLD, aliases, find, put_in_charge
 from training.registry.store import import_model
-from training.settings.training import TrainingSettings
-from training.summary import verdict_lines
+from training.run import Delivered
+from training.settings import TrainingSettings
+from training.summary import registry_lines, verdict_lines
 
 STEPS = ("put_in_charge", "remember", "import_model")
 
@@ -211,7 +209,7 @@ def test_a_champion_of_another_feature_definition_is_not_put_back(
     """This code could not serve it."""
     contest.promote(contest.first)
     contest.promote(contest.second)
-    monkeypatch.setattr(state, "DEFINITION_DIGEST", "another")
+    monkeypatch.setattr(transformer, "DEFINITION_DIGEST", "another")
     with pytest.raises(ArtefactError, match=r"^promotion_model version 1: the features were fitted with another "):
         rollback(contest.name, now())
     assert contest.in_charge() == ("2", "2", "2")
@@ -313,7 +311,7 @@ def test_an_interrupted_rollback_given_again_goes_back_no_further(
 def test_an_alias_set_by_hand_is_no_promotion(contest: Contest) -> None:
     contest.promote(contest.first)
     MlflowClient().set_registered_model_alias(contest.name, "champion", contest.bad.version)
-    assert reigning(contest.name) == contest.first
+    assert current_champion(contest.name) == contest.first
     with pytest.raises(GateError, match="version 3 is not promoted"):
         contest.promote(contest.bad)
     assert rollback(contest.name, now())[0] == contest.first
@@ -343,7 +341,7 @@ def test_the_succession_after_promotions_and_rollbacks(history: str, line: str) 
 def test_a_history_that_was_tampered_with_is_refused(contest: Contest, at: str, said: str) -> None:
     MlflowClient().set_registered_model_tag(contest.name, f"champion.{at}", said)
     with pytest.raises(RegistryError, match=rf"the tag champion\.{at} is not one that a promotion or a rollback wrote"):
-        reigning(contest.name)
+        current_champion(contest.name)
 
 
 def test_importing_an_older_champion_makes_it_the_one_that_is_served(contest: Contest) -> None:
@@ -370,7 +368,7 @@ def test_rows_of_the_training_are_judged_out_of_fold_and_new_rows_by_the_registe
     """Half of the rows are under identifiers that no model was fitted on."""
     ids = contest.dataset.ids.copy()
     ids[1500:] += 10_000_000
-    found = contend(contest.first, replace(contest.dataset, ids=ids))
+    found = judged_model(contest.first, replace(contest.dataset, ids=ids))
     expected = delivered.trained.probabilities.copy()
     scores = Scorer(delivered.trained.artefact({})).score(contest.dataset.columns)
     expected[1500:] = scores.probability[1500:]

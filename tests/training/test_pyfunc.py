@@ -9,8 +9,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from features import ColumnsError
-from scoring import StoredModel
+from features.errors import ColumnsError
+from scoring.store import StoredModel
 from training.registry.pyfunc import CreditScoringModel
 
 

@@ -13,17 +13,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from scoring import Artefact
+from scoring.artefact import Artefact
 from tests.training.page import Page
-from training.data.dataset import Dataset, load_dataset
-from training.delivery import Delivered
-from training.fitting.trainer import TrainedModel, lineage
-from training.report.cells import held
+from training.dataset import Dataset, load_dataset
 from training.report.figures import model_figures
+from training.report.formatting import ReportTable, held
 from training.report.model_report import model_report
-from training.report.requirement import REQUIREMENTS, SECTIONS
-from training.report.table import Table
-from training.settings.training import TrainingSettings
+from training.report.model_tables import REQUIREMENTS, SECTIONS
+from training.run import Delivered
+from training.settings import TrainingSettings
+from training.trainer import TrainedModel, lineage
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -176,7 +175,7 @@ def test_another_process_writes_the_same_bytes(
     artefact = artefact_of(delivered.trained, dataset, settings, "c0ffee")
     (tmp_path / "given").write_bytes(pickle.dumps((dataset, delivered.trained, artefact, settings)))
     script = (
-        "import pickle, pathlib, sys; from training.report import write_report; given, folder = sys.argv[1:];"
+        "import pickle, pathlib, sys; from training.report.model_report import write_report; given, folder = sys.argv[1:];"
         "write_report(pathlib.Path(folder), *pickle.loads(pathlib.Path(given).read_bytes()))"
     )
     command = [sys.executable, "-c", script, str(tmp_path / "given"), str(tmp_path)]
@@ -189,7 +188,7 @@ def test_another_process_writes_the_same_bytes(
 
 
 def written_after_png(dataset: Dataset, trained: TrainedModel, settings: TrainingSettings, folder: Path) -> str:
-    from training.report import write_report
+    from training.report.model_report import write_report
 
     folder.mkdir()
     artefact = artefact_of(trained, dataset, settings, "c0ffee")
@@ -302,7 +301,7 @@ def test_a_mean_pd_is_held_against_the_interval(delivered: Delivered, value: flo
 
 def test_a_table_has_a_cell_for_every_column() -> None:
     with pytest.raises(ValueError, match="a row has not 2 cells"):
-        Table.of("lr", ("a", "b"), [("1", "2"), ("1",)])
+        ReportTable.of("lr", ("a", "b"), [("1", "2"), ("1",)])
 
 
 def test_figures_are_drawn(dataset: Dataset, delivered: Delivered, settings: TrainingSettings) -> None:

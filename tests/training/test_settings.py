@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import yaml
 
-from features import SettingsError
+from features.errors import SettingsError
 from training.cli import main
-from training.settings.training import TrainingSettings
+from training.settings import TrainingSettings
 
 ROOT = Path(__file__).resolve().parents[2]
 SHIPPED = ROOT / "configs" / "training.yaml"

@@ -9,17 +9,29 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from features import FeatureTransformer, Protected
-from monitoring.measures.metrics import auc
-from scoring import Calibration, Progress, RiskLevel, Scorer
-from training.data.dataset import Dataset, load_dataset
-from training.delivery import Delivered
-from training.evaluation.evaluation import evaluate
-from training.fitting.booster import fit_early_stopped, fit_trees, text
-from training.fitting.calibrating import calibrate, cross_calibrated, fit_line
-from training.fitting.cross_validation import CrossValidation, Fold, cross_validate, fit_state
-from training.fitting.trainer import train
-from training.settings.training import TrainingSettings
+from features.schema import ProtectedAttribute
+from features.transformer import FeatureTransformer
+from monitoring.measures import auc, fit_line
+from scoring.model import Calibration
+from scoring.policy import RiskLevel
+from scoring.progress import Progress
+from scoring.scorer import Scorer
+from training.dataset import Dataset, load_dataset
+from training.evaluation import evaluate
+from training.fitting import (
+    CrossValidation,
+    Fold,
+    calibrate,
+    cross_calibrated,
+    cross_validate,
+    fit_early_stopped,
+    fit_state,
+    fit_trees,
+    text,
+)
+from training.run import Delivered
+from training.settings import TrainingSettings
+from training.trainer import train
 
 
 @pytest.fixture(scope="module")
@@ -174,7 +186,11 @@ def test_protected_attributes_are_out_and_their_price_is_measured(delivered: Del
 
 
 def test_without_protected_attributes_there_is_no_price(settings: TrainingSettings) -> None:
-    assert settings.features.without == (Protected.SEX, Protected.MARITAL_STATUS, Protected.AGE)
+    assert settings.features.without == (
+        ProtectedAttribute.SEX,
+        ProtectedAttribute.MARITAL_STATUS,
+        ProtectedAttribute.AGE,
+    )
 
 
 def test_the_truth_is_a_ceiling_that_the_model_comes_near(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from training.data.validation import refuse_too_few
+from training.dataset import refuse_too_few
 from training.errors import DataError
 
 

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
+import lightgbm as lgb
 import numpy as np
+from imblearn.over_sampling import SMOTE
+from imblearn.under_sampling import RandomUnderSampler
+from numpy.typing import NDArray
 from sklearn.base import ClassifierMixin
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.exceptions import ConvergenceWarning
@@ -14,12 +19,24 @@ from sklearn.model_selection import train_test_split
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 
-from training.fitting import fit_early_stopped, margins_of
-from training.settings import Family, ModelSelectionSettings, ModelSettings, TrainingSettings
-
-from .candidate import Candidate, Margins, log_odds
-from .encoding import encoder
-from .fold import FoldMatrices
+from training.experiments.cross_fitting import (
+    Candidate,
+    CrossFitted,
+    FoldMatrices,
+    Margins,
+    cross_fitted,
+    encoder,
+    log_odds,
+)
+from training.fitting import fit_early_stopped, margins_of, parameters, stoppable
+from training.search_settings import (
+    Family,
+    FeatureEngineeringSettings,
+    ModelSelectionSettings,
+    Sampling,
+    SamplingSettings,
+)
+from training.settings import ModelSettings, TrainingSettings
 
 Fit = Callable[[FoldMatrices], Margins]
 
@@ -124,3 +141,105 @@ _FITS: dict[Family, Callable[[ModelSelectionSettings, ModelSettings, int], Fit]]
     Family.NEURAL_NETWORK: _neural_network,
     Family.XGBOOST: _xgboost,
 }
+
+Matrix = NDArray[np.float64]
+Target = NDArray[np.int64]
+_INTERPOLATING = (Sampling.SMOTE, Sampling.HYBRID)
+
+
+def sampled(sampling: Sampling, settings: FeatureEngineeringSettings, model: ModelSettings, *, seed: int) -> Candidate:
+    """LightGBM with this way of sampling.
+
+    What interpolates between rows cannot do so across missing values and categories: those ways fit on the matrix that
+    `encoder` makes. Every fold grows the same number of trees, so that its margins are on the scale of the others'.
+    """
+    resampler = Resampler(sampling, settings.sampling, seed)
+
+    def margins(fold: FoldMatrices) -> Margins:
+        fold = _complete(fold) if sampling in _INTERPOLATING else fold
+        matrix, target, weight = resampler(fold.fitted, fold.target)
+        data = lgb.Dataset(matrix, target, weight=weight, categorical_feature=list(fold.categorical))
+        booster = lgb.train(
+            parameters(model, seed, fold.names), data, num_boost_round=settings.trees, callbacks=[stoppable]
+        )
+        return margins_of(booster, fold.judged, threads=model.threads)
+
+    stated = {"sampling": sampling.value, "trees": settings.trees, **model.parameters.stated()}
+    return Candidate(sampling, stated, margins)
+
+
+@dataclass(frozen=True, slots=True)
+class Resampler:
+    """Rows, outcomes and weights to fit on, made of those of a training fold."""
+
+    sampling: Sampling
+    settings: SamplingSettings
+    seed: int
+
+    def __call__(self, matrix: Matrix, target: Target) -> tuple[Matrix, Target, NDArray[np.float64] | None]:
+        """`matrix` must be complete for the ways that interpolate."""
+        if self.sampling is Sampling.BALANCED_WEIGHTS:
+            return matrix, target, len(target) / (2 * np.bincount(target))[target]
+        if self.sampling is Sampling.SMOTE:
+            matrix, target = self._smote(matrix, target, self.settings.smote_ratio)
+        if self.sampling is Sampling.HYBRID:
+            matrix, target = self._smote(matrix, target, self.settings.hybrid_ratio)
+        if self.sampling in (Sampling.HYBRID, Sampling.UNDERSAMPLING):
+            matrix, target = self._undersampled(matrix, target)
+        return matrix, target, None
+
+    def _smote(self, matrix: Matrix, target: Target, ratio: float) -> tuple[Matrix, Target]:
+        if _odds(target) >= ratio:
+            return matrix, target
+        smote = SMOTE(sampling_strategy=ratio, k_neighbors=self.settings.neighbours, random_state=self.seed)
+        return smote.fit_resample(matrix, target)  # type: ignore[no-any-return]
+
+    def _undersampled(self, matrix: Matrix, target: Target) -> tuple[Matrix, Target]:
+        if _odds(target) >= self.settings.undersampling_ratio:
+            return matrix, target
+        chosen = RandomUnderSampler(sampling_strategy=self.settings.undersampling_ratio, random_state=self.seed)
+        rows, _ = chosen.fit_resample(np.arange(len(target))[:, np.newaxis], target)
+        return matrix[rows[:, 0]], target[rows[:, 0]]
+
+
+def _odds(target: Target) -> float:
+    """Defaults for each good row."""
+    return float(target.sum() / (len(target) - target.sum()))
+
+
+def _complete(fold: FoldMatrices) -> FoldMatrices:
+    fitted = encoder(len(fold.names), fold.categorical).fit(fold.fitted)
+    names = tuple(fitted[-1].get_feature_names_out())
+    return FoldMatrices(fitted.transform(fold.fitted), fitted.transform(fold.judged), fold.target, (), names)
+
+
+def blended(members: Sequence[CrossFitted], target: NDArray[np.int64]) -> CrossFitted:
+    """The mean of the members' log-odds."""
+    return _ensemble("blend", members, _stacked(members).mean(axis=1), target)
+
+
+def stacked(members: Sequence[CrossFitted], target: NDArray[np.int64]) -> CrossFitted:
+    """A logistic regression on the members' log-odds; for each fold it is fitted on the rows of the others.
+
+    Source: D. Wolpert, "Stacked generalization", Neural Networks 5, 1992.
+    """
+    inputs = _stacked(members)
+    margins = np.empty(len(target))
+    for judged in members[0].judged:
+        others = np.ones(len(target), dtype=np.bool_)
+        others[judged] = False
+        fit = LogisticRegression(C=np.inf, max_iter=1000).fit(inputs[others], target[others])
+        margins[judged] = fit.decision_function(inputs[judged])
+    return _ensemble("stack", members, margins, target)
+
+
+def _stacked(members: Sequence[CrossFitted]) -> NDArray[np.float64]:
+    return np.column_stack([log_odds(member.probabilities) for member in members])
+
+
+def _ensemble(
+    name: str, members: Sequence[CrossFitted], margins: NDArray[np.float64], target: NDArray[np.int64]
+) -> CrossFitted:
+    parameters = {"members": ",".join(member.name for member in members)}
+    seconds = sum(member.seconds for member in members)
+    return cross_fitted(name, parameters, margins, target, members[0].judged, seconds)

@@ -18,17 +18,18 @@ import mlflow
 from bentoml._internal.configuration.containers import BentoMLContainer
 from mlflow.exceptions import MlflowException
 
-from features import Settings, SettingsError
-from scoring import REPORT, Artefact, ArtefactError
-from training.data import Dataset
+from features.errors import SettingsError
+from features.settings import Settings
+from scoring.artefact import Artefact
+from scoring.errors import ArtefactError
+from scoring.store import REPORT
+from training.dataset import Dataset
 from training.errors import OutputError, RegistryError, TrackingError
-from training.fitting import TrainedModel
+from training.registry.packaging import sha256
+from training.registry.registry import OUT_OF_FOLD, OutOfFold, Registered, register
+from training.registry.tracking import log_model, without_secrets
 from training.settings import TrainingSettings
-
-from .out_of_fold import OutOfFold
-from .packaging import sha256
-from .registry import OUT_OF_FOLD, Registered, register
-from .tracking import log_model, without_secrets
+from training.trainer import TrainedModel
 
 FILES = "files"
 """The folder of a fitted model that becomes the files of its run; the report belongs there."""

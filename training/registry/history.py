@@ -10,8 +10,7 @@ from enum import StrEnum
 from mlflow import MlflowClient
 
 from training.errors import RegistryError
-
-from .registry import Registered, champion, find, registered_model
+from training.registry.registry import Registered, champion, find, registered_model
 
 _KEY = "champion."
 _TIME = "%Y-%m-%dT%H:%M:%S.%fZ"
@@ -77,7 +76,7 @@ def succession(history: Iterable[Change]) -> tuple[str, ...]:
     return tuple(line)
 
 
-def reigning(name: str) -> Registered | None:
+def current_champion(name: str) -> Registered | None:
     """The version in charge as the history has it, which the alias may be ahead of; by the alias where it has none."""
     line = succession(changes(name))
     return find(name, line[-1]) if line else champion(name)

@@ -16,8 +16,11 @@ from mlflow.models import set_model
 from mlflow.pyfunc.model import PythonModel
 from numpy.typing import NDArray
 
-from features import APPLICATION, ColumnsError, read_table
-from scoring import Artefact, Scorer, Scores
+from features.application import APPLICATION
+from features.errors import ColumnsError
+from features.files import read_table
+from scoring.artefact import Artefact
+from scoring.scorer import Scorer, Scores
 
 
 class CreditScoringModel(PythonModel):

@@ -16,12 +16,14 @@ import numpy as np
 from bentoml._internal.configuration.containers import BentoMLContainer
 from bentoml.exceptions import NotFound
 
-from features import open_file
-from scoring import Artefact, ConformanceError, Scorer, Trust, write_signature
+from features.files import open_file
+from scoring.artefact import Artefact
+from scoring.errors import ConformanceError
+from scoring.scorer import Scorer
+from scoring.store import Trust, write_signature
 from training.errors import ParityError, RegistryError
-from training.synthesis import APPLICATIONS, synthesize
-
-from .registry import Registered, artefact_folder, download, report_file, signature_of
+from training.registry.registry import Registered, artefact_folder, download, report_file, signature_of
+from training.synthesis.dataset import APPLICATIONS, synthesize
 
 PARITY_CLIENTS = 1_000
 """Generated applications on which LightGBM itself and what will be served are compared."""

@@ -2,18 +2,97 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 
-from scoring import Artefact
-from training.data import Dataset, is_generated
-from training.fitting import TrainedModel
+from features.schema import ProtectedAttribute
+from scoring.artefact import Artefact
+from scoring.store import REPORT
+from training.dataset import Dataset, is_generated
+from training.evaluation import Evaluation
+from training.fairness import GroupPerformance
+from training.gates import Gate
+from training.report import formatting, model_tables, outcome_tables
+from training.report.figures import model_figures
+from training.report.formatting import decimal, held, svg, write_png
+from training.report.model_tables import REQUIREMENTS, SECTIONS
 from training.settings import TrainingSettings
+from training.trainer import TrainedModel
 
-from . import cells, feature_tables, group_tables, lineage_tables, outcome_tables, policy_tables
-from .drawing import svg
-from .findings import findings
-from .requirement import REQUIREMENTS, SECTIONS
+_NO_COMMIT = "The code was not in a repository: which code trained this model cannot be told."
+_DIRTY = "The code had changes that were not committed: the commit alone does not reproduce this model."
+_GENERATED = "Trained on generated data: no figure here says anything about real applicants."
+_NO_LATER = "Not judged on later applications: the data gave no date, so ageing of the model is not measured."
+
+
+def findings(
+    dataset: Dataset,
+    trained: TrainedModel,
+    artefact: Artefact,
+    settings: TrainingSettings,
+    *,
+    gates: Sequence[Gate],
+    groups: Mapping[ProtectedAttribute, Sequence[GroupPerformance]],
+) -> Iterator[str]:
+    """One sentence for each."""
+    if is_generated(dataset.source):
+        yield _GENERATED
+    for gate in gates:
+        if not gate.passed:
+            yield f"Gate missed: {gate.name} is {gate.figure}, asked for {gate.limit}. It cannot be promoted like this."
+    yield from _of_policy(settings)
+    yield from _of_calibration(trained.evaluation)
+    for attribute, performances in groups.items():
+        yield from _of_groups(attribute, performances, settings)
+    if trained.later is None:
+        yield _NO_LATER
+    else:
+        yield from _of_later(trained.evaluation, trained.later)
+    commit = artefact.lineage["commit"]
+    if commit is None or commit.endswith("-dirty"):
+        yield _NO_COMMIT if commit is None else _DIRTY
+    for warning in dataset.warnings:
+        yield f"Data: {warning}."
+
+
+def _of_policy(settings: TrainingSettings) -> Iterator[str]:
+    inside = [
+        attribute.replace("_", " ") for attribute in ProtectedAttribute if attribute not in settings.features.without
+    ]
+    if inside:
+        yield f"Protected attributes in the model: {', '.join(inside)}."
+
+
+def _of_calibration(evaluation: Evaluation) -> Iterator[str]:
+    for level in evaluation.levels:
+        verdict = held(level.mean_probability, level.default_rate)
+        if verdict.startswith("too"):
+            yield f"Calibration: the mean PD of risk level {level.level} is {verdict} for what was observed."
+
+
+def _of_groups(
+    attribute: ProtectedAttribute, performances: Sequence[GroupPerformance], settings: TrainingSettings
+) -> Iterator[str]:
+    least, name = settings.gates.fairness.min_impact_ratio, str(attribute).replace("_", " ")
+    for performance in performances:
+        group, observed = performance.group.name, performance.observed
+        if performance.impact_ratio is not None and performance.impact_ratio.value < least:
+            ratio, reference = performance.impact_ratio, performance.impact_ratio.reference.name
+            yield f"Fairness: {name} {group} has an impact ratio of {decimal(ratio.value)} against {reference}."
+        if observed is not None and held(observed.mean_probability, observed.default_rate).startswith("too"):
+            verdict = held(observed.mean_probability, observed.default_rate)
+            yield f"Fairness: the mean PD of {name} {group} is {verdict} for what was observed."
+
+
+def _of_later(evaluation: Evaluation, later: Evaluation) -> Iterator[str]:
+    if later["auc"].high < evaluation["auc"].low:
+        yield f"Ageing: AUC {later['auc']} on later applications, {evaluation['auc']} out of fold."
+    if later["calibration_slope"].high < 1 or later["calibration_slope"].low > 1:
+        yield f"Ageing: the calibration slope on later applications is {later['calibration_slope']}."
+
 
 _IN_TABLES = {"confusion_matrix", "feature_importance"}
 
@@ -30,8 +109,8 @@ def model_report(
 
     `drawn` are the figures of the training.
     """
-    gates = policy_tables.training_gates(dataset, trained, settings)
-    groups = group_tables.performance_by_group(dataset, trained, settings)
+    gates = outcome_tables.training_gates(dataset, trained, settings)
+    groups = outcome_tables.performance_by_group(dataset, trained, settings)
     confidence = settings.evaluation.confidence
     return (
         _templates()
@@ -49,27 +128,27 @@ def model_report(
             gates_met=all(gate.passed for gate in gates),
             interval=f"{100 * confidence:g} %",
             figures={name: svg(name, figure) for name, figure in drawn.items() if name not in _IN_TABLES},
-            feature_counts=feature_tables.feature_counts(trained),
-            yaml=lineage_tables.deciding_settings(settings),
+            feature_counts=model_tables.feature_counts(trained),
+            yaml=model_tables.deciding_settings(settings),
             tables={
                 "bands": outcome_tables.band_table(dataset, trained, settings.evaluation),
-                "categories": feature_tables.category_table(trained),
+                "categories": model_tables.category_table(trained),
                 "confusion": outcome_tables.confusion_table(trained.evaluation),
-                "cutoffs": policy_tables.cutoff_table(trained, settings.evaluation.f_beta),
-                "data": lineage_tables.data_table(dataset, trained),
+                "cutoffs": outcome_tables.cutoff_table(trained, settings.evaluation.f_beta),
+                "data": model_tables.data_table(dataset, trained),
                 "decisions": outcome_tables.decision_table(dataset, trained, confidence),
-                "features": feature_tables.feature_table(trained, settings),
+                "features": model_tables.feature_table(trained, settings),
                 "folds": outcome_tables.fold_table(trained),
-                "gates": policy_tables.gate_table(gates, settings.gates, screened=trained.later is None),
-                "identity": lineage_tables.identity_table(artefact),
+                "gates": outcome_tables.gate_table(gates, settings.gates, screened=trained.later is None),
+                "identity": model_tables.identity_table(artefact),
                 "later": None if trained.later is None else outcome_tables.measure_table(trained.later),
                 "levels": outcome_tables.level_table(trained.evaluation, trained.policy),
                 "measures": outcome_tables.measure_table(trained.evaluation),
-                "prices": policy_tables.price_table(trained, settings),
-                "protected": feature_tables.left_out(settings),
-                "rules": feature_tables.rule_table(trained, settings),
+                "prices": outcome_tables.price_table(trained, settings),
+                "protected": model_tables.left_out(settings),
+                "rules": model_tables.rule_table(trained, settings),
             },
-            groups={name: group_tables.group_table(found) for name, found in groups.items()},
+            groups={name: outcome_tables.group_table(found) for name, found in groups.items()},
         )
     )
 
@@ -83,6 +162,24 @@ def _templates() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    shown = (cells.count, cells.decimal, cells.percent, cells.span)
+    shown = (formatting.count, formatting.decimal, formatting.percent, formatting.span)
     environment.filters |= {function.__name__: function for function in shown}
     return environment
+
+
+def write_report(
+    folder: Path, dataset: Dataset, trained: TrainedModel, artefact: Artefact, settings: TrainingSettings
+) -> Path:
+    """Write the report into `folder`, and its figures as PNG into `figures` in it; the file of the report."""
+    drawn = model_figures(dataset.target, trained, settings)
+    (folder / "figures").mkdir()
+    write_figures(folder / "figures", drawn)
+    report = folder / REPORT
+    report.write_text(model_report(dataset, trained, artefact, settings, drawn=drawn), encoding="utf-8")
+    return report
+
+
+def write_figures(folder: Path, drawn: Mapping[str, Figure]) -> None:
+    """Write each figure as a PNG file of its name."""
+    for name, figure in drawn.items():
+        write_png(figure, folder / f"{name}.png")

@@ -2,17 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 
-from scoring import DecisionPolicy, Outcome, RiskLevel
-from training.data import Dataset
-from training.evaluation import Evaluation, Level, Observation, observe, observe_bands
-from training.fitting import TrainedModel
-from training.settings import EvaluationSettings
+import numpy as np
+from numpy.typing import NDArray
 
-from .cells import NOTHING, count, decimal, held, percent, percent_span, span
-from .table import Row, Table
+from features.schema import ProtectedAttribute
+from monitoring.measures import Estimate
+from scoring.policy import DecisionKind, DecisionPolicy, RiskLevel
+from training.dataset import Dataset
+from training.evaluation import Evaluation, LevelObservation, Observation, Threshold, observe, observe_bands
+from training.fairness import GroupPerformance, group_performances, members_by_age, members_by_level
+from training.gates import Gate, evaluation_gates, screen
+from training.report.formatting import (
+    NOTHING,
+    ReportTable,
+    Row,
+    count,
+    decimal,
+    held,
+    percent,
+    percent_span,
+    signed,
+    span,
+)
+from training.settings import EvaluationSettings, GateSettings, TrainingSettings
+from training.trainer import TrainedModel
 
 _MEASURES = {
     "auc": ("AUC", "chance that a default gets a higher PD than a good application; 0.5 is a coin"),
@@ -37,7 +53,7 @@ _MEASURES = {
 _OBSERVED = ("applications", "share", "mean PD", "default rate", "interval", "mean PD is")
 
 
-def measure_table(evaluation: Evaluation) -> Table:
+def measure_table(evaluation: Evaluation) -> ReportTable:
     """Every statistic with its interval and what it means."""
 
     def row(name: str) -> Row:
@@ -45,61 +61,61 @@ def measure_table(evaluation: Evaluation) -> Table:
         return label, decimal(evaluation[name].value), span(evaluation[name]), meaning
 
     head = ("measure", "value", _interval(evaluation.confidence), "meaning")
-    return Table.of("lrrl", head, (row(name) for name in _MEASURES if name in evaluation.estimates))
+    return ReportTable.of("lrrl", head, (row(name) for name in _MEASURES if name in evaluation.estimates))
 
 
-def fold_table(trained: TrainedModel) -> Table:
+def fold_table(trained: TrainedModel) -> ReportTable:
     """What each fold found."""
     rows = (
         (str(i), count(len(fold.judged)), str(fold.trees), str(len(fold.features)), decimal(fold.auc))
         for i, fold in enumerate(trained.validation.folds, 1)
     )
-    return Table.of("lrrrr", ("fold", "applications judged", "trees", "features", "AUC"), rows)
+    return ReportTable.of("lrrrr", ("fold", "applications judged", "trees", "features", "AUC"), rows)
 
 
-def level_table(evaluation: Evaluation, policy: DecisionPolicy) -> Table:
+def level_table(evaluation: Evaluation, policy: DecisionPolicy) -> ReportTable:
     """Observed default rate against mean PD, by risk level."""
     bounds = dict(zip(RiskLevel, _level_bounds(policy), strict=True))
 
-    def row(level: Level) -> Row:
+    def row(level: LevelObservation) -> Row:
         observed = Observation(level.rows, level.mean_probability, level.default_rate)
         return str(level.level), bounds[level.level], *_cells(observed, evaluation.rows)
 
     head = ("risk level", "PD", *_observed_head(evaluation.confidence))
-    return Table.of("llrrrrrl", head, map(row, evaluation.levels))
+    return ReportTable.of("llrrrrrl", head, map(row, evaluation.levels))
 
 
-def band_table(dataset: Dataset, trained: TrainedModel, settings: EvaluationSettings) -> Table:
+def band_table(dataset: Dataset, trained: TrainedModel, settings: EvaluationSettings) -> ReportTable:
     """The same by bands of rising PD that hold equally many applications."""
     bands = observe_bands(dataset.target, trained.probabilities, settings.calibration_bins, settings.confidence)
     rows = ((str(i), *_cells(band, len(dataset))) for i, band in enumerate(bands, 1))
-    return Table.of("rrrrrrl", ("band", *_observed_head(settings.confidence)), rows)
+    return ReportTable.of("rrrrrrl", ("band", *_observed_head(settings.confidence)), rows)
 
 
-def decision_table(dataset: Dataset, trained: TrainedModel, confidence: float) -> Table:
+def decision_table(dataset: Dataset, trained: TrainedModel, confidence: float) -> ReportTable:
     """The same by decision."""
     policy = trained.policy
     outcomes = policy.outcomes(trained.probabilities)
-    bounds = dict(zip(Outcome, _ranges((policy.refer_from, policy.refer_to)), strict=True))
+    bounds = dict(zip(DecisionKind, _ranges((policy.refer_from, policy.refer_to)), strict=True))
     rows = (
         (
             str(outcome),
             bounds[outcome],
             *_cells(observe(dataset.target, trained.probabilities, outcomes == outcome, confidence), len(dataset)),
         )
-        for outcome in Outcome
+        for outcome in DecisionKind
     )
-    return Table.of("llrrrrrl", ("decision", "PD", *_observed_head(confidence)), rows)
+    return ReportTable.of("llrrrrrl", ("decision", "PD", *_observed_head(confidence)), rows)
 
 
-def confusion_table(evaluation: Evaluation) -> Table:
+def confusion_table(evaluation: Evaluation) -> ReportTable:
     """Predictions at the cut-off against outcomes."""
     true_negative, false_positive, false_negative, true_positive = evaluation.confusion
     rows = (
         ("repaid", count(true_negative), count(false_positive)),
         ("defaulted", count(false_negative), count(true_positive)),
     )
-    return Table.of("lrr", ("outcome", "predicted to repay", "predicted to default"), rows)
+    return ReportTable.of("lrr", ("outcome", "predicted to repay", "predicted to default"), rows)
 
 
 def _cells(observed: Observation, total: int) -> Row:
@@ -131,3 +147,148 @@ def _ranges(bounds: Sequence[float]) -> Iterator[str]:
     for low, high in pairwise(bounds):
         yield f"{low:.4g} to under {high:.4g}"
     yield f"{bounds[-1]:.4g} and over"
+
+
+def price_table(trained: TrainedModel, settings: TrainingSettings) -> ReportTable:
+    """What the policies cost that a lender chooses, each measured on the folds of the training."""
+    head = ("policy", "setting", "price", f"{100 * trained.evaluation.confidence:g} % interval", "measured as")
+    return ReportTable.of("llrrl", head, _prices(trained, settings))
+
+
+def _prices(trained: TrainedModel, settings: TrainingSettings) -> Iterator[Row]:
+    without = settings.features.without
+    free = "AUC that the model would gain without this policy, paired on the same rows"
+    if without:
+        named = ", ".join(attribute.replace("_", " ") for attribute in without)
+        yield "protected attributes out", named, *_auc(trained.price), free
+    else:
+        yield "protected attributes out", "none is kept out", "none", NOTHING, "nothing was given up"
+    if trained.monotone_price is None:
+        yield "features held to a direction", "none", "none", NOTHING, "nothing was given up"
+    else:
+        directions = ", ".join(f"{name} {_DIRECTIONS[way]}" for name, way in settings.model.monotone.items())
+        yield "features held to a direction", directions, *_auc(trained.monotone_price), free
+    referred = np.count_nonzero(trained.policy.outcomes(trained.probabilities) == DecisionKind.REFER)
+    share, people = percent(float(referred) / len(trained.probabilities)), count(int(referred))
+    band = f"PD {trained.policy.refer_from:.4f} to {trained.policy.refer_to:.4f}"
+    yield (
+        "refer band",
+        band,
+        share,
+        NOTHING,
+        f"applications that a person decides, {people} of those judged",
+    )
+
+
+_DIRECTIONS = {-1: "may only lower the PD", 1: "may only raise the PD"}
+
+
+def _auc(price: Estimate) -> tuple[str, str]:
+    return f"{decimal(price.value)} AUC", span(price)
+
+
+def cutoff_table(trained: TrainedModel, beta: float) -> ReportTable:
+    """The cut-off of the costs against those that a search on the same rows would pick."""
+    names = {
+        "bayes": "implied by the costs: the policy's",
+        "grid_search": "cheapest on these very rows",
+        "f_beta": f"best F-{beta:g} on these very rows: the original design",
+    }
+    used = trained.evaluation.thresholds[0].cost_per_applicant
+
+    def row(threshold: Threshold) -> Row:
+        cost = threshold.cost_per_applicant
+        figures = (decimal(threshold.cutoff), decimal(cost), signed(cost - used), decimal(threshold.f_beta))
+        return names[threshold.method], *figures
+
+    head = ("cut-off", "PD", "cost per applicant", "against the policy's", f"F-{beta:g}")
+    return ReportTable.of("lrrrr", head, map(row, trained.evaluation.thresholds))
+
+
+def training_gates(dataset: Dataset, trained: TrainedModel, settings: TrainingSettings) -> tuple[Gate, ...]:
+    """The gates that the training alone can judge: on its later applications, out of fold where there are none.
+
+    Of later applications the approvals are not known here, so they are screened when the model is to be promoted.
+    """
+    limits = settings.gates
+    if trained.later is not None:
+        return tuple(evaluation_gates(trained.later, limits))
+    screening = screen(dataset.columns, trained.probabilities, trained.policy, limits.fairness)
+    return (*evaluation_gates(trained.evaluation, limits), *screening.gates(limits))
+
+
+def gate_table(gates: tuple[Gate, ...], limits: GateSettings, *, screened: bool) -> ReportTable:
+    """Every gate with its limit; those that need the registry, or approvals not `screened` here, are judged later."""
+    judged = ((gate.name, gate.figure, gate.limit, "met" if gate.passed else "missed") for gate in gates)
+    rows = (*judged, *_gates_at_promotion(limits, screened=screened))
+    return ReportTable.of("lrrl", ("gate", "figure", "limit", "here"), rows)
+
+
+def _gates_at_promotion(limits: GateSettings, *, screened: bool) -> Iterator[Row]:
+    at = "at promotion"
+    if not screened:
+        yield "adverse impact ratios (screening)", NOTHING, f"at least {limits.fairness.min_impact_ratio:g}", at
+    yield "AUC minus the champion's, lower end", NOTHING, f"at least {-limits.max_auc_loss:g}", at
+    yield "cost minus the champion's, upper end", NOTHING, f"at most {limits.max_cost_increase:g}", at
+    yield "median time of one application", NOTHING, f"at most {limits.latency.max_milliseconds:g} ms", at
+    yield "probabilities that differ after the import", NOTHING, "at most 0", at
+    yield "data, against the champion's", NOTHING, "real, if that is", at
+
+
+_NOT_STATED = "other or not stated"
+
+
+def performance_by_group(
+    dataset: Dataset, trained: TrainedModel, settings: TrainingSettings
+) -> dict[ProtectedAttribute, tuple[GroupPerformance, ...]]:
+    """What was observed of the groups of each protected attribute; the last group is of those who stated none."""
+    approved = np.asarray(trained.policy.outcomes(trained.probabilities) == DecisionKind.APPROVE)
+    return {
+        attribute: group_performances(
+            attribute,
+            _with_the_rest(members),
+            target=dataset.target,
+            probability=trained.probabilities,
+            approved=approved,
+            min_rows=settings.report.min_rows,
+            min_outcomes=settings.report.min_outcomes,
+            confidence=settings.evaluation.confidence,
+        )
+        for attribute, members in _members(dataset, settings)
+    }
+
+
+def _members(
+    dataset: Dataset, settings: TrainingSettings
+) -> Iterator[tuple[ProtectedAttribute, dict[str, NDArray[np.bool_]]]]:
+    yield ProtectedAttribute.SEX, members_by_level(dataset.columns, ProtectedAttribute.SEX)
+    yield ProtectedAttribute.AGE, members_by_age(dataset.columns, settings.gates.fairness.age_bounds)
+    yield ProtectedAttribute.MARITAL_STATUS, members_by_level(dataset.columns, ProtectedAttribute.MARITAL_STATUS)
+
+
+def _with_the_rest(members: Mapping[str, NDArray[np.bool_]]) -> dict[str, NDArray[np.bool_]]:
+    return {**members, _NOT_STATED: ~np.logical_or.reduce(list(members.values()))}
+
+
+def group_table(groups: tuple[GroupPerformance, ...]) -> ReportTable:
+    """One row for each group that has an applicant."""
+    head = ("group", "applications", "approved", "ratio", "default rate", "mean PD", "it is", "AUC")
+    rows = (_row(group) for group in groups if group.group.rows)
+    return ReportTable.of("lrrrrrlr", head, rows)
+
+
+def _row(performance: GroupPerformance) -> Row:
+    group, observed, area = performance.group, performance.observed, performance.auc
+    if observed is None or performance.impact_ratio is None or observed.default_rate is None:
+        return group.name, count(group.rows), *[NOTHING] * 6
+    rate = observed.default_rate
+    return (
+        group.name,
+        count(group.rows),
+        percent(group.share),
+        decimal(performance.impact_ratio.value),
+        f"{percent(rate.value)} ({percent_span(rate)})",
+        percent(observed.mean_probability),
+        held(observed.mean_probability, rate),
+        NOTHING if area is None else f"{decimal(area.value)} ({span(area)})",
+    )

@@ -3,35 +3,154 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
+from types import TracebackType
+from typing import Literal, Self
 
-from scoring import OutputError, staged
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
 
-from .bureau import FIRST_CREDIT, draw_bureau
-from .bureau_balance import draw_bureau_balance
-from .card import draw_cards
-from .card_balance import draw_card_balance
-from .chunk import Chunk, Split, chunks, later_clients
-from .client import Clients, draw_clients, draw_target
-from .errors import SynthesisError
-from .instalments import draw_instalments
-from .pos_cash import draw_pos_cash
-from .previous import FIRST_PREVIOUS, draw_previous
-from .schedule import draw_schedule
-from .tables import (
-    ALL,
-    APPLICATION_TEST,
-    APPLICATION_TRAIN,
-    BUREAU,
-    BUREAU_BALANCE,
-    CARD_BALANCE,
-    INSTALMENTS,
-    POS_CASH,
-    PREVIOUS,
-    TRUE_PD,
-    Tables,
+from features.application import APPLICATION
+from scoring.errors import OutputError
+from scoring.staging import staged
+from training.synthesis.application import Clients, draw_clients, draw_target
+from training.synthesis.bureau import FIRST_CREDIT, draw_bureau, draw_bureau_balance
+from training.synthesis.cards import draw_card_balance, draw_cards
+from training.synthesis.draws import Category, Columns, Floats, Integers, SynthesisError
+from training.synthesis.population import Chunk, Split, chunks, later_clients
+from training.synthesis.previous import FIRST_PREVIOUS, draw_previous
+from training.synthesis.repayment import draw_instalments, draw_pos_cash, draw_schedule
+
+
+class TableChoice(StrEnum):
+    """Which files to write."""
+
+    ALL = "all"
+    """The application files, true_pd and the six history files."""
+    APPLICATIONS = "applications"
+    """application_train, application_test and true_pd."""
+
+
+ALL, APPLICATIONS = TableChoice.ALL, TableChoice.APPLICATIONS
+
+
+@dataclass(frozen=True, slots=True)
+class DataTable:
+    """One file: its name without extension, and its columns in order."""
+
+    name: str
+    columns: tuple[str, ...]
+
+
+def _table(name: str, columns: str) -> DataTable:
+    return DataTable(name, tuple(columns.split()))
+
+
+_APPLICATION_COLUMNS = tuple(column.name for column in APPLICATION)
+
+APPLICATION_TRAIN = DataTable(
+    "application_train", (APPLICATION.id_column, APPLICATION.target_column, *_APPLICATION_COLUMNS)
 )
-from .writer import FILE_FORMATS, FileFormat, Writer
+APPLICATION_TEST = DataTable("application_test", (APPLICATION.id_column, *_APPLICATION_COLUMNS))
+TRUE_PD = DataTable("true_pd", (APPLICATION.id_column, "TRUE_PD"))
+BUREAU = _table(
+    "bureau",
+    """
+    SK_ID_CURR SK_ID_BUREAU CREDIT_ACTIVE CREDIT_CURRENCY DAYS_CREDIT CREDIT_DAY_OVERDUE DAYS_CREDIT_ENDDATE
+    DAYS_ENDDATE_FACT AMT_CREDIT_MAX_OVERDUE CNT_CREDIT_PROLONG AMT_CREDIT_SUM AMT_CREDIT_SUM_DEBT
+    AMT_CREDIT_SUM_LIMIT AMT_CREDIT_SUM_OVERDUE CREDIT_TYPE DAYS_CREDIT_UPDATE AMT_ANNUITY
+    """,
+)
+BUREAU_BALANCE = _table("bureau_balance", "SK_ID_BUREAU MONTHS_BALANCE STATUS")
+PREVIOUS = _table(
+    "previous_application",
+    """
+    SK_ID_PREV SK_ID_CURR NAME_CONTRACT_TYPE AMT_ANNUITY AMT_APPLICATION AMT_CREDIT AMT_DOWN_PAYMENT AMT_GOODS_PRICE
+    WEEKDAY_APPR_PROCESS_START HOUR_APPR_PROCESS_START FLAG_LAST_APPL_PER_CONTRACT NFLAG_LAST_APPL_IN_DAY
+    RATE_DOWN_PAYMENT RATE_INTEREST_PRIMARY RATE_INTEREST_PRIVILEGED NAME_CASH_LOAN_PURPOSE NAME_CONTRACT_STATUS
+    DAYS_DECISION NAME_PAYMENT_TYPE CODE_REJECT_REASON NAME_TYPE_SUITE NAME_CLIENT_TYPE NAME_GOODS_CATEGORY
+    NAME_PORTFOLIO NAME_PRODUCT_TYPE CHANNEL_TYPE SELLERPLACE_AREA NAME_SELLER_INDUSTRY CNT_PAYMENT NAME_YIELD_GROUP
+    PRODUCT_COMBINATION DAYS_FIRST_DRAWING DAYS_FIRST_DUE DAYS_LAST_DUE_1ST_VERSION DAYS_LAST_DUE DAYS_TERMINATION
+    NFLAG_INSURED_ON_APPROVAL
+    """,
+)
+POS_CASH = _table(
+    "POS_CASH_balance",
+    """
+    SK_ID_PREV SK_ID_CURR MONTHS_BALANCE CNT_INSTALMENT CNT_INSTALMENT_FUTURE NAME_CONTRACT_STATUS SK_DPD SK_DPD_DEF
+    """,
+)
+CARD_BALANCE = _table(
+    "credit_card_balance",
+    """
+    SK_ID_PREV SK_ID_CURR MONTHS_BALANCE AMT_BALANCE AMT_CREDIT_LIMIT_ACTUAL AMT_DRAWINGS_ATM_CURRENT
+    AMT_DRAWINGS_CURRENT AMT_DRAWINGS_OTHER_CURRENT AMT_DRAWINGS_POS_CURRENT AMT_INST_MIN_REGULARITY
+    AMT_PAYMENT_CURRENT AMT_PAYMENT_TOTAL_CURRENT AMT_RECEIVABLE_PRINCIPAL AMT_RECIVABLE AMT_TOTAL_RECEIVABLE
+    CNT_DRAWINGS_ATM_CURRENT CNT_DRAWINGS_CURRENT CNT_DRAWINGS_OTHER_CURRENT CNT_DRAWINGS_POS_CURRENT
+    CNT_INSTALMENT_MATURE_CUM NAME_CONTRACT_STATUS SK_DPD SK_DPD_DEF
+    """,
+)
+INSTALMENTS = _table(
+    "installments_payments",
+    """
+    SK_ID_PREV SK_ID_CURR NUM_INSTALMENT_VERSION NUM_INSTALMENT_NUMBER DAYS_INSTALMENT DAYS_ENTRY_PAYMENT
+    AMT_INSTALMENT AMT_PAYMENT
+    """,
+)
+
+FileFormat = Literal["csv", "parquet"]
+FILE_FORMATS = ("csv", "parquet")
+
+
+class Writer:
+    """Open files of one directory, one per table; the first chunk of a table opens its file."""
+
+    def __init__(self, directory: Path, file_format: FileFormat) -> None:
+        self._directory = directory
+        self._format = file_format
+        self._files: dict[str, pyarrow.csv.CSVWriter | pyarrow.parquet.ParquetWriter] = {}
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    def write(self, table: DataTable, columns: Columns) -> None:
+        """Append rows to the table's file, with its columns taken from `columns` in the table's order.
+
+        SynthesisError if one of them is not there.
+        """
+        absent = [name for name in table.columns if name not in columns]
+        if absent:
+            raise SynthesisError(f"the generator makes no {', '.join(absent)}, which {table.name} declares")
+        batch = pa.table({name: _to_arrow(columns[name]) for name in table.columns})
+        self._file(table, batch.schema).write_table(batch)
+
+    def _file(self, table: DataTable, schema: pa.Schema) -> pyarrow.csv.CSVWriter | pyarrow.parquet.ParquetWriter:
+        if table.name not in self._files:
+            path = self._directory / f"{table.name}.{self._format}"
+            open_file = pyarrow.csv.CSVWriter if self._format == "csv" else pyarrow.parquet.ParquetWriter
+            self._files[table.name] = self._stack.enter_context(open_file(path, schema))
+        return self._files[table.name]
+
+
+def _to_arrow(values: Floats | Integers | Category) -> pa.Array:
+    if isinstance(values, Category):
+        levels = pa.array(values.levels, type=pa.string())
+        return levels.take(pa.array(values.codes, mask=values.codes < 0))
+    if values.dtype == np.float64:
+        return pa.array(values + 0.0, from_pandas=True)
+    return pa.array(values, type=pa.int64())
+
 
 MINIMUM_CLIENTS = 100
 
@@ -42,7 +161,7 @@ def synthesize(
     clients: int,
     seed: int,
     file_format: FileFormat = "csv",
-    tables: Tables = ALL,
+    tables: TableChoice = ALL,
     progress: Callable[[int], object] | None = None,
 ) -> None:
     """Write a generated data set in Kaggle's Home Credit layout into the directory `output`, or nothing at all.
@@ -98,7 +217,7 @@ def _write(
     clients: int,
     seed: int,
     file_format: FileFormat,
-    tables: Tables,
+    tables: TableChoice,
     progress: Callable[[int], object] | None,
 ) -> None:
     with Writer(directory, file_format) as writer:

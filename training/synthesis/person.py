@@ -5,19 +5,139 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import expit
+from scipy.special import expit, ndtri
 
-from .category import Category, Shares, draw_by, merged
-from .columns import Booleans, Columns, Floats, Integers, effect, whole
-from .copula import Marginal, chance
-from .days import DAYS_PER_YEAR
+from training.synthesis.draws import (
+    DAYS_PER_YEAR,
+    Booleans,
+    Category,
+    Columns,
+    Floats,
+    Integers,
+    LevelShares,
+    Marginal,
+    chance,
+    draw_by,
+    effect,
+    merged,
+    to_decimals,
+    whole,
+)
+
+_REGIONS = {"1": 6.0, "2": 40.0, "3": 25.0}
+_RATING = LevelShares.of({"1": 0.105, "2": 0.736, "3": 0.159})
+_CITY_RATING = {
+    "1": LevelShares.of({"1": 1.0, "2": 0.0, "3": 0.0}),
+    "2": LevelShares.of({"1": 0.006, "2": 0.994, "3": 0.0}),
+    "3": LevelShares.of({"1": 0.017, "2": 0.076, "3": 0.907}),
+}
+_POPULATION = (
+    Marginal((0.0005, 0.001, 0.003, 0.009, 0.026, 0.046, 0.056, 0.0725, 0.0725, 0.0725, 0.0725)),
+    Marginal((0.0003, 0.0015, 0.004, 0.007, 0.0115, 0.0189, 0.027, 0.0326, 0.0358, 0.0358, 0.0358)),
+    Marginal((0.0005, 0.001, 0.002, 0.0035, 0.0095, 0.018, 0.0195, 0.0207, 0.0252, 0.0282, 0.031)),
+)
+_RATING_STANDING = {"1": 1.8, "2": 0.0, "3": -1.4}
+_RATING_EFFECTS = {"1": -0.35, "2": 0.0, "3": 0.3}
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """Rating ("1" best to "3"), rating with the city, normalized population; shape (n,) each.
+
+    `score` is standard normal, high in large and well-rated regions.
+    """
+
+    rating: Category
+    city_rating: Category
+    population: Floats
+    score: Floats
+
+    def columns(self) -> Columns:
+        """The application columns that this part states."""
+        return {
+            "REGION_POPULATION_RELATIVE": self.population,
+            "REGION_RATING_CLIENT": self.rating.codes.astype(np.int64) + 1,
+            "REGION_RATING_CLIENT_W_CITY": self.city_rating.codes.astype(np.int64) + 1,
+        }
+
+    def log_odds(self) -> Floats:
+        """Effect of the rating on the log-odds of default."""
+        return self.city_rating.values(_RATING_EFFECTS)
+
+
+def draw_region(rng: np.random.Generator, size: int) -> Region:
+    """Home regions of `size` clients."""
+    rating = _RATING.draw(rng, size)
+    regions = rating.values(_REGIONS)
+    scores = ndtri((np.floor(regions * rng.random(size)) + 0.5) / regions)
+    population = np.choose(rating.codes, [marginal.at(scores) for marginal in _POPULATION])
+    standing = 0.9 * rating.values(_RATING_STANDING) + 0.68 * scores
+    return Region(rating, draw_by(rng, rating, _CITY_RATING), to_decimals(population, 6), standing)
+
+
+_EMPLOYED = LevelShares.of(
+    {
+        "same": 0.703,
+        "works elsewhere": 0.203,
+        "lives elsewhere": 0.075,
+        "all differ": 0.014,
+        "registered elsewhere": 0.005,
+    }
+)
+_NOT_EMPLOYED = LevelShares.of(
+    {
+        "same": 0.975,
+        "works elsewhere": 0.0,
+        "lives elsewhere": 0.0,
+        "all differ": 0.0,
+        "registered elsewhere": 0.025,
+    }
+)
+_BY_EMPLOYMENT = {"employed": _EMPLOYED, "not employed": _NOT_EMPLOYED}
+_REGISTERED_IS_NOT_HOME = ("lives elsewhere", "all differ", "registered elsewhere")
+_REGISTERED_IS_NOT_WORK = ("works elsewhere", "lives elsewhere", "all differ")
+_HOME_IS_NOT_WORK = ("works elsewhere", "all differ", "registered elsewhere")
+_ACROSS_REGIONS = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """How the three places differ, by city and by region; shape (n,) each. Regions differ only where cities do."""
+
+    by_city: Category
+    by_region: Category
+
+    def columns(self) -> Columns:
+        """The application columns that this part states."""
+        return {
+            "REG_REGION_NOT_LIVE_REGION": whole(self.by_region.among(_REGISTERED_IS_NOT_HOME)),
+            "REG_REGION_NOT_WORK_REGION": whole(self.by_region.among(_REGISTERED_IS_NOT_WORK)),
+            "LIVE_REGION_NOT_WORK_REGION": whole(self.by_region.among(_HOME_IS_NOT_WORK)),
+            "REG_CITY_NOT_LIVE_CITY": whole(self.by_city.among(_REGISTERED_IS_NOT_HOME)),
+            "REG_CITY_NOT_WORK_CITY": whole(self.by_city.among(_REGISTERED_IS_NOT_WORK)),
+            "LIVE_CITY_NOT_WORK_CITY": whole(self.by_city.among(_HOME_IS_NOT_WORK)),
+        }
+
+    def log_odds(self) -> Floats:
+        """Effect on the log-odds of default."""
+        home, work = self.by_city.among(_REGISTERED_IS_NOT_HOME), self.by_city.among(_REGISTERED_IS_NOT_WORK)
+        return effect(home, 0.15) + effect(work, 0.1)
+
+
+def draw_address(rng: np.random.Generator, employed: Booleans) -> Address:
+    """Addresses of clients who are `employed` (shape (n,)) or not."""
+    group = Category(tuple(_BY_EMPLOYMENT), np.where(employed, np.int16(0), np.int16(1)))
+    by_city = draw_by(rng, group, _BY_EMPLOYMENT)
+    same = Category(by_city.levels, np.zeros(len(employed), dtype=np.int16))
+    return Address(by_city, merged(chance(rng, _ACROSS_REGIONS, len(employed)), by_city, same))
+
 
 _AGE = Marginal((7_680, 8_260, 9_440, 10_290, 12_450, 15_790, 19_650, 22_100, 23_170, 24_380, 25_200))
 _UNKNOWN_SEX = 1.3e-5
-_SEX = Shares.declared("CODE_GENDER", {"F": 1.0, "M": 1.0, "XNA": 0.0})
+_SEX = LevelShares.declared("CODE_GENDER", {"F": 1.0, "M": 1.0, "XNA": 0.0})
 _AGE_GROUPS = {"below 25": 25.0, "below 35": 35.0, "below 50": 50.0, "below 60": 60.0, "60 and over": 200.0}
 _FAMILY = {
-    group: Shares.declared(
+    group: LevelShares.declared(
         "NAME_FAMILY_STATUS",
         dict(zip(("Married", "Civil marriage", "Single / not married", "Separated", "Widow"), shares, strict=True)),
     )

@@ -6,19 +6,208 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .category import Shares, choose
-from .chunk import Chunk, Stream
-from .client import Clients
-from .columns import Booleans, Columns, Floats, missing_where, to_decimals, whole
-from .contract import Contracts, contract_days, draw_contracts
-from .copula import Marginal, chance
-from .offer import CASH, CONSUMER, REVOLVING, Offers, draw_offers
-from .product import draw_products
-from .terms import Terms, draw_terms
+from training.synthesis.application import Clients
+from training.synthesis.draws import (
+    Booleans,
+    Category,
+    Columns,
+    Floats,
+    LevelShares,
+    Marginal,
+    chance,
+    choose,
+    constant,
+    draw_by,
+    merged,
+    missing_where,
+    to_decimals,
+    whole,
+)
+from training.synthesis.offers import (
+    CASH,
+    CONSUMER,
+    REFUSED,
+    REVOLVING,
+    UNUSED,
+    Contracts,
+    Offers,
+    Terms,
+    contract_days,
+    draw_contracts,
+    draw_offers,
+    draw_terms,
+)
+from training.synthesis.population import Chunk, Stream
+
+_NEW_IF_FIRST = 0.85
+_WALK_IN_BY_YIELD = {"high": 0.45, "middle": 0.19, "low_normal": 0.19, "low_action": 0.19}
+_WALK_IN_CARD = 0.34
+_FREE_OF_INTEREST = {"low_action": 1.0, "low_normal": 0.3}
+_CHANNEL_LEVELS = (
+    "Credit and cash offices", "Country-wide", "Stone", "Regional / Local", "Contact center", "AP+ (Cash loan)",
+    "Channel of corporate sales", "Car dealer",
+)  # fmt: skip
+_CHANNELS = {
+    CASH: LevelShares(_CHANNEL_LEVELS, (0.804, 0.053, 0.004, 0.003, 0.084, 0.047, 0.005, 0.0)),
+    CONSUMER: LevelShares(_CHANNEL_LEVELS, (0.001, 0.592, 0.272, 0.1345, 0.0, 0.0, 0.0, 0.0005)),
+    REVOLVING: LevelShares(_CHANNEL_LEVELS, (0.677, 0.137, 0.025, 0.033, 0.051, 0.071, 0.006, 0.0)),
+}
+_GOODS = LevelShares.of(
+    {
+        "Mobile": 0.306, "Consumer Electronics": 0.163, "Computers": 0.147, "Audio/Video": 0.134, "Furniture": 0.075,
+        "Construction Materials": 0.037, "Clothing and Accessories": 0.036, "Photo / Cinema Equipment": 0.033,
+        "XNA": 0.011, "Auto Accessories": 0.011, "Jewelry": 0.009, "Homewares": 0.008, "Medical Supplies": 0.005,
+        "Vehicles": 0.004, "Gardening": 0.004, "Sport and Leisure": 0.004, "Office Appliances": 0.003, "Tourism": 0.003,
+        "Other": 0.003, "Medicine": 0.002, "Direct Sales": 0.001, "Fitness": 5e-4, "Additional Service": 2e-4,
+        "Weapon": 2e-4, "Education": 1e-4, "Insurance": 1e-4,
+    }
+)  # fmt: skip
+_INDUSTRIES = {
+    "Mobile": "Connectivity", "Furniture": "Furniture", "Construction Materials": "Construction",
+    "Clothing and Accessories": "Clothing", "Auto Accessories": "Auto technology", "Vehicles": "Auto technology",
+    "Jewelry": "Jewelry", "Tourism": "Tourism", "Direct Sales": "MLM partners", "Homewares": "Industry",
+    "Medical Supplies": "Industry", "Gardening": "Industry", "Other": "Industry", "XNA": "XNA",
+}  # fmt: skip
+_INDUSTRY_OTHERWISE = "Consumer electronics"
+_COMBINATIONS = {"Connectivity": "mobile", "Consumer electronics": "household", "MLM partners": "other", "XNA": "other"}
+_SELLER_AREA = Marginal((0, 5, 12, 20, 36, 100, 584, 1_800, 2_640, 3_500, 9_000))
+_PURPOSES = LevelShares.of(
+    {
+        "Repairs": 0.3, "Other": 0.19, "Urgent needs": 0.12, "Buying a used car": 0.045, "Everyday expenses": 0.04,
+        "Payments on other loans": 0.035, "Building a house or an annex": 0.035, "Medicine": 0.03, "Education": 0.02,
+        "Buying a new car": 0.014, "Buying a holiday home / land": 0.014, "Car repairs": 0.012, "Journey": 0.012,
+        "Purchase of electronic equipment": 0.012, "Buying a home": 0.012, "Furniture": 0.01,
+        "Wedding / gift / holiday": 0.008, "Business development": 0.007, "Gasification / water supply": 0.003,
+        "Hobby": 0.002, "Buying a garage": 0.002, "Refusal to name the goal": 0.001,
+    }
+)  # fmt: skip
+_REASONS = LevelShares.of(
+    {"HC": 0.625, "LIMIT": 0.19, "SCO": 0.112, "SCOFR": 0.043, "XNA": 0.016, "VERIF": 0.013, "SYSTEM": 0.001}
+)
+_PAYMENTS = LevelShares.of(
+    {
+        "Cash through the bank": 0.885,
+        "XNA": 0.107,
+        "Non-cash from your account": 0.007,
+        "Cashless from the account of the employer": 0.001,
+    }
+)
+_SUITES = LevelShares.of(
+    {
+        "Unaccompanied": 0.608, "Family": 0.246, "Spouse, partner": 0.076, "Children": 0.036, "Other_B": 0.021,
+        "Other_A": 0.0105, "Group of people": 0.003,
+    }
+)  # fmt: skip
+
+
+def draw_products(rng: np.random.Generator, offers: Offers, terms: Terms) -> Columns:
+    """The labels of each previous application, and the size of the seller's place."""
+    size = len(offers)
+    consumer = offers.contract.equals(CONSUMER)
+    walk_in = chance(rng, terms.yield_group.values(_WALK_IN_BY_YIELD, otherwise=_WALK_IN_CARD), size)
+    goods = merged(consumer, _GOODS.draw(rng, size), constant("XNA", size))
+    industry = _industry(goods, consumer)
+    return {
+        "NAME_CASH_LOAN_PURPOSE": _purpose(rng, offers, walk_in),
+        "NAME_PAYMENT_TYPE": merged(_pays(offers), _PAYMENTS.draw(rng, size), constant("XNA", size)),
+        "CODE_REJECT_REASON": _reason(rng, offers),
+        "NAME_TYPE_SUITE": _SUITES.draw(rng, size).only(offers.priced & chance(rng, 0.66, size)),
+        "NAME_CLIENT_TYPE": _client_type(rng, offers),
+        "NAME_GOODS_CATEGORY": goods,
+        "NAME_PORTFOLIO": _portfolio(offers),
+        "NAME_PRODUCT_TYPE": _product_type(offers, walk_in),
+        "CHANNEL_TYPE": draw_by(rng, offers.contract, _CHANNELS),
+        "SELLERPLACE_AREA": _seller_area(rng, consumer),
+        "NAME_SELLER_INDUSTRY": industry,
+        "NAME_YIELD_GROUP": _named(terms.yield_group),
+        "PRODUCT_COMBINATION": _combination(rng, offers, terms, walk_in, industry),
+    }
+
+
+def _named(column: Category) -> Category:
+    return merged(column.codes >= 0, column, constant("XNA", len(column)))
+
+
+def _industry(goods: Category, consumer: Booleans) -> Category:
+    levels = (*dict.fromkeys(_INDUSTRIES.values()), _INDUSTRY_OTHERWISE)
+    by_goods = np.array([levels.index(_INDUSTRIES.get(level, _INDUSTRY_OTHERWISE)) for level in goods.levels])
+    return merged(consumer, Category(levels, by_goods[goods.codes].astype(np.int16)), constant("XNA", len(goods)))
+
+
+def _purpose(rng: np.random.Generator, offers: Offers, walk_in: Booleans) -> Category:
+    """Only cash loans have a purpose, and few of those taken by old clients state one."""
+    cash = offers.contract.equals(CASH)
+    stated = cash & walk_in & chance(rng, 0.5, len(offers))
+    unstated = choose({"XNA": cash, "XAP": ~cash})
+    return merged(stated, _PURPOSES.draw(rng, len(offers)), unstated)
+
+
+def _pays(offers: Offers) -> Booleans:
+    return (offers.priced | offers.contract.equals(CONSUMER)) & ~offers.contract.equals(REVOLVING)
+
+
+def _reason(rng: np.random.Generator, offers: Offers) -> Category:
+    unused = offers.status.equals(UNUSED)
+    otherwise = choose({"CLIENT": unused, "XAP": ~unused})
+    return merged(offers.status.equals(REFUSED), _REASONS.draw(rng, len(offers)), otherwise)
+
+
+def _client_type(rng: np.random.Generator, offers: Offers) -> Category:
+    new = offers.first & chance(rng, _NEW_IF_FIRST, len(offers))
+    refreshed = chance(rng, 0.1, len(offers))
+    return choose({"New": new, "Refreshed": refreshed, "Repeater": ~(new | refreshed)})
+
+
+def _portfolio(offers: Offers) -> Category:
+    names = {"Cash": CASH, "POS": CONSUMER, "Cards": REVOLVING}
+    priced = {name: offers.priced & offers.contract.equals(contract) for name, contract in names.items()}
+    return choose({**priced, "XNA": ~offers.priced})
+
+
+def _product_type(offers: Offers, walk_in: Booleans) -> Category:
+    sold = offers.priced & ~offers.contract.equals(CONSUMER)
+    return choose({"walk-in": sold & walk_in, "x-sell": sold & ~walk_in, "XNA": ~sold})
+
+
+def _seller_area(rng: np.random.Generator, consumer: Booleans) -> Floats:
+    area = np.floor(_SELLER_AREA.at(rng.standard_normal(len(consumer))))
+    return np.where(consumer | chance(rng, 0.08, len(consumer)), area, -1.0)
+
+
+def _combination(
+    rng: np.random.Generator, offers: Offers, terms: Terms, walk_in: Booleans, industry: Category
+) -> Category:
+    """What PRODUCT_COMBINATION spells out: contract, product, price level or kind of shop."""
+    cash, consumer, card = (offers.contract.equals(contract) for contract in (CASH, CONSUMER, REVOLVING))
+    masks = {"Cash": cash & ~offers.priced, "Card Street": card & (walk_in | ~offers.priced), "Card X-Sell": card}
+    masks |= _cash_combinations(cash, walk_in, terms.yield_group)
+    free = chance(rng, terms.yield_group.values(_FREE_OF_INTEREST), len(offers))
+    return choose(masks | _shop_combinations(consumer, industry, free))
+
+
+def _cash_combinations(cash: Booleans, walk_in: Booleans, yields: Category) -> dict[str, Booleans]:
+    sales = {"Cash Street": cash & walk_in, "Cash X-Sell": cash & ~walk_in}
+    levels = {"high": ("high",), "middle": ("middle",), "low": ("low_action", "low_normal")}
+    return {
+        f"{sale}: {name}": mask & yields.among(members)
+        for sale, mask in sales.items()
+        for name, members in levels.items()
+    }
+
+
+def _shop_combinations(consumer: Booleans, industry: Category, free: Booleans) -> dict[str, Booleans]:
+    combinations = {}
+    for shop in ("household", "mobile", "industry", "other"):
+        members = [level for level in industry.levels if _COMBINATIONS.get(level, "industry") == shop]
+        sold = consumer & industry.among(members)
+        combinations[f"POS {shop} with interest"] = sold & ~free
+        combinations[f"POS {'others' if shop == 'other' else shop} without interest"] = sold & free
+    return combinations
+
 
 FIRST_PREVIOUS = 1_000_001
 
-_WEEKDAYS = Shares.of(
+_WEEKDAYS = LevelShares.of(
     {
         "MONDAY": 0.151, "TUESDAY": 0.157, "WEDNESDAY": 0.152, "THURSDAY": 0.148, "FRIDAY": 0.153, "SATURDAY": 0.142,
         "SUNDAY": 0.097,

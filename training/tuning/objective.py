@@ -3,22 +3,79 @@
 from __future__ import annotations
 
 import time
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from optuna import TrialPruned
-from optuna.trial import Trial
+from optuna.distributions import BaseDistribution
+from optuna.samplers import BaseSampler, TPESampler
+from optuna.study import Study
+from optuna.trial import FrozenTrial, Trial
 from scipy.special import expit
 
-from features import FeatureTransformer
-from training.data import Dataset
-from training.evaluation import Ranking, auc, decision_policy
+from features.transformer import FeatureTransformer
+from monitoring.measures import Ranking, auc
+from training.dataset import Dataset
+from training.evaluation import decision_policy
 from training.fitting import fit_early_stopped, fit_state, margins_of, splits
-from training.settings import Objective, TrainingSettings
+from training.search_settings import DRAWING_ROWS, Objective, SearchSpace, TreeParameters, WholeRange
+from training.settings import ModelSettings, TrainingSettings
 
-from .space import suggest, tuned
+
+class TrialSeededSampler(BaseSampler):
+    """The tree-structured Parzen estimator (J. Bergstra et al., NIPS 2011), seeded for each trial and parameter.
+
+    Optuna's own sampler draws from one stream, which starts again when a study is resumed in another process: trials
+    would repeat.
+    """
+
+    def __init__(self, seed: int, startup_trials: int) -> None:
+        self._seed = seed
+        self._startup_trials = startup_trials
+
+    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:  # noqa: ARG002
+        """No parameter is drawn together with another."""
+        return {}
+
+    def sample_relative(
+        self,
+        study: Study,  # noqa: ARG002 - Optuna's signature
+        trial: FrozenTrial,  # noqa: ARG002
+        search_space: dict[str, BaseDistribution],  # noqa: ARG002
+    ) -> dict[str, Any]:
+        """Nothing, as no parameter is drawn together with another."""
+        return {}
+
+    def sample_independent(
+        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        """The value of one parameter of one trial."""
+        entropy = [self._seed, trial.number, zlib.crc32(param_name.encode())]
+        seed = int(np.random.SeedSequence(entropy).generate_state(1)[0])
+        sampler = TPESampler(seed=seed, n_startup_trials=self._startup_trials)
+        return sampler.sample_independent(study, trial, param_name, param_distribution)
+
+
+def suggest(trial: Trial, space: SearchSpace) -> dict[str, Any]:
+    """The searched parameters of a trial, and what they need to work."""
+    suggested: dict[str, Any] = {}
+    for name, searched in space:
+        if isinstance(searched, WholeRange):
+            suggested[name] = trial.suggest_int(name, searched.low, searched.high, log=searched.log)
+        else:
+            suggested[name] = trial.suggest_float(name, searched.low, searched.high, log=searched.log)
+    return suggested | DRAWING_ROWS
+
+
+def tuned(model: ModelSettings, suggested: dict[str, Any]) -> ModelSettings:
+    """The model settings with the searched parameters in place of their own."""
+    parameters = TreeParameters.model_validate({**model.parameters.model_dump(), **suggested})
+    return model.model_copy(update={"parameters": parameters})
+
 
 FOLDS = "folds"
 """Attribute of a trial: what was measured on each of its folds."""

@@ -21,12 +21,11 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
-from training.data import Dataset
+from training.dataset import Dataset
 from training.errors import StudyError
-from training.settings import TrainingSettings, without_credentials
-
-from .objective import SEEN, TuningFold, value_of
-from .sampler import TrialSeededSampler
+from training.search_settings import without_credentials
+from training.settings import TrainingSettings
+from training.tuning.objective import SEEN, TrialSeededSampler, TuningFold, value_of
 
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 _SQLITE = "sqlite:///"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from monitoring.recording import CompleteWindow
+from monitoring.windows import CompleteWindow
 
 
 def rows(window: CompleteWindow) -> float:

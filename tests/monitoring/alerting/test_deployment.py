@@ -15,7 +15,7 @@ from monitoring.alerting.prometheus import scraping
 from monitoring.cli import main
 from monitoring.deployment import grafana_files, prometheus_files
 from monitoring.settings import MonitoringSettings
-from serving import ServingSettings
+from serving.settings import ServingSettings
 from tests.server import ROOT
 from tests.skipped import needs
 

@@ -21,19 +21,20 @@ from typing import Any, ClassVar
 import pytest
 import yaml
 
-from monitoring.alerting import Severity, scraping
+from monitoring.alerting.prometheus import scraping
+from monitoring.alerting.settings import Severity
 from monitoring.deployment import grafana_files, prometheus_files, write
-from monitoring.figures import Figures, Rates
+from monitoring.performance import Figures, Rates
 from monitoring.settings import MonitoringSettings
-from scoring import RiskLevel
+from scoring.policy import RiskLevel
 from tests.applications import Application, applications
 from tests.monitoring.alerting.daemons import Prometheus, alertmanager, prometheus
 from tests.monitoring.alerting.load import Load, loading
 from tests.monitoring.receiver import Posted, Receiver, receiving
 from tests.server import ROOT, Server, free_port, serve
 from tests.skipped import needs
-from training.delivery import Delivered
-from training.synthesis import APPLICATIONS, synthesize
+from training.run import Delivered
+from training.synthesis.dataset import APPLICATIONS, synthesize
 
 FASTER = 60
 DASHBOARD = "dashboards/credit_scoring.json"

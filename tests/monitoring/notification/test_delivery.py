@@ -7,7 +7,8 @@ import re
 import pytest
 
 from monitoring.errors import NotificationError
-from monitoring.notification import Format, NotificationSettings, Webhook
+from monitoring.notification.delivery import Webhook
+from monitoring.notification.settings import Format, NotificationSettings
 from tests.monitoring.receiver import Receiver, receiving
 from tests.server import free_port
 

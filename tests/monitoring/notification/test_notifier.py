@@ -11,7 +11,11 @@ from pathlib import Path
 import pytest
 
 from monitoring.errors import NotificationError
-from monitoring.notification import Alarm, Format, Ledger, NotificationSettings, Notifier, Outcome, Webhook
+from monitoring.notification.alarm import Alarm
+from monitoring.notification.delivery import Webhook
+from monitoring.notification.ledger import Ledger
+from monitoring.notification.notifier import Notifier, Outcome
+from monitoring.notification.settings import Format, NotificationSettings
 from tests.monitoring.receiver import Receiver, receiving
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)

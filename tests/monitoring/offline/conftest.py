@@ -5,12 +5,14 @@ from pathlib import Path
 import pytest
 
 from benchmarks.decisions import Pool, generate
-from features import Columns, concatenate, open_file
+from decision_log.format import ClientHash
+from features.files import open_file
+from features.transformer import Columns, concatenate
 from monitoring.settings import MonitoringSettings
-from monitoring.sources import ClientHash
-from scoring import Scorer, StoredModel
+from scoring.scorer import Scorer
+from scoring.store import StoredModel
 from tests.server import ROOT
-from training.synthesis import APPLICATIONS, synthesize
+from training.synthesis.dataset import APPLICATIONS, synthesize
 
 
 @pytest.fixture(scope="session")

@@ -12,35 +12,28 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from features import APPLICATION, Calendar, Columns
-from monitoring.closed import write_segment
-from monitoring.drift import (
-    WHOLE,
-    Judgement,
-    Level,
-    Population,
-    Window,
-    judge,
-    judgement_json,
-    judgement_lines,
-    simulate,
-    whole_periods,
-)
+from decision_log.closing import write_segment
+from decision_log.reader import DecisionLogReader
+from features.application import APPLICATION
+from features.schema import Calendar
+from features.transformer import Columns
+from monitoring.drift import WHOLE, DriftLevel, Judgement, judge, judgement_json, judgement_lines, whole_periods
 from monitoring.errors import WindowError
-from monitoring.recording import CompleteWindow
-from monitoring.recording.windows import Findings
 from monitoring.settings import MonitoringSettings
-from monitoring.sources import DecisionLog, window_of_file, window_of_log
-from scoring import Scorer
+from monitoring.simulation import ReferencePopulation, simulate
+from monitoring.sources import window_of_file, window_of_log
+from monitoring.windows import CompleteWindow, Findings
+from scoring.drift_reference import Window
+from scoring.scorer import Scorer
 from tests.skipped import HOME_CREDIT, needs_home_credit
 
 Drift = Callable[[Columns], Columns]
 
 
 @pytest.fixture(scope="module")
-def drawn(scorer: Scorer, population: Columns) -> Population:
+def drawn(scorer: Scorer, population: Columns) -> ReferencePopulation:
     matrix = scorer.transformer.transform(population)
-    return Population(scorer.artefact.reference, matrix, scorer.score_matrix(matrix).probability)
+    return ReferencePopulation(scorer.artefact.reference, matrix, scorer.score_matrix(matrix).probability)
 
 
 @pytest.mark.parametrize("rows", [300, 1_000, 10_000])
@@ -55,7 +48,7 @@ def test_false_alarms_are_no_more_than_stated(
     matrix = scorer.transformer.transform(population)
     probability = scorer.score_matrix(matrix).probability
     base = Window.of(scorer.artefact.reference, matrix[:10_000], probability[:10_000])
-    others = Population(scorer.artefact.reference, matrix[10_000:], probability[10_000:])
+    others = ReferencePopulation(scorer.artefact.reference, matrix[10_000:], probability[10_000:])
     random = np.random.default_rng(rows)
     found = simulate(others, rules.drift, rows=rows, windows=1_000, random=random, base=base)
     print(f"{rows} rows: {found.alarms} false alarms in {found.windows} windows")  # noqa: T201 - shown by pytest -s
@@ -134,7 +127,7 @@ def test_the_real_test_file_has_drifted_from_the_real_training_file(scorer: Scor
     train, test = (window_of_file(HOME_CREDIT / f"application_{name}.csv", scorer).window for name in ("train", "test"))
     found = judge(scorer.artefact.reference, test, rules.drift, base=train)
     assert (found.alarm, found.rows, found.reference_rows) == (True, 5_000, 35_309)
-    assert "credit_to_annuity" in {shift.name for shift in found.drifted if shift.level is Level.MAJOR}
+    assert "credit_to_annuity" in {shift.name for shift in found.drifted if shift.level is DriftLevel.MAJOR}
 
 
 def test_a_window_that_is_too_small_is_not_judged(
@@ -153,7 +146,7 @@ def test_the_counts_of_two_windows_add_up(scorer: Scorer, population: Columns) -
 
 
 def test_a_drawn_window_counts_what_the_reference_counts(
-    scorer: Scorer, population: Columns, drawn: Population
+    scorer: Scorer, population: Columns, drawn: ReferencePopulation
 ) -> None:
     rows = np.arange(700)
     matrix = scorer.transformer.transform(population.take(rows))
@@ -213,7 +206,7 @@ def test_missing_hours_and_unknown_weekdays_are_drift_in_a_part_of_a_day_too(
     scorer: Scorer, population: Columns, rules: MonitoringSettings, drift: Drift
 ) -> None:
     found = judged(scorer, drift(population.take(slice(0, 1_000))), rules)
-    assert {WEEKDAY, HOUR} & {shift.name for shift in found.drifted if shift.level is Level.MAJOR}
+    assert {WEEKDAY, HOUR} & {shift.name for shift in found.drifted if shift.level is DriftLevel.MAJOR}
 
 
 @pytest.mark.parametrize(
@@ -237,7 +230,7 @@ def test_a_log_is_judged_by_the_whole_weeks_in_it(
     table = table.set_column(place, table.schema.field(place), pa.array(list(times), table.schema.field(place).type))
     (tmp_path / "closed").mkdir()
     write_segment(table, tmp_path / "closed" / segment.name)
-    found = window_of_log(DecisionLog(tmp_path), scorer.artefact.reference)
+    found = window_of_log(DecisionLogReader(tmp_path), scorer.artefact.reference)
     assert (found.whole, found.window.rows) == (whole, table.num_rows)
     names = list(scorer.artefact.reference.features)
     rows = {name: int(found.window.features[names.index(name)].sum()) for name in (WEEKDAY, HOUR, "AMT_CREDIT")}

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from scipy import stats
 from scipy.spatial.distance import jensenshannon
 
-from monitoring.drift import statistics
-from monitoring.drift.distributions import chi_squared_survival, hypergeometric_p_value
+from monitoring import statistics
+from monitoring.statistics import chi_squared_survival, hypergeometric_p_value
 
 Counts = NDArray[np.int64]
 COUNTS = st.lists(st.tuples(st.integers(5, 500), st.integers(5, 500)), min_size=2, max_size=12).map(

@@ -12,6 +12,7 @@ from monitoring.measures import (
     Estimate,
     Group,
     ImpactRatio,
+    Ranking,
     auc_difference,
     auc_estimate,
     f_score,
@@ -20,9 +21,8 @@ from monitoring.measures import (
     normal_estimate,
     share_estimate,
 )
-from monitoring.measures.ranking import Ranking
-from scoring import DecisionPolicy, PointScale
-from training.settings.training import EvaluationSettings
+from scoring.policy import DecisionPolicy, PointScale
+from training.settings import EvaluationSettings
 
 Z_90, Z_95 = 1.6448536269514722, 1.959963984540054
 TARGET = np.array([1, 0, 1, 0, 0, 1, 0, 0])

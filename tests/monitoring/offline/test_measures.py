@@ -7,11 +7,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from sklearn import metrics as reference
 
-from monitoring.measures.metrics import auc, auc_difference, auc_estimate, share_estimate
-from monitoring.measures.ranking import Ranking, f_score
-from scoring import DecisionPolicy, PointScale
-from training.evaluation.thresholds import bayes_cutoff, thresholds
-from training.settings.training import EvaluationSettings
+from monitoring.measures import Ranking, auc, auc_difference, auc_estimate, f_score, share_estimate
+from scoring.policy import DecisionPolicy, PointScale
+from training.evaluation import bayes_cutoff, thresholds
+from training.settings import EvaluationSettings
 
 SETTINGS = EvaluationSettings(confidence=0.95, resamples=20, calibration_bins=10, f_beta=3.2, lift_share=0.1)
 POLICY = DecisionPolicy(0.25, 0.2, 0.3, (0.1, 0.2, 0.4), 10, 1, PointScale(600, 50, 20))

@@ -15,16 +15,20 @@ from pyarrow import parquet
 from sklearn.metrics import brier_score_loss, roc_auc_score
 
 from benchmarks.decisions import OUTCOMES
+from decision_log.closing import write_segment
+from decision_log.format import ClientHash
+from decision_log.reader import DecisionLogReader
 from monitoring.cli import main
-from monitoring.closed import write_segment
-from monitoring.drift import Window, judge
+from monitoring.drift import judge
 from monitoring.fairness import read_protected
-from monitoring.performance import Outcomes, estimate, match, read_outcomes
+from monitoring.outcomes import Outcomes, match, read_outcomes
+from monitoring.realised import estimate
 from monitoring.report import drift_section
 from monitoring.settings import MonitoringSettings
-from monitoring.sources import ClientHash, DecisionLog
-from monitoring.sources.keyed import client_keys
-from scoring import DriftReference, Scorer, StoredModel, category_bins, quantile_bins
+from monitoring.side_files import client_keys
+from scoring.drift_reference import DriftReference, Window, category_bins, quantile_bins
+from scoring.scorer import Scorer
+from scoring.store import StoredModel
 from tests.monitoring.offline.conftest import KEY
 from tests.server import ROOT
 
@@ -385,7 +389,9 @@ def test_of_decisions_at_the_same_time_the_last_one_in_the_log_counts(
     for number, part in enumerate([table.slice(0, 1), table.slice(1)] if apart else [table]):
         write_segment(part, tmp_path / "log" / "closed" / f"20260101T{0:012}Z-h-1-{number}.parquet")
     keys = client_keys(table["client"])[:1]
-    matched = match(DecisionLog(tmp_path / "log"), Outcomes("client_id", keys, np.array([1], np.int8), 1, 0, 0, 0))
+    matched = match(
+        DecisionLogReader(tmp_path / "log"), Outcomes("client_id", keys, np.array([1], np.int8), 1, 0, 0, 0)
+    )
     assert matched.probability.tolist() == [table["probability"][1].as_py()]
     assert matched.repeated == 1
 

@@ -10,15 +10,22 @@ from typing import Any
 import numpy as np
 import pytest
 
-from monitoring.fairness import Decided, screen
-from monitoring.measures import Estimate, Group, ImpactRatio, auc_estimate, fit_line, normal_estimate, share_estimate
-from monitoring.measures.ranking import Ranking
-from monitoring.performance import Matched, Realised, estimate, realise
-from monitoring.performance.cohort import Cohort
-from monitoring.performance.estimated import expected_auc
-from monitoring.performance.performance import _reasons
+from monitoring.fairness import GroupedDecisions, screen
+from monitoring.measures import (
+    Estimate,
+    Group,
+    ImpactRatio,
+    Ranking,
+    auc_estimate,
+    fit_line,
+    normal_estimate,
+    share_estimate,
+)
+from monitoring.outcomes import Matched
+from monitoring.performance import _reasons
+from monitoring.realised import Cohort, Realised, estimate, expected_auc, realise
 from monitoring.settings import FairnessSettings, PerformanceSettings
-from scoring import DecisionPolicy, Outcome, PointScale
+from scoring.policy import DecisionKind, DecisionPolicy, PointScale
 
 SETTINGS = PerformanceSettings(
     min_auc=0.6, confidence=0.9, resamples=200, groups=100, calibration_bins=4, f_beta=2.0, lift_share=0.2, seed=5
@@ -56,9 +63,9 @@ def ends(found: Estimate) -> tuple[float, float, float]:
 def test_rows_defaults_and_coverage(realised):
     assert (realised.rows, realised.defaults) == (200, 100)
     assert [(each.decision, each.rows, each.known) for each in realised.coverage] == [
-        (Outcome.APPROVE, 125, 100),
-        (Outcome.REFER, 100, 75),
-        (Outcome.DECLINE, 75, 25),
+        (DecisionKind.APPROVE, 125, 100),
+        (DecisionKind.REFER, 100, 75),
+        (DecisionKind.DECLINE, 75, 25),
     ]
 
 
@@ -226,11 +233,11 @@ def test_more_pds_than_groups_are_grouped_by_quantile():
 FAIRNESS = FairnessSettings(confidence=0.9, min_rows=50, min_impact_ratio=0.8)
 
 
-def decided(*groups: tuple[str, int, int], outcome: int = -1) -> Decided:
+def decided(*groups: tuple[str, int, int], outcome: int = -1) -> GroupedDecisions:
     """Groups by name, rows and approvals."""
     names = np.repeat([name for name, _, _ in groups], [rows for _, rows, _ in groups]).astype(object)
     approved = np.concatenate([np.arange(rows) < chosen for _, rows, chosen in groups]).astype(np.int8)
-    return Decided(
+    return GroupedDecisions(
         {"sex": names}, approved, 1 - approved, np.full(len(names), 0.2), np.full(len(names), outcome, np.int8), 0
     )
 
@@ -276,7 +283,7 @@ def test_errors_are_counted_among_known_outcomes():
     predicted[:5] = predicted[10:14] = 1  # of women 5 of 10 defaults and 4 of 40 good
     predicted[60:75] = predicted[80:89] = 1  # of men 15 of 20 defaults and 9 of 30 good
     probability = np.linspace(0.1, 0.7, 120)
-    (screening,) = screen(Decided({"sex": names}, 1 - predicted, predicted, probability, outcome, 0), FAIRNESS)
+    (screening,) = screen(GroupedDecisions({"sex": names}, 1 - predicted, predicted, probability, outcome, 0), FAIRNESS)
     women, men = screening.groups
     assert (women.known, women.defaults, men.known, men.defaults) == (50, 10, 50, 20)
     assert ends(women.true_positive) == ends(share_estimate(5, 10, 0.9))

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from monitoring.drift import DriftSettings, Window, judge, statistics
-from monitoring.drift.culprit import carried_importance, rank_culprits
-from monitoring.drift.distributions import chi_squared_survival, hypergeometric_p_value, normal_p_value
-from monitoring.drift.shift import Level, Shift, measure
+from monitoring import statistics
+from monitoring.drift import DriftLevel, Shift, carried_importance, judge, measure, rank_columns
 from monitoring.errors import WindowError
-from scoring import Bins, DriftReference
+from monitoring.settings import DriftSettings
+from monitoring.statistics import chi_squared_survival, hypergeometric_p_value, normal_p_value
+from scoring.drift_reference import Bins, DriftReference, Window
 
 SETTINGS = DriftSettings.model_validate(
     {
@@ -200,7 +200,7 @@ def test_the_bounds_on_the_psi_are_tightened_for_what_matters():
     assert (number.moderate, number.major) == (0.05, 0.125)
 
 
-def levels(settings: DriftSettings) -> list[Level]:
+def levels(settings: DriftSettings) -> list[DriftLevel]:
     return [shift.level for shift in measured(settings)]
 
 
@@ -209,17 +209,17 @@ def test_a_level_is_reached_at_its_bound():
     excess = measured()[1].excess
     assert excess > 0
     above, below = excess * 1.01, excess * 0.99
-    assert levels(changed(**lenient, psi=psi_bounds(above, 2 * above)))[1] is Level.STABLE
-    assert levels(changed(**lenient, psi=psi_bounds(excess, 2 * above)))[1] is Level.MODERATE
-    assert levels(changed(**lenient, psi=psi_bounds(below, excess)))[1] is Level.MAJOR
+    assert levels(changed(**lenient, psi=psi_bounds(above, 2 * above)))[1] is DriftLevel.STABLE
+    assert levels(changed(**lenient, psi=psi_bounds(excess, 2 * above)))[1] is DriftLevel.MODERATE
+    assert levels(changed(**lenient, psi=psi_bounds(below, excess)))[1] is DriftLevel.MAJOR
 
 
 def test_missing_and_unseen_values_are_major_drift_at_their_bounds():
     lenient = {"false_alarm_rate": 0.2, "psi": psi_bounds(8.0, 9.0)}
-    assert levels(changed(**lenient, missing_shift=1.0, unseen_share=0.051)) == [Level.STABLE, Level.STABLE]
-    assert levels(changed(**lenient, missing_shift=1.0, unseen_share=0.0499)) == [Level.STABLE, Level.MAJOR]
-    assert levels(changed(**lenient, missing_shift=0.0299, unseen_share=1.0)) == [Level.MAJOR, Level.STABLE]
-    assert levels(changed(**lenient, missing_shift=0.031, unseen_share=1.0)) == [Level.STABLE, Level.STABLE]
+    assert levels(changed(**lenient, missing_shift=1.0, unseen_share=0.051)) == [DriftLevel.STABLE, DriftLevel.STABLE]
+    assert levels(changed(**lenient, missing_shift=1.0, unseen_share=0.0499)) == [DriftLevel.STABLE, DriftLevel.MAJOR]
+    assert levels(changed(**lenient, missing_shift=0.0299, unseen_share=1.0)) == [DriftLevel.MAJOR, DriftLevel.STABLE]
+    assert levels(changed(**lenient, missing_shift=0.031, unseen_share=1.0)) == [DriftLevel.STABLE, DriftLevel.STABLE]
 
 
 def test_fewer_missing_values_are_drift_as_much_as_more():
@@ -228,15 +228,15 @@ def test_fewer_missing_values_are_drift_as_much_as_more():
     full, holes = counts([300, 300, 300, 0, 10]), counts([240, 240, 240, 0, 200])
     for pair in ((full, holes), (holes, full)):
         (shift,) = measure({"number": NUMBER}, gain, *pair, settings, tightened=np.ones(1))
-        assert shift.level is Level.MAJOR
+        assert shift.level is DriftLevel.MAJOR
 
 
 def test_what_may_be_chance_is_no_drift():
     settings = changed(psi=psi_bounds(1e-6, 2e-6), missing_shift=1e-6, unseen_share=1e-6, false_alarm_rate=1e-12)
-    assert levels(settings) == [Level.STABLE, Level.STABLE]
+    assert levels(settings) == [DriftLevel.STABLE, DriftLevel.STABLE]
 
 
-def shifted(name: str, excess: float, importance: float, level: Level, *, significant: bool = True) -> Shift:
+def shifted(name: str, excess: float, importance: float, level: DriftLevel, *, significant: bool = True) -> Shift:
     numbers = dict.fromkeys(Shift.__slots__, 0.0)
     return Shift(
         **numbers
@@ -246,14 +246,14 @@ def shifted(name: str, excess: float, importance: float, level: Level, *, signif
 
 def test_a_derived_feature_is_charged_to_the_source_that_moved_most():
     shifts = [
-        shifted("AMT_CREDIT", 0.1, 0.2, Level.STABLE),
-        shifted("AMT_INCOME_TOTAL", 0.4, 0.1, Level.MAJOR),
-        shifted("AMT_ANNUITY", 0.5, 0.1, Level.STABLE, significant=False),
-        shifted("credit_to_income", 0.3, 0.5, Level.MODERATE),
-        shifted("annuity_to_income", 0.2, 0.1, Level.STABLE),
-        shifted("EXT_SOURCE_1", 0.9, 0.01, Level.MAJOR),
+        shifted("AMT_CREDIT", 0.1, 0.2, DriftLevel.STABLE),
+        shifted("AMT_INCOME_TOTAL", 0.4, 0.1, DriftLevel.MAJOR),
+        shifted("AMT_ANNUITY", 0.5, 0.1, DriftLevel.STABLE, significant=False),
+        shifted("credit_to_income", 0.3, 0.5, DriftLevel.MODERATE),
+        shifted("annuity_to_income", 0.2, 0.1, DriftLevel.STABLE),
+        shifted("EXT_SOURCE_1", 0.9, 0.01, DriftLevel.MAJOR),
     ]
-    found = rank_culprits(shifts)
+    found = rank_columns(shifts)
     assert [(culprit.name, culprit.features) for culprit in found] == [
         ("AMT_INCOME_TOTAL", ("AMT_INCOME_TOTAL", "credit_to_income")),
         ("EXT_SOURCE_1", ("EXT_SOURCE_1",)),
@@ -263,15 +263,15 @@ def test_a_derived_feature_is_charged_to_the_source_that_moved_most():
 
 def test_a_derived_feature_whose_sources_stand_still_is_to_blame_itself():
     shifts = [
-        shifted("AMT_CREDIT", 0.3, 0.2, Level.STABLE, significant=False),
-        shifted("credit_to_income", 0.3, 0.5, Level.MODERATE),
+        shifted("AMT_CREDIT", 0.3, 0.2, DriftLevel.STABLE, significant=False),
+        shifted("credit_to_income", 0.3, 0.5, DriftLevel.MODERATE),
     ]
-    assert [culprit.name for culprit in rank_culprits(shifts)] == ["credit_to_income"]
+    assert [culprit.name for culprit in rank_columns(shifts)] == ["credit_to_income"]
 
 
 def test_of_culprits_of_equal_weight_the_one_that_moved_more_is_first():
-    shifts = [shifted("AMT_CREDIT", 0.2, 0.4, Level.MAJOR), shifted("AMT_ANNUITY", 0.4, 0.2, Level.MAJOR)]
-    assert [culprit.name for culprit in rank_culprits(shifts)] == ["AMT_ANNUITY", "AMT_CREDIT"]
+    shifts = [shifted("AMT_CREDIT", 0.2, 0.4, DriftLevel.MAJOR), shifted("AMT_ANNUITY", 0.4, 0.2, DriftLevel.MAJOR)]
+    assert [culprit.name for culprit in rank_columns(shifts)] == ["AMT_ANNUITY", "AMT_CREDIT"]
 
 
 def test_a_column_carries_its_part_of_what_is_derived_from_it():
@@ -318,7 +318,7 @@ def test_a_drift_of_the_score_alone_raises_the_alarm():
 )
 def test_moderate_drift_raises_the_alarm_where_enough_of_the_gain_rests_on_it(importance, reasons):
     judgement = judge(model(importance), window(670, 500, 500), SETTINGS)
-    assert [shift.level for shift in judgement.features] == [Level.MODERATE, Level.STABLE]
+    assert [shift.level for shift in judgement.features] == [DriftLevel.MODERATE, DriftLevel.STABLE]
     assert judgement.reasons == reasons
     assert [culprit.name for culprit in judgement.culprits] == ["AMT_CREDIT"]
     assert [shift.name for shift in judgement.drifted] == ["AMT_CREDIT"]
@@ -326,7 +326,7 @@ def test_moderate_drift_raises_the_alarm_where_enough_of_the_gain_rests_on_it(im
 
 def test_drifting_features_carry_their_shares_together():
     judgement = judge(model((0.25, 0.75)), window(670, 640, 500), SETTINGS)
-    assert [shift.level for shift in judgement.features] == [Level.MODERATE, Level.MODERATE]
+    assert [shift.level for shift in judgement.features] == [DriftLevel.MODERATE, DriftLevel.MODERATE]
     assert judgement.reasons == ("100.0% of the model's gain rests on features that have drifted",)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from training.synthesis import ALL, APPLICATIONS, FileFormat, Tables, synthesize
+from training.synthesis.dataset import ALL, APPLICATIONS, FileFormat, TableChoice, synthesize
 
 Generate = Callable[..., Path]
 
@@ -16,7 +16,12 @@ def generate(tmp_path: Path) -> Generate:
     """Writes a small data set into a new directory of the given name and returns the directory."""
 
     def write(
-        name: str = "data", *, clients: int = 300, seed: int = 1, file_format: FileFormat = "csv", tables: Tables = ALL
+        name: str = "data",
+        *,
+        clients: int = 300,
+        seed: int = 1,
+        file_format: FileFormat = "csv",
+        tables: TableChoice = ALL,
     ) -> Path:
         synthesize(tmp_path / name, clients=clients, seed=seed, file_format=file_format, tables=tables)
         return tmp_path / name

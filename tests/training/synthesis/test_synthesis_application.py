@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from features import APPLICATION, Column
+from features.application import APPLICATION
+from features.schema import Column
 
 BUILDING_SUFFIXES = ("_AVG", "_MODE", "_MEDI")
 BUILDING = [column.name for column in APPLICATION if column.name.endswith(BUILDING_SUFFIXES)]

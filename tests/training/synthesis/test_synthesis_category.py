@@ -5,8 +5,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from training.synthesis import SynthesisError
-from training.synthesis.category import Category, Shares, check_levels, choose, constant, draw_by, merged, pick
+from training.synthesis.draws import (
+    Category,
+    LevelShares,
+    SynthesisError,
+    check_levels,
+    choose,
+    constant,
+    draw_by,
+    merged,
+    pick,
+)
 
 
 def column(*values: str | None, levels: tuple[str, ...] = ("a", "b")) -> Category:
@@ -48,24 +57,24 @@ def test_pick_follows_the_row():
 
 
 def test_shares_are_drawn_in_proportion():
-    drawn = Shares.of({"a": 3.0, "b": 1.0, "never": 0.0}).draw(np.random.default_rng(0), 100_000)
+    drawn = LevelShares.of({"a": 3.0, "b": 1.0, "never": 0.0}).draw(np.random.default_rng(0), 100_000)
     assert np.bincount(drawn.codes, minlength=3) / 100_000 == pytest.approx([0.75, 0.25, 0], abs=0.006)
 
 
 def test_draw_by_uses_the_shares_of_the_level():
-    shares = {"a": Shares.of({"x": 1.0, "y": 0.0}), "b": Shares.of({"x": 0.0, "y": 1.0})}
+    shares = {"a": LevelShares.of({"x": 1.0, "y": 0.0}), "b": LevelShares.of({"x": 0.0, "y": 1.0})}
     assert values(draw_by(np.random.default_rng(0), column("a", "b", "a"), shares)) == ["x", "y", "x"]
 
 
 @given(st.lists(st.floats(0.01, 100), min_size=1, max_size=6), st.integers(0, 2**32 - 1))
 def test_draws_are_levels(weights, seed):
-    drawn = Shares.of({str(i): weight for i, weight in enumerate(weights)}).draw(np.random.default_rng(seed), 50)
+    drawn = LevelShares.of({str(i): weight for i, weight in enumerate(weights)}).draw(np.random.default_rng(seed), 50)
     assert set(drawn.codes.tolist()) <= set(range(len(weights)))
 
 
 def test_declared_shares_name_every_level():
     with pytest.raises(SynthesisError, match=r"'FLAG_OWN_CAR': not declared \['Maybe'\], without a share \['Y'\]"):
-        Shares.declared("FLAG_OWN_CAR", {"N": 0.5, "Maybe": 0.5})
+        LevelShares.declared("FLAG_OWN_CAR", {"N": 0.5, "Maybe": 0.5})
 
 
 def test_missing_codes_may_have_a_share():

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from training.synthesis import APPLICATIONS, total_clients
+from training.synthesis.dataset import APPLICATIONS, total_clients
 
 
 def test_clients_is_the_number_of_rows_of_the_training_file(train, test):

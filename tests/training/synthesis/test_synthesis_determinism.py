@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from training.synthesis import APPLICATIONS
+from training.synthesis.dataset import APPLICATIONS
 
 
 def digests(directory: Path) -> dict[str, str]:
@@ -29,7 +29,7 @@ def test_application_rows_do_not_depend_on_the_other_tables(generate):
 
 
 def test_chunks_differ(generate, monkeypatch):
-    monkeypatch.setattr("training.synthesis.chunk.CHUNK_CLIENTS", 100)
+    monkeypatch.setattr("training.synthesis.population.CHUNK_CLIENTS", 100)
     lines = (generate(clients=200, tables=APPLICATIONS) / "application_train.csv").read_text().splitlines()[1:]
     rows = [line.split(",", 2)[2] for line in lines]
     assert len(set(rows)) == 200

@@ -5,10 +5,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from training.synthesis.annuity import annuity, outstanding
-from training.synthesis.columns import effect, missing_where, to_decimals, to_multiple
-from training.synthesis.copula import Counts, Marginal, blend, chance
-from training.synthesis.runs import runs
+from training.synthesis.draws import (
+    CountDistribution,
+    Marginal,
+    blend,
+    chance,
+    effect,
+    missing_where,
+    runs,
+    to_decimals,
+    to_multiple,
+)
+from training.synthesis.loan import annuity, outstanding
 
 UNIFORM = Marginal((0.0, 100.0), (0.0, 1.0))
 
@@ -18,7 +26,7 @@ def test_marginal_maps_scores_to_quantiles():
 
 
 def test_counts_map_scores_to_whole_numbers():
-    assert Counts((0.5, 0.25, 0.25)).at(np.array([-1.0, 0.5, 1.0])).tolist() == [0.0, 1.0, 2.0]
+    assert CountDistribution((0.5, 0.25, 0.25)).at(np.array([-1.0, 0.5, 1.0])).tolist() == [0.0, 1.0, 2.0]
 
 
 def test_blend_has_the_stated_correlation_and_unit_variance():

@@ -5,9 +5,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from features import APPLICATION
+from features.application import APPLICATION
 from tests.skipped import HOME_CREDIT, needs_home_credit
-from training.synthesis import APPLICATIONS
+from training.synthesis.dataset import APPLICATIONS
 
 APPLICATION_FILES = {"application_train", "application_test", "true_pd"}
 HISTORY_FILES = {

@@ -5,9 +5,8 @@ import re
 import numpy as np
 import pytest
 
-from training.synthesis import SynthesisError, synthesize
-from training.synthesis.tables import Table
-from training.synthesis.writer import Writer
+from training.synthesis.dataset import DataTable, Writer, synthesize
+from training.synthesis.draws import SynthesisError
 
 
 def interrupt(finished: int) -> None:
@@ -44,7 +43,7 @@ def test_missing_parents_are_created(tmp_path):
 
 
 def test_a_column_that_is_declared_but_not_generated_is_named(tmp_path):
-    declared = Table("application_train", ("SK_ID_CURR", "NEW_COLUMN"))
+    declared = DataTable("application_train", ("SK_ID_CURR", "NEW_COLUMN"))
     with Writer(tmp_path, "csv") as writer, pytest.raises(SynthesisError) as caught:
         writer.write(declared, {"SK_ID_CURR": np.array([1])})
     assert str(caught.value) == "the generator makes no NEW_COLUMN, which application_train declares"

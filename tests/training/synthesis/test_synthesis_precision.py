@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from features import APPLICATION
-from training.synthesis import APPLICATIONS
+from features.application import APPLICATION
+from training.synthesis.dataset import APPLICATIONS
 
 
 @pytest.fixture(scope="module")
 def fields(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
     """The text of every application column as it is in the CSV file, without missing values."""
-    from training.synthesis import synthesize
+    from training.synthesis.dataset import synthesize
 
     directory: Path = tmp_path_factory.mktemp("precision") / "data"
     synthesize(directory, clients=2_000, seed=1, tables=APPLICATIONS)

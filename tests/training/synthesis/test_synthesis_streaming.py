@@ -6,14 +6,14 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from training.synthesis import synthesize, total_clients
+from training.synthesis.dataset import synthesize, total_clients
 
 SMALL_CHUNK = 400
 
 
 @pytest.fixture
 def small_chunks(monkeypatch):
-    monkeypatch.setattr("training.synthesis.chunk.CHUNK_CLIENTS", SMALL_CHUNK)
+    monkeypatch.setattr("training.synthesis.population.CHUNK_CLIENTS", SMALL_CHUNK)
 
 
 def peak_memory(directory: Path, clients: int) -> int:

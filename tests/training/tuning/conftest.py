@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.training.tuning.searches import changed
-from training.data.dataset import Dataset, load_dataset
-from training.settings.training import TrainingSettings
+from training.dataset import Dataset, load_dataset
+from training.settings import TrainingSettings
 
 
 @pytest.fixture(scope="module")

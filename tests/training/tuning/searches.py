@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import optuna
 
-from training.data.dataset import Dataset
-from training.settings.training import TrainingSettings
+from training.dataset import Dataset
+from training.settings import TrainingSettings
 from training.tuning.objective import FOLDS, tuning_folds
 from training.tuning.study import open_study, run_trials
 

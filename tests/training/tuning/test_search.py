@@ -13,18 +13,16 @@ import yaml
 from optuna.trial import TrialState
 from scipy.special import expit
 
-from features import SettingsError
-from monitoring.measures.metrics import auc
-from scoring import Progress
+from features.errors import SettingsError
+from monitoring.measures import auc
+from scoring.progress import Progress
 from tests.training.tuning.searches import changed, searched
 from training.cli import main
-from training.data.dataset import Dataset
+from training.dataset import Dataset
 from training.errors import OutputError
-from training.settings.training import TrainingSettings
-from training.tuning import tune
-from training.tuning.nested import NestedEstimate
+from training.settings import TrainingSettings
 from training.tuning.objective import FOLDS, fitted_margins, score_of, tuning_folds
-from training.tuning.parameters import TunedParameters, Winner
+from training.tuning.search import NestedEstimate, TunedParameters, Winner, tune
 from training.tuning.study import FINISHED
 
 

@@ -17,9 +17,9 @@ from optuna.trial import TrialState
 from tests import postgres
 from tests.skipped import missing
 from tests.training.tuning.searches import TRIALS, changed, searched, summary
-from training.data.dataset import Dataset
+from training.dataset import Dataset
 from training.errors import StudyError
-from training.settings.training import TrainingSettings
+from training.settings import TrainingSettings
 from training.tuning.objective import FOLDS
 from training.tuning.study import FINISHED, open_study
 
@@ -58,7 +58,7 @@ def test_a_killed_search_ends_with_the_trials_of_an_uninterrupted_one(
     code = f"""
 import os, signal
 from pathlib import Path
-from training.data.dataset import load_dataset
+from training.dataset import load_dataset
 from training.settings import TrainingSettings
 from training.tuning import objective
 from training.tuning.study import open_study, run_trials
@@ -103,7 +103,7 @@ def test_processes_that_share_a_study_divide_its_trials(
     path.write_text(yaml.safe_dump(shared.model_dump(mode="json")))
     code = f"""
 from pathlib import Path
-from training.data.dataset import load_dataset
+from training.dataset import load_dataset
 from training.settings import TrainingSettings
 from training.tuning.objective import tuning_folds
 from training.tuning.study import open_study, run_trials

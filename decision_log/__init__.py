@@ -1,0 +1,1 @@
+"""Decision records: their format, and how they are written, closed and read."""

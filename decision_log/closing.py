@@ -1,0 +1,322 @@
+"""Closed segments of the decision log: decisions as Parquet, written whole or not at all, and read with suspicion."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from decision_log.errors import DecisionLogError, SegmentError, SourceError
+from decision_log.format import FEATURE_PREFIX, FORMAT, LATER, Header, schema, vectors
+from decision_log.segments import (
+    ASIDE,
+    CLOSED,
+    CLOSED_SUFFIX,
+    OPEN,
+    Listing,
+    claimed,
+    opened,
+    read_decisions,
+    read_header,
+)
+from decision_log.writer import LogSettings
+from features.reading import printable
+from scoring.policy import DecisionKind, RiskLevel
+from scoring.stopping import stop_if_asked
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+
+_ROW_GROUP = 1 << 17
+_OWNER_ONLY_FILE = 0o600
+_MAY_BE_NULL = frozenset({"client", *LATER})
+_NAMES = {"decision": frozenset(map(str, DecisionKind)), "risk_level": frozenset(map(str, RiskLevel))}
+
+
+def decision_table(header: Header, lines: Sequence[dict[str, Any]]) -> pa.Table:
+    """Decoded lines as the columns of a closed segment."""
+    fields = schema(header.features)
+    plain = {name: [_value(line, name) for line in lines] for name in fields.names[: -len(header.features)]}
+    plain["time"] = [datetime.fromisoformat(time) for time in plain["time"]]
+    plain["client"] = [None if client is None else bytes.fromhex(client) for client in plain["client"]]
+    return closed_table(header, plain, vectors(lines))
+
+
+def _value(line: dict[str, Any], name: str) -> Any:
+    """Lines of an older version do not say what was known of an application; that is null."""
+    return line.get(name) if name in LATER else line[name]
+
+
+def closed_table(header: Header, plain: Mapping[str, Any], matrix: NDArray[np.float64]) -> pa.Table:
+    """The columns of a closed segment: all that a line has but the vector, by name, and the model matrix."""
+    import pyarrow as pa
+
+    fields = schema(header.features)
+    columns = [*(plain[name] for name in fields.names[: -len(header.features)]), *matrix.T]
+    arrays = [pa.array(values, field.type) for values, field in zip(columns, fields, strict=True)]
+    said = {"format": str(FORMAT), "model": header.model, "version": header.model_version, "digest": header.digest}
+    return pa.table(arrays, schema=fields.with_metadata(said))
+
+
+def write_segment(table: pa.Table, target: Path) -> None:
+    """Write the file, for its owner only, so that it is there whole or not at all, whatever happens."""
+    from pyarrow import parquet
+
+    scratch = target.with_name(f".{target.name}")
+    scratch.unlink(missing_ok=True)
+    with os.fdopen(os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _OWNER_ONLY_FILE), "wb") as file:
+        os.fchmod(file.fileno(), _OWNER_ONLY_FILE)
+        parquet.write_table(table, file, compression="zstd", row_group_size=_ROW_GROUP)
+        file.flush()
+        os.fsync(file.fileno())
+    scratch.replace(target)
+    flush_folder(target.parent)
+
+
+def flush_folder(path: Path) -> None:
+    """Have the names in a folder on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def last_decision(path: Path) -> datetime:
+    """When the last decision of a closed segment was made; SegmentError if it is none."""
+    with _segment(path) as file:
+        position = file.schema_arrow.get_field_index("time")
+        times: list[datetime] = []
+        for group in range(file.num_row_groups):
+            statistics = file.metadata.row_group(group).column(position).statistics
+            if statistics is None or not statistics.has_min_max:
+                raise SegmentError("it does not say when its decisions were made")
+            times.append(statistics.max)
+        if not times:
+            raise SegmentError("it holds no decision")
+        return max(times)
+
+
+def read_closed(path: Path, columns: Sequence[str], digest: str | None) -> Iterator[pa.Table]:
+    """These columns of a closed segment, in blocks; nothing if a `digest` is given and it is of another model.
+
+    SegmentError if it is no closed segment, or damaged; FileNotFoundError if it is not there.
+    """
+    with _segment(path) as file:
+        if digest is not None and file.schema_arrow.metadata[b"digest"] != digest.encode():
+            return
+        if not set(columns) <= set(file.schema_arrow.names):
+            raise SegmentError("it has not the features of its model")
+        for group in range(file.num_row_groups):
+            with _damage_told():
+                table = file.read_row_group(group, columns=list(columns))
+                _check(table)
+            yield table
+
+
+@contextmanager
+def _segment(path: Path) -> Iterator[parquet.ParquetFile]:
+    from pyarrow import parquet
+
+    with opened(path):  # a pipe would be waited for
+        pass
+    with _damage_told():
+        file = parquet.ParquetFile(path)
+    with file:
+        with _damage_told():
+            found = file.schema_arrow
+            features = [name.removeprefix(FEATURE_PREFIX) for name in found.names if name.startswith(FEATURE_PREFIX)]
+            said = found.metadata or {}
+            same = all(_agrees(found, field) for field in schema(features))
+            if not same or said.get(b"format") != str(FORMAT).encode():
+                raise SegmentError("its columns are not those of a decision log")
+            if not {b"model", b"version", b"digest"} <= said.keys():
+                raise SegmentError("it does not say of which model its decisions are")
+        yield file
+
+
+def _agrees(found: pa.Schema, field: pa.Field[Any]) -> bool:
+    if found.get_field_index(field.name) < 0:
+        return field.name in LATER
+    return bool(found.field(field.name).type == field.type)
+
+
+@contextmanager
+def _damage_told() -> Iterator[None]:
+    import pyarrow as pa
+
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except (pa.ArrowException, OSError, ValueError, LookupError, TypeError, OverflowError) as error:
+        raise SegmentError(f"it is damaged ({type(error).__name__})") from None
+
+
+def _check(table: pa.Table) -> None:
+    """SegmentError if there is a value that no decision has."""
+    import pyarrow as pa
+
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        if column.null_count and name not in _MAY_BE_NULL:
+            raise SegmentError(f"{name} is missing")
+        if name in _NAMES and not _NAMES[name].issuperset(pa.chunked_array(column).unique().cast("string").to_pylist()):
+            raise SegmentError(f"{name} holds what is none")
+        if name == "probability" and not np.all((values := column.to_numpy()) >= 0) & np.all(values <= 1):
+            raise SegmentError("probability is none")
+
+
+_STAMP = "%Y%m%dT%H%M%SZ"
+_OWNER_ONLY = 0o700
+_LONGEST_NAME = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """What closing did.
+
+    Attributes
+    ----------
+    segments, decisions : that were closed, and in them
+    held : segments that are still written
+    expired : files removed for their age
+    aside : a line for each file that is no whole segment
+    """
+
+    segments: int
+    decisions: int
+    held: int
+    expired: int
+    aside: tuple[str, ...] = ()
+
+
+def close(directory: Path, settings: LogSettings, now: datetime) -> Closed:
+    """Close what is finished in a decision log.
+
+    SourceError if there is none, DecisionLogError if nothing can be written.
+    """
+    if not (directory / OPEN).is_dir():
+        raise SourceError(f"{directory}: no decision log")
+    try:
+        return _Closing(directory, settings, now).done()
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else type(error).__name__
+        raise DecisionLogError(f"{directory}: cannot be written ({reason})") from None
+
+
+@dataclass(slots=True)
+class _Closing:
+    """One run, and what it has done so far."""
+
+    directory: Path
+    settings: LogSettings
+    now: datetime
+    segments: int = 0
+    decisions: int = 0
+    held: int = 0
+    expired: int = 0
+    aside: list[str] = field(default_factory=list)
+
+    def done(self) -> Closed:
+        """Do it. Closed segments come first: an open one is removed only if its closed one is whole."""
+        (self.directory / CLOSED).mkdir(mode=_OWNER_ONLY, exist_ok=True)
+        listing = Listing.of(self.directory)
+        for path in listing.others:
+            self._set_aside(path, "it is no segment of a decision log")
+        for path in listing.closed:
+            self._expire(path)
+        for path in (*listing.closing, *listing.open):
+            stop_if_asked()
+            self._close_if_free(path)
+        self._forget()
+        return Closed(self.segments, self.decisions, self.held, self.expired, tuple(self.aside))
+
+    def _close_if_free(self, path: Path) -> None:
+        try:
+            with claimed(path) as free:
+                if not free or self.now.timestamp() - path.stat().st_mtime < self.settings.settle_seconds:
+                    self.held += 1
+                else:
+                    self._close(path)
+        except SegmentError as error:
+            self._set_aside(path, str(error))
+
+    def _close(self, path: Path) -> None:
+        """Close one segment. One that holds no decision just vanishes."""
+        broken = 0
+
+        def damaged() -> None:
+            nonlocal broken
+            broken += 1
+
+        header = read_header(path)
+        lines = list(read_decisions(path, header, damaged=damaged)) if header else []
+        if header and lines:
+            write_segment(decision_table(header, lines), self.directory / CLOSED / f"{path.stem}{CLOSED_SUFFIX}")
+            self.segments += 1
+            self.decisions += len(lines)
+        if broken:
+            self._set_aside(path, f"{broken:,} of its lines are damaged; {len(lines):,} decisions of it are closed")
+        else:
+            path.unlink()
+
+    def _set_aside(self, path: Path, reason: str) -> None:
+        """Move it where nobody reads it as a segment, and remember why."""
+        aside = self.directory / ASIDE
+        said = f"{printable(str(path))}: {reason}"
+        try:
+            aside.mkdir(mode=_OWNER_ONLY, exist_ok=True)
+            name = f"{self.now.astimezone(UTC):{_STAMP}}-{path.parent.name}-{path.name}"
+            path.rename(_free(aside, name))
+            flush_folder(aside)
+        except OSError as error:
+            self.aside.append(f"{said}; left there ({error.strerror})")
+        else:
+            self.aside.append(f"{said}; set aside in {printable(str(aside))}")
+
+    def _expire(self, path: Path) -> None:
+        """Remove a closed segment whose last decision is too old."""
+        stop_if_asked()
+        try:
+            last = last_decision(path)
+        except SegmentError as error:
+            self._set_aside(path, str(error))
+        except FileNotFoundError:
+            pass
+        else:
+            self._remove_if_old(path, last)
+
+    def _forget(self) -> None:
+        """Remove what was set aside too long ago: it may hold applicants' figures."""
+        if not (self.directory / ASIDE).is_dir():
+            return
+        for path in sorted((self.directory / ASIDE).iterdir()):
+            try:
+                when = datetime.strptime(path.name.partition("-")[0], _STAMP).replace(tzinfo=UTC)
+            except ValueError:
+                continue
+            if path.is_file() and not path.is_symlink():
+                self._remove_if_old(path, when)
+
+    def _remove_if_old(self, path: Path, last: datetime) -> None:
+        if last < self.now - timedelta(days=self.settings.retention_days):
+            path.unlink()
+            self.expired += 1
+
+
+def _free(folder: Path, name: str) -> Path:
+    """A name in the folder that is not taken."""
+    path, number = folder / name[:_LONGEST_NAME], 1
+    while os.path.lexists(path):
+        number += 1
+        path = folder / f"{name[:_LONGEST_NAME]}.{number}"
+    return path

@@ -1,0 +1,113 @@
+"""Reading a decision log, closed segments and open ones alike, in blocks of bounded size."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from decision_log.closing import decision_table, read_closed
+from decision_log.errors import SegmentError, SourceError
+from decision_log.segments import CLOSED, CLOSED_SUFFIX, OPEN, Listing, read_decisions, read_header
+from features.reading import printable
+from scoring.stopping import stop_if_asked
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+_LINES = 8_192
+
+
+@dataclass(frozen=True, slots=True)
+class DecisionLogReader:
+    """The decisions in a directory, of one model if a `digest` is given, from `since` on and before `until`.
+
+    Attributes
+    ----------
+    passed_over : what was no segment, or damaged, and why; filled as the log is read
+    """
+
+    directory: Path
+    digest: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    passed_over: dict[Path, str] = field(default_factory=dict, compare=False)
+
+    def tables(self, columns: Sequence[str]) -> Iterator[pa.Table]:
+        """These columns of the decisions, in blocks; SourceError if there is no log."""
+        if not (self.directory / OPEN).is_dir() and not (self.directory / CLOSED).is_dir():
+            raise SourceError(f"{self.directory}: no decision log")
+        listing = Listing.of(self.directory)
+        self.passed_over.update(dict.fromkeys(listing.others, "it is no segment of a decision log"))
+        for path in (*listing.closed, *listing.open):
+            stop_if_asked()
+            try:
+                yield from self._segment(path, columns)
+            except SegmentError as error:
+                self.passed_over[path] = str(error)
+
+    def remarks(self) -> list[str]:
+        """A line for each file that was passed over, and one with their number."""
+        if not self.passed_over:
+            return []
+        lines = [f"  {printable(str(path))}: {reason}" for path, reason in sorted(self.passed_over.items())]
+        return [f"{len(lines)} files in the log were passed over, wholly or in part:", *lines]
+
+    def span(self, progress: Callable[[int], object] = lambda _: None) -> tuple[datetime, datetime]:
+        """The time of the first decision and that of the last; SourceError if there is none."""
+        import pyarrow.compute as pc
+
+        ends = []
+        for table in self.tables(["time"]):
+            ends.append(pc.min_max(table["time"]).as_py())
+            progress(table.num_rows)
+        if not ends:
+            raise SourceError(f"{self.directory}: no decision of this model and time")
+        return min(each["min"] for each in ends), max(each["max"] for each in ends)
+
+    def _segment(self, path: Path, columns: Sequence[str]) -> Iterator[pa.Table]:
+        blocks = self._closed if path.suffix == CLOSED_SUFFIX else self._open
+        wanted = list(dict.fromkeys(["time", *columns])) if self.since or self.until else list(columns)
+        for table in blocks(path, wanted):
+            chosen = self._within(table).select(list(columns))
+            if chosen.num_rows:
+                yield chosen
+
+    def _closed(self, path: Path, columns: Sequence[str]) -> Iterator[pa.Table]:
+        yield from read_closed(path, columns, self.digest)
+
+    def _open(self, path: Path, columns: Sequence[str]) -> Iterator[pa.Table]:
+        try:
+            yield from self._lines(path, columns)
+        except FileNotFoundError:  # closed since it was listed, or gone
+            try:
+                yield from self._closed(path.parent.parent / CLOSED / f"{path.stem}{CLOSED_SUFFIX}", columns)
+            except FileNotFoundError:
+                self.passed_over[path] = "it was removed while the log was read"
+
+    def _lines(self, path: Path, columns: Sequence[str]) -> Iterator[pa.Table]:
+        header = read_header(path)
+        if header is None or (self.digest is not None and header.digest != self.digest):
+            return
+        broken = 0
+
+        def damaged() -> None:
+            nonlocal broken
+            broken += 1
+            self.passed_over[path] = f"{broken:,} of its lines are damaged"
+
+        lines = read_decisions(path, header, damaged=damaged)
+        while block := list(islice(lines, _LINES)):
+            yield decision_table(header, block).select(list(columns))
+
+    def _within(self, table: pa.Table) -> pa.Table:
+        import pyarrow.compute as pc
+
+        for bound, compare in ((self.since, pc.greater_equal), (self.until, pc.less)):
+            if bound is not None:
+                table = table.filter(compare(table["time"], bound))
+        return table

@@ -1,0 +1,246 @@
+"""The files of a decision log.
+
+DIR/open/<start>-<host>-<pid>-<n>.jsonl     what a worker that started then has written, n = 0, 1, ...; see `decision`
+DIR/closed/<the same>.parquet               the same decisions, once `python -m monitoring close` has closed the segment
+DIR/aside/<when>-<name>                     what `close` found in these folders and could not read whole
+
+A worker holds a lock on the segments it has open, which the system takes back when the worker ends, however it ends.
+The unused end of an open segment is zeros.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import re
+import socket
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple, Self
+
+from decision_log.errors import SegmentError
+from decision_log.format import Header, decoded, is_decision
+
+OPEN = "open"
+CLOSED = "closed"
+ASIDE = "aside"
+OPEN_SUFFIX = ".jsonl"
+CLOSED_SUFFIX = ".parquet"
+_LONGEST_LINE = 1 << 20
+_NAME = r"\d{8}T\d{12}Z-[\w.-]{1,255}-\d{1,10}"
+_WORKER = re.compile(_NAME, re.ASCII)
+_TORN_HEADER = re.compile(rb'(\{"format":[^\0]*)?\0*')
+_STEM = rf"{_NAME}-\d{{1,10}}"
+_OPEN, _CLOSED = (re.compile(_STEM + re.escape(suffix), re.ASCII) for suffix in (OPEN_SUFFIX, CLOSED_SUFFIX))
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerId:
+    """A worker: when it started (UTC, no punctuation), its host and its process id."""
+
+    start: str
+    host: str
+    pid: int
+
+    def __str__(self) -> str:
+        return f"{self.start}-{self.host}-{self.pid}"
+
+    def segment(self, directory: Path, number: int) -> Path:
+        """Where this worker's segment of that number is while it is open."""
+        return directory / OPEN / f"{self}-{number}{OPEN_SUFFIX}"
+
+    def segments(self, directory: Path) -> dict[int, Path]:
+        """The open segments of this worker by rising number; some may be missing."""
+        found = {}
+        for path in Listing.of(directory).open:
+            worker, _, number = path.stem.rpartition("-")
+            if worker == str(self):
+                found[int(number)] = path
+        return dict(sorted(found.items()))
+
+    @classmethod
+    def this(cls) -> Self:
+        """The process that asks, as a worker that starts now."""
+        host = re.sub(r"[^\w.-]", "_", socket.gethostname(), flags=re.ASCII)
+        return cls(datetime.now(UTC).strftime("%Y%m%dT%H%M%S%fZ"), host, os.getpid())
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """The worker that is written like this; ValueError if none is."""
+        if not _WORKER.fullmatch(text):
+            raise ValueError("not a worker")
+        start, rest = text.split("-", 1)
+        host, pid = rest.rsplit("-", 1)
+        return cls(start, host, int(pid))
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """The segments of a decision log, each once, in the order of their names, and what else lies in their folders.
+
+    What begins with a dot is being written, and is left out.
+    """
+
+    open: tuple[Path, ...]
+    closed: tuple[Path, ...]
+    closing: tuple[Path, ...]
+    """Open ones that are closed as well."""
+    others: tuple[Path, ...]
+
+    @classmethod
+    def of(cls, directory: Path) -> Self:
+        """The segments in the directory; one that is being closed counts as closed."""
+        # the open ones first: what is closed meanwhile is seen below
+        (first, strange), (closed, stranger) = _sorted(directory / OPEN, _OPEN), _sorted(directory / CLOSED, _CLOSED)
+        stems = {path.stem for path in closed}
+        waiting = tuple(path for path in first if path.stem not in stems)
+        closing = tuple(path for path in first if path.stem in stems)
+        return cls(waiting, tuple(closed), closing, (*strange, *stranger))
+
+
+def _sorted(folder: Path, names: re.Pattern[str]) -> tuple[list[Path], list[Path]]:
+    """The regular files of a folder with such a name, and everything else in it; nothing where there is no folder."""
+    segments: list[Path] = []
+    others: list[Path] = []
+    with suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            known = names.fullmatch(entry.name) and entry.is_file(follow_symlinks=False)
+            (segments if known else others).append(folder / entry.name)
+    return sorted(segments), sorted(others)
+
+
+def read_header(path: Path) -> Header | None:
+    """The header of an open segment, None where it was not written any more; SegmentError if it is another file."""
+    with opened(path) as file:
+        line = file.readline(_LONGEST_LINE)
+        if not line.endswith(b"\n") and _TORN_HEADER.fullmatch(line) and not _skipped(line, file).damaged:
+            return None
+    try:
+        return Header.parse(line)
+    except ValueError:
+        raise SegmentError("its first line is no header of a decision log") from None
+
+
+def read_lines(path: Path, offset: int = 0, damaged: Callable[[], object] = lambda: None) -> Iterator[dict[str, Any]]:
+    """The JSON objects in an open segment, a line each, or those from a byte on; SegmentError if it cannot be read.
+
+    A last line without end is of no answered request. `damaged` is told of every other line that is no JSON object.
+    """
+    with opened(path) as file:
+        file.seek(offset)
+        if not offset:
+            file.readline(_LONGEST_LINE)
+        while line := file.readline(_LONGEST_LINE):
+            if not line.endswith(b"\n"):
+                skipped = _skipped(line, file)
+                if skipped.damaged:
+                    damaged()
+                if skipped.ended:
+                    continue
+                return
+            values = decoded(line)
+            if values is None:
+                damaged()
+            else:
+                yield values
+
+
+class _Skipped(NamedTuple):
+    ended: bool
+    """There was an end of the line after all."""
+    damaged: bool
+    """There was something after the zeros of a space that was not used."""
+
+
+def _skipped(line: bytes, file: BinaryIO) -> _Skipped:
+    """Go on to the end of a line that is too long."""
+    anything = bool(line.partition(b"\0")[2].strip(b"\0"))
+    while more := file.readline(_LONGEST_LINE):
+        anything = anything or bool(more.strip(b"\0"))
+        if more.endswith(b"\n"):
+            return _Skipped(ended=True, damaged=True)
+    return _Skipped(ended=False, damaged=anything)
+
+
+def read_decisions(
+    path: Path, header: Header, offset: int = 0, damaged: Callable[[], object] = lambda: None
+) -> Iterator[dict[str, Any]]:
+    """The decisions in an open segment with that header; `damaged` is told of every line that is something else."""
+    for line in read_lines(path, offset, damaged):
+        if is_decision(line, header):
+            yield line
+        else:
+            damaged()
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[BinaryIO]:
+    """A regular file to read from; SegmentError if it is another kind of file or cannot be read.
+
+    FileNotFoundError if it is not there: then it was closed, or is aside. Nothing is waited for.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+        with os.fdopen(descriptor, "rb") as file:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise SegmentError("it is no regular file")
+            yield file
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise SegmentError(f"it cannot be read ({os.strerror(error.errno or errno.EIO)})") from None
+
+
+@contextmanager
+def claimed(path: Path) -> Iterator[bool]:
+    """Whether nobody else has the file; if so, nobody can take it until the end of the block.
+
+    SegmentError if it cannot be read.
+    """
+    with ExitStack() as stack:
+        try:
+            file = stack.enter_context(opened(path))
+        except FileNotFoundError:
+            yield False
+            return
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield path.exists()  # it may have been closed while it was opened here
+
+
+class Ages(NamedTuple):
+    """When the first decision of the oldest segment was made, of those that workers of one host still write.
+
+    And when the oldest was written last, of those that nobody writes any more; None for none.
+    """
+
+    written: datetime | None
+    finished: datetime | None
+
+    @classmethod
+    def of(cls, directory: Path, host: str) -> Self:
+        """The ages in a decision log; what is no segment is passed over."""
+        written, finished = [], []
+        for path in Listing.of(directory).open:
+            with suppress(SegmentError, FileNotFoundError), claimed(path) as free:
+                if free:
+                    finished.append(datetime.fromtimestamp(path.stat().st_mtime, UTC))
+                elif WorkerId.parse(path.stem.rpartition("-")[0]).host == host and (begun := _begun(path)):
+                    written.append(begun)
+        return cls(min(written, default=None), min(finished, default=None))
+
+
+def _begun(path: Path) -> datetime | None:
+    header = read_header(path)
+    first = next(read_decisions(path, header), None) if header else None
+    return datetime.fromisoformat(first["time"]) if first else None

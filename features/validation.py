@@ -1,0 +1,119 @@
+"""Which rows of a table break which declared rule. Values are never quoted."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+import numpy as np
+from numpy.typing import NDArray
+
+from features.application import APPLICATION
+from features.request import LONGEST_LEVEL
+from features.schema import Column
+from features.transformer import Columns, missing_as_nan
+
+_SHOWN = 5
+_WHOLE_WITHIN = 1e-9
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RuleViolation:
+    """One rule that one column breaks, and the rows that break it, counted from 0."""
+
+    column: str
+    rule: str
+    rows: NDArray[np.intp]
+
+    def shifted(self, rows: int) -> RuleViolation:
+        """The same violation with the rows counted from `rows` earlier."""
+        return RuleViolation(self.column, self.rule, self.rows + rows)
+
+    @property
+    def count(self) -> int:
+        """How many rows break the rule."""
+        return len(self.rows)
+
+    def __str__(self) -> str:
+        if self.count == 0:
+            return f"{self.column}: {self.rule}"
+        shown = ", ".join(str(row + 1) for row in self.rows[:_SHOWN])
+        more = ", ..." if self.count > _SHOWN else ""
+        return f"{self.column}: {self.rule} ({self.count} row{'s' if self.count > 1 else ''}: {shown}{more})"
+
+
+def find_violations(columns: Columns) -> list[RuleViolation]:
+    """Every declared rule that the rows break: finite, whole, bounds, required, length of a category, orders."""
+    columns.check(APPLICATION)
+    known = missing_as_nan(columns.numbers)
+    return [*_number_violations(known), *_level_violations(columns.levels), *_order_violations(known)]
+
+
+def merge_violations(violations: Sequence[RuleViolation]) -> list[RuleViolation]:
+    """The same violations with the rows of each column and rule together."""
+
+    def key(violation: RuleViolation) -> tuple[str, str]:
+        return violation.column, violation.rule
+
+    return [
+        RuleViolation(column, rule, np.concatenate([violation.rows for violation in group]))
+        for (column, rule), group in groupby(sorted(violations, key=key), key=key)
+    ]
+
+
+def _number_violations(known: NDArray[np.float64]) -> Iterator[RuleViolation]:
+    schema = APPLICATION
+    required = np.array([column.required for column in schema.numeric])
+    infinite = np.isinf(known)
+    missing = np.isnan(known) & required
+    fractional = _fractional(known) & schema.whole
+    outside = ((known < schema.low) | (known > schema.high)) & ~infinite
+    for i in np.flatnonzero((infinite | missing | fractional | outside).any(axis=0)):
+        column = schema.numeric[i]
+        yield from _violation(column, "must be finite", infinite[:, i])
+        yield from _violation(column, "is required", missing[:, i])
+        yield from _violation(column, "must be a whole number", fractional[:, i])
+        yield from _violation(column, _bounds(column), outside[:, i])
+
+
+def _order_violations(known: NDArray[np.float64]) -> Iterator[RuleViolation]:
+    """A value that is out of its bounds breaks those alone."""
+    at, within = APPLICATION.position, (known >= APPLICATION.low) & (known <= APPLICATION.high)
+    for order in APPLICATION.orders:
+        smaller, larger = at[order.smaller], at[order.larger]
+        broken = (known[:, smaller] > known[:, larger]) & within[:, smaller] & within[:, larger]
+        yield from _violation(APPLICATION[order.smaller], order.rule, broken)
+
+
+def _fractional(values: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """True where a value is no whole number, within pydantic's tolerance for `multiple_of`."""
+    finite = np.where(np.isfinite(values), values, 0.0)
+    return np.asarray(np.abs(finite - np.rint(finite)) > _WHOLE_WITHIN)
+
+
+def _level_violations(levels: NDArray[np.object_]) -> Iterator[RuleViolation]:
+    for i, column in enumerate(APPLICATION.categorical):
+        values = levels[:, i]
+        distinct: set[str | None] = set(values.tolist())
+        missing = {level for level in distinct if level is None or column.is_missing(level)}
+        if column.required:
+            yield from _violation(column, "is required", _among(values, missing))
+        long = {level for level in distinct if level is not None and len(level) > LONGEST_LEVEL}
+        yield from _violation(column, f"must have at most {LONGEST_LEVEL} characters", _among(values, long))
+
+
+def _among(values: NDArray[np.object_], chosen: Collection[str | None]) -> NDArray[np.bool_]:
+    if not chosen:
+        return np.zeros(len(values), dtype=np.bool_)
+    return np.fromiter((value in chosen for value in values), dtype=np.bool_, count=len(values))
+
+
+def _bounds(column: Column) -> str:
+    return f"must be between {column.low:.12g} and {column.high:.12g}"
+
+
+def _violation(column: Column, rule: str, mask: NDArray[np.bool_]) -> Iterator[RuleViolation]:
+    rows = np.flatnonzero(mask)
+    if len(rows):
+        yield RuleViolation(column.name, rule, rows)

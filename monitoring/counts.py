@@ -1,0 +1,383 @@
+"""Decisions that are recorded but not counted yet."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import islice
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from decision_log.errors import SegmentError
+from decision_log.format import vectors
+from decision_log.segments import WorkerId, read_decisions, read_header
+from decision_log.writer import Position
+from features.reading import printable
+from scoring.drift_reference import DriftReference, Window
+from scoring.scorer import Scores
+
+_LOGGER = logging.getLogger("bentoml.credit_scoring")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PendingDecisions:
+    """What is counted of n decisions: rows of the model matrix, and of the scores as many arrays."""
+
+    matrix: NDArray[np.float64]
+    probability: NDArray[np.float64]
+    decision: NDArray[np.object_]
+    risk_level: NDArray[np.object_]
+    missing: NDArray[np.int64]
+    unknown: NDArray[np.object_]
+    withheld: NDArray[np.object_]
+
+    @classmethod
+    def of(cls, matrix: NDArray[np.float64], scores: Scores) -> PendingDecisions:
+        """The decisions on the rows of a model matrix."""
+        return cls(
+            matrix, scores.probability, scores.decision, scores.risk_level,
+            scores.missing, scores.unknown, scores.withheld,
+        )  # fmt: skip
+
+    def __len__(self) -> int:
+        return len(self.probability)
+
+
+class Buffer:
+    """Room for so many decisions. They are copied: memory that requests leave behind makes the next ones slower."""
+
+    def __init__(self, rows: int, features: int) -> None:
+        self._rows = PendingDecisions(
+            np.empty((rows, features)), np.empty(rows), np.empty(rows, dtype=object), np.empty(rows, dtype=object),
+            np.empty(rows, dtype=np.int64), np.empty(rows, dtype=object), np.empty(rows, dtype=object),
+        )  # fmt: skip
+        self._used = 0
+
+    def holds(self, rows: int) -> bool:
+        """Whether there is room for so many more."""
+        return self._used + rows <= len(self._rows)
+
+    def keep(self, matrix: NDArray[np.float64], scores: Scores) -> None:
+        """Copy the decisions on rows of the model matrix, which there is room for."""
+        start, end = self._used, self._used + len(scores)
+        rows = self._rows
+        rows.matrix[start:end] = matrix
+        rows.probability[start:end] = scores.probability
+        rows.decision[start:end] = scores.decision
+        rows.risk_level[start:end] = scores.risk_level
+        rows.missing[start:end] = scores.missing
+        rows.unknown[start:end] = scores.unknown
+        rows.withheld[start:end] = scores.withheld
+        self._used = end
+
+    def take(self) -> PendingDecisions:
+        """What is kept; it is good until the next `keep`, which begins anew."""
+        rows, used = self._rows, self._used
+        self._used = 0
+        return PendingDecisions(
+            rows.matrix[:used], rows.probability[:used], rows.decision[:used], rows.risk_level[:used],
+            rows.missing[:used], rows.unknown[:used], rows.withheld[:used],
+        )  # fmt: skip
+
+
+SUFFIX = ".counts"
+_HOUR = 3600
+_START = Position(0, 0)
+_MOST = 1 << 48
+_NUMBER_BYTES = 8
+_FOLDER, _FILE = 0o700, 0o600
+
+
+@dataclass(slots=True, eq=False)
+class ScoredCounts:
+    """What was scored since the start: over the bins of the drift reference, and hour by hour.
+
+    Attributes
+    ----------
+    window : the drift counts
+    hours : int64, shape (h,), which hours since 1970 the next two are of; 0 is none
+    hour_rows, hour_pds : how many applications were scored in it, and the sum of their PDs
+    position : how far into the decision log of the worker this reaches
+    """
+
+    window: Window
+    hours: NDArray[np.int64]
+    hour_rows: NDArray[np.int64]
+    hour_pds: NDArray[np.float64]
+    position: Position = _START
+
+    @classmethod
+    def none(cls, reference: DriftReference, days: int) -> Self:
+        """No counts; there is room for so many days."""
+        size = days * 24
+        window = Window(np.zeros_like(reference.counts), np.zeros(reference.probability.size, dtype=np.int64))
+        return cls(window, np.zeros(size, dtype=np.int64), np.zeros(size, dtype=np.int64), np.zeros(size))
+
+    def add(self, window: Window, pds: float, *, at: float) -> None:
+        """Add applications that were scored at a time, in seconds since 1970, with the sum of their PDs."""
+        self.window += window
+        self._add_hour(int(at // _HOUR), window.rows, pds)
+
+    def _add_hour(self, hour: int, rows: int, pds: float) -> None:
+        slot = hour % len(self.hours)
+        if hour > self.hours[slot]:
+            self.hours[slot], self.hour_rows[slot], self.hour_pds[slot] = hour, 0, 0.0
+        if hour == self.hours[slot]:
+            self.hour_rows[slot] += rows
+            self.hour_pds[slot] += pds
+
+    def merge(self, other: ScoredCounts) -> None:
+        """Add what another worker has counted."""
+        self.window += other.window
+        for hour, rows, pds in zip(
+            other.hours.tolist(), other.hour_rows.tolist(), other.hour_pds.tolist(), strict=True
+        ):
+            self._add_hour(hour, rows, pds)
+
+    def recent(self, now: float) -> tuple[int, float]:
+        """How many applications were scored in the last hours that there is room for, and the sum of their PDs."""
+        within = self.hours > now // _HOUR - len(self.hours)
+        return int(self.hour_rows[within].sum()), float(self.hour_pds[within].sum())
+
+
+class CountsFile:
+    """The file of one worker, locked as long as it is open. It is made where there is none."""
+
+    def __init__(self, path: Path, counts: ScoredCounts) -> None:
+        self._path = path
+        self._kind = _kind(counts)
+        self._open()
+
+    def publish(self, counts: ScoredCounts) -> None:
+        """Replace the counts."""
+        self._mend()
+        number = int(self._content["number"]) + 1
+        copy = self._content["copies"][number % 2]
+        copy["features"], copy["probability"] = counts.window.features, counts.window.probability
+        copy["hours"], copy["hour_rows"], copy["hour_pds"] = counts.hours, counts.hour_rows, counts.hour_pds
+        copy["position"] = counts.position.segment, counts.position.offset
+        self._content["number"] = number
+
+    def _mend(self) -> None:
+        """Have the whole file in its place: to write into a mapped page that is gone would end the process."""
+        size = self._kind.itemsize
+        try:
+            there = os.path.samestat(os.lstat(self._path), os.fstat(self._file.fileno()))
+        except OSError:
+            there = False
+        if there and os.fstat(self._file.fileno()).st_size == size:
+            return
+        if not there:
+            self._file.close()
+            with suppress(FileNotFoundError, IsADirectoryError):
+                self._path.unlink()
+            self._open()
+        self._file.truncate(size)
+
+    def _open(self) -> None:
+        self._path.parent.mkdir(mode=_FOLDER, parents=True, exist_ok=True)
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        self._file = os.fdopen(os.open(self._path, flags, _FILE), "r+b")
+        fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        self._file.truncate(self._kind.itemsize)
+        self._content = np.memmap(self._file, dtype=self._kind, mode="r+", shape=(1,))[0]
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._file.close()
+
+
+def read_counts(path: Path, empty: ScoredCounts) -> ScoredCounts:
+    """The counts that a worker published last; `empty` says over which bins. ValueError or OSError if it has none."""
+    kind = _kind(empty)
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode) or found.st_size != kind.itemsize:
+            raise ValueError("not a file of counts over these bins")
+        while True:  # the worker may write into what is read
+            content = os.pread(descriptor, kind.itemsize, 0)
+            if os.pread(descriptor, _NUMBER_BYTES, 0) == content[:_NUMBER_BYTES]:
+                whole = np.frombuffer(content, kind)[0]
+                return _plausible(_counts(whole["copies"][int(whole["number"]) % 2].copy()))
+    finally:
+        os.close(descriptor)
+
+
+def _plausible(counts: ScoredCounts) -> ScoredCounts:
+    """The counts; ValueError if they contradict themselves: the file was damaged."""
+    rows = counts.window.probability.sum()
+    whole = (counts.window.features, counts.window.probability, counts.hours, counts.hour_rows, *counts.position)
+    if not all(np.all((np.asarray(each) >= 0) & (np.asarray(each) < _MOST)) for each in whole):
+        raise ValueError("counts out of bounds")
+    if not np.all(counts.window.features.sum(axis=1) == rows):
+        raise ValueError("counts of features differ")
+    if not np.all((counts.hour_pds >= 0) & (counts.hour_pds <= counts.hour_rows + 1)):
+        raise ValueError("sums of PDs out of bounds")
+    return counts
+
+
+def _kind(counts: ScoredCounts) -> np.dtype[Any]:
+    """The layout of a file. All zeros are no counts."""
+    hours = counts.hours.shape
+    copy = np.dtype(
+        [
+            ("features", "<i8", counts.window.features.shape),
+            ("probability", "<i8", counts.window.probability.shape),
+            ("hours", "<i8", hours),
+            ("hour_rows", "<i8", hours),
+            ("hour_pds", "<f8", hours),
+            ("position", "<i8", (2,)),
+        ]
+    )
+    return np.dtype([("number", "<i8"), ("copies", copy, (2,))])
+
+
+def _counts(copy: Any) -> ScoredCounts:
+    segment, offset = copy["position"].tolist()
+    return ScoredCounts(
+        Window(copy["features"], copy["probability"]),
+        copy["hours"],
+        copy["hour_rows"],
+        copy["hour_pds"],
+        Position(segment, offset),
+    )
+
+
+_ROWS = 1000
+"""Lines that are counted at once."""
+
+
+def replay(counts: ScoredCounts, log: Path, worker: WorkerId, reference: DriftReference) -> int:
+    """Add to the counts of a worker what is in its open segments beyond their position; how many lines that was."""
+    added = 0
+    start = counts.position
+    for number, path in worker.segments(log).items():
+        if number < start.segment:
+            continue
+        offset = start.offset if number == start.segment else 0
+        with suppress(SegmentError, FileNotFoundError):  # `close` names it
+            for lines in _chunks(_decisions(path, offset, reference)):
+                pds = [line["probability"] for line in lines]
+                window = Window.of(reference, vectors(lines), np.array(pds))
+                counts.add(window, sum(pds), at=datetime.fromisoformat(lines[-1]["time"]).timestamp())
+                added += len(lines)
+        counts.position = Position(number + 1, 0)
+    return added
+
+
+def _decisions(path: Path, offset: int, reference: DriftReference) -> Iterator[dict[str, Any]]:
+    header = read_header(path)
+    if header is not None and header.features == tuple(reference.features):
+        yield from read_decisions(path, header, offset)
+
+
+def _chunks(lines: Iterator[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+    while chunk := list(islice(lines, _ROWS)):
+        yield chunk
+
+
+class SharedCounts:
+    """A directory in which each worker of a service publishes its counts, and where they are added up.
+
+    Parameters
+    ----------
+    log : the decision log, None if there is none
+    days : that the mean PD is kept for
+
+    Attributes
+    ----------
+    passed_over : files beside the counts that are none, or damaged
+    """
+
+    def __init__(self, directory: Path, worker: WorkerId, reference: DriftReference, *, log: Path | None, days: int):
+        self._directory = directory
+        self._worker = worker
+        self.reference = reference
+        self._log = log
+        self._days = days
+        self._settled: set[Path] = set()
+        self.passed_over: set[Path] = set()
+        self.counts = self.empty()
+        self._file = CountsFile(directory / f"{worker}{SUFFIX}", self.counts)
+
+    def publish(self) -> None:
+        """Publish the counts of this worker."""
+        self._file.publish(self.counts)
+
+    def rows(self) -> int:
+        """How many applications all workers have counted."""
+        return sum(counts.window.rows for counts in self._all())
+
+    def total(self) -> ScoredCounts:
+        """The counts of all workers, those that have ended included; `position` means nothing."""
+        self._settle()
+        total = self.empty()
+        for counts in self._all():
+            total.merge(counts)
+        return total
+
+    def _all(self) -> Iterator[ScoredCounts]:
+        for path in self._paths():
+            counts = self._counts(path)
+            if counts is not None:
+                yield counts
+
+    def _counts(self, path: Path) -> ScoredCounts | None:
+        """The counts in a file; None, and that is said once, where there are none."""
+        try:
+            counts = read_counts(path, self.counts)
+        except (OSError, ValueError) as error:
+            if path not in self.passed_over:
+                _LOGGER.error("%s: no counts of a worker, passed over (%s)", printable(str(path)), type(error).__name__)  # noqa: TRY400 - one line
+            self.passed_over.add(path)
+            return None
+        self.passed_over.discard(path)
+        return counts
+
+    def close(self) -> None:
+        """Publish for the last time."""
+        self.publish()
+        self._file.close()
+
+    def empty(self) -> ScoredCounts:
+        """No counts."""
+        return ScoredCounts.none(self.reference, self._days)
+
+    def _paths(self) -> list[Path]:
+        return sorted(self._directory.glob(f"*{SUFFIX}"))
+
+    def _settle(self) -> None:
+        """Count what workers that were killed had written but not counted."""
+        if self._log is None:
+            return
+        for path in self._paths():
+            worker = _worker(path)
+            if worker in (None, self._worker) or path in self._settled or self._counts(path) is None:
+                continue
+            try:
+                file = CountsFile(path, self.counts)
+            except BlockingIOError:  # it lives, or another worker is about it
+                continue
+            counts = read_counts(path, self.counts)
+            if replay(counts, self._log, worker, self.reference):
+                file.publish(counts)
+            file.close()
+            self._settled.add(path)
+
+
+def _worker(path: Path) -> WorkerId | None:
+    """The worker whose counts a file is named after."""
+    try:
+        return WorkerId.parse(path.stem)
+    except ValueError:
+        return None

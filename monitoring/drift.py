@@ -1,0 +1,418 @@
+"""Calendar columns: what says when somebody applied comes round, and a window that is shorter sees only a part of it.
+
+The values of such a column, and of what is made of them, are judged where the window covers whole periods. Elsewhere
+they are shown; only their missing values and unknown categories are judged, which have no season.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import timedelta
+from enum import IntEnum
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from features.application import APPLICATION
+from features.catalogue import CATALOGUE
+from features.schema import Calendar
+from monitoring import statistics
+from monitoring.errors import WindowError
+from monitoring.settings import DriftSettings
+from monitoring.statistics import Counts, Floats
+from scoring.drift_reference import Bins, DriftReference, Window
+
+PERIODS = {Calendar.DAY: timedelta(days=1), Calendar.WEEK: timedelta(weeks=1)}
+WHOLE = frozenset(Calendar)
+_LEFT_OVER = 0.02
+"""Part of a window that may be too much or too little: it changes a share by so little that no bound is reached."""
+_OF_PRESENCE = ("missing", "missing_count")
+"""Operations that look only whether a value is there."""
+
+
+def bound_to(feature: str) -> frozenset[Calendar]:
+    """The calendars that the values of a feature follow."""
+    return _BOUND.get(feature, frozenset())
+
+
+def whole_periods(covered: timedelta) -> frozenset[Calendar]:
+    """The calendars of which a stretch of time holds a whole number of periods, but for a fiftieth of it."""
+    return frozenset(calendar for calendar, period in PERIODS.items() if _is_whole(covered / period))
+
+
+def partial(features: Iterable[str], whole: frozenset[Calendar]) -> NDArray[np.bool_]:
+    """Which of the features follow a calendar of which the window covers no whole periods."""
+    return np.array([not bound_to(name) <= whole for name in features])
+
+
+def _is_whole(periods: float) -> bool:
+    return round(periods) >= 1 and abs(periods - round(periods)) <= _LEFT_OVER * periods
+
+
+def _calendars() -> dict[str, frozenset[Calendar]]:
+    of = {column.name: column.calendar for column in APPLICATION if column.calendar}
+    return {
+        feature.name: frozenset(of[source] for source in feature.sources if source in of)
+        for feature in CATALOGUE
+        if feature.operation is None or feature.operation.__name__ not in _OF_PRESENCE
+    }
+
+
+_BOUND = _calendars()
+
+_CHANCE = 0.99
+
+
+class DriftLevel(IntEnum):
+    """How much something has drifted."""
+
+    STABLE = 0
+    MODERATE = 1
+    MAJOR = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Shift:
+    """What was measured of one feature, or of the score.
+
+    Attributes
+    ----------
+    importance : share of the model's gain; 1 for the score
+    carried : the same with its part of the features that are derived from it
+    psi : as the counts give it
+    excess : PSI less its mean for samples of one population, at least 0; what is held against the bounds
+    chance : PSI that such samples exceed in one of a hundred windows
+    moderate, major : the bounds
+    ks : Kolmogorov-Smirnov on the bins, of values that are present; NaN for a category
+    jensen_shannon : distance in [0, 1]
+    missing, unseen : share of the window
+    missing_shift, unseen_shift : the same minus the share of the reference
+    p_value : of this change, at these sizes
+    adjusted : the same, for the number of features
+    partial : it follows a calendar, and the window is not known to cover whole periods: see `calendar`
+    """
+
+    name: str
+    importance: float
+    carried: float
+    psi: float
+    excess: float
+    chance: float
+    moderate: float
+    major: float
+    ks: float
+    jensen_shannon: float
+    missing: float
+    missing_shift: float
+    unseen: float
+    unseen_shift: float
+    p_value: float
+    adjusted: float
+    significant: bool
+    partial: bool
+    level: DriftLevel
+
+
+def measure(
+    bins: Mapping[str, Bins],
+    gain: Mapping[str, Floats],
+    reference: Counts,
+    window: Counts,
+    settings: DriftSettings,
+    *,
+    tightened: Floats,
+    partial: NDArray[np.bool_] | None = None,
+) -> list[Shift]:
+    """The shift of each of `bins` between two sets of counts of shape (bins, width), as one family of tests.
+
+    `gain` holds importance and carried, `tightened` the part of the bounds that is enough, `partial` what is judged by
+    its missing values and unknown categories only, all of shape (bins,). The family takes half of the stated rate of
+    false alarms.
+    """
+    partial = np.zeros(len(bins), dtype=np.bool_) if partial is None else partial
+    size = np.array([each.size for each in bins.values()])
+    numeric = np.array([each.kind == "numeric" for each in bins.values()])
+    present = _present(reference.shape[1], size)
+    psi = statistics.psi(reference, window)
+    p_value = _p_values(reference, window, size, numeric, partial)
+    measured = {
+        **gain,
+        "psi": psi,
+        "excess": np.maximum(psi - statistics.psi_bias(reference, window), 0.0),
+        "chance": statistics.psi_quantile(reference, window, _CHANCE),
+        "moderate": settings.psi.moderate * tightened,
+        "major": settings.psi.major * tightened,
+        "ks": np.where(numeric, statistics.kolmogorov_smirnov(reference * present, window * present), np.nan),
+        "jensen_shannon": statistics.jensen_shannon(reference, window),
+        "missing": statistics.share(window, size - 1),
+        "missing_shift": statistics.share(window, size - 1) - statistics.share(reference, size - 1),
+        "unseen": statistics.share(window, size - 2),
+        "unseen_shift": statistics.share(window, size - 2) - statistics.share(reference, size - 2),
+        "p_value": p_value,
+        "adjusted": statistics.benjamini_hochberg(p_value),
+    }
+    measured["significant"] = measured["adjusted"] <= settings.false_alarm_rate / 2
+    measured["partial"] = partial
+    levels = map(DriftLevel, _levels(measured, settings).tolist())
+    columns = [values.tolist() for values in measured.values()]
+    return [Shift(*values) for values in zip(bins, *columns, levels, strict=True)]
+
+
+def _p_values(
+    reference: Counts,
+    window: Counts,
+    size: NDArray[np.intp],
+    numeric: NDArray[np.bool_],
+    partial: NDArray[np.bool_],
+) -> Floats:
+    """The smallest p-value of three tests, times three.
+
+    They are one of all bins, one of the missing values, and one of the order of numbers or of the unseen categories.
+    Where only a part of a period is seen, the tests of the values say nothing.
+    """
+    ordered = _present(reference.shape[1], size)
+    tests = (
+        np.where(partial, 1.0, statistics.chi_squared_test(reference, window)),
+        statistics.share_test(reference, window, size - 1),
+        np.where(
+            numeric,
+            np.where(partial, 1.0, statistics.rank_sum_test(reference * ordered, window * ordered)),
+            statistics.share_test(reference, window, size - 2),
+        ),
+    )
+    p_values: Floats = np.minimum(np.min(tests, axis=0) * len(tests), 1.0)
+    return p_values
+
+
+def _present(width: int, size: NDArray[np.intp]) -> NDArray[np.bool_]:
+    """Which columns of the counts are bins of known values."""
+    present: NDArray[np.bool_] = np.arange(width) < size[:, np.newaxis] - 2
+    return present
+
+
+def _levels(measured: Mapping[str, NDArray[np.float64]], settings: DriftSettings) -> NDArray[np.int64]:
+    broken = (np.abs(measured["missing_shift"]) >= settings.missing_shift) | (
+        measured["unseen_shift"] >= settings.unseen_share
+    )
+    reached = (measured["excess"] >= measured["moderate"]).astype(int) + (measured["excess"] >= measured["major"])
+    reached *= ~measured["partial"].astype(bool)
+    levels: NDArray[np.int64] = np.where(broken, int(DriftLevel.MAJOR), reached) * (measured["significant"] > 0)
+    return levels
+
+
+_SOURCES = {feature.name: feature.sources for feature in CATALOGUE}
+
+
+@dataclass(frozen=True, slots=True)
+class DriftedColumn:
+    """A column, the drifting features that are charged to it, and their materiality x importance, added up."""
+
+    name: str
+    features: tuple[str, ...]
+    weight: float
+
+
+def carried_importance(importance: Mapping[str, float]) -> NDArray[np.float64]:
+    """What each feature carries of the model's gain: its own share, and of each feature derived from it an equal part.
+
+    The sources of a derived feature share its importance as far as they are features themselves.
+    """
+    carried = dict(importance)
+    for name, share in importance.items():
+        sources = {source for source in _SOURCES.get(name, ()) if source in importance} - {name}
+        for source in sources:
+            carried[source] += share / len(sources)
+    return np.array([*carried.values()])
+
+
+def rank_columns(shifts: Sequence[Shift]) -> tuple[DriftedColumn, ...]:
+    """The columns to look at, the heaviest first; of equal weight the one with the larger PSI."""
+    by_name = {shift.name: shift for shift in shifts}
+    charged: defaultdict[str, list[Shift]] = defaultdict(list)
+    for shift in shifts:
+        if shift.level > DriftLevel.STABLE:
+            charged[_root(shift, by_name)].append(shift)
+    culprits = [
+        DriftedColumn(
+            name, tuple(shift.name for shift in group), sum(shift.excess * shift.importance for shift in group)
+        )
+        for name, group in charged.items()
+    ]
+    return tuple(sorted(culprits, key=lambda culprit: (-culprit.weight, -by_name[culprit.name].excess)))
+
+
+def _root(shift: Shift, by_name: Mapping[str, Shift]) -> str:
+    sources = [by_name[name] for name in _SOURCES.get(shift.name, ()) if name in by_name and name != shift.name]
+    moved = [source for source in sources if source.significant]
+    return max(moved, key=lambda source: source.excess).name if moved else shift.name
+
+
+SCORE = "score (PD)"
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What is said of a window.
+
+    Attributes
+    ----------
+    rows, reference_rows : of the window and of what it was compared with
+    false_alarm_rate : share of windows without drift that may raise the alarm
+    score : shift of the PD
+    features : shifts in the order of the model matrix
+    culprits : the columns behind the drifting features, the first to look at first
+    reasons : why the alarm goes off; empty if it does not
+    """
+
+    rows: int
+    reference_rows: int
+    false_alarm_rate: float
+    score: Shift
+    features: tuple[Shift, ...]
+    culprits: tuple[DriftedColumn, ...]
+    reasons: tuple[str, ...]
+
+    @property
+    def alarm(self) -> bool:
+        """Whether somebody must look."""
+        return bool(self.reasons)
+
+    @property
+    def drifted(self) -> tuple[Shift, ...]:
+        """The features that have drifted."""
+        return tuple(shift for shift in self.features if shift.level > DriftLevel.STABLE)
+
+
+def judge(
+    model: DriftReference,
+    window: Window,
+    settings: DriftSettings,
+    *,
+    base: Window | None = None,
+    whole: frozenset[Calendar] = frozenset(),
+) -> Judgement:
+    """The judgement of `window` against the model's reference, or against `base` where that is given.
+
+    `whole` are the calendars of which the window covers whole periods: none if nothing is known of its time.
+    WindowError for fewer rows than the settings ask for, or counts over other bins than the model's.
+    """
+    base = base or Window.reference(model)
+    for name, counted in (("the window", window), ("the reference", base)):
+        _check(model, counted, settings, name)
+    features = _features(model, base, window, settings, partial(model.features, whole))
+    score = _score(model, base, window, settings)
+    return Judgement(
+        rows=window.rows,
+        reference_rows=base.rows,
+        false_alarm_rate=settings.false_alarm_rate,
+        score=score,
+        features=tuple(features),
+        culprits=rank_columns(features),
+        reasons=tuple(_reasons(score, features, settings)),
+    )
+
+
+def _features(
+    model: DriftReference, base: Window, window: Window, settings: DriftSettings, part: NDArray[np.bool_]
+) -> list[Shift]:
+    importance = {name: model.importance[name] for name in model.features}
+    gain = {"importance": np.array([*importance.values()]), "carried": carried_importance(importance)}
+    tightened = np.where(gain["carried"] >= settings.importance.important, settings.importance.tightened, 1.0)
+    counts = base.features, window.features
+    return measure(model.features, gain, *counts, settings, tightened=tightened, partial=part)
+
+
+def _score(model: DriftReference, base: Window, window: Window, settings: DriftSettings) -> Shift:
+    counts = base.probability[np.newaxis], window.probability[np.newaxis]
+    gain = {"importance": np.ones(1), "carried": np.ones(1)}
+    return measure({SCORE: model.probability}, gain, *counts, settings, tightened=np.ones(1))[0]
+
+
+def _check(model: DriftReference, window: Window, settings: DriftSettings, name: str) -> None:
+    if window.features.shape != model.counts.shape or len(window.probability) != model.probability.size:
+        raise WindowError(f"{name} was counted over other bins than those of the model")
+    if window.rows < settings.min_rows:
+        raise WindowError(f"{name} has {window.rows} rows, fewer than the {settings.min_rows} that can be judged")
+
+
+def _reasons(score: Shift, features: Sequence[Shift], settings: DriftSettings) -> list[str]:
+    reasons = []
+    if score.level > DriftLevel.STABLE:
+        reasons.append(f"the score has {score.level.name.lower()} drift: PSI {score.excess:.3f} beyond chance")
+    major = sum(shift.level is DriftLevel.MAJOR for shift in features)
+    if major:
+        reasons.append(f"major drift of {major} feature{'s' * (major > 1)}")
+    drifted = [shift for shift in features if shift.level > DriftLevel.STABLE]
+    carried = max([sum(shift.importance for shift in drifted), *(shift.carried for shift in drifted)])
+    if drifted and carried >= settings.importance.alarming:
+        reasons.append(f"{carried:.1%} of the model's gain rests on features that have drifted")
+    return reasons
+
+
+_SHOWN = 12
+_NAMED = 6
+
+
+def judgement_lines(judgement: Judgement) -> Iterator[str]:
+    """What a person reads: the verdict, the culprits, the score and the features that moved most."""
+    yield f"{judgement.rows:,} applications against {judgement.reference_rows:,} of the reference"
+    if judgement.alarm:
+        yield f"ALARM: {'; '.join(judgement.reasons)}"
+    else:
+        yield "no alarm"
+    yield f"without drift, at most {judgement.false_alarm_rate:.1%} of windows raise one"
+    for place, culprit in enumerate(judgement.culprits[:_NAMED], start=1):
+        others = [name for name in culprit.features if name != culprit.name]
+        moved = f"; moves {_listed(others)}" if others else ""
+        yield f"  {place}. {culprit.name}: materiality x importance {culprit.weight:.4f}{moved}"
+    if len(judgement.culprits) > _NAMED:
+        yield f"  and {len(judgement.culprits) - _NAMED} more columns"
+    if partial := unjudged(judgement):
+        yield f"shown, and not judged by their values, since no whole days or weeks are known to be covered: {partial}"
+    yield _HEADER
+    yield _row(judgement.score)
+    yield from map(_row, ordered(judgement)[:_SHOWN])
+
+
+def unjudged(judgement: Judgement) -> str:
+    """The features that follow a calendar and are judged by their missing values and unknown categories only."""
+    return ", ".join(shift.name for shift in judgement.features if shift.partial)
+
+
+def ordered(judgement: Judgement) -> list[Shift]:
+    """The features, those that drifted most first."""
+    return sorted(judgement.features, key=lambda shift: (-shift.level, -shift.excess))
+
+
+def judgement_json(judgement: Judgement) -> dict[str, Any]:
+    """JSON-ready form; what a category has not is null."""
+    shifts = {"score": _plain(judgement.score), "features": [_plain(shift) for shift in judgement.features]}
+    return {"alarm": judgement.alarm, **asdict(judgement), **shifts}
+
+
+_TITLES = ("", "drift", "PSI", "beyond", "p", "KS", "JS", "missing", "change", "gain")
+
+_HEADER = "{:34} {:>8} {:>8} {:>8} {:>8} {:>6} {:>6} {:>8} {:>8} {:>6}".format(*_TITLES)
+
+
+def _row(shift: Shift) -> str:
+    ks = "" if math.isnan(shift.ks) else f"{shift.ks:.3f}"
+    drift = "" if shift.level is DriftLevel.STABLE else shift.level.name.lower()
+    return (
+        f"{shift.name:34} {drift:>8} {shift.psi:8.4f} {shift.excess:8.4f} {shift.adjusted:8.1e} {ks:>6} "
+        f"{shift.jensen_shannon:6.3f} {shift.missing:8.1%} {shift.missing_shift:+8.1%} {shift.importance:6.1%}"
+    )
+
+
+def _listed(names: list[str]) -> str:
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return f"{', '.join(names[:_NAMED])}{more}"
+
+
+def _plain(shift: Shift) -> dict[str, Any]:
+    values = asdict(shift)
+    return {**values, "ks": None if math.isnan(shift.ks) else shift.ks, "level": shift.level.name.lower()}

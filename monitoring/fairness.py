@@ -1,0 +1,294 @@
+"""Protected attributes of applicants, from a file that the model never sees.
+
+Columns: `client_id`, or `request_id` and perhaps `index`; every other column is an attribute, its values the groups.
+An empty cell, null and the words for missing are one group, "not stated".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from decision_log.errors import SourceError
+from decision_log.format import ClientHash
+from decision_log.reader import DecisionLogReader
+from features.values import as_texts
+from monitoring.measures import Estimate, Group, ImpactRatio, share_estimate
+from monitoring.outcomes import Outcomes
+from monitoring.settings import FairnessSettings
+from monitoring.side_files import (
+    Keyed,
+    Keys,
+    contested,
+    decision_columns,
+    decision_keys,
+    keyed_tables,
+    places,
+    refuse_rows,
+    unmatched,
+)
+from scoring.policy import DecisionKind
+
+NOT_STATED = "not stated"
+_MOST_GROUPS = 50
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ProtectedGroups:
+    """Attributes by key, sorted by it; `groups` holds the group of each row, shape (n,), by attribute.
+
+    `floats` counts the client ids that look like whole numbers which became floats.
+    """
+
+    by: str
+    keys: Keys
+    groups: dict[str, NDArray[np.object_]]
+    floats: int
+
+
+def read_protected(path: Path, client_hash: ClientHash | None) -> ProtectedGroups:
+    """The attributes in a .csv or .parquet file.
+
+    SourceError if it is not as stated, names somebody twice, or an attribute has too many groups to be one.
+    """
+    blocks = list(keyed_tables(path, client_hash))
+    if not blocks or not blocks[0].columns.column_names:
+        raise SourceError(f"{path}: has no attribute")
+    keys = np.concatenate([block.keys for block in blocks])
+    order = np.argsort(keys[:, 0], kind="stable")
+    keys = keys[order]
+    if (keys[1:] == keys[:-1]).all(axis=1).any():
+        raise SourceError(f"{path}: somebody is named twice")
+    groups = {}
+    for name in blocks[0].columns.column_names:
+        stated = [group for block in blocks for group in _groups(block, name, path)]
+        groups[name] = np.array(stated, dtype=object)[order]
+        if len(set(groups[name])) > _MOST_GROUPS:
+            raise SourceError(f"{path}: {name} has more than {_MOST_GROUPS} values; put them into bands")
+    return ProtectedGroups(blocks[0].by, keys, groups, sum(block.floats for block in blocks))
+
+
+def _groups(block: Keyed, name: str, path: Path) -> list[str]:
+    groups, wrong = as_texts(block.columns[name])
+    refuse_rows(path, name, "must be a text", wrong, block.first_row)
+    return [NOT_STATED if group is None else group.strip() for group in groups.to_pylist()]
+
+
+SIGNAL = "a screening signal, not a legal verdict"
+
+
+@dataclass(frozen=True, slots=True)
+class GroupRates:
+    """What became of one group; the rates below `selection` are None where no outcome is known.
+
+    Attributes
+    ----------
+    rows, approved : decisions, and approvals among them
+    selection : share of approvals
+    impact : share of approvals against that of the most approved group; None for a group too small to judge
+    known, defaults : decisions with a known outcome, and how many defaulted
+    true_positive, false_positive : share of the defaults, and of the good, with a PD at or above the cut-off
+    mean_probability, default_rate : of those with a known outcome
+    """
+
+    name: str
+    rows: int
+    approved: int
+    selection: Estimate
+    impact: Estimate | None
+    known: int
+    defaults: int
+    true_positive: Estimate | None
+    false_positive: Estimate | None
+    mean_probability: float | None
+    default_rate: Estimate | None
+
+
+@dataclass(frozen=True, slots=True)
+class FairnessScreening:
+    """One attribute; the gaps are between the groups that are large enough, None where no outcome is known."""
+
+    attribute: str
+    groups: tuple[GroupRates, ...]
+    true_positive_gap: float | None
+    false_positive_gap: float | None
+    signals: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class GroupedDecisions:
+    """Decisions of applicants whose attributes are known, shape (n,); `outcome` is -1 where it is not known."""
+
+    groups: dict[str, NDArray[np.object_]]
+    approved: NDArray[np.int8]
+    predicted: NDArray[np.int8]
+    probability: NDArray[np.float64]
+    outcome: NDArray[np.int8]
+    unknown: int
+    ambiguous: int = 0
+    """Decisions whose request_id names several that differ; they are left out."""
+
+
+def decided(
+    log: DecisionLogReader,
+    protected: ProtectedGroups,
+    outcomes: Outcomes | None,
+    progress: Callable[[int], object] = lambda _: None,
+) -> GroupedDecisions:
+    """The decisions of the log with their groups and outcomes.
+
+    SourceError if nobody in the log is in the file of attributes, or outcomes name applications in another way.
+    """
+    if outcomes is not None and outcomes.by != protected.by:
+        raise SourceError(f"outcomes name applications by {outcomes.by}, protected attributes by {protected.by}")
+    several = contested(log, protected.by, protected.keys)
+    blocks, unknown, ambiguous = [], 0, 0
+    for table in log.tables([*decision_columns(protected.by), "decision", "prediction", "probability"]):
+        keys = decision_keys(protected.by, table)
+        place = places(protected.keys, keys)
+        doubtful = (place >= 0) & several[np.maximum(place, 0)]
+        ambiguous += int(np.count_nonzero(doubtful))
+        place[doubtful] = -1
+        there = place >= 0
+        unknown += int(np.count_nonzero(~there & ~doubtful))
+        approved = table["decision"].cast("string").to_numpy() == str(DecisionKind.APPROVE)
+        outcome = np.full(len(keys), -1, dtype=np.int8)
+        if outcomes is not None:
+            found = places(outcomes.keys, keys)
+            outcome[found >= 0] = outcomes.outcome[found[found >= 0]]
+        columns = (place, approved, table["prediction"].to_numpy(), table["probability"].to_numpy(), outcome)
+        blocks.append([column[there] for column in columns])
+        progress(table.num_rows)
+    if not sum(len(block[0]) for block in blocks):
+        hint = unmatched(protected.by, protected.floats)
+        raise SourceError(f"{log.directory}: no decision is of anybody with protected attributes{hint}")
+    place, approved, predicted, probability, outcome = (np.concatenate(each) for each in zip(*blocks, strict=True))
+    groups = {name: values[place] for name, values in protected.groups.items()}
+    return GroupedDecisions(groups, approved.astype(np.int8), predicted, probability, outcome, unknown, ambiguous)
+
+
+def screen(decisions: GroupedDecisions, settings: FairnessSettings) -> tuple[FairnessScreening, ...]:
+    """The screening of every attribute."""
+    return tuple(_screen(name, decisions, settings) for name in decisions.groups)
+
+
+def _screen(attribute: str, decisions: GroupedDecisions, settings: FairnessSettings) -> FairnessScreening:
+    member = decisions.groups[attribute]
+    selected = _counts(attribute, member, decisions.approved)
+    large = [group for group in selected.values() if group.rows >= settings.min_rows]
+    most = max(large, key=lambda group: group.share, default=None)
+    groups = []
+    for name, group in selected.items():
+        judged = most is not None and group is not most and group.rows >= settings.min_rows
+        impact = ImpactRatio(group, most).estimate(settings.confidence) if judged and most is not None else None
+        groups.append(_rates(group, impact, member == name, decisions, settings))
+    gaps = _gaps(member, decisions, [group.name for group in large])
+    signals = tuple(
+        f"{attribute} {group.name}: approved {group.impact.value:.2f} times as often as {most.name}"
+        for group in groups
+        if group.impact is not None and most is not None and group.impact.high < settings.min_impact_ratio
+    )
+    return FairnessScreening(attribute, tuple(groups), *gaps, signals)
+
+
+def _counts(attribute: str, member: NDArray[np.object_], approved: NDArray[np.int8]) -> dict[str, Group]:
+    """The groups by name, with rows and approvals."""
+    from fairlearn.metrics import MetricFrame, count
+
+    frame = MetricFrame(
+        metrics={"rows": count, "approved": lambda _, chosen: int(np.sum(chosen))},
+        y_true=approved,
+        y_pred=approved,
+        sensitive_features=member,
+    )
+    rows = zip(frame.by_group.index, frame.by_group["rows"], frame.by_group["approved"], strict=True)
+    return {name: Group(attribute, name, int(size), int(chosen)) for name, size, chosen in rows}
+
+
+def _rates(
+    group: Group,
+    impact: Estimate | None,
+    member: NDArray[np.bool_],
+    decisions: GroupedDecisions,
+    settings: FairnessSettings,
+) -> GroupRates:
+    known = member & (decisions.outcome >= 0)
+    outcome, predicted = decisions.outcome[known] == 1, decisions.predicted[known] == 1
+    rows, bad = len(outcome), int(outcome.sum())
+
+    def share(hits: int, trials: int) -> Estimate | None:
+        return share_estimate(hits, trials, settings.confidence) if trials else None
+
+    selection = share_estimate(group.approved, group.rows, settings.confidence)
+    return GroupRates(
+        name=group.name,
+        rows=group.rows,
+        approved=group.approved,
+        selection=selection,
+        impact=impact,
+        known=rows,
+        defaults=bad,
+        true_positive=share(int((outcome & predicted).sum()), bad),
+        false_positive=share(int((~outcome & predicted).sum()), rows - bad),
+        mean_probability=float(decisions.probability[known].mean()) if rows else None,
+        default_rate=share(bad, rows),
+    )
+
+
+def _gaps(
+    member: NDArray[np.object_], decisions: GroupedDecisions, judged: list[str]
+) -> tuple[float | None, float | None]:
+    """The largest differences of true and false positive rates between the judged groups."""
+    from fairlearn.metrics import MetricFrame, false_positive_rate, true_positive_rate
+
+    known = (decisions.outcome >= 0) & np.isin(member.astype(str), judged)
+    if len(judged) < 2 or len(np.unique(decisions.outcome[known])) < 2:
+        return None, None
+    frame = MetricFrame(
+        metrics={"tpr": true_positive_rate, "fpr": false_positive_rate},
+        y_true=decisions.outcome[known],
+        y_pred=decisions.predicted[known],
+        sensitive_features=member[known],
+    )
+    gap = frame.difference(method="between_groups")
+    return float(gap["tpr"]), float(gap["fpr"])
+
+
+def screening_lines(screenings: Sequence[FairnessScreening]) -> Iterator[str]:
+    """What a person reads: counts, rates with intervals, and what stands out."""
+    yield f"fairness of approvals: {SIGNAL}"
+    for screening in screenings:
+        yield f"{screening.attribute}{_gap_texts(screening)}"
+        yield from map(_line, screening.groups)
+        yield from (f"  SIGNAL {signal}" for signal in screening.signals)
+
+
+def screening_json(screenings: Sequence[FairnessScreening]) -> dict[str, Any]:
+    """JSON-ready form."""
+    return {"meaning": SIGNAL, "attributes": [asdict(screening) for screening in screenings]}
+
+
+def _line(group: GroupRates) -> str:
+    return (
+        f"  {group.name:20} {group.rows:9,} approved {_short(group.selection)}; impact ratio {_short(group.impact)}; "
+        f"outcomes {group.known:,}: TPR {_short(group.true_positive)}, FPR {_short(group.false_positive)}, mean PD "
+        f"{'-' if group.mean_probability is None else f'{group.mean_probability:.4f}'}, "
+        f"default rate {_short(group.default_rate)}"
+    )
+
+
+def _gap_texts(screening: FairnessScreening) -> str:
+    """What needs outcomes, where there are any."""
+    gaps = (screening.true_positive_gap, screening.false_positive_gap)
+    if gaps == (None, None):
+        return ""
+    return f": true and false positive rates differ by {' and '.join('-' if g is None else f'{g:.3f}' for g in gaps)}"
+
+
+def _short(estimate: Estimate | None) -> str:
+    return "-" if estimate is None else f"{estimate.value:.3f} [{estimate.low:.3f}, {estimate.high:.3f}]"

@@ -1,0 +1,219 @@
+"""Matured outcomes: a file that says of applications whether they defaulted.
+
+Columns: `outcome`, 1 or true for default, 0 or false for repaid, empty while it is not known yet; and either
+`client_id`, which is hashed with the key of the decision log, or `request_id`, with `index` where requests held several
+applications.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from decision_log.errors import SourceError
+from decision_log.format import ClientHash
+from decision_log.reader import DecisionLogReader
+from features.schema import ColumnKind
+from features.values import as_numbers
+from monitoring.side_files import (
+    Keyed,
+    Keys,
+    contested,
+    decision_columns,
+    decision_keys,
+    keyed_tables,
+    places,
+    refuse_rows,
+    unmatched,
+)
+from scoring.policy import DecisionKind
+
+UNKNOWN = -1
+_OUTCOME = "outcome"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Outcomes:
+    """Outcomes by key, sorted by it, each key once.
+
+    Attributes
+    ----------
+    by : client_id or request_id
+    keys : of shape (n, 2)
+    outcome : int8, 1 is default
+    rows : of the file
+    immature : rows without an outcome
+    doubled : rows whose key was there before; where they contradict each other, all of them
+    floats : client ids that look like whole numbers which became floats
+    """
+
+    by: str
+    keys: Keys
+    outcome: NDArray[np.int8]
+    rows: int
+    immature: int
+    doubled: int
+    floats: int
+
+
+def read_outcomes(path: Path, client_hash: ClientHash | None) -> Outcomes:
+    """The outcomes in a .csv or .parquet file; SourceError if it is not as stated, or needs a key that is not there.
+
+    FileError or ColumnsError if it cannot be read as a table.
+    """
+    keys, outcome, by, floats = [], [], "", 0
+    for block in keyed_tables(path, client_hash, [_OUTCOME]):
+        by, floats = block.by, floats + block.floats
+        keys.append(block.keys)
+        outcome.append(_outcomes(block, path))
+    if not keys:
+        raise SourceError(f"{path}: has no rows")
+    return _unique(by, _emptied(keys), _emptied(outcome), floats)
+
+
+def _outcomes(block: Keyed, path: Path) -> NDArray[np.int8]:
+    known, wrong = as_numbers(block.columns[_OUTCOME], ColumnKind.FLAG)
+    wrong |= ~np.isnan(known) & ~np.isin(known, (0, 1))
+    refuse_rows(path, _OUTCOME, "must be 1, 0, true, false or empty", wrong, block.first_row)
+    return np.where(np.isnan(known), UNKNOWN, known).astype(np.int8)
+
+
+def _emptied(blocks: list[NDArray[Any]]) -> NDArray[Any]:
+    """The blocks as one array; only one of the two forms stays in memory."""
+    joined = np.concatenate(blocks)
+    blocks.clear()
+    return joined
+
+
+def _unique(by: str, keys: Keys, outcome: NDArray[np.int8], floats: int) -> Outcomes:
+    rows, mature = len(keys), outcome != UNKNOWN
+    keys, outcome = keys[mature], outcome[mature]
+    order = np.argsort(keys[:, 0], kind="stable")
+    keys, outcome = keys[order], outcome[order]
+    del order
+    doubled = 0
+    same = (keys[1:] == keys[:-1]).all(axis=1)
+    if same.any():
+        kept = _agreed(same, outcome)
+        doubled = len(keys) - len(kept)
+        keys, outcome = keys[kept], outcome[kept]
+    return Outcomes(by, keys, outcome, rows, int(np.count_nonzero(~mature)), doubled, floats)
+
+
+def _agreed(same: NDArray[np.bool_], outcome: NDArray[np.int8]) -> NDArray[np.intp]:
+    """The first row of each key whose rows agree; `same` says of each row but the first that it has the key before."""
+    first = np.flatnonzero(np.append(True, ~same))
+    bad = np.add.reduceat(outcome, first, dtype=np.int64)
+    size = np.diff(np.append(first, len(outcome)))
+    agreed: NDArray[np.intp] = first[(bad == 0) | (bad == size)]
+    return agreed
+
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+_DECISIONS = list(DecisionKind)
+_NEVER = np.iinfo(np.int64).min
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Matched:
+    """Decisions with a known outcome: of a client with several decisions the last one. All arrays have shape (n,).
+
+    Attributes
+    ----------
+    outcome : int8, 1 is default
+    probability : the PD decided with
+    month : int32, months since January 1970
+    decision : int8, position in `Outcome`
+    decisions : by position in `Outcome`, how many decisions there are in all
+    unmatched : decisions without a known outcome
+    repeated : decisions of a client before its last one
+    unknown : outcomes of no decision in the log
+    contested : outcomes of a request_id that names several decisions; they are left out
+    """
+
+    outcome: NDArray[np.int8]
+    probability: NDArray[np.float64]
+    month: NDArray[np.int32]
+    decision: NDArray[np.int8]
+    decisions: NDArray[np.int64]
+    unmatched: int
+    repeated: int
+    unknown: int
+    contested: int = 0
+
+
+def match(log: DecisionLogReader, outcomes: Outcomes, progress: Callable[[int], object] = lambda _: None) -> Matched:
+    """The decisions of the log that an outcome is known of; SourceError if there is none."""
+    several = contested(log, outcomes.by, outcomes.keys)
+    matching = _Matching(replace(outcomes, keys=outcomes.keys[~several], outcome=outcomes.outcome[~several]))
+    for table in log.tables([*decision_columns(outcomes.by), "time", "probability", "decision"]):
+        matching.add(decision_keys(outcomes.by, table), table)
+        progress(table.num_rows)
+    return matching.result(log, int(np.count_nonzero(several)))
+
+
+class _Matching:
+    """What is known of each outcome's decision after each block."""
+
+    def __init__(self, outcomes: Outcomes) -> None:
+        count = len(outcomes.outcome)
+        self._outcomes = outcomes
+        self._time = np.full(count, _NEVER)
+        self._probability = np.empty(count)
+        self._decision = np.zeros(count, dtype=np.int8)
+        self._decisions = np.zeros(len(_DECISIONS), dtype=np.int64)
+        self._found = 0
+
+    def add(self, keys: Keys, table: pa.Table) -> None:
+        """Take in one block of decisions."""
+        decision = _codes(table["decision"])
+        self._decisions += np.bincount(decision, minlength=len(_DECISIONS))
+        time = table["time"].cast("int64").to_numpy()
+        row = np.argsort(time, kind="stable")  # of several decisions in the block the last one is written last
+        place = places(self._outcomes.keys, keys[row])
+        row, place = row[place >= 0], place[place >= 0]
+        self._found += len(row)
+        later = time[row] >= self._time[place]
+        row, place = row[later], place[later]
+        self._time[place] = time[row]
+        self._probability[place] = table["probability"].to_numpy()[row]
+        self._decision[place] = decision[row]
+
+    def result(self, log: DecisionLogReader, contested: int) -> Matched:
+        """All that was found."""
+        matched = self._time != _NEVER
+        count = int(np.count_nonzero(matched))
+        if not count:
+            hint = unmatched(self._outcomes.by, self._outcomes.floats)
+            raise SourceError(f"{log.directory}: no decision of this model and time has an outcome{hint}")
+        time = self._time[matched].view("datetime64[us]")
+        return Matched(
+            outcome=self._outcomes.outcome[matched],
+            probability=self._probability[matched],
+            month=time.astype("datetime64[M]").astype(np.int32),
+            decision=self._decision[matched],
+            decisions=self._decisions,
+            unmatched=int(self._decisions.sum()) - self._found,
+            repeated=self._found - count,
+            unknown=len(matched) - count,
+            contested=contested,
+        )
+
+
+def _codes(column: pa.ChunkedArray[Any]) -> NDArray[np.int8]:
+    """The position of each decision in `Outcome`."""
+    import pyarrow as pa
+
+    whole = column.combine_chunks()
+    whole = whole if pa.types.is_dictionary(whole.type) else whole.dictionary_encode()
+    codes = np.array([_DECISIONS.index(DecisionKind(name)) for name in whole.dictionary.to_pylist()], dtype=np.int8)
+    chosen: NDArray[np.int8] = codes[whole.indices.to_numpy()]
+    return chosen

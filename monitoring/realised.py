@@ -1,0 +1,285 @@
+"""Cohorts: PDs, and their outcomes, in groups of nearly equal PD, so that a million decisions cost what a few do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from monitoring.measures import Estimate, Ranking, fit_line, grouped_auc_estimate, normal_estimate, share_estimate
+from monitoring.outcomes import Matched
+from monitoring.settings import PerformanceSettings
+from scoring.policy import DecisionKind, DecisionPolicy
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Cohort:
+    """Groups of rising PD; every array has shape (groups,).
+
+    Attributes
+    ----------
+    probability : mean PD of the group
+    rows, bad : how many decisions, and how many of them defaulted
+    """
+
+    probability: Floats
+    rows: Floats
+    bad: Floats
+
+    @classmethod
+    def of(cls, probability: Floats, outcome: NDArray[np.int8] | None, groups: int) -> Self:
+        """The cohort of PDs and outcomes, shape (n,); each distinct PD is a group if there are at most `groups`.
+
+        Without outcomes nobody defaulted.
+        """
+        order = np.argsort(probability)
+        ordered = probability[order]
+        starts = _starts(ordered, groups)
+        rows = np.diff(np.append(starts, len(ordered))).astype(np.float64)
+        bad = np.zeros(len(starts)) if outcome is None else np.add.reduceat(outcome[order], starts, dtype=np.float64)
+        return cls(np.add.reduceat(ordered, starts) / rows, rows, bad)
+
+    @property
+    def good(self) -> Floats:
+        """How many of each group did not default."""
+        return self.rows - self.bad
+
+    @property
+    def expected(self) -> Self:
+        """The cohort in which as many of each group default as its PD says."""
+        return type(self)(self.probability, self.rows, self.rows * self.probability)
+
+    def drawn(self, random: np.random.Generator) -> Self:
+        """The cohort with outcomes drawn by the PDs."""
+        bad = random.binomial(self.rows.astype(np.int64), self.probability)
+        return type(self)(self.probability, self.rows, bad.astype(np.float64))
+
+
+def _starts(ordered: Floats, groups: int) -> NDArray[np.intp]:
+    """Where groups begin: at every new value, or where a quantile falls; equal values stay together."""
+    starts = np.flatnonzero(np.append(True, ordered[1:] != ordered[:-1]))
+    if len(starts) <= groups:
+        return starts
+    wanted = np.arange(groups) * len(ordered) // groups
+    return np.unique(starts[np.searchsorted(starts, wanted, side="right") - 1])
+
+
+ASSUMPTIONS = (
+    "the PDs are calibrated for these applicants",
+    "what a PD depends on still means the same: there is no concept drift",
+    "applicants are like those that the model was fitted on: see the drift report",
+)
+"""What the estimate rests on; none of it can be seen without outcomes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Estimated:
+    """AUC and default rate that the PDs of `rows` decisions imply, with the interval that chance alone gives."""
+
+    rows: int
+    auc: Estimate
+    default_rate: Estimate
+
+
+def estimate(probability: Floats, settings: PerformanceSettings) -> Estimated:
+    """The performance that PDs, shape (n,), imply."""
+    cohort = Cohort.of(probability, None, settings.groups)
+    random = np.random.default_rng(settings.seed)
+    samples = [_area(cohort.drawn(random)) for _ in range(settings.resamples)]
+    tail = (1 - settings.confidence) / 2
+    known = [area for area in samples if np.isfinite(area)]
+    low, high = np.quantile(known, [tail, 1 - tail]) if known else (np.nan, np.nan)
+    variance = float((cohort.rows * cohort.probability * (1 - cohort.probability)).sum())
+    rows = len(probability)
+    rate = normal_estimate(float(probability.mean()), np.sqrt(variance) / rows, settings.confidence)
+    return Estimated(rows, Estimate(expected_auc(cohort), float(low), float(high)), rate)
+
+
+def _area(cohort: Cohort) -> float:
+    return grouped_auc_estimate(cohort.bad, cohort.good, 0.5).value
+
+
+def expected_auc(cohort: Cohort) -> float:
+    """The expected number of pairs in the right order over that of pairs; nobody is a pair with himself."""
+    bad, good = cohort.expected.bad, cohort.expected.good
+    itself = (cohort.rows * cohort.probability * (1 - cohort.probability)).sum()
+    right = (bad * (np.cumsum(good) - good / 2)).sum() - itself / 2
+    pairs = bad.sum() * good.sum() - itself
+    return float(right / pairs) if pairs > 0 else float("nan")
+
+
+_SHOWN = ("ks", "brier", "ece", "cost_per_applicant", "cost_ratio", "declined_share")
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Some of the decisions: a risk level, a month, or a tenth of the PDs."""
+
+    name: str
+    rows: int
+    mean_probability: float
+    default_rate: Estimate
+    auc: Estimate
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """How many decisions of one kind there are, and of how many the outcome is known."""
+
+    decision: DecisionKind
+    rows: int
+    known: int
+
+
+@dataclass(frozen=True, slots=True)
+class Realised:
+    """What was measured; every interval has the confidence of the settings.
+
+    Attributes
+    ----------
+    rows, defaults : of the decisions whose outcome is known
+    estimates : auc, gini, ks, brier, ece, calibration_slope, calibration_intercept, costs
+    levels, months, bins : the same decisions in parts
+    coverage : by decision, how many outcomes are known
+    accepted_only : whether outcomes are known of hardly any declined application
+    expected_auc : what the PDs of these very decisions imply
+    """
+
+    rows: int
+    defaults: int
+    estimates: Mapping[str, Estimate]
+    levels: tuple[Part, ...]
+    months: tuple[Part, ...]
+    bins: tuple[Part, ...]
+    coverage: tuple[Coverage, ...]
+    accepted_only: bool
+    expected_auc: float
+
+
+def realise(matched: Matched, policy: DecisionPolicy, settings: PerformanceSettings) -> Realised:
+    """The performance of matched decisions."""
+    cohort = Cohort.of(matched.probability, matched.outcome, settings.groups)
+    coverage = _coverage(matched)
+    bins = _bins(cohort.rows, settings.calibration_bins)
+    level = np.searchsorted(policy.level_bounds, matched.probability, side="right").astype(np.int8)
+    return Realised(
+        rows=len(matched.outcome),
+        defaults=int(matched.outcome.sum(dtype=np.int64)),
+        estimates={
+            **_discrimination(cohort, settings),
+            **_calibration(cohort, settings),
+            **_resampled(cohort, policy, settings),
+        },
+        levels=tuple(_parts(matched, level, _level_names(policy), settings)),
+        months=tuple(_parts(matched, matched.month, None, settings)),
+        bins=tuple(_bin_parts(cohort, bins, settings)),
+        coverage=coverage,
+        accepted_only=_accepted_only(coverage, settings),
+        expected_auc=expected_auc(cohort),
+    )
+
+
+def _discrimination(cohort: Cohort, settings: PerformanceSettings) -> dict[str, Estimate]:
+    area = grouped_auc_estimate(cohort.bad, cohort.good, settings.confidence)
+    return {"auc": area, "gini": Estimate(2 * area.value - 1, 2 * area.low - 1, 2 * area.high - 1)}
+
+
+def _calibration(cohort: Cohort, settings: PerformanceSettings) -> dict[str, Estimate]:
+    """Slope and intercept of the logistic regression of the outcome on the log-odds of the PD."""
+    values, target, weights = _long(cohort)
+    within = np.clip(values, np.finfo(np.float64).tiny, 1 - np.finfo(np.float64).eps)
+    if min(cohort.bad.sum(), cohort.good.sum()) == 0:
+        missing = Estimate(np.nan, np.nan, np.nan)
+        return {"calibration_slope": missing, "calibration_intercept": missing}
+    line = fit_line(np.log(within) - np.log1p(-within), target, weights)
+    return {
+        "calibration_slope": normal_estimate(line.slope, line.slope_error, settings.confidence),
+        "calibration_intercept": normal_estimate(line.intercept, line.intercept_error, settings.confidence),
+    }
+
+
+def _long(cohort: Cohort) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.float64]]:
+    """PD, outcome and number of rows, one entry for each group and outcome that occurs."""
+    values = np.concatenate([cohort.probability, cohort.probability])
+    target = np.repeat([0, 1], len(cohort.probability))
+    weights = np.concatenate([cohort.good, cohort.bad])
+    there = weights > 0
+    return values[there], target[there], weights[there]
+
+
+def _resampled(cohort: Cohort, policy: DecisionPolicy, settings: PerformanceSettings) -> dict[str, Estimate]:
+    """The other statistics, with percentiles of a Poisson bootstrap within each outcome."""
+    values, target, weights = _long(cohort)
+    if len(np.unique(target)) == 1:
+        return {name: Estimate(np.nan, np.nan, np.nan) for name in _SHOWN}
+    ranking = Ranking.of(target, values, settings.calibration_bins)
+    counts = weights[np.argsort(-values, kind="stable")]
+    random = np.random.default_rng(settings.seed)
+    measured = ranking.statistics(counts, policy, settings)
+    samples = [
+        ranking.statistics(random.poisson(counts).astype(np.float64), policy, settings)
+        for _ in range(settings.resamples)
+    ]
+    tail = (1 - settings.confidence) / 2
+    ends = {name: np.quantile([sample[name] for sample in samples], [tail, 1 - tail]) for name in _SHOWN}
+    return {name: Estimate(measured[name], float(ends[name][0]), float(ends[name][1])) for name in _SHOWN}
+
+
+def _parts(
+    matched: Matched, part: NDArray[np.signedinteger], names: Mapping[int, str] | None, settings: PerformanceSettings
+) -> list[Part]:
+    found = []
+    for value in np.unique(part).tolist():
+        rows = part == value
+        cohort = Cohort.of(matched.probability[rows], matched.outcome[rows], settings.groups)
+        name = str(np.datetime64(value, "M")) if names is None else names[value]
+        found.append(_part(name, cohort, settings))
+    return found
+
+
+def _part(name: str, cohort: Cohort, settings: PerformanceSettings) -> Part:
+    rows, bad = int(cohort.rows.sum()), int(cohort.bad.sum())
+    mean = float((cohort.probability * cohort.rows).sum() / rows)
+    area = grouped_auc_estimate(cohort.bad, cohort.good, settings.confidence)
+    return Part(name, rows, mean, share_estimate(bad, rows, settings.confidence), area)
+
+
+def _bins(rows: NDArray[np.float64], count: int) -> NDArray[np.intp]:
+    """The bin of each group of rising PD, all about equally large."""
+    middle = (np.cumsum(rows) - rows / 2) / rows.sum()
+    bins: NDArray[np.intp] = np.minimum((middle * count).astype(np.intp), count - 1)
+    return bins
+
+
+def _bin_parts(cohort: Cohort, bins: NDArray[np.intp], settings: PerformanceSettings) -> list[Part]:
+    parts = []
+    for number in np.unique(bins).tolist():
+        chosen = bins == number
+        part = Cohort(cohort.probability[chosen], cohort.rows[chosen], cohort.bad[chosen])
+        parts.append(_part(str(number + 1), part, settings))
+    return parts
+
+
+def _level_names(policy: DecisionPolicy) -> dict[int, str]:
+    ends = np.append(policy.level_bounds, 1.0)
+    starts = np.append(0.0, policy.level_bounds)
+    return dict(enumerate(map(str, policy.risk_levels((starts + ends) / 2))))
+
+
+def _coverage(matched: Matched) -> tuple[Coverage, ...]:
+    known = np.bincount(matched.decision, minlength=len(DecisionKind))
+    return tuple(
+        Coverage(decision, int(rows), int(count))
+        for decision, rows, count in zip(DecisionKind, matched.decisions, known, strict=True)
+    )
+
+
+def _accepted_only(coverage: tuple[Coverage, ...], settings: PerformanceSettings) -> bool:
+    """Whether the share of known outcomes is, beyond doubt, less than half as large for the declined."""
+    by = {each.decision: share_estimate(each.known, each.rows, settings.confidence) for each in coverage}
+    return bool(by[DecisionKind.DECLINE].high < by[DecisionKind.APPROVE].low / 2)

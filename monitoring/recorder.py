@@ -1,0 +1,336 @@
+"""The decision log as the recorder sees it: lines of one model, and what happens where they cannot be written."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from threading import Lock
+from typing import Any
+from weakref import finalize
+
+import numpy as np
+from numpy.typing import NDArray
+from prometheus_client import REGISTRY, CollectorRegistry
+from prometheus_client.core import Metric
+from prometheus_client.registry import Collector
+
+from decision_log.errors import NotRecordedError
+from decision_log.format import Caller, ClientHash, Header, LineFormat, client_hash
+from decision_log.segments import ASIDE, Ages, WorkerId
+from decision_log.writer import DecisionLogWriter, Failure, LogSettings, OnFailure, Position, make_folders
+from features.heartbeat import Heartbeat
+from monitoring import metrics
+from monitoring.counts import Buffer, PendingDecisions, SharedCounts
+from monitoring.metrics import DecisionMetrics
+from monitoring.settings import DriftSettings, RecordingSettings
+from monitoring.windows import Windows, load_checks
+from scoring.drift_reference import Window
+from scoring.scorer import Scores
+from scoring.store import StoredModel
+
+
+class DecisionRecords:
+    """Formats and writes the lines of one model; DecisionLogError if no log can be kept in `directory`.
+
+    Parameters
+    ----------
+    lost, heartbeat : see `log.DecisionLog`
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        worker: WorkerId,
+        header: Header,
+        settings: LogSettings,
+        client_hash: ClientHash | None,
+        *,
+        lost: Callable[[int], object],
+        heartbeat: Heartbeat,
+    ) -> None:
+        self._directory = directory
+        self._host = worker.host
+        self._format = LineFormat(header, client_hash)
+        self._log = DecisionLogWriter(directory, worker, header.line(), settings, lost=lost, heartbeat=heartbeat)
+        self.refuses = settings.on_failure is OnFailure.REFUSE
+
+    def lines(
+        self,
+        route: str,
+        callers: Sequence[Caller],
+        matrix: NDArray[np.float64],
+        scores: Scores,
+        time: float,
+    ) -> bytes:
+        """The lines of decisions; see `decision.LineFormat`."""
+        return self._format.lines(route, callers, matrix, scores, time)
+
+    def append(self, lines: bytes) -> Position | Failure:
+        """Write the lines; where they end, or why they are not there."""
+        return self._log.append(lines)
+
+    def ages(self, now: float) -> tuple[float, float]:
+        """Seconds since the first line of the oldest segment that a worker of this host writes; 0 if there is none.
+
+        And since the last line of the oldest segment that nobody writes any more and that is not closed.
+        """
+        ages = Ages.of(self._directory, self._host)
+        written, finished = (0.0 if each is None else max(0.0, now - each.timestamp()) for each in ages)
+        return written, finished
+
+    def set_aside(self) -> int:
+        """How many files are aside, since they are no whole segments."""
+        try:
+            return sum(1 for _ in (self._directory / ASIDE).iterdir())
+        except OSError:
+            return 0
+
+    def fault(self) -> str | None:
+        """Why decisions are refused, where they are for want of a line; None elsewhere."""
+        failure = self._log.missing if self.refuses else None
+        return None if failure is None else f"the decision log cannot be written ({failure})"
+
+    def close(self) -> None:
+        """Finish the segments."""
+        self._log.close()
+
+
+_PENDING_ROWS = 1024
+"""Rows that are counted at once: so many that counting is cheap, so few that it takes a millisecond or two."""
+
+_THREAD = "drift"
+
+Matrix = NDArray[np.float64]
+
+
+class Recorder(Collector):
+    """Writes the line of every decision at once and counts it soon; see docs/how-to/monitoring.md.
+
+    Parameters
+    ----------
+    journal : writes the lines; None for no decision log
+    clock : seconds since 1970
+    """
+
+    def __init__(
+        self,
+        header: Header,
+        metrics: DecisionMetrics,
+        board: SharedCounts,
+        windows: Windows,
+        journal: DecisionRecords | None,
+        *,
+        clock: Callable[[], float] = time.time,
+        registry: CollectorRegistry = REGISTRY,
+    ) -> None:
+        self._header = header
+        self._metrics = metrics
+        self._board = board
+        self._windows = windows
+        self._journal = journal
+        self._clock = clock
+        self._lock = Lock()
+        self._buffer = Buffer(_PENDING_ROWS, len(board.reference.features))
+        self._position, self._at = board.counts.position, clock()
+        self._lines = 0
+        self._background = ThreadPoolExecutor(1, thread_name_prefix=_THREAD)
+        self._heartbeat = Heartbeat(_THREAD, periodic=False, registry=registry)
+        self._collecting = Heartbeat("metrics", periodic=False, registry=registry)
+        self._judging: Future[None] | None = None
+        self._closed = False
+
+    def record(self, route: str, callers: Sequence[Caller], matrix: Matrix, scores: Scores) -> None:
+        """Record decisions on the rows of a model matrix, shape (n, features), before they are told to anybody.
+
+        NotRecordedError if a line cannot be written and the settings refuse to decide without it.
+        """
+        at, journal = self._clock(), self._journal
+        lines = b"" if journal is None else journal.lines(route, callers, matrix, scores, at)
+        with self._lock:  # so that rows are counted in the order of their lines
+            position = None if journal is None else self._append(journal, lines, len(scores))
+            self._keep(matrix, scores, at, position or self._position)
+
+    def _append(self, journal: DecisionRecords, lines: bytes, count: int) -> Position | None:
+        written = journal.append(lines)
+        if isinstance(written, Position):
+            self._lines += count
+            return written
+        self._metrics.failed(written, count)
+        if journal.refuses:
+            raise NotRecordedError(f"the decision log: {written}")
+        return None
+
+    def _keep(self, matrix: Matrix, scores: Scores, at: float, position: Position) -> None:
+        """Keep decisions to be counted soon, whose lines end at a position; many are counted at once."""
+        if not self._buffer.holds(len(scores)):
+            self._count(self._buffer.take())
+        self._at, self._position = at, position
+        if self._buffer.holds(len(scores)):
+            self._buffer.keep(matrix, scores)
+        else:
+            self._count(PendingDecisions.of(matrix, scores))
+
+    def publish(self) -> None:
+        """Publish what has been recorded since the last time, and see whether a window is complete."""
+        self._count_kept()
+        if self._closed:
+            return
+        if self._judging is None or self._judging.done():
+            now, due = self._clock(), False
+            with self._heartbeat.guarded():
+                due = self._windows.due(now)
+            if due:
+                self._judging = self._background.submit(self._judge, now)
+
+    def _judge(self, now: float) -> None:
+        with self._heartbeat.guarded():
+            self._windows.complete(now)
+
+    def _count_kept(self) -> None:
+        with self._lock:
+            self._count(self._buffer.take())
+
+    def _count(self, decided: PendingDecisions) -> None:
+        if not len(decided):
+            return
+        counts = self._board.counts
+        window = Window.of(self._board.reference, decided.matrix, decided.probability)
+        counts.add(window, float(decided.probability.sum()), at=self._at)
+        counts.position = self._position
+        self._board.publish()
+        self._metrics.count(decided, self._lines)
+        self._lines = 0
+
+    def close(self) -> None:
+        """Count and finish everything. Nothing may be recorded any more."""
+        self._closed = True
+        self._background.shutdown()
+        self._count_kept()
+        self._board.close()
+        if self._journal is not None:
+            self._journal.close()
+
+    def collect(self) -> Iterator[Metric]:
+        """The gauges over all workers; those that cannot be had are left out and counted."""
+        now = self._clock()
+        yield metrics.model_info(self._header)
+        for part in (self._default_rate, self._log, self._last_window):
+            families: list[Metric] = []
+            with self._collecting.guarded():
+                families = list(part(now))
+            yield from families
+
+    def _default_rate(self, now: float) -> Iterator[Metric]:
+        rows, pds = self._board.total().recent(now)
+        if rows:
+            yield metrics.default_rate(pds / rows)
+        yield metrics.passed_over(len(self._board.passed_over))
+
+    def _log(self, now: float) -> Iterator[Metric]:
+        if self._journal is not None:
+            yield from metrics.decision_log(*self._journal.ages(now), self._journal.set_aside())
+
+    def _last_window(self, now: float) -> Iterator[Metric]:  # noqa: ARG002 - called like the others
+        last = self._windows.state.last
+        if last is not None:
+            yield from metrics.drift(*last)
+
+    def fault(self) -> str | None:
+        """Why nothing can be decided, where that is so: decisions that cannot be recorded are refused."""
+        return None if self._journal is None else self._journal.fault()
+
+    def drift(self) -> dict[str, Any]:
+        """What GET /drift answers: the counts since the start and those of the last complete window, JSON-ready."""
+        self._count_kept()
+        last = self._windows.state.last
+        return {
+            "model": self._header.model,
+            "version": self._header.model_version,
+            "digest": self._header.digest,
+            **self._counted(self._board.total().window),
+            "window": last and {**self._counted(last[0].counts), "start": last[0].start, "end": last[0].end},
+        }
+
+    def _counted(self, window: Window) -> dict[str, Any]:
+        bins = self._board.reference.features.items()
+        return {
+            "rows": window.rows,
+            "features": {
+                name: row[: each.size].tolist() for (name, each), row in zip(bins, window.features, strict=True)
+            },
+            "probability": window.probability.tolist(),
+        }
+
+
+LOG_VARIABLE = "DECISION_LOG_DIR"
+_SHARED = "PROMETHEUS_MULTIPROC_DIR"
+"""What the workers of one service share; BentoML empties it when the service starts."""
+
+
+def check_recording(settings: RecordingSettings, environment: Mapping[str, str]) -> None:
+    """DecisionLogError or CheckError where `open_recorder` would raise it; the folders of the log are made."""
+    load_checks(settings.checks)
+    directory = environment.get(LOG_VARIABLE)
+    if directory:
+        _hash(settings.log, environment)
+        make_folders(Path(directory))
+
+
+def open_recorder(
+    model: StoredModel,
+    settings: RecordingSettings,
+    drift: DriftSettings,
+    environment: Mapping[str, str],
+    *,
+    clock: Callable[[], float] = time.time,
+    registry: CollectorRegistry = REGISTRY,
+) -> Recorder:
+    """The recorder of this worker; DecisionLogError or CheckError if something of it cannot be had."""
+    worker, header = WorkerId.this(), Header.of(model)
+    checks = load_checks(settings.checks)
+    metrics = DecisionMetrics(model.version, settings.probability_buckets, list(checks), registry=registry)
+    journal = _journal(worker, header, settings.log, environment, metrics, registry)
+    own = None if _SHARED in environment else tempfile.TemporaryDirectory(prefix="credit-scoring-counts-")
+    directory = Path(own.name if own else environment[_SHARED]) / f"counts-{header.digest[:12]}"
+    board = SharedCounts(
+        directory,
+        worker,
+        model.scorer.artefact.reference,
+        log=Path(environment[LOG_VARIABLE]) if journal else None,
+        days=settings.default_rate_days,
+    )
+    windows = Windows(directory, board, settings.window, drift, checks, metrics.check_failed, clock=clock)
+    recorder = Recorder(header, metrics, board, windows, journal, clock=clock, registry=registry)
+    if own is not None:
+        finalize(recorder, own.cleanup)
+    return recorder
+
+
+def _journal(
+    worker: WorkerId,
+    header: Header,
+    settings: LogSettings,
+    environment: Mapping[str, str],
+    metrics: DecisionMetrics,
+    registry: CollectorRegistry,
+) -> DecisionRecords | None:
+    """The decision log, if the environment names a directory for it."""
+    directory = environment.get(LOG_VARIABLE)
+    if not directory:
+        return None
+    return DecisionRecords(
+        Path(directory),
+        worker,
+        header,
+        settings,
+        _hash(settings, environment),
+        lost=lambda lines: metrics.failed(Failure.REMOVED, lines),
+        heartbeat=Heartbeat("decision-log", registry=registry),
+    )
+
+
+def _hash(settings: LogSettings, environment: Mapping[str, str]) -> ClientHash | None:
+    return client_hash(environment) if settings.hash_clients else None

@@ -1,0 +1,189 @@
+"""The model that decisions are held against."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from http import HTTPStatus
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.error import HTTPError, URLError
+from urllib.request import Request, urlopen
+
+import numpy as np
+
+from decision_log.errors import SourceError
+from decision_log.format import FEATURE_PREFIX
+from decision_log.reader import DecisionLogReader
+from features.files import open_file
+from features.schema import Calendar
+from monitoring.drift import PERIODS, bound_to, whole_periods
+from monitoring.errors import WindowError
+from scoring.artefact import Artefact
+from scoring.drift_reference import DriftReference, Window
+from scoring.scorer import Scorer
+from scoring.store import Trust, load_stored
+
+
+def load_model(name: str, *, threads: int = 1) -> Scorer:
+    """The model in the artefact directory `name` or, if there is none, with this tag in the BentoML model store.
+
+    ArtefactError unless it is whole and, where the environment says what is trusted, is that.
+    """
+    directory = Path(name)
+    if directory.is_dir():
+        trust, artefact = Trust.of(os.environ), Artefact.read(directory)
+        trust.require(directory, artefact.digest)
+        return Scorer(artefact, threads=threads)
+    return load_stored(name, threads=threads).scorer
+
+
+_ROWS_PER_BATCH = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class FileWindow:
+    """The window of a file, and how many rows break each declared rule.
+
+    Such rows are counted like the others, although the service would have refused them: they are what a broken feed
+    looks like.
+    """
+
+    window: Window
+    broken_rules: dict[str, int]
+
+
+def window_of_file(path: Path, scorer: Scorer, progress: Callable[[int], object] = lambda _: None) -> FileWindow:
+    """The window of a .csv or .parquet file of raw applications; SourceError if it has no rows."""
+    windows = None
+    broken: Counter[str] = Counter()
+    for batch in open_file(path).batches(_ROWS_PER_BATCH):
+        matrix = scorer.transformer.transform(batch.columns)
+        window = Window.of(scorer.artefact.reference, matrix, scorer.score_matrix(matrix).probability)
+        windows = window if windows is None else windows + window
+        for violation in batch.violations:
+            broken[f"{violation.column}: {violation.rule}"] += violation.count
+        progress(len(batch))
+    if windows is None:
+        raise SourceError(f"{path}: has no rows")
+    return FileWindow(windows, dict(broken.most_common()))
+
+
+_SECONDS = 10
+_KEY = "CREDIT_SCORING_API_KEY"
+"""The environment variable with an API key of the scope `admin`, where the services ask for one."""
+
+
+def window_of_services(
+    urls: Sequence[str], model: Artefact, *, last: bool = False
+) -> tuple[Window, frozenset[Calendar]]:
+    """The counts since the start of the services at these addresses, or those of their `last` complete windows.
+
+    With them come the calendars of which all of these windows cover whole periods; none of the counts since the start.
+    SourceError if one does not answer or has no complete window yet; WindowError if one serves another model.
+    """
+    first, *others = (_window(url, model, last=last) for url in urls)
+    window = sum((each for each, _ in others), first[0])
+    return window, first[1].intersection(*(whole for _, whole in others))
+
+
+def _window(url: str, model: Artefact, *, last: bool) -> tuple[Window, frozenset[Calendar]]:
+    answer = _answer(url)
+    try:
+        digest, counts = str(answer["digest"]), answer["window"] if last else answer
+        if digest != model.digest:
+            raise WindowError(f"{url}: serves the model {digest[:12]}, not {model.digest[:12]}")
+        if counts is None:
+            raise SourceError(f"{url}: no window is complete yet")
+        covered = timedelta(seconds=counts["end"] - counts["start"]) if last else timedelta()
+        return _counted(counts, model), whole_periods(covered)
+    except (KeyError, OverflowError, TypeError, ValueError) as error:
+        raise SourceError(f"{url}: not what GET /drift answers ({type(error).__name__})") from None
+
+
+def _counted(counts: Mapping[str, Any], model: Artefact) -> Window:
+    features = np.zeros_like(model.reference.counts)
+    for row, (name, bins) in zip(features, model.reference.features.items(), strict=True):
+        row[: bins.size] = np.array(counts["features"][name], dtype=np.int64)
+    return Window(features, np.array(counts["probability"], dtype=np.int64))
+
+
+def _request(url: str) -> Request:
+    request = Request(f"{url.rstrip('/')}/drift")  # noqa: S310 - the scheme was checked
+    if key := os.environ.get(_KEY):
+        request.add_unredirected_header("X-API-Key", key)  # another host does not get it
+    return request
+
+
+def _answer(url: str) -> Mapping[str, Any]:
+    if not url.startswith(("http://", "https://")):
+        raise SourceError(f"{url}: not an address of a service: http://... or https://...")
+    try:
+        with urlopen(_request(url), timeout=_SECONDS) as response:  # noqa: S310 - the scheme was checked
+            answer = json.load(response)
+    except HTTPError as error:
+        asks = error.code in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
+        hint = f": set {_KEY} to an API key of the scope admin" if asks else ""
+        raise SourceError(f"{url}: refuses ({error.code} {error.reason}){hint}") from None
+    except URLError as error:
+        raise SourceError(f"{url}: does not answer ({error.reason})") from None
+    except (OSError, ValueError) as error:
+        raise SourceError(f"{url}: does not answer as expected ({type(error).__name__})") from None
+    if not isinstance(answer, dict):
+        raise SourceError(f"{url}: not what GET /drift answers")
+    return answer
+
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+_PROBABILITY = "probability"
+
+
+@dataclass(frozen=True, slots=True)
+class LogWindow:
+    """The window of a log, and the calendars that it can be judged by.
+
+    What follows a calendar is counted over as many whole periods as there are, up to the last decision; over all of the
+    time where there is no whole one.
+    """
+
+    window: Window
+    whole: frozenset[Calendar]
+
+
+def window_of_log(
+    log: DecisionLogReader, reference: DriftReference, progress: Callable[[int], object] = lambda _: None
+) -> LogWindow:
+    """The window of the log's decisions; SourceError if it has none of this model and time."""
+    first, last = log.span()
+    begin = {calendar: _begin(first, last, period) for calendar, period in PERIODS.items() if last - first >= period}
+    features = np.zeros_like(reference.counts)
+    probability = np.zeros(reference.probability.size, dtype=np.int64)
+    columns = {f"{FEATURE_PREFIX}{name}": bins for name, bins in reference.features.items()}
+    for table in log.tables(["time", _PROBABILITY, *columns]):
+        for row, (name, bins) in zip(features, columns.items(), strict=True):
+            counted = _since(
+                table, [begin[each] for each in bound_to(name.removeprefix(FEATURE_PREFIX)) & begin.keys()]
+            )
+            row[: bins.size] += bins.count(counted[name].to_numpy())
+        probability += reference.probability.count(table[_PROBABILITY].to_numpy())
+        progress(table.num_rows)
+    if not probability.sum():
+        raise SourceError(f"{log.directory}: no decision of this model and time")
+    return LogWindow(Window(features, probability), frozenset(begin))
+
+
+def _begin(first: datetime, last: datetime, period: timedelta) -> datetime:
+    return last - (last - first) // period * period
+
+
+def _since(table: pa.Table, times: Sequence[datetime]) -> pa.Table:
+    import pyarrow.compute as pc
+
+    return table.filter(pc.greater(table["time"], max(times))) if times else table

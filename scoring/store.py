@@ -1,0 +1,262 @@
+"""Models in the BentoML model store, and the proof of where one comes from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Self, TypeVar
+
+from features.reading import read_regular
+from scoring.artefact import Artefact
+from scoring.errors import ArtefactError, SignatureError
+from scoring.scorer import Scorer
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+
+DIGEST_VARIABLE = "CREDIT_SCORING_DIGEST"
+"""The environment variable that holds the digest, 64 hexadecimal digits, of the one model that may be loaded."""
+
+SIGNER_VARIABLE = "CREDIT_SCORING_SIGNER"
+"""The environment variable that names the public key by which every model that is loaded must be signed."""
+
+SIGNATURE = "signature.json"
+"""The file beside the artefact that holds its statement and the signature of it."""
+
+REPORT = "report.html"
+"""The report of a model, beside its artefact."""
+
+_LABEL_DIGITS = 32
+_PURPOSE = b"credit scoring model, statement 1\n"
+"""What is signed begins with this, so that a signature made for another purpose is none here."""
+_KEY_BYTES = 1 << 14
+_REPORT_BYTES = 1 << 28
+_HEXADECIMAL = re.compile(r"[0-9a-f]{64}")
+_Key = TypeVar("_Key")
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """What a signer vouches for.
+
+    Attributes
+    ----------
+    name, version : of the registered model; the name is written as in the BentoML store
+    digest : of the artefact
+    report : SHA-256 of the model's report; None for a model without one
+    """
+
+    name: str
+    version: str
+    digest: str
+    report: str | None
+
+    @property
+    def label(self) -> str:
+        """Version and digest in one word: the version in the BentoML store, which has room for 63 characters.
+
+        128 bits of the digest: nobody makes a second artefact with the same label.
+
+        >>> Statement("model", "3", "0123456789abcdef" * 4, None).label
+        '3-0123456789abcdef0123456789abcdef'
+        """
+        return f"{self.version}-{self.digest[:_LABEL_DIGITS]}"
+
+    def encode(self) -> bytes:
+        """The bytes that are signed."""
+        return _PURPOSE + json.dumps(asdict(self), sort_keys=True, separators=(",", ":")).encode()
+
+
+def sign(statement: Statement, key: Path) -> str:
+    """The signature of the statement by the private key in a PEM file, hexadecimal; SignatureError if it has none."""
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+    def load(content: bytes) -> Ed25519PrivateKey | None:
+        found = load_pem_private_key(content, None)
+        return found if isinstance(found, Ed25519PrivateKey) else None
+
+    return _key(key, load, "an Ed25519 private key without a passphrase, in PEM").sign(statement.encode()).hex()
+
+
+def verify(statement: Statement, signature: str, signer: Path) -> None:
+    """SignatureError unless the statement was signed with the private key of the public key in a PEM file."""
+    from cryptography.exceptions import InvalidSignature
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+    from cryptography.hazmat.primitives.serialization import load_pem_public_key
+
+    def load(content: bytes) -> Ed25519PublicKey | None:
+        found = load_pem_public_key(content)
+        return found if isinstance(found, Ed25519PublicKey) else None
+
+    public = _key(signer, load, "an Ed25519 public key in PEM")
+    try:
+        public.verify(bytes.fromhex(signature), statement.encode())
+    except (InvalidSignature, ValueError):
+        raise SignatureError(f"not signed by the key in {signer}") from None
+
+
+def write_signature(folder: Path, statement: Statement, signature: str) -> None:
+    """Put a signed statement beside the artefact in `folder`."""
+    content = {**asdict(statement), "signature": signature}
+    (folder / SIGNATURE).write_text(json.dumps(content, indent=1, sort_keys=True) + "\n")
+
+
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """What a model must prove before it is used; nothing, where both are None.
+
+    Attributes
+    ----------
+    digest : of the one model that may be used
+    signer : PEM file of the public key by which it must be signed
+    """
+
+    digest: str | None = None
+    signer: Path | None = None
+
+    @classmethod
+    def of(cls, environment: Mapping[str, str]) -> Self:
+        """As the environment says; SignatureError if a variable is there and holds no digest or names no file."""
+        digest, signer = environment.get(DIGEST_VARIABLE), environment.get(SIGNER_VARIABLE)
+        if digest is not None and not _HEXADECIMAL.fullmatch(digest):
+            raise SignatureError(f"{DIGEST_VARIABLE}: must be a whole digest, 64 hexadecimal digits in lower case")
+        if signer is not None and not signer:
+            raise SignatureError(f"{SIGNER_VARIABLE}: must name the PEM file of an Ed25519 public key")
+        return cls(digest, None if signer is None else Path(signer))
+
+    def require(self, folder: Path, digest: str, *, named: tuple[str, str] | None = None) -> None:
+        """SignatureError unless the model in `folder` is the one that is trusted.
+
+        Parameters
+        ----------
+        digest : of the artefact as it was found
+        named : name and label that the model has in its store; None for a folder that is in none
+        """
+        if self.digest is not None and digest != self.digest:
+            raise SignatureError(f"{folder}: has not the digest that {DIGEST_VARIABLE} asks for")
+        if self.signer is None:
+            return
+        statement, signature = _signed(folder)
+        if statement.digest != digest or statement.report != report_digest(folder):
+            raise SignatureError(f"{folder}: the signature is of another artefact or another report")
+        if named is not None and named != (statement.name, statement.label):
+            raise SignatureError(f"{folder}: the signature is of {statement.name}:{statement.label}")
+        try:
+            verify(statement, signature, self.signer)
+        except SignatureError as error:
+            raise SignatureError(f"{folder}: {error}") from None
+
+
+def report_digest(folder: Path) -> str | None:
+    """SHA-256 of the report in `folder`, hexadecimal; None if there is none."""
+    try:
+        return hashlib.sha256(read_regular(folder / REPORT, _REPORT_BYTES)).hexdigest()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise SignatureError(f"{folder / REPORT}: {_reason(error)}") from None
+
+
+def _signed(folder: Path) -> tuple[Statement, str]:
+    try:
+        content = json.loads(read_regular(folder / SIGNATURE, _KEY_BYTES))
+        signature = content.pop("signature")
+        statement = Statement(**content)
+    except FileNotFoundError:
+        raise SignatureError(f"{folder}: is not signed ({SIGNATURE} is missing)") from None
+    except OSError as error:
+        raise SignatureError(f"{folder / SIGNATURE}: {_reason(error)}") from None
+    except (AttributeError, KeyError, RecursionError, TypeError, ValueError):
+        raise SignatureError(f"{folder / SIGNATURE}: is not a signed statement") from None
+    if not all(isinstance(part, str) for part in (statement.name, statement.version, statement.digest, signature)):
+        raise SignatureError(f"{folder / SIGNATURE}: is not a signed statement")
+    return statement, signature
+
+
+def _key(path: Path, load: Callable[[bytes], _Key | None], kind: str) -> _Key:
+    from cryptography.exceptions import UnsupportedAlgorithm
+
+    try:
+        found = load(read_regular(path, _KEY_BYTES))
+    except OSError as error:
+        raise SignatureError(f"{path}: {_reason(error)}") from None
+    except (TypeError, ValueError, UnsupportedAlgorithm):
+        found = None
+    if found is None:
+        raise SignatureError(f"{path}: is not {kind}")
+    return found
+
+
+def _reason(error: OSError) -> str:
+    return f"cannot be read ({error.strerror})"
+
+
+if TYPE_CHECKING:
+    import bentoml
+
+
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True, slots=True)
+class StoredModel:
+    """A verified scorer and the version it carries, `<registered version>-<first 32 digits of the digest>`."""
+
+    name: str
+    version: str
+    scorer: Scorer
+
+
+def load_stored(tag: str, *, threads: int = 1, environment: Mapping[str, str] = os.environ) -> StoredModel:
+    """The model of this tag; inside a Bento, the version the Bento was built with.
+
+    ArtefactError unless it is there, has the digest and the report that it was imported with, and is the one that the
+    environment trusts; see `signing`.
+    """
+    trust = Trust.of(environment)
+    model = _found(tag)
+    name, version, folder = model.tag.name, str(model.tag.version), Path(model.path)
+    digest, report = str(model.info.metadata.get("digest")), model.info.metadata.get("report")
+    registered = version.rpartition("-")[0]
+    if not _DIGEST.fullmatch(digest) or version != Statement(name, registered, digest, None).label:
+        raise ArtefactError(f"{name}:{version}: the version does not carry the digest; import the model again")
+    artefact = Artefact.read(folder, digest=digest)
+    if report_digest(folder) != report:
+        raise ArtefactError(f"{name}:{version}: {REPORT} is not the one that the model was imported with")
+    trust.require(folder, digest, named=(name, version))
+    return StoredModel(name, version, Scorer(artefact, threads=threads))
+
+
+def _found(tag: str) -> bentoml.Model:
+    import bentoml
+    from bentoml.exceptions import NotFound
+
+    if not _is_tag(tag):
+        raise ArtefactError(f"{tag!r}: not a tag; one is written name or name:version")
+    try:
+        return bentoml.models.get(tag)
+    except NotFound:
+        raise ArtefactError(f"{tag}: not in the BentoML model store; `python -m training run` puts it there") from None
+    except OSError as error:
+        raise ArtefactError(f"the BentoML model store cannot be read: {error.filename}: {error.strerror}") from None
+    except Exception as error:  # noqa: BLE001 - YAML that is none of BentoML's makes it raise whatever it meets first
+        reason = type(error).__name__
+        raise ArtefactError(f"{tag}: its model.yaml in the BentoML store cannot be read ({reason})") from None
+
+
+def _is_tag(text: str) -> bool:
+    import bentoml
+    from bentoml.exceptions import BentoMLException
+
+    try:
+        bentoml.Tag.from_str(text)
+    except (BentoMLException, ValueError):
+        return False
+    return True

@@ -1,0 +1,184 @@
+"""The ASGI boundary: everything that is the same for all routes, and the whole way of a scoring request.
+
+A scoring request is read within its limits, decoded, answered by the decision engine and encoded right here. BentoML's
+application behind the boundary answers the other routes; its wrapper of an API method costs a scoring request more than
+the model does, logs every invalid one with a traceback that quotes it, and knows five shapes of error.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import time
+import traceback
+from collections.abc import Awaitable, Callable, Hashable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from serving.authentication import Guard
+from serving.exchange import FAILED, CallerShares, DeadlineExceeded, Deadlines, Exchange, NoRoom, read_json
+from serving.problems import AnswerTimedOut, BadRequest, Failed, HTTPProblem, LateBody, NotReady, TooBusy
+from serving.request_metrics import Endpoint, Traffic
+from serving.runtime import Front
+from serving.settings import Limits
+
+_LOGGER = logging.getLogger("bentoml.credit_scoring")
+
+READY = "/readyz"
+
+
+@dataclass(frozen=True)
+class ScoringRoute:
+    """How a scoring route gets from the bytes of a request to those of its answer.
+
+    Attributes
+    ----------
+    answer : from body to body; may raise a Problem
+    body_bytes : how large a body may be
+    in_flight : how many whole requests may wait at once; more are refused
+    """
+
+    answer: Callable[[bytes], Awaitable[bytes]]
+    body_bytes: int
+    in_flight: int
+
+    @cached_property
+    def waiting(self) -> CallerShares:
+        """The room for requests that wait."""
+        return CallerShares(self.in_flight)
+
+
+class Boundary:
+    """ASGI application around BentoML's.
+
+    Parameters
+    ----------
+    limits : time of an answer
+    guard : admits requests
+    routes : gives the scoring routes by path, all of them POST, once the service has started
+    fault : says why this worker is not ready, None if it is; asked at each probe
+    front : is put before it when the service starts; None where another server calls it
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        limits: Limits,
+        guard: Guard,
+        traffic: Traffic,
+        routes: Callable[[], Mapping[str, ScoringRoute]],
+        fault: Callable[[], str | None] = lambda: None,
+        front: Front | None = None,
+    ) -> None:
+        self._app = app
+        self._limits = limits
+        self._guard = guard
+        self._traffic = traffic
+        self._make_routes = routes
+        self._fault = fault
+        self._front = front
+        self._buffered = CallerShares(limits.buffered_bytes)
+        self._deadlines = Deadlines(limits.timeout_seconds)
+
+    @cached_property
+    def _routes(self) -> Mapping[str, ScoringRoute]:
+        return self._make_routes()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] == "lifespan":
+            if self._front is not None:
+                self._front.stand(asyncio.get_running_loop())
+            await self._app(scope, receive, _freezing(send))
+            self._traffic.tallies.publish()
+        elif scope["type"] != "http":  # the service has no web sockets
+            await send({"type": "websocket.close"})
+        elif scope["path"] == "/metrics":
+            await self._metrics(Exchange(scope, receive, send))
+        else:
+            await self._exchange(Exchange(scope, receive, send))
+
+    async def _metrics(self, exchange: Exchange) -> None:
+        """Requests for the metrics are not measured themselves."""
+        try:
+            self._admit(exchange)
+        except HTTPProblem as refusal:
+            await exchange.refuse(refusal)
+        else:
+            self._traffic.tallies.publish()
+            await self._app(exchange.scope, exchange.receive, exchange.send)
+
+    async def _exchange(self, exchange: Exchange) -> None:
+        start = time.perf_counter()
+        endpoint = self._traffic.begin(exchange.scope["path"])
+        try:
+            await self._deadlines.within(self._answer(exchange, endpoint))
+        except HTTPProblem as refusal:
+            await exchange.refuse(refusal)
+        except DeadlineExceeded:
+            seconds = self._limits.timeout_seconds
+            late = AnswerTimedOut(f"The answer was not ready within {seconds:g} seconds.")
+            await exchange.refuse(LateBody.after(seconds) if exchange.reading else late)
+        except ClientDisconnect:
+            pass
+        except Exception as error:  # noqa: BLE001 - the last place that can answer
+            _log(error, exchange)
+            await exchange.refuse(Failed(FAILED))
+        finally:
+            endpoint.end(exchange.status, time.perf_counter() - start)
+
+    async def _answer(self, exchange: Exchange, endpoint: Endpoint) -> None:
+        scope = exchange.scope
+        caller = self._admit(exchange)
+        route = self._routes.get(scope["path"]) if scope["method"] == "POST" else None
+        if route is None:
+            if scope["path"] == READY and (fault := self._fault()):
+                raise NotReady(f"The service is not ready: {fault}.")
+            await self._app(scope, exchange.receive, exchange.send)
+            return
+        try:
+            body = await read_json(exchange, route.body_bytes, self._buffered, caller)
+        except NoRoom:
+            raise self._no_room(endpoint) from None
+        if not route.waiting.take(caller):
+            raise self._no_room(endpoint)
+        try:
+            answer = await route.answer(body)
+        finally:
+            route.waiting.give(caller)
+        await exchange.answer(answer)
+
+    def _no_room(self, endpoint: Endpoint) -> TooBusy:
+        endpoint.shed()
+        return TooBusy.after(self._limits.retry_after_seconds)
+
+    def _admit(self, exchange: Exchange) -> Hashable:
+        """The caller of a request that names itself once."""
+        scope = exchange.scope
+        if scope["http_version"] == "1.1" and b"host" not in exchange.headers:
+            raise BadRequest("The header field Host is missing.")
+        exchange.require_single()
+        return self._guard.admit(scope)
+
+
+def _log(error: Exception, exchange: Exchange) -> None:
+    """Where it happened and what kind of error it is; its message may hold an applicant's value."""
+    place = "".join(traceback.format_tb(error.__traceback__))
+    _LOGGER.error("%s while answering request %s\n%s", type(error).__name__, exchange.request_id, place)
+
+
+def _freezing(send: Send) -> Send:
+    """What is there when the service is ready lives as long as it does: no garbage collection need look at it."""
+
+    async def sent(message: Message) -> Any:
+        if message["type"] == "lifespan.startup.complete":
+            gc.collect()
+            gc.freeze()
+        await send(message)
+
+    return sent

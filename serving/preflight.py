@@ -1,0 +1,217 @@
+"""Whether a service could start at all: seen once, before a worker is tried again and again."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import ssl
+from collections.abc import Iterable, Mapping, MutableMapping
+from datetime import UTC, datetime
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any, TypeGuard, TypeVar
+
+import click
+from bentoml.exceptions import BentoMLConfigException
+
+from decision_log.errors import DecisionLogError
+from features.errors import SettingsError
+from features.reading import read_regular
+from features.settings import Settings
+from monitoring.errors import CheckError
+from monitoring.recorder import check_recording
+from monitoring.settings import MonitoringSettings
+from scoring.errors import ScoringError
+from scoring.keys import KEYS_VARIABLE, AccessError, KeyFile
+from scoring.store import load_stored
+from serving.settings import ServingSettings
+
+_LOGGER = logging.getLogger("bentoml.credit_scoring")
+
+
+def require_keys_or_loopback(environment: Mapping[str, str]) -> Path | None:
+    """The file of keys, which can be read, or None where there is none and need not be one.
+
+    BentoMLConfigException, which its command says in one line, where the file is broken, or where there is none and
+    the service does not listen on loopback alone.
+    """
+    named = environment.get(KEYS_VARIABLE)
+    if not named:
+        host = listening_host()
+        if not is_loopback(host):
+            raise BentoMLConfigException(
+                f"without API keys the service listens on loopback only, not at {host}: name a file of keys in"
+                f" {KEYS_VARIABLE} (python -m scoring keys create), or serve with --host 127.0.0.1; only that option"
+                " counts, not http.host of a configuration"
+            )
+        return None
+    try:
+        KeyFile.read(Path(named))
+    except AccessError as error:
+        raise BentoMLConfigException(str(error)) from None
+    return Path(named)
+
+
+def check_address() -> None:
+    """BentoMLConfigException where the command that serves could not listen at the IP address and port it was given."""
+    options = serving_options()
+    host, port = options.get("host"), options.get("port")
+    if not port or not _is_address(host):
+        return  # BentoML has defaults, and refuses names itself
+    six = ":" in host
+    try:
+        both = six and socket.has_dualstack_ipv6()
+        family = socket.AF_INET6 if six else socket.AF_INET
+        socket.create_server((host, port), family=family, dualstack_ipv6=both).close()
+    except (OSError, OverflowError) as error:
+        reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else error
+        raise BentoMLConfigException(f"cannot listen at {host}, port {port}: {reason}") from None
+
+
+def listening_host() -> str:
+    """The address on which a worker of BentoML listens, or its parent is going to; "every address" where neither says.
+
+    Both are commands, whose options click knows: a worker has the number of its socket, the parent the address.
+    """
+    options = serving_options()
+    if options.get("fd") is not None:
+        with socket.socket(fileno=os.dup(options["fd"])) as listening:
+            return _host(listening)
+    return str(options.get("host") or "every address")  # BentoML's own default is 0.0.0.0
+
+
+def is_serving_command() -> bool:
+    """Whether this process is the command that serves, and not one of its workers nor anything else."""
+    options = serving_options()
+    return {"host", "port"} <= options.keys() and options.get("fd") is None
+
+
+def serving_options() -> dict[str, Any]:
+    """The options of the command that serves, or of its worker; none in any other process."""
+    context = click.get_current_context(silent=True)
+    return context.params if context else {}
+
+
+def _host(listening: socket.socket) -> str:
+    """A Unix socket, which BentoML keeps in a folder of its user's own, counts as loopback."""
+    return "localhost" if listening.family == socket.AF_UNIX else str(listening.getsockname()[0])
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only the same machine reaches this address.
+
+    >>> [is_loopback(host) for host in ("127.0.0.1", "::1", "localhost", "0.0.0.0", "::", "10.0.0.1", "every address")]
+    [True, True, True, False, False, False, False]
+    """
+    return host == "localhost" or (_is_address(host) and ip_address(host).is_loopback)
+
+
+def _is_address(host: str | None) -> TypeGuard[str]:
+    try:
+        ip_address(host or "")
+    except ValueError:
+        return False
+    return True
+
+
+_FILE_BYTES = 1 << 22
+_OPTIONS = {
+    "ssl_certfile": "--ssl-certfile",
+    "ssl_keyfile": "--ssl-keyfile",
+    "ssl_ca_certs": "--ssl-ca-certs",
+}
+
+
+def check_encryption() -> None:
+    """BentoMLConfigException where no worker could answer over TLS, which it would try again and again."""
+    options = serving_options()
+    files = {name: _content(options[name], _OPTIONS[name]) for name in _OPTIONS if options.get(name)}
+    if not files:
+        return
+    if "ssl_certfile" not in files:
+        raise BentoMLConfigException("TLS needs a certificate: --ssl-certfile is missing")
+    _load(options, locked=b"ENCRYPTED" in files.get("ssl_keyfile", files["ssl_certfile"]))
+    _warn_of_age(options["ssl_certfile"], files["ssl_certfile"])
+
+
+def _content(name: str, option: str) -> bytes:
+    try:
+        return read_regular(Path(name), _FILE_BYTES)
+    except OSError as error:
+        raise BentoMLConfigException(f"{option} {name}: cannot be read ({error.strerror})") from None
+
+
+def _load(options: dict[str, Any], *, locked: bool) -> None:
+    """Do what a worker will do with the files; without a passphrase OpenSSL would ask for one."""
+    certificate, key = options["ssl_certfile"], options.get("ssl_keyfile") or None
+    passphrase, authorities = options.get("ssl_keyfile_password") or "", options.get("ssl_ca_certs")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        context.load_cert_chain(certificate, key, lambda: passphrase)
+    except (OSError, ValueError) as error:
+        raise BentoMLConfigException(
+            f"TLS: {certificate} and {key or certificate}: {_reason(error, locked=locked)}"
+        ) from None
+    if authorities:
+        try:
+            context.load_verify_locations(authorities)
+        except (OSError, ValueError):
+            raise BentoMLConfigException(f"--ssl-ca-certs {authorities}: holds no certificate in PEM") from None
+
+
+def _reason(error: OSError | ValueError, *, locked: bool) -> str:
+    """What is wrong, as far as OpenSSL says it."""
+    reason = error.reason if isinstance(error, ssl.SSLError) else None
+    if reason == "KEY_VALUES_MISMATCH":
+        return "the key is not that of the certificate"
+    if locked:
+        return "the key has a passphrase, and --ssl-keyfile-password is not it"
+    return f"no certificate with its key, in PEM ({reason or 'not readable'})"
+
+
+def _warn_of_age(name: str, content: bytes) -> None:
+    from cryptography.x509 import load_pem_x509_certificate
+
+    try:
+        end = load_pem_x509_certificate(content).not_valid_after_utc
+    except ValueError:  # OpenSSL reads more than it
+        return
+    if end < datetime.now(UTC):
+        _LOGGER.warning("--ssl-certfile %s: expired on %s; who verifies it gets no answer", name, f"{end:%Y-%m-%d}")
+
+
+_Settings = TypeVar("_Settings", bound=Settings)
+
+
+def load_settings(kind: type[_Settings], path: Path) -> _Settings:
+    """The settings at `path`; BentoMLConfigException, which BentoML's command says in one line, if they are wrong."""
+    try:
+        return kind.load(path)
+    except SettingsError as error:
+        raise BentoMLConfigException(str(error)) from None
+
+
+def check_start(settings: ServingSettings, monitoring: MonitoringSettings, environment: Mapping[str, str]) -> None:
+    """BentoMLConfigException, which BentoML's command says in one line, where no worker could start.
+
+    That is at a given address that is taken or is none, with a certificate and key that are none, without keys on an
+    open address, with a model that is not there or was altered, or with a decision log that cannot be kept as it was
+    asked for.
+    """
+    check_address()
+    check_encryption()
+    require_keys_or_loopback(environment)
+    try:
+        load_stored(settings.model)
+        if monitoring.recording.enabled:
+            check_recording(monitoring.recording, environment)
+    except (ScoringError, DecisionLogError, CheckError) as error:
+        raise BentoMLConfigException(str(error)) from None
+
+
+def make_absolute(environment: MutableMapping[str, str], names: Iterable[str]) -> None:
+    """Make the paths in these variables absolute: the workers of a Bento run in its folder, not in the command's."""
+    for name in names:
+        if environment.get(name):
+            environment[name] = str(Path(environment[name]).absolute())

@@ -1,0 +1,214 @@
+"""Errors of the service, each of which is one RFC 9457 problem.
+
+Problem
+  * BadRequest         400
+  * NotJson            400
+  * Unauthenticated    401
+  * Forbidden          403
+  * LateBody           408
+  * TooLarge           413
+  * UnsupportedMedia   415
+  * Misdirected        421
+  * Invalid            422
+  * TooManyRequests    429
+  * Failed             500
+  * Overloaded         503
+  * Unrecorded         503
+  * TimedOut           504
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from http import HTTPStatus
+from typing import Any, Self
+
+from pydantic import ValidationError
+
+MEDIA_TYPE = "application/problem+json"
+Fault = dict[str, Any]
+
+_MOST_FAULTS = 200
+_LONGEST_NAME = 64
+
+
+class HTTPProblem(Exception):  # noqa: N818 - the name RFC 9457 gives it
+    """What is said to a caller whose request is not answered. It never holds an applicant's value."""
+
+    status: HTTPStatus = HTTPStatus.INTERNAL_SERVER_ERROR
+
+    def __init__(self, detail: str, *, errors: Sequence[Fault] = (), headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.errors = errors
+        self.headers = headers or {}
+
+    def content(self, request_id: str) -> dict[str, Any]:
+        """The members of the problem document."""
+        return problem(self.status, self.detail, request_id, self.errors)
+
+
+class BadRequest(HTTPProblem):
+    """The header of the request is ambiguous."""
+
+    status = HTTPStatus.BAD_REQUEST
+
+
+class Misdirected(HTTPProblem):
+    """The request is for a host that this service is not."""
+
+    status = HTTPStatus.MISDIRECTED_REQUEST
+
+
+class LateBody(HTTPProblem):
+    """The body did not come within the limit; the connection is closed."""
+
+    status = HTTPStatus.REQUEST_TIMEOUT
+
+    @classmethod
+    def after(cls, seconds: float) -> Self:
+        """Refuse, since the rest of the body is not waited for."""
+        return cls(f"The body did not come within {seconds:g} seconds.", headers={"Connection": "close"})
+
+
+class NotJson(HTTPProblem):
+    """The body is not JSON."""
+
+    status = HTTPStatus.BAD_REQUEST
+
+
+class Unauthenticated(HTTPProblem):
+    """The request carries no key that is known."""
+
+    status = HTTPStatus.UNAUTHORIZED
+
+    @classmethod
+    def missing(cls) -> Self:
+        """Refuse what carries no key."""
+        return cls._refusal("An API key is needed, as X-API-Key or as Authorization: Bearer.")
+
+    @classmethod
+    def several(cls) -> Self:
+        """Refuse what carries more than one key: others on its way might have read another one."""
+        return cls._refusal("More than one API key was sent.")
+
+    @classmethod
+    def unknown(cls) -> Self:
+        """Refuse a key that was never issued, or was revoked."""
+        return cls._refusal("The API key is not known.")
+
+    @classmethod
+    def _refusal(cls, detail: str) -> Self:
+        return cls(detail, headers={"WWW-Authenticate": "Bearer"})
+
+
+class Forbidden(HTTPProblem):
+    """The key is known, and not good for this."""
+
+    status = HTTPStatus.FORBIDDEN
+
+    @classmethod
+    def without(cls, scope: str) -> Self:
+        """Refuse a key that lacks a scope."""
+        return cls(f"The API key lacks the scope {scope}.")
+
+
+class TooLarge(HTTPProblem):
+    """The body is larger than the limit."""
+
+    status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+
+
+class UnsupportedMedia(HTTPProblem):
+    """The body is declared as something else than plain JSON."""
+
+    status = HTTPStatus.UNSUPPORTED_MEDIA_TYPE
+
+
+class Invalid(HTTPProblem):
+    """The body is JSON but not a legal request; `errors` says where and why."""
+
+    status = HTTPStatus.UNPROCESSABLE_ENTITY
+
+    @classmethod
+    def because(cls, errors: Sequence[Fault]) -> Self:
+        """Refuse for these faults."""
+        return cls("The request does not fit its schema.", errors=errors)
+
+
+class TooManyRequests(HTTPProblem):
+    """The key has been used more often than it may be."""
+
+    status = HTTPStatus.TOO_MANY_REQUESTS
+
+    @classmethod
+    def after(cls, seconds: int) -> Self:
+        """Refuse for now, and say when to come back."""
+        return cls("The API key is used too often.", headers={"Retry-After": str(seconds)})
+
+
+class Failed(HTTPProblem):
+    """The service is at fault."""
+
+    status = HTTPStatus.INTERNAL_SERVER_ERROR
+
+
+class TooBusy(HTTPProblem):
+    """More requests are under way than the service can answer in time."""
+
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+
+    @classmethod
+    def after(cls, seconds: int) -> Self:
+        """Refuse for now, and say when to come back."""
+        return cls("Too many requests are under way.", headers={"Retry-After": str(seconds)})
+
+
+class Unrecorded(HTTPProblem):
+    """The decision cannot be recorded, and nothing is decided without a record."""
+
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+
+    @classmethod
+    def after(cls, seconds: int) -> Self:
+        """Refuse for now, and say when to come back."""
+        return cls("Decisions cannot be recorded at present.", headers={"Retry-After": str(seconds)})
+
+
+class NotReady(HTTPProblem):
+    """The service should be asked nothing at present."""
+
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+
+
+class AnswerTimedOut(HTTPProblem):
+    """The answer was not ready within the limit."""
+
+    status = HTTPStatus.GATEWAY_TIMEOUT
+
+
+def problem(status: HTTPStatus, detail: str, request_id: str, errors: Sequence[Fault] = ()) -> dict[str, Any]:
+    """An RFC 9457 problem document."""
+    document = {
+        "type": "about:blank",
+        "title": status.phrase,
+        "status": status.value,
+        "detail": detail,
+        "request_id": request_id,
+    }
+    return {**document, "errors": list(errors)} if errors else document
+
+
+def faults(error: ValidationError) -> list[Fault]:
+    """Where and why a request is invalid: an entry for each of the first places, without the value there."""
+    found: dict[tuple[str | int, ...], str] = {}
+    for item in error.errors(include_url=False, include_context=False, include_input=False)[:_MOST_FAULTS]:
+        if item["type"] != "bool_type" or item["loc"][-1] != "bool":  # of a flag, what is wrong with the number is said
+            found[_place(item["loc"])] = item["msg"]
+    return [{"loc": list(place), "msg": message} for place, message in found.items()]
+
+
+def _place(loc: Iterable[str | int]) -> tuple[str | int, ...]:
+    """The location without the names that pydantic gives to the branches of a union, unknown names cut short."""
+    named = (part for part in loc if isinstance(part, int) or not part.startswith(("literal[", "constrained-")))
+    return tuple(part if isinstance(part, int) else part[:_LONGEST_NAME] for part in named)

@@ -1,0 +1,273 @@
+"""What callers send: the typed bodies of the three scoring routes, and how the bytes of single ones become them."""
+
+from __future__ import annotations
+
+import json
+from codecs import BOM_UTF8
+from collections import Counter
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, Field, ValidationError
+
+from decision_log.format import Caller
+from features.application import APPLICATION
+from features.request import Application, ClientId, Record
+from scoring.policy import DecisionKind, RiskLevel
+from scoring.scorer import Scores
+from serving.problems import Fault, Invalid, NotJson, faults
+
+Number = Annotated[float, Field(strict=True)]
+Body = TypeVar("Body", bound=BaseModel)
+
+NOT_JSON = "The body is not JSON in UTF-8."
+
+
+class PredictRequest(Record):
+    """One application to score."""
+
+    client_id: ClientId | None = Field(default=None, description="The caller's name for the applicant, given back")
+    application: Application  # type: ignore[valid-type]  # a model made from the declaration
+
+
+class FeaturesRequest(Record):
+    """One row of the model matrix, for callers that keep features themselves."""
+
+    client_id: ClientId | None = Field(default=None, description="The caller's name for the applicant, given back")
+    features: list[Number | None] = Field(description="In the order of /model/info; null is missing")
+
+
+class BatchRequest(Record):
+    """Applications to score together; see `batches` for how they are read."""
+
+    applications: list[PredictRequest] = Field(min_length=1)
+
+
+def decode(model: type[Body], body: bytes) -> Body:
+    """The body as a request; NotJson or Invalid if it is none. A byte order mark before it is passed over."""
+    try:
+        request = model.model_validate_json(body)
+    except ValidationError as error:
+        if body.startswith(BOM_UTF8):
+            return decode(model, body.removeprefix(BOM_UTF8))
+        raise refusal(error) from None
+    # Every name has a colon, so as many colons as names that were read mean that none was stated twice. Most bodies
+    # have no colon more; those that do, in a level or a client id, are looked at closely.
+    if body.count(b":") != _names_read(request):
+        require_distinct_names(body)
+    return request
+
+
+def _names_read(request: BaseModel) -> int:
+    count = len(request.model_fields_set)
+    application = getattr(request, "application", None)
+    return count if application is None else count + len(application.model_fields_set)
+
+
+def require_distinct_names(body: bytes) -> None:
+    """Invalid if an object states a name more than once: of two values others might have taken the other one.
+
+    The body is one that was accepted, so that a name of it is a declared one.
+    """
+    repeated: list[Fault] = []
+
+    def read(pairs: list[tuple[str, Any]]) -> None:
+        counts = Counter(name for name, _ in pairs)
+        for name in (name for name, count in counts.items() if count > 1):
+            loc = ["application", name] if name in APPLICATION else [name]
+            repeated.append({"loc": loc, "msg": "is stated more than once"})
+
+    json.loads(body, object_pairs_hook=read)
+    if repeated:
+        raise Invalid.because(repeated)
+
+
+def refusal(error: ValidationError) -> NotJson | Invalid:
+    """What is said of a body that is invalid."""
+    return NotJson(NOT_JSON) if not_json(error) else Invalid.because(faults(error))
+
+
+def not_json(error: ValidationError) -> bool:
+    """Whether a body is invalid because it is no JSON at all."""
+    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    return error.error_count() == 1 and first["type"] == "json_invalid"
+
+
+Answer = dict[str, Any]
+"""An answer on its way to JSON; a dictionary because checking a model again costs as much as making the answer."""
+
+
+class Decision(BaseModel):
+    """The decision on one application."""
+
+    request_id: str
+    client_id: str | None
+    timestamp: str = Field(description="RFC 3339, UTC", examples=["2026-01-31T12:00:00.000Z"])
+    model_version: str
+    probability: float = Field(ge=0, le=1, description="Calibrated probability of default")
+    prediction: Literal[0, 1] = Field(description="1 where the probability reaches the threshold")
+    threshold: float = Field(ge=0, le=1, description="The cut-off of the decision policy")
+    decision: DecisionKind
+    risk_level: RiskLevel
+    score: int = Field(description="Points, higher is better")
+    missing: int = Field(ge=0, description="How many of the columns that the model reads are missing")
+    unknown: int = Field(ge=0, description="How many columns have a level that the model does not know")
+    unknown_columns: list[str] = Field(description="Their names; levels are compared letter for letter")
+    withheld: list[str] = Field(
+        description="Why an application that the PD would approve is referred: too little is known of it"
+    )
+
+
+class Place(BaseModel):
+    """Where a request is invalid, and why."""
+
+    loc: list[str | int]
+    msg: str
+
+
+class Rejection(BaseModel):
+    """An application of a batch that was not scored."""
+
+    index: int
+    status: Literal["rejected"]
+    errors: list[Place]
+
+
+class BatchAnswer(BaseModel):
+    """Decisions and rejections in the order of the request."""
+
+    model_version: str
+    results: list[Decision | Rejection]
+
+
+class ModelInfo(BaseModel):
+    """What is known of the model that answers.
+
+    In /predict/features a category is the position of its level in `categories`; any other level is their number.
+    """
+
+    name: str
+    version: str
+    digest: str
+    features: list[str]
+    categories: dict[str, list[str]]
+    required_columns: list[str]
+    policy: dict[str, Any]
+    metrics: dict[str, Any]
+    lineage: dict[str, Any]
+
+
+class Health(BaseModel):
+    """The service answers, and with which model."""
+
+    status: Literal["ok"]
+    model_version: str
+
+
+class Counts(BaseModel):
+    """Applications over the bins of the drift reference; a feature's last two bins are of unseen and missing values."""
+
+    rows: int
+    features: dict[str, list[int]]
+    probability: list[int]
+
+
+class WindowCounts(Counts):
+    """Those of a window, which began and ended so many seconds after 1970."""
+
+    start: float
+    end: float
+
+
+class DriftCounts(Counts):
+    """Those of all workers since the service started, and those of the last complete window."""
+
+    model: str
+    version: str
+    digest: str
+    window: WindowCounts | None
+
+
+class ProblemDocument(BaseModel):
+    """RFC 9457: why a request was not answered."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    request_id: str
+    errors: list[Place] | None = None
+
+
+def decisions(
+    scores: Scores,
+    callers: Sequence[Caller],
+    *,
+    model_version: str,
+    threshold: float,
+) -> list[Answer]:
+    """The scores as JSON-ready decisions, one for each caller, in order."""
+    timestamp = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return [
+        {
+            "request_id": caller.request_id,
+            "client_id": caller.client_id,
+            "timestamp": timestamp,
+            "model_version": model_version,
+            "probability": probability,
+            "prediction": prediction,
+            "threshold": threshold,
+            "decision": decision,
+            "risk_level": risk_level,
+            "score": points,
+            "missing": missing,
+            "unknown": len(unknown),
+            "unknown_columns": unknown,
+            "withheld": withheld,
+        }
+        for caller, probability, prediction, decision, risk_level, points, missing, unknown, withheld in zip(
+            callers,
+            scores.probability.tolist(),
+            scores.prediction.tolist(),
+            scores.decision.tolist(),
+            scores.risk_level.tolist(),
+            scores.points.tolist(),
+            scores.missing.tolist(),
+            scores.unknown.tolist(),
+            scores.withheld.tolist(),
+            strict=True,
+        )
+    ]
+
+
+EXAMPLE: dict[str, Any] = {
+    "client_id": "example",
+    "application": {
+        "NAME_CONTRACT_TYPE": "Cash loans",
+        "FLAG_OWN_CAR": "Y",
+        "FLAG_OWN_REALTY": "Y",
+        "CNT_CHILDREN": 1,
+        "AMT_INCOME_TOTAL": 180000,
+        "AMT_CREDIT": 450000,
+        "AMT_ANNUITY": 22500,
+        "AMT_GOODS_PRICE": 450000,
+        "NAME_INCOME_TYPE": "Working",
+        "NAME_EDUCATION_TYPE": "Higher education",
+        "NAME_HOUSING_TYPE": "House / apartment",
+        "REGION_POPULATION_RELATIVE": 0.02,
+        "DAYS_EMPLOYED": -2200,
+        "DAYS_REGISTRATION": -4200,
+        "DAYS_ID_PUBLISH": -2900,
+        "OWN_CAR_AGE": 6,
+        "OCCUPATION_TYPE": "Core staff",
+        "CNT_FAM_MEMBERS": 3,
+        "REGION_RATING_CLIENT": 2,
+        "REGION_RATING_CLIENT_W_CITY": 2,
+        "ORGANIZATION_TYPE": "School",
+        "EXT_SOURCE_2": 0.61,
+        "EXT_SOURCE_3": 0.54,
+        "DAYS_LAST_PHONE_CHANGE": -900,
+        "AMT_REQ_CREDIT_BUREAU_YEAR": 1,
+    },
+}

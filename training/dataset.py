@@ -1,0 +1,278 @@
+"""Labelled applications in memory, read from Kaggle's Home Credit layout and validated."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from features.application import APPLICATION
+from features.files import File, RowBatch, open_file
+from features.schema import ColumnKind
+from features.transformer import Columns, concatenate
+from features.validation import RuleViolation, merge_violations
+from features.values import as_numbers, as_whole_numbers
+from training.errors import DataError
+from training.settings import OutOfTimeSettings
+
+GENERATED = "generated: "
+
+
+def is_generated(source: str) -> bool:
+    """Whether the source of a data set is the generator."""
+    return source.startswith(GENERATED)
+
+
+_MOST_UNDECLARED = 0.5
+_NO_ROWS = np.empty(0, dtype=np.intp)
+
+
+def identifier_violations(ids: NDArray[np.int64], unnamed: NDArray[np.bool_]) -> list[RuleViolation]:
+    """Missing or unreadable identifiers, where `unnamed` is True, and repeated ones; both of shape (n,)."""
+    named = np.flatnonzero(~unnamed)
+    _, first = np.unique(ids[named], return_index=True)
+    repeated = ~unnamed
+    repeated[named[first]] = False
+    name = APPLICATION.id_column
+    return _found((name, "must be a whole number and present", unnamed), (name, "must be unique", repeated))
+
+
+def level_violations(columns: Columns) -> list[RuleViolation]:
+    """Categories of which more than half of the stated levels are not declared: they may be encoded in another way."""
+    found = []
+    for name, undeclared, stated in _undeclared_levels(columns):
+        if len(undeclared) == stated:
+            found.append(RuleViolation(name, "must hold declared levels; none of them occurs", undeclared))
+        elif len(undeclared) > _MOST_UNDECLARED * stated:
+            found.append(RuleViolation(name, "must hold declared levels in most rows", undeclared))
+    return found
+
+
+def undeclared_levels(columns: Columns) -> dict[str, int]:
+    """How many rows of each category hold a level that is not declared; legal, but unknown to a model if it is rare."""
+    return {name: len(undeclared) for name, undeclared, _ in _undeclared_levels(columns)}
+
+
+def _undeclared_levels(columns: Columns) -> Iterator[tuple[str, NDArray[np.intp], int]]:
+    """The rows whose level is not declared, where there are any, and how many rows state a level."""
+    for i, column in enumerate(APPLICATION.categorical):
+        levels = columns.levels[:, i]
+        counts = Counter(levels.tolist())
+        missing = {level for level in counts if level is None or column.is_missing(level)}
+        undeclared = counts.keys() - missing - set(column.levels)
+        if column.levels and undeclared:
+            rows = np.flatnonzero([level in undeclared for level in levels])
+            yield column.name, rows, len(levels) - sum(counts[level] for level in missing)
+
+
+def target_violations(target: NDArray[np.float64]) -> list[RuleViolation]:
+    """Outcomes other than 0 and 1, and an outcome that never varies; `target` is float64 of shape (n,)."""
+    name = APPLICATION.target_column
+    found = _found((name, "must be 0 or 1", ~np.isin(target, (0.0, 1.0))))
+    if len(np.unique(target[np.isin(target, (0.0, 1.0))])) < 2:
+        found.append(RuleViolation(name, "must hold both classes", _NO_ROWS))
+    return found
+
+
+def overlap_violations(train: NDArray[np.int64], test: NDArray[np.int64]) -> list[RuleViolation]:
+    """Rows of the training data whose identifier is in the test data as well."""
+    return _found((APPLICATION.id_column, "must not be in application_test too", np.isin(train, test)))
+
+
+def constant_columns(columns: Columns) -> tuple[str, ...]:
+    """Names of the columns that hold one value, or none, in every row. Legal, but they can teach nothing."""
+    numbers = columns.numbers
+    same = np.all((numbers == numbers[:1]) | (np.isnan(numbers) & np.isnan(numbers[:1])), axis=0)
+    names = [column.name for column, one in zip(APPLICATION.numeric, same, strict=True) if one]
+    for i, column in enumerate(APPLICATION.categorical):
+        if len(set(columns.levels[:, i])) < 2:
+            names.append(column.name)
+    return tuple(name.name for name in APPLICATION if name.name in names)
+
+
+def raise_if_any(source: str, violations: Sequence[RuleViolation]) -> None:
+    """DataError naming every violation, if there is one."""
+    if violations:
+        rules = f"{len(violations)} rule{'s' if len(violations) > 1 else ''}"
+        raise DataError(f"{source} breaks {rules}: " + "; ".join(map(str, violations)))
+
+
+def refuse_too_few(target: NDArray[np.int64], *, folds: int, per_fold: int) -> None:
+    """DataError unless every one of `folds` folds can judge `per_fold` defaults and as many good rows."""
+    defaults = int(target.sum())
+    needed = folds * per_fold
+    if min(defaults, len(target) - defaults) < needed:
+        raise DataError(
+            f"{defaults} defaults in {len(target)} rows are too few: {folds} folds that judge at least {per_fold} rows "
+            f"of either outcome need {needed} of either"
+        )
+
+
+def _found(*rules: tuple[str, str, NDArray[np.bool_]]) -> list[RuleViolation]:
+    return [RuleViolation(name, rule, np.flatnonzero(mask)) for name, rule, mask in rules if mask.any()]
+
+
+_ROWS_PER_BATCH = 50_000
+_SUFFIXES = (".csv", ".parquet")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Dataset:
+    """Labelled applications.
+
+    Attributes
+    ----------
+    ids : int64, shape (n,), unique
+    columns : the raw columns of the n applications
+    target : int64, shape (n,); 1 is default
+    fingerprint : SHA-256 of the file's bytes, hexadecimal
+    source : name of the file
+    dates : days of the applications, datetime64[D], shape (n,); None where no date column was asked for
+    warnings : what is legal but worth knowing, one line each
+    """
+
+    ids: NDArray[np.int64]
+    columns: Columns
+    target: NDArray[np.int64]
+    fingerprint: str
+    source: str
+    warnings: tuple[str, ...] = ()
+    dates: NDArray[np.datetime64] | None = None
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def take(self, rows: NDArray[np.intp]) -> Dataset:
+        """The chosen rows, in the order given; fingerprint and source stay those of the whole file."""
+        return replace(
+            self,
+            ids=self.ids[rows],
+            columns=self.columns.take(rows),
+            target=self.target[rows],
+            dates=None if self.dates is None else self.dates[rows],
+        )
+
+
+def load_dataset(directory: Path, *, dates: str | None = None) -> Dataset:
+    """The training data in `directory`: application_train, held against application_test where that is there.
+
+    `dates` names the column with the days of the applications, if they are wanted.
+
+    DataError lists every violation; FileError and ColumnsError say why a file cannot be read at all.
+    """
+    file = open_file(find_table(directory, "application_train"))
+    batches = list(file.batches(_ROWS_PER_BATCH, others=(APPLICATION.id_column, APPLICATION.target_column)))
+    if not batches:
+        raise DataError(f"{file.path}: has no rows")
+    columns = concatenate([batch.columns for batch in batches])
+    ids, unnamed = _identifiers([batch.others[APPLICATION.id_column] for batch in batches])
+    target = np.concatenate(
+        [as_numbers(batch.others[APPLICATION.target_column], ColumnKind.FLAG)[0] for batch in batches]
+    )
+    violations = [
+        *identifier_violations(ids, unnamed),
+        *target_violations(target),
+        *overlap_violations(ids, _test_ids(directory)),
+        *merge_violations(list(_violations(batches))),
+        *level_violations(columns),
+    ]
+    raise_if_any(file.path.name, violations)
+    return Dataset(
+        ids=ids,
+        columns=columns,
+        target=target.astype(np.int64),
+        fingerprint=_sha256(file.path),
+        source=file.path.name,
+        warnings=tuple(_warnings(columns, [name for name in file.undeclared if name != dates])),
+        dates=None if dates is None else _dates(file, dates),
+    )
+
+
+def find_table(directory: Path, name: str) -> Path:
+    """The file of the table `name`, CSV or Parquet; DataError if there is none, or both, or no such folder."""
+    if not directory.is_dir():
+        raise DataError(f"{directory}: {'is a file, not a folder' if directory.exists() else 'no such folder'}")
+    found = _tables(directory, name)
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise DataError(f"{directory}: both {name}.csv and .parquet")
+    near = sorted(path.name for path in directory.iterdir() if path.name.lower().startswith(f"{name}."))
+    other = f"; it holds {', '.join(near)}" if near else ""
+    raise DataError(f"{directory}: neither {name}.csv nor .parquet{other}")
+
+
+def _tables(directory: Path, name: str) -> list[Path]:
+    """The files of the table `name`, whatever the case of their suffix."""
+    return sorted(path for path in directory.iterdir() if path.stem == name and path.suffix.lower() in _SUFFIXES)
+
+
+def _identifiers(chunks: Sequence[pa.ChunkedArray[Any]]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """The identifiers, and where one is missing or no whole number."""
+    read = [as_whole_numbers(chunk) for chunk in chunks]
+    ids = np.concatenate([numbers for numbers, _, _ in read])
+    return ids, np.concatenate([missing | wrong for _, missing, wrong in read])
+
+
+def _dates(file: File, name: str) -> NDArray[np.datetime64]:
+    try:
+        days = file.column(name).cast(pa.timestamp("us")).to_numpy().astype("datetime64[D]")
+    except pa.ArrowException:
+        raise DataError(f"{file.path.name}: {name}: must be dates, as in 2026-01-31") from None
+    if np.isnat(days).any():
+        raise DataError(f"{file.path.name}: {name}: must be present in every row")
+    return np.asarray(days)
+
+
+def _violations(batches: list[RowBatch]) -> Iterator[RuleViolation]:
+    for batch in batches:
+        for violation in batch.violations:
+            yield violation.shifted(batch.first_row)
+
+
+def _test_ids(directory: Path) -> NDArray[np.int64]:
+    if not _tables(directory, "application_test"):
+        return np.empty(0, dtype=np.int64)
+    file = open_file(find_table(directory, "application_test"))
+    ids, unnamed = _identifiers([file.column(APPLICATION.id_column)])
+    return ids[~unnamed]
+
+
+def _warnings(columns: Columns, undeclared: Sequence[str]) -> Iterator[str]:
+    constants = constant_columns(columns)
+    if constants:
+        yield f"constant columns: {', '.join(constants)}"
+    undeclared_rows = undeclared_levels(columns)
+    if undeclared_rows:
+        said = ", ".join(f"{name} ({count:,})" for name, count in undeclared_rows.items())
+        yield f"rows with a level that is not declared: {said}"
+    ignored = [name for name in undeclared if name not in (APPLICATION.id_column, APPLICATION.target_column)]
+    if ignored:
+        yield f"columns that are not declared and were ignored: {', '.join(ignored)}"
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def split_by_time(dataset: Dataset, settings: OutOfTimeSettings | None) -> tuple[Dataset, Dataset | None]:
+    """The earlier and the later applications; everything and None where no date column is given.
+
+    A day is never divided. DataError if either part would be empty, or the later one would hold one outcome only.
+    """
+    if settings is None or dataset.dates is None:
+        return dataset, None
+    first_late = np.sort(dataset.dates)[int(len(dataset) * (1 - settings.share))]
+    late = dataset.dates >= first_late
+    later = dataset.take(np.flatnonzero(late))
+    if late.all() or len(np.unique(later.target)) < 2:
+        raise DataError(f"{settings.column}: no later part of {settings.share:g} of the rows holds both outcomes")
+    return dataset.take(np.flatnonzero(~late)), later

@@ -1,0 +1,177 @@
+"""Gates: what a challenger must reach before it is put in charge."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from features.transformer import Columns
+from monitoring.measures import Estimate, Group, ImpactRatio, auc_difference, normal_estimate
+from scoring.policy import DecisionKind, DecisionPolicy
+from scoring.scorer import Scorer
+from training.dataset import is_generated
+from training.evaluation import Evaluation
+from training.fairness import groups_by_age, groups_by_sex, ratio_by_sex, ratio_of_elderly
+from training.settings import ApprovalSettings, GateSettings
+
+
+def median_milliseconds(scorer: Scorer, columns: Columns, applications: int) -> float:
+    """Median time of scoring a single application, raw columns to decision, over the first `applications` rows."""
+    singles = [columns.take(slice(row, row + 1)) for row in range(min(applications, len(columns)))]
+    return float(np.median([_milliseconds(scorer, single) for single in singles]))
+
+
+def _milliseconds(scorer: Scorer, single: Columns) -> float:
+    started = time.perf_counter()
+    scorer.score(single)
+    return 1000 * (time.perf_counter() - started)
+
+
+Target = NDArray[np.int64]
+Probabilities = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Paired differences, challenger minus champion.
+
+    `auc` carries DeLong's paired interval, `cost` per applicant that of the mean of the rows' differences.
+    """
+
+    auc: Estimate
+    cost: Estimate
+
+
+def compare(
+    target: Target, challenger: Probabilities, champion: Probabilities, policy: DecisionPolicy, confidence: float
+) -> Comparison:
+    """The differences of two sets of PDs of shape (n,) for the same outcomes, at one cut-off and one pair of costs.
+
+    The policy is one because the models are compared, not the policies that they came with. The intervals say how far
+    other rows could move the difference; they do not say how far training again could.
+    """
+    difference = _costs(target, challenger, policy) - _costs(target, champion, policy)
+    error = float(difference.std(ddof=1) / np.sqrt(len(target)))
+    return Comparison(
+        auc=auc_difference(target, challenger, champion, confidence),
+        cost=normal_estimate(float(difference.mean()), error, confidence),
+    )
+
+
+def _costs(target: Target, probability: Probabilities, policy: DecisionPolicy) -> NDArray[np.float64]:
+    declined = policy.predictions(probability) == 1
+    return np.asarray(np.where(target == 1, policy.cost_fn * ~declined, policy.cost_fp * declined), dtype=np.float64)
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """One requirement, what was measured, and whether it is met."""
+
+    name: str
+    figure: str
+    limit: str
+    passed: bool
+
+    def __str__(self) -> str:
+        return f"{self.name:44} {self.figure:26} {self.limit:16} {'passed' if self.passed else 'FAILED'}"
+
+
+def evaluation_gates(evaluation: Evaluation, settings: GateSettings) -> Iterator[Gate]:
+    """Discrimination, calibration and cost."""
+    auc, ece, cost = evaluation["auc"], evaluation["ece"], evaluation["cost_ratio"]
+    yield _at_least("AUC, lower end", auc.low, settings.min_auc)
+    yield _at_most("ECE", ece.value, settings.max_ece)
+    yield _at_most("cost against the cheaper blanket rule", cost.value, settings.max_cost_ratio)
+
+
+def comparison_gates(comparison: Comparison, settings: GateSettings) -> Iterator[Gate]:
+    """No worse than the champion, as far as the rows can tell: judged by the worse end of each interval."""
+    auc, cost = comparison.auc, comparison.cost
+    yield Gate(
+        "AUC minus the champion's, lower end",
+        f"{auc.low:+.4f} ({auc.value:+.4f})",
+        f"at least {-settings.max_auc_loss:g}",
+        auc.low >= -settings.max_auc_loss,
+    )
+    yield Gate(
+        "cost minus the champion's, upper end",
+        f"{cost.high:+.4f} ({cost.value:+.4f})",
+        f"at most {settings.max_cost_increase:g}",
+        cost.high <= settings.max_cost_increase,
+    )
+
+
+def fairness_gates(ratios: Mapping[str, ImpactRatio | None], settings: GateSettings) -> Iterator[Gate]:
+    """Adverse impact ratios, a screening signal; passed where there are too few rows to say."""
+    limit = settings.fairness.min_impact_ratio
+    for attribute, ratio in ratios.items():
+        name = f"adverse impact ratio by {attribute} (screening)"
+        if ratio is None:
+            yield Gate(name, "too few rows", f"at least {limit:g}", passed=True)
+        else:
+            figure = f"{ratio.value:.4f} {ratio.group.name}"
+            yield Gate(name, figure, f"at least {limit:g}", ratio.value >= limit)
+
+
+def latency_gate(milliseconds: float, settings: GateSettings) -> Gate:
+    """Median time of one application."""
+    limit = settings.latency.max_milliseconds
+    return Gate(
+        "median time of one application", f"{milliseconds:.2f} ms", f"at most {limit:g} ms", milliseconds <= limit
+    )
+
+
+def parity_gate(differing: int, applications: int) -> Gate:
+    """The registered and the imported form score alike."""
+    return Gate(f"differing probabilities of {applications:,}", str(differing), "at most 0", differing == 0)
+
+
+def comparability_gate(*, allowed: bool) -> Gate:
+    """A champion that cannot be scored is not replaced unseen, unless that is asked for."""
+    return Gate("comparison with the champion", "not possible", "--allow-uncompared", passed=allowed)
+
+
+def source_gate(challenger: str, champion: str, *, generated_allowed: bool) -> Gate:
+    """A model of generated data does not take the place of one of real data, unless that is asked for."""
+    shown = "generated" if is_generated(challenger) else "real"
+    needed = "generated" if generated_allowed or is_generated(champion) else "real"
+    return Gate("data, against the champion's", shown, needed, needed == "generated" or shown == "real")
+
+
+def _at_least(name: str, figure: float, limit: float) -> Gate:
+    return Gate(name, f"{figure:.4f}", f"at least {limit:g}", figure >= limit)
+
+
+def _at_most(name: str, figure: float, limit: float) -> Gate:
+    return Gate(name, f"{figure:.4f}", f"at most {limit:g}", figure <= limit)
+
+
+@dataclass(frozen=True, slots=True)
+class Screening:
+    """Approvals by sex and by age band."""
+
+    by_sex: tuple[Group, ...]
+    by_age: tuple[Group, ...]
+
+    @property
+    def groups(self) -> tuple[Group, ...]:
+        """All of them."""
+        return *self.by_sex, *self.by_age
+
+    def gates(self, limits: GateSettings) -> Iterator[Gate]:
+        """The gates that they are held against."""
+        fewest = limits.fairness.min_rows
+        ratios = {"sex": ratio_by_sex(self.by_sex, fewest), "age": ratio_of_elderly(self.by_age, fewest)}
+        return fairness_gates(ratios, limits)
+
+
+def screen(
+    columns: Columns, probability: NDArray[np.float64], policy: DecisionPolicy, settings: ApprovalSettings
+) -> Screening:
+    """The screening of n applications with PDs of shape (n,)."""
+    approved = np.asarray(policy.outcomes(probability) == DecisionKind.APPROVE)
+    return Screening(groups_by_sex(columns, approved), groups_by_age(columns, approved, settings.age_bounds))

@@ -1,0 +1,258 @@
+"""A registered model on labelled rows that it was not fitted on."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+
+import bentoml
+import numpy as np
+from mlflow import MlflowClient
+from numpy.typing import NDArray
+
+from features.transformer import Columns
+from monitoring.measures import Group
+from scoring.artefact import Artefact
+from scoring.errors import ArtefactError
+from scoring.policy import DecisionPolicy
+from scoring.scorer import Scorer
+from training.dataset import Dataset
+from training.errors import GateError, RegistryError
+from training.evaluation import evaluate
+from training.gates import (
+    Gate,
+    comparability_gate,
+    compare,
+    comparison_gates,
+    evaluation_gates,
+    latency_gate,
+    median_milliseconds,
+    parity_gate,
+    screen,
+    source_gate,
+)
+from training.registry.history import Action, changes, current_champion, remember, succession
+from training.registry.registry import (
+    Registered,
+    artefact_folder,
+    champion,
+    download,
+    find,
+    put_in_charge,
+    recorded_predictions,
+    sign_version,
+)
+from training.registry.store import (
+    PARITY_CLIENTS,
+    SIGNING_KEY_VARIABLE,
+    champion_lock,
+    differing_probabilities,
+    import_model,
+)
+from training.settings import TrainingSettings
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class JudgedModel:
+    """A registered model and its PDs on the rows of a data set.
+
+    Attributes
+    ----------
+    probability : float64, shape (n,); each from a model that was not fitted on the row
+    fitted_on : how many of the rows the model was fitted on; their PDs are out of fold, as its training recorded them
+    """
+
+    registered: Registered
+    probability: NDArray[np.float64]
+    fitted_on: int
+
+
+def judged_model(registered: Registered, dataset: Dataset) -> JudgedModel:
+    """The version on the rows of `dataset`; RegistryError if it keeps no out-of-fold PDs or cannot score a row."""
+    with tempfile.TemporaryDirectory() as scratch:
+        probability = recorded_predictions(registered, Path(scratch)).of_rows(dataset)
+        new = np.isnan(probability)
+        if new.any():
+            probability[new] = _predicted(registered, dataset.columns.take(new), Path(scratch))
+    return JudgedModel(registered, probability, int(np.count_nonzero(~new)))
+
+
+def _predicted(registered: Registered, columns: Columns, scratch: Path) -> NDArray[np.float64]:
+    """PDs by this code, which nothing but the verified artefact is handed to."""
+    try:
+        scorer = Scorer(Artefact.read(artefact_folder(download(registered, scratch), registered)))
+    except ArtefactError as error:
+        raise RegistryError(f"{registered} cannot score the rows it was not fitted on: {error}") from None
+    return scorer.score(columns).probability
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Verdict:
+    """How a challenger did on `rows` rows, against the champion if there is one.
+
+    `incumbent` is in charge. `champion` are its PDs, None where there are none to compare with; `obstacle` says why.
+    `groups` are the approvals behind the fairness gates.
+    """
+
+    rows: int
+    challenger: JudgedModel
+    incumbent: Registered | None
+    champion: JudgedModel | None
+    obstacle: str | None
+    groups: tuple[Group, ...]
+    gates: tuple[Gate, ...]
+
+    @property
+    def missed(self) -> tuple[Gate, ...]:
+        """The gates that are not passed."""
+        return tuple(gate for gate in self.gates if not gate.passed)
+
+
+def judge(
+    registered: Registered,
+    dataset: Dataset,
+    settings: TrainingSettings,
+    *,
+    generated_allowed: bool = False,
+    uncompared_allowed: bool = False,
+) -> Verdict:
+    """The verdict on a registered version from the labelled rows of `dataset`; nothing is changed.
+
+    Champion and challenger are judged on the same rows, and on every row by a model that was not fitted on it: out of
+    fold where the row was in a model's training data, by the registered model itself otherwise. So a champion that was
+    trained on these very rows has no advantage. Out-of-fold PDs describe how a model is made rather than the one that
+    was refitted on all rows, and settings that were tuned on these rows flatter the challenger: labelled rows that came
+    in since are the stronger test.
+
+    A champion that this code cannot score, since its features or an older release made it otherwise, is compared with
+    only if it was fitted on all of the rows. To do without the comparison must be asked for.
+
+    RegistryError if the version lacks what that needs.
+    """
+    incumbent = current_champion(registered.name)
+    challenger = judged_model(registered, dataset)
+    rival, obstacle = _rival(incumbent, dataset)
+    with tempfile.TemporaryDirectory() as scratch:
+        artefact = artefact_folder(download(registered, Path(scratch)), registered)
+        differing = differing_probabilities(artefact)
+        scorer = Scorer(Artefact.read(artefact))
+    policy, limits = scorer.artefact.policy, settings.gates
+    gates = [*_absolute(challenger, dataset, policy, settings)]
+    if rival is not None:
+        gates += _paired(challenger, rival, dataset, policy, settings)
+    if obstacle is not None:
+        gates.append(comparability_gate(allowed=uncompared_allowed))
+    if incumbent is not None:
+        gates.append(source_gate(registered.source, incumbent.source, generated_allowed=generated_allowed))
+    screening = screen(dataset.columns, challenger.probability, policy, limits.fairness)
+    gates += screening.gates(limits)
+    gates.append(latency_gate(median_milliseconds(scorer, dataset.columns, limits.latency.applications), limits))
+    gates.append(parity_gate(differing, PARITY_CLIENTS))
+    return Verdict(len(dataset), challenger, incumbent, rival, obstacle, screening.groups, tuple(gates))
+
+
+def _rival(incumbent: Registered | None, dataset: Dataset) -> tuple[JudgedModel | None, str | None]:
+    """The version in charge on the rows, or why it cannot be had."""
+    if incumbent is None:
+        return None, None
+    try:
+        return judged_model(incumbent, dataset), None
+    except RegistryError as error:
+        return None, str(error)
+
+
+def _absolute(
+    challenger: JudgedModel, dataset: Dataset, policy: DecisionPolicy, settings: TrainingSettings
+) -> Iterator[Gate]:
+    evaluation = evaluate(dataset.target, challenger.probability, policy, settings.evaluation, seed=settings.seed)
+    return evaluation_gates(evaluation, settings.gates)
+
+
+def _paired(
+    challenger: JudgedModel, rival: JudgedModel, dataset: Dataset, policy: DecisionPolicy, settings: TrainingSettings
+) -> Iterator[Gate]:
+    confidence = settings.evaluation.confidence
+    comparison = compare(dataset.target, challenger.probability, rival.probability, policy, confidence)
+    return comparison_gates(comparison, settings.gates)
+
+
+_GATES = "gates"
+
+
+def keep(verdict: Verdict) -> None:
+    """Keep the figures of a verdict with the version that was judged."""
+    judged = verdict.challenger.registered
+    figures = json.dumps([asdict(gate) for gate in verdict.gates])
+    MlflowClient().set_model_version_tag(judged.name, judged.version, _GATES, figures)
+
+
+def promote(verdict: Verdict, now: datetime) -> bentoml.Tag:
+    """Put the judged version in charge and return its tag in the BentoML store.
+
+    GateError if it misses a gate; RegistryError if it was judged against a champion that is in charge no longer.
+    """
+    with champion_lock():
+        return _promoted(verdict, now)
+
+
+def _promoted(verdict: Verdict, now: datetime) -> bentoml.Tag:
+    judged = verdict.challenger.registered
+    incumbent = verdict.incumbent
+    if current_champion(judged.name) != incumbent:
+        raise RegistryError(
+            f"{judged} was judged against {incumbent or 'no champion'}, no longer in charge: judge again"
+        )
+    keep(verdict)
+    if verdict.missed:
+        raise GateError(f"{judged} is not promoted: it misses {'; '.join(gate.name for gate in verdict.missed)}")
+    return make_champion(judged, now)
+
+
+def make_champion(registered: Registered, now: datetime) -> bentoml.Tag:
+    """Put a version in charge whose gates were passed, or finish doing so; it is signed if there is a key for that."""
+    if key := os.environ.get(SIGNING_KEY_VARIABLE):
+        sign_version(registered, Path(key))
+    put_in_charge(registered)
+    if succession(changes(registered.name))[-1:] != (registered.version,):
+        remember(registered, Action.PROMOTED, now)
+    return import_model(registered)
+
+
+def rollback(name: str, now: datetime, say: Callable[[str], object] = lambda _: None) -> tuple[Registered, bentoml.Tag]:
+    """Put the champion before the present one back in charge; RegistryError if there is none.
+
+    A version that was deleted in the registry is passed over, which `say` is told.
+    Where the alias names another version than the history (a promotion or a rollback was interrupted, or somebody set
+    the alias by hand), the history's champion is put back.
+    """
+    with champion_lock():
+        return _rolled_back(name, now, say)
+
+
+def _rolled_back(name: str, now: datetime, say: Callable[[str], object]) -> tuple[Registered, bentoml.Tag]:
+    current, line = champion(name), succession(changes(name))
+    if current is None or not line:
+        raise RegistryError(f"{name}: no version was promoted")
+    undone = line[-1] == current.version
+    if undone and len(line) == 1:
+        raise RegistryError(f"{current} is the first champion: there is none before it")
+    restored = _newest_that_is_there(name, line[:-1] if undone else line, say)
+    tag = import_model(restored)
+    if undone:
+        remember(restored, Action.RESTORED, now)
+    put_in_charge(restored)
+    return restored, tag
+
+
+def _newest_that_is_there(name: str, line: Sequence[str], say: Callable[[str], object]) -> Registered:
+    for version in reversed(line):
+        try:
+            return find(name, version)
+        except RegistryError as error:
+            say(f"passed over: {error}")
+    raise RegistryError(f"{name}: no earlier champion is in the registry any more")

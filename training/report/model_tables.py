@@ -1,0 +1,205 @@
+"""The tables of what the model reads: its main features, its categories, and what happens to absent values."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import yaml
+
+from features.application import APPLICATION
+from features.catalogue import CATALOGUE
+from scoring.artefact import Artefact
+from training.dataset import Dataset
+from training.report.formatting import NOTHING, ReportTable, Row, count, percent
+from training.settings import TrainingSettings
+from training.trainer import TrainedModel
+
+_DESCRIPTIONS = {feature.name: feature.description for feature in CATALOGUE}
+_DIRECTIONS = {None: "free", -1: "PD may only fall", 1: "PD may only rise"}
+
+
+def feature_table(trained: TrainedModel, settings: TrainingSettings) -> ReportTable:
+    """The main features by their contributions."""
+    gain = dict(trained.importance)
+    total = max(sum(gain.values()), 1e-300)
+    main = trained.interpretation.contributions[: settings.report.features]
+    rows = (
+        (
+            name,
+            _DESCRIPTIONS[name],
+            percent(share),
+            percent(gain[name] / total),
+            _missing(trained, name),
+            _DIRECTIONS[settings.model.monotone.get(name)],
+        )
+        for name, share in main
+    )
+    return ReportTable.of("llrrrl", ("feature", "what it is", "contribution", "gain", "missing", "direction"), rows)
+
+
+def category_table(trained: TrainedModel) -> ReportTable:
+    """What the model knows of each category."""
+
+    def row(name: str) -> Row:
+        counts = trained.reference.features[name].counts
+        known = len(trained.features.vocabularies[name])
+        return name, str(known), percent(counts[-2] / trained.reference.rows), _missing(trained, name)
+
+    names = (name for name in trained.features.names if name in trained.features.vocabularies)
+    return ReportTable.of(
+        "lrrr", ("category", "known levels", "applications of other levels", "missing"), map(row, names)
+    )
+
+
+def rule_table(trained: TrainedModel, settings: TrainingSettings) -> ReportTable:
+    """What is done with values that are absent, unknown or impossible."""
+    return ReportTable.of("ll", ("what arrives", "what the model does with it"), _rules(trained, settings))
+
+
+def _rules(trained: TrainedModel, settings: TrainingSettings) -> Iterator[Row]:
+    required = ", ".join(column.name for column in APPLICATION if column.required)
+    coded = [f"{column.name} {code:g}" for column in APPLICATION.numeric for code in map(float, column.missing)]
+    rare = settings.features.category_min_count
+    yield "a required column is absent", f"the application is refused; required are {required}"
+    yield "a value of any other column is absent", "missing: each split of a tree sends it the way learned in training"
+    yield "a code for not known", f"read as missing: {', '.join(coded)}; XNA in categories"
+    yield "a value out of the declared bounds", "the application is refused, with the column and the rule"
+    clipped = len(trained.features.clip)
+    if clipped and settings.features.clip is not None:
+        clip = settings.features.clip
+        tails = f"its quantiles {clip.lower:g} and {clip.upper:g} in training"
+        yield "an extreme but legal number", f"clipped to {tails}, in {clipped} columns"
+    shared = (
+        f"a code of its own, shared with levels of fewer than {rare} applications in training; such rows are counted"
+    )
+    yield "a category's level that is not known", shared
+    yield "a ratio that divides by zero or by a missing value", "missing"
+
+
+def _missing(trained: TrainedModel, name: str) -> str:
+    bins = trained.reference.features.get(name)
+    return NOTHING if bins is None else percent(bins.counts[-1] / trained.reference.rows)
+
+
+def left_out(settings: TrainingSettings) -> ReportTable:
+    """The columns that state a protected attribute, and whether features may read them."""
+    barred = APPLICATION.protected(settings.features.without)
+    columns = [column for column in APPLICATION if column.protected is not None]
+    rows = (
+        (
+            column.name,
+            str(column.protected).replace("_", " "),
+            "kept out, with everything derived from it" if column.name in barred else "IN the model",
+        )
+        for column in columns
+    )
+    return ReportTable.of("lll", ("column", "states", "the model"), rows)
+
+
+def feature_counts(trained: TrainedModel) -> str:
+    """How many features the model reads, in words."""
+    raw = sum(name in APPLICATION for name in trained.features.names)
+    return f"{count(len(trained.features.names))} features, {count(raw)} of them raw columns"
+
+
+_DECIDING = (
+    "seed", "features", "leakage", "out_of_time", "model", "policy", "evaluation", "interpretation", "drift_reference",
+    "gates",
+)  # fmt: skip
+
+
+def identity_table(artefact: Artefact) -> ReportTable:
+    """What names this model and its code."""
+    return ReportTable.of("ll", ("what", "value"), _identity(artefact))
+
+
+def _identity(artefact: Artefact) -> Iterator[Row]:
+    lineage = artefact.lineage
+    yield "digest of the artefact, SHA-256", artefact.digest
+    yield "digest of the feature definition, SHA-256", artefact.features.definition
+    yield "MLflow run", str(lineage["run_id"])
+    yield "commit of the code", str(lineage["commit"] or "not in a repository")
+    yield "digest of the computing code, SHA-256", str(lineage["code"])
+    for name, version in lineage["versions"].items():
+        yield name, str(version)
+
+
+def data_table(dataset: Dataset, trained: TrainedModel) -> ReportTable:
+    """What the model was fitted on."""
+    return ReportTable.of("ll", ("what", "value"), _data(dataset, trained))
+
+
+def _data(dataset: Dataset, trained: TrainedModel) -> Iterator[Row]:
+    defaults = int(dataset.target.sum())
+    yield "source", dataset.source
+    yield "SHA-256 of the file", dataset.fingerprint
+    yield "applications fitted on", count(len(dataset))
+    yield "defaults among them", f"{count(defaults)} ({percent(defaults / len(dataset))})"
+    if trained.later is not None:
+        later = trained.later
+        yield "later applications, for judging only", f"{count(later.rows)}, of which {count(later.defaults)} defaults"
+    if dataset.dates is not None:
+        yield "days of the applications fitted on", f"{dataset.dates.min()} to {dataset.dates.max()}"
+
+
+def deciding_settings(settings: TrainingSettings) -> str:
+    """The settings that decide what a model is and how it is judged, as YAML: no address, no path."""
+    values = settings.model_dump(mode="json", include=set(_DECIDING))
+    return yaml.safe_dump(
+        {name: values[name] for name in _DECIDING}, sort_keys=False, default_flow_style=None, width=100
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Requirement:
+    """A topic that a text asks for; `sections` answer it, and `open` says what the lender has to add."""
+
+    text: str
+    topic: str
+    sections: tuple[str, ...] = ()
+    open: str = ""
+
+
+SECTIONS = {
+    "purpose": "Model purpose and intended use",
+    "data": "Data",
+    "soundness": "Conceptual soundness",
+    "outcomes": "Outcomes analysis",
+    "policies": "Price of each policy",
+    "fairness": "Fairness screening",
+    "gates": "Gates",
+    "monitoring": "Ongoing monitoring",
+    "limits": "Limits",
+    "lineage": "Lineage, code and settings",
+    "requirements": "Where each requirement is answered",
+}
+"""The sections of the report by their anchor, in order."""
+
+_US, _EU = "SR 26-2", "EU AI Act"
+
+REQUIREMENTS = (
+    Requirement(_US, "model purpose and use", ("purpose",), "materiality: exposure and place in the inventory"),
+    Requirement(_US, "development data", ("data",), "how applicants came to be in the data"),
+    Requirement(_US, "conceptual soundness", ("soundness", "policies"), "independent review"),
+    Requirement(_US, "outcomes analysis", ("outcomes", "fairness"), "outcomes since the training"),
+    Requirement(_US, "ongoing monitoring", ("monitoring",), "who looks, how often, what triggers a review"),
+    Requirement(_US, "limits and assumptions", ("limits",)),
+    Requirement(_US, "effective challenge and governance", ("gates",), "people and approvals"),
+    Requirement(_EU, "Annex IV 1, general description", ("purpose", "lineage"), "provider, forms of distribution"),
+    Requirement(_EU, "Annex IV 2, elements and development", ("data", "soundness", "lineage"), "security measures"),
+    Requirement(
+        _EU, "Annex IV 3, monitoring, functioning and control", ("purpose", "outcomes", "limits"), "training of staff"
+    ),
+    Requirement(_EU, "Annex IV 4, suitability of the measures", ("outcomes",)),
+    Requirement(_EU, "Annex IV 5, risk management (Article 9)", (), "all of it"),
+    Requirement(_EU, "Annex IV 6, changes over the life cycle", ("lineage",), "reasons for each change"),
+    Requirement(_EU, "Annex IV 7, harmonised standards", (), "all of it"),
+    Requirement(_EU, "Annex IV 8, declaration of conformity", (), "all of it"),
+    Requirement(_EU, "Annex IV 9, monitoring after release (Article 72)", ("monitoring",), "the plan itself"),
+    Requirement(_EU, "Article 10, data and bias", ("data", "fairness"), "representativeness for your applicants"),
+    Requirement(_EU, "Article 14, human oversight", ("purpose", "policies"), "who decides referred applications"),
+    Requirement(_EU, "Article 15, accuracy and robustness", ("outcomes", "soundness"), "security"),
+    Requirement("Regulation B", "12 CFR 1002.6(b), age", ("data", "fairness"), "legal review"),
+    Requirement("Regulation B", "12 CFR 1002.9(b), reasons", ("soundness",), "the notices to applicants"),
+)
