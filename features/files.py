@@ -142,7 +142,6 @@ class Table:
 
     def column(self, name: str) -> pa.ChunkedArray[Any]:
         """One column of the whole file; ColumnsError if it is not in the header."""
-        import pyarrow as pa
 
         chunks = [table[name].combine_chunks() for table in self.blocks([name], _ROWS_PER_CHUNK)]
         return pa.chunked_array(chunks) if chunks else pa.chunked_array([], type=pa.string())

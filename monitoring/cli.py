@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 
+from decision_log.errors import RecordError
 from features.errors import FeatureError
 from monitoring.commands import COMMANDS
 from monitoring.errors import MonitoringError
@@ -23,7 +24,7 @@ def _execute(options: argparse.Namespace) -> int:
     run: Callable[[argparse.Namespace], int] = options.run
     try:
         return run(options)
-    except (FeatureError, ScoringError, MonitoringError) as error:
+    except (FeatureError, ScoringError, RecordError, MonitoringError) as error:
         sys.stderr.write(f"error: {error}\n")
         return 1
 

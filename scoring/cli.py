@@ -9,11 +9,11 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import TypeAdapter, ValidationError
 
 from features.errors import FeatureError
-from scoring.batch import Summary, score_files
 from scoring.errors import OutputError, ScoringError
 from scoring.keys import (
     KEYS_VARIABLE,
@@ -29,6 +29,9 @@ from scoring.keys import (
 from scoring.progress import Progress
 from scoring.stopping import until_stopped
 from scoring.store import load_stored
+
+if TYPE_CHECKING:
+    from scoring.batch import Summary
 
 _Commands = argparse._SubParsersAction  # noqa: SLF001 - argparse has no public name for it
 
@@ -157,6 +160,8 @@ def _share(text: str) -> float:
 
 
 def _batch(options: argparse.Namespace) -> None:
+    from scoring.batch import score_files  # the serving image has no pyarrow, and keys are made there
+
     model = load_stored(options.model, threads=options.threads)
     with Progress().step("applications") as advance:
         summary = score_files(options.input, options.output, model, chunk_rows=options.chunk_rows, progress=advance)

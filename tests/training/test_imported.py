@@ -170,7 +170,7 @@ def _logged_code(scratch: Path, factor: str | None) -> Path:
     if factor is None:
         return package_code(scratch).folder
     changed = scratch / "checkout"
-    for package in ("access", "features", "scoring"):
+    for package in ("features", "scoring"):
         shutil.copytree(packaging._ROOT / package, changed / package, ignore=shutil.ignore_patterns("__pycache__"))
     file = changed / "features" / "operations.py"
     file.write_text(file.read_text().replace("return numerator /", f"return {factor}numerator /"))

@@ -175,7 +175,8 @@ def test_another_process_writes_the_same_bytes(
     artefact = artefact_of(delivered.trained, dataset, settings, "c0ffee")
     (tmp_path / "given").write_bytes(pickle.dumps((dataset, delivered.trained, artefact, settings)))
     script = (
-        "import pickle, pathlib, sys; from training.report.model_report import write_report; given, folder = sys.argv[1:];"
+        "import pickle, pathlib, sys; from training.report.model_report import write_report;"
+        "given, folder = sys.argv[1:];"
         "write_report(pathlib.Path(folder), *pickle.loads(pathlib.Path(given).read_bytes()))"
     )
     command = [sys.executable, "-c", script, str(tmp_path / "given"), str(tmp_path)]
