@@ -7,12 +7,12 @@ INSTALLED := .venv/.installed
 export BENTOML_DO_NOT_TRACK := True
 export GIT_PYTHON_REFRESH := quiet
 
-UNIT := tests/access tests/client tests/features tests/scoring tests/serving tests/training/synthesis tests/test_architecture.py
-
 .PHONY: help setup demo serve test unit check lint format types bench alerts faults fuzz mutants lock clean
 
+##@ Set up and run
+
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 22
+	@awk -F ':.*## ' '/^##@ / {printf "%s%s\n", gap, substr($$0, 5); gap = "\n"} /^[a-z-]+:.*## / {printf "  %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(INSTALLED) ## make .venv from the hash-locked requirements
 
@@ -32,6 +32,8 @@ visible:
 serve: setup ## serve the champion on HOST:PORT
 	$(BIN)/bentoml serve . --host $(HOST) --port $(PORT)
 
+##@ Test
+
 # Tests of one file stay in one process: they share what is slow to make.
 PROCESSES ?= logical
 SHARED := -n $(PROCESSES) --maxprocesses 4 --dist loadfile
@@ -39,8 +41,8 @@ SHARED := -n $(PROCESSES) --maxprocesses 4 --dist loadfile
 test: setup ## every test, in PROCESSES processes (all cores, at most 4)
 	$(BIN)/python -m pytest $(SHARED)
 
-unit: setup ## the fast tests, under a minute: no server is started and no model is trained
-	$(BIN)/python -m pytest $(SHARED) $(UNIT)
+unit: setup ## the tests that start no service and train no model, in a minute
+	$(BIN)/python -m pytest $(SHARED) -m unit
 
 check: lint types ## what CI runs: lint, types, tests with coverage
 	$(BIN)/python -m coverage erase
@@ -48,7 +50,7 @@ check: lint types ## what CI runs: lint, types, tests with coverage
 	$(BIN)/python -m coverage combine --quiet
 	$(BIN)/python -m coverage report
 
-lint: setup
+lint: setup ## style and format
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
@@ -56,14 +58,8 @@ format: setup ## format and fix what can be fixed
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-types: setup
+types: setup ## mypy --strict
 	$(BIN)/mypy
-
-bench: setup ## compare with the alternatives, into benchmarks/results and benchmarks/README.md; needs h2load
-	$(BIN)/python -m benchmarks run
-	$(BIN)/python -m benchmarks variants
-	$(BIN)/python -m benchmarks soak
-	$(BIN)/python -m benchmarks report
 
 FUZZ_REQUESTS ?= 100000
 
@@ -78,11 +74,21 @@ fuzz: setup ## send FUZZ_REQUESTS hostile requests to the service, into docs/fuz
 	FRAMING_REQUESTS=$(FUZZ_REQUESTS) FRAMING_RESULTS=docs/framing.json $(BIN)/python -m pytest tests/e2e/test_framing_fuzz.py --timeout 0 -q
 	INNOCENT_ANSWERS=10000 FRAMING_RESULTS=docs/framing.json $(BIN)/python -m pytest tests/e2e/test_behind_nginx.py --timeout 0 -q
 
+##@ Measure
+
+bench: setup ## compare with the alternatives, into benchmarks/results and benchmarks/README.md; needs h2load
+	$(BIN)/python -m benchmarks run
+	$(BIN)/python -m benchmarks variants
+	$(BIN)/python -m benchmarks soak
+	$(BIN)/python -m benchmarks report
+
 MUTANTS ?= 150
 MUTANT_SEED ?= 1
 
 mutants: setup ## change MUTANTS places of each package, one at a time, and count what the tests notice, into docs/mutants.json
 	nice -n 10 $(BIN)/python -m tests.mutation --sample $(MUTANTS) --seed $(MUTANT_SEED) --into docs/mutants.json
+
+##@ Keep up to date
 
 UPGRADE ?=
 

@@ -1,5 +1,7 @@
 # The targets that ship: images, Kubernetes, infrastructure, releases. Included by the Makefile.
 
+##@ Images
+
 .PHONY: image image-check audit kubernetes rehearse
 
 BENTO ?= credit_scoring:latest
@@ -23,12 +25,16 @@ $(DEPLOY_TOOLS)/.installed: requirements/deploy.txt
 audit: setup $(DEPLOY_TOOLS)/.installed ## known vulnerabilities of what every lock in requirements/ installs; fails where their data cannot be reached
 	$(BIN)/python -m deploy.image audit --tools $(DEPLOY_TOOLS)/bin
 
+##@ Kubernetes
+
 kubernetes: setup $(DEPLOY_TOOLS)/.installed ## hold every overlay to Kubernetes' schemas and checkov's policies; needs kubectl
 	$(BIN)/python -m deploy.kubernetes rules
 	$(BIN)/python -m deploy.kubernetes check --tools $(DEPLOY_TOOLS)/bin
 
 rehearse: setup ## play FIRST and SECOND (images) on a real API server and kubelet of KUBERNETES (folder); needs root
 	$(BIN)/python -m deploy.rehearsal --binaries $(KUBERNETES) --first $(FIRST) --second $(SECOND)
+
+##@ Infrastructure
 
 INFRASTRUCTURE := .venv-infrastructure
 PLUGINS ?=
@@ -68,6 +74,8 @@ workflows: infrastructure-tools ## hold .github and CITATION.cff to their schema
 
 capacity: setup ## pods and cost for a load, from benchmarks/results into docs/how-to/capacity.md
 	$(BIN)/python -m deploy.capacity
+
+##@ Release
 
 release-notes: setup ## print the notes of VERSION
 	@$(BIN)/python -m deploy.release notes $(VERSION)

@@ -1,5 +1,7 @@
 # The documentation site. Included by the Makefile.
 
+##@ Document
+
 .PHONY: docs docs-serve pictures
 
 DOCS_TOOLS := .venv-docs

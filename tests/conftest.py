@@ -25,6 +25,7 @@ from hypothesis import settings as properties  # noqa: E402
 
 from scoring.progress import Progress  # noqa: E402
 from scoring.store import StoredModel, load_stored  # noqa: E402
+from tests.markers import pytest_collection_modifyitems  # noqa: E402, F401 - unit, service or slow
 from tests.server import ROOT, Server, serve_with  # noqa: E402
 from tests.skipped import pytest_terminal_summary  # noqa: E402, F401 - what a run says at its end
 from training.promotion import promote  # noqa: E402

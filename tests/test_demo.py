@@ -48,8 +48,8 @@ def test_below_a_hidden_folder_nothing_is_trained_in_vain(
 ) -> None:
     """BentoML refuses to build a Bento there, at the end of it all and with a traceback."""
     checkout = tmp_path / folder
-    (checkout / "deploy").mkdir(parents=True)
-    for name in ("Makefile", "deploy/targets.mk"):
+    for name in ("Makefile", "deploy/targets.mk", "docs/targets.mk"):
+        (checkout / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, checkout / name)
     made = subprocess.run(["make", target, "PYTHON=false"], cwd=checkout, capture_output=True, text=True, check=False)
     said = f"BentoML builds nothing below a folder whose name begins with a dot: move {checkout}"

@@ -18,6 +18,8 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 CLIENT = tomllib.loads((ROOT / "client" / "pyproject.toml").read_text())["project"]
 CITATION = yaml.safe_load((ROOT / "CITATION.cff").read_text())
 LOCK = dict(re.findall(r"^([\w.-]+)==(\S+)", (ROOT / "requirements" / "dev.txt").read_text(), flags=re.MULTILINE))
+CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text()
+TESTS = [file for file in (ROOT / "tests").rglob("*.py") if file != Path(__file__).resolve()]
 FORMS = sorted(set((ROOT / ".github" / "ISSUE_TEMPLATE").glob("*.yml")) - {ROOT / ".github/ISSUE_TEMPLATE/config.yml"})
 
 
@@ -68,8 +70,32 @@ def test_a_form_asks_for_no_applicants_data(form: Path) -> None:
     assert option["required"]
 
 
-@pytest.mark.parametrize("page", ["SECURITY.md", "CODE_OF_CONDUCT.md"])
+@pytest.mark.parametrize("page", ["SECURITY.md", "CODE_OF_CONDUCT.md", "CONTRIBUTING.md"])
 def test_links_of_a_page_lead_to_files(page: str) -> None:
     links = re.findall(r"\]\(([^):#]+)\)", (ROOT / page).read_text())
     assert links
     assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+def test_every_path_that_a_contributor_is_told_of_exists() -> None:
+    paths = re.findall(r"`([\w.-]+(?:/[\w.-]+)*\.(?:py|md|toml|txt|yaml|cff))`", CONTRIBUTING)
+    assert len(paths) > 15
+    assert [path for path in paths if not (ROOT / path).exists()] == []
+
+
+def test_every_make_target_that_a_contributor_is_told_of_exists() -> None:
+    files = (ROOT / "Makefile", ROOT / "deploy" / "targets.mk", ROOT / "docs" / "targets.mk")
+    targets = {name for file in files for name in re.findall(r"^([a-z-]+):", file.read_text(), flags=re.MULTILINE)}
+    told = set(re.findall(r"(?:`|^    )make ([a-z-]+)", CONTRIBUTING, flags=re.MULTILINE))
+    assert told >= {"setup", "unit", "test", "check", "lock"}
+    assert told <= targets
+
+
+def test_every_numbered_rule_is_among_the_six() -> None:
+    section = CONTRIBUTING.split("## The six rules of features")[1].split("\n## ")[0]
+    numbered = {int(number) for number in re.findall(r"^(\d)\. \*\*", section, flags=re.MULTILINE)}
+    named = {int(rule) for file in TESTS for rule in re.findall(r"\b[Rr]ule[ _](\d)\b", file.read_text())}
+    named |= {int(rule) for file in TESTS for rule in re.findall(r"\btest_rule_(\d)_", file.read_text())}
+    assert numbered == {1, 2, 3, 4, 5, 6}
+    assert len(named) == 6
+    assert named <= numbered

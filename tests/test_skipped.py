@@ -27,6 +27,7 @@ def test_all_else(): ...
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("processes", [[], ["-n", "2"]], ids=["one", "two"])
 def test_the_end_of_a_run_names_what_was_skipped_and_what_brings_it(tmp_path: Path, processes: list[str]) -> None:
     (tmp_path / "test_left_out.py").write_text(LEFT_OUT)

@@ -197,6 +197,7 @@ def test_there_are_many_kinds() -> None:
     assert len(KINDS) >= 85
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_revocation_is_taken_once_a_broken_file_is_mended(
     keyring: Keyring, keys: Keys, registry: CollectorRegistry, caplog: pytest.LogCaptureFixture, kind: str

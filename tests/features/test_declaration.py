@@ -70,6 +70,7 @@ LONG = st.text("x", min_size=98, max_size=102) | st.text("é😀", min_size=98, 
 LEVELS = st.text(max_size=3) | WORDS | LONG
 
 
+@pytest.mark.slow
 @settings(max_examples=1000)
 @given(st.sampled_from(APPLICATION.numeric).flatmap(lambda column: st.tuples(st.just(column.name), numbers(column))))
 def test_rule_1_a_number_has_the_same_verdict_in_a_request_as_in_a_file(cell):
@@ -79,6 +80,7 @@ def test_rule_1_a_number_has_the_same_verdict_in_a_request_as_in_a_file(cell):
         assert in_json(name, value) == in_a_file(name, value)
 
 
+@pytest.mark.slow
 @settings(max_examples=200)
 @given(st.sampled_from(APPLICATION.categorical), LEVELS)
 def test_rule_1_a_text_has_the_same_verdict_in_a_request_as_in_a_file(column, value):

@@ -130,6 +130,7 @@ def test_batches_of_a_file_are_the_file_in_order(tmp_path, generated_csv, applic
     assert [name for batch in batches for name in batch.others["SK_ID_CURR"].to_pylist()] == whole
 
 
+@pytest.mark.slow
 def test_rows_that_lie_across_the_blocks_in_which_a_csv_file_is_read_are_whole(tmp_path):
     records = [{"NOTE": f"{i} 4567\n" * 30_000, "AMT_CREDIT": i, "OCCUPATION_TYPE": f"job {i}"} for i in range(100)]
     path = write_csv(tmp_path / "a.csv", *records, header=(*NAMES[:60], "NOTE", *NAMES[60:]))

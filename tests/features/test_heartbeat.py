@@ -147,6 +147,7 @@ def test_threads_share_the_metrics_of_a_registry(registry: CollectorRegistry) ->
     assert beat(registry, "snail") >= beat(registry, "worm") - 60
 
 
+@pytest.mark.slow
 def test_a_thread_ends_with_whose_work_it_does(registry: CollectorRegistry) -> None:
     worker = Worker(failing=0)
     PeriodicThread(Heartbeat("worm", registry=registry), worker.work, 0.001, name="a worm that ends")

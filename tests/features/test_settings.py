@@ -46,6 +46,7 @@ class Many(Settings):
     numbers: tuple[int, ...]
 
 
+@pytest.mark.slow
 def test_a_file_of_as_many_values_as_are_allowed_is_read(tmp_path):
     most = 50_000 - 3  # beside the document, the name and the list
     assert len(Many.load(written(tmp_path, f"numbers: [{'1, ' * most}]")).numbers) == most

@@ -185,6 +185,7 @@ def test_a_word_for_missing_is_missing_in_every_container_and_kind(
 NUMBERS = st.floats(allow_nan=False, allow_infinity=False) | st.integers(-(10**15), 10**15).map(float)
 
 
+@pytest.mark.slow
 @settings(max_examples=300)
 @given(NUMBERS, st.sampled_from([repr, "{:.17e}".format, "{:+.17g}".format, " {!r} ".format]), st.booleans())
 def test_a_number_has_the_same_bits_in_every_container(
@@ -206,6 +207,7 @@ def test_a_decimal_is_the_number_of_its_text(number: Decimal) -> None:
     assert [array.tobytes() for array in found] == [np.array([float(number) + 0.0]).tobytes()] * 3 or float(number) == 0
 
 
+@pytest.mark.slow
 @settings(max_examples=300)
 @given(st.integers(-(2**63), 2**63 - 1), st.sampled_from(["{}", "{}.0", " {} ", "{}.", "{}.000", "{}e0"]))
 def test_a_whole_number_is_exact_in_every_container_or_refused(number: int, form: str) -> None:
@@ -217,6 +219,7 @@ def test_a_whole_number_is_exact_in_every_container_or_refused(number: int, form
         assert whole(stored) == (number if abs(number) <= exact else REFUSED)
 
 
+@pytest.mark.slow
 @settings(max_examples=500)
 @given(st.text(max_size=12) | st.sampled_from(sorted(MISSING_WORDS)) | st.text("0123456789.,eE+-_ x", max_size=8))
 def test_any_text_has_one_answer_whatever_stands_beside_it_and_however_it_is_stored(cell: str) -> None:
@@ -230,6 +233,7 @@ def test_any_text_has_one_answer_whatever_stands_beside_it_and_however_it_is_sto
         assert (bits(np.array(number)), wrong) == (bits(np.array(alone_number)), alone_wrong)
 
 
+@pytest.mark.slow
 @settings(max_examples=300)
 @given(st.text(max_size=8) | st.sampled_from([*sorted(MISSING_WORDS), "Laborers", "XNA", " Laborers", "laborers"]))
 def test_a_level_is_the_same_to_the_model_in_a_request_and_in_a_file(level: str) -> None:

@@ -227,6 +227,7 @@ BYTES = st.binary(max_size=300) | st.builds(lambda start, rest: start + rest, st
 ]), st.binary(max_size=200))  # fmt: skip
 
 
+@pytest.mark.slow
 @given(FOLDERS, BYTES, st.integers(0, 5_000), st.binary(min_size=1, max_size=30))
 @hypothesis.settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_whatever_bytes_lie_in_a_folder_the_others_are_closed_and_read(

@@ -284,6 +284,7 @@ def test_where_lines_are_required_nothing_is_decided_without_one(
     assert len(lines) == recorded
 
 
+@pytest.mark.slow
 def test_a_limit_of_file_size_is_a_failure_too(tmp_path: Path) -> None:
     code = f"""
 import resource

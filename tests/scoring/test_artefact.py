@@ -282,6 +282,7 @@ def test_the_features_of_an_artefact_are_a_state(written):
     assert isinstance(Artefact.read(written).features, FeatureState)
 
 
+@pytest.mark.slow
 def test_rule_6_every_changed_byte_of_the_manifest_is_refused(folder):
     sound = (folder / "manifest.json").read_bytes()
     for position in range(len(sound)):

@@ -129,6 +129,7 @@ def test_what_is_not_a_tag_is_refused(tmp_path: Path, tag: str, capsys: pytest.C
     assert capsys.readouterr().err == f"error: {tag!r}: not a tag; one is written name or name:version\n"
 
 
+@pytest.mark.slow
 def test_a_model_store_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
     command = [sys.executable, "-m", "scoring", *arguments(tmp_path / "a.csv", tmp_path / "out", "small:1")]
@@ -138,6 +139,7 @@ def test_a_model_store_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     assert (answer.returncode, answer.stderr) == (1, said)
 
 
+@pytest.mark.slow
 def test_a_disk_that_takes_no_more_is_one_line_and_leaves_nothing(
     model: str, labelled_csv: Path, tmp_path: Path
 ) -> None:
@@ -154,6 +156,7 @@ def test_a_disk_that_takes_no_more_is_one_line_and_leaves_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_it_with_one_line_and_leaves_nothing(model: str, tmp_path: Path, number: signal.Signals) -> None:
     source = generate(tmp_path / "data", clients=3000)

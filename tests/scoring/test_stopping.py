@@ -128,6 +128,7 @@ def test_the_handlers_are_as_before() -> None:
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
 
 
+@pytest.mark.slow
 def test_what_never_comes_to_such_a_place_is_stopped_where_it_is_and_cleans_up(tmp_path: Path) -> None:
     begun, cleaned = tmp_path / "begun", tmp_path / "cleaned"
     script = f"""

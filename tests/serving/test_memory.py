@@ -46,6 +46,7 @@ def _new_arenas(file: Path, *, shared: bool) -> int:
     return int(done.stdout)
 
 
+@pytest.mark.slow
 def test_threads_share_an_arena(tmp_path: Path) -> None:
     assert _new_arenas(tmp_path / "apart", shared=False) > 0
     assert _new_arenas(tmp_path / "shared", shared=True) == 0

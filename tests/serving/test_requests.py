@@ -278,6 +278,7 @@ def test_a_byte_order_mark_is_passed_over() -> None:
         decode(PredictRequest, "text".encode("utf-16"))
 
 
+@pytest.mark.slow
 def test_the_faults_of_a_batch_are_bounded() -> None:
     wrong = b'{"application":{' + b",".join(b'"x%d":1' % i for i in range(150)) + b"}}"
     decoded = read(*[wrong] * 1_000)

@@ -25,6 +25,7 @@ def counts(registry: CollectorRegistry) -> list[float]:
     return [sample.value for sample in metric.samples if sample.name in ("seconds_bucket", "seconds_count")]
 
 
+@pytest.mark.slow
 @given(rounds=st.lists(VALUES, max_size=3))
 def test_a_histogram_tally_publishes_what_the_histogram_would_have_observed(rounds: Sequence[Sequence[float]]) -> None:
     tallied, observed = CollectorRegistry(), CollectorRegistry()

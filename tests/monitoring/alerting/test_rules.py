@@ -24,7 +24,7 @@ from tests.skipped import needs
 
 RULES = [ROOT / "deploy" / "prometheus" / f"{kind}.rules.yml" for kind in ("recording", "alerting")]
 
-pytestmark = needs("promtool")
+pytestmark = [needs("promtool"), pytest.mark.slow]
 
 NOTHING: set[tuple[str, str]] = set()
 BURNS = {

@@ -36,6 +36,7 @@ def drawn(scorer: Scorer, population: Columns) -> ReferencePopulation:
     return ReferencePopulation(scorer.artefact.reference, matrix, scorer.score_matrix(matrix).probability)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rows", [300, 1_000, 10_000])
 def test_false_alarms_are_no_more_than_stated(
     scorer: Scorer, population: Columns, rules: MonitoringSettings, rows: int

@@ -17,6 +17,7 @@ COUNTS = st.lists(st.tuples(st.integers(5, 500), st.integers(5, 500)), min_size=
 )
 
 
+@pytest.mark.slow
 @given(COUNTS)
 def test_statistics_agree_with_scipy(counts: tuple[Counts, Counts]) -> None:
     reference, window = counts
@@ -40,6 +41,7 @@ def test_the_tail_of_chi_squared_is_exact(dof: int, value: float) -> None:
     np.testing.assert_allclose(chi_squared_survival(np.array([value]), np.array([dof])), expected, rtol=1e-9)
 
 
+@pytest.mark.slow
 @given(st.integers(0, 40), st.integers(0, 40))
 def test_rare_events_are_tested_exactly(before: int, now: int) -> None:
     rare = stats.hypergeom(30_300, before + now, 300)

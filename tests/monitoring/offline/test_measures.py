@@ -23,6 +23,7 @@ def sample(rows: int, seed: int = 3) -> tuple[NDArray[np.int64], NDArray[np.floa
     return (random.random(rows) < probability).astype(np.int64), probability
 
 
+@pytest.mark.slow
 @given(
     st.lists(st.tuples(st.integers(0, 1), SHARES), min_size=2, max_size=60).filter(
         lambda r: len({y for y, _ in r}) == 2
@@ -118,6 +119,7 @@ def test_bayes_cutoff(fn: float, fp: float, cutoff: float) -> None:
     assert bayes_cutoff(fn, fp) == pytest.approx(cutoff)
 
 
+@pytest.mark.slow
 def test_no_cutoff_beats_the_one_a_search_finds() -> None:
     target, probability = sample(500)
     policy, cheapest, best = thresholds(target, probability, POLICY, 3.2)
