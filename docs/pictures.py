@@ -26,7 +26,7 @@ _APPLICATIONS = 1_000
 _START_SECONDS, _STOP_SECONDS, _BROWSER_SECONDS = 60.0, 30, 120
 _QUALITY = 80
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-_SIZES = {"model-report": (1200, 1500), "monitoring-report": (1200, 1500), "service-page": (1200, 1100)}
+_SIZES = {"model-report": (1200, 1000), "monitoring-report": (1000, 1000), "service-page": (1200, 900)}
 
 
 def main() -> None:

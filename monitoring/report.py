@@ -95,7 +95,8 @@ p { margin: .4rem 0; } .soft { color: var(--soft); } .scroll { overflow-x: auto;
 table { border-collapse: collapse; font-size: .85rem; font-variant-numeric: tabular-nums; margin: .5rem 0; }
 th, td { padding: .25rem .6rem; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap; }
 th { color: var(--soft); font-weight: 600; } th:first-child, td:first-child { text-align: left; }
-.charts { display: flex; flex-wrap: wrap; gap: 1rem; } figure { margin: 0; break-inside: avoid; }
+.charts { display: flex; flex-wrap: wrap; gap: 1rem; }
+figure { margin: 0; break-inside: avoid; display: flex; flex-direction: column-reverse; }
 figcaption { font-size: .85rem; color: var(--soft); } svg { display: block; max-width: 100%; height: auto; }
 svg text { font: 11px system-ui, sans-serif; fill: var(--soft); }
 @media print { body { margin: 0; max-width: none; font-size: 11px; } h2 { break-after: avoid; }
@@ -244,17 +245,26 @@ def fairness_section(screenings: Sequence[FairnessScreening]) -> Iterator[str]:
 _TITLES = ("", "drift", "PSI", "beyond chance", "p", "KS", "JS", "missing", "change", "unseen", "gain")
 
 
+def p_value(value: float) -> str:
+    """A p-value as readers know it.
+
+    >>> p_value(0.8814), p_value(0.0491), p_value(0.0009)
+    ('0.881', '0.049', '< 0.001')
+    """
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
 def _row(shift: Shift) -> tuple[str, ...]:
     return (
         shift.name,
         "" if shift.level is DriftLevel.STABLE else shift.level.name.lower(),
         f"{shift.psi:.4f}",
         f"{shift.excess:.4f}",
-        f"{shift.adjusted:.1e}",
+        p_value(shift.adjusted),
         "" if math.isnan(shift.ks) else f"{shift.ks:.3f}",
         f"{shift.jensen_shannon:.3f}",
         f"{shift.missing:.1%}",
-        f"{shift.missing_shift:+.1%}",
+        f"{shift.missing_shift:+z.1%}",
         f"{shift.unseen:.1%}",
         f"{shift.importance:.1%}",
     )
