@@ -219,6 +219,8 @@ def test_line_ends_and_a_byte_order_mark_do_not_matter(tmp_path, end, mark):
         ("a.csv", [], "is empty"),
         ("a.csv", ["", " "], "is empty"),
         ("a.csv", [HEADER, ROW, "1,2"], f"row 2 has 2 of {FIELDS} fields"),
+        ("a.csv", [HEADER, ROW, "1"], f"row 2 has 1 of {FIELDS} fields"),
+        ("a.csv", [HEADER, ROW, '"1,2",3'], f"row 2 has 2 of {FIELDS} fields"),
         ("a.csv", [HEADER, "", ROW, ROW, ROW + ",1"], f"row 3 has {FIELDS + 1} of {FIELDS} fields"),
         ("a.csv", [HEADER, ROW, "1,2", ROW, "1"], f"row 2 has 2 of {FIELDS} fields, and 2 rows differ from the header"),
         ("a.csv", [HEADER, ROW, '"' + ROW], "a quote in row 2 is never closed, or text follows it"),
@@ -343,6 +345,11 @@ def test_the_first_64_kib_say_what_a_file_is(tmp_path, place, refused):
 @pytest.mark.parametrize("separator", [";", "\t", "|"])
 def test_as_many_commas_as_other_separators_separate_columns(tmp_path, separator):
     assert refuse_unreadable(written(tmp_path / "a.csv", f"a{separator}b,c")) == "csv"
+
+
+@pytest.mark.parametrize("line", ['"a,b",c', '"a"', '"a","b"'])
+def test_a_name_in_quotes_is_a_name(tmp_path, line):
+    assert refuse_unreadable(written(tmp_path / "a.csv", line)) == "csv"
 
 
 def make_pipe(path: Path) -> None:

@@ -152,7 +152,9 @@ def test_a_thread_ends_with_whose_work_it_does(registry: CollectorRegistry) -> N
     worker = Worker(failing=0)
     PeriodicThread(Heartbeat("worm", registry=registry), worker.work, 0.001, name="a worm that ends")
     assert worker.done.wait(60)
-    del worker
+    [thread] = [thread for thread in threading.enumerate() if thread.name == "a worm that ends"]
+    assert thread.daemon  # a process that ends does not wait for it
+    del worker, thread
     while "a worm that ends" in [thread.name for thread in threading.enumerate()]:
         gc.collect()
     assert "a worm that ends" not in [thread.name for thread in threading.enumerate()]

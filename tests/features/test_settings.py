@@ -198,3 +198,10 @@ def test_a_number_has_64_characters_at_most():
 def test_a_long_text_is_cut_after_160_characters():
     assert printable("x" * 160) == "x" * 160
     assert printable("x" * 161) == "x" * 160 + "..."
+
+
+@pytest.mark.parametrize(("keys", "more"), [(8, ""), (9, "; and 1 more"), (20, "; and 12 more")])
+def test_eight_faults_of_a_file_are_told(tmp_path, keys, more):
+    unknown = [f"k{i}" for i in range(keys)]
+    said = refusal(tmp_path, "port: 1\n" + "".join(f"{key}: 1\n" for key in unknown))
+    assert said == "; ".join(f"{key}: Extra inputs are not permitted" for key in unknown[:8]) + more

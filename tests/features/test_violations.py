@@ -3,7 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from features.validation import RuleViolation, merge_violations
+from features.validation import RuleViolation, find_violations, merge_violations
+from tests.features.examples import columns
 
 
 def broken(*rows: int, column: str = "AMT_CREDIT", rule: str = "is required") -> RuleViolation:
@@ -38,3 +39,10 @@ def test_the_same_rule_on_the_same_column_is_one_violation():
         ("AMT_CREDIT", "must be finite", [2]),
     ]
     assert merge_violations([]) == []
+
+
+@pytest.mark.parametrize(
+    ("number", "found"), [(2, []), (2 + 0.9e-9, []), (2 + 1.5e-9, ["CNT_CHILDREN: must be a whole number (1 row: 1)"])]
+)
+def test_a_whole_number_is_one_to_nine_decimals(number, found):
+    assert [str(violation) for violation in find_violations(columns({"CNT_CHILDREN": number}))] == found

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from scoring.errors import SignatureError
-from scoring.store import Statement, Trust, sign, verify
+from scoring.store import Statement, Trust, report_digest, sign, verify, write_signature
 from tests.scoring.signers import Signer
 
 STATEMENT = Statement("credit_model", "3", "0123456789abcdef" * 4, "f" * 64)
@@ -136,3 +136,40 @@ def test_a_signer_without_a_name_is_refused() -> None:
 
 def test_an_environment_that_says_nothing_trusts_the_store() -> None:
     assert Trust.of({}) == Trust(digest=None, signer=None)
+
+
+def test_an_environment_may_name_the_digest_and_the_signer() -> None:
+    environment = {"CREDIT_SCORING_DIGEST": "0123456789abcdef" * 4, "CREDIT_SCORING_SIGNER": "signer.pem"}
+    assert Trust.of(environment) == Trust(digest="0123456789abcdef" * 4, signer=Path("signer.pem"))
+
+
+def test_a_signature_is_a_file_beside_the_artefact(tmp_path: Path) -> None:
+    write_signature(tmp_path, replace(STATEMENT, report=None), "00")
+    assert (tmp_path / "signature.json").read_text().splitlines() == [
+        "{",
+        f' "digest": "{STATEMENT.digest}",',
+        ' "name": "credit_model",',
+        ' "report": null,',
+        ' "signature": "00",',
+        ' "version": "3"',
+        "}",
+    ]
+
+
+def test_the_digest_of_a_report_is_of_the_file_beside_the_artefact(tmp_path: Path) -> None:
+    assert report_digest(tmp_path) is None
+    (tmp_path / "report.html").write_bytes(b"abc")
+    assert report_digest(tmp_path) == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    (tmp_path / "report.html").unlink()
+    (tmp_path / "report.html").mkdir()
+    with pytest.raises(SignatureError, match=r"report\.html: cannot be read \(Is a directory\)$"):
+        report_digest(tmp_path)
+
+
+def test_a_private_key_may_have_16_kib(signer: Signer) -> None:
+    padded = signer.private.read_bytes()
+    signer.private.write_bytes(padded.ljust(1 << 14, b"\n"))
+    verify(STATEMENT, sign(STATEMENT, signer.private), signer.public)
+    signer.private.write_bytes(padded.ljust((1 << 14) + 1, b"\n"))
+    with pytest.raises(SignatureError, match=r"cannot be read \(larger than 16384 bytes\)$"):
+        sign(STATEMENT, signer.private)
