@@ -289,3 +289,10 @@ def test_a_text_that_is_not_utf_8_is_wrong_and_the_others_are_read():
     texts, wrong = as_texts(pa.chunked_array([compute.cast(binary, pa.string(), safe=False)]))
     assert texts.to_pylist() == [None, None, "x", None]
     assert wrong.tolist() == [True, False, False, False]
+
+
+@pytest.mark.parametrize("kind", [pa.int64(), pa.uint64(), pa.decimal128(20, 0), pa.string()])
+def test_a_number_of_more_digits_than_a_float_holds_is_the_nearest_one(kind):
+    values = pa.array([str(2**53 + 3)]).cast(kind)
+    numbers, wrong = as_numbers(pa.chunked_array([values]))
+    assert (numbers.tolist(), wrong.tolist()) == ([float(2**53 + 4)], [False])

@@ -9,8 +9,8 @@ that run the changed line, cheapest first.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
-import random
 import shutil
 import signal
 import sys
@@ -91,11 +91,15 @@ def options(arguments: list[str]) -> Options:
 
 
 def drawn(root: Path, package: str, asked: Options) -> tuple[int, list[Change]]:
-    """How many changes a package has, and a seeded sample of them."""
+    """How many changes a package has, and a sample of them, the same for a seed wherever the code is moved."""
     files = sorted(file.relative_to(root).as_posix() for pattern in PACKAGES[package] for file in root.glob(pattern))
     every = [change for file in files if file.startswith(asked.only) for change in changes(root, file)]
-    sample = random.Random(f"{asked.seed} {package}").sample(every, min(asked.sample, len(every)))
+    sample = sorted(every, key=lambda change: _lot(asked.seed, change))[: asked.sample]
     return len(every), sorted(sample, key=lambda change: (change.file, change.span, change.after))
+
+
+def _lot(seed: int, change: Change) -> bytes:
+    return hashlib.sha256(repr((seed, change.function, change.line, change.words)).encode()).digest()
 
 
 def judged(

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.mutation.__main__ import PACKAGES, drawn, options
 from tests.mutation.changes import changes
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -61,6 +62,22 @@ def test_a_change_says_its_place(tmp_path):
     returned, above, *_ = changes(tmp_path, "module.py")
     assert (returned.words, returned.function, returned.number) == ("return self.x > 1 -> return None", "A.f", 3)
     assert (above.words, above.line) == ("self.x > 1 -> (self.x >= 1)", "return self.x > 1")
+
+
+def test_a_seed_draws_the_same_changes_wherever_the_code_is_moved(tmp_path, monkeypatch):
+    monkeypatch.setitem(PACKAGES, "shop", ["shop/*.py"])
+    lines = [f"a{i} = {i}\n" for i in range(40)]
+    drawn_of = {}
+    for name, files in {"one": {"a": lines}, "two": {"b": lines[20:], "c": lines[:20]}}.items():
+        (tmp_path / name / "shop").mkdir(parents=True)
+        for file, content in files.items():
+            (tmp_path / name / "shop" / f"{file}.py").write_text("".join(content))
+        for seed in (1, 2):
+            asked = options(["--sample", "10", "--seed", str(seed)])
+            possible, sample = drawn(tmp_path / name, "shop", asked)
+            drawn_of[name, seed] = sorted(change.words for change in sample)
+            assert (possible, len(sample)) == (40, 10)
+    assert drawn_of["one", 1] == drawn_of["two", 1] != drawn_of["one", 2] == drawn_of["two", 2]
 
 
 JUDGING = """
