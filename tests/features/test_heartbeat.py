@@ -126,7 +126,7 @@ def test_a_failure_is_told_again_after_a_success_and_where_it_is_another(
         "the thread worm goes on after KeyError",
         "the thread worm goes on after KeyError",
     ]
-    assert {record.levelno for record in caplog.records} == {logging.ERROR}
+    assert {(record.name, record.levelno) for record in caplog.records} == {("bentoml.credit_scoring", logging.ERROR)}
     assert failures(registry) == 4
 
 
