@@ -1,6 +1,6 @@
 """Client of the credit-scoring service."""
 
-from credit_scoring_client.answer import BatchResult, CreditDecision, Outcome, RejectedApplication, RiskLevel
+from credit_scoring_client.answer import BatchResult, CreditDecision, DecisionName, RejectedApplication, RiskLevelName
 from credit_scoring_client.client import AsyncClient, Client
 from credit_scoring_client.errors import (
     ClientError,
@@ -26,14 +26,14 @@ __all__ = [
     "Clock",
     "ConnectionFailed",
     "CreditDecision",
+    "DecisionName",
     "InvalidRequest",
-    "Outcome",
     "Overloaded",
     "Problem",
     "RejectedApplication",
     "ResponseError",
     "Retry",
-    "RiskLevel",
+    "RiskLevelName",
     "ServerError",
     "TimedOut",
     "Unauthorized",

@@ -6,11 +6,10 @@ import json
 import re
 import sys
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from enum import StrEnum
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 import httpx
 
@@ -77,7 +76,7 @@ def _identity(request_id: str | None) -> str:
 Reply = httpx.Response | httpx.RequestError
 """What one attempt brings: an answer, or why there is none."""
 
-Choice = TypeVar("Choice", bound=StrEnum)
+Choice = TypeVar("Choice", bound=str)
 Kind = TypeVar("Kind")
 
 
@@ -123,12 +122,13 @@ class Answer:
             raise self.unexpected(name, "has no time zone")
         return moment.astimezone(UTC)
 
-    def choice(self, name: str, choices: type[Choice]) -> Choice:
-        """One of the values of an enumeration."""
-        try:
-            return choices(self.text(name))
-        except ValueError:
-            raise self.unexpected(name, f"is none of {', '.join(choices)}") from None
+    def choice(self, name: str, choices: Iterable[Choice]) -> Choice:
+        """One of the given texts."""
+        value = self.text(name)
+        for choice in choices:
+            if choice == value:
+                return choice
+        raise self.unexpected(name, f"is none of {', '.join(choices)}")
 
     def texts(self, name: str) -> tuple[str, ...]:
         """A list of text; empty if the field is null or absent."""
@@ -199,21 +199,14 @@ def _unexpected(detail: str, status: int, request_id: str) -> UnexpectedAnswer:
     return UnexpectedAnswer(Problem(status=status, title="Unexpected answer", detail=detail), request_id)
 
 
-class Outcome(StrEnum):
-    """What happens to an application."""
+DecisionName = Literal["approve", "refer", "decline"]
+"""What happens to an application."""
 
-    APPROVE = "approve"
-    REFER = "refer"
-    DECLINE = "decline"
+RiskLevelName = Literal["LOW", "MEDIUM", "HIGH", "CRITICAL"]
+"""Bands of PD, from best to worst."""
 
-
-class RiskLevel(StrEnum):
-    """Bands of PD, from best to worst."""
-
-    LOW = "LOW"
-    MEDIUM = "MEDIUM"
-    HIGH = "HIGH"
-    CRITICAL = "CRITICAL"
+_DECISIONS: tuple[DecisionName, ...] = get_args(DecisionName)
+_RISK_LEVELS: tuple[RiskLevelName, ...] = get_args(RiskLevelName)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -233,8 +226,8 @@ class CreditDecision:
     probability: float
     prediction: int
     threshold: float
-    decision: Outcome
-    risk_level: RiskLevel
+    decision: DecisionName
+    risk_level: RiskLevelName
     score: int
     missing: int | None = None
     unknown: int | None = None
@@ -253,8 +246,8 @@ def decision_in(answer: Answer) -> CreditDecision:
         probability=answer.number("probability"),
         prediction=answer.integer("prediction"),
         threshold=answer.number("threshold"),
-        decision=answer.choice("decision", Outcome),
-        risk_level=answer.choice("risk_level", RiskLevel),
+        decision=answer.choice("decision", _DECISIONS),
+        risk_level=answer.choice("risk_level", _RISK_LEVELS),
         score=answer.integer("score"),
         missing=answer.optional_integer("missing"),
         unknown=answer.optional_integer("unknown"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from credit_scoring_client.answer import CreditDecision, Outcome, RiskLevel
+from credit_scoring_client.answer import CreditDecision
 from starlette.responses import JSONResponse
 
 APPLICATION = {"NAME_CONTRACT_TYPE": "Cash loans", "AMT_CREDIT": 406597.5, "CNT_CHILDREN": 0, "OWN_CAR_AGE": None}
@@ -32,8 +32,8 @@ DECISION = CreditDecision(
     probability=0.125,
     prediction=1,
     threshold=0.1,
-    decision=Outcome.DECLINE,
-    risk_level=RiskLevel.HIGH,
+    decision="decline",
+    risk_level="HIGH",
     score=431,
     reasons=("EXT_SOURCE_2", "AMT_CREDIT"),
 )
