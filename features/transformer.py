@@ -153,7 +153,7 @@ class FeatureTransformer:
         features = [*self._numbers.of(cleaned), self._categories.of(columns.levels)]
         return np.concatenate(features).take(self._order, axis=0)
 
-    def no_codes(self, matrix: NDArray[np.float64]) -> dict[int, int]:
+    def unknown_codes(self, matrix: NDArray[np.float64]) -> dict[int, int]:
         """The columns of a matrix from elsewhere in which a category holds what is no code, and their largest code.
 
         A code is NaN or a whole number from 0 to that of the unknown, which is the largest.

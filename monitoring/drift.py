@@ -124,13 +124,13 @@ def measure(
     window: Counts,
     settings: DriftSettings,
     *,
-    tightened: Floats,
+    bound_factor: Floats,
     partial: NDArray[np.bool_] | None = None,
 ) -> list[Shift]:
     """The shift of each of `bins` between two sets of counts of shape (bins, width), as one family of tests.
 
-    `gain` holds importance and carried, `tightened` the part of the bounds that is enough, `partial` what is judged by
-    its missing values and unknown categories only, all of shape (bins,). The family takes half of the stated rate of
+    All of shape (bins,): `gain` holds importance and carried; the bounds are multiplied by `bound_factor`; where
+    `partial`, only missing values and unknown categories are judged. The family takes half of the stated rate of
     false alarms.
     """
     partial = np.zeros(len(bins), dtype=np.bool_) if partial is None else partial
@@ -144,8 +144,8 @@ def measure(
         "psi": psi,
         "excess": np.maximum(psi - statistics.psi_bias(reference, window), 0.0),
         "chance": statistics.psi_quantile(reference, window, _CHANCE),
-        "moderate": settings.psi.moderate * tightened,
-        "major": settings.psi.major * tightened,
+        "moderate": settings.psi.moderate * bound_factor,
+        "major": settings.psi.major * bound_factor,
         "ks": np.where(numeric, statistics.kolmogorov_smirnov(reference * present, window * present), np.nan),
         "jensen_shannon": statistics.jensen_shannon(reference, window),
         "missing": statistics.share(window, size - 1),
@@ -236,13 +236,13 @@ def rank_columns(shifts: Sequence[Shift]) -> tuple[DriftedColumn, ...]:
     for shift in shifts:
         if shift.level > DriftLevel.STABLE:
             charged[_root(shift, by_name)].append(shift)
-    culprits = [
+    drifted_columns = [
         DriftedColumn(
             name, tuple(shift.name for shift in group), sum(shift.excess * shift.importance for shift in group)
         )
         for name, group in charged.items()
     ]
-    return tuple(sorted(culprits, key=lambda culprit: (-culprit.weight, -by_name[culprit.name].excess)))
+    return tuple(sorted(drifted_columns, key=lambda column: (-column.weight, -by_name[column.name].excess)))
 
 
 def _root(shift: Shift, by_name: Mapping[str, Shift]) -> str:
@@ -264,7 +264,7 @@ class Judgement:
     false_alarm_rate : share of windows without drift that may raise the alarm
     score : shift of the PD
     features : shifts in the order of the model matrix
-    culprits : the columns behind the drifting features, the first to look at first
+    drifted_columns : the columns behind the drifting features, the first to look at first
     reasons : why the alarm goes off; empty if it does not
     """
 
@@ -273,7 +273,7 @@ class Judgement:
     false_alarm_rate: float
     score: Shift
     features: tuple[Shift, ...]
-    culprits: tuple[DriftedColumn, ...]
+    drifted_columns: tuple[DriftedColumn, ...]
     reasons: tuple[str, ...]
 
     @property
@@ -311,7 +311,7 @@ def judge(
         false_alarm_rate=settings.false_alarm_rate,
         score=score,
         features=tuple(features),
-        culprits=rank_columns(features),
+        drifted_columns=rank_columns(features),
         reasons=tuple(_reasons(score, features, settings)),
     )
 
@@ -321,15 +321,15 @@ def _features(
 ) -> list[Shift]:
     importance = {name: model.importance[name] for name in model.features}
     gain = {"importance": np.array([*importance.values()]), "carried": carried_importance(importance)}
-    tightened = np.where(gain["carried"] >= settings.importance.important, settings.importance.tightened, 1.0)
+    bound_factor = np.where(gain["carried"] >= settings.importance.important, settings.importance.bound_factor, 1.0)
     counts = base.features, window.features
-    return measure(model.features, gain, *counts, settings, tightened=tightened, partial=part)
+    return measure(model.features, gain, *counts, settings, bound_factor=bound_factor, partial=part)
 
 
 def _score(model: DriftReference, base: Window, window: Window, settings: DriftSettings) -> Shift:
     counts = base.probability[np.newaxis], window.probability[np.newaxis]
     gain = {"importance": np.ones(1), "carried": np.ones(1)}
-    return measure({SCORE: model.probability}, gain, *counts, settings, tightened=np.ones(1))[0]
+    return measure({SCORE: model.probability}, gain, *counts, settings, bound_factor=np.ones(1))[0]
 
 
 def _check(model: DriftReference, window: Window, settings: DriftSettings, name: str) -> None:
@@ -358,19 +358,19 @@ _NAMED = 6
 
 
 def judgement_lines(judgement: Judgement) -> Iterator[str]:
-    """What a person reads: the verdict, the culprits, the score and the features that moved most."""
+    """What a person reads: the verdict, the drifted columns, the score and the features that moved most."""
     yield f"{judgement.rows:,} applications against {judgement.reference_rows:,} of the reference"
     if judgement.alarm:
         yield f"ALARM: {'; '.join(judgement.reasons)}"
     else:
         yield "no alarm"
     yield f"without drift, at most {judgement.false_alarm_rate:.1%} of windows raise one"
-    for place, culprit in enumerate(judgement.culprits[:_NAMED], start=1):
-        others = [name for name in culprit.features if name != culprit.name]
+    for place, column in enumerate(judgement.drifted_columns[:_NAMED], start=1):
+        others = [name for name in column.features if name != column.name]
         moved = f"; moves {_listed(others)}" if others else ""
-        yield f"  {place}. {culprit.name}: materiality x importance {culprit.weight:.4f}{moved}"
-    if len(judgement.culprits) > _NAMED:
-        yield f"  and {len(judgement.culprits) - _NAMED} more columns"
+        yield f"  {place}. {column.name}: materiality x importance {column.weight:.4f}{moved}"
+    if len(judgement.drifted_columns) > _NAMED:
+        yield f"  and {len(judgement.drifted_columns) - _NAMED} more columns"
     if partial := unjudged(judgement):
         yield f"shown, and not judged by their values, since no whole days or weeks are known to be covered: {partial}"
     yield _HEADER

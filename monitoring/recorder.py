@@ -111,7 +111,7 @@ class Recorder(Collector):
 
     Parameters
     ----------
-    journal : writes the lines; None for no decision log
+    records : writes the lines; None for no decision log
     clock : seconds since 1970
     """
 
@@ -119,22 +119,22 @@ class Recorder(Collector):
         self,
         header: Header,
         metrics: DecisionMetrics,
-        board: SharedCounts,
+        shared_counts: SharedCounts,
         windows: Windows,
-        journal: DecisionRecords | None,
+        records: DecisionRecords | None,
         *,
         clock: Callable[[], float] = time.time,
         registry: CollectorRegistry = REGISTRY,
     ) -> None:
         self._header = header
         self._metrics = metrics
-        self._board = board
+        self._shared_counts = shared_counts
         self._windows = windows
-        self._journal = journal
+        self._records = records
         self._clock = clock
         self._lock = Lock()
-        self._buffer = Buffer(_PENDING_ROWS, len(board.reference.features))
-        self._position, self._at = board.counts.position, clock()
+        self._buffer = Buffer(_PENDING_ROWS, len(shared_counts.reference.features))
+        self._position, self._at = shared_counts.counts.position, clock()
         self._lines = 0
         self._background = ThreadPoolExecutor(1, thread_name_prefix=_THREAD)
         self._heartbeat = Heartbeat(_THREAD, periodic=False, registry=registry)
@@ -147,19 +147,19 @@ class Recorder(Collector):
 
         NotRecordedError if a line cannot be written and the settings refuse to decide without it.
         """
-        at, journal = self._clock(), self._journal
-        lines = b"" if journal is None else journal.lines(route, callers, matrix, scores, at)
+        at, records = self._clock(), self._records
+        lines = b"" if records is None else records.lines(route, callers, matrix, scores, at)
         with self._lock:  # so that rows are counted in the order of their lines
-            position = None if journal is None else self._append(journal, lines, len(scores))
+            position = None if records is None else self._append(records, lines, len(scores))
             self._keep(matrix, scores, at, position or self._position)
 
-    def _append(self, journal: DecisionRecords, lines: bytes, count: int) -> Position | None:
-        written = journal.append(lines)
+    def _append(self, records: DecisionRecords, lines: bytes, count: int) -> Position | None:
+        written = records.append(lines)
         if isinstance(written, Position):
             self._lines += count
             return written
         self._metrics.failed(written, count)
-        if journal.refuses:
+        if records.refuses:
             raise NotRecordedError(f"the decision log: {written}")
         return None
 
@@ -196,11 +196,11 @@ class Recorder(Collector):
     def _count(self, decided: PendingDecisions) -> None:
         if not len(decided):
             return
-        counts = self._board.counts
-        window = Window.of(self._board.reference, decided.matrix, decided.probability)
+        counts = self._shared_counts.counts
+        window = Window.of(self._shared_counts.reference, decided.matrix, decided.probability)
         counts.add(window, float(decided.probability.sum()), at=self._at)
         counts.position = self._position
-        self._board.publish()
+        self._shared_counts.publish()
         self._metrics.count(decided, self._lines)
         self._lines = 0
 
@@ -209,9 +209,9 @@ class Recorder(Collector):
         self._closed = True
         self._background.shutdown()
         self._count_kept()
-        self._board.close()
-        if self._journal is not None:
-            self._journal.close()
+        self._shared_counts.close()
+        if self._records is not None:
+            self._records.close()
 
     def collect(self) -> Iterator[Metric]:
         """The gauges over all workers; those that cannot be had are left out and counted."""
@@ -224,14 +224,14 @@ class Recorder(Collector):
             yield from families
 
     def _default_rate(self, now: float) -> Iterator[Metric]:
-        rows, pds = self._board.total().recent(now)
+        rows, pds = self._shared_counts.total().recent(now)
         if rows:
             yield metrics.default_rate(pds / rows)
-        yield metrics.passed_over(len(self._board.passed_over))
+        yield metrics.passed_over(len(self._shared_counts.passed_over))
 
     def _log(self, now: float) -> Iterator[Metric]:
-        if self._journal is not None:
-            yield from metrics.decision_log(*self._journal.ages(now), self._journal.set_aside())
+        if self._records is not None:
+            yield from metrics.decision_log(*self._records.ages(now), self._records.set_aside())
 
     def _last_window(self, now: float) -> Iterator[Metric]:  # noqa: ARG002 - called like the others
         last = self._windows.state.last
@@ -240,7 +240,7 @@ class Recorder(Collector):
 
     def fault(self) -> str | None:
         """Why nothing can be decided, where that is so: decisions that cannot be recorded are refused."""
-        return None if self._journal is None else self._journal.fault()
+        return None if self._records is None else self._records.fault()
 
     def drift(self) -> dict[str, Any]:
         """What GET /drift answers: the counts since the start and those of the last complete window, JSON-ready."""
@@ -250,12 +250,12 @@ class Recorder(Collector):
             "model": self._header.model,
             "version": self._header.model_version,
             "digest": self._header.digest,
-            **self._counted(self._board.total().window),
+            **self._counted(self._shared_counts.total().window),
             "window": last and {**self._counted(last[0].counts), "start": last[0].start, "end": last[0].end},
         }
 
     def _counted(self, window: Window) -> dict[str, Any]:
-        bins = self._board.reference.features.items()
+        bins = self._shared_counts.reference.features.items()
         return {
             "rows": window.rows,
             "features": {
@@ -292,24 +292,24 @@ def open_recorder(
     worker, header = WorkerId.this(), Header.of(model)
     checks = load_checks(settings.checks)
     metrics = DecisionMetrics(model.version, settings.probability_buckets, list(checks), registry=registry)
-    journal = _journal(worker, header, settings.log, environment, metrics, registry)
+    records = _open_records(worker, header, settings.log, environment, metrics, registry)
     own = None if _SHARED in environment else tempfile.TemporaryDirectory(prefix="credit-scoring-counts-")
     directory = Path(own.name if own else environment[_SHARED]) / f"counts-{header.digest[:12]}"
-    board = SharedCounts(
+    shared_counts = SharedCounts(
         directory,
         worker,
         model.scorer.artefact.reference,
-        log=Path(environment[LOG_VARIABLE]) if journal else None,
+        log=Path(environment[LOG_VARIABLE]) if records else None,
         days=settings.default_rate_days,
     )
-    windows = Windows(directory, board, settings.window, drift, checks, metrics.check_failed, clock=clock)
-    recorder = Recorder(header, metrics, board, windows, journal, clock=clock, registry=registry)
+    windows = Windows(directory, shared_counts, settings.window, drift, checks, metrics.check_failed, clock=clock)
+    recorder = Recorder(header, metrics, shared_counts, windows, records, clock=clock, registry=registry)
     if own is not None:
         finalize(recorder, own.cleanup)
     return recorder
 
 
-def _journal(
+def _open_records(
     worker: WorkerId,
     header: Header,
     settings: LogSettings,

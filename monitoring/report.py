@@ -153,7 +153,7 @@ _LISTED = 25
 def drift_section(
     judgement: Judgement, model: DriftReference, window: Window, levels: Mapping[str, Sequence[str]]
 ) -> Iterator[str]:
-    """The verdict, the culprits, the score, and the features that moved most; `levels` names those of categories."""
+    """The verdict, the drifted columns, the score, and the features that moved most; `levels` names categories."""
     yield heading("Drift")
     yield verdict("; ".join(judgement.reasons) or "No alarm.", alarm=judgement.alarm)
     yield paragraph(
@@ -161,10 +161,10 @@ def drift_section(
         f"most {judgement.false_alarm_rate:.1%} of windows raise an alarm.",
         soft=True,
     )
-    if judgement.culprits:
+    if judgement.drifted_columns:
         yield table(
             ("look at first", "materiality x importance", "drifting features charged to it"),
-            [(each.name, f"{each.weight:.4f}", str(len(each.features))) for each in judgement.culprits[:8]],
+            [(each.name, f"{each.weight:.4f}", str(len(each.features))) for each in judgement.drifted_columns[:8]],
         )
     yield charts(_drift_charts(judgement, model, window, levels))
     yield table(_TITLES, [_row(shift) for shift in (judgement.score, *ordered(judgement)[:_LISTED])])
@@ -276,7 +276,7 @@ def _drift_charts(
     base = Window.reference(model)
     yield _bars(model.probability, (), base.probability, window.probability), judgement.score.name
     names = list(model.features)
-    chosen = [each.name for each in judgement.culprits] + [shift.name for shift in ordered(judgement)]
+    chosen = [each.name for each in judgement.drifted_columns] + [shift.name for shift in ordered(judgement)]
     for name in list(dict.fromkeys(chosen))[: _CHARTED - 1]:
         row, bins = names.index(name), model.features[name]
         counts = (each.features[row, : bins.size] for each in (base, window))

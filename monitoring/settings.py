@@ -62,7 +62,7 @@ class Importance(Settings):
 
     important: float = Field(gt=0, le=1)
     """A feature that carries this share, with its part of what is derived from it, is held to tighter bounds."""
-    tightened: float = Field(gt=0, le=1)
+    bound_factor: float = Field(gt=0, le=1)
     """Part of the bounds on PSI that is enough for such a feature."""
     alarming: float = Field(gt=0, le=1)
     """Moderate drift raises the alarm where the drifting features carry at least this share together."""

@@ -140,7 +140,7 @@ class State:
 
 
 class Windows:
-    """Completes windows of the counts on a board, in a file that all workers of a service share.
+    """Completes windows of the shared counts, in a file that all workers of a service share.
 
     Parameters
     ----------
@@ -150,7 +150,7 @@ class Windows:
     def __init__(
         self,
         directory: Path,
-        board: SharedCounts,
+        shared_counts: SharedCounts,
         settings: WindowSettings,
         drift: DriftSettings,
         checks: Mapping[str, Check],
@@ -160,7 +160,7 @@ class Windows:
     ) -> None:
         self._path = directory / _STATE
         self._lock = directory / _LOCK
-        self._board = board
+        self._shared_counts = shared_counts
         self._settings = settings
         self._drift = drift
         self._checks = checks
@@ -169,7 +169,7 @@ class Windows:
         self._read: tuple[int, State] | None = None
         with self._locked() as ours:
             if ours and not self._path.exists():
-                self._write(State(board.empty().window, clock(), None))
+                self._write(State(shared_counts.empty().window, clock(), None))
 
     @property
     def state(self) -> State:
@@ -177,13 +177,13 @@ class Windows:
         try:
             written = self._path.stat().st_mtime_ns
             if self._read is None or self._read[0] != written:
-                self._read = written, _state(json.loads(read_regular(self._path, _MOST)), self._board.reference)
+                self._read = written, _state(json.loads(read_regular(self._path, _MOST)), self._shared_counts.reference)
         except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
             return self._begun_anew(type(error).__name__)
         return self._read[1]
 
     def _begun_anew(self, reason: str) -> State:
-        state = State(self._board.total().window, self._clock(), None)
+        state = State(self._shared_counts.total().window, self._clock(), None)
         with self._locked() as ours:
             if ours:
                 _LOGGER.error("%s: damaged (%s), a new window begins", self._path.name, reason)
@@ -199,7 +199,7 @@ class Windows:
         seconds = now - state.since
         if seconds < settings.at_least_seconds:
             return False
-        rows = self._board.rows() - state.base.rows
+        rows = self._shared_counts.rows() - state.base.rows
         if rows < 0:  # the counts of a worker were lost
             self._begun_anew("fewer applications than before")
             return False
@@ -210,8 +210,8 @@ class Windows:
         with self._locked() as ours:
             if not ours or not self.due(now):
                 return
-            state, total = self.state, self._board.total().window
-            window = CompleteWindow(state.since, now, _less(total, state.base), self._board.reference)
+            state, total = self.state, self._shared_counts.total().window
+            window = CompleteWindow(state.since, now, _less(total, state.base), self._shared_counts.reference)
             findings = Findings.of(window, self._drift, run_checks(self._checks, window, self._failed))
             self._write(State(total, now, (window, findings)))
 

@@ -38,7 +38,7 @@ _PREDICT, _FEATURES, _BATCH = "/predict", "/predict/features", "/predict/batch"
 
 
 @dataclass(frozen=True, slots=True)
-class _Asked(Generic[Rows]):
+class _CallerRows(Generic[Rows]):
     """Rows to score and, for each of them, who asked."""
 
     rows: Rows
@@ -69,27 +69,27 @@ class DecisionEngine:
         self._background = ThreadPoolExecutor(1, thread_name_prefix="batch")
         self.recorder = recorder
         self._ask = ask
-        self._applications: Runner[_Asked[Columns]]
-        self._matrices: Runner[_Asked[Matrix]]
+        self._applications: Runner[_CallerRows[Columns]]
+        self._matrices: Runner[_CallerRows[Matrix]]
         if ask is None:
-            self._applications = EmbeddedRunner(self._score, _joined(concatenate), settings.runner, observe)
-            self._matrices = EmbeddedRunner(self._score_matrix, _joined(np.concatenate), settings.runner, observe)
+            self._applications = EmbeddedRunner(self._score, _join_rows(concatenate), settings.runner, observe)
+            self._matrices = EmbeddedRunner(self._score_matrix, _join_rows(np.concatenate), settings.runner, observe)
         else:
-            self._applications = RemoteRunner(self._ask_of, _joined(concatenate), settings.runner, observe)
-            self._matrices = RemoteRunner(self._ask_of_matrix, _joined(np.concatenate), settings.runner, observe)
+            self._applications = RemoteRunner(self._ask_of, _join_rows(concatenate), settings.runner, observe)
+            self._matrices = RemoteRunner(self._ask_of_matrix, _join_rows(np.concatenate), settings.runner, observe)
 
-    def _score(self, asked: _Asked[Columns]) -> Scores:
+    def _score(self, asked: _CallerRows[Columns]) -> Scores:
         matrix = self.served.scorer.transformer.transform(asked.rows)
         return self._decide(_PREDICT, asked.callers, matrix, self.served.scorer.model.margins(matrix))
 
-    def _score_matrix(self, asked: _Asked[Matrix]) -> Scores:
+    def _score_matrix(self, asked: _CallerRows[Matrix]) -> Scores:
         return self._decide(_FEATURES, asked.callers, asked.rows, self.served.scorer.model.margins(asked.rows))
 
-    async def _ask_of(self, asked: _Asked[Columns]) -> Scores:
+    async def _ask_of(self, asked: _CallerRows[Columns]) -> Scores:
         matrix = self.served.scorer.transformer.transform(asked.rows)
         return self._decide(_PREDICT, asked.callers, matrix, await self._margins(matrix))
 
-    async def _ask_of_matrix(self, asked: _Asked[Matrix]) -> Scores:
+    async def _ask_of_matrix(self, asked: _CallerRows[Matrix]) -> Scores:
         return self._decide(_FEATURES, asked.callers, asked.rows, await self._margins(asked.rows))
 
     def _decide(self, route: str, callers: Sequence[Caller], matrix: Matrix, margins: Margins) -> Scores:
@@ -124,13 +124,13 @@ class DecisionEngine:
     async def predict(self, request: PredictRequest) -> Answer:
         """The decision on one application; see `answers.Decision`."""
         caller = Caller(request_id(), request.client_id)
-        scores = await self._applications.score(_Asked(columns_of([request.application]), [caller]))
+        scores = await self._applications.score(_CallerRows(columns_of([request.application]), [caller]))
         return self._decisions(scores, [caller])[0]
 
     async def predict_features(self, request: FeaturesRequest) -> Answer:
         """The decision on one row of the model matrix; Invalid if it has another width, or a code that is none."""
         caller = Caller(request_id(), request.client_id)
-        scores = await self._matrices.score(_Asked(self._row(request.features), [caller]))
+        scores = await self._matrices.score(_CallerRows(self._row(request.features), [caller]))
         return self._decisions(scores, [caller])[0]
 
     def _row(self, features: Sequence[float | None]) -> Matrix:
@@ -140,8 +140,8 @@ class DecisionEngine:
             fault = {"loc": ["features"], "msg": f"must hold {expected} numbers, as /model/info lists them"}
             raise Invalid.because([fault])
         row = np.array([features], dtype=np.float64)
-        if wrong := scorer.transformer.no_codes(row):
-            raise Invalid.because([_no_code(position, most, scorer.features) for position, most in wrong.items()])
+        if wrong := scorer.transformer.unknown_codes(row):
+            raise Invalid.because([_unknown_code(position, most, scorer.features) for position, most in wrong.items()])
         return row
 
     async def predict_batch(self, requests: Sequence[PredictRequest]) -> Answer:
@@ -204,11 +204,13 @@ class DecisionEngine:
         )
 
 
-def _no_code(position: int, largest: int, names: Sequence[str]) -> Fault:
+def _unknown_code(position: int, largest: int, names: Sequence[str]) -> Fault:
     message = f"{names[position]} is a category: null, or a whole number from 0 to {largest}"
     return {"loc": ["features", position], "msg": message}
 
 
-def _joined(join: Callable[[Sequence[Rows]], Rows]) -> Callable[[Sequence[_Asked[Rows]]], _Asked[Rows]]:
+def _join_rows(join: Callable[[Sequence[Rows]], Rows]) -> Callable[[Sequence[_CallerRows[Rows]]], _CallerRows[Rows]]:
     """What makes one of several of what was asked, given what does so with the rows."""
-    return lambda asked: _Asked(join([one.rows for one in asked]), [caller for one in asked for caller in one.callers])
+    return lambda asked: _CallerRows(
+        join([one.rows for one in asked]), [caller for one in asked for caller in one.callers]
+    )

@@ -71,7 +71,7 @@ class Runner(ABC, Generic[Rows]):
             self._observe(len(batch), perf_counter() - batch[0].since)
         return batch
 
-    def _joined(self, batch: Sequence[_Waiting[Rows]]) -> Rows:
+    def _join_rows(self, batch: Sequence[_Waiting[Rows]]) -> Rows:
         return self._join([one.row for one in batch])
 
 
@@ -100,7 +100,7 @@ class EmbeddedRunner(Runner[Rows]):
 
     def _answer(self, batch: Sequence[_Waiting[Rows]]) -> None:
         try:
-            scores = _checked(self._score(self._joined(batch)), len(batch))
+            scores = _checked(self._score(self._join_rows(batch)), len(batch))
         except HTTPProblem as refusal:  # of whatever is in the batch
             for one in batch:
                 one.answer.set_exception(refusal)
@@ -141,7 +141,7 @@ class RemoteRunner(Runner[Rows]):
 
     async def _answer(self, batch: Sequence[_Waiting[Rows]]) -> None:
         try:
-            scores = _checked(await self._score(self._joined(batch)), len(batch))
+            scores = _checked(await self._score(self._join_rows(batch)), len(batch))
         except Exception as error:  # noqa: BLE001 - it is handed to the one request that caused it
             for one in batch:
                 if one.answer.done():  # its caller has gone

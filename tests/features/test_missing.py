@@ -152,10 +152,10 @@ def test_rule_4_what_is_no_code_is_found_in_a_matrix_from_elsewhere():
         state(*names, vocabularies={"CODE_GENDER": ("F", "M"), "NAME_INCOME_TYPE": ("Student",)})
     )
     sound = np.array([[0.0, -0.5, 2.0], [math.nan, math.nan, math.nan], [1.0, 7.5, 0.0]])
-    assert transformer.no_codes(sound) == {}
+    assert transformer.unknown_codes(sound) == {}
     for wrong in (-1.0, 0.5, 3.0, math.inf, -math.inf):
-        assert transformer.no_codes(np.vstack([sound, [0.0, 1.0, wrong]])) == {2: 2}
-    assert transformer.no_codes(np.array([[2.0, 0.0, -1.0]])) == {0: 1, 2: 2}
+        assert transformer.unknown_codes(np.vstack([sound, [0.0, 1.0, wrong]])) == {2: 2}
+    assert transformer.unknown_codes(np.array([[2.0, 0.0, -1.0]])) == {0: 1, 2: 2}
 
 
 def test_rule_4_a_violation_names_its_rows_and_not_those_that_are_sound():

@@ -37,7 +37,7 @@ def of_log(model: StoredModel, log: Path) -> Window:
 
 
 def total(worker: Worker) -> Window:
-    return worker.recorder._board.total().window
+    return worker.recorder._shared_counts.total().window
 
 
 def test_the_counts_of_two_workers_are_a_direct_count_of_the_log(small: StoredModel, tmp_path: Path) -> None:
@@ -283,7 +283,7 @@ def test_damaged_counts_of_a_worker_are_passed_over(small: StoredModel, tmp_path
     for worker in (first, second):
         worker.record(5)
         worker.recorder.publish()
-    content = first.recorder._board._file._content
+    content = first.recorder._shared_counts._file._content
     content["copies"][int(content["number"]) % 2][damage].flat[0] = -1
     assert total(second).rows == 5
     assert second.gauges()["counts_passed_over"] == {(): 1}
@@ -365,7 +365,7 @@ def test_a_worker_whose_counts_are_cut_or_removed_publishes_them_again(
     first, second = (Worker(small, tmp_path / "counts") for _ in range(2))
     first.record(5)
     first.recorder.publish()
-    harm(first.recorder._board._file._path)
+    harm(first.recorder._shared_counts._file._path)
     first.record(2)
     first.recorder.publish()
     assert total(second).rows == 7

@@ -36,8 +36,8 @@ LEGAL = [
     ("drift.psi", {"moderate": 0.1, "major": 0.1001}, {"moderate": 0.1, "major": 0.1}),
     ("drift.importance.important", 0.001, 0.0),
     ("drift.importance.important", 1.0, 1.001),
-    ("drift.importance.tightened", 0.001, 0.0),
-    ("drift.importance.tightened", 1.0, 1.001),
+    ("drift.importance.bound_factor", 0.001, 0.0),
+    ("drift.importance.bound_factor", 1.0, 1.001),
     ("drift.importance.alarming", 0.001, 0.0),
     ("drift.importance.alarming", 1.0, 1.001),
     ("drift.missing_shift", 0.001, 0.0),
@@ -94,7 +94,7 @@ def test_a_setting_may_go_to_its_limit_and_no_further(tmp_path, key, legal, ille
 def test_what_decides_an_alarm_is_delivered_as_the_documents_say():
     drift, performance, fairness = (DELIVERED[name] for name in ("drift", "performance", "fairness"))
     assert (drift["false_alarm_rate"], drift["min_rows"], drift["psi"]) == (0.01, 300, {"moderate": 0.1, "major": 0.25})
-    assert drift["importance"] == {"important": 0.05, "tightened": 0.2, "alarming": 0.01}
+    assert drift["importance"] == {"important": 0.05, "bound_factor": 0.2, "alarming": 0.01}
     assert (drift["missing_shift"], drift["unseen_share"]) == (0.05, 0.01)
     assert (performance["min_auc"], performance["confidence"], performance["resamples"]) == (0.7, 0.95, 200)
     assert fairness == {"confidence": 0.95, "min_rows": 100, "min_impact_ratio": 0.8}

@@ -205,7 +205,7 @@ def draw_terms(rng: np.random.Generator, clients: Clients, offers: Offers) -> Te
     size = len(offers)
     cash, consumer, card = (offers.contract.equals(contract) for contract in (CASH, CONSUMER, REVOLVING))
     demand = blend(rng, (0.35, clients.income_score[offers.client]))
-    asked = _asked(offers, demand)
+    asked = _requested_amounts(offers, demand)
     down = np.where(consumer, to_multiple(asked * _DOWN_PAYMENT.at(rng.standard_normal(size)), 4.5), 0.0)
     loading = np.where(cash, _INSURANCE.at(rng.standard_normal(size)), _SHOP_INSURANCE.at(rng.standard_normal(size)))
     credit = np.where(card, asked, to_multiple((asked - down) * loading, 4.5))
@@ -226,7 +226,7 @@ def draw_terms(rng: np.random.Generator, clients: Clients, offers: Offers) -> Te
     )
 
 
-def _asked(offers: Offers, demand: Floats) -> Floats:
+def _requested_amounts(offers: Offers, demand: Floats) -> Floats:
     by_contract = [_ASKED[contract].at(demand) for contract in offers.contract.levels]
     steps = offers.contract.values(_STEPS)
     return np.maximum(to_multiple(np.choose(offers.contract.codes, by_contract), steps), steps)

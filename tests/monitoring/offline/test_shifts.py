@@ -20,7 +20,7 @@ SETTINGS = DriftSettings.model_validate(
         "false_alarm_rate": 0.02,
         "min_rows": 100,
         "psi": {"moderate": 0.1, "major": 0.25},
-        "importance": {"important": 0.3, "tightened": 0.5, "alarming": 0.4},
+        "importance": {"important": 0.3, "bound_factor": 0.5, "alarming": 0.4},
         "missing_shift": 0.1,
         "unseen_share": 0.05,
     }
@@ -136,10 +136,10 @@ REFERENCE, WINDOW = (
 )
 
 
-def measured(settings: DriftSettings = SETTINGS, tightened: tuple[float, float] = (1.0, 1.0)) -> list[Shift]:
+def measured(settings: DriftSettings = SETTINGS, bound_factor: tuple[float, float] = (1.0, 1.0)) -> list[Shift]:
     gain = {"importance": np.array([0.6, 0.4]), "carried": np.array([0.7, 0.5])}
     bins = {"number": NUMBER, "category": CATEGORY}
-    return measure(bins, gain, REFERENCE, WINDOW, settings, tightened=np.array(tightened))
+    return measure(bins, gain, REFERENCE, WINDOW, settings, bound_factor=np.array(bound_factor))
 
 
 def test_every_measure_is_taken_over_its_own_bins():
@@ -195,8 +195,8 @@ def test_the_family_takes_half_of_the_rate_of_false_alarms():
     assert not measured(changed(false_alarm_rate=1.999 * adjusted))[0].significant
 
 
-def test_the_bounds_on_the_psi_are_tightened_for_what_matters():
-    number, _ = measured(tightened=(0.5, 1.0))
+def test_the_bounds_on_the_psi_are_narrower_for_what_matters():
+    number, _ = measured(bound_factor=(0.5, 1.0))
     assert (number.moderate, number.major) == (0.05, 0.125)
 
 
@@ -227,7 +227,7 @@ def test_fewer_missing_values_are_drift_as_much_as_more():
     gain = {"importance": np.ones(1), "carried": np.ones(1)}
     full, holes = counts([300, 300, 300, 0, 10]), counts([240, 240, 240, 0, 200])
     for pair in ((full, holes), (holes, full)):
-        (shift,) = measure({"number": NUMBER}, gain, *pair, settings, tightened=np.ones(1))
+        (shift,) = measure({"number": NUMBER}, gain, *pair, settings, bound_factor=np.ones(1))
         assert shift.level is DriftLevel.MAJOR
 
 
@@ -269,7 +269,7 @@ def test_a_derived_feature_whose_sources_stand_still_is_to_blame_itself():
     assert [culprit.name for culprit in rank_columns(shifts)] == ["credit_to_income"]
 
 
-def test_of_culprits_of_equal_weight_the_one_that_moved_more_is_first():
+def test_of_columns_of_equal_weight_the_one_that_moved_more_is_first():
     shifts = [shifted("AMT_CREDIT", 0.2, 0.4, DriftLevel.MAJOR), shifted("AMT_ANNUITY", 0.4, 0.2, DriftLevel.MAJOR)]
     assert [culprit.name for culprit in rank_columns(shifts)] == ["AMT_ANNUITY", "AMT_CREDIT"]
 
@@ -298,7 +298,7 @@ def window(credit: int, annuity: int, pd: int, rows: int = 1000) -> Window:
 
 def test_a_window_like_the_reference_raises_no_alarm():
     judgement = judge(model(), window(500, 500, 500), SETTINGS)
-    assert (judgement.alarm, judgement.reasons, judgement.drifted, judgement.culprits) == (False, (), (), ())
+    assert (judgement.alarm, judgement.reasons, judgement.drifted, judgement.drifted_columns) == (False, (), (), ())
     assert (judgement.rows, judgement.reference_rows, judgement.false_alarm_rate) == (1000, 1000, 0.02)
 
 
@@ -320,7 +320,7 @@ def test_moderate_drift_raises_the_alarm_where_enough_of_the_gain_rests_on_it(im
     judgement = judge(model(importance), window(670, 500, 500), SETTINGS)
     assert [shift.level for shift in judgement.features] == [DriftLevel.MODERATE, DriftLevel.STABLE]
     assert judgement.reasons == reasons
-    assert [culprit.name for culprit in judgement.culprits] == ["AMT_CREDIT"]
+    assert [culprit.name for culprit in judgement.drifted_columns] == ["AMT_CREDIT"]
     assert [shift.name for shift in judgement.drifted] == ["AMT_CREDIT"]
 
 
