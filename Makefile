@@ -64,7 +64,7 @@ types: setup ## mypy --strict
 FUZZ_REQUESTS ?= 100000
 
 alerts: setup ## plant faults under load, and watch a real Prometheus and Alertmanager tell of them
-	$(BIN)/python -m pytest tests/monitoring/alerting/test_end_to_end.py -q
+	$(BIN)/python -m pytest tests/deploy/observability/test_end_to_end.py -q
 
 faults: setup ## let things go wrong under load, into docs/faults.json and docs/explanation/faults.md; needs root, h2load and faketime
 	REHEARSE=1 FAULT_RESULTS=docs/faults.json $(BIN)/python -m pytest tests/faults --timeout 0 -q

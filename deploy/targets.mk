@@ -2,7 +2,7 @@
 
 ##@ Images
 
-.PHONY: image image-check audit kubernetes rehearse
+.PHONY: image image-check audit observability kubernetes rehearse
 
 BENTO ?= credit_scoring:latest
 BASE ?=
@@ -27,8 +27,10 @@ audit: setup $(DEPLOY_TOOLS)/.installed ## known vulnerabilities of what every l
 
 ##@ Kubernetes
 
+observability: setup ## write the files of Prometheus, Alertmanager and Grafana from deploy/observability/templates and the settings
+	$(BIN)/python -m deploy.observability
+
 kubernetes: setup $(DEPLOY_TOOLS)/.installed ## hold every overlay to Kubernetes' schemas and checkov's policies; needs kubectl
-	$(BIN)/python -m deploy.kubernetes rules
 	$(BIN)/python -m deploy.kubernetes check --tools $(DEPLOY_TOOLS)/bin
 
 rehearse: setup ## play FIRST and SECOND (images) on a real API server and kubelet of KUBERNETES (folder); needs root

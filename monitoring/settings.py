@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from decision_log.writer import LogSettings
 from features.settings import Settings
-from monitoring.alerting.settings import AlertingSettings
 from monitoring.notification.settings import NotificationSettings
 
 
@@ -115,5 +114,6 @@ class MonitoringSettings(Settings):
     drift: DriftSettings
     performance: PerformanceSettings
     fairness: FairnessSettings
-    alerting: AlertingSettings
+    alerting: dict[str, Any]
+    """Read and checked by `python -m deploy.observability`: the service has no use for it."""
     notification: NotificationSettings

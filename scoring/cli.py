@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from scoring.batch import Summary
 
 _Commands = argparse._SubParsersAction  # noqa: SLF001 - argparse has no public name for it
+_GIVEN = (Scope.PREDICT, Scope.ADMIN)
 
 
 def add_keys(commands: _Commands[argparse.ArgumentParser]) -> None:
@@ -44,7 +45,7 @@ def add_keys(commands: _Commands[argparse.ArgumentParser]) -> None:
     create = _action(actions, "create", "make a key and print it, this once", _create)
     create.add_argument("--name", type=_name, required=True, help="who holds it; letters, digits and _ . -")
     create.add_argument("--scope", type=Scope, action="append", required=True, metavar="SCOPE", dest="scopes",
-                        choices=list(Scope), help=f"{', '.join(Scope)}; may be given several times")  # fmt: skip
+                        choices=_GIVEN, help=f"{', '.join(_GIVEN)}; may be given several times")  # fmt: skip
     rate = "of each worker; an application of a batch counts like a request (default: the service's)"
     create.add_argument("--requests-per-second", type=_rate, metavar="N", help=rate)
 

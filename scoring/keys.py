@@ -40,7 +40,7 @@ class Scope(StrEnum):
     PREDICT = "predict"
     """Scoring, and what is known of the model that scores."""
     EXPLAIN = "explain"
-    """Reserved for explanations of decisions."""
+    """Good for no route; files of keys that name it stay readable."""
     ADMIN = "admin"
     """Everything else: metrics, drift counts, documents, and whatever route has no scope of its own."""
 

@@ -1,1 +1,1 @@
-"""The manifests of Kubernetes: `python -m deploy.kubernetes rules|check`."""
+"""The manifests of Kubernetes: `python -m deploy.kubernetes check`."""

@@ -1,4 +1,4 @@
-"""`python -m deploy.kubernetes`: rules, check."""
+"""`python -m deploy.kubernetes`: check."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from pathlib import Path
 
 from deploy.command import reported
 from deploy.kubernetes.check import check
-from deploy.kubernetes.rules import SOURCE, TARGET, prometheus_rule
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -17,19 +16,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     description = sys.modules["deploy.kubernetes"].__doc__
     parser = argparse.ArgumentParser(prog="python -m deploy.kubernetes", description=description)
     commands = parser.add_subparsers(required=True, metavar="command")
-    rules = commands.add_parser("rules", help="write the PrometheusRule from deploy/prometheus")
-    rules.add_argument("--source", type=Path, default=SOURCE, help="default: %(default)s")
-    rules.add_argument("--output", type=Path, default=TARGET, help="default: %(default)s")
-    rules.set_defaults(run=_rules)
     checking = commands.add_parser("check", help="validate every overlay, and hold it to checkov's policies")
     checking.add_argument("--tools", type=Path, required=True, help="folder of checkov and kubernetes-validate")
     checking.set_defaults(run=_check)
     options = parser.parse_args(arguments)
     return reported(lambda: options.run(options))
-
-
-def _rules(options: argparse.Namespace) -> None:
-    options.output.write_text(prometheus_rule(options.source), encoding="utf-8")
 
 
 def _check(options: argparse.Namespace) -> None:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from monitoring.commands.close import add_close
-from monitoring.commands.dashboard import add_dashboard
 from monitoring.commands.drift import add_drift
 from monitoring.commands.fairness import add_fairness
 from monitoring.commands.notify import add_notify
 from monitoring.commands.performance import add_performance
 from monitoring.commands.report import add_report
-from monitoring.commands.rules import add_rules
 
 COMMANDS = (
     add_close,
@@ -18,18 +16,14 @@ COMMANDS = (
     add_fairness,
     add_report,
     add_notify,
-    add_rules,
-    add_dashboard,
 )
 
 __all__ = [
     "COMMANDS",
     "add_close",
-    "add_dashboard",
     "add_drift",
     "add_fairness",
     "add_notify",
     "add_performance",
     "add_report",
-    "add_rules",
 ]

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from monitoring.alerting.settings import Severity
 from monitoring.errors import NotificationError
 from monitoring.notification.alarm import Alarm
 from monitoring.notification.delivery import Webhook
@@ -23,14 +22,14 @@ ADDRESS = "MONITORING_WEBHOOK_URL"
 
 _LEDGER = Path(".monitoring/told.json")
 _SETTINGS = Path("configs/monitoring.yaml")
-_SEVERITIES = [severity.value for severity in Severity if severity is not Severity.NONE]
+_SEVERITIES = ("critical", "warning", "info")
 
 
 def add_notify(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command."""
     parser = commands.add_parser("notify", help=f"tell the receiver in {ADDRESS} of an alarm, or of its end")
     parser.add_argument("--name", required=True, help="of the alarm")
-    parser.add_argument("--severity", choices=_SEVERITIES, default=Severity.WARNING.value, help="default: %(default)s")
+    parser.add_argument("--severity", choices=_SEVERITIES, default="warning", help="default: %(default)s")
     parser.add_argument("--summary", required=True, help="one line")
     parser.add_argument("--resolved", action="store_true", help="the alarm has ended")
     parser.add_argument("--ledger", type=Path, default=_LEDGER, help="what was told already (default: %(default)s)")
@@ -57,7 +56,7 @@ def tell_reasons(
 ) -> Outcome:
     """Tell what a check of the model with the digest found: the reasons for an alarm, or that there is none."""
     summary = "; ".join(reasons) or "no alarm"
-    alarm = Alarm(check, bool(reasons), Severity.WARNING.value, summary, labels={"model_digest": digest[:12]})
+    alarm = Alarm(check, bool(reasons), "warning", summary, labels={"model_digest": digest[:12]})
     return tell(alarm, settings, ledger)
 
 

@@ -9,16 +9,14 @@ from typing import Any
 import pytest
 import yaml
 
-from deploy.errors import DeployError
 from deploy.kubernetes.check import OVERLAYS, render
-from deploy.kubernetes.rules import TARGET, prometheus_rule
 from tests.server import ROOT
 from tests.skipped import needs
 
 pytestmark = needs("kubectl")
 every_overlay = pytest.mark.parametrize("overlay", OVERLAYS)
 
-ROUTES = {"/predict", "/predict/batch", "/predict/features", "/explain", "/model/info"}
+ROUTES = {"/predict", "/predict/batch", "/predict/features", "/model/info"}
 
 
 @cache
@@ -147,23 +145,6 @@ def test_the_settings_are_those_of_the_checkout(overlay: str) -> None:
     assert settings["data"].keys() == {"serving.yaml", "monitoring.yaml"}
     for name, text in settings["data"].items():
         assert text == (ROOT / "configs" / name).read_text()
-
-
-def test_the_rules_of_the_operator_are_the_groups_of_all_files(tmp_path: Any) -> None:
-    (tmp_path / "b.rules.yml").write_text("groups: [{name: second, rules: []}]")
-    (tmp_path / "a.rules.yml").write_text("groups: [{name: first, rules: []}]")
-    (tmp_path / "prometheus.yml").write_text("global: {}")
-    spec = yaml.safe_load(prometheus_rule(tmp_path))["spec"]
-    assert [group["name"] for group in spec["groups"]] == ["first", "second"]
-
-
-def test_a_folder_without_rules_is_an_error(tmp_path: Any) -> None:
-    with pytest.raises(DeployError, match=r"no \*\.rules\.yml"):
-        prometheus_rule(tmp_path)
-
-
-def test_the_rules_of_the_operator_are_those_of_prometheus() -> None:
-    assert TARGET.read_text() == prometheus_rule()
 
 
 def test_what_a_model_must_prove_comes_from_a_config_map_that_need_not_be_there() -> None:

@@ -40,7 +40,7 @@ PACKAGES = {
 _FOLDERS = ["decision_log", "features", "monitoring", "scoring", "serving", "training"]
 TESTS = [*_FOLDERS[:3], *(f"tests/{part}" for part in (*PACKAGES, "serving"))]
 # They take minutes, and what they hold is judged by cheaper tests too.
-TESTS += [f"--ignore=tests/{slow}" for slow in ("monitoring/alerting", "training/synthesis", "training/tuning")]
+TESTS += [f"--ignore=tests/{slow}" for slow in ("deploy/observability", "training/synthesis", "training/tuning")]
 TESTS += [
     f"--ignore=tests/training/test_{slow}.py"
     for slow in ("commands", "delivery", "experiments", "options", "report", "trainer")

@@ -70,6 +70,7 @@ def test_a_file_that_is_not_there_is_named(path: Path, capsys: pytest.CaptureFix
         ["--name", "", "--scope", "predict"],
         ["--name", "two words", "--scope", "predict"],
         ["--name", "front", "--scope", "root"],
+        ["--name", "front", "--scope", "explain"],
         ["--name", "front"],
         ["--name", "front", "--scope", "predict", "--requests-per-second", "0"],
         ["--name", "front", "--scope", "predict", "--requests-per-second", "inf"],

@@ -66,7 +66,7 @@ resource "aws_lb_listener_rule" "allowed" {
 
   condition {
     path_pattern {
-      values = ["/predict", "/predict/*", "/explain", "/model/info", "/health"]
+      values = ["/predict", "/predict/*", "/model/info", "/health"]
     }
   }
 }

@@ -10,7 +10,7 @@ import math
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -21,15 +21,13 @@ from typing import Any, ClassVar
 import pytest
 import yaml
 
-from monitoring.alerting.prometheus import scraping
-from monitoring.alerting.settings import Severity
-from monitoring.deployment import grafana_files, prometheus_files, write
+from deploy.observability.files import rendered, written
+from deploy.observability.settings import AlertingSettings, Duration, Observed
 from monitoring.performance import Figures, Rates
-from monitoring.settings import MonitoringSettings
 from scoring.policy import RiskLevel
 from tests.applications import Application, applications
-from tests.monitoring.alerting.daemons import Prometheus, alertmanager, prometheus
-from tests.monitoring.alerting.load import Load, loading
+from tests.deploy.observability.daemons import Prometheus, alertmanager, prometheus
+from tests.deploy.observability.load import Load, loading
 from tests.monitoring.receiver import Posted, Receiver, receiving
 from tests.server import ROOT, Server, free_port, serve
 from tests.skipped import needs
@@ -37,7 +35,7 @@ from training.run import Delivered
 from training.synthesis.dataset import APPLICATIONS, synthesize
 
 FASTER = 60
-DASHBOARD = "dashboards/credit_scoring.json"
+DASHBOARD = "grafana/dashboards/credit_scoring.json"
 DRIFT, OVERLOAD, WATCHDOG = "CreditScoringDrift", "CreditScoringShedding", "CreditScoringWatchdog"
 _STARTING = 'ALERTS{alertname="CreditScoringAbsent"}'
 """Before the first scrape there is no service."""
@@ -73,13 +71,13 @@ def story(delivered: Delivered, tmp_path_factory: pytest.TempPathFactory) -> Sto
     with ExitStack() as stack:
         receiver = stack.enter_context(receiving())
         service = stack.enter_context(_service(folder, delivered))
-        settings = _settings(receiver, service.url)
-        watching = stack.enter_context(_watching(folder, settings))
+        observed = _observed(receiver, service.url)
+        watching = stack.enter_context(_watching(folder, observed))
         load = stack.enter_context(loading(service.url, _applications(folder / "applications"), seed=3))
-        return _told(settings, watching, receiver, load)
+        return _told(observed, watching, receiver, load)
 
 
-def _told(settings: MonitoringSettings, watching: Prometheus, receiver: Receiver, load: Load) -> Story:
+def _told(observed: Observed, watching: Prometheus, receiver: Receiver, load: Load) -> Story:
     _until(receiver, WATCHDOG, "firing")
     _wait_for(watching, f"credit_scoring_drift_window_rows > 0 unless on () {_STARTING}")
     _wait_for(watching, "credit_scoring_drift_alarm == 0")
@@ -88,7 +86,7 @@ def _told(settings: MonitoringSettings, watching: Prometheus, receiver: Receiver
     load.storm.set()
     for alert in (DRIFT, OVERLOAD):
         _until(receiver, alert, "firing")
-    panels = _panels(settings, watching)
+    panels = _panels(observed, watching)
     load.drifted.clear()
     load.storm.clear()
     receiver.wait_until(lambda posted: _over(posted, DRIFT) and _over(posted, OVERLOAD), SECONDS)
@@ -128,7 +126,7 @@ def _service(folder: Path, delivered: Delivered) -> Iterator[Server]:
         "CREDIT_SCORING_MONITORING": ("monitoring.yaml", {
             "recording": {
                 "window": {"rows": 1000, "seconds": 3600, "at_least_seconds": 0},
-                "checks": ["tests.monitoring.alerting.check:rows"],
+                "checks": ["tests.deploy.observability.check:rows"],
             },
             # The tests' model knows its few applications too well; healthy windows must not raise the alarm.
             "drift": {"psi": {"moderate": 0.5, "major": 1.0}, "missing_shift": 0.3},
@@ -149,29 +147,43 @@ def _changed(settings: Any, values: Any) -> Any:
     return {**settings, **{name: _changed(settings.get(name), value) for name, value in values.items()}}
 
 
-def _settings(receiver: Receiver, service: str) -> MonitoringSettings:
+def _observed(receiver: Receiver, service: str) -> Observed:
     """The project's settings, faster, with the addresses of this test."""
-    loaded = MonitoringSettings.load(ROOT / "configs" / "monitoring.yaml")
-    alerting = loaded.alerting.faster(FASTER).model_dump(mode="json")
+    loaded = Observed.load(ROOT / "configs" / "monitoring.yaml", ROOT / "configs" / "serving.yaml")
+    alerting = _faster(loaded.alerting.model_dump(mode="json"))
     alerting["scrape_interval"] = "1s"  # a quarter of it is less than a busy machine may take to answer
     alerting["targets"] = [service.removeprefix("http://")]
     alerting["alertmanagers"] = [f"127.0.0.1:{free_port()}"]
-    alerting["routing"]["receivers"] = {severity: f"{receiver.url}/{severity}" for severity in Severity}
-    return MonitoringSettings.model_validate({**loaded.model_dump(mode="json"), "alerting": alerting})
+    receivers = alerting["routing"]["receivers"]
+    alerting["routing"]["receivers"] = {severity: f"{receiver.url}/{severity}" for severity in receivers}
+    return replace(loaded, alerting=AlertingSettings.model_validate(alerting))
+
+
+def _faster(value: Any) -> Any:
+    """The settings with every duration many times shorter."""
+    if isinstance(value, dict):
+        return {key: _faster(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_faster(part) for part in value]
+    try:
+        return str(Duration.parse(value) / FASTER)
+    except ValueError:
+        return value
 
 
 @contextmanager
-def _watching(folder: Path, settings: MonitoringSettings) -> Iterator[Prometheus]:
+def _watching(folder: Path, observed: Observed) -> Iterator[Prometheus]:
     """Prometheus and Alertmanager with the files that the settings make, and the figures of a performance report."""
-    write(prometheus_files(settings), folder)
+    made = rendered(observed)
+    written({Path(name).name: text for name, text in made.items() if name.startswith("prometheus/")}, folder)
     figures = folder / "figures"
     figures.mkdir()
     _figures().write(figures / "metrics")
     with _files(figures) as target:
-        configuration = scraping(settings.alerting)
+        configuration = yaml.safe_load(made["prometheus/prometheus.yml"])
         configuration["scrape_configs"] += [{"job_name": "figures", "static_configs": [{"targets": [target]}]}]
         (folder / "prometheus.yml").write_text(yaml.safe_dump(configuration))
-        (address,) = settings.alerting.alertmanagers
+        (address,) = observed.alerting.alertmanagers
         with (
             alertmanager(folder / "alertmanager.yml", folder, address),
             prometheus(folder / "prometheus.yml", folder) as it,
@@ -221,9 +233,9 @@ def _queries(dashboard: str) -> dict[str, str]:
     }
 
 
-def _panels(settings: MonitoringSettings, watching: Prometheus) -> dict[str, list[dict[str, Any]]]:
-    queries = _queries(grafana_files(settings)[DASHBOARD])
-    chosen = {"$job": settings.alerting.job, "$__rate_interval": str(settings.alerting.windows.rate)}
+def _panels(observed: Observed, watching: Prometheus) -> dict[str, list[dict[str, Any]]]:
+    queries = _queries(rendered(observed)[DASHBOARD])
+    chosen = {"$job": observed.alerting.job, "$__rate_interval": str(observed.alerting.windows.rate)}
     for variable, value in chosen.items():
         queries = {name: expr.replace(variable, value) for name, expr in queries.items()}
     return {name: _wait_for(watching, expr) for name, expr in queries.items()}
@@ -247,7 +259,7 @@ def test_drift_is_told_with_its_culprit_and_where_to_read_on(story: Story):
     assert annotations["runbook_url"] == "docs/how-to/runbook.md#creditscoringdrift"
 
 
-@pytest.mark.parametrize("query", _queries((ROOT / "deploy" / "grafana" / DASHBOARD).read_text()))
+@pytest.mark.parametrize("query", _queries((ROOT / "deploy" / DASHBOARD).read_text()))
 def test_every_query_of_the_dashboard_has_an_answer(story: Story, query: str):
     values = [float(sample["value"][1]) for sample in story.panels[query]]
     assert values

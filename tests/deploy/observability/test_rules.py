@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.monitoring.alerting.promtool import (
+from tests.deploy.observability.promtool import (
     CHANGES,
     END,
     MINUTES,

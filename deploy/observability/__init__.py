@@ -1,0 +1,1 @@
+"""What Prometheus, Alertmanager and Grafana read, from templates: `python -m deploy.observability`."""

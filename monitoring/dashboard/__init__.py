@@ -1,1 +1,0 @@
-"""The Grafana dashboard, made from the settings."""
