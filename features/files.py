@@ -121,6 +121,16 @@ class RowBatch:
     def __len__(self) -> int:
         return len(self.columns)
 
+    @property
+    def stated(self) -> frozenset[str]:
+        """The declared columns that some row states, be it wrongly."""
+        numbers = np.flatnonzero((~np.isnan(self.columns.numbers)).any(axis=0)).tolist()
+        found = {APPLICATION.numeric[i].name for i in numbers}
+        for i, column in enumerate(APPLICATION.categorical):
+            if any(level is not None for level in self.columns.levels[:, i]):
+                found.add(column.name)
+        return frozenset(found | {violation.column for violation in self.violations})
+
 
 @dataclass(frozen=True, slots=True)
 class Table:

@@ -213,21 +213,31 @@ def _long(cohort: Cohort) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArr
 
 
 def _resampled(cohort: Cohort, policy: DecisionPolicy, settings: PerformanceSettings) -> dict[str, Estimate]:
-    """The other statistics, with percentiles of a Poisson bootstrap within each outcome."""
+    """The other statistics, with percentiles of a Poisson bootstrap within each outcome.
+
+    A draw without a default, or without a repaid one, measures nothing, as such decisions themselves do not: another
+    one is taken in its place.
+    """
     values, target, weights = _long(cohort)
     if len(np.unique(target)) == 1:
         return {name: Estimate(np.nan, np.nan, np.nan) for name in _SHOWN}
     ranking = Ranking.of(target, values, settings.calibration_bins)
-    counts = weights[np.argsort(-values, kind="stable")]
+    order = np.argsort(-values, kind="stable")
+    counts, target = weights[order], target[order]
     random = np.random.default_rng(settings.seed)
     measured = ranking.statistics(counts, policy, settings)
-    samples = [
-        ranking.statistics(random.poisson(counts).astype(np.float64), policy, settings)
-        for _ in range(settings.resamples)
-    ]
+    samples = [ranking.statistics(_drawn(counts, target, random), policy, settings) for _ in range(settings.resamples)]
     tail = (1 - settings.confidence) / 2
     ends = {name: np.quantile([sample[name] for sample in samples], [tail, 1 - tail]) for name in _SHOWN}
     return {name: Estimate(measured[name], float(ends[name][0]), float(ends[name][1])) for name in _SHOWN}
+
+
+def _drawn(counts: NDArray[np.float64], target: NDArray[np.int64], random: np.random.Generator) -> NDArray[np.float64]:
+    """Weights of a draw in which both outcomes occur: of single ones at least two in five draws are such."""
+    while True:
+        weights: NDArray[np.float64] = random.poisson(counts).astype(np.float64)
+        if weights[target == 1].any() and weights[target == 0].any():
+            return weights
 
 
 def _parts(

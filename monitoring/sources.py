@@ -19,10 +19,12 @@ import numpy as np
 from decision_log.errors import SourceError
 from decision_log.format import FEATURE_PREFIX
 from decision_log.reader import DecisionLogReader
+from features.application import APPLICATION
 from features.files import open_file
 from features.schema import Calendar
 from monitoring.drift import PERIODS, bound_to, whole_periods
 from monitoring.errors import WindowError
+from monitoring.side_files import NAMES
 from scoring.artefact import Artefact
 from scoring.drift_reference import DriftReference, Window
 from scoring.scorer import Scorer
@@ -47,30 +49,47 @@ _ROWS_PER_BATCH = 20_000
 
 @dataclass(frozen=True, slots=True)
 class FileWindow:
-    """The window of a file, and how many rows break each declared rule.
+    """The window of a file, and what is wrong with the file.
 
-    Such rows are counted like the others, although the service would have refused them: they are what a broken feed
-    looks like.
+    Rows that break a rule are counted like the others, although the service would have refused them: they are what a
+    broken feed looks like.
+
+    Attributes
+    ----------
+    broken_rules : how many rows break each declared rule
+    never_stated : declared columns that are missing in every row
+    ignored_columns : columns that are not declared
     """
 
     window: Window
     broken_rules: dict[str, int]
+    never_stated: tuple[str, ...]
+    ignored_columns: tuple[str, ...]
 
 
 def window_of_file(path: Path, scorer: Scorer, progress: Callable[[int], object] = lambda _: None) -> FileWindow:
     """The window of a .csv or .parquet file of raw applications; SourceError if it has no rows."""
     windows = None
     broken: Counter[str] = Counter()
-    for batch in open_file(path).batches(_ROWS_PER_BATCH):
+    stated: set[str] = set()
+    file = open_file(path)
+    for batch in file.batches(_ROWS_PER_BATCH):
         matrix = scorer.transformer.transform(batch.columns)
         window = Window.of(scorer.artefact.reference, matrix, scorer.score_matrix(matrix).probability)
         windows = window if windows is None else windows + window
         for violation in batch.violations:
             broken[f"{violation.column}: {violation.rule}"] += violation.count
+        stated |= batch.stated
         progress(len(batch))
     if windows is None:
         raise SourceError(f"{path}: has no rows")
-    return FileWindow(windows, dict(broken.most_common()))
+    known = {APPLICATION.id_column, APPLICATION.target_column, *NAMES}
+    return FileWindow(
+        windows,
+        dict(broken.most_common()),
+        tuple(column.name for column in APPLICATION if column.name not in stated),
+        tuple(name for name in file.undeclared if name not in known),
+    )
 
 
 _SECONDS = 10

@@ -74,7 +74,7 @@ class Tally:
             self._rules[f"{violation.column}: {violation.rule}"] += violation.count
         self.withheld += sum(map(bool, scores.withheld))
         self._unknown.update(name for names in scores.unknown for name in names)
-        self._stated.update(_stated(batch))
+        self._stated.update(batch.stated)
 
     def add_levels(self, transformer: FeatureTransformer, matrix: NDArray[np.float64]) -> None:
         """Count the levels, known or not, in the rows of one chunk that are scored."""
@@ -102,16 +102,6 @@ class Tally:
             ignored_columns=ignored_columns,
             passed_over=passed_over,
         )
-
-
-def _stated(batch: RowBatch) -> Iterator[str]:
-    """The columns that a row of the batch states, be it wrongly."""
-    yield from (violation.column for violation in batch.violations)
-    stated = np.flatnonzero((~np.isnan(batch.columns.numbers)).any(axis=0))
-    yield from (APPLICATION.numeric[i].name for i in stated.tolist())
-    for i, column in enumerate(APPLICATION.categorical):
-        if any(level is not None for level in batch.columns.levels[:, i]):
-            yield column.name
 
 
 if TYPE_CHECKING:

@@ -80,4 +80,11 @@ def _file(path: Path, scorer: Scorer) -> tuple[Window, list[str]]:
     with Progress().step(str(path)) as advance:
         counted = window_of_file(path, scorer, advance)
     rules = [f"  {rule}: {count} rows of {path}" for rule, count in counted.broken_rules.items()]
-    return counted.window, ["rows that break a declared rule, counted all the same:", *rules] if rules else []
+    said = ["rows that break a declared rule, counted all the same:", *rules] if rules else []
+    for what, names in (
+        ("missing in every row", counted.never_stated),
+        ("not declared and ignored", counted.ignored_columns),
+    ):
+        if names:
+            said.append(f"{path}: {what}: {', '.join(names)}")
+    return counted.window, said

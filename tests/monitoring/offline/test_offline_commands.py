@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from pyarrow import parquet
+from pyarrow import csv, parquet
 from sklearn.metrics import brier_score_loss, roc_auc_score
 
 from benchmarks.decisions import OUTCOMES
@@ -63,6 +63,25 @@ def test_a_log_without_drift_raises_no_alarm(command: list[str], tmp_path: Path,
 def test_a_time_without_decisions_is_an_error(command: list[str], log: Path, capsys: Said) -> None:
     assert main(["drift", *command, "--until", "2025-01-01"]) == 1
     assert capsys.readouterr().err.splitlines()[-1] == f"error: {log}: no decision of this model and time"
+
+
+def test_columns_of_a_file_that_are_not_declared_or_hold_nothing_are_named(
+    command: list[str], generated: Path, tmp_path: Path, capsys: Said
+) -> None:
+    table = csv.read_csv(generated / "application_train.csv")
+    for name in ("EXT_SOURCE_1", "OCCUPATION_TYPE"):
+        place = table.schema.get_field_index(name)
+        table = table.set_column(place, name, pa.nulls(len(table), table.schema.field(place).type))
+    table = table.append_column("request_id", pa.array(["r"] * len(table))).append_column(
+        "AMT_INCOME", table["AMT_CREDIT"]
+    )
+    parquet.write_table(table, tmp_path / "current.parquet")
+    assert main(["drift", *command[2:], "--current", str(tmp_path / "current.parquet")]) == 3
+    said = capsys.readouterr().out.splitlines()
+    assert [line for line in said if "current.parquet" in line] == [
+        f"{tmp_path / 'current.parquet'}: missing in every row: OCCUPATION_TYPE, EXT_SOURCE_1",
+        f"{tmp_path / 'current.parquet'}: not declared and ignored: AMT_INCOME",
+    ]
 
 
 def test_realised_performance_is_that_of_the_joined_rows(command: list[str], log: Path, tmp_path: Path) -> None:
@@ -350,13 +369,14 @@ def doubled(log: Path, tmp_path: Path) -> tuple[Path, list[str]]:
 
 
 def test_outcomes_of_a_request_id_that_names_two_decisions_are_left_out(
-    command: list[str], doubled: tuple[Path, list[str]], tmp_path: Path
+    command: list[str], doubled: tuple[Path, list[str]], tmp_path: Path, capsys: Said
 ) -> None:
     log, ids = doubled
     known = sorted(set(ids))
     outcomes = written(tmp_path / "o.parquet", request_id=known, outcome=[place % 2 for place in range(len(known))])
     main(["performance", *command, "--log", str(log), "--outcomes", outcomes, "--json", str(tmp_path / "p.json")])
     counts = json.loads((tmp_path / "p.json").read_text())["counts"]
+    assert capsys.readouterr().out.splitlines().count("  of several decisions under one request_id: 1") == 1
     assert counts["of several decisions under one request_id"] == 1
     assert counts["of no decision in the log"] == 0
     assert counts["decisions without a known outcome"] == 2

@@ -107,6 +107,18 @@ def test_the_bootstrap_draws_every_group_by_a_poisson_count(realised):
         assert ends(realised.estimates[name])[1:] == pytest.approx((low, high))
 
 
+@pytest.mark.parametrize("rare", [0, 1])
+def test_a_draw_without_one_of_the_outcomes_is_drawn_again(rare):
+    """Of one default alone every third draw has none."""
+    outcome = np.full(200, 1 - rare, dtype=np.int8)
+    outcome[7] = rare
+    found = realise(matched(outcome=outcome), POLICY, SETTINGS)
+    for name in ("ks", "brier", "ece", "cost_per_applicant", "cost_ratio", "declined_share"):
+        low, high = ends(found.estimates[name])[1:]
+        assert math.isfinite(low)
+        assert low < high < math.inf
+
+
 def test_parts_are_levels_months_and_bins(realised):
     assert [(part.name, part.rows, part.default_rate.value) for part in realised.levels] == [
         ("LOW", 25, 0.0),
