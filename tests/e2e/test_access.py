@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -21,9 +22,10 @@ from credit_scoring_client.retry import Retry
 
 from decision_log.errors import SourceError
 from monitoring.sources import window_of_services
-from scoring.keys import Scope
+from scoring.keys import Scope, revoke_key
 from scoring.store import StoredModel
 from serving.schemas import EXAMPLE, ProblemDocument
+from tests.broken_files import mend, put
 from tests.keys import Keys
 from tests.server import ROOT, Server, free_port, serve_with
 from training.run import Delivered
@@ -193,17 +195,30 @@ def test_keys_come_and_go_without_a_restart(http: httpx.Client, keys: Keys) -> N
     assert status("predict") == 200
 
 
-def test_a_broken_file_leaves_the_keys_and_is_told(server: Server, http: httpx.Client, keys: Keys) -> None:
-    def stale() -> str:
-        metrics = http.get("/metrics", headers={"X-API-Key": keys.secrets["admin"]}).text
-        return metrics.partition("\ncredit_scoring_keys_stale ")[2].partition("\n")[0]
+def stale(http: httpx.Client, keys: Keys) -> str:
+    metrics = http.get("/metrics", headers={"X-API-Key": keys.secrets["admin"]}).text
+    return metrics.partition("\ncredit_scoring_keys_stale ")[2].partition("\n")[0]
 
-    good = keys.path.read_bytes()
-    keys.path.write_bytes(good[:-100])
-    eventually(lambda: stale() == "1.0")
-    assert server.logged.count("the keys in force stay") == 1
-    keys.path.write_bytes(good)
-    eventually(lambda: stale() == "0.0")
+
+@pytest.mark.parametrize("kind", ["a row cut off", "a pipe", "a folder"])
+def test_a_broken_file_leaves_the_keys_and_is_told_and_a_mended_one_revokes(
+    server: Server, http: httpx.Client, keys: Keys, kind: str
+) -> None:
+    """`make faults` measures how long it takes, with every kind."""
+    name = f"leaving-after-{kind.replace(' ', '-')}"
+    headers = {"X-API-Key": keys.create(name, Scope.PREDICT)}
+    eventually(lambda: http.get("/model/info", headers=headers).status_code == 200)
+    good = Path(shutil.copy2(keys.path, keys.path.with_name("spare")))
+    revoke_key(good, name)
+    before = server.logged.count("the keys in force stay")
+    put(kind, keys.path)
+    eventually(lambda: stale(http, keys) == "1.0")
+    assert server.logged.count("the keys in force stay") > before
+    assert http.get("/model/info", headers=headers).status_code == 200
+    mend(keys.path, good)
+    eventually(lambda: http.get("/model/info", headers=headers).status_code == 401)
+    eventually(lambda: stale(http, keys) == "0.0")
+    assert http.get("/model/info", headers={"X-API-Key": keys.secrets["predict"]}).status_code == 200
 
 
 def raw(server: Server, *headers: bytes) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,7 @@ def note(_rows: dict[str, Any]) -> Note:
     """Notes the account of a fault under its name, with what else there is to say."""
 
     def noted(name: str, account: dict[str, Any], **more: Any) -> None:
-        _rows[name] = account | more
+        _rows[name] = {"measured": datetime.now(UTC).date().isoformat()} | account | more
         assert account["wrong"] == 0
         assert account["not_in_the_log"] == 0
 

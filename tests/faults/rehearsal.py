@@ -82,10 +82,17 @@ def recording_service(
 
 @contextmanager
 def under_load(
-    server: Server, asked: Asked, log: Path, *, threads: int = THREADS, tls: ssl.SSLContext | None = None
+    server: Server,
+    asked: Asked,
+    log: Path,
+    *,
+    threads: int = THREADS,
+    per_second: float = PER_SECOND,
+    key: str | None = None,
+    tls: ssl.SSLContext | None = None,
 ) -> Iterator[Watch]:
     """Load on the service from before the block until after it, and its account in the end."""
-    load = Load(address(server), "/predict", *asked.bodies, threads=threads, per_second=PER_SECOND, tls=tls)
+    load = Load(address(server), "/predict", *asked.bodies, threads=threads, per_second=per_second, key=key, tls=tls)
     watch = Watch(load)
     with load:
         yield watch
