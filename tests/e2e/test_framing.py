@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import re
 import socket
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx
@@ -18,6 +21,8 @@ from training.run import Delivered
 
 BODY = json.dumps(EXAMPLE).encode()
 SECONDS = 3
+MANY = 100_000
+"""Applications, the answers to which are larger than what the system keeps of a connection."""
 INNER = b"GET /livez HTTP/1.1\r\nHost: localhost\r\nX-Request-ID: INNER\r\n\r\n"
 JSON = b"Content-Type: application/json"
 
@@ -201,20 +206,84 @@ def test_the_caller_of_a_body_that_is_too_large_sees_the_answer(server: Server, 
     assert answer.status_code == 413
 
 
-def test_a_caller_who_does_not_read_is_cut_off_and_holds_up_no_shutdown(
-    delivered: Delivered, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    unknown = {f"UNKNOWN_{number:03}": 1 for number in range(200)}
-    batch = json.dumps({"applications": [{"application": unknown} for _ in range(1_000)]}).encode()
-    limits = {"timeout_seconds": SECONDS}
-    folder, changes = tmp_path_factory.mktemp("unread"), {"model": delivered.tag, "limits": limits}
-    with serve_with(folder, changes) as server, socket.socket() as connection:
+@contextmanager
+def not_reading(server: Server, applications: int) -> Iterator[socket.socket]:
+    """The connection of a caller who reads no more than the status of the answer to its batch."""
+    batch = json.dumps({"applications": [{"application": {}}] * applications}).encode()
+    with socket.socket() as connection:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.settimeout(60)
         connection.connect((str(urlsplit(server.url).hostname), int(urlsplit(server.url).port or 0)))
         connection.sendall(post(JSON, b"Content-Length: %d" % len(batch), target=b"/predict/batch") + batch)
         assert connection.recv(12) == b"HTTP/1.1 200"
+        yield connection
+
+
+def rest(connection: socket.socket) -> tuple[int, int]:
+    """How long the body is said to be, and how much of it comes."""
+    answered = bytearray()
+    while b"\r\n\r\n" not in answered or len(answered) < sum(lengths(answered)):
+        try:
+            piece = connection.recv(65_536)
+        except ConnectionResetError:
+            break
+        if not piece:
+            break
+        answered += piece
+    head, said = lengths(answered)
+    return said, len(answered) - head
+
+
+def lengths(answered: bytes) -> tuple[int, int]:
+    """Of the head, and of the body as the head has it."""
+    found = re.search(rb"content-length: (\d+)\r\n", answered)
+    assert found
+    return answered.index(b"\r\n\r\n") + 4, int(found[1])
+
+
+def test_a_caller_who_does_not_read_holds_up_no_shutdown_and_others_get_their_answers(
+    delivered: Delivered, tmp_path: Path
+) -> None:
+    changes = {"model": delivered.tag, "limits": {"timeout_seconds": 20, "batch_applications": MANY}}
+    with serve_with(tmp_path, changes) as server, not_reading(server, MANY), connect(server) as other:
+        request = whole()
+        other.sendall(request[:-1])
+        httpx.get(f"{server.url}/livez").raise_for_status()  # by now the service has seen what has begun
         server.process.terminate()
-        assert server.process.wait(60) == 0  # the caller holds its connection until then
+        other.sendall(request[-1:])
+        assert statuses(b"".join(iter(lambda: other.recv(65_536), b""))) == [200]
+        assert server.process.wait(60) == 0  # the caller that does not read holds its connection until then
+
+
+def test_where_too_much_is_unread_the_largest_answers_are_cut_off(delivered: Delivered, tmp_path: Path) -> None:
+    connections = {"unread_bytes": 100_000, "unread_seconds": 600}
+    changes = {"model": delivered.tag, "connections": connections, "limits": {"batch_applications": MANY}}
+    with (
+        serve_with(tmp_path, changes) as server,
+        not_reading(server, 50) as small,
+        not_reading(server, MANY) as large,
+    ):
+        worker = psutil.Process(server.pid)
+        eventually(lambda: large.getsockname()[1] not in taken(worker))
+        said, came = rest(large)
+        assert came < said
+        said, came = rest(small)
+        assert came == said
+        assert asked(server, whole()) == [200]
+
+
+def taken(parent: psutil.Process) -> set[int]:
+    """The ports of the callers whose connections the service holds."""
+    family = [parent, *parent.children(recursive=True)]
+    found = [each for process in family for each in process.net_connections("tcp")]
+    return {each.raddr.port for each in found if each.status == psutil.CONN_ESTABLISHED}
+
+
+def eventually(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 600
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
 
 
 def test_bad_requests_leave_one_line_with_the_address_and_no_content(server: Server) -> None:

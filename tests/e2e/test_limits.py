@@ -6,18 +6,21 @@ import json
 import re
 import socket
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing
 from email.message import Message
 from http.client import HTTPConnection
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import httpx
 import psutil
 import pytest
 
+from scoring.keys import Scope
 from serving.schemas import EXAMPLE
+from tests.keys import Keys
 from tests.server import Server, serve_with
 from training.run import Delivered
 
@@ -40,16 +43,18 @@ class Answered(NamedTuple):
     body: bytes
 
 
-def at_once(server: Server, path: str, body: bytes) -> list[Answered]:
-    """Answers to requests of several connections that the service finds waiting when it looks."""
+def at_once(server: Server, path: str, body: bytes, keys: Sequence[str] = [""] * CALLERS) -> list[Answered]:
+    """Answers to requests of several connections, each with its key, that the service finds waiting when it looks."""
     with ExitStack() as stack:
-        callers = [stack.enter_context(closing(caller(server))) for _ in range(CALLERS)]
+        callers = [stack.enter_context(closing(caller(server))) for _ in keys]
         workers = psutil.Process(server.pid).children(recursive=True)
         for process in workers:
             process.suspend()
         try:
-            for one in callers:
-                one.request("POST", path, body, {"Content-Type": "application/json"})
+            for one, key in zip(callers, keys, strict=True):
+                one.request(
+                    "POST", path, body, {"Content-Type": "application/json"} | ({"X-API-Key": key} if key else {})
+                )
         finally:
             for process in workers:
                 process.resume()
@@ -96,6 +101,24 @@ def test_unfinished_bodies_take_nothing_from_others(server: Server) -> None:
 def test_after_the_storm_everything_is_answered(server: Server) -> None:
     statuses = [httpx.post(f"{server.url}/predict", json=EXAMPLE).status_code for _ in range(3 * IN_FLIGHT)]
     assert set(statuses) == {200}
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [("/predict", EXAMPLE), ("/predict/batch", {"applications": [EXAMPLE] * 100})],
+    ids=["single", "batch"],
+)
+def test_a_key_that_fills_its_share_leaves_room_for_another(
+    delivered: Delivered, tmp_path: Path, path: str, body: dict[str, Any]
+) -> None:
+    keys = Keys(tmp_path / "keys.yaml")
+    loud, polite = (keys.create(name, Scope.PREDICT, requests_per_second=1e6) for name in ("loud", "polite"))
+    changes = {"model": delivered.tag, "limits": {"in_flight": IN_FLIGHT, "batches_in_flight": IN_FLIGHT}}
+    with serve_with(tmp_path, changes, keys.environment) as server:
+        *others, last = at_once(server, path, json.dumps(body).encode(), [*[loud] * CALLERS, polite])
+    assert last.status == 200
+    statuses = Counter(answer.status for answer in others)
+    assert set(statuses) == {200, 503}
 
 
 def connect(server: Server) -> socket.socket:
