@@ -9,6 +9,7 @@ import json
 import os
 import re
 import socket
+import struct
 import threading
 import time
 from collections import Counter
@@ -34,6 +35,7 @@ RESULTS = os.environ.get("FRAMING_RESULTS")
 SEED = 20261128
 BODY = json.dumps(EXAMPLE).encode()
 HIDDEN = b"GET /livez HTTP/1.1\r\nHost: localhost\r\nX-Request-ID: HIDDEN\r\n\r\n"
+CONTINUE = 100
 DESIGNED = {501, 505}
 """The only 5xx that framing may be answered with."""
 GROWTH = 64 << 20
@@ -42,12 +44,16 @@ GROWTH = 64 << 20
 
 @dataclass(frozen=True)
 class Case:
-    """What is sent over one connection, and how many answers it may get: from `least` to `most`."""
+    """What is sent over one connection, and how many answers it may get: from `least` to `most`.
+
+    Where it is `reset`, the caller goes away with a reset as soon as all is sent.
+    """
 
     kind: str
     content: bytes
     least: int
     most: int
+    reset: bool = False
 
 
 def _head(rng: Random, *lines: bytes, method: bytes = b"POST", target: bytes = b"/predict") -> bytes:
@@ -110,6 +116,30 @@ def pipelined(rng: Random) -> Case:
     return Case("pipelined", _head(rng, method=b"GET", target=b"/livez") * count, count, count)
 
 
+def mixed(rng: Random) -> Case:
+    """Requests of all forms at once get so many answers."""
+    count = rng.randrange(2, 6)
+    pieces = [_probe(rng) if rng.random() < 0.3 else covered(rng).content for _ in range(count)]
+    return Case("mixed pipeline", b"".join(pieces), count, count)
+
+
+def _probe(rng: Random) -> bytes:
+    return _head(rng, *_upgrade(rng), method=b"GET", target=b"/livez")
+
+
+def expecting(rng: Random) -> Case:
+    """A caller that wants to be told to go on, and sends its body without waiting: one answer, after 100 or not."""
+    body = _body(rng)
+    head = _head(rng, b"Content-Length: %d" % len(body), b"Expect: " + rng.choice([b"100-continue", b"100-Continue"]))
+    return Case("expecting", head + body, 1, 1)
+
+
+def reset(rng: Random) -> Case:
+    """A request, or a pipeline of them, whose caller goes away in the middle."""
+    whole = rng.choice([covered, mixed, expecting])(rng).content
+    return Case("reset", whole[: rng.randrange(len(whole)) + 1], 0, 5, reset=True)
+
+
 def cut(rng: Random) -> Case:
     """A request that is not finished."""
     whole = covered(rng).content
@@ -142,6 +172,9 @@ KINDS: list[Callable[[Random], Case]] = [
     ambiguous,
     ambiguous,
     pipelined,
+    mixed,
+    expecting,
+    reset,
     cut,
     strange,
     large,
@@ -158,16 +191,22 @@ class Found:
 
     def note(self, number: int, case: Case, answered: bytes) -> None:
         """Count what was answered, and keep what must not be."""
-        statuses = [int(status) for status in re.findall(rb"HTTP/1\.1 (\d{3}) ", answered)]
-        self.statuses.update(statuses)
+        told = [int(status) for status in re.findall(rb"HTTP/1\.1 (\d{3}) ", answered)]
+        self.statuses.update(told)
+        statuses = [status for status in told if status != CONTINUE]
         self.kinds[case.kind] += 1
         wrong = [status for status in statuses if status >= 500 and status not in DESIGNED]
-        if wrong or not case.least <= len(statuses) <= case.most or b"HIDDEN" in answered:
+        if (
+            wrong
+            or len(told) - len(statuses) > 1
+            or not case.least <= len(statuses) <= case.most
+            or b"HIDDEN" in answered
+        ):
             self.faults.append(f"{number}, {case.kind}: {statuses} to {case.content[:300]!r}")
 
 
-def exchange(address: tuple[str, int], number: int, rng: Random, content: bytes) -> bytes:
-    """All that is answered to content that is sent in a few pieces, and to its end."""
+def exchange(address: tuple[str, int], number: int, rng: Random, content: bytes, *, reset: bool = False) -> bytes:
+    """All that is answered to content that is sent in a few pieces, and to its end; nothing to one that is reset."""
     source = (f"127.0.0.{2 + number % 8}", 0)
     with socket.create_connection(address, timeout=600, source_address=source) as connection:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -175,6 +214,9 @@ def exchange(address: tuple[str, int], number: int, rng: Random, content: bytes)
         try:
             for start, end in zip([0, *cuts], [*cuts, len(content)], strict=True):
                 connection.sendall(content[start:end])
+            if reset:
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                return b""
             connection.shutdown(socket.SHUT_WR)
             return b"".join(iter(lambda: connection.recv(65_536), b""))
         except (BrokenPipeError, ConnectionResetError):  # refused before all was sent
@@ -234,7 +276,7 @@ def test_random_framing(server: Server) -> None:
     with honest_caller(server.url) as took:
         for number in range(REQUESTS):
             case = rng.choice(KINDS)(rng)
-            found.note(number, case, exchange(address, number, rng, case.content))
+            found.note(number, case, exchange(address, number, rng, case.content, reset=case.reset))
     growth = resident(server) - before
     if RESULTS:
         _write(Path(RESULTS), found, took, time.monotonic() - begun, growth)
@@ -242,6 +284,9 @@ def test_random_framing(server: Server) -> None:
     assert took
     assert growth < GROWTH
     assert httpx.get(f"{server.url}/readyz").status_code == 200
+    assert "Traceback" not in server.logged
+    server.process.terminate()
+    assert server.process.wait(600) == 0
 
 
 def _write(path: Path, found: Found, took: list[float], seconds: float, growth: int) -> None:
