@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from dataclasses import fields
-from typing import Any
+from typing import Any, get_args
 
 import bentoml
 import credit_scoring_client
@@ -16,7 +16,7 @@ from credit_scoring_client.answer import CreditDecision, RejectedApplication
 from credit_scoring_client.client import AsyncClient, Client
 from credit_scoring_client.errors import InvalidRequest
 
-import serving
+import serving.schemas
 from scoring.policy import DecisionKind, RiskLevel
 from scoring.store import StoredModel
 from serving.schemas import EXAMPLE
@@ -26,10 +26,10 @@ APPLICATION = EXAMPLE["application"]
 
 
 def test_the_typed_client_knows_the_same_words_as_the_service() -> None:
-    assert [word.value for word in credit_scoring_client.Outcome] == [word.value for word in DecisionKind]
-    assert [word.value for word in credit_scoring_client.RiskLevel] == [word.value for word in RiskLevel]
+    assert [*get_args(credit_scoring_client.DecisionName)] == [word.value for word in DecisionKind]
+    assert [*get_args(credit_scoring_client.RiskLevelName)] == [word.value for word in RiskLevel]
     known = {field.name for field in fields(CreditDecision)}
-    assert known == {*serving.Decision.model_fields, "reasons"}
+    assert known == {*serving.schemas.Decision.model_fields, "reasons"}
 
 
 def test_the_stock_client_calls_every_scoring_route(server: Server, stored: StoredModel) -> None:

@@ -100,17 +100,17 @@ def test_an_older_library_without_the_single_row_entry_gives_the_same_bits(artef
 
 
 def test_every_entry_of_the_library_is_declared_by_its_name() -> None:
-    library = scoring.model._library()
-    assert {name: getattr(library, name).argtypes for name in model._PROTOTYPES} == model._PROTOTYPES
+    library, declared = scoring.model._library(), scoring.model._PROTOTYPES
+    assert {name: getattr(library, name).argtypes for name in declared} == declared
 
 
 def test_only_single_rows_keep_the_interpreter_lock() -> None:
-    assert type(model._library()) is ctypes.CDLL
-    assert type(model._library(holding_lock=True)) is ctypes.PyDLL
+    assert type(scoring.model._library()) is ctypes.CDLL
+    assert type(scoring.model._library(holding_lock=True)) is ctypes.PyDLL
 
 
 def test_the_service_needs_neither_the_package_nor_what_it_imports():
-    code = "import sys, scoring; print(sorted({'lightgbm', 'scipy', 'pandas', 'sklearn'} & set(sys.modules)))"
+    code = "import sys, scoring.scorer; print(sorted({'lightgbm', 'scipy', 'pandas', 'sklearn'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
 
