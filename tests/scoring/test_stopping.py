@@ -154,3 +154,18 @@ sys.exit(until_stopped(command))
         _, said = process.communicate(timeout=600)
     assert (process.returncode, said) == (128 + signal.SIGTERM, "stopped by SIGTERM\n")
     assert cleaned.exists()
+
+
+def test_the_timer_that_forces_an_end_is_off_while_the_command_cleans_up() -> None:
+    left = []
+
+    def command() -> int:
+        signal.raise_signal(signal.SIGTERM)
+        try:
+            stop_if_asked()
+        finally:
+            left.append(signal.getitimer(signal.ITIMER_REAL))
+        return 0
+
+    assert until_stopped(command) == 128 + signal.SIGTERM
+    assert left == [(0.0, 0.0)]
