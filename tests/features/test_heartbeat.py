@@ -84,6 +84,27 @@ def test_a_thread_beats_in_a_long_pause(registry: CollectorRegistry, monkeypatch
     assert worker.turns == 0
 
 
+class Hasty(threading.Event):
+    """Notes how long it is to be waited for, and does not come."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pauses: list[float | None] = []
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.pauses.append(timeout)
+        return False
+
+
+@pytest.mark.parametrize(("seconds", "pauses"), [(0.5, [0.5]), (1.0, [1.0]), (2.0, [1.0, 1.0]), (2.5, [1.0, 1.0, 0.5])])
+def test_a_thread_waits_for_a_second_at_most_between_two_beats(
+    registry: CollectorRegistry, seconds: float, pauses: list[float]
+) -> None:
+    stopped = Hasty()
+    assert heartbeat._waited(Heartbeat("worm", registry=registry), seconds, stopped) is False
+    assert stopped.pauses == pauses
+
+
 def test_a_thread_whose_work_failed_does_not_beat_in_its_pause(
     registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:

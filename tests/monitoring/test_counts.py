@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 
 from decision_log.format import vectors
-from decision_log.segments import Listing, read_lines
+from decision_log.reader import DecisionLogReader
+from decision_log.segments import Listing, WorkerId, read_lines
 from decision_log.writer import Position
-from monitoring.counts import CountsFile, ScoredCounts, read_counts
+from monitoring.counts import CountsFile, ScoredCounts, read_counts, replay
 from monitoring.errors import CheckError
 from monitoring.windows import CompleteWindow, load_checks
 from scoring.drift_reference import Window
@@ -83,6 +84,19 @@ def test_what_a_killed_worker_had_not_counted_is_counted_once_from_the_log(small
         assert counted(total(survivor)) == counted(of_log(small, places[1]))
     for survivor in survivors:
         survivor.recorder.close()
+
+
+def test_nothing_is_counted_of_a_worker_without_segments(small: StoredModel, tmp_path: Path) -> None:
+    reference = small.scorer.artefact.reference
+    counts = ScoredCounts.none(reference, days=1)
+    assert replay(counts, tmp_path, WorkerId.this(), reference) == 0
+    assert counts.window.rows == 0
+
+
+def test_readers_of_the_same_decisions_are_equal_whatever_they_passed_over(tmp_path: Path) -> None:
+    one, other = DecisionLogReader(tmp_path), DecisionLogReader(tmp_path)
+    one.passed_over[tmp_path / "notes.txt"] = "it is no segment of a decision log"
+    assert (one, hash(one)) == (other, hash(other))
 
 
 def test_without_a_log_everything_else_is_recorded(small: StoredModel, tmp_path: Path) -> None:

@@ -9,7 +9,16 @@ from features.schema import ProtectedAttribute
 from monitoring.measures import Estimate, Group, ImpactRatio, Ranking, auc_estimate, fit_line, normal_estimate
 from scoring.policy import DecisionPolicy, PointScale, RiskLevel
 from tests.features.examples import columns
-from training.evaluation import Evaluation, _resample, decision_policy, evaluate, observe, observe_bands, thresholds
+from training.evaluation import (
+    Evaluation,
+    _confusion,
+    _resample,
+    decision_policy,
+    evaluate,
+    observe,
+    observe_bands,
+    thresholds,
+)
 from training.fairness import (
     GroupPerformance,
     group_lines,
@@ -200,3 +209,9 @@ def test_a_small_group_and_one_with_few_outcomes_are_told_apart():
     first, second = performances(5, 3)
     assert second == GroupPerformance(second.group, None, None, None)
     assert performances(7, 3)[0].impact_ratio is None
+
+
+def test_a_confusion_is_counted_by_outcome_and_then_by_prediction():
+    target, prediction = np.repeat([0, 0, 1, 1], [4, 3, 2, 1]), np.repeat([0, 1, 0, 1], [4, 3, 2, 1])
+    assert _confusion(target, prediction) == (4, 3, 2, 1)
+    assert _confusion(np.zeros(5, dtype=int), np.zeros(5, dtype=int)) == (5, 0, 0, 0)
