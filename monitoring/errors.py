@@ -27,4 +27,4 @@ class CheckError(MonitoringError):
 
 
 class NotificationError(MonitoringError):
-    """The receiver cannot be reached, or refuses; the message never holds its address, which may be a secret."""
+    """Alertmanager cannot be reached, or refuses; the message never holds its address, which may hold a password."""

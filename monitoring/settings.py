@@ -8,7 +8,6 @@ from pydantic import Field, field_validator, model_validator
 
 from decision_log.writer import LogSettings
 from features.settings import Settings
-from monitoring.notification.settings import NotificationSettings
 
 
 class WindowSettings(Settings):
@@ -105,6 +104,18 @@ class FairnessSettings(Settings):
     """Groups with fewer decisions are shown and not judged."""
     min_impact_ratio: float = Field(ge=0, le=1)
     """A group below this, its whole interval, is signalled."""
+
+
+class NotificationSettings(Settings):
+    """How Alertmanager is told of what a command finds. Durations are in seconds."""
+
+    attempts: int = Field(ge=1)
+    timeout_seconds: float = Field(gt=0)
+    """Of one attempt."""
+    pause_seconds: float = Field(ge=0)
+    """After the first failure; it doubles from attempt to attempt."""
+    lasts_seconds: float = Field(gt=0, le=31_622_400)
+    """An alarm ends by itself after this long, unless it is told again."""
 
 
 class MonitoringSettings(Settings):

@@ -57,7 +57,7 @@ def _drift(options: argparse.Namespace) -> int:
     say([*judgement_lines(judgement), *said])
     if options.notify:
         digest = scorer.artefact.digest
-        tell_reasons("drift", judgement.reasons, digest, settings.notification, options.ledger)
+        tell_reasons("drift", judgement.reasons, digest, settings.notification)
     return ALARM if judgement.alarm else 0
 
 

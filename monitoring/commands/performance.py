@@ -70,5 +70,5 @@ def _performance(options: argparse.Namespace) -> int:
         Figures.of(performance.realised, artefact.digest, datetime.now(UTC)).write(options.metrics)
     say(performance_lines(performance))
     if options.notify:
-        tell_reasons("performance", performance.reasons, artefact.digest, settings.notification, options.ledger)
+        tell_reasons("performance", performance.reasons, artefact.digest, settings.notification)
     return ALARM if performance.alarm else 0

@@ -1,1 +1,0 @@
-"""Telling a webhook of alarms: with retries, once, and of their end."""
