@@ -26,10 +26,11 @@ from benchmarks.side_by_side import Costs
 from benchmarks.soak import soak
 from benchmarks.store import ROOT, Store
 from features.errors import FeatureError
-from features.settings import Settings
+from jobs.errors import JobError
+from jobs.progress import Progress
+from jobs.settings import Settings
 from monitoring.settings import MonitoringSettings
 from scoring.errors import ScoringError
-from scoring.progress import Progress
 
 _SETTINGS = ROOT / "configs" / "benchmarks.yaml"
 _MONITORING = ROOT / "configs" / "monitoring.yaml"
@@ -45,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # servers are stopped on the way out
     try:
         run(options)
-    except (BenchmarkError, FeatureError, ScoringError) as error:
+    except (BenchmarkError, FeatureError, JobError, ScoringError) as error:
         sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
         return 1
     except KeyboardInterrupt:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -11,10 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.decisions import Pool
+from jobs.output import write_json
+from jobs.progress import Progress
 from monitoring.settings import DriftSettings
 from monitoring.simulation import ReferencePopulation, Simulated, simulate
 from scoring.artefact import Artefact
-from scoring.progress import Progress
 from scoring.scorer import Scorer
 
 _ROWS = (300, 1_000, 10_000)
@@ -42,4 +42,4 @@ def record_alarms(found: Sequence[Simulated], settings: DriftSettings, command: 
         "stated_rate": settings.false_alarm_rate,
         "windows": [{**asdict(each), "rate": each.rate} for each in found],
     }
-    output.write_text(json.dumps(values, indent=2) + "\n")
+    write_json(output, values, indent=2)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import secrets
 import subprocess
@@ -18,8 +17,9 @@ from pathlib import Path
 from benchmarks.decisions import OUTCOMES, Pool, generate
 from benchmarks.errors import BenchmarkError
 from decision_log.format import ClientHash
+from jobs.output import write_json
+from jobs.progress import Progress
 from scoring.artefact import Artefact
-from scoring.progress import Progress
 from scoring.scorer import Scorer
 
 _KEY = "DECISION_LOG_KEY"
@@ -99,4 +99,4 @@ def record(reports: Sequence[Report], command: str, output: Path) -> None:
         "load_average": round(os.getloadavg()[0], 2),
         "reports": [asdict(report) for report in reports],
     }
-    output.write_text(json.dumps(values, indent=2) + "\n")
+    write_json(output, values, indent=2)

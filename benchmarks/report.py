@@ -11,6 +11,7 @@ from benchmarks.errors import BenchmarkError
 from benchmarks.results import Comparison, SoakRecord
 from benchmarks.settings import Bars
 from benchmarks.table import by_cpu, document, variants
+from jobs.output import write_text
 
 
 def report_variants(comparison: Comparison, page: Path) -> str:
@@ -39,7 +40,7 @@ def report(comparison: Comparison, soak: SoakRecord | None, bars: Bars, *, page:
 
 def _write_between(page: Path, name: str, text: str) -> None:
     before, after = _around_markers(page, name)
-    page.write_text(f"{before}\n{text}{after}", encoding="utf-8")
+    write_text(page, f"{before}\n{text}{after}")
 
 
 def _around_markers(page: Path, name: str) -> tuple[str, str]:

@@ -12,6 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic_core import to_json
 
 from benchmarks.errors import BenchmarkError
+from jobs.output import write_bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,10 +193,7 @@ class Recorded:
 
     def write(self, path: Path) -> None:
         """Write this as JSON; the file appears whole or not at all."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        scratch = path.with_name(f".{path.name}")
-        scratch.write_bytes(to_json(asdict(self), indent=2) + b"\n")
-        scratch.replace(path)
+        write_bytes(path, to_json(asdict(self), indent=2) + b"\n", parents=True)
 
     @classmethod
     def read(cls, path: Path) -> Self:

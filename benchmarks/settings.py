@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from features.settings import Settings
+from jobs.settings import Settings
 
 
 class OpenLoopSettings(Settings):

@@ -16,8 +16,8 @@ from benchmarks.request_format import DECISIONS
 from benchmarks.results import Soak, SoakRecord, SoakWindow
 from benchmarks.settings import BenchmarkSettings
 from benchmarks.store import Store
+from jobs.progress import Progress
 from scoring.keys import KEYS_VARIABLE, Scope, create_key, issue
-from scoring.progress import Progress
 
 _NO_LIMIT = 1e9
 

@@ -27,9 +27,10 @@ from decision_log.segments import (
     read_header,
 )
 from decision_log.writer import LogSettings
-from features.reading import printable
+from jobs.output import flush_folder, remove_unfinished, replaced
+from jobs.progress import stop_if_asked
+from jobs.reading import printable
 from scoring.policy import DecisionKind, RiskLevel
-from scoring.stopping import stop_if_asked
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -71,24 +72,9 @@ def write_segment(table: pa.Table, target: Path) -> None:
     """Write the file, for its owner only, so that it is there whole or not at all, whatever happens."""
     from pyarrow import parquet
 
-    scratch = target.with_name(f".{target.name}")
-    scratch.unlink(missing_ok=True)
-    with os.fdopen(os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _OWNER_ONLY_FILE), "wb") as file:
-        os.fchmod(file.fileno(), _OWNER_ONLY_FILE)
+    remove_unfinished(target)
+    with replaced(target, mode=_OWNER_ONLY_FILE, durable=True) as file:
         parquet.write_table(table, file, compression="zstd", row_group_size=_ROW_GROUP)
-        file.flush()
-        os.fsync(file.fileno())
-    scratch.replace(target)
-    flush_folder(target.parent)
-
-
-def flush_folder(path: Path) -> None:
-    """Have the names in a folder on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def last_decision(path: Path) -> datetime:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from decision_log.closing import decision_table, read_closed
 from decision_log.errors import SegmentError, SourceError
 from decision_log.segments import CLOSED, CLOSED_SUFFIX, OPEN, Listing, read_decisions, read_header
-from features.reading import printable
-from scoring.stopping import stop_if_asked
+from jobs.progress import stop_if_asked
+from jobs.reading import printable
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -11,7 +11,6 @@ The unused end of an open segment is zeros.
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import re
 import socket
@@ -25,6 +24,7 @@ from typing import Any, BinaryIO, NamedTuple, Self
 
 from decision_log.errors import SegmentError
 from decision_log.format import Header, decoded, is_decision
+from jobs.locks import take_lock
 
 OPEN = "open"
 CLOSED = "closed"
@@ -210,12 +210,7 @@ def claimed(path: Path) -> Iterator[bool]:
         except FileNotFoundError:
             yield False
             return
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-        else:
-            yield path.exists()  # it may have been closed while it was opened here
+        yield take_lock(file, wait=False) and path.exists()  # it may have been closed while it was opened here
 
 
 class Ages(NamedTuple):

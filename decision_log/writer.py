@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import logging
 import os
 import threading
@@ -19,8 +18,9 @@ from pydantic import Field
 
 from decision_log.errors import DecisionLogError
 from decision_log.segments import CLOSED, OPEN, WorkerId
-from features.heartbeat import Heartbeat
-from features.settings import Settings
+from jobs.heartbeat import Heartbeat
+from jobs.locks import take_lock
+from jobs.settings import Settings
 
 _LOGGER = logging.getLogger("bentoml.credit_scoring")
 
@@ -80,7 +80,7 @@ class Segment:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, OWNER_ONLY)
         try:
             os.fchmod(descriptor, OWNER_ONLY)
-            fcntl.flock(descriptor, fcntl.LOCK_EX)  # who looks whether it is held has it for a moment only
+            take_lock(descriptor)  # who looks whether it is held has it for a moment only
             os.posix_fallocate(descriptor, 0, size)
             segment = cls(path, number, descriptor, size)
             segment._put(header)

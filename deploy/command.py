@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from deploy.errors import DeployError
+from jobs.errors import JobError
 
 _LAST_LINES = 5
 
@@ -38,7 +39,7 @@ def reported(work: Callable[[], None]) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # what was started is stopped on the way out
     try:
         work()
-    except DeployError as error:
+    except (DeployError, JobError) as error:
         sys.stderr.write(f"error: {error}\n")
         return 1
     except KeyboardInterrupt:

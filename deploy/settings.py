@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from features.settings import Settings
+from jobs.settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
 

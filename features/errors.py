@@ -1,7 +1,6 @@
 """Errors of the feature definition.
 
 FeatureError
-  * SettingsError      a configuration file is not what its model declares
   * SchemaError        a name that the declaration does not know
   * FileError          a file that cannot be read as a table
   * ColumnsError       a table or matrix that does not fit the declaration
@@ -12,10 +11,6 @@ from __future__ import annotations
 
 class FeatureError(Exception):
     """What every error of this package derives from."""
-
-
-class SettingsError(FeatureError):
-    """A configuration file cannot be read or does not fit its model."""
 
 
 class SchemaError(FeatureError):

@@ -8,10 +8,11 @@ from collections.abc import Callable, Sequence
 
 from decision_log.errors import RecordError
 from features.errors import FeatureError
+from jobs.errors import JobError
+from jobs.progress import until_stopped
 from monitoring.commands import COMMANDS
 from monitoring.errors import MonitoringError
 from scoring.errors import ScoringError
-from scoring.stopping import until_stopped
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -24,7 +25,7 @@ def _execute(options: argparse.Namespace) -> int:
     run: Callable[[argparse.Namespace], int] = options.run
     try:
         return run(options)
-    except (FeatureError, ScoringError, RecordError, MonitoringError) as error:
+    except (FeatureError, JobError, ScoringError, RecordError, MonitoringError) as error:
         sys.stderr.write(f"error: {error}\n")
         return 1
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import fcntl
+import errno
 import logging
 import os
 import stat
@@ -21,7 +21,8 @@ from decision_log.errors import SegmentError
 from decision_log.format import vectors
 from decision_log.segments import WorkerId, read_decisions, read_header
 from decision_log.writer import Position
-from features.reading import printable
+from jobs.locks import take_lock
+from jobs.reading import printable
 from scoring.drift_reference import DriftReference, Window
 from scoring.scorer import Scores
 
@@ -187,7 +188,8 @@ class CountsFile:
         self._path.parent.mkdir(mode=_FOLDER, parents=True, exist_ok=True)
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         self._file = os.fdopen(os.open(self._path, flags, _FILE), "r+b")
-        fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not take_lock(self._file, wait=False):
+            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN), str(self._path))
         self._file.truncate(self._kind.itemsize)
         self._content = np.memmap(self._file, dtype=self._kind, mode="r+", shape=(1,))[0]
 

@@ -18,10 +18,6 @@ class WindowError(MonitoringError):
     """The window is too small or belongs to another model."""
 
 
-class ReportError(MonitoringError):
-    """A report cannot be written."""
-
-
 class CheckError(MonitoringError):
     """A check that the settings name is not there."""
 

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-from prometheus_client import CollectorRegistry, Gauge, write_to_textfile
+from prometheus_client import CollectorRegistry, Gauge, generate_latest
 
 from decision_log.errors import SourceError
 from decision_log.reader import DecisionLogReader
-from monitoring.errors import ReportError
+from jobs.output import write_bytes
 from monitoring.measures import Estimate
 from monitoring.outcomes import Outcomes, match
 from monitoring.realised import ASSUMPTIONS, Estimated, Part, Realised, estimate, realise
@@ -197,11 +197,8 @@ class Figures:
         return cls(digest, at, auc.value, auc.low, auc.high, _all(realised.levels), levels)
 
     def write(self, path: Path) -> None:
-        """Write the metrics into a file that appears whole; ReportError if it cannot be written."""
-        try:
-            write_to_textfile(str(path), self._registry())
-        except OSError as error:
-            raise ReportError(f"{path}: cannot be written ({error.strerror})") from None
+        """Write the metrics into a file that appears whole; OutputError if it cannot be written."""
+        write_bytes(path, generate_latest(self._registry()))
 
     def _registry(self) -> CollectorRegistry:
         registry = CollectorRegistry()

@@ -21,7 +21,7 @@ from decision_log.errors import NotRecordedError
 from decision_log.format import Caller, ClientHash, Header, LineFormat, client_hash
 from decision_log.segments import ASIDE, Ages, WorkerId
 from decision_log.writer import DecisionLogWriter, Failure, LogSettings, OnFailure, Position, make_folders
-from features.heartbeat import Heartbeat
+from jobs.heartbeat import Heartbeat
 from monitoring import metrics
 from monitoring.counts import Buffer, PendingDecisions, SharedCounts
 from monitoring.metrics import DecisionMetrics

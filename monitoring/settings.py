@@ -7,7 +7,7 @@ from typing import Annotated, Any, Self
 from pydantic import Field, field_validator, model_validator
 
 from decision_log.writer import LogSettings
-from features.settings import Settings
+from jobs.settings import Settings
 
 
 class WindowSettings(Settings):

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import logging
 import math
-import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from importlib import import_module
@@ -19,7 +17,9 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from features.reading import read_regular
+from jobs.locks import locked
+from jobs.output import remove_unfinished, replaced
+from jobs.reading import read_regular
 from monitoring.counts import SharedCounts
 from monitoring.drift import judge, whole_periods
 from monitoring.errors import CheckError
@@ -167,7 +167,7 @@ class Windows:
         self._failed = failed
         self._clock = clock
         self._read: tuple[int, State] | None = None
-        with self._locked() as ours:
+        with locked(self._lock, wait=False) as ours:
             if ours and not self._path.exists():
                 self._write(State(shared_counts.empty().window, clock(), None))
 
@@ -184,7 +184,7 @@ class Windows:
 
     def _begun_anew(self, reason: str) -> State:
         state = State(self._shared_counts.total().window, self._clock(), None)
-        with self._locked() as ours:
+        with locked(self._lock, wait=False) as ours:
             if ours:
                 _LOGGER.error("%s: damaged (%s), a new window begins", self._path.name, reason)
                 with suppress(OSError):  # where not even that goes, the next who asks tries again
@@ -207,7 +207,7 @@ class Windows:
 
     def complete(self, now: float) -> None:
         """Judge the window under way and begin the next one, unless another worker is about it."""
-        with self._locked() as ours:
+        with locked(self._lock, wait=False) as ours:
             if not ours or not self.due(now):
                 return
             state, total = self.state, self._shared_counts.total().window
@@ -215,21 +215,10 @@ class Windows:
             findings = Findings.of(window, self._drift, run_checks(self._checks, window, self._failed))
             self._write(State(total, now, (window, findings)))
 
-    @contextmanager
-    def _locked(self) -> Iterator[bool]:
-        with os.fdopen(os.open(self._lock, os.O_RDWR | os.O_CREAT, _OWNER_ONLY), "rb") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                yield False
-            else:
-                yield True
-
     def _write(self, state: State) -> None:
-        scratch = self._path.with_suffix(".new")
-        with os.fdopen(os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, _OWNER_ONLY), "w") as file:
-            file.write(json.dumps(_plain(state)))
-        scratch.replace(self._path)
+        remove_unfinished(self._path)
+        with replaced(self._path, mode=_OWNER_ONLY) as file:
+            file.write(json.dumps(_plain(state)).encode())
 
 
 def _plain(state: State) -> dict[str, Any]:

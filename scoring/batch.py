@@ -19,9 +19,9 @@ from features.request import LONGEST_CLIENT_ID
 from features.transformer import FeatureTransformer
 from features.validation import RuleViolation
 from features.values import as_client_ids, as_whole_numbers
-from scoring.errors import OutputError
+from jobs.output import staged
+from scoring.errors import BatchError
 from scoring.scorer import Scores
-from scoring.staging import staged
 from scoring.store import StoredModel
 
 if TYPE_CHECKING:
@@ -170,7 +170,7 @@ class _Source:
         held = [source / name for name in names if name not in marks]
         tables = [path for path in held if path.suffix.lower() in _SUFFIXES or _may_hold_applications(path)]
         if not tables:
-            raise OutputError(f"{source}: no .csv or .parquet file in it")
+            raise BatchError(f"{source}: no .csv or .parquet file in it")
         others = [path.name for path in held if path not in tables]
         return cls(tuple(map(open_file, tables)), tuple(sorted([*marks, *others])))
 
@@ -186,8 +186,8 @@ def _identifier(files: Sequence[File]) -> str:
             return name
     nameless = next((file for file in files if not {APPLICATION.id_column, CLIENT_ID} & {*file.header}), None)
     if nameless is None:
-        raise OutputError(f"some files name the applicants by {APPLICATION.id_column} and others by {CLIENT_ID}")
-    raise OutputError(f"{nameless.path}: neither {APPLICATION.id_column} nor {CLIENT_ID} names the applicants")
+        raise BatchError(f"some files name the applicants by {APPLICATION.id_column} and others by {CLIENT_ID}")
+    raise BatchError(f"{nameless.path}: neither {APPLICATION.id_column} nor {CLIENT_ID} names the applicants")
 
 
 def _batches(files: Sequence[File], identifier: str, chunk_rows: int) -> Iterator[tuple[File, RowBatch]]:

@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING
 from pydantic import TypeAdapter, ValidationError
 
 from features.errors import FeatureError
-from scoring.errors import OutputError, ScoringError
+from jobs.errors import JobError
+from jobs.progress import Progress, until_stopped
+from scoring.errors import BatchError, ScoringError
 from scoring.keys import (
     KEYS_VARIABLE,
     AccessError,
@@ -26,8 +28,6 @@ from scoring.keys import (
     issue,
     revoke_key,
 )
-from scoring.progress import Progress
-from scoring.stopping import until_stopped
 from scoring.store import load_stored
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _execute(options: argparse.Namespace) -> int:
     try:
         options.command(options)
-    except (AccessError, FeatureError, ScoringError) as error:
+    except (AccessError, FeatureError, JobError, ScoringError) as error:
         sys.stderr.write(f"error: {error}\n")
         return 1
     return 0
@@ -168,10 +168,10 @@ def _batch(options: argparse.Namespace) -> None:
         summary = score_files(options.input, options.output, model, chunk_rows=options.chunk_rows, progress=advance)
     sys.stdout.write("".join(f"{line}\n" for line in _lines(summary, options.output)))
     if summary.rejected == summary.rows:
-        raise OutputError(f"{options.input}: no application could be scored; {options.output} says why")
+        raise BatchError(f"{options.input}: no application could be scored; {options.output} says why")
     if summary.rejected > options.max_rejected * summary.rows:
         limit = f"more than the share {options.max_rejected:g} of --max-rejected"
-        raise OutputError(
+        raise BatchError(
             f"{options.input}: {summary.rejected} of {summary.rows} applications are rejected, {limit}; "
             f"{options.output} says why"
         )

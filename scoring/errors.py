@@ -4,7 +4,7 @@ ScoringError
   * ArtefactError      an artefact that is incomplete, damaged or not the one that was asked for
     - ConformanceError this code computes something else than the code that trained the model
     - SignatureError   it is not the one that is trusted, or the key cannot be used that says so
-  * OutputError        a batch job cannot write where it was told to
+  * BatchError         a batch job has no applications to score, or cannot tell whose they are
 """
 
 from __future__ import annotations
@@ -26,5 +26,5 @@ class SignatureError(ArtefactError):
     """A model is not the one that is trusted, or a key cannot be used to sign it or to verify that."""
 
 
-class OutputError(ScoringError):
-    """The output exists already or cannot be written."""
+class BatchError(ScoringError):
+    """A batch job has no applications to score, or cannot tell whose they are."""

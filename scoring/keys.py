@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import secrets
 import stat
-import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -19,9 +17,11 @@ from typing import Annotated, Any, Self
 import yaml
 from pydantic import AwareDatetime, Field, field_validator
 
-from features.errors import SettingsError
-from features.reading import read_regular
-from features.settings import SETTINGS_BYTES, Settings
+from jobs.errors import SettingsError
+from jobs.locks import locked
+from jobs.output import replaced
+from jobs.reading import read_regular
+from jobs.settings import SETTINGS_BYTES, Settings
 
 KEYS_VARIABLE = "CREDIT_SCORING_KEYS"
 
@@ -116,6 +116,7 @@ def nobody() -> tuple[bytes, bytes]:
 
 
 _HEADER = "# Made by `python -m scoring keys`. It holds no key, only salted hashes.\n"
+_OWNER_ONLY = 0o600
 
 
 class KeyFile(Settings):
@@ -147,8 +148,9 @@ class KeyFile(Settings):
     def write(self, path: Path) -> None:
         """Replace the file at `path` in one step; KeyFileError if that is not possible."""
         rows = [key.model_dump(mode="json", exclude_none=True) for key in self.keys]
-        with _writing(path):
-            _replace(path.resolve(), f"{_HEADER}{_yaml({'keys': rows})}".encode())
+        # A service may run as another user than the one who makes its keys.
+        with _writing(path), replaced(path, mode=_OWNER_ONLY, durable=True, keep_owner=True) as file:
+            file.write(f"{_HEADER}{_yaml({'keys': rows})}".encode())
 
 
 def content_of(path: Path) -> bytes:
@@ -198,13 +200,8 @@ def revoke_key(path: Path, named: str) -> Key:
 @contextmanager
 def _alone(path: Path) -> Iterator[None]:
     """One writer at a time: the folder is locked, since the file itself is replaced."""
-    with _writing(path):
-        folder = os.open(path.resolve().parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            fcntl.flock(folder, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(folder)
+    with _writing(path), locked(path.resolve().parent):
+        yield
 
 
 @contextmanager
@@ -213,32 +210,6 @@ def _writing(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise KeyFileError(f"{path}: cannot be written ({error.strerror})") from None
-
-
-def _replace(path: Path, content: bytes) -> None:
-    descriptor, scratch = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)  # with mode 0600
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            if path.exists():  # a service may run as another user than the one who makes its keys
-                os.fchown(descriptor, path.stat().st_uid, path.stat().st_gid)
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(scratch).replace(path)
-        _keep(path.parent)
-    except BaseException:
-        with suppress(FileNotFoundError):
-            Path(scratch).unlink()
-        raise
-
-
-def _keep(folder: Path) -> None:
-    """See to it that what was renamed in the folder is still so after a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _yaml(content: dict[str, Sequence[Any]]) -> str:

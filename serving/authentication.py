@@ -15,7 +15,7 @@ from time import monotonic
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge
 from starlette.types import Scope as AsgiScope
 
-from features.heartbeat import Heartbeat, PeriodicThread
+from jobs.heartbeat import Heartbeat, PeriodicThread
 from scoring.keys import (
     ID_PLACE,
     LENGTH,

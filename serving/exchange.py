@@ -16,7 +16,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive, Scope, Send
 
-from features.heartbeat import Heartbeat
+from jobs.heartbeat import Heartbeat
 from serving.problems import MEDIA_TYPE, BadRequest, HTTPProblem, TooLarge, UnsupportedMedia, problem
 
 FAILED = "The request could not be answered; the server's log says why."

@@ -16,9 +16,9 @@ import click
 from bentoml.exceptions import BentoMLConfigException
 
 from decision_log.errors import DecisionLogError
-from features.errors import SettingsError
-from features.reading import read_regular
-from features.settings import Settings
+from jobs.errors import SettingsError
+from jobs.reading import read_regular
+from jobs.settings import Settings
 from monitoring.errors import CheckError
 from monitoring.recorder import check_recording
 from monitoring.settings import MonitoringSettings

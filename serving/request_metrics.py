@@ -22,7 +22,7 @@ from prometheus_client.core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 from prometheus_client.registry import Collector
 
-from features.heartbeat import Heartbeat
+from jobs.heartbeat import Heartbeat
 
 _SECONDS = 0.25
 

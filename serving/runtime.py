@@ -10,15 +10,14 @@ from __future__ import annotations
 import asyncio
 import atexit
 import ctypes
-import fcntl
 import math
 import os
 import shutil
 import socket
 import ssl
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ from bentoml._internal.configuration.containers import BentoMLContainer
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from jobs.locks import is_held, locked, take_lock
 from serving.connections import Connection, Watch
 from serving.preflight import is_serving_command
 from serving.settings import Connections
@@ -156,7 +156,7 @@ def _made(parent: Path) -> Path:
     prefix = f"{os.getpid()}-"
     try:
         parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with _locked(parent):
+        with locked(parent):
             for folder in parent.iterdir():
                 if not _is_held(folder):
                     shutil.rmtree(folder, ignore_errors=True)
@@ -167,33 +167,16 @@ def _made(parent: Path) -> Path:
     return made
 
 
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
-
-
 def _hold(folder: Path) -> None:
     """Hold a folder to the end of this process, however that comes."""
     with suppress(OSError):  # without locks nobody removes it either
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         _held.append(descriptor)
-        fcntl.flock(descriptor, fcntl.LOCK_SH)
+        take_lock(descriptor, shared=True)
 
 
 def _is_held(folder: Path) -> bool:
     try:
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-    except OSError:  # not a folder of a service
+        return is_held(folder)
+    except OSError:  # not a folder of a service, or without locks
         return True
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return True
-    finally:
-        os.close(descriptor)
-    return False

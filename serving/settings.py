@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, field_validator
 
-from features.settings import Settings
+from jobs.settings import Settings
 
 
 class AccessSettings(Settings):

@@ -16,20 +16,21 @@ CLIENT = ROOT / "client"
 
 # What of the project each part may import. A part that is not here may not exist.
 MAY_IMPORT = {
-    "features": set(),
-    "scoring": {"features"},
-    "decision_log": {"features", "scoring"},
-    "monitoring": {"features", "scoring", "decision_log"},
-    "serving": {"features", "scoring", "decision_log", "monitoring"},
-    "service": {"features", "scoring", "decision_log", "monitoring", "serving"},
-    "training": {"features", "scoring", "decision_log", "monitoring"},
+    "jobs": set(),
+    "features": {"jobs"},
+    "scoring": {"features", "jobs"},
+    "decision_log": {"features", "jobs", "scoring"},
+    "monitoring": {"features", "jobs", "scoring", "decision_log"},
+    "serving": {"features", "jobs", "scoring", "decision_log", "monitoring"},
+    "service": {"features", "jobs", "scoring", "decision_log", "monitoring", "serving"},
+    "training": {"features", "jobs", "scoring", "decision_log", "monitoring"},
     "credit_scoring_client": set(),
-    "benchmarks": {"features", "scoring", "decision_log", "monitoring"},
-    "deploy": {"benchmarks", "features", "monitoring", "scoring", "serving"},
+    "benchmarks": {"features", "jobs", "scoring", "decision_log", "monitoring"},
+    "deploy": {"benchmarks", "features", "jobs", "monitoring", "scoring", "serving"},
     "docs": {"serving"},
     "examples": {"credit_scoring_client", "features", "scoring", "serving"},
 }
-SERVED = ("features", "scoring", "decision_log", "serving", "service")
+SERVED = ("features", "jobs", "scoring", "decision_log", "serving", "service")
 NOT_SERVED = {"pandas", "sklearn", "scipy", "fairlearn", "mlflow", "optuna", "matplotlib", "imblearn", "xgboost"}
 ONLY_WHEN_NEEDED = {"pyarrow", "tqdm"}
 NEED_ARROW = {"features.files", "scoring.batch"}

@@ -13,12 +13,12 @@ import bentoml
 from bentoml.exceptions import BentoMLException
 from mlflow.exceptions import MlflowException
 
-from features.errors import FeatureError, SettingsError
+from features.errors import FeatureError
+from jobs.errors import JobError, OutputError, SettingsError
+from jobs.progress import Progress, until_stopped
 from scoring.errors import ScoringError
-from scoring.progress import Progress
-from scoring.stopping import until_stopped
 from training.dataset import is_generated, split_by_time
-from training.errors import OutputError, RegistryError, TrainingError
+from training.errors import RegistryError, TrainingError
 from training.promotion import Verdict, judge, keep, make_champion, promote, rollback
 from training.registry.fitted import register_fitted, run_of_fitted
 from training.registry.history import current_champion
@@ -32,7 +32,7 @@ from training.synthesis.dataset import ALL, APPLICATIONS, synthesize, total_clie
 from training.synthesis.draws import SynthesisError
 
 _EXPECTED = (
-    FeatureError, ScoringError, TrainingError, SynthesisError, BentoMLException,
+    FeatureError, JobError, ScoringError, TrainingError, SynthesisError, BentoMLException,
 )  # fmt: skip
 
 

@@ -4,7 +4,6 @@ TrainingError
   * DataError          the data does not pass validation
   * CalibrationError   a model has learned nothing that could be calibrated
   * StudyError         a hyper-parameter search cannot begin or go on
-  * OutputError        a file cannot be written
   * TrackingError      no tracking server or database where it was said to be
   * GateError          a model misses a gate and is not promoted
   * RegistryError      the registry does not hold what was asked for
@@ -28,10 +27,6 @@ class CalibrationError(TrainingError):
 
 class StudyError(TrainingError):
     """The trials of a study cannot be kept, or would not compare with those that are there."""
-
-
-class OutputError(TrainingError):
-    """A file cannot be written where it was asked for."""
 
 
 class TrackingError(TrainingError):

@@ -14,10 +14,10 @@ from sklearn.model_selection import StratifiedKFold, train_test_split
 from features.fitting import fit_features
 from features.settings import FeatureSettings
 from features.transformer import Columns, FeatureState, FeatureTransformer
+from jobs.progress import stop_if_asked
 from monitoring.measures import auc, fit_line
 from scoring.drift_reference import DriftReference, category_bins, quantile_bins
 from scoring.model import Calibration
-from scoring.stopping import stop_if_asked
 from training.dataset import Dataset
 from training.errors import CalibrationError
 from training.settings import DriftReferenceSettings, ModelSettings

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from features.files import open_file
-from scoring.progress import Progress
+from jobs.progress import Progress
 from training.dataset import GENERATED, Dataset, find_table, load_dataset, refuse_too_few, split_by_time
 from training.leakage import outside_leaks, refuse_leaks
 from training.promotion import Verdict, judge

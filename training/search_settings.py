@@ -11,7 +11,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from features.catalogue import FeatureSet
 from features.schema import ProtectedAttribute
-from features.settings import Settings
+from jobs.settings import Settings
 
 _PARAMETERS = re.compile(r"[?#;&]")
 

@@ -13,12 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.transformer import FeatureState, FeatureTransformer
+from jobs.progress import Progress
 from monitoring.measures import Estimate, auc_difference
 from scoring.artefact import Artefact
 from scoring.drift_reference import DriftReference
 from scoring.model import Calibration
 from scoring.policy import DecisionPolicy
-from scoring.progress import Progress
 from scoring.scorer import with_conformance
 from training.dataset import Dataset
 from training.evaluation import Evaluation, decision_policy, evaluate

@@ -13,7 +13,7 @@ from deploy.capacity.page import put, section
 from deploy.capacity.settings import CapacitySettings
 from deploy.command import reported
 from deploy.errors import DeployError
-from features.errors import FeatureError
+from jobs.errors import JobError
 
 _ROOT = Path(__file__).resolve().parents[2]
 _PAGE = "docs/how-to/capacity.md"
@@ -36,7 +36,7 @@ def _plan(options: argparse.Namespace) -> None:
     try:
         settings = CapacitySettings.load(options.settings)
         comparison = Comparison.read(options.comparison)
-    except (BenchmarkError, FeatureError) as error:
+    except (BenchmarkError, JobError) as error:
         raise DeployError(" ".join(str(error).split())) from None
     text = section(comparison, settings)
     put(text, options.page)

@@ -10,6 +10,7 @@ from benchmarks.results import Comparison
 from deploy.capacity.plan import Demand, Plan, plan, pod_load
 from deploy.capacity.settings import CapacitySettings
 from deploy.errors import DeployError
+from jobs.output import write_text
 
 _SERVICE = "service"
 _BEGIN, _END = "<!-- capacity -->", "<!-- /capacity -->"
@@ -68,4 +69,4 @@ def put(text: str, page: Path) -> None:
     _, end, tail = rest.partition(_END)
     if not begin or not end:
         raise DeployError(f"{page}: no lines {_BEGIN} and {_END}")
-    page.write_text(f"{head}{_BEGIN}\n{text}\n{_END}{tail}", encoding="utf-8")
+    write_text(page, f"{head}{_BEGIN}\n{text}\n{_END}{tail}")

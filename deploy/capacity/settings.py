@@ -6,7 +6,7 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from features.settings import Settings
+from jobs.settings import Settings
 
 
 class Pod(Settings):

@@ -19,7 +19,7 @@ NAME = "credit-scoring"
 _CONTAINERFILE = Path(__file__).with_name("Containerfile")
 BASE = re.findall(r"^ARG BASE=(\S+)$", _CONTAINERFILE.read_text(encoding="utf-8"), flags=re.MULTILINE)[0]
 _DIGEST = re.compile(r"@sha256:[0-9a-f]{64}")
-_OFFLINE_SOURCE = ("features", "scoring", "monitoring", "configs")
+_OFFLINE_SOURCE = ("features", "jobs", "scoring", "decision_log", "monitoring", "configs")
 _HOME = ("bentos", "envs", "models", "tmp")  # bentoml would make them at import, which a read-only root forbids
 
 

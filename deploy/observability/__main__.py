@@ -7,12 +7,10 @@ import sys
 from pathlib import Path
 
 from deploy.command import reported
-from deploy.errors import DeployError
 from deploy.observability import __doc__ as description
 from deploy.observability.files import rendered, written
 from deploy.observability.settings import Observed
 from deploy.settings import ROOT
-from features.errors import FeatureError
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -26,11 +24,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _write(options: argparse.Namespace) -> None:
-    try:
-        observed = Observed.load(options.monitoring, options.serving)
-    except FeatureError as error:
-        raise DeployError(str(error)) from None
-    written(rendered(observed), options.output)
+    written(rendered(Observed.load(options.monitoring, options.serving)), options.output)
 
 
 if __name__ == "__main__":

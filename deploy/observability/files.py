@@ -12,6 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, TemplateError
 
 from deploy.errors import DeployError
 from deploy.observability.settings import Observed
+from jobs.output import write_text
 
 RULES = ("recording.rules.yml", "alerting.rules.yml")
 PROMETHEUS = ("prometheus.yml", *RULES, "alertmanager.yml")
@@ -47,16 +48,9 @@ def rendered(observed: Observed, templates: Path = TEMPLATES) -> dict[str, str]:
 
 
 def written(files: dict[str, str], folder: Path) -> None:
-    """Write the files, each of them whole or not at all; DeployError if one cannot be written."""
+    """Write the files, each of them whole or not at all; OutputError if one cannot be written."""
     for name, text in files.items():
-        path = folder / name
-        scratch = path.with_name(f".{path.name}.part")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            scratch.write_text(text, encoding="utf-8")
-            scratch.replace(path)
-        except OSError as error:
-            raise DeployError(f"{path}: cannot be written ({error.strerror})") from None
+        write_text(folder / name, text, parents=True)
 
 
 def dashboard(written: dict[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, HttpUrl, PlainSerializer, PlainValidator, model_validator
 
 from deploy.errors import DeployError
-from features.settings import Settings
+from jobs.settings import Settings
 from monitoring.settings import MonitoringSettings
 from serving.settings import ServingSettings
 

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from jobs.output import write_text
+
 _MARKED = re.compile(r"(?<=<!-- rehearsal -->\n).*?(?=<!-- /rehearsal -->)", re.DOTALL)
 _ANSWERED = "200"
 
@@ -14,7 +16,7 @@ _ANSWERED = "200"
 def write_table(document: Path, record: Mapping[str, Any]) -> None:
     """Replace what is between the marks of the document."""
     text = document.read_text(encoding="utf-8")
-    document.write_text(_MARKED.sub(lambda _: table(record), text), encoding="utf-8")
+    write_text(document, _MARKED.sub(lambda _: table(record), text))
 
 
 def table(record: Mapping[str, Any]) -> str:

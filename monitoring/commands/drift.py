@@ -8,14 +8,14 @@ from pathlib import Path
 from decision_log.errors import SourceError
 from decision_log.reader import DecisionLogReader
 from features.schema import Calendar
+from jobs.output import write_json
+from jobs.progress import Progress
 from monitoring.commands.notify import add_notify_options, tell_reasons
 from monitoring.commands.options import ALARM, add_json, add_model, add_parser, add_period, say, warn_of
 from monitoring.drift import WHOLE, judge, judgement_json, judgement_lines
-from monitoring.output import write_json
 from monitoring.settings import MonitoringSettings
 from monitoring.sources import load_model, window_of_file, window_of_log, window_of_services
 from scoring.drift_reference import Window
-from scoring.progress import Progress
 from scoring.scorer import Scorer
 
 

@@ -8,12 +8,12 @@ from pathlib import Path
 
 from decision_log.format import stated_hash
 from decision_log.reader import DecisionLogReader
+from jobs.output import write_json
+from jobs.progress import Progress
 from monitoring.commands.options import add_json, add_model, add_parser, add_period, say, warn_of
 from monitoring.commands.performance import add_outcomes, outcomes_of
-from monitoring.output import write_json
 from monitoring.settings import MonitoringSettings
 from monitoring.sources import load_model
-from scoring.progress import Progress
 
 
 def add_fairness(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 from decision_log.errors import SourceError
 from decision_log.format import stated_hash
 from decision_log.reader import DecisionLogReader
+from jobs.output import write_json
+from jobs.progress import Progress
 from monitoring.commands.notify import add_notify_options, tell_reasons
 from monitoring.commands.options import ALARM, add_json, add_model, add_parser, add_period, say, warn_of
-from monitoring.output import write_json
 from monitoring.performance import Figures
 from monitoring.settings import MonitoringSettings
 from monitoring.sources import load_model
-from scoring.progress import Progress
 
 if TYPE_CHECKING:
     from monitoring.outcomes import Outcomes

@@ -10,14 +10,14 @@ from pathlib import Path
 
 from decision_log.format import stated_hash
 from decision_log.reader import DecisionLogReader
+from jobs.output import write_text
+from jobs.progress import Progress
 from monitoring.commands.fairness import add_protected
 from monitoring.commands.options import add_model, add_parser, add_period, say, warn_of
 from monitoring.commands.performance import add_outcomes, outcomes_of
 from monitoring.drift import judge
-from monitoring.output import write_text
 from monitoring.settings import MonitoringSettings
 from monitoring.sources import load_model, window_of_log
-from scoring.progress import Progress
 from scoring.scorer import Scorer
 
 _MINUTE = "%Y-%m-%d %H:%M"

@@ -56,7 +56,7 @@ def test_it_holds_what_it_serves_with_and_nothing_else(bento: bentoml.Bento) -> 
     found = {path.relative_to(source).as_posix() for path in source.rglob("*") if path.is_file()}
     packages = {
         path.relative_to(ROOT).as_posix()
-        for name in ("features", "scoring", "decision_log", "serving", "monitoring")
+        for name in ("features", "jobs", "scoring", "decision_log", "serving", "monitoring")
         for path in (ROOT / name).glob("*.py")
     }
     assert found == packages | {"service.py", "bentofile.yaml", "configs/serving.yaml", "configs/monitoring.yaml"}

@@ -82,7 +82,7 @@ def test_after_a_crash_between_the_two_no_decision_is_lost_or_doubled(log: Path)
 
 def test_a_half_written_file_is_no_segment(log: Path) -> None:
     (segment,) = Listing.of(log).open
-    (log / "closed" / f".{segment.stem}.parquet").write_bytes(b"PAR1")
+    (log / "closed" / f".{segment.stem}.parquet-0a1b2c3d").write_bytes(b"PAR1")
     assert Listing.of(log).closed == ()
     close(log, SETTINGS, LATER)
     assert [path.name for path in (log / "closed").iterdir()] == [f"{segment.stem}.parquet"]
@@ -299,7 +299,10 @@ def test_a_segment_is_on_the_disk_before_it_has_its_name(log: Path, monkeypatch:
     monkeypatch.setattr(os, "fsync", noted)
     (segment,) = Listing.of(log).open
     close(log, SETTINGS, LATER)
-    assert flushed == [(log / "closed" / f".{segment.stem}.parquet", 1), (log / "closed", 1)]
+    (scratch, folder), (left, still) = zip(*flushed, strict=True)
+    assert (scratch.parent, folder) == (log / "closed", log / "closed")
+    assert scratch.name.startswith(f".{segment.stem}.parquet-")
+    assert (left, still) == (1, 1)
 
 
 def test_a_segment_is_as_old_as_its_last_decision_in_whatever_group(log: Path) -> None:

@@ -23,7 +23,7 @@ from decision_log.errors import DecisionLogError, NotRecordedError
 from decision_log.format import Caller, ClientHash, Header, LineFormat, client_hash, stated_hash, vectors
 from decision_log.segments import Listing, WorkerId, read_header, read_lines
 from decision_log.writer import DecisionLogWriter, Failure, LogSettings, Position
-from features.heartbeat import Heartbeat
+from jobs.heartbeat import Heartbeat
 from scoring.store import StoredModel
 from tests.monitoring.recording import KEY, Worker, settings
 from tests.server import ROOT

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from monitoring.errors import ReportError
+from jobs.errors import OutputError
 from monitoring.measures import Estimate
 from monitoring.performance import Figures, Rates
 from monitoring.realised import Part, Realised
@@ -64,5 +64,5 @@ def test_newer_figures_replace_those_that_are_there(tmp_path: Path):
 
 
 def test_a_file_that_cannot_be_written_is_named(tmp_path: Path):
-    with pytest.raises(ReportError, match=r"no/performance\.prom: cannot be written \(No such file or directory\)"):
+    with pytest.raises(OutputError, match=r"no/performance\.prom: cannot be written \(No such file or directory\)"):
         FIGURES.write(tmp_path / "no" / "performance.prom")

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from features.errors import SettingsError
+from jobs.errors import SettingsError
 from monitoring.settings import MonitoringSettings
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"

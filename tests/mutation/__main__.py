@@ -32,13 +32,14 @@ ROOT = Path(__file__).resolve().parents[2]
 EQUIVALENT = Path(__file__).with_name("equivalent.yaml")
 PACKAGES = {
     "features": ["features/*.py"],
+    "jobs": ["jobs/*.py"],
     "scoring": ["scoring/*.py"],
     "access": ["scoring/keys.py", "serving/authentication.py"],
     "monitoring": ["monitoring/[!_c]*.py", "monitoring/counts.py", "decision_log/*.py"],
     "training": ["training/evaluation.py", "training/fairness.py", "training/gates.py", "training/promotion.py"],
 }
-_FOLDERS = ["decision_log", "features", "monitoring", "scoring", "serving", "training"]
-TESTS = [*_FOLDERS[:3], *(f"tests/{part}" for part in (*PACKAGES, "serving"))]
+_FOLDERS = ["decision_log", "features", "jobs", "monitoring", "scoring", "serving", "training"]
+TESTS = [*_FOLDERS[:4], *(f"tests/{part}" for part in (*PACKAGES, "serving"))]
 # They take minutes, and what they hold is judged by cheaper tests too.
 TESTS += [f"--ignore=tests/{slow}" for slow in ("deploy/observability", "training/synthesis", "training/tuning")]
 TESTS += [

@@ -9,8 +9,9 @@ import pytest
 from pyarrow import parquet
 
 from features.errors import FileError
+from jobs.errors import OutputError
 from scoring.batch import score_files
-from scoring.errors import OutputError
+from scoring.errors import BatchError
 from tests.features.examples import table
 from tests.scoring.jobs import parquet_of, parts, people, refused, rows
 
@@ -99,7 +100,7 @@ def test_a_folder_without_a_file_to_score_is_refused(small, output, tmp_path, fi
     source.mkdir()
     for name in files:
         (source / name).write_text("x")
-    assert refused(source, output, small, OutputError) == f"{source}: no .csv or .parquet file in it"
+    assert refused(source, output, small, BatchError) == f"{source}: no .csv or .parquet file in it"
 
 
 def test_a_source_without_rows_is_refused(small, output, tmp_path):

@@ -11,7 +11,7 @@ import pytest
 
 from features.errors import FeatureError
 from scoring.batch import score_files
-from scoring.errors import OutputError
+from scoring.errors import BatchError
 from tests.features.examples import NAMES, write_csv
 from tests.scoring.jobs import parquet_of, parts, people, refused, rows
 
@@ -76,7 +76,7 @@ def test_applicants_are_named_by_what_every_file_has(small, output, tmp_path):
 
 def test_a_file_that_names_no_applicants_is_refused(small, output, tmp_path):
     source = write_csv(tmp_path / "a.csv", {})
-    said = refused(source, output, small, OutputError)
+    said = refused(source, output, small, BatchError)
     assert said == f"{source}: neither SK_ID_CURR nor client_id names the applicants"
 
 
@@ -193,7 +193,7 @@ def with_both(folder: Path) -> Path:
     ids=["lists", "dates", "lists as text", "number and text"],
 )
 def test_identifiers_of_other_kinds_are_refused(small, output, tmp_path, make):
-    with pytest.raises((FeatureError, OutputError), match=r"SK_ID_CURR|client_id"):
+    with pytest.raises((FeatureError, BatchError), match=r"SK_ID_CURR|client_id"):
         score_files(make(tmp_path), output, small)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from features.errors import SettingsError
+from jobs.errors import SettingsError
 from serving.settings import ServingSettings
 
 FILE = Path(__file__).resolve().parents[2] / "configs" / "serving.yaml"

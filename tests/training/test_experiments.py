@@ -12,9 +12,9 @@ import pytest
 import yaml
 from numpy.typing import NDArray
 
-from features.errors import SettingsError
+from jobs.errors import SettingsError
+from jobs.progress import Progress
 from monitoring.measures import auc, auc_difference
-from scoring.progress import Progress
 from training.cli import main
 from training.dataset import Dataset, load_dataset
 from training.errors import CalibrationError

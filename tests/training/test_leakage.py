@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from features.files import open_file
-from scoring.progress import Progress
+from jobs.progress import Progress
 from training.cli import main
 from training.dataset import Dataset, load_dataset
 from training.errors import DataError

@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from features.errors import SettingsError
 from features.transformer import FeatureTransformer
+from jobs.errors import SettingsError
+from jobs.progress import Progress
 from monitoring.measures import auc
-from scoring.progress import Progress
 from scoring.scorer import Scorer
 from training.dataset import Dataset, load_dataset, split_by_time
 from training.errors import DataError

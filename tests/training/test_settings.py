@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from features.errors import SettingsError
+from jobs.errors import SettingsError
 from training.cli import main
 from training.settings import TrainingSettings
 

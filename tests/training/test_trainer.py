@@ -11,10 +11,10 @@ import pytest
 
 from features.schema import ProtectedAttribute
 from features.transformer import FeatureTransformer
+from jobs.progress import Progress
 from monitoring.measures import auc, fit_line
 from scoring.model import Calibration
 from scoring.policy import RiskLevel
-from scoring.progress import Progress
 from scoring.scorer import Scorer
 from training.dataset import Dataset, load_dataset
 from training.evaluation import evaluate

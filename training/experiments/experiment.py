@@ -12,9 +12,9 @@ import mlflow
 import numpy as np
 from numpy.typing import NDArray
 
+from jobs.progress import Progress
 from monitoring.measures import Estimate, auc, auc_difference, normal_estimate
 from scoring.policy import DecisionPolicy
-from scoring.progress import Progress
 from training.dataset import Dataset
 from training.evaluation import Evaluation, decision_policy, evaluate
 from training.experiments.cross_fitting import CrossFitted, cross_fit

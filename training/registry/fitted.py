@@ -18,13 +18,13 @@ import mlflow
 from bentoml._internal.configuration.containers import BentoMLContainer
 from mlflow.exceptions import MlflowException
 
-from features.errors import SettingsError
-from features.settings import Settings
+from jobs.errors import OutputError, SettingsError
+from jobs.settings import Settings
 from scoring.artefact import Artefact
 from scoring.errors import ArtefactError
 from scoring.store import REPORT
 from training.dataset import Dataset
-from training.errors import OutputError, RegistryError, TrackingError
+from training.errors import RegistryError, TrackingError
 from training.registry.packaging import sha256
 from training.registry.registry import OUT_OF_FOLD, OutOfFold, Registered, register
 from training.registry.tracking import log_model, without_secrets

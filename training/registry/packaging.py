@@ -16,12 +16,12 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from features.errors import SettingsError
-from features.settings import Settings
+from jobs.errors import SettingsError
+from jobs.settings import Settings
 from training.errors import RegistryError
 
 _ROOT = Path(__file__).resolve().parent.parent.parent
-_PACKAGES = ("features", "scoring")
+_PACKAGES = ("features", "jobs", "scoring")
 _LOADER = "pyfunc.py"
 _LOADER_MODULE = "mlflow.pyfunc.loaders.code_model"
 _META = "registered_model_meta"  # MLflow's client writes it into what it has downloaded

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -19,11 +18,12 @@ from numpy.typing import NDArray
 from pyarrow import parquet
 
 from features.application import APPLICATION
+from jobs.output import write_bytes
 from scoring.artefact import Artefact
 from scoring.errors import ArtefactError
 from scoring.store import REPORT, Statement, sign
 from training.dataset import Dataset
-from training.errors import OutputError, RegistryError
+from training.errors import RegistryError
 from training.registry.packaging import check_flavour, model_digest, sha256
 
 _FINGERPRINT_BYTES = 8
@@ -275,10 +275,4 @@ def copy_report(registered: Registered, output: Path) -> None:
         report = report_file(artefact_folder(download(registered, Path(scratch)), registered).parent, registered)
         if report is None:
             raise RegistryError(f"{registered}: registered without a report")
-        partial = output.with_name(f"{output.name}.partial")
-        try:
-            shutil.copy(report, partial)
-            partial.replace(output)
-        except OSError as error:
-            partial.unlink(missing_ok=True)
-            raise OutputError(f"{output}: cannot be written ({error.strerror})") from None
+        write_bytes(output, report.read_bytes())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 import tempfile
@@ -17,6 +16,7 @@ from bentoml._internal.configuration.containers import BentoMLContainer
 from bentoml.exceptions import NotFound
 
 from features.files import open_file
+from jobs.locks import locked
 from scoring.artefact import Artefact
 from scoring.errors import ConformanceError
 from scoring.scorer import Scorer
@@ -41,8 +41,7 @@ def champion_lock() -> Iterator[None]:
     """One command at a time changes who is champion, in the registry and in this user's BentoML store; others wait."""
     home = Path(BentoMLContainer.bentoml_home.get())
     home.mkdir(parents=True, exist_ok=True)
-    with (home / _LOCK).open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with locked(home / _LOCK):
         yield
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 import socket
@@ -25,6 +24,7 @@ from mlflow.types.schema import ColSpec, Schema
 from sqlalchemy import create_engine
 from sqlalchemy.exc import SQLAlchemyError
 
+from jobs.locks import is_held, take_lock
 from training.errors import TrackingError
 from training.registry.packaging import package_code
 from training.search_settings import address_fault, secrets_of, without_credentials
@@ -42,7 +42,7 @@ def scratch() -> Iterator[Path]:
     new = Path(tempfile.mkdtemp(prefix=f".{_PREFIX}", dir=place))
     lock = os.open(new, os.O_RDONLY)
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        take_lock(lock)
         folder = new.rename(place / new.name.removeprefix("."))  # under this name only while it is held
         tempfile.tempdir = str(folder)
         _held.append(f"{_machine()} {folder}")
@@ -76,16 +76,9 @@ def _remove_left_over(place: Path) -> None:
 
 def _is_held(folder: Path) -> bool:
     try:
-        lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    except OSError:
+        return is_held(folder)
+    except OSError:  # it is not there
         return False
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(lock)
-    return False
 
 
 def _machine() -> str:

@@ -16,8 +16,8 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from features.application import APPLICATION
-from scoring.errors import OutputError
-from scoring.staging import staged
+from jobs.errors import OutputError
+from jobs.output import staged
 from training.synthesis.application import Clients, draw_clients, draw_target
 from training.synthesis.bureau import FIRST_CREDIT, draw_bureau, draw_bureau_balance
 from training.synthesis.cards import draw_card_balance, draw_cards

@@ -17,11 +17,12 @@ from optuna.exceptions import OptunaError
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 
-from features.settings import Settings
+from jobs.output import write_text
+from jobs.progress import Progress
+from jobs.settings import Settings
 from monitoring.measures import Estimate, auc_difference, auc_estimate
-from scoring.progress import Progress
 from training.dataset import Dataset
-from training.errors import OutputError, StudyError
+from training.errors import StudyError
 from training.fitting import splits
 from training.registry.tracking import commit, connect, tracked_run
 from training.search_settings import DRAWING_ROWS, NestedSettings
@@ -56,12 +57,7 @@ class TunedParameters(Settings):
 
     def write(self, path: Path) -> None:
         """Write the file whole or not at all; OutputError if it cannot be written."""
-        partial = path.with_name(f"{path.name}.partial")
-        try:
-            partial.write_text(yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False))
-            partial.replace(path)
-        except OSError as error:
-            raise OutputError(f"{path}: cannot be written ({error.strerror})") from None
+        write_text(path, yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False))
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,13 +13,12 @@ import yaml
 from optuna.trial import TrialState
 from scipy.special import expit
 
-from features.errors import SettingsError
+from jobs.errors import OutputError, SettingsError
+from jobs.progress import Progress
 from monitoring.measures import auc
-from scoring.progress import Progress
 from tests.training.tuning.searches import changed, searched
 from training.cli import main
 from training.dataset import Dataset
-from training.errors import OutputError
 from training.settings import TrainingSettings
 from training.tuning.objective import FOLDS, fitted_margins, score_of, tuning_folds
 from training.tuning.search import NestedEstimate, TunedParameters, Winner, tune

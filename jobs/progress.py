@@ -1,9 +1,9 @@
-"""Ending a command by a signal as if it had failed: nothing is left behind and one line says so.
+"""Progress of long work: a bar on a terminal, plain lines elsewhere; and how a signal ends it.
 
-What a signal's handler raises can surface anywhere: in a finalizer, where Python drops it, or in a library that holds a
-lock and will want it again (https://docs.python.org/3/library/signal.html#handlers-and-exceptions). So a signal only
-asks, and the command stops where it says that it can: at each step of its progress, at each file of a log, at each tree
-of a LightGBM fit.
+A command that a signal ends has failed: nothing is left behind and one line says so. What a signal's handler raises can
+surface anywhere: in a finalizer, where Python drops it, or in a library that holds a lock and will want it again
+(https://docs.python.org/3/library/signal.html#handlers-and-exceptions). So a signal only asks, and the command stops
+where it says that it can: at each step of its progress, at each file of a log, at each tree of a LightGBM fit.
 """
 
 from __future__ import annotations
@@ -11,8 +11,13 @@ from __future__ import annotations
 import signal
 import sys
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType
+from typing import TextIO
+
+Advance = Callable[..., object]
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _PATIENCE = 5.0  # seconds from a signal until the command is stopped wherever it is; Kubernetes kills after 30
@@ -74,3 +79,47 @@ def _force(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - what
 def _leave_alone() -> None:
     if _asked:
         signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+class Progress:
+    """Reports steps to a stream; `quiet` reports nothing."""
+
+    def __init__(self, stream: TextIO | None = None, *, quiet: bool = False) -> None:
+        self._stream = stream or sys.stderr
+        self._quiet = quiet
+
+    @contextmanager
+    def step(self, name: str, total: int | None = None) -> Iterator[Advance]:
+        """One step; call what is yielded with the amount that was done, by default 1.
+
+        A signal ends the command there, or before the step (`stop_if_asked`).
+        """
+        stop_if_asked()
+        with self._shown(name, total) as show:
+
+            def advance(done: int = 1) -> None:
+                show(done)
+                stop_if_asked()
+
+            yield advance
+
+    @contextmanager
+    def _shown(self, name: str, total: int | None) -> Iterator[Callable[[int], object]]:
+        started = time.monotonic()
+        if self._quiet:
+            yield lambda _: None
+        elif self._stream.isatty():
+            from tqdm import tqdm
+
+            with tqdm(total=total, desc=name, file=self._stream) as bar:
+                yield bar.update
+        else:
+            self.line(f"{name} ...")
+            yield lambda _: None
+            self.line(f"{name}: {time.monotonic() - started:.1f} s")
+
+    def line(self, text: str) -> None:
+        """A line of its own."""
+        if not self._quiet:
+            self._stream.write(f"{text}\n")
+            self._stream.flush()

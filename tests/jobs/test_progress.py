@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from scoring.progress import Progress
+from jobs.progress import Progress
 
 
 class Terminal(io.StringIO):

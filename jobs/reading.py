@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 import yaml
 
-from features.errors import FileError
+from jobs.errors import SettingsError
 
 _DEPTH = 64
 """Levels of a document: what is deeper is nobody's settings."""
@@ -43,7 +43,7 @@ def read_regular(path: Path, limit: int) -> bytes:
 
 
 def read_yaml(content: bytes) -> Any:
-    """The one document in some YAML, plain values only; FileError, in one line that quotes no value, if it is none.
+    """The one document in some YAML, plain values only; SettingsError, in one line that quotes no value, if it is none.
 
     Names are text and are there once. A document of more than 64 levels or 50,000 values is refused.
     """
@@ -51,11 +51,11 @@ def read_yaml(content: bytes) -> Any:
         return yaml.load(content, Loader=_BoundedLoader)  # noqa: S506 - a safe loader
     except yaml.MarkedYAMLError as error:
         line = f" in line {error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise FileError(f"not YAML ({printable(str(error.problem))}{line})") from None
+        raise SettingsError(f"not YAML ({printable(str(error.problem))}{line})") from None
     except (yaml.YAMLError, UnicodeError) as error:
-        raise FileError(f"not YAML ({printable(str(getattr(error, 'reason', type(error).__name__)))})") from None
+        raise SettingsError(f"not YAML ({printable(str(getattr(error, 'reason', type(error).__name__)))})") from None
     except (ArithmeticError, LookupError, ValueError):  # of chr, for an escape beyond Unicode
-        raise FileError("not YAML (an escape that is no character)") from None
+        raise SettingsError("not YAML (an escape that is no character)") from None
 
 
 def printable(text: str) -> str:

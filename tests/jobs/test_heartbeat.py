@@ -11,8 +11,8 @@ import time
 import pytest
 from prometheus_client import CollectorRegistry
 
-from features import heartbeat
-from features.heartbeat import Heartbeat, PeriodicThread
+from jobs import heartbeat
+from jobs.heartbeat import Heartbeat, PeriodicThread
 
 SECRET = "an applicant's income"
 

@@ -1,0 +1,20 @@
+"""Errors of what every command shares.
+
+JobError
+  * SettingsError      a configuration file is not what its model declares
+  * OutputError        a file or folder cannot be written
+"""
+
+from __future__ import annotations
+
+
+class JobError(Exception):
+    """What every error of this package derives from."""
+
+
+class SettingsError(JobError):
+    """A configuration file cannot be read or does not fit its model."""
+
+
+class OutputError(JobError):
+    """The output exists already or cannot be written."""

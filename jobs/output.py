@@ -1,0 +1,144 @@
+"""Files and folders that appear whole or not at all."""
+
+from __future__ import annotations
+
+import glob
+import json
+import os
+import secrets
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from jobs.errors import OutputError
+
+_NAME = 200
+"""Characters of a name that its scratch file repeats: the system allows 255 in all."""
+
+
+@contextmanager
+def replaced(
+    path: Path, *, mode: int | None = None, durable: bool = False, keep_owner: bool = False
+) -> Iterator[BinaryIO]:
+    """A new file that takes the place of `path` if the block succeeds, and vanishes if it does not; through links.
+
+    An OSError is passed on as it is.
+
+    Parameters
+    ----------
+    mode : permissions of the file, whatever the umask is; None leaves them to the umask
+    durable : whether the file is still there after a power cut
+    keep_owner : whether the file belongs to the owner of the one that it replaces
+    """
+    target = path.resolve()
+    scratch = target.with_name(f"{_prefix(target)}{secrets.token_hex(4)}")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    descriptor = os.open(scratch, flags, 0o666 if mode is None else mode)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            _prepare(descriptor, target, mode, keep_owner=keep_owner)
+            yield file
+            file.flush()
+            if durable:
+                os.fsync(descriptor)
+        scratch.replace(target)
+    except BaseException:
+        scratch.unlink(missing_ok=True)
+        raise
+    if durable:
+        flush_folder(target.parent)
+
+
+def write_bytes(path: Path, content: bytes, *, parents: bool = False) -> None:
+    """Write the file; OutputError if that fails. `parents` makes the folders above."""
+    with _writing(path):
+        if parents:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        with replaced(path) as file:
+            file.write(content)
+
+
+def write_text(path: Path, text: str, *, parents: bool = False) -> None:
+    """Write the file in UTF-8, likewise."""
+    write_bytes(path, text.encode(), parents=parents)
+
+
+def write_json(path: Path, values: Mapping[str, Any], *, indent: int = 1, parents: bool = False) -> None:
+    """Write the values as JSON, likewise; ValueError for a number that JSON does not have."""
+    write_text(path, json.dumps(values, indent=indent, allow_nan=False) + "\n", parents=parents)
+
+
+def remove_unfinished(path: Path) -> None:
+    """Remove what killed processes left of `path`; for one who knows that nobody else writes it."""
+    for scratch in path.parent.glob(f"{glob.escape(_prefix(path))}*"):
+        scratch.unlink(missing_ok=True)
+
+
+def flush_folder(path: Path) -> None:
+    """Have the names in a folder on the disk."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def staged(output: Path) -> Iterator[Path]:
+    """A scratch folder beside `output` that becomes `output` if the block succeeds and vanishes if it does not.
+
+    OutputError if `output` exists already, unless it is an empty folder, or cannot be written; an OSError of the block
+    is one of writing.
+    """
+    target = output.resolve()
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise OutputError(f"{output}: exists already")
+    made = [folder for folder in target.parents if not folder.exists()]
+    try:
+        with _writing(output):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            scratch = Path(tempfile.mkdtemp(prefix=_prefix(target), dir=target.parent))
+        try:
+            with _writing(output):
+                yield scratch
+                scratch.chmod(0o755)
+                scratch.replace(target)
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+    except BaseException:
+        _remove(made)
+        raise
+
+
+def _prepare(descriptor: int, target: Path, mode: int | None, *, keep_owner: bool) -> None:
+    if mode is not None:
+        os.fchmod(descriptor, mode)
+    if keep_owner and target.exists():
+        os.fchown(descriptor, target.stat().st_uid, target.stat().st_gid)
+
+
+def _prefix(target: Path) -> str:
+    return f".{target.name[:_NAME]}-"
+
+
+@contextmanager
+def _writing(output: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(f"{output}: cannot be written ({_reason(error)})") from None
+
+
+def _reason(error: OSError) -> str:
+    """What the system says; Arrow gives its own words for it."""
+    return os.strerror(error.errno) if error.errno else type(error).__name__
+
+
+def _remove(folders: list[Path]) -> None:
+    """Remove the folders, the innermost first, as far as they are empty."""
+    for folder in folders:
+        with suppress(OSError):
+            folder.rmdir()
