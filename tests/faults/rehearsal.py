@@ -62,21 +62,26 @@ def recording_service(
     *,
     workers: int = 1,
     recording: Mapping[str, Any] | None = None,
+    limits: Mapping[str, Any] | None = None,
     environment: Mapping[str, str] | None = None,
     tls: Tls | None = None,
 ) -> Iterator[Server]:
-    """The service with a decision log in `folder`/log; `recording` changes sections of those settings."""
+    """The service with a decision log in `folder`/log; `recording` changes sections of those settings.
+
+    `limits` changes those of the service, which has more time for a request than the project's settings give it.
+    """
     settings = yaml.safe_load((ROOT / "configs" / "monitoring.yaml").read_text())
     for section, values in (recording or {}).items():
         settings["recording"][section] |= values
     (folder / "monitoring.yaml").write_text(yaml.safe_dump(settings))
+    changes = {"model": model, "bentoml": {"workers": workers}, "limits": limits or {}}
     variables = {
         "CREDIT_SCORING_MONITORING": str(folder / "monitoring.yaml"),
         "DECISION_LOG_DIR": str(folder / "log"),
         "DECISION_LOG_KEY": KEY,
         **(environment or {}),
     }
-    with serve_with(folder, {"model": model, "bentoml": {"workers": workers}}, variables, tls) as running:
+    with serve_with(folder, changes, variables, tls) as running:
         yield running
 
 
