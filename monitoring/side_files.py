@@ -90,7 +90,7 @@ def refuse_rows(path: Path, column: str, rule: str, rows: NDArray[np.bool_], fir
 def unmatched(by: str, floats: int) -> str:
     """What to think of where no key is found in a log: ids that became floats, or the key that clients are hashed with.
 
-    A request is named by the service, so that there is nothing to think of.
+    A request id needs no key, so that there is nothing to think of.
     """
     if floats:
         return f"; {floats:,} of the client ids in the file look like floats, as 7.0 for 7: write them as in requests"

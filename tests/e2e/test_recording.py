@@ -9,6 +9,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -170,6 +171,20 @@ def test_the_metrics_are_those_of_both_workers(server: Server, folder: Path, sto
         r'credit_scoring_feature_unseen_ratio{feature="ORGANIZATION_TYPE"} 0.0',
     ):
         assert re.search(f"^{pattern}", metrics, re.MULTILINE), pattern
+
+
+def test_two_decisions_with_one_request_id_are_told_apart_by_their_times(server: Server, folder: Path) -> None:
+    """The caller chooses the id; nothing is refused, since a request may be sent again after a timeout."""
+    doubled = {"X-Request-ID": "chosen-twice"}
+    answers = [httpx.post(f"{server.url}/predict", json=asked, headers=doubled).json() for asked in (REQUEST, EXAMPLE)]
+    assert {answer["request_id"] for answer in answers} == {"chosen-twice"}
+    written = sorted(
+        (line for line in lines(folder) if line["request_id"] == "chosen-twice"), key=lambda line: line["time"]
+    )
+    assert [line["probability"] for line in written] == [answer["probability"] for answer in answers]
+    assert [line["index"] for line in written] == [0, 0]
+    first, second = (datetime.fromisoformat(line["time"]) for line in written)
+    assert first < second
 
 
 def test_hostile_addresses_make_no_labels(server: Server) -> None:
