@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.decisions import Pool
+from benchmarks.simulation import ReferencePopulation, Simulated, simulate
 from jobs.output import write_json
 from jobs.progress import Progress
 from monitoring.settings import DriftSettings
-from monitoring.simulation import ReferencePopulation, Simulated, simulate
 from scoring.artefact import Artefact
 from scoring.scorer import Scorer
 

@@ -29,7 +29,7 @@ from decision_log.segments import (
 from decision_log.writer import LogSettings
 from jobs.output import flush_folder, remove_unfinished, replaced
 from jobs.progress import stop_if_asked
-from jobs.reading import printable
+from jobs.settings import printable
 from scoring.policy import DecisionKind, RiskLevel
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from decision_log.closing import decision_table, read_closed
 from decision_log.errors import SegmentError, SourceError
 from decision_log.segments import CLOSED, CLOSED_SUFFIX, OPEN, Listing, read_decisions, read_header
 from jobs.progress import stop_if_asked
-from jobs.reading import printable
+from jobs.settings import printable
 
 if TYPE_CHECKING:
     import pyarrow as pa

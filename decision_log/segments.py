@@ -24,7 +24,7 @@ from typing import Any, BinaryIO, NamedTuple, Self
 
 from decision_log.errors import SegmentError
 from decision_log.format import Header, decoded, is_decision
-from jobs.locks import take_lock
+from jobs.output import take_lock
 
 OPEN = "open"
 CLOSED = "closed"

@@ -19,7 +19,7 @@ from pydantic import Field
 from decision_log.errors import DecisionLogError
 from decision_log.segments import CLOSED, OPEN, WorkerId
 from jobs.heartbeat import Heartbeat
-from jobs.locks import take_lock
+from jobs.output import take_lock
 from jobs.settings import Settings
 
 _LOGGER = logging.getLogger("bentoml.credit_scoring")

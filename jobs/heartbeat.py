@@ -11,7 +11,7 @@ from weakref import WeakKeyDictionary, WeakMethod, finalize
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge
 
-from jobs.reading import printable
+from jobs.settings import printable
 
 _LOGGER = logging.getLogger("bentoml.credit_scoring")
 _RESTING = float("inf")

@@ -1,15 +1,128 @@
-"""Settings: YAML files read once into frozen, strict models."""
+"""Settings: YAML files read once, within bounds, into frozen, strict models."""
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import stat
+from collections.abc import Hashable
 from pathlib import Path
-from typing import Self
+from typing import Any, NoReturn, Self
 
+import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from jobs.errors import SettingsError
-from jobs.reading import printable, read_regular, read_yaml
+
+_DEPTH = 64
+"""Levels of a document: what is deeper is nobody's settings."""
+_NODES = 50_000
+"""Values of a document, those behind an alias counted each time."""
+_NUMBER = 64
+"""Characters of a number or a date: int() takes a time that grows with the square of them."""
+_SHOWN = 160
+_TEXT, _MERGE = "tag:yaml.org,2002:str", "tag:yaml.org,2002:merge"
+_NUMBERS = tuple(f"tag:yaml.org,2002:{kind}" for kind in ("int", "float", "timestamp"))
+
+
+def read_regular(path: Path, limit: int) -> bytes:
+    """The bytes of the regular file at `path`, through links; OSError if it is none, or has more than `limit` bytes.
+
+    Nothing is waited for: a pipe, a device or a folder in the file's place is refused.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+    with os.fdopen(descriptor, "rb") as file:
+        found = os.fstat(descriptor)
+        if stat.S_ISDIR(found.st_mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        if not stat.S_ISREG(found.st_mode):
+            raise OSError(errno.EINVAL, "not a regular file", str(path))
+        content = b"" if found.st_size > limit else file.read(limit + 1)
+    if max(found.st_size, len(content)) > limit:
+        raise OSError(errno.EFBIG, f"larger than {limit} bytes", str(path))
+    return content
+
+
+def read_yaml(content: bytes) -> Any:
+    """The one document in some YAML, plain values only; SettingsError, in one line that quotes no value, if it is none.
+
+    Names are text and are there once. A document of more than 64 levels or 50,000 values is refused.
+    """
+    try:
+        return yaml.load(content, Loader=_BoundedLoader)  # noqa: S506 - a safe loader
+    except yaml.MarkedYAMLError as error:
+        line = f" in line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise SettingsError(f"not YAML ({printable(str(error.problem))}{line})") from None
+    except (yaml.YAMLError, UnicodeError) as error:
+        raise SettingsError(f"not YAML ({printable(str(getattr(error, 'reason', type(error).__name__)))})") from None
+    except (ArithmeticError, LookupError, ValueError):  # of chr, for an escape beyond Unicode
+        raise SettingsError("not YAML (an escape that is no character)") from None
+
+
+def printable(text: str) -> str:
+    """The beginning of a text, in one line.
+
+    >>> printable("two" + chr(10) + "lines")
+    'two?lines'
+    """
+    shown = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+    return "".join(character if character.isprintable() else "?" for character in shown)
+
+
+class _BoundedLoader(yaml.SafeLoader):
+    """YAML's safe loader, which knows no bounds and would keep the last of repeated names without a word."""
+
+    def __init__(self, stream: bytes) -> None:
+        super().__init__(stream)
+        self._depth = 0
+        self._nodes = 0
+        self._sizes: dict[int, int] = {}
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        """The next node; ComposerError if the document has become too deep or too large."""
+        mark, before = self.peek_event().start_mark, self._nodes  # type: ignore[no-untyped-call]
+        self._depth += 1
+        if self._depth > _DEPTH:
+            raise yaml.composer.ComposerError(None, None, f"more than {_DEPTH} levels", mark)
+        node = super().compose_node(parent, index)
+        self._depth -= 1
+        self._nodes += self._sizes.get(id(node), 1)  # of an alias: all that it stands for
+        if self._nodes > _NODES:
+            raise yaml.composer.ComposerError(None, None, f"more than {_NODES} values", mark)
+        self._sizes[id(node)] = self._nodes - before
+        return node
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        """The value; ConstructorError if it is none of its kind: there is no 2026-13-45."""
+        if node.tag in _NUMBERS and len(node.value) > _NUMBER:
+            _refuse(f"a number or date of more than {_NUMBER} characters", node)
+        try:
+            return super().construct_object(node, deep)
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
+            _refuse(f"no value of the kind {node.tag.rpartition(':')[2]}", node)
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        """The mapping; ConstructorError if a name is no text, or is there twice."""
+        if isinstance(node, yaml.MappingNode):
+            _require_names(node)
+        return super().construct_mapping(node, deep)
+
+
+def _require_names(node: yaml.MappingNode) -> None:
+    """Each name is text and is there once, before what `<<` brings in is mixed with it."""
+    names = set()
+    for key, _ in node.value:
+        if key.tag not in (_TEXT, _MERGE):
+            _refuse("a name that is no text", key)
+        if key.value in names:
+            _refuse(f"repeated key: {key.value}", key)
+        names.add(key.value)
+
+
+def _refuse(problem: str, node: yaml.Node) -> NoReturn:
+    raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
+
 
 SETTINGS_BYTES = 1 << 19
 """Of a file of settings, at most: 2,500 API keys."""

@@ -21,8 +21,8 @@ from decision_log.errors import SegmentError
 from decision_log.format import vectors
 from decision_log.segments import WorkerId, read_decisions, read_header
 from decision_log.writer import Position
-from jobs.locks import take_lock
-from jobs.reading import printable
+from jobs.output import take_lock
+from jobs.settings import printable
 from scoring.drift_reference import DriftReference, Window
 from scoring.scorer import Scores
 

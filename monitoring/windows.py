@@ -17,9 +17,8 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs.locks import locked
-from jobs.output import remove_unfinished, replaced
-from jobs.reading import read_regular
+from jobs.output import locked, remove_unfinished, replaced
+from jobs.settings import read_regular
 from monitoring.counts import SharedCounts
 from monitoring.drift import judge, whole_periods
 from monitoring.errors import CheckError

@@ -29,7 +29,7 @@ from features.application import APPLICATION
 from features.errors import SchemaError
 from features.schema import Column
 from features.transformer import Columns, FeatureState
-from jobs.reading import read_regular
+from jobs.settings import read_regular
 from scoring.drift_reference import DriftReference
 from scoring.errors import ArtefactError, ConformanceError
 from scoring.model import Calibration

@@ -18,10 +18,8 @@ import yaml
 from pydantic import AwareDatetime, Field, field_validator
 
 from jobs.errors import SettingsError
-from jobs.locks import locked
-from jobs.output import replaced
-from jobs.reading import read_regular
-from jobs.settings import SETTINGS_BYTES, Settings
+from jobs.output import locked, replaced
+from jobs.settings import SETTINGS_BYTES, Settings, read_regular
 
 KEYS_VARIABLE = "CREDIT_SCORING_KEYS"
 

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self, TypeVar
 
-from jobs.reading import read_regular
+from jobs.settings import read_regular
 from scoring.artefact import Artefact
 from scoring.errors import ArtefactError, SignatureError
 from scoring.scorer import Scorer

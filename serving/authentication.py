@@ -16,18 +16,7 @@ from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge
 from starlette.types import Scope as AsgiScope
 
 from jobs.heartbeat import Heartbeat, PeriodicThread
-from scoring.keys import (
-    ID_PLACE,
-    LENGTH,
-    Key,
-    KeyFile,
-    KeyFileError,
-    Scope,
-    content_of,
-    digest_of,
-    doubt,
-    nobody,
-)
+from scoring.keys import ID_PLACE, LENGTH, Key, KeyFile, KeyFileError, Scope, content_of, digest_of, doubt, nobody
 from serving.exchange import request_id
 from serving.preflight import is_loopback
 from serving.problems import Forbidden, HTTPProblem, Misdirected, TooManyRequests, Unauthenticated

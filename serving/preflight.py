@@ -17,8 +17,7 @@ from bentoml.exceptions import BentoMLConfigException
 
 from decision_log.errors import DecisionLogError
 from jobs.errors import SettingsError
-from jobs.reading import read_regular
-from jobs.settings import Settings
+from jobs.settings import Settings, read_regular
 from monitoring.errors import CheckError
 from monitoring.recorder import check_recording
 from monitoring.settings import MonitoringSettings

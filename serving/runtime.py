@@ -26,7 +26,7 @@ from bentoml._internal.configuration.containers import BentoMLContainer
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from jobs.locks import is_held, locked, take_lock
+from jobs.output import is_held, locked, take_lock
 from serving.connections import Connection, Watch
 from serving.preflight import is_serving_command
 from serving.settings import Connections

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 from credit_scoring_client.answer import CreditDecision as Decided
-from credit_scoring_client.answer import Outcome, RiskLevel
 
 from examples.demo import _as_answered
 from serving.schemas import Decision
@@ -25,8 +24,8 @@ DECIDED = Decided(
     probability=0.25,
     prediction=1,
     threshold=0.1,
-    decision=Outcome.DECLINE,
-    risk_level=RiskLevel.CRITICAL,
+    decision="decline",
+    risk_level="CRITICAL",
     score=500,
     missing=2,
     unknown=0,

@@ -21,13 +21,11 @@ from training.dataset import is_generated, split_by_time
 from training.errors import RegistryError, TrainingError
 from training.promotion import Verdict, judge, keep, make_champion, promote, rollback
 from training.registry.fitted import register_fitted, run_of_fitted
-from training.registry.history import current_champion
-from training.registry.registry import Registered, copy_report, find
+from training.registry.registry import Registered, copy_report, current_champion, find
 from training.registry.store import champion_lock, import_model
 from training.registry.tracking import connect, resumed_run, scratch, without_secrets
-from training.run import deliver, load
+from training.run import deliver, load, registry_lines, trained_lines, verdict_lines
 from training.settings import TrainingSettings
-from training.summary import registry_lines, trained_lines, verdict_lines
 from training.synthesis.dataset import ALL, APPLICATIONS, synthesize, total_clients
 from training.synthesis.draws import SynthesisError
 
@@ -70,7 +68,7 @@ def _settings(options: argparse.Namespace) -> TrainingSettings:
 def _run(options: argparse.Namespace) -> None:
     settings = _settings(options)
     if options.params is not None:
-        from training.tuning.search import TunedParameters
+        from training.tuning import TunedParameters
 
         settings = TunedParameters.apply(options.params, settings)
     delivered = deliver(options.data, settings, Progress(), **_allowed(options))
@@ -90,7 +88,7 @@ def _register(options: argparse.Namespace) -> None:
 
 
 def _experiments(options: argparse.Namespace) -> None:
-    from training.experiments.experiment import EXPERIMENTS, table_lines  # imbalanced-learn takes seconds
+    from training.experiments import EXPERIMENTS, table_lines  # imbalanced-learn takes seconds
 
     if options.only is not None and options.only not in EXPERIMENTS:
         raise TrainingError(f"--only {options.only}: not one of {', '.join(EXPERIMENTS)}")
@@ -101,7 +99,7 @@ def _experiments(options: argparse.Namespace) -> None:
 
 
 def _tune(options: argparse.Namespace) -> None:
-    from training.tuning.search import tune, tuning_lines
+    from training.tuning import tune, tuning_lines
 
     if not options.output.parent.is_dir() or options.output.is_dir():
         raise OutputError(f"--output {options.output}: not a file in a folder that exists")

@@ -11,8 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedKFold, train_test_split
 
-from features.fitting import fit_features
-from features.settings import FeatureSettings
+from features.fitting import FeatureSettings, fit_features
 from features.transformer import Columns, FeatureState, FeatureTransformer
 from jobs.progress import stop_if_asked
 from monitoring.measures import auc, fit_line

@@ -36,16 +36,20 @@ from training.gates import (
     screen,
     source_gate,
 )
-from training.registry.history import Action, changes, current_champion, remember, succession
 from training.registry.registry import (
+    Action,
     Registered,
     artefact_folder,
     champion,
+    changes,
+    current_champion,
     download,
     find,
     put_in_charge,
     recorded_predictions,
+    remember,
     sign_version,
+    succession,
 )
 from training.registry.store import (
     PARITY_CLIENTS,

@@ -9,7 +9,7 @@ from pydantic import Field, field_validator, model_validator
 
 from features.application import APPLICATION
 from features.catalogue import CATALOGUE
-from features.settings import FeatureSettings
+from features.fitting import FeatureSettings
 from jobs.settings import Settings
 from scoring.policy import CompletenessRule, PointScale
 from training.search_settings import ExperimentSettings, TreeParameters, TuningSettings, without_credentials

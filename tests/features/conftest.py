@@ -5,8 +5,7 @@ from pathlib import Path
 import pytest
 
 from features.catalogue import CATALOGUE, FeatureSet
-from features.fitting import fit_features
-from features.settings import Clipping, FeatureSettings, Filters
+from features.fitting import Clipping, FeatureSettings, Filters, fit_features
 from features.transformer import Columns, FeatureState
 from tests.features.examples import generate, read
 

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from features.catalogue import FeatureSet
-from features.fitting import fit_features
-from features.settings import Clipping, FeatureSettings, Filters
+from features.fitting import Clipping, FeatureSettings, Filters, fit_features
 from features.transformer import FeatureTransformer, concatenate
 from tests.features.examples import bits, columns, matrix
 

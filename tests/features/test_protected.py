@@ -12,10 +12,9 @@ from pydantic import ValidationError
 from features.application import APPLICATION
 from features.catalogue import CATALOGUE, FeatureSet, select
 from features.files import open_file
-from features.fitting import fit_features
+from features.fitting import FeatureSettings, fit_features
 from features.request import Application
 from features.schema import ProtectedAttribute
-from features.settings import FeatureSettings
 from features.transformer import Columns, FeatureTransformer
 from tests.features.examples import NAMES, REQUIRED, ROOT, bits, read, write_csv
 

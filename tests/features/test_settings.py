@@ -6,8 +6,8 @@ import pytest
 import yaml
 
 from features.catalogue import FeatureSet
+from features.fitting import FeatureSettings
 from features.schema import ProtectedAttribute
-from features.settings import FeatureSettings
 from jobs.errors import SettingsError
 
 VALID = {

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from jobs.locks import is_held, locked, take_lock
+from jobs.output import is_held, locked, take_lock
 from tests.features.examples import ROOT
 
 HOLDER = """
 import sys, time
 from pathlib import Path
-from jobs.locks import locked
+from jobs.output import locked
 with locked(Path(sys.argv[1])) as ours:
     print(ours, flush=True)
     time.sleep(3600)

@@ -7,8 +7,7 @@ import yaml
 from pydantic import ValidationError
 
 from jobs.errors import SettingsError
-from jobs.reading import printable, read_yaml
-from jobs.settings import Settings
+from jobs.settings import Settings, printable, read_yaml
 
 
 class Server(Settings):

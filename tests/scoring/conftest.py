@@ -10,9 +10,8 @@ from numpy.typing import NDArray
 
 from features.catalogue import FeatureSet
 from features.files import open_file
-from features.fitting import fit_features
+from features.fitting import Clipping, FeatureSettings, Filters, fit_features
 from features.schema import ProtectedAttribute
-from features.settings import Clipping, FeatureSettings, Filters
 from features.transformer import Columns, FeatureTransformer, concatenate
 from features.values import as_numbers
 from scoring.artefact import Artefact

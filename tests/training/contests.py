@@ -11,8 +11,7 @@ from mlflow import MlflowClient
 
 from training.dataset import Dataset
 from training.promotion import judge, promote
-from training.registry.history import changes
-from training.registry.registry import Registered, aliases
+from training.registry.registry import Registered, aliases, changes
 from training.registry.tracking import tracked_run
 from training.run import track
 from training.settings import TrainingSettings

@@ -16,21 +16,13 @@ from jobs.errors import SettingsError
 from jobs.progress import Progress
 from monitoring.measures import auc, auc_difference
 from training.cli import main
+from training.cross_fitting import Candidate, CrossFitted, FoldMatrices, cross_fit, cross_fitted, encoder, fold_matrices
 from training.dataset import Dataset, load_dataset
 from training.errors import CalibrationError
 from training.evaluation import decision_policy
-from training.experiments.cross_fitting import (
-    Candidate,
-    CrossFitted,
-    FoldMatrices,
-    cross_fit,
-    cross_fitted,
-    encoder,
-    fold_matrices,
-)
-from training.experiments.experiment import EXPERIMENTS, compare, table_lines
-from training.experiments.families import Resampler, blended, candidate, sampled, stacked
+from training.experiments import EXPERIMENTS, compare, table_lines
 from training.fitting import calibrated_by_fold, cross_validate, splits
+from training.model_families import Resampler, blended, candidate, sampled, stacked
 from training.search_settings import Family, Sampling
 from training.settings import TrainingSettings
 

@@ -33,9 +33,8 @@ from training.registry import packaging
 from training.registry.packaging import package_code
 from training.registry.registry import copy_report
 from training.registry.store import import_model
-from training.run import Delivered
+from training.run import Delivered, registry_lines
 from training.settings import TrainingSettings
-from training.summary import registry_lines
 
 
 @pytest.fixture(scope="module")

@@ -14,9 +14,8 @@ import yaml
 from features.files import open_file
 from jobs.progress import Progress
 from training.cli import main
-from training.dataset import Dataset, load_dataset
+from training.dataset import Dataset, load_dataset, outside_leaks, ranking, refuse_leaks
 from training.errors import DataError
-from training.leakage import outside_leaks, ranking, refuse_leaks
 from training.run import load
 from training.settings import TrainingSettings
 

@@ -16,7 +16,7 @@ from monitoring.measures import auc
 from scoring.scorer import Scorer
 from training.dataset import Dataset, load_dataset, split_by_time
 from training.errors import DataError
-from training.experiments.experiment import EXPERIMENTS
+from training.experiments import EXPERIMENTS
 from training.fitting import fit_state, fit_trees, margins_of
 from training.run import deliver
 from training.settings import OutOfTimeSettings, TrainingSettings

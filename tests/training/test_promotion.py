@@ -29,12 +29,19 @@ from training.cli import main
 from training.dataset import Dataset, load_dataset
 from training.errors import GateError, RegistryError
 from training.promotion import judge, judged_model, rollback
-from training.registry.history import Action, Change, current_champion, succession
-from training.registry.registry import OUT_OF_FOLD, aliases, find, put_in_charge
+from training.registry.registry import (
+    OUT_OF_FOLD,
+    Action,
+    Change,
+    aliases,
+    current_champion,
+    find,
+    put_in_charge,
+    succession,
+)
 from training.registry.store import import_model
-from training.run import Delivered
+from training.run import Delivered, registry_lines, verdict_lines
 from training.settings import TrainingSettings
-from training.summary import registry_lines, verdict_lines
 
 STEPS = ("put_in_charge", "remember", "import_model")
 

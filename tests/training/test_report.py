@@ -16,8 +16,7 @@ import pytest
 from scoring.artefact import Artefact
 from tests.training.page import Page
 from training.dataset import Dataset, load_dataset
-from training.report.figures import model_figures
-from training.report.formatting import ReportTable, held
+from training.report.figures import ReportTable, held, model_figures
 from training.report.model_report import model_report
 from training.report.model_tables import REQUIREMENTS, SECTIONS
 from training.run import Delivered

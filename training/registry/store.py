@@ -16,7 +16,7 @@ from bentoml._internal.configuration.containers import BentoMLContainer
 from bentoml.exceptions import NotFound
 
 from features.files import open_file
-from jobs.locks import locked
+from jobs.output import locked
 from scoring.artefact import Artefact
 from scoring.errors import ConformanceError
 from scoring.scorer import Scorer

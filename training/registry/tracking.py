@@ -24,7 +24,7 @@ from mlflow.types.schema import ColSpec, Schema
 from sqlalchemy import create_engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from jobs.locks import is_held, take_lock
+from jobs.output import is_held, take_lock
 from training.errors import TrackingError
 from training.registry.packaging import package_code
 from training.search_settings import address_fault, secrets_of, without_credentials

@@ -15,9 +15,8 @@ from training.dataset import Dataset, is_generated
 from training.evaluation import Evaluation
 from training.fairness import GroupPerformance
 from training.gates import Gate
-from training.report import formatting, model_tables, outcome_tables
-from training.report.figures import model_figures
-from training.report.formatting import decimal, held, svg, write_png
+from training.report import figures, model_tables, outcome_tables
+from training.report.figures import decimal, held, model_figures, svg, write_png
 from training.report.model_tables import REQUIREMENTS, SECTIONS
 from training.settings import TrainingSettings
 from training.trainer import TrainedModel
@@ -162,7 +161,7 @@ def _templates() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    shown = (formatting.count, formatting.decimal, formatting.percent, formatting.span)
+    shown = (figures.count, figures.decimal, figures.percent, figures.span)
     environment.filters |= {function.__name__: function for function in shown}
     return environment
 

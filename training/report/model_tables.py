@@ -11,7 +11,7 @@ from features.application import APPLICATION
 from features.catalogue import CATALOGUE
 from scoring.artefact import Artefact
 from training.dataset import Dataset
-from training.report.formatting import NOTHING, ReportTable, Row, count, percent
+from training.report.figures import NOTHING, ReportTable, Row, count, percent
 from training.settings import TrainingSettings
 from training.trainer import TrainedModel
 

@@ -15,18 +15,7 @@ from training.dataset import Dataset
 from training.evaluation import Evaluation, LevelObservation, Observation, Threshold, observe, observe_bands
 from training.fairness import GroupPerformance, group_performances, members_by_age, members_by_level
 from training.gates import Gate, evaluation_gates, screen
-from training.report.formatting import (
-    NOTHING,
-    ReportTable,
-    Row,
-    count,
-    decimal,
-    held,
-    percent,
-    percent_span,
-    signed,
-    span,
-)
+from training.report.figures import NOTHING, ReportTable, Row, count, decimal, held, percent, percent_span, signed, span
 from training.settings import EvaluationSettings, GateSettings, TrainingSettings
 from training.trainer import TrainedModel
 

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
+from benchmarks.simulation import ReferencePopulation, simulate
 from decision_log.closing import write_segment
 from decision_log.reader import DecisionLogReader
 from features.application import APPLICATION
@@ -20,7 +21,6 @@ from features.transformer import Columns
 from monitoring.drift import WHOLE, DriftLevel, Judgement, judge, judgement_json, judgement_lines, whole_periods
 from monitoring.errors import WindowError
 from monitoring.settings import MonitoringSettings
-from monitoring.simulation import ReferencePopulation, simulate
 from monitoring.sources import window_of_file, window_of_log
 from monitoring.windows import CompleteWindow, Findings
 from scoring.drift_reference import Window

@@ -20,8 +20,8 @@ from tests.training.tuning.searches import TRIALS, changed, searched, summary
 from training.dataset import Dataset
 from training.errors import StudyError
 from training.settings import TrainingSettings
-from training.tuning.objective import FOLDS
-from training.tuning.study import FINISHED, open_study
+from training.tuning_objective import FOLDS
+from training.tuning_study import FINISHED, open_study
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -60,8 +60,8 @@ import os, signal
 from pathlib import Path
 from training.dataset import load_dataset
 from training.settings import TrainingSettings
-from training.tuning import objective
-from training.tuning.study import open_study, run_trials
+from training import tuning_objective
+from training.tuning_study import open_study, run_trials
 settings = TrainingSettings.load(Path({str(path)!r}))
 dataset = load_dataset(Path({str(generated)!r}))
 measure, measured = objective._measure, []
@@ -105,8 +105,8 @@ def test_processes_that_share_a_study_divide_its_trials(
 from pathlib import Path
 from training.dataset import load_dataset
 from training.settings import TrainingSettings
-from training.tuning.objective import tuning_folds
-from training.tuning.study import open_study, run_trials
+from training.tuning_objective import tuning_folds
+from training.tuning_study import open_study, run_trials
 settings = TrainingSettings.load(Path({str(path)!r}))
 dataset = load_dataset(Path({str(generated)!r}))
 study = open_study("shared", dataset, settings)

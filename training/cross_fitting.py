@@ -15,7 +15,7 @@ from sklearn.impute import SimpleImputer
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
 
-from features.settings import FeatureSettings
+from features.fitting import FeatureSettings
 from features.transformer import FeatureTransformer
 from training.dataset import Dataset
 from training.errors import CalibrationError

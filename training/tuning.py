@@ -27,8 +27,8 @@ from training.fitting import splits
 from training.registry.tracking import commit, connect, tracked_run
 from training.search_settings import DRAWING_ROWS, NestedSettings
 from training.settings import TrackingSettings, TrainingSettings
-from training.tuning.objective import FOLDS, fitted_margins, score_of, tuning_fold, tuning_folds
-from training.tuning.study import FINISHED, open_study, run_trials, winner
+from training.tuning_objective import FOLDS, fitted_margins, score_of, tuning_fold, tuning_folds
+from training.tuning_study import FINISHED, open_study, run_trials, winner
 
 
 class Winner(Settings):

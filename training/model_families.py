@@ -19,15 +19,7 @@ from sklearn.model_selection import train_test_split
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 
-from training.experiments.cross_fitting import (
-    Candidate,
-    CrossFitted,
-    FoldMatrices,
-    Margins,
-    cross_fitted,
-    encoder,
-    log_odds,
-)
+from training.cross_fitting import Candidate, CrossFitted, FoldMatrices, Margins, cross_fitted, encoder, log_odds
 from training.fitting import fit_early_stopped, margins_of, parameters, stoppable
 from training.search_settings import (
     Family,

@@ -25,7 +25,7 @@ from training.dataset import Dataset
 from training.errors import StudyError
 from training.search_settings import without_credentials
 from training.settings import TrainingSettings
-from training.tuning.objective import SEEN, TrialSeededSampler, TuningFold, value_of
+from training.tuning_objective import SEEN, TrialSeededSampler, TuningFold, value_of
 
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 _SQLITE = "sqlite:///"

@@ -1,1 +1,0 @@
-"""Experiments: models, features and ways of sampling compared on the same folds by paired differences."""

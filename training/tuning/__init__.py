@@ -1,1 +1,0 @@
-"""Hyper-parameter search: seeded, pruned, resumable, and judged on rows that it never saw."""
