@@ -183,7 +183,7 @@ class CallerShares:
 
     With n callers that hold some of it, each may hold a part in n + 1: there is always room for one who comes new.
 
-    >>> room = Shares(4)
+    >>> room = CallerShares(4)
     >>> [room.take("loud") for _ in range(3)], room.take("polite")
     ([True, True, False], True)
     """
