@@ -16,6 +16,7 @@ from training.gates import (
     Comparison,
     Gate,
     Screening,
+    _costs,
     comparability_gate,
     comparison_gates,
     evaluation_gates,
@@ -44,6 +45,11 @@ def evaluation(auc: Estimate, ece: Estimate, cost: Estimate) -> Evaluation:
 
 
 AUC, ECE, COST = Estimate(0.75, 0.7, 0.8), Estimate(0.02, 0.01, 0.03), Estimate(0.9, 0.8, 1.0)
+
+
+def test_an_approved_default_and_a_declined_repayer_cost_what_the_policy_says():
+    target, probability = np.array([1, 1, 0, 0]), np.array([0.4, 0.6, 0.4, 0.6])
+    assert _costs(target, probability, POLICY).tolist() == [10.0, 0.0, 0.0, 1.0]
 
 
 def test_an_evaluation_that_is_just_good_enough_passes():
