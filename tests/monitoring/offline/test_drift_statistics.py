@@ -52,6 +52,16 @@ def test_rare_events_are_tested_exactly(before: int, now: int) -> None:
     np.testing.assert_allclose(hypergeometric_p_value(*swapped), expected, rtol=1e-6)
 
 
+def test_several_pairs_of_columns_are_tested_each_by_itself() -> None:
+    reference = np.array([[90, 10], [5, 95], [50, 50], [8, 2]])
+    window = np.array([[8, 2], [1, 19], [3, 7], [8, 2]])
+    rows, drawn, total = (reference + window).sum(axis=1), window.sum(axis=1), reference[:, 0] + window[:, 0]
+    up = stats.hypergeom.sf(window[:, 0] - 1, rows, total, drawn)
+    down = stats.hypergeom.cdf(window[:, 0], rows, total, drawn)
+    expected = np.minimum(2 * np.minimum(up, down), 1.0)
+    np.testing.assert_allclose(hypergeometric_p_value(reference, window), expected, rtol=1e-9)
+
+
 def test_benjamini_hochberg_agrees_with_scipy() -> None:
     p_values = np.random.default_rng(2).random(50) ** 3
     np.testing.assert_allclose(statistics.benjamini_hochberg(p_values), stats.false_discovery_control(p_values))
