@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 WORKFLOWS: dict[str, Any] = {
     path.stem: yaml.safe_load(path.read_text()) for path in sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 }
-MAKEFILES = (ROOT / "Makefile", ROOT / "deploy" / "targets.mk")
+MAKEFILES = (ROOT / "Makefile", *ROOT.glob("*/targets.mk"))
 MADE = {target for file in MAKEFILES for target in re.findall(r"^([a-z-]+):", file.read_text(), flags=re.MULTILINE)}
 every_workflow = pytest.mark.parametrize("name", sorted(WORKFLOWS))
 
