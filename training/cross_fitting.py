@@ -23,44 +23,9 @@ from training.fitting import calibrated_by_fold, fit_state, splits
 from training.settings import ModelSettings, TrainingSettings
 
 Rows = NDArray[np.intp]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class FoldMatrices:
-    """Matrices of one fold, made by features that were fitted on its training rows alone.
-
-    Attributes
-    ----------
-    fitted, judged : float64, shape (rows, d); NaN is missing
-    target : outcomes of the fitted rows
-    categorical : columns that hold category codes
-    names : the features, shape (d,)
-    """
-
-    fitted: NDArray[np.float64]
-    judged: NDArray[np.float64]
-    target: NDArray[np.int64]
-    categorical: tuple[int, ...]
-    names: tuple[str, ...]
-
-
-def fold_matrices(
-    dataset: Dataset, fitted: Rows, judged: Rows, features: FeatureSettings, model: ModelSettings, *, seed: int
-) -> FoldMatrices:
-    """The matrices of the rows `fitted` and `judged`."""
-    columns, target = dataset.columns.take(fitted), dataset.target[fitted]
-    transformer = FeatureTransformer(fit_state(columns, target, features, model, seed=seed))
-    return FoldMatrices(
-        fitted=transformer.transform(columns),
-        judged=transformer.transform(dataset.columns.take(judged)),
-        target=target,
-        categorical=transformer.categorical,
-        names=transformer.names,
-    )
-
-
 Margins = NDArray[np.float64]
-_CERTAIN = 1e-6
+Matrix = NDArray[np.float64]
+Advance = Callable[[], object]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,37 +35,6 @@ class Candidate:
     name: str
     parameters: Mapping[str, Any]
     margins: Callable[[FoldMatrices], Margins]
-
-
-def log_odds(probability: NDArray[np.float64]) -> Margins:
-    """Log-odds of probabilities, those within a millionth of 0 and 1 drawn to there.
-
-    >>> log_odds(np.array([0.5, 0.0])).round(1)
-    array([  0. , -13.8])
-    """
-    return np.asarray(logit(np.clip(probability, _CERTAIN, 1 - _CERTAIN)))
-
-
-Matrix = NDArray[np.float64]
-
-
-def encoder(width: int, categorical: Sequence[int]) -> Pipeline:
-    """Indicators of each category, a missing one included, and numbers imputed by their median and standardized.
-
-    To be fitted on a training fold; for a model matrix of `width` columns, of which `categorical` hold codes.
-    """
-    numeric = [column for column in range(width) if column not in set(categorical)]
-    numbers = make_pipeline(SimpleImputer(strategy="median", keep_empty_features=True), StandardScaler())
-    indicators = OneHotEncoder(handle_unknown="ignore", sparse_output=False)
-    encoded = ColumnTransformer([("numbers", numbers, numeric), ("categories", indicators, list(categorical))])
-    return make_pipeline(FunctionTransformer(_finite), encoded)
-
-
-def _finite(matrix: Matrix) -> Matrix:
-    return np.where(np.isfinite(matrix), matrix, np.nan)
-
-
-Advance = Callable[[], object]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -184,3 +118,65 @@ def _fitted(
             margins = candidate.margins(fold)
             name = f"{group} + {candidate.name}" if group else candidate.name
             yield name, candidate, margins, time.monotonic() - started
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FoldMatrices:
+    """Matrices of one fold, made by features that were fitted on its training rows alone.
+
+    Attributes
+    ----------
+    fitted, judged : float64, shape (rows, d); NaN is missing
+    target : outcomes of the fitted rows
+    categorical : columns that hold category codes
+    names : the features, shape (d,)
+    """
+
+    fitted: NDArray[np.float64]
+    judged: NDArray[np.float64]
+    target: NDArray[np.int64]
+    categorical: tuple[int, ...]
+    names: tuple[str, ...]
+
+
+def fold_matrices(
+    dataset: Dataset, fitted: Rows, judged: Rows, features: FeatureSettings, model: ModelSettings, *, seed: int
+) -> FoldMatrices:
+    """The matrices of the rows `fitted` and `judged`."""
+    columns, target = dataset.columns.take(fitted), dataset.target[fitted]
+    transformer = FeatureTransformer(fit_state(columns, target, features, model, seed=seed))
+    return FoldMatrices(
+        fitted=transformer.transform(columns),
+        judged=transformer.transform(dataset.columns.take(judged)),
+        target=target,
+        categorical=transformer.categorical,
+        names=transformer.names,
+    )
+
+
+_CERTAIN = 1e-6
+
+
+def log_odds(probability: NDArray[np.float64]) -> Margins:
+    """Log-odds of probabilities, those within a millionth of 0 and 1 drawn to there.
+
+    >>> log_odds(np.array([0.5, 0.0])).round(1)
+    array([  0. , -13.8])
+    """
+    return np.asarray(logit(np.clip(probability, _CERTAIN, 1 - _CERTAIN)))
+
+
+def encoder(width: int, categorical: Sequence[int]) -> Pipeline:
+    """Indicators of each category, a missing one included, and numbers imputed by their median and standardized.
+
+    To be fitted on a training fold; for a model matrix of `width` columns, of which `categorical` hold codes.
+    """
+    numeric = [column for column in range(width) if column not in set(categorical)]
+    numbers = make_pipeline(SimpleImputer(strategy="median", keep_empty_features=True), StandardScaler())
+    indicators = OneHotEncoder(handle_unknown="ignore", sparse_output=False)
+    encoded = ColumnTransformer([("numbers", numbers, numeric), ("categories", indicators, list(categorical))])
+    return make_pipeline(FunctionTransformer(_finite), encoded)
+
+
+def _finite(matrix: Matrix) -> Matrix:
+    return np.where(np.isfinite(matrix), matrix, np.nan)

@@ -13,122 +13,8 @@ from monitoring.measures import Estimate, Ranking, auc_estimate, fit_line, norma
 from scoring.policy import DecisionPolicy, RiskLevel
 from training.settings import EvaluationSettings, PolicySettings
 
-
-@dataclass(frozen=True, slots=True)
-class Threshold:
-    """A cut-off, how it was found, and what it would cost per applicant on these rows."""
-
-    method: str
-    cutoff: float
-    cost_per_applicant: float
-    f_beta: float
-
-
-def bayes_cutoff(cost_fn: float, cost_fp: float) -> float:
-    """The cut-off on a calibrated PD that minimizes expected cost: cost_fp / (cost_fp + cost_fn).
-
-    Source: C. Elkan, "The foundations of cost-sensitive learning", IJCAI 2001.
-
-    >>> bayes_cutoff(10, 1) == 1 / 11
-    True
-    """
-    return cost_fp / (cost_fp + cost_fn)
-
-
-def decision_policy(settings: PolicySettings) -> DecisionPolicy:
-    """The policy that costs and bands imply."""
-    cutoff = bayes_cutoff(settings.cost_fn, settings.cost_fp)
-    return DecisionPolicy(
-        cutoff=cutoff,
-        refer_from=cutoff * (1 - settings.refer_band),
-        refer_to=min(1.0, cutoff * (1 + settings.refer_band)),
-        level_bounds=settings.level_bounds,
-        cost_fn=settings.cost_fn,
-        cost_fp=settings.cost_fp,
-        scale=settings.scale.build(),
-        completeness=None if settings.completeness is None else settings.completeness.build(),
-    )
-
-
-def thresholds(
-    target: NDArray[np.int64], probability: NDArray[np.float64], policy: DecisionPolicy, beta: float
-) -> tuple[Threshold, ...]:
-    """The policy's cut-off, the cheapest cut-off on these rows, and the one with the best F-beta on them.
-
-    The last two are chosen on the rows they are judged on: reported for comparison, never used.
-    """
-    search = _Search.of(target, probability, policy, beta)
-    at_policy = int(np.searchsorted(-search.cutoffs, -policy.cutoff, side="right")) - 1
-    return (
-        Threshold("bayes", policy.cutoff, *search.judged(at_policy)),
-        search.threshold("grid_search", int(np.argmin(search.cost))),
-        search.threshold("f_beta", int(np.argmax(search.f_beta))),
-    )
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Search:
-    """Cost per applicant and F-beta at every distinct cut-off, falling; the first declines nobody."""
-
-    cutoffs: NDArray[np.float64]
-    cost: NDArray[np.float64]
-    f_beta: NDArray[np.float64]
-
-    @classmethod
-    def of(
-        cls, target: NDArray[np.int64], probability: NDArray[np.float64], policy: DecisionPolicy, beta: float
-    ) -> _Search:
-        order = np.argsort(-probability, kind="stable")
-        falling, outcomes = probability[order], target[order]
-        last = np.flatnonzero(np.append(np.diff(falling) != 0, True))
-        hits = np.append(0, np.cumsum(outcomes)[last])
-        alarms = np.append(0, np.cumsum(1 - outcomes)[last])
-        missed = hits[-1] - hits
-        weighted = (1 + beta * beta) * hits
-        return cls(
-            cutoffs=np.append(1.0, falling[last]),
-            cost=(policy.cost_fn * missed + policy.cost_fp * alarms) / len(target),
-            f_beta=weighted / (weighted + beta * beta * missed + alarms),
-        )
-
-    def judged(self, position: int) -> tuple[float, float]:
-        return float(self.cost[position]), float(self.f_beta[position])
-
-    def threshold(self, method: str, position: int) -> Threshold:
-        return Threshold(method, float(self.cutoffs[position]), *self.judged(position))
-
-
 Target = NDArray[np.int64]
 Probabilities = NDArray[np.float64]
-
-
-@dataclass(frozen=True, slots=True)
-class Observation:
-    """The mean PD of `rows` rows and their default rate with Wilson's interval; None for no rows."""
-
-    rows: int
-    mean_probability: float | None
-    default_rate: Estimate | None
-
-
-def observe(target: Target, probability: Probabilities, members: NDArray[np.bool_], confidence: float) -> Observation:
-    """The observation of the rows that are `members`; all three arrays of shape (n,).
-
-    >>> observe(np.array([0, 1]), np.array([0.1, 0.5]), np.array([False, False]), 0.95)
-    Observation(rows=0, mean_probability=None, default_rate=None)
-    """
-    rows = int(np.count_nonzero(members))
-    if not rows:
-        return Observation(0, None, None)
-    rate = share_estimate(int(target[members].sum()), rows, confidence)
-    return Observation(rows, float(probability[members].mean()), rate)
-
-
-def observe_bands(target: Target, probability: Probabilities, bands: int, confidence: float) -> tuple[Observation, ...]:
-    """Bands of rising PD that hold the same number of rows as far as ties permit: those over which the ECE is taken."""
-    edges = np.quantile(probability, np.linspace(0, 1, bands + 1)[1:-1])
-    band = np.searchsorted(edges, probability, side="right")
-    return tuple(observe(target, probability, band == i, confidence) for i in np.unique(band))
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,3 +124,116 @@ def _level(
 def _confusion(target: Target, prediction: Target) -> tuple[int, int, int, int]:
     counts = np.bincount(2 * target + prediction, minlength=4)
     return int(counts[0]), int(counts[1]), int(counts[2]), int(counts[3])
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """The mean PD of `rows` rows and their default rate with Wilson's interval; None for no rows."""
+
+    rows: int
+    mean_probability: float | None
+    default_rate: Estimate | None
+
+
+def observe(target: Target, probability: Probabilities, members: NDArray[np.bool_], confidence: float) -> Observation:
+    """The observation of the rows that are `members`; all three arrays of shape (n,).
+
+    >>> observe(np.array([0, 1]), np.array([0.1, 0.5]), np.array([False, False]), 0.95)
+    Observation(rows=0, mean_probability=None, default_rate=None)
+    """
+    rows = int(np.count_nonzero(members))
+    if not rows:
+        return Observation(0, None, None)
+    rate = share_estimate(int(target[members].sum()), rows, confidence)
+    return Observation(rows, float(probability[members].mean()), rate)
+
+
+def observe_bands(target: Target, probability: Probabilities, bands: int, confidence: float) -> tuple[Observation, ...]:
+    """Bands of rising PD that hold the same number of rows as far as ties permit: those over which the ECE is taken."""
+    edges = np.quantile(probability, np.linspace(0, 1, bands + 1)[1:-1])
+    band = np.searchsorted(edges, probability, side="right")
+    return tuple(observe(target, probability, band == i, confidence) for i in np.unique(band))
+
+
+def bayes_cutoff(cost_fn: float, cost_fp: float) -> float:
+    """The cut-off on a calibrated PD that minimizes expected cost: cost_fp / (cost_fp + cost_fn).
+
+    Source: C. Elkan, "The foundations of cost-sensitive learning", IJCAI 2001.
+
+    >>> bayes_cutoff(10, 1) == 1 / 11
+    True
+    """
+    return cost_fp / (cost_fp + cost_fn)
+
+
+def decision_policy(settings: PolicySettings) -> DecisionPolicy:
+    """The policy that costs and bands imply."""
+    cutoff = bayes_cutoff(settings.cost_fn, settings.cost_fp)
+    return DecisionPolicy(
+        cutoff=cutoff,
+        refer_from=cutoff * (1 - settings.refer_band),
+        refer_to=min(1.0, cutoff * (1 + settings.refer_band)),
+        level_bounds=settings.level_bounds,
+        cost_fn=settings.cost_fn,
+        cost_fp=settings.cost_fp,
+        scale=settings.scale.build(),
+        completeness=None if settings.completeness is None else settings.completeness.build(),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Threshold:
+    """A cut-off, how it was found, and what it would cost per applicant on these rows."""
+
+    method: str
+    cutoff: float
+    cost_per_applicant: float
+    f_beta: float
+
+
+def thresholds(
+    target: NDArray[np.int64], probability: NDArray[np.float64], policy: DecisionPolicy, beta: float
+) -> tuple[Threshold, ...]:
+    """The policy's cut-off, the cheapest cut-off on these rows, and the one with the best F-beta on them.
+
+    The last two are chosen on the rows they are judged on: reported for comparison, never used.
+    """
+    search = _Search.of(target, probability, policy, beta)
+    at_policy = int(np.searchsorted(-search.cutoffs, -policy.cutoff, side="right")) - 1
+    return (
+        Threshold("bayes", policy.cutoff, *search.judged(at_policy)),
+        search.threshold("grid_search", int(np.argmin(search.cost))),
+        search.threshold("f_beta", int(np.argmax(search.f_beta))),
+    )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Search:
+    """Cost per applicant and F-beta at every distinct cut-off, falling; the first declines nobody."""
+
+    cutoffs: NDArray[np.float64]
+    cost: NDArray[np.float64]
+    f_beta: NDArray[np.float64]
+
+    @classmethod
+    def of(
+        cls, target: NDArray[np.int64], probability: NDArray[np.float64], policy: DecisionPolicy, beta: float
+    ) -> _Search:
+        order = np.argsort(-probability, kind="stable")
+        falling, outcomes = probability[order], target[order]
+        last = np.flatnonzero(np.append(np.diff(falling) != 0, True))
+        hits = np.append(0, np.cumsum(outcomes)[last])
+        alarms = np.append(0, np.cumsum(1 - outcomes)[last])
+        missed = hits[-1] - hits
+        weighted = (1 + beta * beta) * hits
+        return cls(
+            cutoffs=np.append(1.0, falling[last]),
+            cost=(policy.cost_fn * missed + policy.cost_fp * alarms) / len(target),
+            f_beta=weighted / (weighted + beta * beta * missed + alarms),
+        )
+
+    def judged(self, position: int) -> tuple[float, float]:
+        return float(self.cost[position]), float(self.f_beta[position])
+
+    def threshold(self, method: str, position: int) -> Threshold:
+        return Threshold(method, float(self.cutoffs[position]), *self.judged(position))

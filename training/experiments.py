@@ -28,6 +28,80 @@ from training.settings import EvaluationSettings, ModelSettings, TrainingSetting
 Target = NDArray[np.int64]
 
 
+def _directed(model: ModelSettings, directions: Mapping[str, int]) -> ModelSettings:
+    return ModelSettings.model_validate(model.model_dump() | {"monotone": dict(directions)})
+
+
+def feature_engineering(dataset: Dataset, settings: TrainingSettings, progress: Progress) -> list[CrossFitted]:
+    """Out-of-fold predictions of LightGBM for each set of features and each way of sampling."""
+    chosen = settings.experiments.feature_engineering
+    faster = settings.model.parameters.model_copy(update={"learning_rate": chosen.learning_rate})
+    model = settings.model.model_copy(update={"parameters": faster})
+    candidates = [sampled(way, chosen, model, seed=settings.seed) for way in chosen.samplings]
+    groups = {
+        name: (settings.features.model_copy(update={"sets": sets}), candidates)
+        for name, sets in chosen.feature_sets.items()
+    }
+    with progress.step("feature engineering", len(groups) * len(candidates) * settings.model.folds) as advance:
+        return cross_fit(dataset, groups, settings, advance)
+
+
+def model_selection(dataset: Dataset, settings: TrainingSettings, progress: Progress) -> list[CrossFitted]:
+    """Out-of-fold predictions of every family, and of the blend and the stack of some."""
+    chosen = settings.experiments.model_selection
+    candidates = [candidate(family, settings) for family in chosen.families]
+    with progress.step("model selection", len(candidates) * settings.model.folds) as advance:
+        fitted = cross_fit(dataset, {"": (settings.features, candidates)}, settings, advance)
+    members = [one for one in fitted if one.name in chosen.ensemble]
+    return [*fitted, blended(members, dataset.target), stacked(members, dataset.target)]
+
+
+def options(dataset: Dataset, settings: TrainingSettings, progress: Progress) -> list[CrossFitted]:
+    """Out-of-fold predictions of the delivered kind of model under each profile, and with monotone features."""
+    chosen = settings.experiments.options
+    free = candidate(Family.LIGHTGBM, settings.model_copy(update={"model": _directed(settings.model, {})}))
+    directed = candidate(
+        Family.LIGHTGBM, settings.model_copy(update={"model": _directed(settings.model, chosen.monotone)})
+    )
+    groups = {
+        name: (settings.features.model_copy(update={"without": without}), [free])
+        for name, without in chosen.profiles.items()
+    }
+    groups["monotone"] = (settings.features, [directed])
+    with progress.step("options", len(groups) * settings.model.folds) as advance:
+        return cross_fit(dataset, groups, settings, advance)
+
+
+@dataclass(frozen=True, slots=True)
+class Experiment:
+    """A question that cross-validation answers."""
+
+    name: str
+    fit: Callable[[Dataset, TrainingSettings, Progress], list[CrossFitted]]
+
+    def run(self, dataset: Dataset, settings: TrainingSettings, progress: Progress) -> tuple[Compared, ...]:
+        """Every candidate beside the best, recorded in MLflow."""
+        candidates = self.fit(dataset, settings, progress)
+        with progress.step("compare"):
+            policy = decision_policy(settings.policy)
+            compared = compare(candidates, dataset.target, policy, settings.evaluation, seed=settings.seed)
+        with progress.step("MLflow"):
+            tracked = getattr(settings.experiments, self.name).experiment
+            record_experiment(tracked, compared, dataset, settings)
+        return compared
+
+
+EXPERIMENTS = {
+    experiment.name: experiment
+    for experiment in (
+        Experiment("model_selection", model_selection),
+        Experiment("feature_engineering", feature_engineering),
+        Experiment("options", options),
+    )
+}
+"""By name, in the order in which they run."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Compared:
     """One candidate beside the best.
@@ -184,77 +258,3 @@ def _tags(dataset: Dataset) -> dict[str, Any]:
         "data.rows": len(dataset),
         "code.commit": commit() or "none",
     }
-
-
-def feature_engineering(dataset: Dataset, settings: TrainingSettings, progress: Progress) -> list[CrossFitted]:
-    """Out-of-fold predictions of LightGBM for each set of features and each way of sampling."""
-    chosen = settings.experiments.feature_engineering
-    faster = settings.model.parameters.model_copy(update={"learning_rate": chosen.learning_rate})
-    model = settings.model.model_copy(update={"parameters": faster})
-    candidates = [sampled(way, chosen, model, seed=settings.seed) for way in chosen.samplings]
-    groups = {
-        name: (settings.features.model_copy(update={"sets": sets}), candidates)
-        for name, sets in chosen.feature_sets.items()
-    }
-    with progress.step("feature engineering", len(groups) * len(candidates) * settings.model.folds) as advance:
-        return cross_fit(dataset, groups, settings, advance)
-
-
-def model_selection(dataset: Dataset, settings: TrainingSettings, progress: Progress) -> list[CrossFitted]:
-    """Out-of-fold predictions of every family, and of the blend and the stack of some."""
-    chosen = settings.experiments.model_selection
-    candidates = [candidate(family, settings) for family in chosen.families]
-    with progress.step("model selection", len(candidates) * settings.model.folds) as advance:
-        fitted = cross_fit(dataset, {"": (settings.features, candidates)}, settings, advance)
-    members = [one for one in fitted if one.name in chosen.ensemble]
-    return [*fitted, blended(members, dataset.target), stacked(members, dataset.target)]
-
-
-def options(dataset: Dataset, settings: TrainingSettings, progress: Progress) -> list[CrossFitted]:
-    """Out-of-fold predictions of the delivered kind of model under each profile, and with monotone features."""
-    chosen = settings.experiments.options
-    free = candidate(Family.LIGHTGBM, settings.model_copy(update={"model": _directed(settings.model, {})}))
-    directed = candidate(
-        Family.LIGHTGBM, settings.model_copy(update={"model": _directed(settings.model, chosen.monotone)})
-    )
-    groups = {
-        name: (settings.features.model_copy(update={"without": without}), [free])
-        for name, without in chosen.profiles.items()
-    }
-    groups["monotone"] = (settings.features, [directed])
-    with progress.step("options", len(groups) * settings.model.folds) as advance:
-        return cross_fit(dataset, groups, settings, advance)
-
-
-def _directed(model: ModelSettings, directions: Mapping[str, int]) -> ModelSettings:
-    return ModelSettings.model_validate(model.model_dump() | {"monotone": dict(directions)})
-
-
-@dataclass(frozen=True, slots=True)
-class Experiment:
-    """A question that cross-validation answers."""
-
-    name: str
-    fit: Callable[[Dataset, TrainingSettings, Progress], list[CrossFitted]]
-
-    def run(self, dataset: Dataset, settings: TrainingSettings, progress: Progress) -> tuple[Compared, ...]:
-        """Every candidate beside the best, recorded in MLflow."""
-        candidates = self.fit(dataset, settings, progress)
-        with progress.step("compare"):
-            policy = decision_policy(settings.policy)
-            compared = compare(candidates, dataset.target, policy, settings.evaluation, seed=settings.seed)
-        with progress.step("MLflow"):
-            tracked = getattr(settings.experiments, self.name).experiment
-            record_experiment(tracked, compared, dataset, settings)
-        return compared
-
-
-EXPERIMENTS = {
-    experiment.name: experiment
-    for experiment in (
-        Experiment("model_selection", model_selection),
-        Experiment("feature_engineering", feature_engineering),
-        Experiment("options", options),
-    )
-}
-"""By name, in the order in which they run."""

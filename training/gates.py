@@ -18,53 +18,8 @@ from training.evaluation import Evaluation
 from training.fairness import groups_by_age, groups_by_sex, ratio_by_sex, ratio_of_elderly
 from training.settings import ApprovalSettings, GateSettings
 
-
-def median_milliseconds(scorer: Scorer, columns: Columns, applications: int) -> float:
-    """Median time of scoring a single application, raw columns to decision, over the first `applications` rows."""
-    singles = [columns.take(slice(row, row + 1)) for row in range(min(applications, len(columns)))]
-    return float(np.median([_milliseconds(scorer, single) for single in singles]))
-
-
-def _milliseconds(scorer: Scorer, single: Columns) -> float:
-    started = time.perf_counter()
-    scorer.score(single)
-    return 1000 * (time.perf_counter() - started)
-
-
 Target = NDArray[np.int64]
 Probabilities = NDArray[np.float64]
-
-
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """Paired differences, challenger minus champion.
-
-    `auc` carries DeLong's paired interval, `cost` per applicant that of the mean of the rows' differences.
-    """
-
-    auc: Estimate
-    cost: Estimate
-
-
-def compare(
-    target: Target, challenger: Probabilities, champion: Probabilities, policy: DecisionPolicy, confidence: float
-) -> Comparison:
-    """The differences of two sets of PDs of shape (n,) for the same outcomes, at one cut-off and one pair of costs.
-
-    The policy is one because the models are compared, not the policies that they came with. The intervals say how far
-    other rows could move the difference; they do not say how far training again could.
-    """
-    difference = _costs(target, challenger, policy) - _costs(target, champion, policy)
-    error = float(difference.std(ddof=1) / np.sqrt(len(target)))
-    return Comparison(
-        auc=auc_difference(target, challenger, champion, confidence),
-        cost=normal_estimate(float(difference.mean()), error, confidence),
-    )
-
-
-def _costs(target: Target, probability: Probabilities, policy: DecisionPolicy) -> NDArray[np.float64]:
-    declined = policy.predictions(probability) == 1
-    return np.asarray(np.where(target == 1, policy.cost_fn * ~declined, policy.cost_fp * declined), dtype=np.float64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +106,38 @@ def _at_most(name: str, figure: float, limit: float) -> Gate:
 
 
 @dataclass(frozen=True, slots=True)
+class Comparison:
+    """Paired differences, challenger minus champion.
+
+    `auc` carries DeLong's paired interval, `cost` per applicant that of the mean of the rows' differences.
+    """
+
+    auc: Estimate
+    cost: Estimate
+
+
+def compare(
+    target: Target, challenger: Probabilities, champion: Probabilities, policy: DecisionPolicy, confidence: float
+) -> Comparison:
+    """The differences of two sets of PDs of shape (n,) for the same outcomes, at one cut-off and one pair of costs.
+
+    The policy is one because the models are compared, not the policies that they came with. The intervals say how far
+    other rows could move the difference; they do not say how far training again could.
+    """
+    difference = _costs(target, challenger, policy) - _costs(target, champion, policy)
+    error = float(difference.std(ddof=1) / np.sqrt(len(target)))
+    return Comparison(
+        auc=auc_difference(target, challenger, champion, confidence),
+        cost=normal_estimate(float(difference.mean()), error, confidence),
+    )
+
+
+def _costs(target: Target, probability: Probabilities, policy: DecisionPolicy) -> NDArray[np.float64]:
+    declined = policy.predictions(probability) == 1
+    return np.asarray(np.where(target == 1, policy.cost_fn * ~declined, policy.cost_fp * declined), dtype=np.float64)
+
+
+@dataclass(frozen=True, slots=True)
 class Screening:
     """Approvals by sex and by age band."""
 
@@ -175,3 +162,15 @@ def screen(
     """The screening of n applications with PDs of shape (n,)."""
     approved = np.asarray(policy.outcomes(probability) == DecisionKind.APPROVE)
     return Screening(groups_by_sex(columns, approved), groups_by_age(columns, approved, settings.age_bounds))
+
+
+def median_milliseconds(scorer: Scorer, columns: Columns, applications: int) -> float:
+    """Median time of scoring a single application, raw columns to decision, over the first `applications` rows."""
+    singles = [columns.take(slice(row, row + 1)) for row in range(min(applications, len(columns)))]
+    return float(np.median([_milliseconds(scorer, single) for single in singles]))
+
+
+def _milliseconds(scorer: Scorer, single: Columns) -> float:
+    started = time.perf_counter()
+    scorer.score(single)
+    return 1000 * (time.perf_counter() - started)

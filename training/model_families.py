@@ -31,6 +31,8 @@ from training.search_settings import (
 from training.settings import ModelSettings, TrainingSettings
 
 Fit = Callable[[FoldMatrices], Margins]
+Matrix = NDArray[np.float64]
+Target = NDArray[np.int64]
 
 
 def candidate(family: Family, settings: TrainingSettings) -> Candidate:
@@ -133,9 +135,6 @@ _FITS: dict[Family, Callable[[ModelSelectionSettings, ModelSettings, int], Fit]]
     Family.NEURAL_NETWORK: _neural_network,
     Family.XGBOOST: _xgboost,
 }
-
-Matrix = NDArray[np.float64]
-Target = NDArray[np.int64]
 _INTERPOLATING = (Sampling.SMOTE, Sampling.HYBRID)
 
 

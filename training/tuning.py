@@ -31,6 +31,72 @@ from training.tuning_objective import FOLDS, fitted_margins, score_of, tuning_fo
 from training.tuning_study import FINISHED, open_study, run_trials, winner
 
 
+@dataclass(frozen=True, slots=True)
+class Tuned:
+    """The winner, and what a nested repetition of the search says of it, if it was asked for."""
+
+    parameters: TunedParameters
+    nested: NestedEstimate | None
+
+
+def tune(dataset: Dataset, settings: TrainingSettings, progress: Progress) -> Tuned:
+    """Run the study of the settings, or what is left of it, and record it in MLflow.
+
+    StudyError if the study cannot be used, or its database fails on the way.
+    """
+    try:
+        return _tuned(dataset, settings, progress)
+    except OptunaError as error:
+        raise StudyError(f"study {settings.tuning.study}: {error}") from None
+
+
+def _tuned(dataset: Dataset, settings: TrainingSettings, progress: Progress) -> Tuned:
+    chosen = settings.tuning
+    study = open_study(chosen.study, dataset, settings)
+    folds = tuning_folds(dataset, chosen.folds, settings)
+    done = len(study.get_trials(deepcopy=False, states=FINISHED))
+    with progress.step(f"trials of {chosen.study}", max(0, chosen.trials - done)) as advance:
+        run_trials(study, chosen.trials, folds, settings, progress=advance)
+    best = winner(study)
+    nested = _nested(dataset, settings, progress)
+    with progress.step("MLflow"):
+        record_trials(study, dataset, settings)
+        record_search(study, nested, dataset, settings)
+    origin = Winner(
+        study=chosen.study,
+        objective=chosen.objective.value,
+        value=float(best.values[0]),
+        trials=len(study.get_trials(deepcopy=False, states=FINISHED)),
+        data_sha256=dataset.fingerprint,
+    )
+    return Tuned(TunedParameters(parameters=best.params | DRAWING_ROWS, winner=origin), nested)
+
+
+def _nested(dataset: Dataset, settings: TrainingSettings, progress: Progress) -> NestedEstimate | None:
+    chosen = settings.tuning
+    if chosen.nested is None:
+        return None
+    with progress.step("nested search", chosen.nested.folds * chosen.nested.trials) as advance:
+        return nested_estimate(chosen.study, dataset, settings, chosen.nested, progress=advance)
+
+
+def tuning_lines(tuned: Tuned, written: Path) -> Iterator[str]:
+    """The report, line by line; `written` is the file that holds the winner."""
+    winner = tuned.parameters.winner
+    yield f"{winner.trials} trials; the best has {winner.objective} {winner.value:.4f} on the folds that chose it:"
+    for name, value in tuned.parameters.parameters.items():
+        yield f"  {name:20} {value:g}"
+    if tuned.nested is not None:
+        nested = tuned.nested
+        yield f"on rows that no trial saw, by the same search within {len(nested.kept)} outer folds:"
+        promised, kept = np.mean(nested.promised), np.mean(nested.kept)
+        yield f"  {winner.objective:20} {kept:.4f}, where the search promised {promised:.4f}"
+        yield f"  {'optimism':20} {nested.optimism:+.4f}"
+        yield f"  {'auc':20} {nested.auc}"
+        yield f"  {'gain over settings':20} {nested.gain} AUC"
+    yield f"written to {written}; use it with: python -m training run --params {written}"
+
+
 class Winner(Settings):
     """Where tuned parameters come from."""
 
@@ -200,69 +266,3 @@ def _history(study: Study) -> Figure:
     axes.plot(study.best_trial.number, study.best_trial.values[0], "o", color="#b2182b", label="best")
     axes.legend(frameon=False)
     return figure
-
-
-@dataclass(frozen=True, slots=True)
-class Tuned:
-    """The winner, and what a nested repetition of the search says of it, if it was asked for."""
-
-    parameters: TunedParameters
-    nested: NestedEstimate | None
-
-
-def tune(dataset: Dataset, settings: TrainingSettings, progress: Progress) -> Tuned:
-    """Run the study of the settings, or what is left of it, and record it in MLflow.
-
-    StudyError if the study cannot be used, or its database fails on the way.
-    """
-    try:
-        return _tuned(dataset, settings, progress)
-    except OptunaError as error:
-        raise StudyError(f"study {settings.tuning.study}: {error}") from None
-
-
-def _tuned(dataset: Dataset, settings: TrainingSettings, progress: Progress) -> Tuned:
-    chosen = settings.tuning
-    study = open_study(chosen.study, dataset, settings)
-    folds = tuning_folds(dataset, chosen.folds, settings)
-    done = len(study.get_trials(deepcopy=False, states=FINISHED))
-    with progress.step(f"trials of {chosen.study}", max(0, chosen.trials - done)) as advance:
-        run_trials(study, chosen.trials, folds, settings, progress=advance)
-    best = winner(study)
-    nested = _nested(dataset, settings, progress)
-    with progress.step("MLflow"):
-        record_trials(study, dataset, settings)
-        record_search(study, nested, dataset, settings)
-    origin = Winner(
-        study=chosen.study,
-        objective=chosen.objective.value,
-        value=float(best.values[0]),
-        trials=len(study.get_trials(deepcopy=False, states=FINISHED)),
-        data_sha256=dataset.fingerprint,
-    )
-    return Tuned(TunedParameters(parameters=best.params | DRAWING_ROWS, winner=origin), nested)
-
-
-def _nested(dataset: Dataset, settings: TrainingSettings, progress: Progress) -> NestedEstimate | None:
-    chosen = settings.tuning
-    if chosen.nested is None:
-        return None
-    with progress.step("nested search", chosen.nested.folds * chosen.nested.trials) as advance:
-        return nested_estimate(chosen.study, dataset, settings, chosen.nested, progress=advance)
-
-
-def tuning_lines(tuned: Tuned, written: Path) -> Iterator[str]:
-    """The report, line by line; `written` is the file that holds the winner."""
-    winner = tuned.parameters.winner
-    yield f"{winner.trials} trials; the best has {winner.objective} {winner.value:.4f} on the folds that chose it:"
-    for name, value in tuned.parameters.parameters.items():
-        yield f"  {name:20} {value:g}"
-    if tuned.nested is not None:
-        nested = tuned.nested
-        yield f"on rows that no trial saw, by the same search within {len(nested.kept)} outer folds:"
-        promised, kept = np.mean(nested.promised), np.mean(nested.kept)
-        yield f"  {winner.objective:20} {kept:.4f}, where the search promised {promised:.4f}"
-        yield f"  {'optimism':20} {nested.optimism:+.4f}"
-        yield f"  {'auc':20} {nested.auc}"
-        yield f"  {'gain over settings':20} {nested.gain} AUC"
-    yield f"written to {written}; use it with: python -m training run --params {written}"

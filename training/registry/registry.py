@@ -29,69 +29,12 @@ from training.dataset import Dataset
 from training.errors import RegistryError
 from training.registry.packaging import check_flavour, model_digest, sha256
 
-_FINGERPRINT_BYTES = 8
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class OutOfFold:
-    """For every row of the training data, the PD from the fold model that was not fitted on it.
-
-    Attributes
-    ----------
-    applications : uint64, shape (n,); see `fingerprints`
-    probability : float64, shape (n,)
-    """
-
-    applications: NDArray[np.uint64]
-    probability: NDArray[np.float64]
-
-    @classmethod
-    def of(cls, dataset: Dataset, probability: NDArray[np.float64]) -> Self:
-        """The record of a training on `dataset`."""
-        return cls(fingerprints(dataset), probability)
-
-    def write(self, path: Path) -> None:
-        """Write a Parquet file of two columns."""
-        parquet.write_table(pa.table({"application": self.applications, "probability": self.probability}), path)
-
-    @classmethod
-    def read(cls, path: Path) -> Self:
-        """The record that `write` wrote."""
-        table = parquet.read_table(path)
-        return cls(table["application"].to_numpy(), table["probability"].to_numpy())
-
-    def of_rows(self, dataset: Dataset) -> NDArray[np.float64]:
-        """The recorded PD of each row, shape (len(dataset),); NaN where the model was not fitted on the row."""
-        known = dict(zip(self.applications.tolist(), self.probability.tolist(), strict=True))
-        return np.array([known.get(row, np.nan) for row in fingerprints(dataset).tolist()])
-
-
-def fingerprints(dataset: Dataset) -> NDArray[np.uint64]:
-    """What tells one application from another, uint64 of shape (len(dataset),).
-
-    A digest of the identifier and the required columns: other people under the same identifiers, as in data generated
-    from two seeds, differ, and declaring a further optional column changes nothing.
-    """
-    required = [column for column in APPLICATION if column.required]
-    position = APPLICATION.position
-    numbers = dataset.columns.numbers[:, [position[column.name] for column in required if column.numeric]]
-    levels = dataset.columns.levels[:, [position[column.name] for column in required if not column.numeric]]
-    rows = zip(dataset.ids.tolist(), numbers.tolist(), levels.tolist(), strict=True)
-    return np.array([_digest(repr(row)) for row in rows], dtype=np.uint64)
-
-
-def _digest(text: str) -> int:
-    return int.from_bytes(blake2b(text.encode(), digest_size=_FINGERPRINT_BYTES).digest())
-
-
 CHAMPION = "champion"
 """The version in charge."""
 CHALLENGER = "challenger"
 """The version that was trained last and is not in charge."""
-
 OUT_OF_FOLD = "evaluation/out_of_fold.parquet"
 """Where a run keeps its out-of-fold PDs."""
-
 _DIGEST, _SOURCE, _REPORT, _MODEL = "digest", "data.source", "report.sha256", "model.sha256"
 _SIGNATURE = "signature"
 
@@ -248,6 +191,18 @@ def signature_of(registered: Registered) -> str | None:
     return _model_version(registered.name, registered.version).tags.get(_SIGNATURE)
 
 
+def copy_report(registered: Registered, output: Path) -> None:
+    """Copy the report to the file `output`, whole or not at all.
+
+    RegistryError if the version has none or another than was registered, OutputError if the file cannot be written.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        report = report_file(artefact_folder(download(registered, Path(scratch)), registered).parent, registered)
+        if report is None:
+            raise RegistryError(f"{registered}: registered without a report")
+        write_bytes(output, report.read_bytes())
+
+
 def _registered(found: ModelVersion) -> Registered:
     digest = found.tags.get(_DIGEST)
     if digest is None:
@@ -267,18 +222,6 @@ def _model_version(name: str, version: str) -> ModelVersion:
     if version.startswith("@"):
         return MlflowClient().get_model_version_by_alias(name, version.removeprefix("@"))
     return MlflowClient().get_model_version(name, version)
-
-
-def copy_report(registered: Registered, output: Path) -> None:
-    """Copy the report to the file `output`, whole or not at all.
-
-    RegistryError if the version has none or another than was registered, OutputError if the file cannot be written.
-    """
-    with tempfile.TemporaryDirectory() as scratch:
-        report = report_file(artefact_folder(download(registered, Path(scratch)), registered).parent, registered)
-        if report is None:
-            raise RegistryError(f"{registered}: registered without a report")
-        write_bytes(output, report.read_bytes())
 
 
 _KEY = "champion."
@@ -362,3 +305,58 @@ def _change(at: str, value: str) -> Change:
 
 def _moment(at: str) -> datetime:
     return datetime.strptime(at, _TIME).replace(tzinfo=UTC)
+
+
+_FINGERPRINT_BYTES = 8
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class OutOfFold:
+    """For every row of the training data, the PD from the fold model that was not fitted on it.
+
+    Attributes
+    ----------
+    applications : uint64, shape (n,); see `fingerprints`
+    probability : float64, shape (n,)
+    """
+
+    applications: NDArray[np.uint64]
+    probability: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, dataset: Dataset, probability: NDArray[np.float64]) -> Self:
+        """The record of a training on `dataset`."""
+        return cls(fingerprints(dataset), probability)
+
+    def write(self, path: Path) -> None:
+        """Write a Parquet file of two columns."""
+        parquet.write_table(pa.table({"application": self.applications, "probability": self.probability}), path)
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """The record that `write` wrote."""
+        table = parquet.read_table(path)
+        return cls(table["application"].to_numpy(), table["probability"].to_numpy())
+
+    def of_rows(self, dataset: Dataset) -> NDArray[np.float64]:
+        """The recorded PD of each row, shape (len(dataset),); NaN where the model was not fitted on the row."""
+        known = dict(zip(self.applications.tolist(), self.probability.tolist(), strict=True))
+        return np.array([known.get(row, np.nan) for row in fingerprints(dataset).tolist()])
+
+
+def fingerprints(dataset: Dataset) -> NDArray[np.uint64]:
+    """What tells one application from another, uint64 of shape (len(dataset),).
+
+    A digest of the identifier and the required columns: other people under the same identifiers, as in data generated
+    from two seeds, differ, and declaring a further optional column changes nothing.
+    """
+    required = [column for column in APPLICATION if column.required]
+    position = APPLICATION.position
+    numbers = dataset.columns.numbers[:, [position[column.name] for column in required if column.numeric]]
+    levels = dataset.columns.levels[:, [position[column.name] for column in required if not column.numeric]]
+    rows = zip(dataset.ids.tolist(), numbers.tolist(), levels.tolist(), strict=True)
+    return np.array([_digest(repr(row)) for row in rows], dtype=np.uint64)
+
+
+def _digest(text: str) -> int:
+    return int.from_bytes(blake2b(text.encode(), digest_size=_FINGERPRINT_BYTES).digest())

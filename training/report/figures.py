@@ -24,175 +24,9 @@ from training.evaluation import Evaluation, Observation, observe_bands
 from training.settings import TrainingSettings
 from training.trainer import Dependence, Interpretation, Point, TrainedModel
 
-NOTHING = "\N{EN DASH}"
-"""Where there is no figure."""
-
-
-def count(value: int) -> str:
-    """A whole number.
-
-    >>> count(35309)
-    '35,309'
-    """
-    return f"{value:,}"
-
-
-def decimal(value: float | None) -> str:
-    """Four decimals; a dash for what is not known."""
-    return NOTHING if value is None or math.isnan(value) else f"{value:.4f}"
-
-
-def signed(value: float) -> str:
-    """Four decimals and the sign."""
-    return f"{value:+.4f}"
-
-
-def percent(value: float | None) -> str:
-    """A share in per cent; a dash for what is not known.
-
-    >>> percent(0.0784)
-    '7.84 %'
-    """
-    return NOTHING if value is None or math.isnan(value) else f"{100 * value:.2f} %"
-
-
-def span(estimate: Estimate | None) -> str:
-    """The interval."""
-    return NOTHING if estimate is None else f"{decimal(estimate.low)} to {decimal(estimate.high)}"
-
-
-def percent_span(estimate: Estimate | None) -> str:
-    """The interval of a share.
-
-    >>> percent_span(Estimate(0.1, 0.05, 0.15))
-    '5.00 to 15.00 %'
-    """
-    return NOTHING if estimate is None else f"{100 * estimate.low:.2f} to {percent(estimate.high)}"
-
-
-def held(value: float | None, estimate: Estimate | None) -> str:
-    """Whether an expected share is inside the interval of the observed one."""
-    if value is None or estimate is None:
-        return NOTHING
-    if value < estimate.low:
-        return "too low"
-    return "too high" if value > estimate.high else "inside"
-
-
-Row = tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class ReportTable:
-    """Cells under headings; `align` has one letter for each column, `r` for numbers and `l` for words."""
-
-    align: str
-    head: Row
-    rows: tuple[Row, ...]
-
-    @classmethod
-    def of(cls, align: str, head: Row, rows: Iterable[Row]) -> Self:
-        """The table of these rows; ValueError unless each has a cell for every column."""
-        rows = tuple(rows)
-        if any(len(row) != len(align) for row in (head, *rows)):
-            raise ValueError(f"a row has not {len(align)} cells")
-        return cls(align, head, rows)
-
-
-_NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-_UNNEEDED = re.compile(r' xmlns(?::\w+)?="[^"]*"|<defs>\s*<style.*?</style>\s*</defs>\s*', re.DOTALL)
-_REFERENCES = re.compile(r'(\bid="|href="#|url\(#)')
-
-
-def write_png(figure: Figure, path: Path) -> None:
-    """Write a PNG file."""
-    figure.savefig(path, dpi=130, metadata={"Software": None})
-
-
-def svg(name: str, figure: Figure) -> Markup:
-    """The figure as an element of an HTML page, its text left as text.
-
-    All ids begin with `name`, because those of two figures of one page would meet. Namespaces are left out: inside
-    HTML the parser knows them.
-    """
-    written = io.StringIO()
-    with rc_context({"svg.hashsalt": name, "svg.fonttype": "none"}):
-        figure.savefig(written, format="svg", metadata=_NO_METADATA)
-    element = written.getvalue()[written.getvalue().index("<svg") :]
-    named = _REFERENCES.sub(rf"\g<1>{name}-", _UNNEEDED.sub("", element))
-    return Markup(named.replace("<svg", f'<svg role="img" aria-labelledby="{name}"', 1))  # noqa: S704 - matplotlib escapes
-
-
-_COLUMNS = 3
-_LINE, _MISSING, _ZERO = "#2166ac", "#b2182b", "#999999"
-_LONGEST = 24
-
-
-def dependence(interpretation: Interpretation, levels: Mapping[str, Sequence[str]], *, min_rows: int) -> Figure:
-    """One panel for each main feature; points of fewer than `min_rows` rows are left out.
-
-    `levels` are those of each category, by code.
-    """
-    rows = -(-len(interpretation.dependence) // _COLUMNS)
-    figure = Figure(figsize=(9, 2.6 * rows), layout="constrained")
-    for i, one in enumerate(interpretation.dependence):
-        axes = figure.add_subplot(rows, _COLUMNS, i + 1)
-        points = [point for point in one.points if point.rows >= min_rows]
-        if one.feature in levels:
-            _draw_levels(axes, points, [*levels[one.feature], "other"])
-        else:
-            _draw_numbers(axes, points)
-        _finish(axes, one)
-    figure.supylabel("added to the log-odds of default; of categories, the bars", fontsize=9)
-    return figure
-
-
-def _draw_numbers(axes: Axes, points: Sequence[Point]) -> None:
-    known = [(point.value, point.contribution) for point in points if point.value is not None]
-    axes.axhline(0, color=_ZERO, linewidth=0.6)
-    axes.plot([value for value, _ in known], [added for _, added in known], "o-", color=_LINE, markersize=3)
-    for point in points:
-        if point.value is None:
-            axes.axhline(point.contribution, color=_MISSING, linestyle=":", label="missing")
-            axes.legend(loc="upper right", frameon=False, fontsize=7)
-    axes.xaxis.set_major_locator(MaxNLocator(nbins=5))
-    axes.xaxis.set_major_formatter(lambda value, _: _short(value))
-
-
-def _draw_levels(axes: Axes, points: Sequence[Point], names: Sequence[str]) -> None:
-    ordered = sorted(points, key=lambda point: point.contribution)
-    labels = ["missing" if point.value is None else names[int(point.value)] for point in ordered]
-    colours = [_MISSING if point.value is None else _LINE for point in ordered]
-    axes.axvline(0, color=_ZERO, linewidth=0.6)
-    axes.barh(range(len(ordered)), [point.contribution for point in ordered], color=colours)
-    axes.set_yticks(range(len(ordered)), [_clipped(label) for label in labels])
-
-
-def _finish(axes: Axes, one: Dependence) -> None:
-    axes.set_title(one.feature, fontsize=9)
-    axes.tick_params(labelsize=7)
-    axes.spines[["top", "right"]].set_visible(False)
-
-
-def _clipped(label: str) -> str:
-    return label if len(label) <= _LONGEST else f"{label[: _LONGEST - 1]}…"
-
-
-def _short(value: float) -> str:
-    """A number that fits under an axis.
-
-    >>> [_short(value) for value in (1.5e6, -200_000, 0.25)]
-    ['1.5M', '-200k', '0.25']
-    """
-    for size, letter in ((1e6, "M"), (1e3, "k")):
-        if abs(value) >= size:
-            return f"{value / size:.4g}{letter}"
-    return f"{value:.4g}"
-
-
 Target = NDArray[np.int64]
 Probabilities = NDArray[np.float64]
-
+Row = tuple[str, ...]
 _BAD, _GOOD, _GUIDE = "#b2182b", "#2166ac", "#999999"
 _POINTS = 300
 _TAIL = 0.001
@@ -306,3 +140,166 @@ def _distribution(target: Target, probability: Probabilities, cutoff: float) -> 
     axes.set_xscale("log")
     axes.legend(loc="upper left", frameon=False)
     return figure
+
+
+_COLUMNS = 3
+_LINE, _MISSING, _ZERO = "#2166ac", "#b2182b", "#999999"
+_LONGEST = 24
+
+
+def dependence(interpretation: Interpretation, levels: Mapping[str, Sequence[str]], *, min_rows: int) -> Figure:
+    """One panel for each main feature; points of fewer than `min_rows` rows are left out.
+
+    `levels` are those of each category, by code.
+    """
+    rows = -(-len(interpretation.dependence) // _COLUMNS)
+    figure = Figure(figsize=(9, 2.6 * rows), layout="constrained")
+    for i, one in enumerate(interpretation.dependence):
+        axes = figure.add_subplot(rows, _COLUMNS, i + 1)
+        points = [point for point in one.points if point.rows >= min_rows]
+        if one.feature in levels:
+            _draw_levels(axes, points, [*levels[one.feature], "other"])
+        else:
+            _draw_numbers(axes, points)
+        _finish(axes, one)
+    figure.supylabel("added to the log-odds of default; of categories, the bars", fontsize=9)
+    return figure
+
+
+def _draw_numbers(axes: Axes, points: Sequence[Point]) -> None:
+    known = [(point.value, point.contribution) for point in points if point.value is not None]
+    axes.axhline(0, color=_ZERO, linewidth=0.6)
+    axes.plot([value for value, _ in known], [added for _, added in known], "o-", color=_LINE, markersize=3)
+    for point in points:
+        if point.value is None:
+            axes.axhline(point.contribution, color=_MISSING, linestyle=":", label="missing")
+            axes.legend(loc="upper right", frameon=False, fontsize=7)
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=5))
+    axes.xaxis.set_major_formatter(lambda value, _: _short(value))
+
+
+def _draw_levels(axes: Axes, points: Sequence[Point], names: Sequence[str]) -> None:
+    ordered = sorted(points, key=lambda point: point.contribution)
+    labels = ["missing" if point.value is None else names[int(point.value)] for point in ordered]
+    colours = [_MISSING if point.value is None else _LINE for point in ordered]
+    axes.axvline(0, color=_ZERO, linewidth=0.6)
+    axes.barh(range(len(ordered)), [point.contribution for point in ordered], color=colours)
+    axes.set_yticks(range(len(ordered)), [_clipped(label) for label in labels])
+
+
+def _finish(axes: Axes, one: Dependence) -> None:
+    axes.set_title(one.feature, fontsize=9)
+    axes.tick_params(labelsize=7)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _clipped(label: str) -> str:
+    return label if len(label) <= _LONGEST else f"{label[: _LONGEST - 1]}…"
+
+
+def _short(value: float) -> str:
+    """A number that fits under an axis.
+
+    >>> [_short(value) for value in (1.5e6, -200_000, 0.25)]
+    ['1.5M', '-200k', '0.25']
+    """
+    for size, letter in ((1e6, "M"), (1e3, "k")):
+        if abs(value) >= size:
+            return f"{value / size:.4g}{letter}"
+    return f"{value:.4g}"
+
+
+_NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+_UNNEEDED = re.compile(r' xmlns(?::\w+)?="[^"]*"|<defs>\s*<style.*?</style>\s*</defs>\s*', re.DOTALL)
+_REFERENCES = re.compile(r'(\bid="|href="#|url\(#)')
+
+
+def write_png(figure: Figure, path: Path) -> None:
+    """Write a PNG file."""
+    figure.savefig(path, dpi=130, metadata={"Software": None})
+
+
+def svg(name: str, figure: Figure) -> Markup:
+    """The figure as an element of an HTML page, its text left as text.
+
+    All ids begin with `name`, because those of two figures of one page would meet. Namespaces are left out: inside
+    HTML the parser knows them.
+    """
+    written = io.StringIO()
+    with rc_context({"svg.hashsalt": name, "svg.fonttype": "none"}):
+        figure.savefig(written, format="svg", metadata=_NO_METADATA)
+    element = written.getvalue()[written.getvalue().index("<svg") :]
+    named = _REFERENCES.sub(rf"\g<1>{name}-", _UNNEEDED.sub("", element))
+    return Markup(named.replace("<svg", f'<svg role="img" aria-labelledby="{name}"', 1))  # noqa: S704 - matplotlib escapes
+
+
+@dataclass(frozen=True, slots=True)
+class ReportTable:
+    """Cells under headings; `align` has one letter for each column, `r` for numbers and `l` for words."""
+
+    align: str
+    head: Row
+    rows: tuple[Row, ...]
+
+    @classmethod
+    def of(cls, align: str, head: Row, rows: Iterable[Row]) -> Self:
+        """The table of these rows; ValueError unless each has a cell for every column."""
+        rows = tuple(rows)
+        if any(len(row) != len(align) for row in (head, *rows)):
+            raise ValueError(f"a row has not {len(align)} cells")
+        return cls(align, head, rows)
+
+
+NOTHING = "\N{EN DASH}"
+"""Where there is no figure."""
+
+
+def count(value: int) -> str:
+    """A whole number.
+
+    >>> count(35309)
+    '35,309'
+    """
+    return f"{value:,}"
+
+
+def decimal(value: float | None) -> str:
+    """Four decimals; a dash for what is not known."""
+    return NOTHING if value is None or math.isnan(value) else f"{value:.4f}"
+
+
+def signed(value: float) -> str:
+    """Four decimals and the sign."""
+    return f"{value:+.4f}"
+
+
+def percent(value: float | None) -> str:
+    """A share in per cent; a dash for what is not known.
+
+    >>> percent(0.0784)
+    '7.84 %'
+    """
+    return NOTHING if value is None or math.isnan(value) else f"{100 * value:.2f} %"
+
+
+def span(estimate: Estimate | None) -> str:
+    """The interval."""
+    return NOTHING if estimate is None else f"{decimal(estimate.low)} to {decimal(estimate.high)}"
+
+
+def percent_span(estimate: Estimate | None) -> str:
+    """The interval of a share.
+
+    >>> percent_span(Estimate(0.1, 0.05, 0.15))
+    '5.00 to 15.00 %'
+    """
+    return NOTHING if estimate is None else f"{100 * estimate.low:.2f} to {percent(estimate.high)}"
+
+
+def held(value: float | None, estimate: Estimate | None) -> str:
+    """Whether an expected share is inside the interval of the observed one."""
+    if value is None or estimate is None:
+        return NOTHING
+    if value < estimate.low:
+        return "too low"
+    return "too high" if value > estimate.high else "inside"

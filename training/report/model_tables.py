@@ -103,12 +103,6 @@ def feature_counts(trained: TrainedModel) -> str:
     return f"{count(len(trained.features.names))} features, {count(raw)} of them raw columns"
 
 
-_DECIDING = (
-    "seed", "features", "leakage", "out_of_time", "model", "policy", "evaluation", "interpretation", "drift_reference",
-    "gates",
-)  # fmt: skip
-
-
 def identity_table(artefact: Artefact) -> ReportTable:
     """What names this model and its code."""
     return ReportTable.of("ll", ("what", "value"), _identity(artefact))
@@ -143,6 +137,12 @@ def _data(dataset: Dataset, trained: TrainedModel) -> Iterator[Row]:
         yield "days of the applications fitted on", f"{dataset.dates.min()} to {dataset.dates.max()}"
 
 
+_DECIDING = (
+    "seed", "features", "leakage", "out_of_time", "model", "policy", "evaluation", "interpretation", "drift_reference",
+    "gates",
+)  # fmt: skip
+
+
 def deciding_settings(settings: TrainingSettings) -> str:
     """The settings that decide what a model is and how it is judged, as YAML: no address, no path."""
     values = settings.model_dump(mode="json", include=set(_DECIDING))
@@ -175,9 +175,7 @@ SECTIONS = {
     "requirements": "Where each requirement is answered",
 }
 """The sections of the report by their anchor, in order."""
-
 _US, _EU = "SR 26-2", "EU AI Act"
-
 REQUIREMENTS = (
     Requirement(_US, "model purpose and use", ("purpose",), "materiality: exposure and place in the inventory"),
     Requirement(_US, "development data", ("data",), "how applicants came to be in the data"),

@@ -138,6 +138,9 @@ def _ranges(bounds: Sequence[float]) -> Iterator[str]:
     yield f"{bounds[-1]:.4g} and over"
 
 
+_DIRECTIONS = {-1: "may only lower the PD", 1: "may only raise the PD"}
+
+
 def price_table(trained: TrainedModel, settings: TrainingSettings) -> ReportTable:
     """What the policies cost that a lender chooses, each measured on the folds of the training."""
     head = ("policy", "setting", "price", f"{100 * trained.evaluation.confidence:g} % interval", "measured as")
@@ -167,9 +170,6 @@ def _prices(trained: TrainedModel, settings: TrainingSettings) -> Iterator[Row]:
         NOTHING,
         f"applications that a person decides, {people} of those judged",
     )
-
-
-_DIRECTIONS = {-1: "may only lower the PD", 1: "may only raise the PD"}
 
 
 def _auc(price: Estimate) -> tuple[str, str]:
