@@ -1,1 +1,1 @@
-"""From files of labelled applications to a registered model, judged, promoted and imported."""
+"""Training makes models from labelled applications: it fits, judges, registers, promotes and imports them."""

@@ -8,11 +8,11 @@ import sys
 
 # OpenMP's threads spin while they wait, which is slow beside any other busy process. Read when LightGBM is loaded.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-# Nothing about a lender's work is told to anybody.
+# MLflow and BentoML send usage figures by default, and a lender's work is nobody else's business.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
 os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
-# MLflow tries again for minutes where its server does not answer.
+# MLflow repeats a request for minutes if its server does not answer.
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")

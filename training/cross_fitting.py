@@ -1,4 +1,4 @@
-"""Out-of-fold predictions of candidates, all on the same folds."""
+"""Candidates are fitted on the same folds, and each predicts the rows that it did not see."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Advance = Callable[[], object]
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A named way to fit; `margins` fits on one fold and returns log-odds of default of its judged rows."""
+    """A candidate names a way to fit; `margins` fits one fold and returns log-odds of its judged rows."""
 
     name: str
     parameters: Mapping[str, Any]
@@ -39,7 +39,7 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CrossFitted:
-    """What one candidate said of every row, each time fitted without it.
+    """The out-of-fold PDs of one candidate, each from a fit without that row.
 
     Attributes
     ----------
@@ -61,10 +61,9 @@ def cross_fit(
     settings: TrainingSettings,
     progress: Advance,
 ) -> list[CrossFitted]:
-    """Each candidate of each group with the group's features, on the same folds; `progress` is called after each fit.
+    """Fit every candidate of every group on the same folds; `progress` is called after each fit.
 
-    The features of a group are fitted once in each fold and shared by its candidates. A group's name is put before
-    those of its candidates, unless it is empty.
+    A group gives its candidates their features, fitted once in each fold. Its name, unless empty, precedes theirs.
     """
     fits: dict[str, _Fits] = {}
     judged_rows = []
@@ -89,7 +88,7 @@ def cross_fitted(
     judged: Sequence[NDArray[np.intp]],
     seconds: float,
 ) -> CrossFitted:
-    """Margins calibrated fold by fold on those of the other folds; CalibrationError names one of no use."""
+    """Calibrate margins fold by fold on the other folds; CalibrationError names a candidate that learned nothing."""
     try:
         probabilities = calibrated_by_fold(margins, target, judged)
     except CalibrationError as error:
@@ -122,7 +121,7 @@ def _fitted(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FoldMatrices:
-    """Matrices of one fold, made by features that were fitted on its training rows alone.
+    """The matrices of one fold; their features were fitted on its training rows alone.
 
     Attributes
     ----------
@@ -142,7 +141,7 @@ class FoldMatrices:
 def fold_matrices(
     dataset: Dataset, fitted: Rows, judged: Rows, features: FeatureSettings, model: ModelSettings, *, seed: int
 ) -> FoldMatrices:
-    """The matrices of the rows `fitted` and `judged`."""
+    """Fit the features on the rows `fitted` and transform these and the rows `judged`."""
     columns, target = dataset.columns.take(fitted), dataset.target[fitted]
     transformer = FeatureTransformer(fit_state(columns, target, features, model, seed=seed))
     return FoldMatrices(
@@ -154,29 +153,34 @@ def fold_matrices(
     )
 
 
-_CERTAIN = 1e-6
+# A forest whose leaves hold one outcome gives 0 or 1, and the log-odds of these are infinite.
+_LEAST_PROBABILITY = 1e-6
 
 
 def log_odds(probability: NDArray[np.float64]) -> Margins:
-    """Log-odds of probabilities, those within a millionth of 0 and 1 drawn to there.
+    """Return the log-odds of probabilities, which are first clipped to a millionth from 0 and 1.
 
     >>> log_odds(np.array([0.5, 0.0])).round(1)
     array([  0. , -13.8])
     """
-    return np.asarray(logit(np.clip(probability, _CERTAIN, 1 - _CERTAIN)))
+    return np.asarray(logit(np.clip(probability, _LEAST_PROBABILITY, 1 - _LEAST_PROBABILITY)))
 
 
 def encoder(width: int, categorical: Sequence[int]) -> Pipeline:
-    """Indicators of each category, a missing one included, and numbers imputed by their median and standardized.
+    """Make an encoder: an indicator per category code or missing code, and standardized numbers without gaps.
 
-    To be fitted on a training fold; for a model matrix of `width` columns, of which `categorical` hold codes.
+    It is fitted on a training fold. The matrix has `width` columns, of which `categorical` hold codes. A missing number
+    becomes the median.
     """
     numeric = [column for column in range(width) if column not in set(categorical)]
+    # By default scikit-learn's imputer drops a column that is missing in the whole fold, and the names would not fit.
     numbers = make_pipeline(SimpleImputer(strategy="median", keep_empty_features=True), StandardScaler())
+    # A code that only judged rows hold gets no indicator; by default the encoder would raise an error.
     indicators = OneHotEncoder(handle_unknown="ignore", sparse_output=False)
     encoded = ColumnTransformer([("numbers", numbers, numeric), ("categories", indicators, list(categorical))])
     return make_pipeline(FunctionTransformer(_finite), encoded)
 
 
 def _finite(matrix: Matrix) -> Matrix:
+    # scikit-learn's estimators refuse infinite values.
     return np.where(np.isfinite(matrix), matrix, np.nan)

@@ -1,4 +1,4 @@
-"""Labelled applications in memory, read from Kaggle's Home Credit layout and validated."""
+"""Training reads labelled applications in Kaggle's Home Credit layout, validates them and looks for leaks."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ GENERATED = "generated: "
 
 
 def is_generated(source: str) -> bool:
-    """Whether the source of a data set is the generator."""
+    """Whether a data set's source says that the generator drew it."""
     return source.startswith(GENERATED)
 
 
@@ -38,7 +38,7 @@ _SUFFIXES = (".csv", ".parquet")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Dataset:
-    """Labelled applications.
+    """A data set holds labelled applications.
 
     Attributes
     ----------
@@ -63,7 +63,7 @@ class Dataset:
         return len(self.ids)
 
     def take(self, rows: NDArray[np.intp]) -> Dataset:
-        """The chosen rows, in the order given; fingerprint and source stay those of the whole file."""
+        """Return the chosen rows, in the order given; fingerprint and source stay those of the whole file."""
         return replace(
             self,
             ids=self.ids[rows],
@@ -74,9 +74,9 @@ class Dataset:
 
 
 def load_dataset(directory: Path, *, dates: str | None = None) -> Dataset:
-    """The training data in `directory`: application_train, held against application_test where that is there.
+    """Read and validate application_train in `directory`; no row may be in application_test too.
 
-    `dates` names the column with the days of the applications, if they are wanted.
+    `dates` names the column that holds the day of each application; None reads no days.
 
     DataError lists every violation; FileError and ColumnsError say why a file cannot be read at all.
     """
@@ -109,7 +109,7 @@ def load_dataset(directory: Path, *, dates: str | None = None) -> Dataset:
 
 
 def find_table(directory: Path, name: str) -> Path:
-    """The file of the table `name`, CSV or Parquet; DataError if there is none, or both, or no such folder."""
+    """Find the CSV or Parquet file of a table; DataError if the folder is absent, or holds neither or both."""
     if not directory.is_dir():
         raise DataError(f"{directory}: {'is a file, not a folder' if directory.exists() else 'no such folder'}")
     found = _tables(directory, name)
@@ -138,6 +138,7 @@ def _dates(file: File, name: str) -> NDArray[np.datetime64]:
     try:
         days = file.column(name).cast(pa.timestamp("us")).to_numpy().astype("datetime64[D]")
     except pa.ArrowException:
+        # Arrow's message quotes the text that it could not read, and a message may hold no applicant's value.
         raise DataError(f"{file.path.name}: {name}: must be dates, as in 2026-01-31") from None
     if np.isnat(days).any():
         raise DataError(f"{file.path.name}: {name}: must be present in every row")
@@ -177,12 +178,13 @@ def _sha256(path: Path) -> str:
 
 
 def split_by_time(dataset: Dataset, settings: OutOfTimeSettings | None) -> tuple[Dataset, Dataset | None]:
-    """The earlier and the later applications; everything and None where no date column is given.
+    """Split the applications into earlier and later ones; without a date column, into all of them and None.
 
-    A day is never divided. DataError if either part would be empty, or the later one would hold one outcome only.
+    DataError if either part would be empty, or the later one would hold one outcome only.
     """
     if settings is None or dataset.dates is None:
         return dataset, None
+    # A day is never divided: the file has no times, so it does not say which application of a day came first.
     first_late = np.sort(dataset.dates)[int(len(dataset) * (1 - settings.share))]
     late = dataset.dates >= first_late
     later = dataset.take(np.flatnonzero(late))
@@ -192,11 +194,12 @@ def split_by_time(dataset: Dataset, settings: OutOfTimeSettings | None) -> tuple
 
 
 def refuse_leaks(dataset: Dataset, settings: LeakageSettings) -> None:
-    """DataError naming every declared column that ranks the outcome better than one column plausibly can."""
-    dataset = dataset.take(_looked_at(len(dataset), settings.rows))
+    """Refuse data in which one declared column ranks the outcome too well; DataError names every such column."""
+    dataset = dataset.take(_spaced_rows(len(dataset), settings.rows))
+    # The lower end of the interval decides, so that a small file is not refused for an AUC that is high by chance.
     found = [
         f"{name} alone ranks the outcome with AUC {area}"
-        for name, area in _declared(dataset, settings)
+        for name, area in _column_rankings(dataset, settings)
         if area.low > settings.max_column_auc
     ]
     if found:
@@ -205,8 +208,8 @@ def refuse_leaks(dataset: Dataset, settings: LeakageSettings) -> None:
 
 
 def outside_leaks(dataset: Dataset, file: File, settings: LeakageSettings) -> Iterator[str]:
-    """One line for each thing beside the declared columns that knows the outcome; none of them reaches a feature."""
-    rows = _looked_at(len(dataset), settings.rows)
+    """Warn where identifiers, row order or undeclared columns rank the outcome; no feature reads these."""
+    rows = _spaced_rows(len(dataset), settings.rows)
     target = dataset.target[rows]
     outside = {
         APPLICATION.id_column: dataset.ids[rows].astype(np.float64),
@@ -223,26 +226,29 @@ def outside_leaks(dataset: Dataset, file: File, settings: LeakageSettings) -> It
 
 
 def ranking(values: NDArray[np.float64], target: Target, confidence: float) -> Estimate:
-    """AUC of one column in its better direction, missing values counted as its lowest or as its highest.
+    """Measure the AUC of one column in its better direction; missing values count as its lowest or its highest.
 
     >>> ranking(np.array([1.0, np.nan, 2.0, np.nan]), np.array([0, 1, 0, 1]), 0.95).value
     1.0
     """
+    # Both ends are tried, since a leak may lie in what is missing: a field that is filled in only after a default.
     ends = (-np.inf, np.inf) if np.isnan(values).any() else (0.0,)
     areas = [auc_estimate(target, np.where(np.isnan(values), end, values), confidence) for end in ends]
-    return max((_upward(area) for area in areas), key=lambda area: area.value)
+    return max((_better_direction(area) for area in areas), key=lambda area: area.value)
 
 
-def _upward(area: Estimate) -> Estimate:
+def _better_direction(area: Estimate) -> Estimate:
     """The AUC of the same values with the other sign, if that is higher."""
     return area if area.value >= 0.5 else Estimate(1 - area.value, 1 - area.high, 1 - area.low)
 
 
-def _looked_at(rows: int, most: int) -> NDArray[np.intp]:
+def _spaced_rows(rows: int, most: int) -> NDArray[np.intp]:
+    """At most `most` row numbers, evenly spaced."""
+    # Spaced rather than drawn: it needs no seed. The head of the file would hide that rows are sorted by outcome.
     return np.arange(0, rows, -(-rows // most))
 
 
-def _declared(dataset: Dataset, settings: LeakageSettings) -> Iterator[tuple[str, Estimate]]:
+def _column_rankings(dataset: Dataset, settings: LeakageSettings) -> Iterator[tuple[str, Estimate]]:
     for i, column in enumerate(APPLICATION.numeric):
         yield column.name, ranking(dataset.columns.numbers[:, i], dataset.target, settings.confidence)
     for i, column in enumerate(APPLICATION.categorical):
@@ -252,16 +258,18 @@ def _declared(dataset: Dataset, settings: LeakageSettings) -> Iterator[tuple[str
 
 def _level_ranking(levels: NDArray[np.object_], target: Target, confidence: float) -> Estimate:
     """AUC of the default rates of levels; they are taken from every other row and judged on the rest."""
+    # On the rows that made it, the rate of a rare level repeats their outcomes: every rare category would look a leak.
     _, codes = np.unique([level or "" for level in levels], return_inverse=True)
     taken, judged = slice(0, None, 2), slice(1, None, 2)
     rows = np.bincount(codes[taken], minlength=codes.max() + 1)
     defaults = np.bincount(codes[taken], weights=target[taken], minlength=codes.max() + 1)
+    # One row at the mean rate is added to each level; a level of a single row would otherwise have a rate of 0 or 1.
     rate = (defaults + target.mean()) / (rows + 1)
     return auc_estimate(target[judged], rate[codes[judged]], confidence)
 
 
 def refuse_too_few(target: NDArray[np.int64], *, folds: int, per_fold: int) -> None:
-    """DataError unless every one of `folds` folds can judge `per_fold` defaults and as many good rows."""
+    """Refuse too little data: each of `folds` folds must judge `per_fold` defaults and as many good rows."""
     defaults = int(target.sum())
     needed = folds * per_fold
     if min(defaults, len(target) - defaults) < needed:
@@ -272,18 +280,20 @@ def refuse_too_few(target: NDArray[np.int64], *, folds: int, per_fold: int) -> N
 
 
 def raise_if_any(source: str, violations: Sequence[RuleViolation]) -> None:
-    """DataError naming every violation, if there is one."""
+    """Raise a DataError that names every violation, if there is one."""
     if violations:
         rules = f"{len(violations)} rule{'s' if len(violations) > 1 else ''}"
         raise DataError(f"{source} breaks {rules}: " + "; ".join(map(str, violations)))
 
 
+# A few unknown levels are legal and get the unknown code; a majority means that the file encodes the column otherwise.
 _MOST_UNDECLARED = 0.5
 _NO_ROWS = np.empty(0, dtype=np.intp)
 
 
 def identifier_violations(ids: NDArray[np.int64], unnamed: NDArray[np.bool_]) -> list[RuleViolation]:
-    """Missing or unreadable identifiers, where `unnamed` is True, and repeated ones; both of shape (n,)."""
+    """Find identifiers that repeat, or that are missing or unreadable (`unnamed`); both arrays have the shape (n,)."""
+    # An identifier that cannot be read is 0; two of them are not a repetition.
     named = np.flatnonzero(~unnamed)
     _, first = np.unique(ids[named], return_index=True)
     repeated = ~unnamed
@@ -293,7 +303,7 @@ def identifier_violations(ids: NDArray[np.int64], unnamed: NDArray[np.bool_]) ->
 
 
 def level_violations(columns: Columns) -> list[RuleViolation]:
-    """Categories of which more than half of the stated levels are not declared: they may be encoded in another way."""
+    """Find categories in which most stated levels are not declared: they may be encoded in another way."""
     found = []
     for name, undeclared, stated in _undeclared_levels(columns):
         if len(undeclared) == stated:
@@ -304,7 +314,7 @@ def level_violations(columns: Columns) -> list[RuleViolation]:
 
 
 def undeclared_levels(columns: Columns) -> dict[str, int]:
-    """How many rows of each category hold a level that is not declared; legal, but unknown to a model if it is rare."""
+    """Count the rows of each category that hold an undeclared level; it is legal, but a model may not know it."""
     return {name: len(undeclared) for name, undeclared, _ in _undeclared_levels(columns)}
 
 
@@ -321,7 +331,7 @@ def _undeclared_levels(columns: Columns) -> Iterator[tuple[str, NDArray[np.intp]
 
 
 def target_violations(target: NDArray[np.float64]) -> list[RuleViolation]:
-    """Outcomes other than 0 and 1, and an outcome that never varies; `target` is float64 of shape (n,)."""
+    """Find outcomes other than 0 and 1, or a single outcome in every row; `target` is float64 of shape (n,)."""
     name = APPLICATION.target_column
     found = _found((name, "must be 0 or 1", ~np.isin(target, (0.0, 1.0))))
     if len(np.unique(target[np.isin(target, (0.0, 1.0))])) < 2:
@@ -330,12 +340,13 @@ def target_violations(target: NDArray[np.float64]) -> list[RuleViolation]:
 
 
 def overlap_violations(train: NDArray[np.int64], test: NDArray[np.int64]) -> list[RuleViolation]:
-    """Rows of the training data whose identifier is in the test data as well."""
+    """Find rows of the training data whose identifier is in the test data as well."""
+    # Kaggle's two files hold different applicants, so a shared identifier means that files were mixed up.
     return _found((APPLICATION.id_column, "must not be in application_test too", np.isin(train, test)))
 
 
 def constant_columns(columns: Columns) -> tuple[str, ...]:
-    """Names of the columns that hold one value, or none, in every row. Legal, but they can teach nothing."""
+    """Name the columns that hold the same value, or none, in every row; they are legal but teach a model nothing."""
     numbers = columns.numbers
     same = np.all((numbers == numbers[:1]) | (np.isnan(numbers) & np.isnan(numbers[:1])), axis=0)
     names = [column.name for column, one in zip(APPLICATION.numeric, same, strict=True) if one]

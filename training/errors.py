@@ -2,11 +2,11 @@
 
 TrainingError
   * DataError          the data does not pass validation
-  * CalibrationError   a model has learned nothing that could be calibrated
+  * CalibrationError   a model ranks the outcome no better than chance
   * StudyError         a hyper-parameter search cannot begin or go on
   * TrackingError      no tracking server or database where it was said to be
   * GateError          a model misses a gate and is not promoted
-  * RegistryError      the registry does not hold what was asked for
+  * RegistryError      the registry or the store lacks or refuses a model
   * ParityError        two forms of one model do not score alike
 """
 
@@ -14,7 +14,7 @@ from __future__ import annotations
 
 
 class TrainingError(Exception):
-    """What every error of this package derives from."""
+    """The base class of every error of this package."""
 
 
 class DataError(TrainingError):
@@ -26,7 +26,7 @@ class CalibrationError(TrainingError):
 
 
 class StudyError(TrainingError):
-    """The trials of a study cannot be kept, or would not compare with those that are there."""
+    """A study's database fails, or its trials belong to other data or settings."""
 
 
 class TrackingError(TrainingError):
@@ -38,7 +38,7 @@ class GateError(TrainingError):
 
 
 class RegistryError(TrainingError):
-    """The model registry or the model store does not hold what was asked for."""
+    """The model registry or the model store lacks a model, or holds an unusable one."""
 
 
 class ParityError(TrainingError):

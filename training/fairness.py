@@ -1,4 +1,4 @@
-"""Fairness screening: approvals by protected group, by plain counts.
+"""Fairness screening counts approvals by protected group.
 
 The protected attributes are read from the raw rows and never by the model. A low adverse impact ratio is a signal to
 look closer, not a verdict: groups differ in risk, and no lending regulator has made the four fifths a rule.
@@ -23,43 +23,45 @@ _DAYS_PER_YEAR = 365.25
 
 
 def members_by_level(columns: Columns, attribute: ProtectedAttribute) -> dict[str, _Rows]:
-    """Which rows state each declared level of a protected category, in the order of the declaration."""
+    """Mark the rows that state each declared level of a protected category, in the declaration's order."""
     column = next(column for column in APPLICATION.categorical if column.protected is attribute)
     stated = columns.levels[:, APPLICATION.position[column.name]]
     return {level: np.asarray(stated == level) for level in column.levels}
 
 
 def members_by_age(columns: Columns, bounds: Sequence[int]) -> dict[str, _Rows]:
-    """Which rows are in each age band, from youngest to oldest; each of `bounds` is the first year of a band."""
+    """Mark the rows of each age band, from youngest to oldest; each of `bounds` is the first year of a band."""
     column = next(column for column in APPLICATION.numeric if column.protected is ProtectedAttribute.AGE)
+    # Home Credit states the date of birth in days before the application, so it is negative.
     years = -columns.numbers[:, APPLICATION.position[column.name]] / _DAYS_PER_YEAR
     ends = zip([-np.inf, *bounds], [*bounds, np.inf], strict=True)
     return {_band(low, high): (years >= low) & (years < high) for low, high in ends}
 
 
 def groups_by_sex(columns: Columns, approved: _Rows) -> tuple[Group, ...]:
-    """The declared levels of sex, in their order; `approved` is bool of shape (len(columns),)."""
+    """Count approvals by declared sex, in the declaration's order; `approved` is bool of shape (len(columns),)."""
     return _groups(ProtectedAttribute.SEX, members_by_level(columns, ProtectedAttribute.SEX), approved)
 
 
 def groups_by_age(columns: Columns, approved: _Rows, bounds: Sequence[int]) -> tuple[Group, ...]:
-    """Age bands from youngest to oldest; each of `bounds` is the first year of a band."""
+    """Count approvals by age band, from youngest to oldest; each of `bounds` is the first year of a band."""
     return _groups(ProtectedAttribute.AGE, members_by_age(columns, bounds), approved)
 
 
 def most_approved(groups: Sequence[Group], min_rows: int) -> Group | None:
-    """The group with the largest share of approvals among those of at least `min_rows`, None where there is none."""
+    """Find the most approved group of at least `min_rows` rows; None if there is none."""
+    # The reference group of the four-fifths rule is the one with the highest rate (29 CFR 1607.4(D)).
     return max((group for group in groups if group.rows >= min_rows), key=lambda group: group.share, default=None)
 
 
 def ratio_by_sex(groups: Sequence[Group], min_rows: int) -> ImpactRatio | None:
-    """The sex that is approved least against the one approved most; None with fewer than two of `min_rows`."""
+    """Compare the least approved sex with the most approved one; None unless two have `min_rows` rows."""
     large = sorted((group for group in groups if group.rows >= min_rows), key=lambda group: group.share)
     return ImpactRatio(large[0], large[-1]) if len(large) > 1 else None
 
 
 def ratio_of_elderly(groups: Sequence[Group], min_rows: int) -> ImpactRatio | None:
-    """The oldest age band against everybody younger; None where either has fewer than `min_rows`.
+    """Compare the oldest age band with all younger applicants; None if either has fewer than `min_rows` rows.
 
     Regulation B lets a system weigh age if the age of the elderly, 62 or older, is not held against them
     (12 CFR 1002.2(o) and 1002.6(b)(2)).
@@ -75,7 +77,7 @@ def ratio_of_elderly(groups: Sequence[Group], min_rows: int) -> ImpactRatio | No
 
 
 def group_lines(groups: Sequence[Group]) -> Iterator[str]:
-    """The groups as lines of a report."""
+    """Format the groups, one line each."""
     for group in groups:
         yield f"  {group!s:30} {group.rows:8} applications, approved {group.share:.1%}"
 
@@ -92,7 +94,7 @@ def _band(low: float, high: float) -> str:
 
 @dataclass(frozen=True, slots=True)
 class GroupPerformance:
-    """What was observed of one group.
+    """The outcomes and approvals of one protected group.
 
     `impact_ratio` is the group's share of approvals over that of the group of the same attribute that is approved most.
     It and `observed` are None for a group that is too small, `auc` also where too few of either outcome were seen.
@@ -115,7 +117,7 @@ def group_performances(
     min_outcomes: int,
     confidence: float,
 ) -> tuple[GroupPerformance, ...]:
-    """One entry for each group of an attribute; `members` says which of the n rows each group holds."""
+    """Measure each group of an attribute; `members` marks which of the n rows each group holds."""
     groups = [Group.of(attribute, name, rows, approved) for name, rows in members.items()]
     reference = most_approved(groups, min_rows)
 
@@ -125,6 +127,7 @@ def group_performances(
         rows = members[group.name]
         outcomes = target[rows]
         defaults = int(outcomes.sum())
+        # DeLong's interval needs some rows of either outcome, however many rows the group has.
         judged = min(defaults, len(outcomes) - defaults) >= min_outcomes
         return GroupPerformance(
             group,

@@ -1,4 +1,4 @@
-"""Fitting LightGBM, reproducibly."""
+"""LightGBM is fitted, cross-validated and calibrated here, with the same bits at every repetition."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _TREES_OF_FIRST_MODEL = 100
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Fold:
-    """One fold: which features were chosen, how many trees, and how well the judged rows were ranked."""
+    """A fold records its judged rows, its chosen features, its number of trees and its AUC."""
 
     judged: NDArray[np.intp]
     features: tuple[str, ...]
@@ -40,14 +40,15 @@ class Fold:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CrossValidation:
-    """The folds, and for every row the margin from the one model that never saw it, float64 of shape (n,)."""
+    """A cross-validation holds its folds and the out-of-fold margin of every row, float64 of shape (n,)."""
 
     folds: tuple[Fold, ...]
     margins: NDArray[np.float64]
 
     @property
     def trees(self) -> int:
-        """Mean number of trees over the folds, rounded: what a model refitted on all rows takes."""
+        """The rounded mean number of trees over the folds; a model refitted on all rows gets as many."""
+        # A refit on all rows has no rows left that could stop it early.
         return max(1, round(float(np.mean([fold.trees for fold in self.folds]))))
 
 
@@ -59,7 +60,7 @@ def cross_validate(
     seed: int,
     progress: Advance = lambda: None,
 ) -> CrossValidation:
-    """Out-of-fold margins of every row. `progress` is called after each fold."""
+    """Fit and judge every fold; `progress` is called after each."""
     margins = np.empty(len(dataset))
     folds = []
     for fitted, judged in splits(dataset.target, model.folds, seed=seed):
@@ -78,14 +79,14 @@ def cross_validate(
 
 
 def splits(target: NDArray[np.int64], folds: int, *, seed: int) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp]]]:
-    """The rows that each fold fits on and those it judges, stratified by outcome: the same for every model."""
+    """Yield the fitted and the judged rows of each fold, stratified by outcome and the same for every model."""
     yield from StratifiedKFold(folds, shuffle=True, random_state=seed).split(target, target)
 
 
 def fit_state(
     columns: Columns, target: NDArray[np.int64], features: FeatureSettings, model: ModelSettings, *, seed: int
 ) -> FeatureState:
-    """The feature state fitted on these rows alone; a first small model ranks features if that filter is on."""
+    """Fit the feature state on these rows alone; a first small model ranks features if that filter is on."""
 
     def importance(matrix: NDArray[np.float64], categorical: tuple[int, ...]) -> NDArray[np.float64]:
         free = model.model_copy(update={"monotone": {}})
@@ -103,10 +104,11 @@ def fit_early_stopped(
     names: Sequence[str],
     seed: int,
 ) -> lgb.Booster:
-    """A booster whose number of trees was judged on a stratified part of the rows given, and on no other row.
+    """Fit a booster that stops early, judged on a stratified part of the given rows.
 
-    `names` are the features of the matrix; those that the settings call monotone are.
+    `names` are the features of the matrix; the settings may give some of them a direction.
     """
+    # The fold's judged rows must not choose the number of trees: the AUC on them would be too high.
     fitted, judging = train_test_split(
         np.arange(len(target)), test_size=settings.early_stopping.share, random_state=seed, stratify=target
     )
@@ -130,7 +132,7 @@ def fit_trees(
     trees: int,
     seed: int,
 ) -> lgb.Booster:
-    """A booster of exactly `trees` trees, fitted on all rows given."""
+    """Fit a booster of exactly `trees` trees on all given rows."""
     return lgb.train(
         parameters(settings, seed, names),
         _dataset(matrix, target, categorical),
@@ -140,18 +142,19 @@ def fit_trees(
 
 
 def stoppable(_: lgb.callback.CallbackEnv) -> None:
-    """A callback of a fit, by which a signal ends the command after any tree."""
+    """Let a signal end the command after any tree; LightGBM calls this after each."""
     stop_if_asked()
 
 
 def parameters(settings: ModelSettings, seed: int, names: Sequence[str]) -> dict[str, Any]:
-    """LightGBM's parameters: those of the settings, and what makes a fit repeatable on any number of threads."""
+    """Combine the settings' parameters with those that make a fit repeatable on any number of threads."""
     return {
         **settings.parameters.stated(),
         **_monotone(settings, names),
         "objective": "binary",
         "metric": "binary_logloss",
         "seed": seed,
+        # Without it, threads add up sums in an order of their own (LightGBM's documentation of `deterministic`).
         "deterministic": True,
         "force_col_wise": True,  # twice as fast as by rows where a tree looks at a tenth of the features
         "num_threads": settings.threads,
@@ -166,17 +169,17 @@ def _monotone(settings: ModelSettings, names: Sequence[str]) -> dict[str, Any]:
 
 
 def margins_of(booster: lgb.Booster, matrix: Matrix, *, threads: int) -> NDArray[np.float64]:
-    """Raw log-odds of the rows at the best iteration, shape (n,)."""
+    """Predict raw log-odds of the rows at the best iteration, shape (n,)."""
     return np.asarray(booster.predict(matrix, raw_score=True, num_threads=threads), dtype=np.float64)
 
 
 def gain(booster: lgb.Booster) -> NDArray[np.float64]:
-    """Total gain of the splits on each feature, shape (d,)."""
+    """Sum the gain of the splits on each feature, shape (d,)."""
     return np.asarray(booster.feature_importance("gain"), dtype=np.float64)
 
 
 def text(booster: lgb.Booster) -> str:
-    """The model as text, cut at the best iteration where it was stopped early."""
+    """Return the model as text, cut at the best iteration if the fit stopped early."""
     return str(booster.model_to_string(num_iteration=booster.best_iteration or -1))
 
 
@@ -185,22 +188,23 @@ def _dataset(matrix: Matrix, target: NDArray[np.int64], categorical: tuple[int, 
 
 
 def calibrate(margins: Margins, target: Target) -> Calibration:
-    """The Platt scaling of out-of-fold margins; CalibrationError if they do not rise with the default rate."""
+    """Fit Platt scaling to out-of-fold margins; CalibrationError if they do not rise with the default rate."""
+    # J. Platt, 1999. Strictly rising, so it keeps the order; isotonic regression would make ties.
     line = fit_line(margins, target)
-    if not line.slope > 0:
+    if not line.slope > 0:  # also where the slope is NaN, of margins that are all the same
         raise CalibrationError("the model ranks no better than chance on rows it never saw: nothing to calibrate")
     return Calibration(slope=line.slope, intercept=line.intercept)
 
 
 def cross_calibrated(validation: CrossValidation, target: Target) -> NDArray[np.float64]:
-    """Out-of-fold PDs of a cross-validation, shape (n,)."""
+    """Return the out-of-fold PDs of a cross-validation, shape (n,)."""
     return calibrated_by_fold(validation.margins, target, [fold.judged for fold in validation.folds])
 
 
 def calibrated_by_fold(margins: Margins, target: Target, judged: Sequence[NDArray[np.intp]]) -> NDArray[np.float64]:
-    """Out-of-fold PDs, shape (n,): each fold's margins calibrated on the margins of the other folds.
+    """Calibrate each fold's margins on the margins of the other folds; out-of-fold PDs of shape (n,).
 
-    Margins that are all the same tell nothing: everybody gets the default rate.
+    If all margins are the same, every row gets the default rate.
     """
     if np.ptp(margins) == 0:
         return np.full(len(target), target.mean())
@@ -220,7 +224,7 @@ def drift_reference(
     gain: NDArray[np.float64],
     settings: DriftReferenceSettings,
 ) -> DriftReference:
-    """The reference of a model that was fitted on `matrix`, with out-of-fold PDs and its total gain per feature."""
+    """Build the drift reference of a model fitted on `matrix`, from out-of-fold PDs and the gain of each feature."""
     codes = {i: len(transformer.state.vocabularies[transformer.names[i]]) for i in transformer.categorical}
     bins = [
         category_bins(values, codes[i]) if i in codes else quantile_bins(values, settings.feature_bins)

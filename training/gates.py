@@ -1,4 +1,4 @@
-"""Gates: what a challenger must reach before it is put in charge."""
+"""Gates are the requirements that a challenger must meet before it becomes champion."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Probabilities = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """One requirement, what was measured, and whether it is met."""
+    """A gate holds a requirement, the figure that was measured, and whether it passed."""
 
     name: str
     figure: str
@@ -36,7 +36,7 @@ class Gate:
 
 
 def evaluation_gates(evaluation: Evaluation, settings: GateSettings) -> Iterator[Gate]:
-    """Discrimination, calibration and cost."""
+    """Hold AUC, calibration error and cost against their limits."""
     auc, ece, cost = evaluation["auc"], evaluation["ece"], evaluation["cost_ratio"]
     yield _at_least("AUC, lower end", auc.low, settings.min_auc)
     yield _at_most("ECE", ece.value, settings.max_ece)
@@ -44,7 +44,8 @@ def evaluation_gates(evaluation: Evaluation, settings: GateSettings) -> Iterator
 
 
 def comparison_gates(comparison: Comparison, settings: GateSettings) -> Iterator[Gate]:
-    """No worse than the champion, as far as the rows can tell: judged by the worse end of each interval."""
+    """Require that the challenger is no worse than the champion, by the worse end of each paired interval."""
+    # A test of no difference would pass on few rows; the worse end asks the rows to show that little can be lost.
     auc, cost = comparison.auc, comparison.cost
     yield Gate(
         "AUC minus the champion's, lower end",
@@ -61,7 +62,8 @@ def comparison_gates(comparison: Comparison, settings: GateSettings) -> Iterator
 
 
 def fairness_gates(ratios: Mapping[str, ImpactRatio | None], settings: GateSettings) -> Iterator[Gate]:
-    """Adverse impact ratios, a screening signal; passed where there are too few rows to say."""
+    """Hold adverse impact ratios against their limit; a ratio of too few rows (None) passes."""
+    # Screening only: the four fifths are an employment rule (29 CFR 1607.4(D)), and no lending regulator adopted it.
     limit = settings.fairness.min_impact_ratio
     for attribute, ratio in ratios.items():
         name = f"adverse impact ratio by {attribute} (screening)"
@@ -73,7 +75,7 @@ def fairness_gates(ratios: Mapping[str, ImpactRatio | None], settings: GateSetti
 
 
 def latency_gate(milliseconds: float, settings: GateSettings) -> Gate:
-    """Median time of one application."""
+    """Hold the median time of one application against its limit."""
     limit = settings.latency.max_milliseconds
     return Gate(
         "median time of one application", f"{milliseconds:.2f} ms", f"at most {limit:g} ms", milliseconds <= limit
@@ -81,17 +83,17 @@ def latency_gate(milliseconds: float, settings: GateSettings) -> Gate:
 
 
 def parity_gate(differing: int, applications: int) -> Gate:
-    """The registered and the imported form score alike."""
+    """Require that the registered and the imported form give the same probabilities."""
     return Gate(f"differing probabilities of {applications:,}", str(differing), "at most 0", differing == 0)
 
 
 def comparability_gate(*, allowed: bool) -> Gate:
-    """A champion that cannot be scored is not replaced unseen, unless that is asked for."""
+    """Keep a champion that this code cannot score, unless the command allows to replace it without comparison."""
     return Gate("comparison with the champion", "not possible", "--allow-uncompared", passed=allowed)
 
 
 def source_gate(challenger: str, champion: str, *, generated_allowed: bool) -> Gate:
-    """A model of generated data does not take the place of one of real data, unless that is asked for."""
+    """Refuse a model of generated data in place of one of real data, unless the command allows it."""
     shown = "generated" if is_generated(challenger) else "real"
     needed = "generated" if generated_allowed or is_generated(champion) else "real"
     return Gate("data, against the champion's", shown, needed, needed == "generated" or shown == "real")
@@ -107,7 +109,7 @@ def _at_most(name: str, figure: float, limit: float) -> Gate:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Paired differences, challenger minus champion.
+    """A comparison holds paired differences, challenger minus champion.
 
     `auc` carries DeLong's paired interval, `cost` per applicant that of the mean of the rows' differences.
     """
@@ -119,11 +121,12 @@ class Comparison:
 def compare(
     target: Target, challenger: Probabilities, champion: Probabilities, policy: DecisionPolicy, confidence: float
 ) -> Comparison:
-    """The differences of two sets of PDs of shape (n,) for the same outcomes, at one cut-off and one pair of costs.
+    """Compare two sets of PDs, both of shape (n,), for the same outcomes at one cut-off and one pair of costs.
 
-    The policy is one because the models are compared, not the policies that they came with. The intervals say how far
-    other rows could move the difference; they do not say how far training again could.
+    One policy serves both, since the models are compared and not their policies. The intervals say how far other rows
+    could move the difference; they do not say how far another training could.
     """
+    # Row by row: both models err on many of the same applicants, which two separate means would count as noise.
     difference = _costs(target, challenger, policy) - _costs(target, champion, policy)
     error = float(difference.std(ddof=1) / np.sqrt(len(target)))
     return Comparison(
@@ -139,18 +142,18 @@ def _costs(target: Target, probability: Probabilities, policy: DecisionPolicy) -
 
 @dataclass(frozen=True, slots=True)
 class Screening:
-    """Approvals by sex and by age band."""
+    """The screening counts approvals by sex and by age band."""
 
     by_sex: tuple[Group, ...]
     by_age: tuple[Group, ...]
 
     @property
     def groups(self) -> tuple[Group, ...]:
-        """All of them."""
+        """All groups, sexes first."""
         return *self.by_sex, *self.by_age
 
     def gates(self, limits: GateSettings) -> Iterator[Gate]:
-        """The gates that they are held against."""
+        """Yield the fairness gates of these groups."""
         fewest = limits.fairness.min_rows
         ratios = {"sex": ratio_by_sex(self.by_sex, fewest), "age": ratio_of_elderly(self.by_age, fewest)}
         return fairness_gates(ratios, limits)
@@ -159,13 +162,14 @@ class Screening:
 def screen(
     columns: Columns, probability: NDArray[np.float64], policy: DecisionPolicy, settings: ApprovalSettings
 ) -> Screening:
-    """The screening of n applications with PDs of shape (n,)."""
+    """Count the approvals of n applications by group; the PDs have the shape (n,)."""
     approved = np.asarray(policy.outcomes(probability) == DecisionKind.APPROVE)
     return Screening(groups_by_sex(columns, approved), groups_by_age(columns, approved, settings.age_bounds))
 
 
 def median_milliseconds(scorer: Scorer, columns: Columns, applications: int) -> float:
-    """Median time of scoring a single application, raw columns to decision, over the first `applications` rows."""
+    """Measure the median time from raw columns to decision over the first `applications` rows, one at a time."""
+    # The median, since one pause of the machine would move a mean.
     singles = [columns.take(slice(row, row + 1)) for row in range(min(applications, len(columns)))]
     return float(np.median([_milliseconds(scorer, single) for single in singles]))
 

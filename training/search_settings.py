@@ -1,4 +1,4 @@
-"""Addresses of databases and servers, which may hold a user and a password."""
+"""Settings of trees, experiments and the search, and addresses of databases that may hold a password."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from features.catalogue import FeatureSet
 from features.schema import ProtectedAttribute
 from jobs.settings import Settings
 
+# By hand rather than by urlsplit, which ends the host at the first ? or #, also at one inside a password.
 _PARAMETERS = re.compile(r"[?#;&]")
 
 
 def without_credentials(address: str) -> str:
-    """The address as it may be shown and kept; its scheme alone where a password may reach beyond a ? or #.
+    """Return the address without user and password; only its scheme if a password may reach beyond a ? or #.
 
     >>> without_credentials("postgresql://user:secret@host/trials")
     'postgresql://host/trials'
@@ -36,7 +37,7 @@ def without_credentials(address: str) -> str:
 
 
 def secrets_of(address: str) -> list[str]:
-    """What of the address must not be quoted: passwords, tokens and values of parameters, as written and as decoded.
+    """List the passwords, tokens and parameter values of an address, as written and as decoded.
 
     >>> secrets_of("postgresql://bob:a@b@host/trials?token=xyz")
     ['a@b', 'xyz']
@@ -50,26 +51,28 @@ def secrets_of(address: str) -> list[str]:
     else:
         user, _, _ = place.rpartition("@")
         found = [user.partition(":")[2] or user, *(one.rpartition("=")[2] for one in parameters)]
+    # SQLAlchemy decodes percent codes, so an error message may quote either form.
     return list(dict.fromkeys(form for one in found if one for form in (one, unquote(one))))
 
 
 def address_fault(address: str) -> str | None:
-    """What is wrong with an address as it is written, None if nothing is.
+    """Say what is wrong with an address as it is written; None if nothing is.
 
     >>> address_fault("postgres://host/mlflow")
     'write postgresql:// for PostgreSQL'
     """
+    # SQLAlchemy 1.4 dropped the name postgres, which many hosting services still print.
     return "write postgresql:// for PostgreSQL" if address.startswith("postgres://") else None
 
 
 DRAWING_ROWS = {"subsample_freq": 1}
-"""What makes `subsample` work: rows are drawn for every tree."""
+"""The parameters that `subsample` needs to have an effect: rows are drawn for every tree."""
 
 
 class TreeParameters(Settings):
     """How single trees are grown, by the names of LightGBM's scikit-learn interface; null is LightGBM's own default.
 
-    What makes a fit repeatable, the objective and the number of trees are not set here.
+    The seed, the objective and the number of trees are not set here.
     Source: https://lightgbm.readthedocs.io/en/stable/Parameters.html
     """
 
@@ -98,12 +101,13 @@ class TreeParameters(Settings):
 
     @model_validator(mode="after")
     def _rows_are_drawn(self) -> TreeParameters:
+        # LightGBM's bagging_freq is 0 by default, and LightGBM then ignores bagging_fraction without a word.
         if self.subsample is not None and self.subsample < 1 and not self.subsample_freq:
             raise ValueError("subsample below 1 draws no rows unless subsample_freq is at least 1")
         return self
 
     def stated(self) -> dict[str, Any]:
-        """The parameters that are not left to LightGBM."""
+        """Return the parameters that are set; LightGBM chooses the others."""
         return self.model_dump(exclude_none=True)
 
 
@@ -117,11 +121,11 @@ class Family(StrEnum):
     NEURAL_NETWORK = "neural_network"
     XGBOOST = "xgboost"
     LIGHTGBM = "lightgbm"
-    """As the part `model` of the settings has it."""
+    """LightGBM with the parameters of the part `model` of the settings."""
 
 
 class Sampling(StrEnum):
-    """What is done about the rarity of defaults, inside the training fold only."""
+    """A way of sampling changes the rare defaults' share, inside the training fold only."""
 
     NONE = "none"
     BALANCED_WEIGHTS = "balanced_weights"
@@ -174,7 +178,7 @@ class XGBoostSettings(Settings):
 
 
 class ModelSelectionSettings(Settings):
-    """Model families on the same folds, and ensembles of some of them."""
+    """The experiment compares model families, and ensembles of some of them, on the same folds."""
 
     experiment: str = Field(min_length=1)
     families: tuple[Family, ...] = Field(min_length=2)
@@ -189,13 +193,14 @@ class ModelSelectionSettings(Settings):
     def _members_are_fitted(self) -> Self:
         if len(set(self.families)) != len(self.families) or not set(self.ensemble) < set(self.families):
             raise ValueError("families must differ and hold those of the ensemble, and more")
+        # A constant has no log-odds to blend, and a stacking regression cannot tell it from its own intercept.
         if Family.DUMMY in self.ensemble:
             raise ValueError("the ensemble cannot hold the dummy, which ranks nobody")
         return self
 
 
 class SamplingSettings(Settings):
-    """How often defaults are added and good rows left out."""
+    """The ratio of defaults to good rows after each way of sampling."""
 
     neighbours: int = Field(ge=1, le=10)
     smote_ratio: float = Field(gt=0, le=1)
@@ -207,29 +212,29 @@ class SamplingSettings(Settings):
 
 
 class FeatureEngineeringSettings(Settings):
-    """Groups of features by ways of sampling; more groups are more entries."""
+    """The experiment fits each set of features with each way of sampling."""
 
     experiment: str = Field(min_length=1)
     feature_sets: dict[str, tuple[FeatureSet, ...]] = Field(min_length=1)
     samplings: tuple[Sampling, ...] = Field(min_length=1)
     sampling: SamplingSettings
     learning_rate: float = Field(gt=0, le=1)
-    """In place of the model's, so that the whole grid is fitted in minutes."""
+    """It replaces the model's learning rate, so that the whole grid is fitted in minutes."""
     trees: int = Field(ge=1, le=100_000)
 
 
 class OptionSettings(Settings):
-    """What a lender may have to give up, and what that costs."""
+    """The experiment measures what protected attributes and directions of features cost in AUC."""
 
     experiment: str = Field(min_length=1)
     profiles: dict[str, tuple[ProtectedAttribute, ...]] = Field(min_length=1)
     """Protected attributes that no feature may read."""
     monotone: dict[str, Literal[-1, 1]] = Field(min_length=1)
-    """Directions that a model with the profile of the part `features` is held to."""
+    """Features with which the PD may only fall (-1) or rise (1), in one further candidate."""
 
 
 class ExperimentSettings(Settings):
-    """All experiments."""
+    """The settings of all experiments."""
 
     model_selection: ModelSelectionSettings
     feature_engineering: FeatureEngineeringSettings
@@ -237,13 +242,13 @@ class ExperimentSettings(Settings):
 
 
 class Objective(StrEnum):
-    """What the search optimizes, measured on the judged rows of each fold at the policy's cut-off."""
+    """The measure that the search optimizes, on the judged rows of each fold at the policy's cut-off."""
 
     AUC = "auc"
     AVERAGE_PRECISION = "average_precision"
     COST = "cost_per_applicant"
     F_BETA = "f_beta"
-    """With the beta of the part `evaluation`."""
+    """F-beta with the beta of the part `evaluation`."""
 
     @property
     def direction(self) -> Literal["minimize", "maximize"]:
@@ -296,22 +301,25 @@ class SearchSpace(Settings):
 
     @model_validator(mode="after")
     def _ends_are_legal(self) -> Self:
+        # Checked before the search, which would otherwise fail at the first trial that draws an illegal value.
         for end in ("low", "high"):
             TreeParameters.model_validate({name: getattr(searched, end) for name, searched in self} | DRAWING_ROWS)
         return self
 
 
 class Pruning(Settings):
-    """When a trial is given up: its mean over the folds so far is worse than the median of the earlier trials'."""
+    """Pruning ends a trial whose mean over the folds so far is worse than the median of earlier trials."""
 
     startup_trials: int = Field(ge=1)
-    """Trials that are never given up."""
+    """The first trials, which are never ended early."""
     warmup_folds: int = Field(ge=0)
-    """Folds after the first that every trial gets."""
+    """Further folds that every trial runs before it may end early."""
 
 
 class NestedSettings(Settings):
-    """The search repeated within outer folds, so that its winner is judged on rows that no trial saw."""
+    """Nested search: the search is repeated within outer folds and its winner judged on rows that no trial saw."""
+
+    # The folds that choose a winner flatter it (G. Cawley and N. Talbot, JMLR 11, 2010).
 
     folds: int = Field(ge=2, le=20)
     trials: int = Field(ge=1)
@@ -324,14 +332,15 @@ def _known_address(address: str) -> str:
 
 
 class TuningSettings(Settings):
-    """The search."""
+    """The search for LightGBM's parameters."""
 
     experiment: str = Field(min_length=1)
     study: str = Field(min_length=1)
     storage: Annotated[str, AfterValidator(_known_address)] = Field(min_length=1)
     """Address of the database that keeps the trials; several machines may share one."""
+    # Whether a process of another machine still lives cannot be asked, so silence decides.
     abandoned_after_seconds: int = Field(ge=1)
-    """A trial of another machine that finished no fold for so long is taken over."""
+    """After so long without a finished fold, a trial of another machine is taken over."""
     objective: Objective
     trials: int = Field(ge=1, le=100_000)
     folds: int = Field(ge=2, le=20)

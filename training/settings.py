@@ -1,4 +1,4 @@
-"""The settings of training: configs/training.yaml as frozen models."""
+"""The settings of training: frozen models that configs/training.yaml is read into."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from training.search_settings import ExperimentSettings, TreeParameters, TuningS
 
 
 class EarlyStopping(Settings):
-    """When a fit stops adding trees, judged on a part of the training fold."""
+    """Early stopping ends a fit when new trees no longer help on a part of the training fold."""
 
     share: float = Field(ge=0.05, le=0.5)
-    """Part of the training fold that judges."""
+    """The share of the training fold that judges and is not fitted on."""
     rounds: int = Field(ge=1)
     """Trees without an improvement after which the fit stops."""
 
@@ -28,6 +28,7 @@ class ModelSettings(Settings):
     """How the trees are fitted."""
 
     folds: int = Field(ge=2, le=20)
+    # SMOTE with ten neighbours, the most that the settings allow, needs eleven defaults in a training fold.
     min_outcomes_per_fold: int = Field(ge=12)
     """Rows of either outcome that each fold must judge; data with fewer is refused."""
     max_trees: int = Field(ge=1, le=100_000)
@@ -39,6 +40,7 @@ class ModelSettings(Settings):
 
     @model_validator(mode="after")
     def _monotone_features_are_numbers(self) -> Self:
+        # The codes of a category have no order, so LightGBM takes no direction for it.
         numbers = {feature.name for feature in CATALOGUE} - {column.name for column in APPLICATION.categorical}
         unknown = sorted(set(self.monotone) - numbers)
         if unknown:
@@ -47,19 +49,19 @@ class ModelSettings(Settings):
 
 
 class Scale(Settings):
-    """Score points; see `scoring.PointScale`."""
+    """The scale of score points: `base` points at the odds `odds`, and `double` more when the odds double."""
 
     base: float
     odds: float = Field(gt=0)
     double: float = Field(gt=0)
 
     def build(self) -> PointScale:
-        """The scale as scoring uses it."""
+        """Make the scale that scoring uses."""
         return PointScale(base=self.base, odds=self.odds, double=self.double)
 
 
 class CompletenessSettings(Settings):
-    """What must be known of an application that is approved."""
+    """An approval needs the columns `known` and most of the model's gain; else a person decides."""
 
     known: tuple[str, ...]
     max_missing_share: float = Field(ge=0, le=1)
@@ -73,12 +75,12 @@ class CompletenessSettings(Settings):
         return names
 
     def build(self) -> CompletenessRule:
-        """The rule as scoring uses it."""
+        """Make the rule that scoring uses."""
         return CompletenessRule(known=self.known, max_missing_share=self.max_missing_share)
 
 
 class PolicySettings(Settings):
-    """Costs and bands from which the decision policy is made."""
+    """Costs and bands that make up the decision policy."""
 
     cost_fn: float = Field(gt=0)
     cost_fp: float = Field(gt=0)
@@ -87,12 +89,12 @@ class PolicySettings(Settings):
     level_bounds: tuple[float, float, float]
     scale: Scale
     completeness: CompletenessSettings | None = CompletenessSettings(known=(), max_missing_share=0.55)
-    """An approval that falls short of it is referred to a person; null approves by the PD alone. Settings that do not
-    name it, as those of older projects, get the share as delivered."""
+    """An approval that breaks this rule goes to a person; null approves by the PD alone. Settings that do not name the
+    rule, such as those of older projects, get the share as delivered."""
 
 
 class EvaluationSettings(Settings):
-    """What is measured, and how sure the intervals are."""
+    """How models are measured, and how wide the intervals are."""
 
     confidence: float = Field(gt=0, lt=1)
     resamples: int = Field(ge=20, le=100_000)
@@ -105,16 +107,16 @@ class LeakageSettings(Settings):
     """How well a single column may rank the outcome before it counts as a leak."""
 
     max_column_auc: float = Field(gt=0.5, le=1)
-    """Of a raw column alone, the lower end of its interval; a declared column beyond it is refused."""
+    """Limit for the lower end of a raw column's interval; data with a declared column above it are refused."""
     max_order_auc: float = Field(gt=0.5, le=1)
-    """Of the identifier and of the order of the rows; beyond it a line says so."""
+    """Limit for the identifier and the order of the rows; above it a warning is printed."""
     rows: int = Field(ge=1000)
-    """Rows, evenly spaced, that are looked at where there are more."""
+    """The most rows that are examined, evenly spaced over the file."""
     confidence: float = Field(gt=0, lt=1)
 
 
 class OutOfTimeSettings(Settings):
-    """The newest applications are set aside to judge the model on."""
+    """The newest applications are set aside; they judge the model and train none."""
 
     column: str = Field(min_length=1)
     """A column of dates in the file; it never becomes a feature."""
@@ -122,39 +124,40 @@ class OutOfTimeSettings(Settings):
 
 
 class InterpretationSettings(Settings):
-    """What is said of the fitted model."""
+    """How the fitted model is explained."""
 
     rows: int = Field(ge=100, le=1_000_000)
-    """Rows on which contributions are measured."""
+    """Rows whose contributions are measured."""
     features: int = Field(ge=1, le=30)
     """Main features whose dependence is shown."""
     bins: int = Field(ge=2, le=100)
 
 
 class DriftReferenceSettings(Settings):
-    """How finely the artefact keeps the distributions that monitoring compares with; bins of about equal size."""
+    """How many quantile bins the artefact keeps of each distribution that monitoring compares with."""
 
     feature_bins: int = Field(ge=2, le=100)
     probability_bins: int = Field(ge=2, le=100)
 
 
 class ReportSettings(Settings):
-    """What the report of a model shows."""
+    """What a model's report shows."""
 
     min_rows: int = Field(ge=10)
-    """Of a smaller group only the size is shown: a rate would say more of its members than of the model."""
+    """A smaller group shows only its size: a rate would tell of its members rather than of the model."""
     min_outcomes: int = Field(ge=12)
-    """Rows of either outcome without which a group has no AUC."""
+    """A group with fewer rows of either outcome has no AUC."""
     features: int = Field(ge=1)
-    """Features that are listed, the main ones first."""
+    """How many features are listed, the main ones first."""
 
 
 class ApprovalSettings(Settings):
-    """Screening of approvals by protected group; see `training.fairness`."""
+    """The screening compares approvals of protected groups; see `training.fairness`."""
 
     min_impact_ratio: float = Field(ge=0, le=1)
+    # Regulation B calls applicants of 62 or more elderly (12 CFR 1002.2(o)).
     age_bounds: tuple[int, ...] = Field(min_length=1)
-    """First years of the age bands, rising; the last one begins the age of the elderly."""
+    """The first year of each age band after the youngest, rising; applicants from the last one on are elderly."""
     min_rows: int = Field(ge=1)
     """Groups with fewer rows are not judged."""
 
@@ -170,11 +173,11 @@ class LatencySettings(Settings):
 
     max_milliseconds: float = Field(gt=0)
     applications: int = Field(ge=1)
-    """Applications whose median time is judged."""
+    """How many applications are timed, one by one; their median is judged."""
 
 
 class GateSettings(Settings):
-    """What a model must reach before it is put in charge."""
+    """The limits that a model must meet before it becomes champion."""
 
     min_auc: float = Field(ge=0.5, le=1)
     max_ece: float = Field(gt=0, le=1)
@@ -185,6 +188,7 @@ class GateSettings(Settings):
     latency: LatencySettings
 
 
+# BentoML 1.4 turns capitals in a name into small letters and allows 63 characters; MLflow keeps any name as it is.
 _MODEL_NAME = re.compile(r"[a-z0-9]([a-z0-9._-]*[a-z0-9])?")
 
 
@@ -198,14 +202,13 @@ class TrackingSettings(Settings):
     @field_validator("model")
     @classmethod
     def _legal_in_both_stores(cls, name: str) -> str:
-        """MLflow takes other names than BentoML's store, which would change them."""
         if not _MODEL_NAME.fullmatch(name):
             raise ValueError("must be lower-case letters, digits, and . _ - between them")
         return name
 
 
 class SyntheticSettings(Settings):
-    """The data that is generated where none is given."""
+    """The data that the generator draws when no folder is given."""
 
     clients: int = Field(ge=100)
     seed: int = Field(ge=0)
@@ -237,7 +240,8 @@ class TrainingSettings(Settings):
         return self
 
     def recorded(self) -> dict[str, Any]:
-        """The settings as they are kept with a run and a model, JSON-ready: addresses without user and password."""
+        """Return the settings for a run and a model, JSON-ready; addresses have no user and no password."""
+        # Every copy of the artefact holds them, and everybody who may read the experiment in MLflow.
         values = self.model_dump(mode="json")
         values["tracking"]["uri"] = without_credentials(self.tracking.uri)
         values["tuning"]["storage"] = without_credentials(self.tuning.storage)

@@ -1,4 +1,4 @@
-"""What a fitted model answers to: contributions of the features, and how the main ones act."""
+"""The trainer cross-validates, refits, calibrates, evaluates and explains a model."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ _RECORDED_PACKAGES = ("lightgbm", "numpy", "scikit-learn", "scipy")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TrainedModel:
-    """A model fitted on all rows, and what was measured on rows that the fitted models never saw.
+    """A model fitted on all rows, with the measurements of out-of-fold and later rows.
 
-    `probabilities` are the out-of-fold PDs, shape (n,); `importance` is the share of gain per feature; `price` is the
-    AUC that leaving the protected attributes out costs, `monotone_price` that of the monotone features (None where
-    there are none); `later` is the evaluation on applications that came after those it was fitted on, if there are any.
+    `probabilities` are the out-of-fold PDs, shape (n,); `importance` is the gain of each feature; `price` is the AUC
+    that is lost without the protected attributes, `monotone_price` the AUC that is lost to monotone features (None if
+    there are none); `later` evaluates applications that came after the training data, None if there are none.
     """
 
     model_text: str
@@ -64,7 +64,7 @@ class TrainedModel:
     interpretation: Interpretation
 
     def metrics(self) -> dict[str, Any]:
-        """What the artefact keeps of the evaluation, JSON-ready."""
+        """Return the measurements that the artefact keeps, as values that JSON can hold."""
         return {
             **self.evaluation.to_dict(),
             "estimated_on": "out-of-fold rows of the training data",
@@ -75,7 +75,8 @@ class TrainedModel:
         }
 
     def artefact(self, lineage: Mapping[str, Any]) -> Artefact:
-        """The artefact of this model, with where it comes from."""
+        """Make the artefact of this model; `lineage` says where the model comes from."""
+        # Conformance rows come last: they are computed from the finished artefact.
         return with_conformance(
             Artefact(
                 model_text=self.model_text,
@@ -92,7 +93,7 @@ class TrainedModel:
 def train(
     dataset: Dataset, settings: TrainingSettings, progress: Progress, *, later: Dataset | None = None
 ) -> TrainedModel:
-    """The model that `settings` ask for, fitted on `dataset` and judged on the applications `later` as well."""
+    """Train the model that `settings` describe on `dataset`, and judge it on the applications `later` too."""
     model, seed = settings.model, settings.seed
     with progress.step("cross-validation", model.folds) as advance:
         validation = cross_validate(dataset, settings.features, model, seed=seed, progress=advance)
@@ -113,6 +114,7 @@ def train(
             trees=validation.trees,
             seed=seed,
         )
+    # The delivered calibration uses all out-of-fold margins; the evaluation's PDs use other folds' margins only.
     calibration = calibrate(validation.margins, dataset.target)
     with progress.step("interpretation"):
         interpretation = interpret(
@@ -150,6 +152,7 @@ def _price(dataset: Dataset, settings: TrainingSettings, validation: CrossValida
     """AUC with every attribute minus AUC without the protected ones, on the same folds."""
     if not settings.features.without:
         return Estimate(0.0, 0.0, 0.0)
+    # A second cross-validation doubles the time of a training; in return each training states the price.
     features = settings.features.model_copy(update={"without": ()})
     with progress.step("price of the protected attributes", settings.model.folds) as advance:
         unrestricted = cross_validate(dataset, features, settings.model, seed=settings.seed, progress=advance)
@@ -186,7 +189,7 @@ def _later(
 def lineage(
     dataset: Dataset, settings: TrainingSettings, *, run_id: str, commit: str | None, code: str
 ) -> dict[str, Any]:
-    """Where a model comes from, JSON-ready; `code` is the digest of the code that computes its scores."""
+    """Record where a model comes from, JSON-ready; `code` is the digest of the code that computes its scores."""
     return {
         "run_id": run_id,
         "commit": commit,
@@ -204,10 +207,10 @@ def lineage(
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """Rows whose value of a feature lies between two of its quantiles, or is one category, or is missing.
+    """A point stands for the rows of one quantile bin, one category code or the missing values of a feature.
 
-    `value` is their median, or the code of the category; None where it is missing. `contribution` is the mean that the
-    feature adds to their log-odds of default.
+    `value` is their median or the code; None where it is missing. `contribution` is the mean that the feature adds to
+    their log-odds of default.
     """
 
     value: float | None
@@ -217,7 +220,7 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class Dependence:
-    """How one feature acts, from its lowest values to its highest, missing values last."""
+    """The dependence shows a feature's contribution from its lowest to its highest values, missing ones last."""
 
     feature: str
     points: tuple[Point, ...]
@@ -225,7 +228,7 @@ class Dependence:
 
 @dataclass(frozen=True, slots=True)
 class Interpretation:
-    """Contributions to the log-odds of default, measured on `rows` rows drawn from those the model was fitted on.
+    """The interpretation measures contributions to the log-odds of default on `rows` rows of the training data.
 
     `contributions` pairs each feature with its share of the mean absolute contribution, the largest first.
     Source: S. Lundberg et al., Nature Machine Intelligence 2, 2020; computed by LightGBM itself.
@@ -245,12 +248,14 @@ def interpret(
     categorical: Collection[int] = (),
     seed: int,
 ) -> Interpretation:
-    """The interpretation of a model on a sample of its model matrix, whose columns `categorical` hold codes."""
+    """Interpret a model on a sample of its model matrix, whose columns `categorical` hold codes."""
     count = min(settings.rows, len(matrix))
     drawn = matrix[np.sort(np.random.default_rng(seed).choice(len(matrix), count, replace=False))]
+    # Exact and LightGBM's own. The last column is the expected margin, which belongs to no feature.
     added = np.asarray(booster.predict(drawn, pred_contrib=True), dtype=np.float64)[:, :-1]
     strength = np.abs(added).mean(axis=0)
     order = np.argsort(-strength, kind="stable")
+    # A model without a split contributes nothing: its shares are 0, not NaN.
     total = max(float(strength.sum()), np.finfo(np.float64).tiny)
     return Interpretation(
         rows=count,
@@ -272,6 +277,7 @@ def _points(values: Matrix, added: Matrix, bins: int | None) -> tuple[Point, ...
 
 
 def _binned(values: Matrix, bins: int) -> NDArray[np.intp]:
+    # Many rows share one value of a count or a flag, and then several quantiles are the same edge.
     edges = np.unique(np.quantile(values, np.linspace(0, 1, bins + 1)[1:-1])) if len(values) else np.empty(0)
     return np.searchsorted(edges, values, side="right")
 

@@ -1,4 +1,4 @@
-"""What a trial is worth: fold by fold on matrices that are made once."""
+"""The objective scores a trial fold by fold, on matrices that are made once for all trials."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class TrialSeededSampler(BaseSampler):
         self._startup_trials = startup_trials
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:  # noqa: ARG002
-        """No parameter is drawn together with another."""
+        """Return no parameters: none is drawn together with another, and Optuna draws each by itself."""
         return {}
 
     def sample_relative(
@@ -47,13 +47,14 @@ class TrialSeededSampler(BaseSampler):
         trial: FrozenTrial,  # noqa: ARG002
         search_space: dict[str, BaseDistribution],  # noqa: ARG002
     ) -> dict[str, Any]:
-        """Nothing, as no parameter is drawn together with another."""
+        """Return no values, since no parameter is drawn together with another."""
         return {}
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
-        """The value of one parameter of one trial."""
+        """Draw the value of one parameter of one trial."""
+        # A checksum rather than `hash`, which differs between processes.
         entropy = [self._seed, trial.number, zlib.crc32(param_name.encode())]
         seed = int(np.random.SeedSequence(entropy).generate_state(1)[0])
         sampler = TPESampler(seed=seed, n_startup_trials=self._startup_trials)
@@ -61,7 +62,7 @@ class TrialSeededSampler(BaseSampler):
 
 
 def suggest(trial: Trial, space: SearchSpace) -> dict[str, Any]:
-    """The searched parameters of a trial, and what they need to work."""
+    """Draw the searched parameters of a trial and add those that they need to have an effect."""
     suggested: dict[str, Any] = {}
     for name, searched in space:
         if isinstance(searched, WholeRange):
@@ -72,20 +73,20 @@ def suggest(trial: Trial, space: SearchSpace) -> dict[str, Any]:
 
 
 def tuned(model: ModelSettings, suggested: dict[str, Any]) -> ModelSettings:
-    """The model settings with the searched parameters in place of their own."""
+    """Replace the parameters in the model settings by the searched ones."""
     parameters = TreeParameters.model_validate({**model.parameters.model_dump(), **suggested})
     return model.model_copy(update={"parameters": parameters})
 
 
 FOLDS = "folds"
-"""Attribute of a trial: what was measured on each of its folds."""
+"""The attribute of a trial that holds the measurements of its folds."""
 SEEN = "seen"
-"""Attribute of a trial: when its process last got somewhere, in seconds since 1970."""
+"""The attribute of a trial that says when a fold last ended, in seconds since 1970."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TuningFold:
-    """The matrices and outcomes of one fold; features are fitted on the fitted rows alone."""
+    """The matrices and outcomes of one fold; its features were fitted on the fitted rows alone."""
 
     fitted: NDArray[np.float64]
     fitted_target: NDArray[np.int64]
@@ -96,7 +97,7 @@ class TuningFold:
 
 
 def tuning_folds(dataset: Dataset, folds: int, settings: TrainingSettings) -> list[TuningFold]:
-    """The folds that every trial is judged on."""
+    """Make the folds that judge every trial."""
     return [
         tuning_fold(dataset, fitted, judged, settings)
         for fitted, judged in splits(dataset.target, folds, seed=settings.seed)
@@ -106,7 +107,7 @@ def tuning_folds(dataset: Dataset, folds: int, settings: TrainingSettings) -> li
 def tuning_fold(
     dataset: Dataset, fitted: NDArray[np.intp], judged: NDArray[np.intp], settings: TrainingSettings
 ) -> TuningFold:
-    """One fold with these rows."""
+    """Make the fold of these fitted and judged rows."""
     columns, target = dataset.columns.take(fitted), dataset.target[fitted]
     transformer = FeatureTransformer(fit_state(columns, target, settings.features, settings.model, seed=settings.seed))
     return TuningFold(
@@ -120,7 +121,7 @@ def tuning_fold(
 
 
 def value_of(trial: Trial, folds: Sequence[TuningFold], settings: TrainingSettings) -> float:
-    """The mean score over the folds; TrialPruned once the trial is given up.
+    """Score a trial: the mean over the folds; TrialPruned if the trial ends early.
 
     Folds that an earlier process measured before it was killed are not measured again.
     """
@@ -133,8 +134,10 @@ def value_of(trial: Trial, folds: Sequence[TuningFold], settings: TrainingSettin
             trial.set_user_attr(FOLDS, measured)
             trial.set_user_attr(SEEN, time.time())
         mean = float(np.mean([one["score"] for one in measured[: step + 1]]))
+        # Optuna ignores a second report of a step and warns: those of a killed process are not repeated.
         if step >= reported:
             trial.report(mean, step)
+        # Ending a trial early after its last fold would save nothing and lose a complete one.
         if step + 1 < len(folds) and trial.should_prune():
             raise TrialPruned
     return mean
@@ -150,7 +153,7 @@ def _measure(fold: TuningFold, suggested: dict[str, float], settings: TrainingSe
 def fitted_margins(
     fold: TuningFold, suggested: dict[str, float], settings: TrainingSettings
 ) -> tuple[NDArray[np.float64], int]:
-    """Margins of the judged rows by a model with these parameters, and its number of trees."""
+    """Fit a model with these parameters and return the margins of the judged rows and its number of trees."""
     model = tuned(settings.model, suggested)
     booster = fit_early_stopped(
         fold.fitted, fold.fitted_target, fold.categorical, model, names=fold.names, seed=settings.seed
@@ -159,10 +162,11 @@ def fitted_margins(
 
 
 def score_of(target: NDArray[np.int64], margins: NDArray[np.float64], settings: TrainingSettings) -> float:
-    """The objective of margins; what depends on a cut-off takes the policy's, never one searched on these rows."""
+    """Measure the objective of margins; the cut-off is the policy's, never one searched on these rows."""
     objective = settings.tuning.objective
     if objective is Objective.AUC:
         return auc(target, margins)
+    # Not calibrated: margins of fitted rows are too extreme to calibrate on, and the judged rows must stay unseen.
     ranking = Ranking.of(target, expit(margins), settings.evaluation.calibration_bins)
     measured = ranking.statistics(np.ones(len(target)), decision_policy(settings.policy), settings.evaluation)
     return measured[objective.value]

@@ -1,7 +1,7 @@
-"""Studies that live in a database: trials are run one after the other, by one process or by many.
+"""A study keeps its trials in a database; one process or many run them.
 
-A trial has the parameters that its number and the finished trials before it imply. One that a killed process left
-behind is taken over where it stood, so that no trial is lost and none is repeated.
+The number of a trial and the finished trials before it decide its parameters. Another process takes over the trial of
+a killed one where it stopped, so no trial is lost and none is repeated.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ _OWNER = "owner"
 
 
 def open_study(name: str, dataset: Dataset, settings: TrainingSettings) -> Study:
-    """The study of that name, made if it is not there.
+    """Open the study of that name, or make it.
 
-    StudyError if its database cannot be used, or if it was begun on other data or with other settings, for its trials
-    would not compare.
+    StudyError if its database cannot be used, or if it was begun on other data or with other settings: such trials do
+    not compare.
     """
     chosen = settings.tuning
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -68,7 +68,7 @@ def run_trials(
     progress: Callable[[], object] = lambda: None,
 ) -> None:
     """Run trials until the study has `trials` of them; `progress` is called after each."""
-    while (trial := _next(study, trials, settings.tuning.abandoned_after_seconds)) is not None:
+    while (trial := _next_trial(study, trials, settings.tuning.abandoned_after_seconds)) is not None:
         for name, value in _claim().items():
             trial.set_user_attr(name, value)
         try:
@@ -79,14 +79,14 @@ def run_trials(
 
 
 def winner(study: Study) -> FrozenTrial:
-    """The best trial; StudyError if none is complete."""
+    """Return the best trial; StudyError if none is complete."""
     if not study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
         raise StudyError(f"study {study.study_name}: no trial is complete")
     return study.best_trial
 
 
-def _next(study: Study, trials: int, abandoned_after: float) -> Trial | None:
-    """A trial that was left behind, else a new one, else None."""
+def _next_trial(study: Study, trials: int, abandoned_after: float) -> Trial | None:
+    """A trial that a killed process left, else a new one, else None."""
     for left in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         if _orphaned(left, abandoned_after):
             return Trial(study, left._trial_id)  # noqa: SLF001 - Optuna has no public way to go on with a trial
@@ -136,6 +136,7 @@ def _identity(dataset: Dataset, settings: TrainingSettings) -> str:
     comparable = {"objective", "folds", "startup_trials", "pruning", "space"}
     chosen = settings.tuning.model_dump(mode="json", include=comparable)
     rest = settings.model_dump(mode="json", include={"seed", "features", "model", "policy", "evaluation"})
+    # The number of threads changes no bit of a fit, so another machine may go on with the study.
     rest["model"].pop("threads")
     content = json.dumps([dataset.fingerprint, dataset.ids.tolist(), chosen, rest], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()

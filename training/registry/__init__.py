@@ -1,1 +1,1 @@
-"""MLflow tracking and registry, and the BentoML model store."""
+"""MLflow tracks runs and registers models; the BentoML store holds the model that is served."""

@@ -1,1 +1,1 @@
-"""What is shown of a model: figures, and the report for those who judge it."""
+"""Figures and a report show a model to those who judge it."""
