@@ -173,7 +173,7 @@ def encoder(width: int, categorical: Sequence[int]) -> Pipeline:
     becomes the median.
     """
     numeric = [column for column in range(width) if column not in set(categorical)]
-    # By default scikit-learn's imputer drops a column that is missing in the whole fold, and the names would not fit.
+    # By default scikit-learn's imputer warns and drops a column that is missing in the whole fold.
     numbers = make_pipeline(SimpleImputer(strategy="median", keep_empty_features=True), StandardScaler())
     # A code that only judged rows hold gets no indicator; by default the encoder would raise an error.
     indicators = OneHotEncoder(handle_unknown="ignore", sparse_output=False)
