@@ -102,9 +102,8 @@ class Completeness:
         lacking, strange = np.isnan(matrix), matrix == self._unknown
         columns = self._of_columns(lacking)
         missing, unknown = columns.sum(axis=1), _nothing(len(matrix))
-        rows = strange.any(axis=1).nonzero()[0].tolist()
-        if rows:
-            for row in rows:
+        if np.count_nonzero(strange):  # a quarter of the cost of asking each row, and most requests have none
+            for row in strange.any(axis=1).nonzero()[0].tolist():
                 unknown[row] = tuple(self._names[i] for i in strange[row].nonzero()[0].tolist())
             lacking |= strange
             columns = self._of_columns(lacking)
@@ -127,6 +126,8 @@ class Completeness:
         share = np.maximum(columns @ self._shares, features @ self._importance)
         beyond = share > rule.max_missing_share + _ROUNDING
         needed = columns.take(self._must_at, axis=1)
+        if not (np.count_nonzero(beyond) or np.count_nonzero(needed)):
+            return short
         for row in (beyond | needed.any(axis=1)).nonzero()[0].tolist():
             reasons = [f"{name} must be known" for name, lacks in zip(self._must, needed[row], strict=True) if lacks]
             short[row] = (*reasons, *([_too_much(rule.max_missing_share)] if beyond[row] else ()))

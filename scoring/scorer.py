@@ -122,8 +122,10 @@ class Scorer:
 
 def _withheld(decision: NDArray[np.object_], known: Known) -> tuple[NDArray[np.object_], NDArray[np.object_]]:
     """The decisions with a referral in place of each approval that falls short, and why."""
-    withheld = known.short.copy()
-    for row, reasons in enumerate(known.short.tolist()):
+    withheld, short = known.short.copy(), known.short.tolist()
+    if not any(short):
+        return decision, withheld
+    for row, reasons in enumerate(short):
         if reasons and decision[row] == DecisionKind.APPROVE:
             decision[row] = DecisionKind.REFER
         else:
