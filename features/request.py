@@ -46,7 +46,8 @@ def _level(column: Column) -> Any:
 
 
 def _present(column: Column, level: str) -> str:
-    if column.is_missing(level):
+    # a declared level never means missing, and nearly every level is one
+    if level not in column.levels and column.is_missing(level):
         raise PydanticCustomError("missing", "Field required")
     return level
 
