@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import ast
-import io
 import statistics
-import tokenize
 from collections import defaultdict
 
 from tests.test_architecture import MODULES, TREES, loaded_by, top
@@ -57,13 +55,3 @@ def test_no_public_class_name_is_defined_twice():
             if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
                 found[node.name].append(name)
     assert {name: modules for name, modules in found.items() if len(modules) > 1} == {}
-
-
-def test_comments_say_why_but_not_too_much():
-    comments = code = 0
-    for text in TEXTS.values():
-        tokens = tokenize.generate_tokens(io.StringIO(text).readline)
-        found = [token.string for token in tokens if token.type == tokenize.COMMENT]
-        comments += sum(not comment.startswith(("# type:", "# noqa", "# fmt", "# pragma")) for comment in found)
-        code += sum(bool(line.strip()) and not line.strip().startswith("#") for line in text.splitlines())
-    assert 0.02 <= comments / code <= 0.04

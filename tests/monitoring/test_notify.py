@@ -14,8 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
-from monitoring.cli import main
-from monitoring.commands.notify import tell_reasons
+from monitoring.cli import main, tell_reasons
 from monitoring.errors import NotificationError
 from monitoring.notify import Alarm, Alertmanager
 from monitoring.settings import MonitoringSettings, NotificationSettings
