@@ -1,4 +1,4 @@
-"""The BentoML service: its typed APIs, and the boundary by which their requests come in."""
+"""Define the BentoML services: the typed APIs, the optional model service, and the boundary around both."""
 
 from __future__ import annotations
 
@@ -38,31 +38,33 @@ MONITORING = load_settings(MonitoringSettings, Path(os.environ.get(_MONITORING, 
 
 
 class _CreditScoringService(bentoml.Service[Any]):  # type: ignore[misc]
-    """BentoML's application with the boundary around it, and with a folder of its own for metrics."""
+    """Put the boundary around BentoML's application, and give each service its own folder of metrics."""
 
     def inject_config(self) -> None:
-        """What BentoML's commands do before they make their folders."""
+        """Set BentoML's configuration and, in a serving command, the folder of metrics."""
         super().inject_config()
+        # BentoML 1.4.39 empties one folder of its home at each start: a second service would lose its metrics.
         keep_apart()
 
     def to_asgi(self, is_main: bool = True) -> ASGIApp:
-        """The application of an API worker."""
+        """Return the ASGI application of one API worker."""
         outermost = SETTINGS.boundary is BoundaryPosition.OUTERMOST
         if not outermost:
             self.add_asgi_middleware(_bounded)
         app = cast("Starlette", super().to_asgi(is_main))
+        # Starlette would answer a path with a slash too many by 307 and not by the 404 that the contract names.
         app.router.redirect_slashes = False
-        logging.getLogger("uvicorn.access").propagate = False  # uvicorn would prepare lines that BentoML's level drops
+        logging.getLogger("uvicorn.access").propagate = False  # uvicorn would format lines that BentoML's level drops
         if not outermost:
             return app
-        # Its timer keeps all that belongs to a request for traffic.timeout seconds, answered or not: 5 kB of each 404.
+        # BentoML 1.4.39 never cancels its timer: 5 kB of each 404 stay for traffic.timeout seconds, never 0.
         app.user_middleware = [one for one in app.user_middleware if cast("Any", one.cls) is not TimeoutMiddleware]
         return _bounded(app)
 
 
 @bentoml.service(name="credit_scoring_model", **SETTINGS.runner.service)
 class ModelService:
-    """The model in a service of its own; runs where the placement of the runner is `service`."""
+    """Run the model in a service of its own, where `runner.placement` is `service`."""
 
     def __init__(self) -> None:
         hold_shared(os.environ)
@@ -71,19 +73,20 @@ class ModelService:
     @bentoml.api(route="/margins")  # type: ignore[untyped-decorator]
     async def margins(self, matrix: np.ndarray) -> np.ndarray:
         """Raw log-odds of default, shape (n,), of a model matrix of shape (n, features)."""
+        # BentoML runs an async API on the event loop: a model of milliseconds would hold up probes and other calls.
         return await asyncio.to_thread(self.model.margins, matrix)
 
 
 class _Whole(bentoml.IODescriptor):  # type: ignore[misc]
-    """What BentoML's clients send and get as it is.
+    """Publish a schema that names the parts of a body only, so that BentoML's clients pass each part on unchanged.
 
-    They take the schema of a route at its word: of an object they pass on the declared names only, and of a union they
-    know the first member. So the one they are told says no more than which parts there are, and /docs.json says all.
+    BentoML's clients drop names that the schema of an object lacks, and know only the first member of a union. The
+    whole schema is in /docs.json.
     """
 
     @classmethod
     def model_json_schema(cls, *arguments: Any, **options: Any) -> dict[str, Any]:
-        """The names of the parts and which are required, not of what they are made."""
+        """Return the names of the parts and which of them are required, without their types."""
         schema: dict[str, Any] = super().model_json_schema(*arguments, **options)
         parts = {name: {"title": name} for name in schema["properties"]}
         return {key: value for key, value in schema.items() if key != "$defs"} | {"properties": parts}
@@ -126,13 +129,14 @@ class CreditScoring:
 
     @bentoml.on_deployment  # type: ignore[untyped-decorator]
     def check() -> None:
-        """Refuse, before any worker is started, what no worker could start with."""
+        """Refuse a bad start once, before BentoML starts any worker."""
+        # A worker that cannot start is started again without end, with a traceback each time.
         make_absolute(os.environ, (_SETTINGS, _MONITORING, KEYS_VARIABLE, LOG_VARIABLE, SIGNER_VARIABLE))
         check_start(SETTINGS, MONITORING, os.environ)
 
     @bentoml.on_shutdown  # type: ignore[untyped-decorator]
     def close(self) -> None:
-        """Finish what is recorded."""
+        """Write the records that are still open, and close the recorder."""
         if self.engine.recorder is not None:
             self.engine.recorder.close()
 
@@ -142,6 +146,7 @@ class CreditScoring:
     @bentoml.api(route="/predict", input_spec=PredictInput, output_spec=DecisionOutput)  # type: ignore[untyped-decorator]
     async def predict(self, application: Record, client_id: str | None = None) -> Answer:
         """Score one application."""
+        # Made without a second check: BentoML has checked the parts against input_spec.
         return await self.engine.predict(PredictRequest.model_construct(application=application, client_id=client_id))
 
     @bentoml.api(route="/predict/features", input_spec=FeaturesInput, output_spec=DecisionOutput)  # type: ignore[untyped-decorator]
@@ -173,6 +178,7 @@ def _keyring() -> Keyring | None:
     return keyring
 
 
+# prometheus_client refuses a second metric of the same name, so boundary and engine share these objects.
 @cache
 def _traffic() -> Traffic:
     return Traffic(SETTINGS.metrics.duration_buckets)
@@ -184,7 +190,7 @@ def _exposition() -> Exposition:
 
 
 def _fault() -> str | None:
-    """Why this worker should be asked nothing; None if it may be."""
+    """Why this worker is not ready; None if it is."""
     recorder = _recorder()
     return _exposition().fault() or (recorder.fault() if recorder else None)
 
@@ -197,6 +203,7 @@ def _recorder_of(model: StoredModel) -> Recorder | None:
     return recorder
 
 
+# BentoML makes the application before the instance, so the engine can be looked up only once requests come.
 def _engine() -> DecisionEngine:
     return cast("CreditScoring", bentoml.get_current_service()).engine
 

@@ -1,8 +1,8 @@
-"""The ASGI boundary: everything that is the same for all routes, and the whole way of a scoring request.
+"""The ASGI boundary: it admits and limits every request, and answers scoring requests itself.
 
-A scoring request is read within its limits, decoded, answered by the decision engine and encoded right here. BentoML's
-application behind the boundary answers the other routes; its wrapper of an API method costs a scoring request more than
-the model does, logs every invalid one with a traceback that quotes it, and knows five shapes of error.
+A scoring request is read within its limits, decoded, answered by the decision engine and encoded here. BentoML's
+application behind the boundary answers the other routes. BentoML's wrapper of an API method costs a scoring request
+more than the model does, logs every invalid one with a traceback that quotes it, and knows five shapes of error.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ READY = "/readyz"
 
 @dataclass(frozen=True)
 class ScoringRoute:
-    """How a scoring route gets from the bytes of a request to those of its answer.
+    """A scoring route: the function that turns a body into an answer, and the limits of the route.
 
     Attributes
     ----------
-    answer : from body to body; may raise a Problem
+    answer : turns the body of a request into the body of its answer; may raise an HTTPProblem
     body_bytes : how large a body may be
     in_flight : how many whole requests may wait at once; more are refused
     """
@@ -49,12 +49,12 @@ class ScoringRoute:
 
     @cached_property
     def waiting(self) -> CallerShares:
-        """The room for requests that wait."""
+        """Return the room for requests that wait for their answer."""
         return CallerShares(self.in_flight)
 
 
 class Boundary:
-    """ASGI application around BentoML's.
+    """ASGI application that wraps BentoML's: it admits, limits, measures and answers requests.
 
     Parameters
     ----------
@@ -62,7 +62,7 @@ class Boundary:
     guard : admits requests
     routes : gives the scoring routes by path, all of them POST, once the service has started
     fault : says why this worker is not ready, None if it is; asked at each probe
-    front : is put before it when the service starts; None where another server calls it
+    front : takes over the connections when the service starts; None under a server other than BentoML's
     """
 
     def __init__(
@@ -95,7 +95,7 @@ class Boundary:
             if self._front is not None:
                 self._front.stand(asyncio.get_running_loop())
             await self._app(scope, receive, _freezing(send))
-            self._traffic.tallies.publish()
+            self._traffic.tallies.publish()  # the lifespan has ended: no timer would hand over the last counts
         elif scope["type"] != "http":  # the service has no web sockets
             await send({"type": "websocket.close"})
         elif scope["path"] == "/metrics":
@@ -104,13 +104,13 @@ class Boundary:
             await self._exchange(Exchange(scope, receive, send))
 
     async def _metrics(self, exchange: Exchange) -> None:
-        """Requests for the metrics are not measured themselves."""
+        """Answer a scrape, which is not measured itself."""
         try:
             self._admit(exchange)
         except HTTPProblem as refusal:
             await exchange.refuse(refusal)
         else:
-            self._traffic.tallies.publish()
+            self._traffic.tallies.publish()  # a scrape of this worker sees its own counts up to now
             await self._app(exchange.scope, exchange.receive, exchange.send)
 
     async def _exchange(self, exchange: Exchange) -> None:
@@ -124,7 +124,7 @@ class Boundary:
             seconds = self._limits.timeout_seconds
             late = AnswerTimedOut(f"The answer was not ready within {seconds:g} seconds.")
             await exchange.refuse(LateBody.after(seconds) if exchange.reading else late)
-        except ClientDisconnect:
+        except ClientDisconnect:  # nobody is left to answer, and uvicorn would log a traceback
             pass
         except Exception as error:  # noqa: BLE001 - the last place that can answer
             _log(error, exchange)
@@ -134,6 +134,7 @@ class Boundary:
 
     async def _answer(self, exchange: Exchange, endpoint: Endpoint) -> None:
         scope = exchange.scope
+        # Admission first: a caller who is refused must not make the service read and hold its body.
         caller = self._admit(exchange)
         route = self._routes.get(scope["path"]) if scope["method"] == "POST" else None
         if route is None:
@@ -145,6 +146,7 @@ class Boundary:
             body = await read_json(exchange, route.body_bytes, self._buffered, caller)
         except NoRoom:
             raise self._no_room(endpoint) from None
+        # Only whole bodies take a place: callers that send slowly could otherwise hold them all.
         if not route.waiting.take(caller):
             raise self._no_room(endpoint)
         try:
@@ -158,7 +160,7 @@ class Boundary:
         return TooBusy.after(self._limits.retry_after_seconds)
 
     def _admit(self, exchange: Exchange) -> Hashable:
-        """The caller of a request that names itself once."""
+        """Return the caller of the request; raise the HTTPProblem that refuses it."""
         scope = exchange.scope
         if scope["http_version"] == "1.1" and b"host" not in exchange.headers:
             raise BadRequest("The header field Host is missing.")
@@ -167,16 +169,18 @@ class Boundary:
 
 
 def _log(error: Exception, exchange: Exchange) -> None:
-    """Where it happened and what kind of error it is; its message may hold an applicant's value."""
+    """Log the place and the type of an error, never its message: it may hold an applicant's value."""
     place = "".join(traceback.format_tb(error.__traceback__))
     _LOGGER.error("%s while answering request %s\n%s", type(error).__name__, exchange.request_id, place)
 
 
 def _freezing(send: Send) -> Send:
-    """What is there when the service is ready lives as long as it does: no garbage collection need look at it."""
+    """Return `send`, which sets the objects of start-up aside from garbage collection once the service is ready."""
 
     async def sent(message: Message) -> Any:
         if message["type"] == "lifespan.startup.complete":
+            # A full collection would walk through a hundred thousand objects of the libraries. Collecting first
+            # keeps rubbish out of what is frozen for good.
             gc.collect()
             gc.freeze()
         await send(message)

@@ -1,4 +1,4 @@
-"""The decision engine: from the bodies of scoring requests to those of their answers."""
+"""The decision engine: it turns the bodies of scoring requests into the bodies of their answers."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ _PREDICT, _FEATURES, _BATCH = "/predict", "/predict/features", "/predict/batch"
 
 @dataclass(frozen=True, slots=True)
 class _CallerRows(Generic[Rows]):
-    """Rows to score and, for each of them, who asked."""
+    """Rows to score, and the caller of each row."""
 
     rows: Rows
     callers: Sequence[Caller]
 
 
 class DecisionEngine:
-    """Answers scoring requests with the decisions of one model.
+    """Decides on applications with one model, and records each decision before it is answered.
 
     Parameters
     ----------
@@ -66,6 +66,7 @@ class DecisionEngine:
     ) -> None:
         self.served = served
         self._limits = settings.limits
+        # One thread: batches wait for each other, so single requests compete with one of them at most.
         self._background = ThreadPoolExecutor(1, thread_name_prefix="batch")
         self.recorder = recorder
         self._ask = ask
@@ -93,9 +94,10 @@ class DecisionEngine:
         return self._decide(_FEATURES, asked.callers, asked.rows, await self._margins(asked.rows))
 
     def _decide(self, route: str, callers: Sequence[Caller], matrix: Matrix, margins: Margins) -> Scores:
-        """The decisions, once they are recorded; Unrecorded if they cannot be."""
+        """Decide and record; Unrecorded if the record cannot be written."""
         scores = self.served.scorer.decide(matrix, margins)
         if self.recorder is not None:
+            # Recorded before anybody hears of it: a decision that was answered must never be missing from the log.
             try:
                 self.recorder.record(route, callers, matrix, scores)
             except NotRecordedError:
@@ -106,13 +108,14 @@ class DecisionEngine:
         return await self._ask(matrix) if self._ask else self.served.scorer.model.margins(matrix)
 
     def warm_up(self) -> None:
-        """Do once what the first request would do for the first time."""
+        """Score and encode one example, so that the first request pays for no lazy set-up."""
+        # Not through `_decide`: the example is nobody's application and must not be recorded.
         scores = self.served.scorer.score(columns_of([PredictRequest.model_validate(EXAMPLE).application]))
         to_json(self._decisions(scores, [Caller(request_id(), None)]))
 
     @property
     def routes(self) -> dict[str, ScoringRoute]:
-        """The scoring routes by path."""
+        """Return the scoring routes by path."""
         limits = self._limits
         single = (limits.application_bytes, limits.in_flight)
         return {
@@ -122,13 +125,13 @@ class DecisionEngine:
         }
 
     async def predict(self, request: PredictRequest) -> Answer:
-        """The decision on one application; see `answers.Decision`."""
+        """Return the decision on one application; see `schemas.Decision`."""
         caller = Caller(request_id(), request.client_id)
         scores = await self._applications.score(_CallerRows(columns_of([request.application]), [caller]))
         return self._decisions(scores, [caller])[0]
 
     async def predict_features(self, request: FeaturesRequest) -> Answer:
-        """The decision on one row of the model matrix; Invalid if it has another width, or a code that is none."""
+        """Return the decision on one row of the model matrix; Invalid for a wrong width or an unknown category code."""
         caller = Caller(request_id(), request.client_id)
         scores = await self._matrices.score(_CallerRows(self._row(request.features), [caller]))
         return self._decisions(scores, [caller])[0]
@@ -140,12 +143,13 @@ class DecisionEngine:
             fault = {"loc": ["features"], "msg": f"must hold {expected} numbers, as /model/info lists them"}
             raise Invalid.because([fault])
         row = np.array([features], dtype=np.float64)
+        # LightGBM would score an unknown category code without a word, as one that no split names.
         if wrong := scorer.transformer.unknown_codes(row):
             raise Invalid.because([_unknown_code(position, most, scorer.features) for position, most in wrong.items()])
         return row
 
     async def predict_batch(self, requests: Sequence[PredictRequest]) -> Answer:
-        """The decisions on many applications; see `answers.BatchAnswer`."""
+        """Return the decisions on many applications; see `schemas.BatchAnswer`."""
         batch = ParsedBatch(len(requests), range(len(requests)), requests, {})
         matrix = self._matrix(batch)
         return self._decided(batch, matrix, await self._margins(matrix), request_id())
@@ -157,10 +161,11 @@ class DecisionEngine:
         return to_json(await self.predict_features(decode(FeaturesRequest, body)))
 
     async def _predict_batch(self, body: bytes) -> bytes:
-        """Milliseconds of work go beside the event loop, one batch after the other: single requests go on."""
+        """Answer a batch on the background thread, so that single requests go on meanwhile."""
         batch, matrix = await self._in_background(self._batch_read, body)
+        # Only now is the size known. The context variable of the key belongs to this task, not to the thread.
         count_applications(batch.size)
-        if self._ask is None:
+        if self._ask is None:  # one trip to the thread less than where the margins come from another process
             return await self._in_background(self._batch_answered, batch, matrix, request_id())
         margins = await self._margins(matrix)
         return await self._in_background(self._batch_written, batch, matrix, margins, request_id())
@@ -210,7 +215,7 @@ def _unknown_code(position: int, largest: int, names: Sequence[str]) -> Fault:
 
 
 def _join_rows(join: Callable[[Sequence[Rows]], Rows]) -> Callable[[Sequence[_CallerRows[Rows]]], _CallerRows[Rows]]:
-    """What makes one of several of what was asked, given what does so with the rows."""
+    """Return a function that joins the rows and the callers of several requests into one."""
     return lambda asked: _CallerRows(
         join([one.rows for one in asked]), [caller for one in asked for caller in one.callers]
     )

@@ -1,4 +1,4 @@
-"""One request and what is sent back."""
+"""One HTTP exchange: the request, its body, its time limit, and the answer with its request id."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from jobs.heartbeat import Heartbeat
 from serving.problems import MEDIA_TYPE, BadRequest, HTTPProblem, TooLarge, UnsupportedMedia, problem
 
 FAILED = "The request could not be answered; the server's log says why."
-"""What is said where the service is at fault."""
+"""Detail of an answer where the service is at fault."""
 
 _REQUEST_ID: ContextVar[str] = ContextVar("request_id")
 _LEGAL_REQUEST_ID = re.compile(rb"[\w.:-]{1,128}", re.ASCII)
@@ -34,15 +34,15 @@ _DETAILS = {
 
 
 class Exchange:
-    """A request and its answer, which carries the request id, and is one RFC 9457 problem wherever it is an error.
+    """A request and its answer. The answer carries the request id; an error becomes an RFC 9457 problem.
 
     Attributes
     ----------
     scope, receive : of the ASGI request
     headers : of the request, names in lower case
-    request_id : the caller's where it is short and plain, a new one elsewhere
-    status : of the answer; None as long as there is none
-    reading : whether its body is still coming
+    request_id : the caller's id if it is short and plain, else a new one
+    status : status of the answer; None as long as there is none
+    reading : whether the body is still coming
     """
 
     __slots__ = ("_replacement", "_send", "headers", "reading", "receive", "request_id", "scope", "status")
@@ -59,7 +59,8 @@ class Exchange:
         self._replacement: bytes | None = None
 
     def require_single(self) -> None:
-        """A Problem where a header field that is read here came more than once: others might have read another one."""
+        """Raise BadRequest if a header field that the service reads came more than once."""
+        # A proxy in front may have read another of the values than the service does, and decided by it.
         if len(self.headers) < len(self.scope["headers"]):
             seen = Counter(name for name, _ in self.scope["headers"])
             repeated = sorted(name.decode("ascii") for name in _SINGLE if seen[name] > 1)
@@ -67,11 +68,11 @@ class Exchange:
                 raise BadRequest(f"The header field {repeated[0]} was sent more than once.")
 
     async def answer(self, body: bytes) -> None:
-        """Send a whole JSON body."""
+        """Send 200 and a whole JSON body."""
         await self._answer(HTTPStatus.OK, b"application/json", body)
 
     async def refuse(self, refusal: HTTPProblem) -> None:
-        """Send the problem, unless an answer has begun already."""
+        """Send the problem, unless an answer has begun."""
         if self.status is None:
             extra = [(name.lower().encode(), value.encode()) for name, value in refusal.headers.items()]
             await self._answer(refusal.status, MEDIA_TYPE.encode(), to_json(refusal.content(self.request_id)), *extra)
@@ -87,7 +88,7 @@ class Exchange:
         await self._send({"type": "http.response.body", "body": body})
 
     async def send(self, message: Message) -> None:
-        """Pass on what another application sends."""
+        """Pass on a message of BentoML's application; the body of an error is replaced by a problem."""
         if message["type"] == "http.response.start":
             self._start(message)
         elif message["type"] == "http.response.body" and self._replacement is not None:
@@ -99,6 +100,7 @@ class Exchange:
     def _start(self, message: Message) -> None:
         self.status = message["status"]
         headers = MutableHeaders(raw=list(message.get("headers", [])))
+        # BentoML 1.4.39 and Starlette have five shapes of error between them, some of which are no JSON object.
         if message["status"] >= HTTPStatus.BAD_REQUEST and headers.get("content-type") != MEDIA_TYPE:
             status = HTTPStatus(message["status"])
             self._replacement = to_json(problem(status, _DETAILS.get(status, status.description), self.request_id))
@@ -109,7 +111,7 @@ class Exchange:
 
 
 def request_id() -> str:
-    """Id of the request that is being answered; a new one for what is asked in the service's own process."""
+    """Return the id of the request that is being answered; a new id for a call from the service's own process."""
     return _REQUEST_ID.get(None) or new_id()
 
 
@@ -119,22 +121,23 @@ def _request_id(headers: dict[bytes, bytes]) -> str:
 
 
 def new_id() -> str:
-    """An id for a request that brings none."""
+    """Return an id for a request that brings none."""
+    # No secret: an id names a record, and os.urandom would be a system call for every request.
     return f"{getrandbits(128):032x}"
 
 
 _LOOKS = 20
-"""Looks at the running tasks within one time limit: a task is ended this share of the limit late, at the most."""
+"""Looks at the running tasks within one time limit: a task ends at most one twentieth of the limit late."""
 
 
 class DeadlineExceeded(Exception):  # noqa: N818 - what it is called elsewhere
-    """The work was ended because it took too long."""
+    """The work took longer than its time limit and was cancelled."""
 
 
 class Deadlines:
-    """Ends what runs longer than a number of seconds.
+    """Cancels work that runs longer than `seconds`.
 
-    One timer looks at all tasks; `asyncio.timeout` sets and cancels one for each, at a fiftieth of a whole request.
+    One timer looks at all tasks. `asyncio.timeout` would set and cancel a timer for each, at 2 % of a whole request.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -145,7 +148,7 @@ class Deadlines:
         self._heartbeat = Heartbeat("deadlines", periodic=False)
 
     async def within(self, work: Awaitable[None]) -> None:
-        """Await the work in this task; DeadlineExceeded if it takes too long."""
+        """Await the work in this task; DeadlineExceeded if it takes longer than the limit."""
         loop = asyncio.get_running_loop()
         task = cast("asyncio.Task[object]", asyncio.current_task(loop))
         self._ends[task] = loop.time() + self._seconds
@@ -154,6 +157,7 @@ class Deadlines:
         try:
             await work
         except asyncio.CancelledError:
+            # A count above 0 means that somebody else cancelled the task too, and must see it cancelled.
             if task in self._expired and task.uncancel() == 0:
                 raise DeadlineExceeded from None
             raise
@@ -179,9 +183,9 @@ class Deadlines:
 
 
 class CallerShares:
-    """Room for so much, of which no caller gets all.
+    """A limited amount of room that callers share fairly.
 
-    With n callers that hold some of it, each may hold a part in n + 1: there is always room for one who comes new.
+    While n callers hold some of it, each may hold at most 1 / (n + 1) of it, so a new caller always finds room.
 
     >>> room = CallerShares(4)
     >>> [room.take("loud") for _ in range(3)], room.take("polite")
@@ -194,7 +198,7 @@ class CallerShares:
         self._total = 0
 
     def take(self, caller: Hashable, amount: int = 1) -> bool:
-        """Take some for the caller; False where there is no room, or the caller has its share."""
+        """Take `amount` for the caller; False if there is no room, or the caller has its share."""
         if not amount:
             return True
         held = self._held.get(caller, 0)
@@ -206,29 +210,32 @@ class CallerShares:
         return True
 
     def give(self, caller: Hashable, amount: int = 1) -> None:
-        """Give back what was taken."""
+        """Give `amount` back."""
         if not amount:
             return
         self._total -= amount
         self._held[caller] -= amount
+        # A caller who holds nothing must not count among those who share, nor stay in memory.
         if not self._held[caller]:
             del self._held[caller]
 
 
-class NoRoom(Exception):  # noqa: N818 - it becomes a Problem
-    """The bodies that are still coming hold all the memory they may."""
+class NoRoom(Exception):  # noqa: N818 - it becomes an HTTPProblem
+    """The bodies that are still coming fill their room."""
 
 
 async def read_json(exchange: Exchange, limit: int, room: CallerShares, caller: Hashable) -> bytes:
-    """The body, declared as plain JSON and of at most `limit` bytes; a Problem if it is not, NoRoom where it must wait.
+    """Return the body, which must be declared as JSON and have at most `limit` bytes.
 
-    Of a body that is refused the connection reads the rest, so that the caller sees the answer.
+    UnsupportedMedia or TooLarge if it is not so, NoRoom if bodies fill their room. The connection reads the rest of a
+    body that is refused, so that the caller sees the answer.
     """
     _require_json(exchange.headers)
     declared = exchange.headers.get(b"content-length", b"")
     if declared.isdigit() and int(declared) > limit:
         raise _too_large(limit)
     exchange.reading = True
+    # Most bodies come in one piece: they are passed on without a copy and take no room.
     body, more = await _chunk(exchange.receive)
     if more:
         body = await _rest(body, exchange.receive, limit, room, caller)
@@ -257,6 +264,7 @@ def _require_json(headers: dict[bytes, bytes]) -> None:
     media_type = headers.get(b"content-type", b"")
     if media_type != b"application/json" and media_type.partition(b";")[0].strip().lower() != b"application/json":
         raise UnsupportedMedia("The body must be declared as application/json.")
+    # A small compressed body can unfold to any size: the limits would have to hold for what comes out.
     if headers.get(b"content-encoding", b"").strip().lower() not in (b"", b"identity"):
         raise UnsupportedMedia("A compressed body is not read.")
 

@@ -1,4 +1,4 @@
-"""Whether a service could start at all: seen once, before a worker is tried again and again."""
+"""Check, once and before any worker starts, that the service can start at all."""
 
 from __future__ import annotations
 
@@ -30,10 +30,9 @@ _LOGGER = logging.getLogger("bentoml.credit_scoring")
 
 
 def require_keys_or_loopback(environment: Mapping[str, str]) -> Path | None:
-    """The file of keys, which can be read, or None where there is none and need not be one.
+    """Return the path of a readable file of keys; None if no file is named and the service listens on loopback alone.
 
-    BentoMLConfigException, which its command says in one line, where the file is broken, or where there is none and
-    the service does not listen on loopback alone.
+    BentoMLConfigException if the file is broken, or if none is named and other machines could reach the service.
     """
     named = environment.get(KEYS_VARIABLE)
     if not named:
@@ -53,7 +52,7 @@ def require_keys_or_loopback(environment: Mapping[str, str]) -> Path | None:
 
 
 def check_address() -> None:
-    """BentoMLConfigException where the command that serves could not listen at the IP address and port it was given."""
+    """BentoMLConfigException if the command cannot listen at the IP address and port of its options."""
     options = serving_options()
     host, port = options.get("host"), options.get("port")
     if not port or not _is_address(host):
@@ -69,10 +68,9 @@ def check_address() -> None:
 
 
 def listening_host() -> str:
-    """The address on which a worker of BentoML listens, or its parent is going to; "every address" where neither says.
-
-    Both are commands, whose options click knows: a worker has the number of its socket, the parent the address.
-    """
+    """Return the address on which the service listens, or is going to; "every address" if no option names one."""
+    # BentoML 1.4.39 tells neither hooks nor workers their address. Both run as click commands: a worker has the number
+    # of its socket as an option, the parent has the address.
     options = serving_options()
     if options.get("fd") is not None:
         with socket.socket(fileno=os.dup(options["fd"])) as listening:
@@ -81,19 +79,19 @@ def listening_host() -> str:
 
 
 def is_serving_command() -> bool:
-    """Whether this process is the command that serves, and not one of its workers nor anything else."""
+    """Whether this process is the command that serves, not one of its workers or another program."""
     options = serving_options()
     return {"host", "port"} <= options.keys() and options.get("fd") is None
 
 
 def serving_options() -> dict[str, Any]:
-    """The options of the command that serves, or of its worker; none in any other process."""
+    """Return the options of the command that serves, or of its worker; empty in any other process."""
     context = click.get_current_context(silent=True)
     return context.params if context else {}
 
 
 def _host(listening: socket.socket) -> str:
-    """A Unix socket, which BentoML keeps in a folder of its user's own, counts as loopback."""
+    """Return the host of a socket; a Unix socket, which lies in a folder of the user's own, counts as loopback."""
     return "localhost" if listening.family == socket.AF_UNIX else str(listening.getsockname()[0])
 
 
@@ -123,7 +121,7 @@ _OPTIONS = {
 
 
 def check_encryption() -> None:
-    """BentoMLConfigException where no worker could answer over TLS, which it would try again and again."""
+    """BentoMLConfigException if the certificate, key or passphrase of the options cannot be used for TLS."""
     options = serving_options()
     files = {name: _content(options[name], _OPTIONS[name]) for name in _OPTIONS if options.get(name)}
     if not files:
@@ -142,11 +140,12 @@ def _content(name: str, option: str) -> bytes:
 
 
 def _load(options: dict[str, Any], *, locked: bool) -> None:
-    """Do what a worker will do with the files; without a passphrase OpenSSL would ask for one."""
+    """Load the files as a worker will load them."""
     certificate, key = options["ssl_certfile"], options.get("ssl_keyfile") or None
     passphrase, authorities = options.get("ssl_keyfile_password") or "", options.get("ssl_ca_certs")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     try:
+        # A function, even for no passphrase: OpenSSL would otherwise ask for one on the terminal and wait.
         context.load_cert_chain(certificate, key, lambda: passphrase)
     except (OSError, ValueError) as error:
         raise BentoMLConfigException(
@@ -160,7 +159,7 @@ def _load(options: dict[str, Any], *, locked: bool) -> None:
 
 
 def _reason(error: OSError | ValueError, *, locked: bool) -> str:
-    """What is wrong, as far as OpenSSL says it."""
+    """Name the fault in plain words where OpenSSL gives a reason."""
     reason = error.reason if isinstance(error, ssl.SSLError) else None
     if reason == "KEY_VALUES_MISMATCH":
         return "the key is not that of the certificate"
@@ -174,7 +173,7 @@ def _warn_of_age(name: str, content: bytes) -> None:
 
     try:
         end = load_pem_x509_certificate(content).not_valid_after_utc
-    except ValueError:  # OpenSSL reads more than it
+    except ValueError:  # OpenSSL has accepted the file, and reads more forms than this parser
         return
     if end < datetime.now(UTC):
         _LOGGER.warning("--ssl-certfile %s: expired on %s; who verifies it gets no answer", name, f"{end:%Y-%m-%d}")
@@ -184,7 +183,7 @@ _Settings = TypeVar("_Settings", bound=Settings)
 
 
 def load_settings(kind: type[_Settings], path: Path) -> _Settings:
-    """The settings at `path`; BentoMLConfigException, which BentoML's command says in one line, if they are wrong."""
+    """Return the settings at `path`; BentoMLConfigException if they are wrong."""
     try:
         return kind.load(path)
     except SettingsError as error:
@@ -192,11 +191,9 @@ def load_settings(kind: type[_Settings], path: Path) -> _Settings:
 
 
 def check_start(settings: ServingSettings, monitoring: MonitoringSettings, environment: Mapping[str, str]) -> None:
-    """BentoMLConfigException, which BentoML's command says in one line, where no worker could start.
+    """Check all that a start needs; BentoMLConfigException, which BentoML's command prints in one line, at a fault.
 
-    That is at a given address that is taken or is none, with a certificate and key that are none, without keys on an
-    open address, with a model that is not there or was altered, or with a decision log that cannot be kept as it was
-    asked for.
+    Checked are the address, the certificate and its key, the API keys, the model, and the decision log.
     """
     check_address()
     check_encryption()
@@ -210,7 +207,8 @@ def check_start(settings: ServingSettings, monitoring: MonitoringSettings, envir
 
 
 def make_absolute(environment: MutableMapping[str, str], names: Iterable[str]) -> None:
-    """Make the paths in these variables absolute: the workers of a Bento run in its folder, not in the command's."""
+    """Make the paths in these environment variables absolute."""
+    # BentoML runs the workers of a Bento in the folder of the Bento, not in that of the command.
     for name in names:
         if environment.get(name):
             environment[name] = str(Path(environment[name]).absolute())
