@@ -29,67 +29,6 @@ from scoring.scorer import Scores
 _LOGGER = logging.getLogger("bentoml.credit_scoring")
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class PendingDecisions:
-    """What is counted of n decisions: rows of the model matrix, and of the scores as many arrays."""
-
-    matrix: NDArray[np.float64]
-    probability: NDArray[np.float64]
-    decision: NDArray[np.object_]
-    risk_level: NDArray[np.object_]
-    missing: NDArray[np.int64]
-    unknown: NDArray[np.object_]
-    withheld: NDArray[np.object_]
-
-    @classmethod
-    def of(cls, matrix: NDArray[np.float64], scores: Scores) -> PendingDecisions:
-        """The decisions on the rows of a model matrix."""
-        return cls(
-            matrix, scores.probability, scores.decision, scores.risk_level,
-            scores.missing, scores.unknown, scores.withheld,
-        )  # fmt: skip
-
-    def __len__(self) -> int:
-        return len(self.probability)
-
-
-class Buffer:
-    """Room for so many decisions. They are copied: memory that requests leave behind makes the next ones slower."""
-
-    def __init__(self, rows: int, features: int) -> None:
-        self._rows = PendingDecisions(
-            np.empty((rows, features)), np.empty(rows), np.empty(rows, dtype=object), np.empty(rows, dtype=object),
-            np.empty(rows, dtype=np.int64), np.empty(rows, dtype=object), np.empty(rows, dtype=object),
-        )  # fmt: skip
-        self._used = 0
-
-    def holds(self, rows: int) -> bool:
-        """Whether there is room for so many more."""
-        return self._used + rows <= len(self._rows)
-
-    def keep(self, matrix: NDArray[np.float64], scores: Scores) -> None:
-        """Copy the decisions on rows of the model matrix, which there is room for."""
-        start, end = self._used, self._used + len(scores)
-        rows = self._rows
-        rows.matrix[start:end] = matrix
-        rows.probability[start:end] = scores.probability
-        rows.decision[start:end] = scores.decision
-        rows.risk_level[start:end] = scores.risk_level
-        rows.missing[start:end] = scores.missing
-        rows.unknown[start:end] = scores.unknown
-        rows.withheld[start:end] = scores.withheld
-        self._used = end
-
-    def take(self) -> PendingDecisions:
-        """What is kept; it is good until the next `keep`, which begins anew."""
-        rows, used = self._rows, self._used
-        self._used = 0
-        return PendingDecisions(
-            rows.matrix[:used], rows.probability[:used], rows.decision[:used], rows.risk_level[:used],
-            rows.missing[:used], rows.unknown[:used], rows.withheld[:used],
-        )  # fmt: skip
-
-
 SUFFIX = ".counts"
 _HOUR = 3600
 _START = Position(0, 0)
@@ -148,6 +87,103 @@ class ScoredCounts:
         """How many applications were scored in the last hours that there is room for, and the sum of their PDs."""
         within = self.hours > now // _HOUR - len(self.hours)
         return int(self.hour_rows[within].sum()), float(self.hour_pds[within].sum())
+
+
+class SharedCounts:
+    """A directory in which each worker of a service publishes its counts, and where they are added up.
+
+    Parameters
+    ----------
+    log : the decision log, None if there is none
+    days : that the mean PD is kept for
+
+    Attributes
+    ----------
+    passed_over : files beside the counts that are none, or damaged
+    """
+
+    def __init__(self, directory: Path, worker: WorkerId, reference: DriftReference, *, log: Path | None, days: int):
+        self._directory = directory
+        self._worker = worker
+        self.reference = reference
+        self._log = log
+        self._days = days
+        self._settled: set[Path] = set()
+        self.passed_over: set[Path] = set()
+        self.counts = self.empty()
+        self._file = CountsFile(directory / f"{worker}{SUFFIX}", self.counts)
+
+    def publish(self) -> None:
+        """Publish the counts of this worker."""
+        self._file.publish(self.counts)
+
+    def rows(self) -> int:
+        """How many applications all workers have counted."""
+        return sum(counts.window.rows for counts in self._all())
+
+    def total(self) -> ScoredCounts:
+        """The counts of all workers, those that have ended included; `position` means nothing."""
+        self._settle()
+        total = self.empty()
+        for counts in self._all():
+            total.merge(counts)
+        return total
+
+    def _all(self) -> Iterator[ScoredCounts]:
+        for path in self._paths():
+            counts = self._counts(path)
+            if counts is not None:
+                yield counts
+
+    def _counts(self, path: Path) -> ScoredCounts | None:
+        """The counts in a file; None, and that is said once, where there are none."""
+        try:
+            counts = read_counts(path, self.counts)
+        except (OSError, ValueError) as error:
+            if path not in self.passed_over:
+                _LOGGER.error("%s: no counts of a worker, passed over (%s)", printable(str(path)), type(error).__name__)  # noqa: TRY400 - one line
+            self.passed_over.add(path)
+            return None
+        self.passed_over.discard(path)
+        return counts
+
+    def close(self) -> None:
+        """Publish for the last time."""
+        self.publish()
+        self._file.close()
+
+    def empty(self) -> ScoredCounts:
+        """No counts."""
+        return ScoredCounts.none(self.reference, self._days)
+
+    def _paths(self) -> list[Path]:
+        return sorted(self._directory.glob(f"*{SUFFIX}"))
+
+    def _settle(self) -> None:
+        """Count what workers that were killed had written but not counted."""
+        if self._log is None:
+            return
+        for path in self._paths():
+            worker = _worker(path)
+            if worker in (None, self._worker) or path in self._settled or self._counts(path) is None:
+                continue
+            try:
+                file = CountsFile(path, self.counts)
+            except BlockingIOError:  # it lives, or another worker is about it
+                continue
+            counts = read_counts(path, self.counts)
+            if replay(counts, self._log, worker, self.reference):
+                file.publish(counts)
+            file.close()
+            self._settled.add(path)
+
+
+def _worker(path: Path) -> WorkerId | None:
+    """The worker whose counts a file is named after."""
+    try:
+        return WorkerId.parse(path.stem)
+    except ValueError:
+        return None
 
 
 class CountsFile:
@@ -288,98 +324,62 @@ def _chunks(lines: Iterator[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
         yield chunk
 
 
-class SharedCounts:
-    """A directory in which each worker of a service publishes its counts, and where they are added up.
+@dataclass(frozen=True, slots=True, eq=False)
+class PendingDecisions:
+    """What is counted of n decisions: rows of the model matrix, and of the scores as many arrays."""
 
-    Parameters
-    ----------
-    log : the decision log, None if there is none
-    days : that the mean PD is kept for
+    matrix: NDArray[np.float64]
+    probability: NDArray[np.float64]
+    decision: NDArray[np.object_]
+    risk_level: NDArray[np.object_]
+    missing: NDArray[np.int64]
+    unknown: NDArray[np.object_]
+    withheld: NDArray[np.object_]
 
-    Attributes
-    ----------
-    passed_over : files beside the counts that are none, or damaged
-    """
+    @classmethod
+    def of(cls, matrix: NDArray[np.float64], scores: Scores) -> PendingDecisions:
+        """The decisions on the rows of a model matrix."""
+        return cls(
+            matrix, scores.probability, scores.decision, scores.risk_level,
+            scores.missing, scores.unknown, scores.withheld,
+        )  # fmt: skip
 
-    def __init__(self, directory: Path, worker: WorkerId, reference: DriftReference, *, log: Path | None, days: int):
-        self._directory = directory
-        self._worker = worker
-        self.reference = reference
-        self._log = log
-        self._days = days
-        self._settled: set[Path] = set()
-        self.passed_over: set[Path] = set()
-        self.counts = self.empty()
-        self._file = CountsFile(directory / f"{worker}{SUFFIX}", self.counts)
-
-    def publish(self) -> None:
-        """Publish the counts of this worker."""
-        self._file.publish(self.counts)
-
-    def rows(self) -> int:
-        """How many applications all workers have counted."""
-        return sum(counts.window.rows for counts in self._all())
-
-    def total(self) -> ScoredCounts:
-        """The counts of all workers, those that have ended included; `position` means nothing."""
-        self._settle()
-        total = self.empty()
-        for counts in self._all():
-            total.merge(counts)
-        return total
-
-    def _all(self) -> Iterator[ScoredCounts]:
-        for path in self._paths():
-            counts = self._counts(path)
-            if counts is not None:
-                yield counts
-
-    def _counts(self, path: Path) -> ScoredCounts | None:
-        """The counts in a file; None, and that is said once, where there are none."""
-        try:
-            counts = read_counts(path, self.counts)
-        except (OSError, ValueError) as error:
-            if path not in self.passed_over:
-                _LOGGER.error("%s: no counts of a worker, passed over (%s)", printable(str(path)), type(error).__name__)  # noqa: TRY400 - one line
-            self.passed_over.add(path)
-            return None
-        self.passed_over.discard(path)
-        return counts
-
-    def close(self) -> None:
-        """Publish for the last time."""
-        self.publish()
-        self._file.close()
-
-    def empty(self) -> ScoredCounts:
-        """No counts."""
-        return ScoredCounts.none(self.reference, self._days)
-
-    def _paths(self) -> list[Path]:
-        return sorted(self._directory.glob(f"*{SUFFIX}"))
-
-    def _settle(self) -> None:
-        """Count what workers that were killed had written but not counted."""
-        if self._log is None:
-            return
-        for path in self._paths():
-            worker = _worker(path)
-            if worker in (None, self._worker) or path in self._settled or self._counts(path) is None:
-                continue
-            try:
-                file = CountsFile(path, self.counts)
-            except BlockingIOError:  # it lives, or another worker is about it
-                continue
-            counts = read_counts(path, self.counts)
-            if replay(counts, self._log, worker, self.reference):
-                file.publish(counts)
-            file.close()
-            self._settled.add(path)
+    def __len__(self) -> int:
+        return len(self.probability)
 
 
-def _worker(path: Path) -> WorkerId | None:
-    """The worker whose counts a file is named after."""
-    try:
-        return WorkerId.parse(path.stem)
-    except ValueError:
-        return None
+class Buffer:
+    """Room for so many decisions. They are copied: memory that requests leave behind makes the next ones slower."""
+
+    def __init__(self, rows: int, features: int) -> None:
+        self._rows = PendingDecisions(
+            np.empty((rows, features)), np.empty(rows), np.empty(rows, dtype=object), np.empty(rows, dtype=object),
+            np.empty(rows, dtype=np.int64), np.empty(rows, dtype=object), np.empty(rows, dtype=object),
+        )  # fmt: skip
+        self._used = 0
+
+    def holds(self, rows: int) -> bool:
+        """Whether there is room for so many more."""
+        return self._used + rows <= len(self._rows)
+
+    def keep(self, matrix: NDArray[np.float64], scores: Scores) -> None:
+        """Copy the decisions on rows of the model matrix, which there is room for."""
+        start, end = self._used, self._used + len(scores)
+        rows = self._rows
+        rows.matrix[start:end] = matrix
+        rows.probability[start:end] = scores.probability
+        rows.decision[start:end] = scores.decision
+        rows.risk_level[start:end] = scores.risk_level
+        rows.missing[start:end] = scores.missing
+        rows.unknown[start:end] = scores.unknown
+        rows.withheld[start:end] = scores.withheld
+        self._used = end
+
+    def take(self) -> PendingDecisions:
+        """What is kept; it is good until the next `keep`, which begins anew."""
+        rows, used = self._rows, self._used
+        self._used = 0
+        return PendingDecisions(
+            rows.matrix[:used], rows.probability[:used], rows.decision[:used], rows.risk_level[:used],
+            rows.missing[:used], rows.unknown[:used], rows.withheld[:used],
+        )  # fmt: skip

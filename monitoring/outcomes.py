@@ -33,6 +33,10 @@ from monitoring.side_files import (
 )
 from scoring.policy import DecisionKind
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
 UNKNOWN = -1
 _OUTCOME = "outcome"
 
@@ -112,10 +116,6 @@ def _agreed(same: NDArray[np.bool_], outcome: NDArray[np.int8]) -> NDArray[np.in
     size = np.diff(np.append(first, len(outcome)))
     agreed: NDArray[np.intp] = first[(bad == 0) | (bad == size)]
     return agreed
-
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 
 _DECISIONS = list(DecisionKind)

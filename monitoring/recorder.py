@@ -31,71 +31,75 @@ from scoring.drift_reference import Window
 from scoring.scorer import Scores
 from scoring.store import StoredModel
 
+LOG_VARIABLE = "DECISION_LOG_DIR"
+_SHARED = "PROMETHEUS_MULTIPROC_DIR"
+"""What the workers of one service share; BentoML empties it when the service starts."""
 
-class DecisionRecords:
-    """Formats and writes the lines of one model; DecisionLogError if no log can be kept in `directory`.
 
-    Parameters
-    ----------
-    lost, heartbeat : see `log.DecisionLog`
-    """
+def check_recording(settings: RecordingSettings, environment: Mapping[str, str]) -> None:
+    """DecisionLogError or CheckError where `open_recorder` would raise it; the folders of the log are made."""
+    load_checks(settings.checks)
+    directory = environment.get(LOG_VARIABLE)
+    if directory:
+        _hash(settings.log, environment)
+        make_folders(Path(directory))
 
-    def __init__(
-        self,
-        directory: Path,
-        worker: WorkerId,
-        header: Header,
-        settings: LogSettings,
-        client_hash: ClientHash | None,
-        *,
-        lost: Callable[[int], object],
-        heartbeat: Heartbeat,
-    ) -> None:
-        self._directory = directory
-        self._host = worker.host
-        self._format = LineFormat(header, client_hash)
-        self._log = DecisionLogWriter(directory, worker, header.line(), settings, lost=lost, heartbeat=heartbeat)
-        self.refuses = settings.on_failure is OnFailure.REFUSE
 
-    def lines(
-        self,
-        route: str,
-        callers: Sequence[Caller],
-        matrix: NDArray[np.float64],
-        scores: Scores,
-        time: float,
-    ) -> bytes:
-        """The lines of decisions; see `decision.LineFormat`."""
-        return self._format.lines(route, callers, matrix, scores, time)
+def open_recorder(
+    model: StoredModel,
+    settings: RecordingSettings,
+    drift: DriftSettings,
+    environment: Mapping[str, str],
+    *,
+    clock: Callable[[], float] = time.time,
+    registry: CollectorRegistry = REGISTRY,
+) -> Recorder:
+    """The recorder of this worker; DecisionLogError or CheckError if something of it cannot be had."""
+    worker, header = WorkerId.this(), Header.of(model)
+    checks = load_checks(settings.checks)
+    metrics = DecisionMetrics(model.version, settings.probability_buckets, list(checks), registry=registry)
+    records = _open_records(worker, header, settings.log, environment, metrics, registry)
+    own = None if _SHARED in environment else tempfile.TemporaryDirectory(prefix="credit-scoring-counts-")
+    directory = Path(own.name if own else environment[_SHARED]) / f"counts-{header.digest[:12]}"
+    shared_counts = SharedCounts(
+        directory,
+        worker,
+        model.scorer.artefact.reference,
+        log=Path(environment[LOG_VARIABLE]) if records else None,
+        days=settings.default_rate_days,
+    )
+    windows = Windows(directory, shared_counts, settings.window, drift, checks, metrics.check_failed, clock=clock)
+    recorder = Recorder(header, metrics, shared_counts, windows, records, clock=clock, registry=registry)
+    if own is not None:
+        finalize(recorder, own.cleanup)
+    return recorder
 
-    def append(self, lines: bytes) -> Position | Failure:
-        """Write the lines; where they end, or why they are not there."""
-        return self._log.append(lines)
 
-    def ages(self, now: float) -> tuple[float, float]:
-        """Seconds since the first line of the oldest segment that a worker of this host writes; 0 if there is none.
+def _open_records(
+    worker: WorkerId,
+    header: Header,
+    settings: LogSettings,
+    environment: Mapping[str, str],
+    metrics: DecisionMetrics,
+    registry: CollectorRegistry,
+) -> DecisionRecords | None:
+    """The decision log, if the environment names a directory for it."""
+    directory = environment.get(LOG_VARIABLE)
+    if not directory:
+        return None
+    return DecisionRecords(
+        Path(directory),
+        worker,
+        header,
+        settings,
+        _hash(settings, environment),
+        lost=lambda lines: metrics.failed(Failure.REMOVED, lines),
+        heartbeat=Heartbeat("decision-log", registry=registry),
+    )
 
-        And since the last line of the oldest segment that nobody writes any more and that is not closed.
-        """
-        ages = Ages.of(self._directory, self._host)
-        written, finished = (0.0 if each is None else max(0.0, now - each.timestamp()) for each in ages)
-        return written, finished
 
-    def set_aside(self) -> int:
-        """How many files are aside, since they are no whole segments."""
-        try:
-            return sum(1 for _ in (self._directory / ASIDE).iterdir())
-        except OSError:
-            return 0
-
-    def fault(self) -> str | None:
-        """Why decisions are refused, where they are for want of a line; None elsewhere."""
-        failure = self._log.missing if self.refuses else None
-        return None if failure is None else f"the decision log cannot be written ({failure})"
-
-    def close(self) -> None:
-        """Finish the segments."""
-        self._log.close()
+def _hash(settings: LogSettings, environment: Mapping[str, str]) -> ClientHash | None:
+    return client_hash(environment) if settings.hash_clients else None
 
 
 _PENDING_ROWS = 1024
@@ -265,72 +269,67 @@ class Recorder(Collector):
         }
 
 
-LOG_VARIABLE = "DECISION_LOG_DIR"
-_SHARED = "PROMETHEUS_MULTIPROC_DIR"
-"""What the workers of one service share; BentoML empties it when the service starts."""
+class DecisionRecords:
+    """Formats and writes the lines of one model; DecisionLogError if no log can be kept in `directory`.
 
+    Parameters
+    ----------
+    lost, heartbeat : see `log.DecisionLog`
+    """
 
-def check_recording(settings: RecordingSettings, environment: Mapping[str, str]) -> None:
-    """DecisionLogError or CheckError where `open_recorder` would raise it; the folders of the log are made."""
-    load_checks(settings.checks)
-    directory = environment.get(LOG_VARIABLE)
-    if directory:
-        _hash(settings.log, environment)
-        make_folders(Path(directory))
+    def __init__(
+        self,
+        directory: Path,
+        worker: WorkerId,
+        header: Header,
+        settings: LogSettings,
+        client_hash: ClientHash | None,
+        *,
+        lost: Callable[[int], object],
+        heartbeat: Heartbeat,
+    ) -> None:
+        self._directory = directory
+        self._host = worker.host
+        self._format = LineFormat(header, client_hash)
+        self._log = DecisionLogWriter(directory, worker, header.line(), settings, lost=lost, heartbeat=heartbeat)
+        self.refuses = settings.on_failure is OnFailure.REFUSE
 
+    def lines(
+        self,
+        route: str,
+        callers: Sequence[Caller],
+        matrix: NDArray[np.float64],
+        scores: Scores,
+        time: float,
+    ) -> bytes:
+        """The lines of decisions; see `decision.LineFormat`."""
+        return self._format.lines(route, callers, matrix, scores, time)
 
-def open_recorder(
-    model: StoredModel,
-    settings: RecordingSettings,
-    drift: DriftSettings,
-    environment: Mapping[str, str],
-    *,
-    clock: Callable[[], float] = time.time,
-    registry: CollectorRegistry = REGISTRY,
-) -> Recorder:
-    """The recorder of this worker; DecisionLogError or CheckError if something of it cannot be had."""
-    worker, header = WorkerId.this(), Header.of(model)
-    checks = load_checks(settings.checks)
-    metrics = DecisionMetrics(model.version, settings.probability_buckets, list(checks), registry=registry)
-    records = _open_records(worker, header, settings.log, environment, metrics, registry)
-    own = None if _SHARED in environment else tempfile.TemporaryDirectory(prefix="credit-scoring-counts-")
-    directory = Path(own.name if own else environment[_SHARED]) / f"counts-{header.digest[:12]}"
-    shared_counts = SharedCounts(
-        directory,
-        worker,
-        model.scorer.artefact.reference,
-        log=Path(environment[LOG_VARIABLE]) if records else None,
-        days=settings.default_rate_days,
-    )
-    windows = Windows(directory, shared_counts, settings.window, drift, checks, metrics.check_failed, clock=clock)
-    recorder = Recorder(header, metrics, shared_counts, windows, records, clock=clock, registry=registry)
-    if own is not None:
-        finalize(recorder, own.cleanup)
-    return recorder
+    def append(self, lines: bytes) -> Position | Failure:
+        """Write the lines; where they end, or why they are not there."""
+        return self._log.append(lines)
 
+    def ages(self, now: float) -> tuple[float, float]:
+        """Seconds since the first line of the oldest segment that a worker of this host writes; 0 if there is none.
 
-def _open_records(
-    worker: WorkerId,
-    header: Header,
-    settings: LogSettings,
-    environment: Mapping[str, str],
-    metrics: DecisionMetrics,
-    registry: CollectorRegistry,
-) -> DecisionRecords | None:
-    """The decision log, if the environment names a directory for it."""
-    directory = environment.get(LOG_VARIABLE)
-    if not directory:
-        return None
-    return DecisionRecords(
-        Path(directory),
-        worker,
-        header,
-        settings,
-        _hash(settings, environment),
-        lost=lambda lines: metrics.failed(Failure.REMOVED, lines),
-        heartbeat=Heartbeat("decision-log", registry=registry),
-    )
+        And since the last line of the oldest segment that nobody writes any more and that is not closed.
+        """
+        ages = Ages.of(self._directory, self._host)
+        written, finished = (0.0 if each is None else max(0.0, now - each.timestamp()) for each in ages)
+        return written, finished
 
+    def set_aside(self) -> int:
+        """How many files are aside, since they are no whole segments."""
+        try:
+            return sum(1 for _ in (self._directory / ASIDE).iterdir())
+        except OSError:
+            return 0
 
-def _hash(settings: LogSettings, environment: Mapping[str, str]) -> ClientHash | None:
-    return client_hash(environment) if settings.hash_clients else None
+    def fault(self) -> str | None:
+        """Why decisions are refused, where they are for want of a line; None elsewhere."""
+        failure = self._log.missing if self.refuses else None
+        return None if failure is None else f"the decision log cannot be written ({failure})"
+
+    def close(self) -> None:
+        """Finish the segments."""
+        self._log.close()

@@ -15,137 +15,6 @@ from monitoring.performance import ACCEPTED_ONLY, Performance
 from monitoring.realised import ASSUMPTIONS, Part
 from scoring.drift_reference import Bins, DriftReference, Window
 
-_WIDTH, _HEIGHT = 300, 170
-_LEFT, _RIGHT, _TOP, _BOTTOM = 40, 6, 18, 30
-_REFERENCE, _WINDOW = "#9fb3c8", "#b2182b"
-
-
-def pair_of_bars(
-    labels: Sequence[str], reference: Sequence[float], window: Sequence[float], *, width: int = _WIDTH
-) -> str:
-    """Shares of the reference and of the window in the same bins, side by side."""
-    top = max([*reference, *window, 1e-9])
-    step = (width - _LEFT - _RIGHT) / max(len(labels), 1)
-    bars = []
-    for i, (label, first, second) in enumerate(zip(labels, reference, window, strict=True)):
-        x = _LEFT + i * step
-        for offset, share, colour in ((0.12, first, _REFERENCE), (0.5, second, _WINDOW)):
-            height = (_HEIGHT - _TOP - _BOTTOM) * share / top
-            bars.append(
-                f'<rect x="{x + offset * step:.1f}" y="{_HEIGHT - _BOTTOM - height:.1f}" width="{0.36 * step:.1f}" '
-                f'height="{height:.1f}" fill="{colour}"><title>{escape(label)}: {share:.1%}</title></rect>'
-            )
-    ends = [(_LEFT, "start", labels[0]), (width - _RIGHT, "end", labels[-1])] if labels else []
-    ticks = "".join(
-        f'<text x="{x}" y="{_HEIGHT - 14}" text-anchor="{anchor}">{escape(label)}</text>' for x, anchor, label in ends
-    )
-    legend = (
-        f'<text x="{_LEFT}" y="11"><tspan fill="{_REFERENCE}">■</tspan> reference '
-        f'<tspan fill="{_WINDOW}">■</tspan> window</text>'
-    )
-    return _svg(f"{_axis(top, width)}{''.join(bars)}{ticks}{legend}", width)
-
-
-def points_with_intervals(
-    points: Sequence[tuple[float, float, float, float]], *, diagonal: bool, width: int = _WIDTH
-) -> str:
-    """Points (x, y, low, high); with the `diagonal` where x = y."""
-    most_x = max([x for x, *_ in points] + [1e-9]) * 1.05
-    most_y = max([high for *_, high in points] + [most_x if diagonal else 1e-9])
-
-    def at(x: float, y: float) -> tuple[float, float]:
-        across = _LEFT + (width - _LEFT - _RIGHT) * x / most_x
-        return across, _HEIGHT - _BOTTOM - (_HEIGHT - _TOP - _BOTTOM) * y / most_y
-
-    shapes = []
-    if diagonal:
-        (x1, y1), (x2, y2) = at(0, 0), at(min(most_x, most_y), min(most_x, most_y))
-        shapes.append(f'<path d="M{x1:.1f} {y1:.1f}L{x2:.1f} {y2:.1f}" stroke="{_REFERENCE}" stroke-dasharray="3"/>')
-    for x, y, low, high in points:
-        (across, up), (_, bottom), (_, top) = at(x, y), at(x, low), at(x, high)
-        shapes.append(f'<path d="M{across:.1f} {bottom:.1f}V{top:.1f}" stroke="{_WINDOW}"/>')
-        shapes.append(f'<circle cx="{across:.1f}" cy="{up:.1f}" r="3" fill="{_WINDOW}"/>')
-    end = f'<text x="{width - _RIGHT}" y="{_HEIGHT - 14}" text-anchor="end">{most_x:.2g}</text>'
-    return _svg(f"{_axis(most_y, width)}{''.join(shapes)}{end}", width)
-
-
-def _axis(top: float, width: int) -> str:
-    bottom = _HEIGHT - _BOTTOM
-    return (
-        f'<path d="M{_LEFT} {_TOP}V{bottom}H{width - _RIGHT}" fill="none" stroke="#d9dfe5"/>'
-        f'<text x="{_LEFT - 4}" y="{_TOP + 4}" text-anchor="end">{top:.2g}</text>'
-        f'<text x="{_LEFT - 4}" y="{bottom}" text-anchor="end">0</text>'
-    )
-
-
-def _svg(content: str, width: int) -> str:
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{_HEIGHT}" '
-        f'viewBox="0 0 {width} {_HEIGHT}" role="img">{content}</svg>'
-    )
-
-
-_STYLE = """
-:root { color-scheme: light; --ink: #1d2733; --soft: #5d6b7a; --line: #d9dfe5; --good: #2166ac; --bad: #b2182b; }
-body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); max-width: 74rem; margin: 2rem auto; padding: 0 1rem; }
-h1 { font-size: 1.6rem; margin: 0; } h2 { font-size: 1.15rem; margin: 2.2rem 0 .4rem; }
-p { margin: .4rem 0; } .soft { color: var(--soft); } .scroll { overflow-x: auto; }
-.verdict { border-left: .4rem solid var(--good); padding: .5rem 1rem; background: #f4f7fa; margin: 1rem 0; }
-.verdict.alarm { border-color: var(--bad); background: #fbf2f2; }
-table { border-collapse: collapse; font-size: .85rem; font-variant-numeric: tabular-nums; margin: .5rem 0; }
-th, td { padding: .25rem .6rem; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap; }
-th { color: var(--soft); font-weight: 600; } th:first-child, td:first-child { text-align: left; }
-.charts { display: flex; flex-wrap: wrap; gap: 1rem; }
-figure { margin: 0; break-inside: avoid; display: flex; flex-direction: column-reverse; }
-figcaption { font-size: .85rem; color: var(--soft); } svg { display: block; max-width: 100%; height: auto; }
-svg text { font: 11px system-ui, sans-serif; fill: var(--soft); }
-@media print { body { margin: 0; max-width: none; font-size: 11px; } h2 { break-after: avoid; }
-  tr { break-inside: avoid; } table { font-size: 9px; } th, td { padding: .15rem .4rem; } }
-"""
-
-
-def whole_page(title: str, parts: Iterable[str]) -> str:
-    """The whole file; `parts` are HTML."""
-    return (
-        f'<!doctype html>\n<html lang="en">\n<head><meta charset="utf-8"><title>{escape(title)}</title>'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<style>{_STYLE}</style></head>\n<body>\n<h1>{escape(title)}</h1>\n{''.join(parts)}</body>\n</html>\n"
-    )
-
-
-def heading(text: str) -> str:
-    """A section's heading."""
-    return f"<h2>{escape(text)}</h2>\n"
-
-
-def paragraph(text: str, *, soft: bool = False) -> str:
-    """A paragraph; a `soft` one is a remark."""
-    return f"<p{' class=soft' if soft else ''}>{escape(text)}</p>\n"
-
-
-def verdict(text: str, *, alarm: bool) -> str:
-    """What the section comes to."""
-    return f'<div class="verdict{" alarm" if alarm else ""}">{escape(text)}</div>\n'
-
-
-def bullets(items: Iterable[str]) -> str:
-    """A list."""
-    return f"<ul>{''.join(f'<li>{escape(item)}</li>' for item in items)}</ul>\n"
-
-
-def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table; the first column is text, the others are figures."""
-    head = "".join(f"<th>{escape(name)}</th>" for name in header)
-    body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>\n" for row in rows)
-    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead>\n<tbody>{body}</tbody></table></div>\n'
-
-
-def charts(figures: Iterable[tuple[str, str]]) -> str:
-    """SVG charts side by side, each with its caption."""
-    drawn = "".join(f"<figure>{svg}<figcaption>{escape(caption)}</figcaption></figure>\n" for svg, caption in figures)
-    return f'<div class="charts">{drawn}</div>\n'
-
-
 _CHARTED = 6
 _LISTED = 25
 
@@ -315,3 +184,134 @@ def _short(estimate: Estimate | None) -> str:
     if estimate is None or not math.isfinite(estimate.value):
         return ""
     return f"{estimate.value:.3f} [{estimate.low:.3f}, {estimate.high:.3f}]"
+
+
+_STYLE = """
+:root { color-scheme: light; --ink: #1d2733; --soft: #5d6b7a; --line: #d9dfe5; --good: #2166ac; --bad: #b2182b; }
+body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); max-width: 74rem; margin: 2rem auto; padding: 0 1rem; }
+h1 { font-size: 1.6rem; margin: 0; } h2 { font-size: 1.15rem; margin: 2.2rem 0 .4rem; }
+p { margin: .4rem 0; } .soft { color: var(--soft); } .scroll { overflow-x: auto; }
+.verdict { border-left: .4rem solid var(--good); padding: .5rem 1rem; background: #f4f7fa; margin: 1rem 0; }
+.verdict.alarm { border-color: var(--bad); background: #fbf2f2; }
+table { border-collapse: collapse; font-size: .85rem; font-variant-numeric: tabular-nums; margin: .5rem 0; }
+th, td { padding: .25rem .6rem; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap; }
+th { color: var(--soft); font-weight: 600; } th:first-child, td:first-child { text-align: left; }
+.charts { display: flex; flex-wrap: wrap; gap: 1rem; }
+figure { margin: 0; break-inside: avoid; display: flex; flex-direction: column-reverse; }
+figcaption { font-size: .85rem; color: var(--soft); } svg { display: block; max-width: 100%; height: auto; }
+svg text { font: 11px system-ui, sans-serif; fill: var(--soft); }
+@media print { body { margin: 0; max-width: none; font-size: 11px; } h2 { break-after: avoid; }
+  tr { break-inside: avoid; } table { font-size: 9px; } th, td { padding: .15rem .4rem; } }
+"""
+
+
+def whole_page(title: str, parts: Iterable[str]) -> str:
+    """The whole file; `parts` are HTML."""
+    return (
+        f'<!doctype html>\n<html lang="en">\n<head><meta charset="utf-8"><title>{escape(title)}</title>'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<style>{_STYLE}</style></head>\n<body>\n<h1>{escape(title)}</h1>\n{''.join(parts)}</body>\n</html>\n"
+    )
+
+
+def heading(text: str) -> str:
+    """A section's heading."""
+    return f"<h2>{escape(text)}</h2>\n"
+
+
+def paragraph(text: str, *, soft: bool = False) -> str:
+    """A paragraph; a `soft` one is a remark."""
+    return f"<p{' class=soft' if soft else ''}>{escape(text)}</p>\n"
+
+
+def verdict(text: str, *, alarm: bool) -> str:
+    """What the section comes to."""
+    return f'<div class="verdict{" alarm" if alarm else ""}">{escape(text)}</div>\n'
+
+
+def bullets(items: Iterable[str]) -> str:
+    """A list."""
+    return f"<ul>{''.join(f'<li>{escape(item)}</li>' for item in items)}</ul>\n"
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table; the first column is text, the others are figures."""
+    head = "".join(f"<th>{escape(name)}</th>" for name in header)
+    body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>\n" for row in rows)
+    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead>\n<tbody>{body}</tbody></table></div>\n'
+
+
+def charts(figures: Iterable[tuple[str, str]]) -> str:
+    """SVG charts side by side, each with its caption."""
+    drawn = "".join(f"<figure>{svg}<figcaption>{escape(caption)}</figcaption></figure>\n" for svg, caption in figures)
+    return f'<div class="charts">{drawn}</div>\n'
+
+
+_WIDTH, _HEIGHT = 300, 170
+_LEFT, _RIGHT, _TOP, _BOTTOM = 40, 6, 18, 30
+_REFERENCE, _WINDOW = "#9fb3c8", "#b2182b"
+
+
+def pair_of_bars(
+    labels: Sequence[str], reference: Sequence[float], window: Sequence[float], *, width: int = _WIDTH
+) -> str:
+    """Shares of the reference and of the window in the same bins, side by side."""
+    top = max([*reference, *window, 1e-9])
+    step = (width - _LEFT - _RIGHT) / max(len(labels), 1)
+    bars = []
+    for i, (label, first, second) in enumerate(zip(labels, reference, window, strict=True)):
+        x = _LEFT + i * step
+        for offset, share, colour in ((0.12, first, _REFERENCE), (0.5, second, _WINDOW)):
+            height = (_HEIGHT - _TOP - _BOTTOM) * share / top
+            bars.append(
+                f'<rect x="{x + offset * step:.1f}" y="{_HEIGHT - _BOTTOM - height:.1f}" width="{0.36 * step:.1f}" '
+                f'height="{height:.1f}" fill="{colour}"><title>{escape(label)}: {share:.1%}</title></rect>'
+            )
+    ends = [(_LEFT, "start", labels[0]), (width - _RIGHT, "end", labels[-1])] if labels else []
+    ticks = "".join(
+        f'<text x="{x}" y="{_HEIGHT - 14}" text-anchor="{anchor}">{escape(label)}</text>' for x, anchor, label in ends
+    )
+    legend = (
+        f'<text x="{_LEFT}" y="11"><tspan fill="{_REFERENCE}">■</tspan> reference '
+        f'<tspan fill="{_WINDOW}">■</tspan> window</text>'
+    )
+    return _svg(f"{_axis(top, width)}{''.join(bars)}{ticks}{legend}", width)
+
+
+def points_with_intervals(
+    points: Sequence[tuple[float, float, float, float]], *, diagonal: bool, width: int = _WIDTH
+) -> str:
+    """Points (x, y, low, high); with the `diagonal` where x = y."""
+    most_x = max([x for x, *_ in points] + [1e-9]) * 1.05
+    most_y = max([high for *_, high in points] + [most_x if diagonal else 1e-9])
+
+    def at(x: float, y: float) -> tuple[float, float]:
+        across = _LEFT + (width - _LEFT - _RIGHT) * x / most_x
+        return across, _HEIGHT - _BOTTOM - (_HEIGHT - _TOP - _BOTTOM) * y / most_y
+
+    shapes = []
+    if diagonal:
+        (x1, y1), (x2, y2) = at(0, 0), at(min(most_x, most_y), min(most_x, most_y))
+        shapes.append(f'<path d="M{x1:.1f} {y1:.1f}L{x2:.1f} {y2:.1f}" stroke="{_REFERENCE}" stroke-dasharray="3"/>')
+    for x, y, low, high in points:
+        (across, up), (_, bottom), (_, top) = at(x, y), at(x, low), at(x, high)
+        shapes.append(f'<path d="M{across:.1f} {bottom:.1f}V{top:.1f}" stroke="{_WINDOW}"/>')
+        shapes.append(f'<circle cx="{across:.1f}" cy="{up:.1f}" r="3" fill="{_WINDOW}"/>')
+    end = f'<text x="{width - _RIGHT}" y="{_HEIGHT - 14}" text-anchor="end">{most_x:.2g}</text>'
+    return _svg(f"{_axis(most_y, width)}{''.join(shapes)}{end}", width)
+
+
+def _axis(top: float, width: int) -> str:
+    bottom = _HEIGHT - _BOTTOM
+    return (
+        f'<path d="M{_LEFT} {_TOP}V{bottom}H{width - _RIGHT}" fill="none" stroke="#d9dfe5"/>'
+        f'<text x="{_LEFT - 4}" y="{_TOP + 4}" text-anchor="end">{top:.2g}</text>'
+        f'<text x="{_LEFT - 4}" y="{bottom}" text-anchor="end">0</text>'
+    )
+
+
+def _svg(content: str, width: int) -> str:
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{_HEIGHT}" '
+        f'viewBox="0 0 {width} {_HEIGHT}" role="img">{content}</svg>'
+    )

@@ -30,6 +30,9 @@ from scoring.drift_reference import DriftReference, Window
 from scoring.scorer import Scorer
 from scoring.store import Trust, load_stored
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
 
 def load_model(name: str, *, threads: int = 1) -> Scorer:
     """The model in the artefact directory `name` or, if there is none, with this tag in the BentoML model store.
@@ -155,10 +158,6 @@ def _answer(url: str) -> Mapping[str, Any]:
     if not isinstance(answer, dict):
         raise SourceError(f"{url}: not what GET /drift answers")
     return answer
-
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 
 _PROBABILITY = "probability"
