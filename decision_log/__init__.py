@@ -1,1 +1,1 @@
-"""Decision records: their format, and how they are written, closed and read."""
+"""The decision log: the format of records, and how they are written, closed and read."""

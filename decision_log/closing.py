@@ -1,4 +1,4 @@
-"""Closed segments of the decision log: decisions as Parquet, written whole or not at all, and read with suspicion."""
+"""Closed segments of the decision log: Parquet files, made from finished segments and checked when they are read."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from decision_log.errors import DecisionLogError, SegmentError, SourceError
-from decision_log.format import FEATURE_PREFIX, FORMAT, LATER, Header, schema, vectors
+from decision_log.format import ADDED_FIELDS, FEATURE_PREFIX, FORMAT, Header, schema, vectors
 from decision_log.segments import (
     ASIDE,
     CLOSED,
@@ -40,16 +40,17 @@ if TYPE_CHECKING:
 _STAMP = "%Y%m%dT%H%M%SZ"
 _OWNER_ONLY = 0o700
 _LONGEST_NAME = 200
+"""Characters kept of a file's name: Linux allows 255 bytes, and a number may follow."""
 
 
 @dataclass(frozen=True, slots=True)
 class Closed:
-    """What closing did.
+    """The result of closing a decision log.
 
     Attributes
     ----------
-    segments, decisions : that were closed, and in them
-    held : segments that are still written
+    segments, decisions : closed segments, and the decisions in them
+    held : segments that are still written, or finished a moment ago
     expired : files removed for their age
     aside : a line for each file that is no whole segment
     """
@@ -62,14 +63,14 @@ class Closed:
 
 
 def close(directory: Path, settings: LogSettings, now: datetime) -> Closed:
-    """Close what is finished in a decision log.
+    """Close the finished segments of a decision log, and remove old ones.
 
-    SourceError if there is none, DecisionLogError if nothing can be written.
+    SourceError if there is no log, DecisionLogError if its folders cannot be written.
     """
     if not (directory / OPEN).is_dir():
         raise SourceError(f"{directory}: no decision log")
     try:
-        return _Closing(directory, settings, now).done()
+        return _Closing(directory, settings, now).run()
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else type(error).__name__
         raise DecisionLogError(f"{directory}: cannot be written ({reason})") from None
@@ -77,7 +78,7 @@ def close(directory: Path, settings: LogSettings, now: datetime) -> Closed:
 
 @dataclass(slots=True)
 class _Closing:
-    """One run, and what it has done so far."""
+    """One run, with its counts so far."""
 
     directory: Path
     settings: LogSettings
@@ -88,8 +89,10 @@ class _Closing:
     expired: int = 0
     aside: list[str] = field(default_factory=list)
 
-    def done(self) -> Closed:
-        """Do it. Closed segments come first: an open one is removed only if its closed one is whole."""
+    def run(self) -> Closed:
+        """Set foreign files aside, remove old segments, then close finished ones."""
+        # Closed segments are checked before open ones are closed: an open segment is removed only if its closed one is
+        # whole. A run that was killed between writing the one and removing the other is made good that way.
         (self.directory / CLOSED).mkdir(mode=_OWNER_ONLY, exist_ok=True)
         listing = Listing.of(self.directory)
         for path in listing.others:
@@ -99,7 +102,7 @@ class _Closing:
         for path in (*listing.closing, *listing.open):
             stop_if_asked()
             self._close_if_free(path)
-        self._forget()
+        self._expire_aside()
         return Closed(self.segments, self.decisions, self.held, self.expired, tuple(self.aside))
 
     def _close_if_free(self, path: Path) -> None:
@@ -113,13 +116,14 @@ class _Closing:
             self._set_aside(path, str(error))
 
     def _close(self, path: Path) -> None:
-        """Close one segment. One that holds no decision just vanishes."""
+        """Close one segment; a segment without decisions is removed."""
         broken = 0
 
         def damaged() -> None:
             nonlocal broken
             broken += 1
 
+        # One segment is in memory at a time; `recording.log.segment_bytes` bounds it.
         header = read_header(path)
         lines = list(read_decisions(path, header, damaged=damaged)) if header else []
         if header and lines:
@@ -132,18 +136,19 @@ class _Closing:
             path.unlink()
 
     def _set_aside(self, path: Path, reason: str) -> None:
-        """Move it where nobody reads it as a segment, and remember why."""
+        """Move a file to the folder `aside`, which no reader looks into, and note why."""
         aside = self.directory / ASIDE
-        said = f"{printable(str(path))}: {reason}"
+        remark = f"{printable(str(path))}: {reason}"
         try:
             aside.mkdir(mode=_OWNER_ONLY, exist_ok=True)
             name = f"{self.now.astimezone(UTC):{_STAMP}}-{path.parent.name}-{path.name}"
             path.rename(_free(aside, name))
+            # without it, a power cut may undo the move after the run has reported it
             flush_folder(aside)
         except OSError as error:
-            self.aside.append(f"{said}; left there ({error.strerror})")
+            self.aside.append(f"{remark}; left there ({error.strerror})")
         else:
-            self.aside.append(f"{said}; set aside in {printable(str(aside))}")
+            self.aside.append(f"{remark}; set aside in {printable(str(aside))}")
 
     def _expire(self, path: Path) -> None:
         """Remove a closed segment whose last decision is too old."""
@@ -152,16 +157,17 @@ class _Closing:
             last = last_decision(path)
         except SegmentError as error:
             self._set_aside(path, str(error))
-        except FileNotFoundError:
+        except FileNotFoundError:  # another run has removed it
             pass
         else:
             self._remove_if_old(path, last)
 
-    def _forget(self) -> None:
-        """Remove what was set aside too long ago: it may hold applicants' figures."""
+    def _expire_aside(self) -> None:
+        """Remove files that were set aside too long ago: they may hold applicants' figures."""
         if not (self.directory / ASIDE).is_dir():
             return
         for path in sorted((self.directory / ASIDE).iterdir()):
+            # the date is in the name, since a move keeps the time of the last write
             try:
                 when = datetime.strptime(path.name.partition("-")[0], _STAMP).replace(tzinfo=UTC)
             except ValueError:
@@ -176,7 +182,7 @@ class _Closing:
 
 
 def _free(folder: Path, name: str) -> Path:
-    """A name in the folder that is not taken."""
+    """A path in the folder that is not taken yet."""
     path, number = folder / name[:_LONGEST_NAME], 1
     while os.path.lexists(path):
         number += 1
@@ -185,13 +191,14 @@ def _free(folder: Path, name: str) -> Path:
 
 
 _ROW_GROUP = 1 << 17
+"""Rows that a reader has in memory at once."""
 _OWNER_ONLY_FILE = 0o600
-_MAY_BE_NULL = frozenset({"client", *LATER})
+_MAY_BE_NULL = frozenset({"client", *ADDED_FIELDS})
 _NAMES = {"decision": frozenset(map(str, DecisionKind)), "risk_level": frozenset(map(str, RiskLevel))}
 
 
 def decision_table(header: Header, lines: Sequence[dict[str, Any]]) -> pa.Table:
-    """Decoded lines as the columns of a closed segment."""
+    """Turn decoded lines into the columns of a closed segment."""
     fields = schema(header.features)
     plain = {name: [_value(line, name) for line in lines] for name in fields.names[: -len(header.features)]}
     plain["time"] = [datetime.fromisoformat(time) for time in plain["time"]]
@@ -200,35 +207,38 @@ def decision_table(header: Header, lines: Sequence[dict[str, Any]]) -> pa.Table:
 
 
 def _value(line: dict[str, Any], name: str) -> Any:
-    """Lines of an older version do not say what was known of an application; that is null."""
-    return line.get(name) if name in LATER else line[name]
+    """The value of a field; null for one that lines of an older version lack."""
+    return line.get(name) if name in ADDED_FIELDS else line[name]
 
 
 def closed_table(header: Header, plain: Mapping[str, Any], matrix: NDArray[np.float64]) -> pa.Table:
-    """The columns of a closed segment: all that a line has but the vector, by name, and the model matrix."""
-    import pyarrow as pa
+    """Build the columns of a closed segment from the fields of lines, by name, and the model matrix."""
+    import pyarrow as pa  # where it is used, and not above: the serving image does not have it
 
     fields = schema(header.features)
     columns = [*(plain[name] for name in fields.names[: -len(header.features)]), *matrix.T]
     arrays = [pa.array(values, field.type) for values, field in zip(columns, fields, strict=True)]
-    said = {"format": str(FORMAT), "model": header.model, "version": header.model_version, "digest": header.digest}
-    return pa.table(arrays, schema=fields.with_metadata(said))
+    metadata = {"format": str(FORMAT), "model": header.model, "version": header.model_version, "digest": header.digest}
+    return pa.table(arrays, schema=fields.with_metadata(metadata))
 
 
 def write_segment(table: pa.Table, target: Path) -> None:
-    """Write the file, for its owner only, so that it is there whole or not at all, whatever happens."""
+    """Write the file whole or not at all, for its owner only."""
     from pyarrow import parquet
 
     remove_unfinished(target)
+    # The open segment is removed next, so this one must be on the disk first. Both the file and its folder are flushed
+    # (fsync): without the folder's, a power cut may lose the name of a file whose content is safe.
     with replaced(target, mode=_OWNER_ONLY_FILE, durable=True) as file:
         parquet.write_table(table, file, compression="zstd", row_group_size=_ROW_GROUP)
 
 
 def last_decision(path: Path) -> datetime:
-    """When the last decision of a closed segment was made; SegmentError if it is none."""
+    """The time of the last decision in a closed segment; SegmentError if the file is none."""
     with _segment(path) as file:
         position = file.schema_arrow.get_field_index("time")
         times: list[datetime] = []
+        # Parquet's footer holds the latest time of each group, so retention reads no decision
         for group in range(file.num_row_groups):
             statistics = file.metadata.row_group(group).column(position).statistics
             if statistics is None or not statistics.has_min_max:
@@ -240,17 +250,17 @@ def last_decision(path: Path) -> datetime:
 
 
 def read_closed(path: Path, columns: Sequence[str], digest: str | None) -> Iterator[pa.Table]:
-    """These columns of a closed segment, in blocks; nothing if a `digest` is given and it is of another model.
+    """Read columns of a closed segment, in blocks; nothing if a `digest` is given and the model is another.
 
-    SegmentError if it is no closed segment, or damaged; FileNotFoundError if it is not there.
+    SegmentError if the file is no closed segment, or damaged; FileNotFoundError if it is not there.
     """
     with _segment(path) as file:
         if digest is not None and file.schema_arrow.metadata[b"digest"] != digest.encode():
             return
         if not set(columns) <= set(file.schema_arrow.names):
-            raise SegmentError("it has not the features of its model")
+            raise SegmentError("it lacks features of its model")
         for group in range(file.num_row_groups):
-            with _damage_told():
+            with _damage_as_error():
                 table = file.read_row_group(group, columns=list(columns))
                 _check(table)
             yield table
@@ -260,33 +270,34 @@ def read_closed(path: Path, columns: Sequence[str], digest: str | None) -> Itera
 def _segment(path: Path) -> Iterator[parquet.ParquetFile]:
     from pyarrow import parquet
 
-    with opened(path):  # a pipe would be waited for
+    with opened(path):  # refuses a pipe, for which Parquet's reader would wait without end
         pass
-    with _damage_told():
+    with _damage_as_error():
         file = parquet.ParquetFile(path)
     with file:
-        with _damage_told():
+        with _damage_as_error():
             found = file.schema_arrow
             features = [name.removeprefix(FEATURE_PREFIX) for name in found.names if name.startswith(FEATURE_PREFIX)]
-            said = found.metadata or {}
+            metadata = found.metadata or {}
             same = all(_agrees(found, field) for field in schema(features))
-            if not same or said.get(b"format") != str(FORMAT).encode():
+            if not same or metadata.get(b"format") != str(FORMAT).encode():
                 raise SegmentError("its columns are not those of a decision log")
-            if not {b"model", b"version", b"digest"} <= said.keys():
-                raise SegmentError("it does not say of which model its decisions are")
+            if not {b"model", b"version", b"digest"} <= metadata.keys():
+                raise SegmentError("it does not name the model of its decisions")
         yield file
 
 
 def _agrees(found: pa.Schema, field: pa.Field[Any]) -> bool:
     if found.get_field_index(field.name) < 0:
-        return field.name in LATER
+        return field.name in ADDED_FIELDS
     return bool(found.field(field.name).type == field.type)
 
 
 @contextmanager
-def _damage_told() -> Iterator[None]:
+def _damage_as_error() -> Iterator[None]:
     import pyarrow as pa
 
+    # Bytes that are damaged in the right places make pyarrow raise any of these, and not its own errors only.
     try:
         yield
     except FileNotFoundError:
@@ -296,13 +307,13 @@ def _damage_told() -> Iterator[None]:
 
 
 def _check(table: pa.Table) -> None:
-    """SegmentError if there is a value that no decision has."""
+    """SegmentError if a column holds a value that no decision has."""
     import pyarrow as pa
 
     for name, column in zip(table.column_names, table.columns, strict=True):
         if column.null_count and name not in _MAY_BE_NULL:
             raise SegmentError(f"{name} is missing")
         if name in _NAMES and not _NAMES[name].issuperset(pa.chunked_array(column).unique().cast("string").to_pylist()):
-            raise SegmentError(f"{name} holds what is none")
+            raise SegmentError(f"{name} holds an unknown value")
         if name == "probability" and not np.all((values := column.to_numpy()) >= 0) & np.all(values <= 1):
-            raise SegmentError("probability is none")
+            raise SegmentError("probability is not between 0 and 1")

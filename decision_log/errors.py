@@ -1,17 +1,17 @@
 """Errors of the decision log.
 
 RecordError
-  * SourceError        decisions, outcomes or groups that cannot be read
-      * SegmentError     a file in the folders of a decision log that is no segment of one, or a damaged one
-  * DecisionLogError   a decision log that cannot be kept as it was asked for
-      * NotRecordedError a decision that could not be recorded
+  * SourceError        decisions, outcomes or groups cannot be read
+      * SegmentError     a file in a decision log is no segment, or is damaged
+  * DecisionLogError   the decision log cannot be kept as the settings ask
+      * NotRecordedError a decision could not be recorded
 """
 
 from __future__ import annotations
 
 
 class RecordError(Exception):
-    """What every error of this package derives from."""
+    """The base of every error in this package."""
 
 
 class SourceError(RecordError):
@@ -23,8 +23,8 @@ class SegmentError(SourceError):
 
 
 class DecisionLogError(RecordError):
-    """The decision log cannot be kept, or a line of it not be written."""
+    """The decision log cannot be kept, or a line cannot be written."""
 
 
 class NotRecordedError(DecisionLogError):
-    """A decision could not be recorded and must therefore not be told."""
+    """A decision could not be recorded, so the caller must not get it."""

@@ -1,4 +1,4 @@
-"""The decision log's format: after a header, one JSON line for each application that was scored.
+"""The format of the decision log: a header, then one JSON line for each scored application.
 
 The header of a segment is {"format", "model", "model_version", "digest", "features"}, the features in the order of the
 vector. A line is
@@ -61,15 +61,16 @@ _LINE = {
     *("request_id", "index", "time", "route", *_MODEL, "client"),
     *("margin", "probability", "prediction", "decision", "risk_level", "vector"),
 }
-LATER = frozenset({"missing", "unknown", "withheld"})
-"""What lines and segments of an older version do not have."""
-_CLIENT = re.compile(rf"[0-9a-f]{{{2 * CLIENT_BYTES}}}")
+ADDED_FIELDS = frozenset({"missing", "unknown", "withheld"})
+"""Fields that lines and segments of an older version lack."""
+# Closed segments store the index in 32 bits and the numbers of columns in 16: a larger one would not fit.
 _INDEXES, _COLUMNS = 1 << 31, 1 << 15
+_CLIENT = re.compile(rf"[0-9a-f]{{{2 * CLIENT_BYTES}}}")
 _DECISIONS, _LEVELS = frozenset(map(str, DecisionKind)), frozenset(map(str, RiskLevel))
 
 
 class Caller(NamedTuple):
-    """Who asked for one of the applications that were scored."""
+    """The request, the client and the place of one scored application."""
 
     request_id: str
     client_id: str | None
@@ -79,7 +80,7 @@ class Caller(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What all decisions of a segment have in common."""
+    """The model that made all decisions of a segment, and its features."""
 
     model: str
     model_version: str
@@ -97,7 +98,7 @@ class Header:
 
     @classmethod
     def parse(cls, line: bytes) -> Self:
-        """The header that `line` wrote; ValueError if it is none."""
+        """Read a header line; ValueError if it is none."""
         values = decoded(line)
         if values is None or values.pop("format", None) != FORMAT or set(values) != set(cls.__slots__):
             raise ValueError("not a header of this format")
@@ -109,7 +110,10 @@ class Header:
 
 
 class ClientHash:
-    """Hashes client ids with a key: the same id has the same hash, and without the key nobody can try ids out."""
+    """Hashes client ids with a secret key, so that equal ids have equal hashes."""
+
+    # Ids are few enough to try them all, so a plain hash would not hide them. Without the key nobody can. Records stay
+    # personal data (GDPR, article 4(5): pseudonymised), and the key must be kept apart from the log.
 
     def __init__(self, key: bytes) -> None:
         self._keyed = blake2b(key=key, digest_size=CLIENT_BYTES)
@@ -126,7 +130,7 @@ class ClientHash:
 
 
 class LineFormat:
-    """Writes the decisions of one model as lines. Without `client_hash` every client is null."""
+    """Formats the decisions of one model as lines; without `client_hash` every client is null."""
 
     def __init__(self, header: Header, client_hash: ClientHash | None) -> None:
         self._model = ",".join(f'"{name}":{dumps(getattr(header, name))}' for name in _MODEL)
@@ -142,6 +146,9 @@ class LineFormat:
         size = matrix.shape[1] * _VECTOR.itemsize
         lines: list[str] = []
         at = 0
+        # Lines are put together by hand, since this runs before every answer. No text needs escapes: the service takes
+        # request ids of letters, digits and `_.:-` only, and routes are its own. repr() writes the shortest text that
+        # reads back to the same bits, which a replay compares.
         for (
             request_id,
             client_id,
@@ -170,7 +177,7 @@ class LineFormat:
         return "".join(lines).encode("ascii")
 
     def _written(self, time: float) -> str:
-        """RFC 3339 with microseconds; all of it but those is formatted once a second."""
+        """The time as RFC 3339 with microseconds; the part up to the second is formatted once a second."""
         second, part = divmod(time, 1)
         known = self._second
         if known[0] != second:
@@ -179,10 +186,10 @@ class LineFormat:
 
 
 def decoded(line: bytes) -> dict[str, Any] | None:
-    """The JSON object that a line is; None if it is none."""
+    """The JSON object of a line; None if the line is no JSON object."""
     try:
         values = loads(line)
-    except (ValueError, RecursionError):
+    except (ValueError, RecursionError):  # deep nesting ends json.loads with a RecursionError
         return None
     return values if isinstance(values, dict) else None
 
@@ -191,6 +198,7 @@ def is_decision(line: Mapping[str, Any], header: Header) -> bool:
     """Whether a decoded line is a decision of the model that the header names, in this format."""
     if not line.keys() >= _LINE or any(line[name] != getattr(header, name) for name in _MODEL):
         return False
+    # type() and not isinstance(), to which True is an int: what passes here goes into typed Parquet columns
     whole = all(type(line[name]) is int for name in ("index", "prediction"))
     numbers = all(type(line[name]) is float and isfinite(line[name]) for name in ("margin", "probability"))
     texts = all(_is_text(line[name]) for name in ("request_id", "time", "route", "decision", "risk_level", "vector"))
@@ -213,6 +221,7 @@ def is_decision(line: Mapping[str, Any], header: Header) -> bool:
 
 
 def _is_text(value: object) -> bool:
+    # commands print these texts: no control character may reach a terminal
     return isinstance(value, str) and value.isprintable()
 
 
@@ -241,7 +250,7 @@ def vectors(lines: Sequence[dict[str, Any]]) -> NDArray[np.float64]:
 
 def schema(features: Sequence[str]) -> pa.Schema:
     """The columns of a closed segment of a model with these features."""
-    import pyarrow as pa
+    import pyarrow as pa  # the serving image does not have it, and the service imports this module
 
     text = pa.dictionary(pa.int32(), pa.string())
     return pa.schema(
@@ -267,16 +276,17 @@ def schema(features: Sequence[str]) -> pa.Schema:
     )
 
 
+# A file is better: whoever may read the environment of the process sees the variable's value there.
 KEY_VARIABLE = "DECISION_LOG_KEY"
 KEY_FILE_VARIABLE = "DECISION_LOG_KEY_FILE"
 _KEY = re.compile(r"[0-9a-fA-F]{64}")
 _FEWEST_DIGITS = 8
-"""Different ones, in a key that was drawn at random: one in a hundred thousand million has fewer."""
+"""Different digits in a key. A random key has fewer with a probability of about 1e-19; a placeholder has fewer."""
 _MOST_BYTES = 1024
 
 
 def client_hash(environment: Mapping[str, str]) -> ClientHash:
-    """The hash with the key of this environment; DecisionLogError if there is none, or a placeholder."""
+    """The hash with the key of this environment; DecisionLogError if the key is missing or a placeholder."""
     found = stated_hash(environment)
     if found is None:
         raise _refused(f"{KEY_VARIABLE} or the file that {KEY_FILE_VARIABLE} names")
@@ -284,7 +294,7 @@ def client_hash(environment: Mapping[str, str]) -> ClientHash:
 
 
 def stated_hash(environment: Mapping[str, str]) -> ClientHash | None:
-    """The same, but None if neither variable is set."""
+    """The hash with the key of this environment; None if neither variable is set."""
     key, file = environment.get(KEY_VARIABLE), environment.get(KEY_FILE_VARIABLE)
     if key and file:
         raise DecisionLogError(f"{KEY_VARIABLE} and {KEY_FILE_VARIABLE} are both set: set one of them")
@@ -307,8 +317,9 @@ def _refused(place: str) -> DecisionLogError:
 
 
 def _read(path: Path) -> str:
-    """What the file holds, without blanks around it. A pipe in its place is refused rather than waited for."""
+    """The text of the key file without blanks around it; DecisionLogError for anything but a regular file."""
     try:
+        # O_NONBLOCK: without it, opening a pipe that nobody writes to would never return
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
         with os.fdopen(descriptor, "rb") as file:
             mode = os.fstat(descriptor).st_mode
@@ -318,6 +329,7 @@ def _read(path: Path) -> str:
         raise DecisionLogError(f"{KEY_FILE_VARIABLE}: {path} cannot be read ({reason})") from None
     if content is None:
         raise DecisionLogError(f"{KEY_FILE_VARIABLE}: {path} is not a regular file")
+    # Only writing is refused: Kubernetes mounts secrets readable by all in the pod unless a mode is set
     if mode & stat.S_IWOTH:
         raise DecisionLogError(
             f"{KEY_FILE_VARIABLE}: everybody may change {path}: allow its owner alone, as by chmod 600"

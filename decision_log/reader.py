@@ -1,4 +1,4 @@
-"""Reading a decision log, closed segments and open ones alike, in blocks of bounded size."""
+"""The reader of a decision log: open and closed segments alike, in blocks of bounded size."""
 
 from __future__ import annotations
 
@@ -20,15 +20,16 @@ if TYPE_CHECKING:
 
 
 _LINES = 8_192
+"""Lines of an open segment that make one block."""
 
 
 @dataclass(frozen=True, slots=True)
 class DecisionLogReader:
-    """The decisions in a directory, of one model if a `digest` is given, from `since` on and before `until`.
+    """Reads the decisions in a directory: of one model if a `digest` is given, from `since` on, before `until`.
 
     Attributes
     ----------
-    passed_over : what was no segment, or damaged, and why; filled as the log is read
+    passed_over : files that are no segments, or damaged, and why; filled as the log is read
     """
 
     directory: Path
@@ -38,7 +39,7 @@ class DecisionLogReader:
     passed_over: dict[Path, str] = field(default_factory=dict, compare=False)
 
     def tables(self, columns: Sequence[str]) -> Iterator[pa.Table]:
-        """These columns of the decisions, in blocks; SourceError if there is no log."""
+        """Read columns of the decisions, in blocks; SourceError if there is no log."""
         if not (self.directory / OPEN).is_dir() and not (self.directory / CLOSED).is_dir():
             raise SourceError(f"{self.directory}: no decision log")
         listing = Listing.of(self.directory)
@@ -47,19 +48,19 @@ class DecisionLogReader:
             stop_if_asked()
             try:
                 yield from self._segment(path, columns)
-            except SegmentError as error:
+            except SegmentError as error:  # one bad file must not hide the decisions in all others
                 self.passed_over[path] = str(error)
 
     def remarks(self) -> list[str]:
-        """A line for each file that was passed over, and one with their number."""
+        """A line with the number of files that were passed over, and one for each of them."""
         if not self.passed_over:
             return []
         lines = [f"  {printable(str(path))}: {reason}" for path, reason in sorted(self.passed_over.items())]
         return [f"{len(lines)} files in the log were passed over, wholly or in part:", *lines]
 
     def span(self, progress: Callable[[int], object] = lambda _: None) -> tuple[datetime, datetime]:
-        """The time of the first decision and that of the last; SourceError if there is none."""
-        import pyarrow.compute as pc
+        """The times of the first and the last decision; SourceError if there is none."""
+        import pyarrow.compute as pc  # the serving image does not have it, and the service imports this package
 
         ends = []
         for table in self.tables(["time"]):
@@ -83,7 +84,7 @@ class DecisionLogReader:
     def _open(self, path: Path, columns: Sequence[str]) -> Iterator[pa.Table]:
         try:
             yield from self._lines(path, columns)
-        except FileNotFoundError:  # closed since it was listed, or gone
+        except FileNotFoundError:  # it was closed after it was listed, or removed
             try:
                 yield from self._closed(path.parent.parent / CLOSED / f"{path.stem}{CLOSED_SUFFIX}", columns)
             except FileNotFoundError:

@@ -1,11 +1,11 @@
-"""The files of a decision log.
+"""The files of a decision log, which are called segments: how they are named, found, locked and read.
 
-DIR/open/<start>-<host>-<pid>-<n>.jsonl     what a worker that started then has written, n = 0, 1, ...; see `decision`
-DIR/closed/<the same>.parquet               the same decisions, once `python -m monitoring close` has closed the segment
-DIR/aside/<when>-<name>                     what `close` found in these folders and could not read whole
+DIR/open/<start>-<host>-<pid>-<n>.jsonl     lines of the worker that started then, n = 0, 1, ...; see `format`
+DIR/closed/<the same>.parquet               the same decisions, after `python -m monitoring close`
+DIR/aside/<when>-<name>                     files of the two folders that `close` could not read whole
 
-A worker holds a lock on the segments it has open, which the system takes back when the worker ends, however it ends.
-The unused end of an open segment is zeros.
+A worker locks its open segments. The system releases the locks when the worker ends, however it ends. Zeros fill the
+unused end of an open segment.
 """
 
 from __future__ import annotations
@@ -32,8 +32,10 @@ ASIDE = "aside"
 OPEN_SUFFIX = ".jsonl"
 CLOSED_SUFFIX = ".parquet"
 _LONGEST_LINE = 1 << 20
+"""Bytes read at once; a damaged file without line ends would otherwise be read into memory whole."""
 _NAME = r"\d{8}T\d{12}Z-[\w.-]{1,255}-\d{1,10}"
 _WORKER = re.compile(_NAME, re.ASCII)
+# A worker that is killed while it begins a segment leaves a part of the header, or nothing but zeros.
 _TORN_HEADER = re.compile(rb'(\{"format":[^\0]*)?\0*')
 _STEM = rf"{_NAME}-\d{{1,10}}"
 _OPEN, _CLOSED = (re.compile(_STEM + re.escape(suffix), re.ASCII) for suffix in (OPEN_SUFFIX, CLOSED_SUFFIX))
@@ -43,6 +45,8 @@ _OPEN, _CLOSED = (re.compile(_STEM + re.escape(suffix), re.ASCII) for suffix in 
 class WorkerId:
     """A worker: when it started (UTC, no punctuation), its host and its process id."""
 
+    # In containers the host and the process id are often the same after a restart; the start tells them apart.
+
     start: str
     host: str
     pid: int
@@ -51,7 +55,7 @@ class WorkerId:
         return f"{self.start}-{self.host}-{self.pid}"
 
     def segment(self, directory: Path, number: int) -> Path:
-        """Where this worker's segment of that number is while it is open."""
+        """The path of this worker's segment of that number while it is open."""
         return directory / OPEN / f"{self}-{number}{OPEN_SUFFIX}"
 
     def segments(self, directory: Path) -> dict[int, Path]:
@@ -65,13 +69,13 @@ class WorkerId:
 
     @classmethod
     def this(cls) -> Self:
-        """The process that asks, as a worker that starts now."""
+        """This process, as a worker that starts now."""
         host = re.sub(r"[^\w.-]", "_", socket.gethostname(), flags=re.ASCII)
         return cls(datetime.now(UTC).strftime("%Y%m%dT%H%M%S%fZ"), host, os.getpid())
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """The worker that is written like this; ValueError if none is."""
+        """Read a worker from its text; ValueError if it is none."""
         if not _WORKER.fullmatch(text):
             raise ValueError("not a worker")
         start, rest = text.split("-", 1)
@@ -81,21 +85,22 @@ class WorkerId:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """The segments of a decision log, each once, in the order of their names, and what else lies in their folders.
+    """The segments of a decision log, each once, in the order of their names, and the other files beside them.
 
-    What begins with a dot is being written, and is left out.
+    Names that begin with a dot are scratch files of a writer, and are left out.
     """
 
     open: tuple[Path, ...]
     closed: tuple[Path, ...]
     closing: tuple[Path, ...]
-    """Open ones that are closed as well."""
+    """Open segments that have a closed one already."""
     others: tuple[Path, ...]
 
     @classmethod
     def of(cls, directory: Path) -> Self:
-        """The segments in the directory; one that is being closed counts as closed."""
-        # the open ones first: what is closed meanwhile is seen below
+        """List the directory; a segment that is in both folders counts as closed."""
+        # The order matters: a segment that is closed between the two scans is in both lists. The other way round it
+        # could be in neither, and its decisions would be missing.
         (first, strange), (closed, stranger) = _sorted(directory / OPEN, _OPEN), _sorted(directory / CLOSED, _CLOSED)
         stems = {path.stem for path in closed}
         waiting = tuple(path for path in first if path.stem not in stems)
@@ -104,7 +109,7 @@ class Listing:
 
 
 def _sorted(folder: Path, names: re.Pattern[str]) -> tuple[list[Path], list[Path]]:
-    """The regular files of a folder with such a name, and everything else in it; nothing where there is no folder."""
+    """The segments in a folder and everything else in it; both empty if there is no folder."""
     segments: list[Path] = []
     others: list[Path] = []
     with suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as entries:
@@ -117,7 +122,7 @@ def _sorted(folder: Path, names: re.Pattern[str]) -> tuple[list[Path], list[Path
 
 
 def read_header(path: Path) -> Header | None:
-    """The header of an open segment, None where it was not written any more; SegmentError if it is another file."""
+    """The header of an open segment; None if it was not written whole; SegmentError for another file."""
     with opened(path) as file:
         line = file.readline(_LONGEST_LINE)
         if not line.endswith(b"\n") and _TORN_HEADER.fullmatch(line) and not _skipped(line, file).damaged:
@@ -129,15 +134,16 @@ def read_header(path: Path) -> Header | None:
 
 
 def read_lines(path: Path, offset: int = 0, damaged: Callable[[], object] = lambda: None) -> Iterator[dict[str, Any]]:
-    """The JSON objects in an open segment, a line each, or those from a byte on; SegmentError if it cannot be read.
+    """The JSON objects of an open segment, one a line, from a byte on; SegmentError if it cannot be read.
 
-    A last line without end is of no answered request. `damaged` is told of every other line that is no JSON object.
+    `damaged` is called for every line that is no JSON object, except a last line without an end.
     """
     with opened(path) as file:
         file.seek(offset)
         if not offset:
             file.readline(_LONGEST_LINE)
         while line := file.readline(_LONGEST_LINE):
+            # A last line without an end is no damage: its worker was killed while writing, so nobody got the answer.
             if not line.endswith(b"\n"):
                 skipped = _skipped(line, file)
                 if skipped.damaged:
@@ -154,13 +160,13 @@ def read_lines(path: Path, offset: int = 0, damaged: Callable[[], object] = lamb
 
 class _Skipped(NamedTuple):
     ended: bool
-    """There was an end of the line after all."""
+    """Whether the line has an end further on."""
     damaged: bool
-    """There was something after the zeros of a space that was not used."""
+    """Whether anything but zeros follows the first zero, which the unused end of a segment does not have."""
 
 
 def _skipped(line: bytes, file: BinaryIO) -> _Skipped:
-    """Go on to the end of a line that is too long."""
+    """Read on to the end of a line that is too long or has no end."""
     anything = bool(line.partition(b"\0")[2].strip(b"\0"))
     while more := file.readline(_LONGEST_LINE):
         anything = anything or bool(more.strip(b"\0"))
@@ -172,7 +178,7 @@ def _skipped(line: bytes, file: BinaryIO) -> _Skipped:
 def read_decisions(
     path: Path, header: Header, offset: int = 0, damaged: Callable[[], object] = lambda: None
 ) -> Iterator[dict[str, Any]]:
-    """The decisions in an open segment with that header; `damaged` is told of every line that is something else."""
+    """The decisions in an open segment with that header; `damaged` is called for every other line."""
     for line in read_lines(path, offset, damaged):
         if is_decision(line, header):
             yield line
@@ -182,11 +188,13 @@ def read_decisions(
 
 @contextmanager
 def opened(path: Path) -> Iterator[BinaryIO]:
-    """A regular file to read from; SegmentError if it is another kind of file or cannot be read.
+    """Open a regular file for reading; SegmentError if it is another kind of file or cannot be read.
 
-    FileNotFoundError if it is not there: then it was closed, or is aside. Nothing is waited for.
+    FileNotFoundError if it is not there: then it was closed, or is aside. Never waits.
     """
     try:
+        # Anybody who may write into the folder may plant a pipe, which would be waited for (O_NONBLOCK), or a link to a
+        # file elsewhere, which would be read as decisions (O_NOFOLLOW).
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
         with os.fdopen(descriptor, "rb") as file:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -200,10 +208,12 @@ def opened(path: Path) -> Iterator[BinaryIO]:
 
 @contextmanager
 def claimed(path: Path) -> Iterator[bool]:
-    """Whether nobody else has the file; if so, nobody can take it until the end of the block.
+    """Lock a segment during the block; yields False if a worker still writes it, or it is gone.
 
     SegmentError if it cannot be read.
     """
+    # The lock is flock's: the system releases it when a worker ends, also by kill -9. A process id would mean nothing
+    # in another container, and a POSIX lock (fcntl) would end as soon as any descriptor of the file is closed.
     with ExitStack() as stack:
         try:
             file = stack.enter_context(opened(path))
@@ -214,9 +224,12 @@ def claimed(path: Path) -> Iterator[bool]:
 
 
 class Ages(NamedTuple):
-    """When the first decision of the oldest segment was made, of those that workers of one host still write.
+    """The ages of the oldest segment in use and of the oldest finished one; None for no such segment.
 
-    And when the oldest was written last, of those that nobody writes any more; None for none.
+    Attributes
+    ----------
+    written : time of the first decision, of the segments that workers of one host still write
+    finished : time of the last write, of the segments that nobody writes any more
     """
 
     written: datetime | None
@@ -224,12 +237,13 @@ class Ages(NamedTuple):
 
     @classmethod
     def of(cls, directory: Path, host: str) -> Self:
-        """The ages in a decision log; what is no segment is passed over."""
+        """The ages in a decision log; other files are passed over."""
         written, finished = [], []
         for path in Listing.of(directory).open:
             with suppress(SegmentError, FileNotFoundError), claimed(path) as free:
                 if free:
                     finished.append(datetime.fromtimestamp(path.stat().st_mtime, UTC))
+                # workers of other hosts report their own segments
                 elif WorkerId.parse(path.stem.rpartition("-")[0]).host == host and (begun := _begun(path)):
                     written.append(begun)
         return cls(min(written, default=None), min(finished, default=None))

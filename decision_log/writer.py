@@ -1,4 +1,4 @@
-"""One file of the decision log while a worker writes it."""
+"""The writer of the decision log: each worker appends lines to segments of its own."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ _LOGGER = logging.getLogger("bentoml.credit_scoring")
 
 
 _RETRY_SECONDS = 1.0
-_LOOK_SECONDS = 0.5
-"""Between two looks whether the segments are still in their places."""
-_OWNER_ONLY = 0o700
+_CHECK_SECONDS = 0.5
+"""Between two checks whether the segments are still in their places."""
+_OWNER_ONLY_FOLDER = 0o700
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -36,38 +36,38 @@ class OnFailure(StrEnum):
     """What happens to a request whose line cannot be written."""
 
     DROP = "drop"
-    """It is answered, and the missing line is counted."""
+    """The request is answered, and the missing line is counted."""
     REFUSE = "refuse"
-    """It is answered with 503 and counted: nothing is decided that is not recorded."""
+    """The request is answered with 503 and counted: every decision that a caller gets is recorded."""
 
 
 class LogSettings(Settings):
-    """The decision log, which is kept where DECISION_LOG_DIR says; without that there is none."""
+    """The decision log, kept in the folder that DECISION_LOG_DIR names; without that variable there is none."""
 
     segment_bytes: int = Field(ge=1 << 16)
-    """A worker begins a new segment where the next lines do not fit."""
+    """A worker begins a new segment if the next lines do not fit."""
     segment_seconds: float = Field(gt=0)
-    """Or when its first line is this old."""
+    """It also begins a new one when the first line is this old."""
     on_failure: OnFailure
     hash_clients: bool
-    """With the key in DECISION_LOG_KEY or DECISION_LOG_KEY_FILE; false leaves the clients out."""
+    """Whether lines hold hashed client ids, with the key in DECISION_LOG_KEY or DECISION_LOG_KEY_FILE."""
     settle_seconds: float = Field(ge=1)
-    """A finished segment is left alone for so long, in which the drift counts catch up with it."""
+    """How long `close` leaves a finished segment alone, so that the drift counts can catch up."""
     retention_days: int = Field(ge=1)
 
 
 OWNER_ONLY = 0o600
-"""Mode of every file that holds applicants' figures, whatever the umask is."""
+"""Mode of every file that holds applicants' figures, whatever the umask is: only their owner reads and writes them."""
 _BLOCK = 1 << 20
 
 
 class Failure(StrEnum):
-    """Why a line was not written."""
+    """Why a line could not be written, or is lost."""
 
     NO_SPACE = "no_space"
     IO = "io"
     REMOVED = "removed"
-    """It was written, and then its file was removed, moved, replaced or cut short."""
+    """The line was written, and then its file was removed, moved, replaced or cut short."""
 
 
 class Position(NamedTuple):
@@ -78,16 +78,16 @@ class Position(NamedTuple):
 
 
 class DecisionLogWriter:
-    """Appends lines to segments of this worker, of which the next one is always allocated already.
+    """Appends lines to the segments of this worker; the next segment is always allocated already.
 
-    Allocating, cutting off and letting go are the work of a thread; `append` only copies into the page cache, and sees
-    that the file is still in its place. Where it is not, what it held is lost, and the next segment goes on.
+    A thread allocates and finishes segments. `append` only copies lines into the page cache and checks that the file is
+    still in its place. If it is not, its lines are lost, and the next segment takes over.
 
     Parameters
     ----------
     directory : of the log; DecisionLogError if it cannot be made
-    header : what every segment begins with
-    lost : is told how many lines were written and are no longer there
+    header : first line of every segment
+    lost : called with the number of lines that were written and then lost
     heartbeat : of the thread
     """
 
@@ -107,6 +107,8 @@ class DecisionLogWriter:
         self._settings = settings
         self._lost = lost
         self._heartbeat = heartbeat or Heartbeat("decision-log", registry=CollectorRegistry())
+        # `append` runs before every answer and needs `_lock`. Allocating waits for the disk, so it has a lock of its
+        # own: a request waits for it only if no segment is left. Whoever needs both takes `_lock` first.
         self._lock = threading.Lock()
         self._numbering = threading.Lock()
         self._changed = threading.Condition(self._lock)
@@ -119,32 +121,35 @@ class DecisionLogWriter:
         self._stopping = False
         make_folders(directory)
         self._allocate()
+        # a daemon, so that a process that ends without close() does not wait for it
         self._thread = threading.Thread(target=self._keep_ready, name="decision-log", daemon=True)
         self._thread.start()
 
     @property
     def age(self) -> float:
-        """Seconds since the first line of the current segment; 0 while there is none."""
+        """Seconds since the first line of the current segment; 0 before the first line."""
+        # the monotonic clock, since the wall clock of a server may jump: segments would then never end, or at once
         first = self._first_line
         return 0.0 if first is None else time.monotonic() - first
 
     @property
     def missing(self) -> Failure | None:
-        """Why no line can be written at present; None if one can."""
+        """Why no line can be written at present; None if lines can be written."""
         with self._lock:
             return self._failure if self._current is None and self._next is None else None
 
     def append(self, lines: bytes) -> Position | Failure:
-        """Append lines; where they end, or why they are not there: then nothing of them is."""
+        """Append all of the lines or none; returns where they end, or why they could not be written."""
         with self._lock:
             if self._current is None or (self._next is not None and not self._current.fits(lines)):
-                self._turn()
+                self._begin_next()
             try:
                 if self._current is None or not self._current.write(lines):
                     self._drop_missing()
                     self._replace(lines)
             except OSError as error:
-                self._turn()
+                # finishing the segment cuts off what was written of these lines, so that none of them is read
+                self._begin_next()
                 return self._failed(error)
             if self._current is None:
                 return self._failure or Failure.IO
@@ -153,16 +158,16 @@ class DecisionLogWriter:
             return Position(self._current.number, self._current.used)
 
     def _replace(self, lines: bytes) -> None:
-        """Write the lines into another segment, since that in use is not there any more; none if that is not either."""
+        """Write the lines into another segment, since the current one is gone."""
         if self._current is None and self._next is None and self._failure is None:
             self._next = self._allocated_now()
         if self._current is None:
-            self._turn()
+            self._begin_next()
         if self._current is not None and not self._current.write(lines):
             self._drop_missing()
 
     def _drop_missing(self) -> None:
-        """Go on without the segments that are not in their places any more, and tell what is lost with them."""
+        """Give up the segments that are not in their places any more, and report the lines that are lost."""
         for segment in (self._current, self._next):
             if segment is None or segment.intact():
                 continue
@@ -185,14 +190,14 @@ class DecisionLogWriter:
         self._thread.join()
         with self._changed:
             self._drop_missing()
-            self._turn()
+            self._begin_next()
             if self._current is not None:  # allocated for what does not come any more
                 self._current.path.unlink(missing_ok=True)
-                self._turn()
+                self._begin_next()
         self._finish()
 
-    def _turn(self) -> None:
-        """Go on with the next segment, if there is one."""
+    def _begin_next(self) -> None:
+        """Finish the current segment and begin the next one, if there is one."""
         if self._current is not None:
             self._finished.append(self._current)
         if self._current is not self._next:
@@ -201,14 +206,15 @@ class DecisionLogWriter:
         self._first_line = None
 
     def _keep_ready(self) -> None:
+        """Prepare segments until the writer closes; the thread outlives every error: nobody would start it again."""
         while not self._stopping:
             with self._heartbeat.guarded():
-                self._made_ready()
+                self._prepare()
             if self._heartbeat.failing:
                 time.sleep(_RETRY_SECONDS)
         self._heartbeat.rest()
 
-    def _made_ready(self) -> None:
+    def _prepare(self) -> None:
         with self._changed:
             if self._idle():
                 self._changed.wait(self._pause())
@@ -216,7 +222,7 @@ class DecisionLogWriter:
                 return
             self._drop_missing()
             if self._next is not None and self.age >= self._settings.segment_seconds:
-                self._turn()
+                self._begin_next()
         self._finish()
         if self._next is None:
             self._allocate()
@@ -230,14 +236,14 @@ class DecisionLogWriter:
         """Seconds until there may be something to do, if nobody says so before."""
         if self._next is None:
             return _RETRY_SECONDS
-        return min(_LOOK_SECONDS, max(0.0, self._settings.segment_seconds - self.age))
+        return min(_CHECK_SECONDS, max(0.0, self._settings.segment_seconds - self.age))
 
     def _finish(self) -> None:
         while self._finished:
             self._finished.pop().finish()
 
     def _allocate(self) -> None:
-        """Have the next segment ready; outside of the lock, since it may take long."""
+        """Allocate the next segment; outside of the lock, since it may take long."""
         try:
             segment = self._allocated_now()
         except OSError as error:
@@ -248,7 +254,7 @@ class DecisionLogWriter:
             if self._next is None:
                 self._next, self._failure = segment, None
                 return
-        segment.path.unlink(missing_ok=True)  # a request could not wait for it
+        segment.path.unlink(missing_ok=True)  # a request could not wait for it and allocated one itself
         segment.finish()
 
     def _allocated_now(self) -> Segment:
@@ -262,7 +268,7 @@ class DecisionLogWriter:
             return segment
 
     def _failed(self, error: OSError) -> Failure:
-        """Remember why; it is said once for every time that things go wrong anew."""
+        """Remember the reason, and log it once until writing works again."""
         failure = Failure.NO_SPACE if error.errno in _NO_SPACE else Failure.IO
         if failure is not self._failure:
             _LOGGER.error("the decision log cannot be written: %s", os.strerror(error.errno or errno.EIO))
@@ -271,7 +277,7 @@ class DecisionLogWriter:
 
 
 def make_folders(directory: Path) -> None:
-    """Make the folders of a log; DecisionLogError if none can be kept there."""
+    """Make the folders of a log; DecisionLogError if no log can be kept there."""
     try:
         _make_folders(directory)
     except OSError as error:
@@ -281,27 +287,31 @@ def make_folders(directory: Path) -> None:
 
 
 def _make_folders(directory: Path) -> None:
-    """The folders, for their owner only; those that are there already are closed to others where that is permitted."""
+    """Make the folders for their owner only, and take others' rights from folders that exist, where permitted."""
     directory.parent.mkdir(parents=True, exist_ok=True)
     with suppress(FileExistsError):
-        directory.mkdir(mode=_OWNER_ONLY)
-        directory.chmod(_OWNER_ONLY)
+        # mkdir applies the umask to its mode, chmod does not. A directory that exists keeps its rights: it may be a
+        # mount that others use too.
+        directory.mkdir(mode=_OWNER_ONLY_FOLDER)
+        directory.chmod(_OWNER_ONLY_FOLDER)
     for name in (OPEN, CLOSED):
-        (directory / name).mkdir(mode=_OWNER_ONLY, exist_ok=True)
-        with suppress(PermissionError):  # they are somebody else's
-            (directory / name).chmod(_OWNER_ONLY)
+        (directory / name).mkdir(mode=_OWNER_ONLY_FOLDER, exist_ok=True)
+        with suppress(PermissionError):  # they belong to another user
+            (directory / name).chmod(_OWNER_ONLY_FOLDER)
 
 
 class Segment:
-    """A file whose space was allocated before anything is written into it, so that a request waits for no disk.
+    """A file whose space is allocated before lines are written, so that no request waits for a disk.
 
-    What has been written is in the page cache: it survives the end of the process, however that comes.
+    Lines are in the page cache, which belongs to the system: they survive the end of the process, also by kill -9.
 
     Attributes
     ----------
     used : bytes, the header's included
     lines : how many were written after the header
     """
+
+    # No fsync for each line: a power cut may lose the last lines, but a disk's confirmation would hold up every answer.
 
     def __init__(self, path: Path, number: int, descriptor: int, size: int) -> None:
         self.path = path
@@ -314,11 +324,13 @@ class Segment:
 
     @classmethod
     def allocate(cls, path: Path, number: int, size: int, header: bytes) -> Self:
-        """A new segment, locked, with its header; OSError, and nothing left behind, if there is no room for it."""
+        """Make a segment, locked, with its header; OSError if there is no room, and then no file is left behind."""
+        # O_EXCL refuses a file or a link that somebody planted under this name
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, OWNER_ONLY)
         try:
-            os.fchmod(descriptor, OWNER_ONLY)
-            take_lock(descriptor)  # who looks whether it is held has it for a moment only
+            os.fchmod(descriptor, OWNER_ONLY)  # whatever the umask is
+            take_lock(descriptor)  # a reader that tests the lock holds it for a moment only
+            # posix_fallocate and not truncate, which makes a hole: a full disk would be met by a request then
             os.posix_fallocate(descriptor, 0, size)
             segment = cls(path, number, descriptor, size)
             segment._put(header)
@@ -333,10 +345,12 @@ class Segment:
         return self.used + len(lines) <= self._size
 
     def write(self, lines: bytes) -> bool:
-        """Append the lines whole; OSError if that fails. False, and they are taken back, if the file is not there."""
+        """Append the lines; OSError if that fails. False if the file is gone, and then the lines are taken back."""
         before = self.used
+        # First written, then checked: the file was in its place with the lines in it, so the answer may leave.
         self._put(lines)
         if not self.intact():
+            # the lines go into another segment: a file that was only moved, and comes back, must not hold them too
             self.used = before
             os.ftruncate(self._descriptor, before)
             return False
@@ -344,7 +358,7 @@ class Segment:
         return True
 
     def intact(self) -> bool:
-        """Whether the file is still in its place, with all that was written into it."""
+        """Whether the file is still in its place and has its full size."""
         try:
             found = os.lstat(self.path)
         except OSError:
@@ -352,7 +366,7 @@ class Segment:
         return os.path.samestat(found, self._made) and found.st_size >= max(self.used, self._size)
 
     def missing(self) -> int:
-        """How many of the lines are no longer in its place."""
+        """How many of the written lines are lost."""
         with suppress(OSError):
             if os.path.samestat(os.lstat(self.path), self._made):
                 return max(0, self.lines - max(0, self._whole_lines() - 1))
@@ -370,15 +384,15 @@ class Segment:
     def _put(self, lines: bytes) -> None:
         rest = memoryview(lines)
         at = self.used
-        while rest:
+        while rest:  # pwrite may write less than it was given, at a limit of file size for one
             written = os.pwrite(self._descriptor, rest, at)
             rest, at = rest[written:], at + written
         self.used = at
 
     def finish(self) -> None:
-        """Cut off what was not used and let go of the file."""
+        """Cut off the unused end and release the file with its lock."""
         try:
-            with suppress(OSError):  # then the unused end stays, which readers do not mind
+            with suppress(OSError):  # then the unused end stays, and readers skip its zeros
                 os.ftruncate(self._descriptor, self.used)
         finally:
             os.close(self._descriptor)
