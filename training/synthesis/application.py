@@ -1,4 +1,4 @@
-"""The application table: all 120 declared columns of some clients."""
+"""The application table: draws all 120 declared columns of clients, their true PDs and their outcomes."""
 
 from __future__ import annotations
 
@@ -26,21 +26,22 @@ from training.synthesis.population import Chunk, Latent, Population, Stream, dra
 from training.synthesis.work import Employment, draw_employment
 
 _PROBABILITIES = (0.0, 0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.975, 0.99, 1.0)
-_FIRST = Marginal(
+# A finer grid than elsewhere, since these three scores rank the outcome better than other columns do.
+_FIRST_SCORE = Marginal(
     (
         0.014, 0.06, 0.083, 0.121, 0.16, 0.215, 0.295, 0.37, 0.439, 0.506, 0.57, 0.638, 0.709, 0.785, 0.832, 0.862,
         0.892, 0.95,
     ),
     _PROBABILITIES,
 )  # fmt: skip
-_SECOND = Marginal(
+_SECOND_SCORE = Marginal(
     (
         1e-5, 0.013, 0.03, 0.071, 0.136, 0.222, 0.341, 0.44, 0.512, 0.566, 0.607, 0.645, 0.682, 0.722, 0.747, 0.765,
         0.782, 0.855,
     ),
     _PROBABILITIES,
 )  # fmt: skip
-_THIRD = Marginal(
+_THIRD_SCORE = Marginal(
     (
         5e-4, 0.035, 0.061, 0.104, 0.151, 0.223, 0.327, 0.403, 0.472, 0.532, 0.589, 0.64, 0.693, 0.749, 0.785, 0.813,
         0.833, 0.883,
@@ -62,7 +63,7 @@ def draw_scores(
     filed: Booleans,
     population: Population,
 ) -> Columns:
-    """EXT_SOURCE_1 .. 3, in 0..1; the third comes from the bureau, so it is missing for clients not `filed` there."""
+    """Draw EXT_SOURCE_1 .. 3, in 0..1; the third comes from the bureau, so clients not `filed` there lack it."""
     size = len(filed)
     absent = (
         chance(rng, _first_missing(person, employment, population), size),
@@ -70,34 +71,37 @@ def draw_scores(
         ~filed | chance(rng, _THIRD_MISSING_WITH_FILE, size),
     )
     drawn = (
-        _first(rng, latent, person, employment),
-        _second(rng, latent, employment, region),
-        _third(rng, latent, person),
+        _first_score(rng, latent, person, employment),
+        _second_score(rng, latent, employment, region),
+        _third_score(rng, latent, person),
     )
     names = (f"EXT_SOURCE_{i}" for i in (1, 2, 3))
-    return {name: missing_where(no, at) for name, no, at in zip(names, absent, drawn, strict=True)}
+    return {name: missing_where(gaps, scores) for name, gaps, scores in zip(names, absent, drawn, strict=True)}
 
 
-def _first(rng: np.random.Generator, latent: Latent, person: Person, employment: Employment) -> Floats:
+def _first_score(rng: np.random.Generator, latent: Latent, person: Person, employment: Employment) -> Floats:
     """Rises with age; women and graduates score higher."""
     traits = 0.55 * (person.female - 0.66) + 0.35 * (employment.educated - 0.24)
-    return _FIRST.at(0.95 * blend(rng, (-0.72, latent.stability), (0.64, person.age_score)) + traits + 0.05)
+    return _FIRST_SCORE.at(0.95 * blend(rng, (-0.72, latent.stability), (0.64, person.age_score)) + traits + 0.05)
 
 
-def _second(rng: np.random.Generator, latent: Latent, employment: Employment, region: Region) -> Floats:
-    """Knows the region and, a little, the income."""
-    return _SECOND.at(blend(rng, (-0.82, latent.discipline), (0.3, region.score), (0.08, employment.income_score)))
+def _second_score(rng: np.random.Generator, latent: Latent, employment: Employment, region: Region) -> Floats:
+    """Depends on the region and, a little, on the income."""
+    return _SECOND_SCORE.at(
+        blend(rng, (-0.82, latent.discipline), (0.3, region.score), (0.08, employment.income_score))
+    )
 
 
-def _third(rng: np.random.Generator, latent: Latent, person: Person) -> Floats:
+def _third_score(rng: np.random.Generator, latent: Latent, person: Person) -> Floats:
     """Takes some hundreds of distinct values, as the real score does."""
     scores = blend(rng, (-0.86, latent.burden), (0.2, person.age_score))
-    return _THIRD.at(np.rint(scores * _THIRD_STEPS) / _THIRD_STEPS)
+    return _THIRD_SCORE.at(np.rint(scores * _THIRD_STEPS) / _THIRD_STEPS)
 
 
 def _first_missing(person: Person, employment: Employment, population: Population) -> Floats:
     """Probability that the first score is missing, shape (n,): highest without an employer, lower for graduates."""
     by_employment = effect(employment.educated, -0.45) + effect(~employment.employed, 1.1)
+    # -0.14 offsets the mean of these effects, so that about the population's share is missing.
     odds = logit(population.source_1_missing) - 0.14 + by_employment + effect(~person.female, 0.15)
     return np.asarray(expit(odds), dtype=np.float64)
 
@@ -134,10 +138,11 @@ class Circle:
 
 
 def draw_circle(rng: np.random.Generator, latent: Latent) -> Circle:
-    """The people around each client, who default more where the client's life is unstable."""
+    """Draw the people around each client; they default more where the client's life is unstable."""
     size = len(latent.stability)
     observed = _OBSERVED.at(rng.standard_normal(size)).astype(np.int64)
     probability = np.minimum(_DEFAULTED * np.exp(0.3 * latent.stability), 1.0)
+    # Each count is drawn from the one that contains it: defaults at 60 days are never more than at 30.
     defaulted = rng.binomial(observed, probability)
     defaulted_60 = rng.binomial(defaulted, _STILL_AFTER_60)
     observed_60 = np.maximum(observed - rng.binomial(observed, _NOT_OBSERVED_60), defaulted_60)
@@ -146,7 +151,7 @@ def draw_circle(rng: np.random.Generator, latent: Latent) -> Circle:
 
 
 def draw_enquiries(rng: np.random.Generator, latent: Latent, filed: Booleans, population: Population) -> Columns:
-    """AMT_REQ_CREDIT_BUREAU_*: all missing for clients not `filed` at the bureau; more enquiries under more debt."""
+    """Draw AMT_REQ_CREDIT_BUREAU_*: missing for clients not `filed` at the bureau, higher for clients in debt."""
     columns: Columns = {}
     for window, counts in population.enquiries.items():
         scores = blend(rng, (_ENQUIRY_BURDEN, latent.burden))
@@ -198,7 +203,8 @@ class Application:
 def draw_application(
     rng: np.random.Generator, latent: Latent, *, filed: Booleans, population: Population
 ) -> Application:
-    """The applications of clients with the given risk, `filed` at the credit bureau or not."""
+    """Draw the applications of clients with the given risk, `filed` at the credit bureau or not."""
+    # One generator serves all parts, so the order of these calls is a part of what a seed means.
     person, region = draw_person(rng, len(filed)), draw_region(rng, len(filed))
     employment = draw_employment(rng, person, region, latent)
     owned = draw_property(rng, person, employment)
@@ -244,11 +250,12 @@ class Clients:
 
 
 def draw_clients(chunk: Chunk) -> Clients:
-    """The clients of `chunk`; nothing but the chunk decides what they are."""
+    """Draw the clients of `chunk`; the same chunk always gives the same clients."""
     rng = chunk.generator(Stream.APPLICATION)
     latent = draw_latent(rng, len(chunk))
     filed = ~chance(rng, chunk.population.unfiled, len(chunk))
     application = draw_application(rng, latent, filed=filed, population=chunk.population)
+    # A client without a bureau file is riskier, so a missing third score carries information too.
     visible = application.log_odds() + effect(~filed, _UNFILED_EFFECT)
     return Clients(
         ids=chunk.ids,
@@ -261,6 +268,6 @@ def draw_clients(chunk: Chunk) -> Clients:
 
 
 def draw_target(chunk: Chunk, clients: Clients) -> Integers:
-    """TARGET, shape (n,): 1 with probability `clients.true_pd`, independently."""
+    """Draw TARGET, shape (n,): 1 with probability `clients.true_pd`, independently."""
     rng = chunk.generator(Stream.OUTCOME)
     return (rng.random(len(clients)) < clients.true_pd).astype(np.int64)

@@ -1,4 +1,6 @@
-"""The building the client lives in: 14 measures as average, mode and median, and five labels.
+"""The client's property, and the building of the home: 14 measures, the total area and four labels.
+
+Each measure comes as average, mode and median.
 
 A building that is not on record has none of the columns. One on record lacks some, the same ones in all three
 statistics; how complete a record is runs through all its columns.
@@ -43,7 +45,7 @@ _HOUSING = LevelShares.declared(
         "Rented apartment": 0.017,
         "Office apartment": 0.009,
         "Co-op apartment": 0.004,
-        "With parents": 0.0,
+        "With parents": 0.0,  # drawn by age instead
     },
 )
 _WITH_PARENTS_AT_AGE = ((21, 24, 28, 33, 38, 43, 50, 60), (0.24, 0.19, 0.135, 0.08, 0.05, 0.026, 0.012, 0.004))
@@ -75,7 +77,7 @@ class Property:
 
 
 def draw_property(rng: np.random.Generator, person: Person, employment: Employment) -> Property:
-    """What each client owns."""
+    """Draw car, home and housing of each client."""
     size = len(person.age)
     car = chance(rng, _car_probability(person, employment), size)
     car_age = np.rint(_CAR_AGE.at(blend(rng, (-0.22, employment.income_score))))
@@ -98,6 +100,7 @@ def _yes_no(flag: Booleans) -> Category:
 
 
 _UNRECORDED = 0.47
+# Correlation of the gaps within one record: independent gaps in 14 measures would leave hardly any record complete.
 _COMPLETENESS = 0.95
 
 
@@ -199,12 +202,14 @@ _LABEL_SHARES = {name: LevelShares.declared(name, shares) for name, (_, shares) 
 
 _DECLARED = {column.name.removesuffix("_AVG") for column in APPLICATION if column.name.endswith("_AVG")}
 if _MEASURES.keys() != _DECLARED:
+    # At import, before any row is drawn.
     raise SynthesisError(f"building measures declared or generated, not both: {sorted(_DECLARED ^ _MEASURES.keys())}")
 
 
 def draw_building(rng: np.random.Generator, owned: Property, region: Region) -> Columns:
-    """The 47 columns of each client's building."""
+    """Draw the 47 columns of each client's building."""
     size, height = rng.standard_normal(len(owned.car)), blend(rng, (0.18, region.score))
+    # Minus infinity is below every threshold of `_present`: a building not on record lacks all columns.
     completeness = np.where(_recorded(rng, owned, region), rng.standard_normal(len(size)), -np.inf)
     columns: Columns = {}
     for name, measure in _MEASURES.items():
@@ -216,11 +221,13 @@ def draw_building(rng: np.random.Generator, owned: Property, region: Region) -> 
 def _recorded(rng: np.random.Generator, owned: Property, region: Region) -> Booleans:
     """Buildings are on record more often in well-rated regions, less often for tenants and with parents."""
     elsewhere = owned.housing.among(("With parents", "Rented apartment", "Office apartment"))
+    # 0.195 leaves the share _UNRECORDED off the record: the two figures change together.
     return chance(rng, expit(0.195 + 0.5 * region.score - 0.6 * elsewhere), len(elsewhere))
 
 
 def _present(rng: np.random.Generator, missing: float, completeness: Floats) -> Booleans:
     """Which records hold one column, which `missing` of all clients lack."""
+    # Clients off the record lack the column already; only the rest of the missing share falls on recorded buildings.
     threshold = ndtri(max(missing - _UNRECORDED, 0.0) / (1 - _UNRECORDED))
     own = np.sqrt(1 - _COMPLETENESS**2) * rng.standard_normal(len(completeness))
     present: Booleans = _COMPLETENESS * completeness + own > threshold

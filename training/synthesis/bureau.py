@@ -1,6 +1,6 @@
-"""bureau: what other lenders reported to the credit bureau.
+"""bureau and bureau_balance: credits that other lenders reported to the credit bureau.
 
-Debt (`leverage`) shows as credits less repaid, late payment (`lateness`) as overdue amounts.
+More debt (`leverage`) leaves more of a credit unpaid; late payment (`lateness`) gives overdue amounts.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ CARD = "Credit card"
 _CREDITS_BEYOND_FIRST, _CREDITS_DISPERSION, _CREDITS_SLOPE = 5.5, 1.6, 0.12
 
 
-class _Kind(NamedTuple):
-    """Share of the facts, days since the start, planned days, amount, share without planned end."""
+class _CreditKind(NamedTuple):
+    """Share of all credits, days since the start, planned days, amount, share without planned end."""
 
     share: float
     start: Marginal
@@ -53,33 +53,34 @@ _RECENT = Marginal((4, 46, 137, 224, 423, 810, 1_363, 2_090, 2_507, 2_819, 2_920
 _YEARS = Marginal((30, 92, 182, 365, 730, 1_096, 1_826, 1_826, 1_827, 2_557, 3_653))
 _SMALL = Marginal((2_250, 13_500, 21_150, 27_900, 54_000, 119_000, 314_000, 795_000, 1_200_000, 2_300_000, 6_000_000))
 _KINDS = {
-    "Consumer credit": _Kind(
+    "Consumer credit": _CreditKind(
         0.728, _LONG_AGO, Marginal((7, 16, 92, 127, 212, 365, 828, 1_826, 1_826, 1_827, 2_557)), _SMALL, 0.01
     ),
-    CARD: _Kind(
+    CARD: _CreditKind(
         0.234,
         _RECENT,
+        # Some cards have no real end: they are reported with a day 85 to 91 years after their start.
         Marginal((30, 90, 214, 365, 1_070, 1_380, 2_557, 31_070, 31_600, 32_400, 33_400)),
         Marginal(
             (0, 0, 42e3, 112.5e3, 225e3, 427.5e3, 537e3, 900e3, 3e6), (0, 0.17, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 1)
         ),
         0.22,
     ),
-    "Car loan": _Kind(
+    "Car loan": _CreditKind(
         0.0157,
         _LONG_AGO,
         Marginal((90, 170, 366, 730, 1_096, 1_816, 1_826, 1_827, 1_829, 2_549, 2_557)),
         Marginal((45e3, 119e3, 494e3, 690e3, 1.03e6, 1.62e6, 2.36e6, 3.38e6, 4.05e6, 7.98e6, 9.9e6)),
         0.01,
     ),
-    "Mortgage": _Kind(
+    "Mortgage": _CreditKind(
         0.0103,
         _RECENT,
         Marginal((180, 730, 1_825, 2_617, 3_656, 5_480, 7_305, 7_634, 9_190, 10_958, 10_975)),
         Marginal((360e3, 980e3, 1.57e6, 1.93e6, 3.02e6, 4.72e6, 6.98e6, 9.81e6, 12e6, 17.8e6, 30e6)),
         0.05,
     ),
-    "Microloan": _Kind(
+    "Microloan": _CreditKind(
         0.0094,
         Marginal((1, 4, 14, 21, 43, 99, 210, 335, 621, 805, 1_126)),
         Marginal((1, 4, 7, 8, 15, 21, 58, 228, 364, 737, 1_096)),
@@ -87,7 +88,7 @@ _KINDS = {
         0.45,
     ),
     **{
-        name: _Kind(share, _LONG_AGO, _YEARS, _SMALL, 0.05)
+        name: _CreditKind(share, _LONG_AGO, _YEARS, _SMALL, 0.05)
         for name, share in {
             "Loan for business development": 0.0012,
             "Another type of loan": 6e-4,
@@ -136,7 +137,7 @@ class Credits:
 
 
 def draw_credits(rng: np.random.Generator, clients: Clients) -> Credits:
-    """The credits of `clients` with other lenders."""
+    """Draw the credits of `clients` with other lenders."""
     client = _draw_owners(rng, clients)
     leverage, lateness = clients.latent.leverage[client], clients.latent.lateness[client]
     kind = _TYPES.draw(rng, len(client))
@@ -151,6 +152,7 @@ def draw_credits(rng: np.random.Generator, clients: Clients) -> Credits:
 
 def _draw_owners(rng: np.random.Generator, clients: Clients) -> Integers:
     """Position of the owner of each credit: at least one per client with a file."""
+    # exp(s z) of a standard normal z has the mean exp(s^2 / 2); taking it off keeps the mean count as stated.
     mean = _CREDITS_BEYOND_FIRST * np.exp(_CREDITS_SLOPE * clients.latent.leverage - _CREDITS_SLOPE**2 / 2)
     beyond = rng.negative_binomial(_CREDITS_DISPERSION, _CREDITS_DISPERSION / (_CREDITS_DISPERSION + mean))
     return np.repeat(np.arange(len(clients)), np.where(clients.filed, 1 + beyond, 0))
@@ -166,7 +168,7 @@ def _by_kind(kind: Category, field: str, scores: Floats) -> Floats:
 
 
 def _draw_end(rng: np.random.Generator, kind: Category, start: Floats, term: Floats, leverage: Floats) -> Floats:
-    """Day each credit ended, NaN while it runs: early, on the planned day, or late; later under more debt."""
+    """Day on which each credit ended, NaN while it runs; clients with more debt end later."""
     size, elapsed = len(start), np.minimum(-start / np.maximum(term, 1), 1.0)
     card = kind.equals(CARD)
     early = chance(rng, expit(np.where(card, -2.4, -1.5) + 1.2 * elapsed - 0.55 * leverage), size)
@@ -174,6 +176,7 @@ def _draw_end(rng: np.random.Generator, kind: Category, start: Floats, term: Flo
     due = start + term + _DELAY_OF_END.at(blend(rng, (0.1, leverage)))
     lingers = chance(rng, 0.06 * np.exp(0.3 * leverage), size)
     end = np.where(early, np.maximum(early_end, start), np.where((due < 0) & ~lingers, due, np.nan))
+    # An end on or after the day of the application would tell the model the future.
     return np.floor(np.minimum(np.maximum(end, start), -1.0))
 
 
@@ -203,77 +206,79 @@ class Bureau:
 
 
 def draw_bureau(chunk: Chunk, clients: Clients, *, first_id: int) -> Bureau:
-    """The bureau credits of `clients`, identified from `first_id` on."""
+    """Draw the bureau credits of `clients`; their identifiers start at `first_id`."""
     rng = chunk.generator(Stream.BUREAU)
-    facts = draw_credits(rng, clients)
-    ids = np.arange(first_id, first_id + len(facts.client), dtype=np.int64)
-    columns: Columns = {"SK_ID_CURR": clients.ids[facts.client], "SK_ID_BUREAU": ids}
-    columns |= _identity(rng, facts) | _dates(rng, facts) | _amounts(rng, facts)
-    return Bureau(ids, facts.client, facts.start, facts.end, columns)
+    drawn = draw_credits(rng, clients)
+    ids = np.arange(first_id, first_id + len(drawn.client), dtype=np.int64)
+    columns: Columns = {"SK_ID_CURR": clients.ids[drawn.client], "SK_ID_BUREAU": ids}
+    columns |= _identity(rng, drawn) | _dates(rng, drawn) | _amounts(rng, drawn)
+    return Bureau(ids, drawn.client, drawn.start, drawn.end, columns)
 
 
-def _identity(rng: np.random.Generator, facts: Credits) -> Columns:
-    size = len(facts.client)
+def _identity(rng: np.random.Generator, drawn: Credits) -> Columns:
+    size = len(drawn.client)
     return {
-        "CREDIT_ACTIVE": choose({"Closed": facts.closed, "Active": facts.active, "Sold": facts.sold}),
+        "CREDIT_ACTIVE": choose({"Closed": drawn.closed, "Active": drawn.active, "Sold": drawn.sold}),
         "CREDIT_CURRENCY": _CURRENCIES.draw(rng, size),
-        "CREDIT_TYPE": facts.kind,
+        "CREDIT_TYPE": drawn.kind,
     }
 
 
-def _dates(rng: np.random.Generator, facts: Credits) -> Columns:
-    size = len(facts.client)
-    open_ended = chance(rng, facts.open_ended, size)
-    after_end = np.nan_to_num(facts.end) + _UPDATE_AFTER_END.at(rng.standard_normal(size))
-    while_active = -np.minimum(_UPDATE_OF_ACTIVE.at(rng.standard_normal(size)), -facts.start)
-    updated = np.where(facts.closed, np.minimum(after_end, while_active), while_active)
-    overdue = _overdue_now(rng, facts)
+def _dates(rng: np.random.Generator, drawn: Credits) -> Columns:
+    size = len(drawn.client)
+    open_ended = chance(rng, drawn.open_ended, size)
+    after_end = np.nan_to_num(drawn.end) + _UPDATE_AFTER_END.at(rng.standard_normal(size))
+    while_active = -np.minimum(_UPDATE_OF_ACTIVE.at(rng.standard_normal(size)), -drawn.start)
+    # The bureau answers on the day of the application, so no report is younger than that.
+    updated = np.where(drawn.closed, np.minimum(after_end, while_active), while_active)
+    overdue = _overdue_now(rng, drawn)
     owed = to_multiple(_OVERDUE_NOW.at(rng.standard_normal(size)), UNIT)
     return {
-        "DAYS_CREDIT": whole(facts.start),
+        "DAYS_CREDIT": whole(drawn.start),
         "CREDIT_DAY_OVERDUE": whole(np.where(overdue, _OVERDUE_DAYS.at(rng.standard_normal(size)), 0.0)),
-        "DAYS_CREDIT_ENDDATE": missing_where(open_ended, facts.planned_end),
-        "DAYS_ENDDATE_FACT": facts.end,
+        "DAYS_CREDIT_ENDDATE": missing_where(open_ended, drawn.planned_end),
+        "DAYS_ENDDATE_FACT": drawn.end,
         "CNT_CREDIT_PROLONG": chance(rng, 0.004, size) * (1 + rng.poisson(0.2, size)),
         "DAYS_CREDIT_UPDATE": whole(updated),
         "AMT_CREDIT_SUM_OVERDUE": np.where(overdue, owed, 0.0),
     }
 
 
-def _overdue_now(rng: np.random.Generator, facts: Credits) -> Booleans:
-    return facts.active & chance(rng, 0.006 * np.exp(0.8 * facts.lateness), len(facts.client))
+def _overdue_now(rng: np.random.Generator, drawn: Credits) -> Booleans:
+    return drawn.active & chance(rng, 0.006 * np.exp(0.8 * drawn.lateness), len(drawn.client))
 
 
-def _amounts(rng: np.random.Generator, facts: Credits) -> Columns:
-    size = len(facts.client)
-    card = facts.kind.equals(CARD)
-    debt = np.where(facts.closed, 0.0, to_multiple(facts.amount * _debt_share(rng, facts, card), UNIT))
-    limited = card & facts.active & chance(rng, 0.35, size)
-    limit = np.where(limited, np.maximum(facts.amount - debt, 0.0), 0.0)
-    ever_overdue = chance(rng, expit(-1.5 + 0.6 * facts.lateness + 0.15 * facts.leverage), size)
+def _amounts(rng: np.random.Generator, drawn: Credits) -> Columns:
+    size = len(drawn.client)
+    card = drawn.kind.equals(CARD)
+    debt = np.where(drawn.closed, 0.0, to_multiple(drawn.amount * _debt_share(rng, drawn, card), UNIT))
+    limited = card & drawn.active & chance(rng, 0.35, size)
+    limit = np.where(limited, np.maximum(drawn.amount - debt, 0.0), 0.0)
+    ever_overdue = chance(rng, expit(-1.5 + 0.6 * drawn.lateness + 0.15 * drawn.leverage), size)
     worst = np.where(ever_overdue, to_multiple(_OVERDUE_AMOUNT.at(rng.standard_normal(size)), 0.5), 0.0)
     return {
         "AMT_CREDIT_MAX_OVERDUE": missing_where(chance(rng, 0.672, size), worst),
-        "AMT_CREDIT_SUM": facts.amount,
-        "AMT_CREDIT_SUM_DEBT": missing_where(chance(rng, np.where(facts.closed, 0.165, 0.106), size), debt),
+        "AMT_CREDIT_SUM": drawn.amount,
+        "AMT_CREDIT_SUM_DEBT": missing_where(chance(rng, np.where(drawn.closed, 0.165, 0.106), size), debt),
         "AMT_CREDIT_SUM_LIMIT": missing_where(chance(rng, np.where(card, 0.2, 0.42), size), limit),
-        "AMT_ANNUITY": _instalment(rng, facts),
+        "AMT_ANNUITY": _instalment(rng, drawn),
     }
 
 
-def _debt_share(rng: np.random.Generator, facts: Credits, card: Booleans) -> Floats:
+def _debt_share(rng: np.random.Generator, drawn: Credits, card: Booleans) -> Floats:
     """Debt over credit of a running credit, shape (n,): what is left of the term, or the use of the card."""
-    length = np.maximum(facts.planned_end - facts.start, 1.0)
-    left = np.clip(facts.planned_end / length, 0.02, 1.0) ** np.exp(-0.35 * facts.leverage)
+    length = np.maximum(drawn.planned_end - drawn.start, 1.0)
+    # A power keeps the share within 0..1, where a factor would not.
+    left = np.clip(drawn.planned_end / length, 0.02, 1.0) ** np.exp(-0.35 * drawn.leverage)
     noisy = left * np.exp(0.12 * rng.standard_normal(len(left)))
-    return np.where(card, _CARD_USE.at(blend(rng, (0.5, facts.leverage))), noisy)
+    return np.where(card, _CARD_USE.at(blend(rng, (0.5, drawn.leverage))), noisy)
 
 
-def _instalment(rng: np.random.Generator, facts: Credits) -> Floats:
+def _instalment(rng: np.random.Generator, drawn: Credits) -> Floats:
     """Mostly missing or 0, otherwise the amount spread over the term with interest."""
-    size = len(facts.client)
-    months = np.clip((facts.planned_end - facts.start) / DAYS_PER_MONTH, 3.0, 120.0)
-    instalment = to_multiple(facts.amount * 1.25 / months, UNIT)
+    size = len(drawn.client)
+    months = np.clip((drawn.planned_end - drawn.start) / DAYS_PER_MONTH, 3.0, 120.0)
+    instalment = to_multiple(drawn.amount * 1.25 / months, UNIT)
     zero = chance(rng, 0.56, size)
     return missing_where(chance(rng, 0.57, size), np.where(zero, 0.0, instalment))
 
@@ -289,7 +294,7 @@ _MONTHS_IN_DELAY = 2.5
 
 
 def draw_bureau_balance(chunk: Chunk, clients: Clients, bureau: Bureau) -> Columns:
-    """Months of the credits of those clients whose credits are followed month by month."""
+    """Draw the months of credits, for the clients whose credits are reported month by month."""
     rng = chunk.generator(Stream.BUREAU_BALANCE)
     rows = np.flatnonzero(chance(rng, _COVERED_CLIENTS, len(clients))[bureau.client])
     first, months = _draw_span(rng, bureau.start[rows])
@@ -311,6 +316,7 @@ def _status(rng: np.random.Generator, spans: Runs, ago: Integers, *, ended: Floa
     closed = ago < np.floor(-np.nan_to_num(ended) / DAYS_PER_MONTH)[spans.owner]
     months_open = np.bincount(spans.owner, ~closed, len(ended)).astype(np.float64)
     delay = _delay(rng, spans, months_open, lateness)
+    # X is a month without a report; it must not overwrite a delay that was drawn.
     unreported = chance(rng, _UNREPORTED_CREDITS, len(ended))[spans.owner] & (delay == 0)
     codes = np.where(closed, _CLOSED, np.where(unreported, _UNKNOWN, delay))
     return Category(_STATUSES, codes.astype(np.int16))

@@ -1,4 +1,4 @@
-"""credit_card_balance: the state of each card at the end of every month.
+"""credit_card_balance: draws the state of each card at the end of every month.
 
 A card's balance follows from the month before: interest, drawings up to the limit, payments. Late payers skip
 payments, indebted clients draw more.
@@ -32,7 +32,7 @@ from training.synthesis.population import Chunk, Stream
 from training.synthesis.previous import Previous
 
 _MONTHS_SHOWN = 96
-_FOLLOWED, _EVER_USED = 0.95, 0.78
+_WITH_MONTHS, _EVER_USED = 0.95, 0.78
 _MONTHLY_INTEREST = 0.02
 _MINIMUM_SHARE, _MINIMUM = 0.05, 2_250.0
 _DRAWS, _DRAW_SIZE, _HABIT = 0.23, 0.25, 0.7
@@ -77,19 +77,19 @@ class _Month:
 
 
 def draw_cards(chunk: Chunk, clients: Clients, previous: Previous) -> Cards:
-    """The cards that `clients` were granted before."""
+    """Draw the cards that this lender granted to `clients` before, month by month."""
     rng = chunk.generator(Stream.CARD)
-    followed = previous.offers.approved(REVOLVING) & (previous.offers.day < -DAYS_PER_MONTH)
-    followed &= chance(rng, _FOLLOWED, len(followed))
-    client, limit = previous.offers.client[followed], previous.terms.credit[followed]
+    with_months = previous.offers.approved(REVOLVING) & (previous.offers.day < -DAYS_PER_MONTH)
+    with_months &= chance(rng, _WITH_MONTHS, len(with_months))
+    client, limit = previous.offers.client[with_months], previous.terms.credit[with_months]
     used = chance(rng, _EVER_USED, len(client))
-    age = np.minimum(np.floor(-previous.offers.day[followed] / DAYS_PER_MONTH), _MONTHS_SHOWN).astype(np.int64)
+    age = np.minimum(np.floor(-previous.offers.day[with_months] / DAYS_PER_MONTH), _MONTHS_SHOWN).astype(np.int64)
     rows = runs(age)
     latent = clients.latent
     months = _simulate(rng, limit, used, latent.lateness[client], latent.leverage[client], length=_longest(age))
     per_month = {name: _flat(months, name, rows) for name in _Month.__slots__}
     return Cards(
-        ids=previous.offers.ids[followed],
+        ids=previous.offers.ids[with_months],
         client=client,
         used=used,
         rows=rows,
@@ -104,6 +104,7 @@ def _longest(age: Integers) -> int:
 
 
 def _flat(months: list[_Month], name: str, rows: Runs) -> Floats:
+    # All cards are simulated to the age of the oldest; this takes the months that each card has lived.
     by_month: Grid = np.stack([getattr(month, name) for month in months])
     return by_month[rows.step, rows.owner]
 
@@ -120,10 +121,12 @@ def _simulate(
     """The months of all cards from their first to the `length`-th."""
     nothing = np.zeros(len(limit))
     month = _Month(nothing, nothing, nothing, nothing, nothing, nothing)
+    # Gamma of mean 1: few cards are used much, and the mean habit leaves _DRAWS as it is.
     habit = rng.gamma(_HABIT, 1 / _HABIT, len(limit))
     draws = np.where(used, _DRAWS * habit * np.exp(0.3 * leverage), 0.0)
     skips = _SKIPS * np.exp(0.8 * lateness)
     months = []
+    # Each month needs the one before, so the loop is over months, 96 at most, and takes all cards at once.
     for _ in range(length):
         month = _next(rng, month, limit, draws=draws, skips=skips)
         months.append(month)
@@ -141,7 +144,9 @@ def _next(rng: np.random.Generator, before: _Month, limit: Floats, *, draws: Flo
     interest = to_decimals(_MONTHLY_INTEREST * (before.balance - paid), 2)
     room = np.maximum(limit - before.balance - interest + paid, 0.0)
     wanted = to_multiple(limit * rng.exponential(_DRAW_SIZE, size), 45.0)
+    # Rounded down: rounding to the nearest multiple could exceed the limit.
     drawn = np.where(chance(rng, draws, size), np.minimum(wanted, np.floor(room / 45) * 45), 0.0)
+    # Rounded every month, so that the amounts in the file add up to the balance in the file.
     balance = to_decimals(before.balance - paid + interest + drawn, 2)
     in_a_row = np.where(skipped, before.skipped + 1, 0.0)
     return _Month(drawn, minimum, paid, interest, balance, in_a_row)
@@ -152,7 +157,7 @@ _COMPLETED, _SIGNED_FIRST = 0.15, 0.1
 
 
 def draw_card_balance(chunk: Chunk, clients: Clients, cards: Cards) -> Columns:
-    """Months of the cards; the drawings by kind are missing for a card that was never used."""
+    """Draw the rows of credit_card_balance; a card that was never used lacks the drawings by kind."""
     rng = chunk.generator(Stream.CARD_BALANCE)
     owner = cards.rows.owner
     columns: Columns = {

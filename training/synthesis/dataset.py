@@ -1,4 +1,4 @@
-"""The whole data set, generated and written chunk by chunk."""
+"""Generates the whole data set and writes it chunk by chunk."""
 
 from __future__ import annotations
 
@@ -57,6 +57,7 @@ APPLICATION_TRAIN = DataTable(
     "application_train", (APPLICATION.id_column, APPLICATION.target_column, *_APPLICATION_COLUMNS)
 )
 APPLICATION_TEST = DataTable("application_test", (APPLICATION.id_column, *_APPLICATION_COLUMNS))
+# Only generated data knows the true probabilities, so Kaggle's files have no such table.
 TRUE_PD = DataTable("true_pd", (APPLICATION.id_column, "TRUE_PD"))
 BUREAU = _table(
     "bureau",
@@ -85,6 +86,7 @@ POS_CASH = _table(
     SK_ID_PREV SK_ID_CURR MONTHS_BALANCE CNT_INSTALMENT CNT_INSTALMENT_FUTURE NAME_CONTRACT_STATUS SK_DPD SK_DPD_DEF
     """,
 )
+# AMT_RECIVABLE is spelt so in the layout; a test holds the headers against the real files.
 CARD_BALANCE = _table(
     "credit_card_balance",
     """
@@ -108,7 +110,7 @@ FILE_FORMATS = ("csv", "parquet")
 
 
 class Writer:
-    """Open files of one directory, one per table; the first chunk of a table opens its file."""
+    """Writes tables into files of one directory; the first chunk of a table opens its file."""
 
     def __init__(self, directory: Path, file_format: FileFormat) -> None:
         self._directory = directory
@@ -122,12 +124,13 @@ class Writer:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        # A Parquet file gets its footer on closing; the stack closes every file even if one of them fails.
         self._stack.close()
 
     def write(self, table: DataTable, columns: Columns) -> None:
         """Append rows to the table's file, with its columns taken from `columns` in the table's order.
 
-        SynthesisError if one of them is not there.
+        SynthesisError if one of them is absent.
         """
         absent = [name for name in table.columns if name not in columns]
         if absent:
@@ -145,9 +148,11 @@ class Writer:
 
 def _to_arrow(values: Floats | Integers | Category) -> pa.Array:
     if isinstance(values, Category):
+        # `take` gives null for a null index and refuses -1, so missing codes are masked.
         levels = pa.array(values.levels, type=pa.string())
         return levels.take(pa.array(values.codes, mask=values.codes < 0))
     if values.dtype == np.float64:
+        # Adding 0.0 turns -0.0 into 0.0, which CSV would show as -0; from_pandas makes NaN a null, not the text "nan".
         return pa.array(values + 0.0, from_pandas=True)
     return pa.array(values, type=pa.int64())
 
@@ -188,6 +193,7 @@ def synthesize(
     """
     _check(clients, seed, file_format)
     try:
+        # Written beside `output` and moved there at the end, so that a run cut short leaves nothing half-done.
         with staged(output) as unfinished:
             _write(unfinished, clients, seed, file_format, tables, progress)
     except OutputError as error:
@@ -241,7 +247,7 @@ def _write_applications(writer: Writer, chunk: Chunk, clients: Clients) -> None:
 
 
 class _Histories:
-    """Writes the history files; identifiers go on from chunk to chunk."""
+    """Writes the history files; identifiers are counted on from chunk to chunk."""
 
     def __init__(self, writer: Writer) -> None:
         self._writer = writer
@@ -249,7 +255,7 @@ class _Histories:
         self._next_previous = FIRST_PREVIOUS
 
     def write(self, chunk: Chunk, clients: Clients) -> None:
-        """The histories of the clients of one chunk."""
+        """Draw and write the histories of the clients of one chunk."""
         self._write_bureau(chunk, clients)
         self._write_previous(chunk, clients)
 

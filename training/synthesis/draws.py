@@ -1,4 +1,4 @@
-"""Errors of the synthetic data."""
+"""The building blocks of generated data: categories, distributions, random draws, and the error class."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from features.application import APPLICATION
 
 
 class SynthesisError(Exception):
-    """Data that cannot be generated or written as asked."""
+    """The data cannot be generated or written as asked."""
 
 
 DAYS_PER_YEAR = 365.25
 DAYS_PER_MONTH = 30.44
+# Home Credit writes this day, a thousand years ahead, for what has not happened.
 NEVER = 365_243
 
 Codes = NDArray[np.int16]
@@ -51,6 +52,7 @@ class Category:
 
     def values(self, table: Mapping[str, float], *, otherwise: float = 0.0) -> NDArray[np.float64]:
         """The number that `table` gives for each row's level; `otherwise` for other levels and missing rows."""
+        # A missing row's code is -1, which numpy reads as the last entry.
         by_code = [*(table.get(level, otherwise) for level in self.levels), otherwise]
         return np.array(by_code, dtype=np.float64)[self.codes]
 
@@ -79,6 +81,8 @@ def _recoded(column: Category, levels: tuple[str, ...]) -> Codes:
 
 def pick(rng: np.random.Generator, weights: NDArray[np.float64]) -> Codes:
     """One column number per row of `weights` (shape (n, k)), drawn in proportion to the row, shape (n,)."""
+    # `>=` passes over a weight of 0 even where random() returns exactly 0; the last bound is left out because rounding
+    # may lift a draw up to it.
     cumulative = weights.cumsum(axis=1)
     drawn = rng.random(len(weights)) * cumulative[:, -1]
     picked: Codes = np.sum(drawn[:, None] >= cumulative[:, :-1], axis=1, dtype=np.int16)
@@ -110,7 +114,7 @@ class LevelShares:
         return cls.of(weights)
 
     def draw(self, rng: np.random.Generator, size: int) -> Category:
-        """`size` independent draws."""
+        """Draw `size` levels independently."""
         cumulative = np.cumsum(self.weights)
         drawn = rng.random(size) * cumulative[-1]
         return Category(self.levels, np.searchsorted(cumulative[:-1], drawn, side="right").astype(np.int16))
@@ -144,7 +148,7 @@ Columns = dict[str, Floats | Integers | Category]
 
 
 def effect(condition: Booleans, amount: float) -> Floats:
-    """`amount` where `condition` holds, 0 elsewhere, shape (n,)."""
+    """The number `amount` where `condition` holds, 0 elsewhere, shape (n,)."""
     return np.where(condition, amount, 0.0)
 
 
@@ -160,6 +164,7 @@ def to_multiple(values: Floats, step: Floats | float) -> Floats:
 
 def to_decimals(values: Floats, decimals: int) -> Floats:
     """Values rounded to a number of decimals, shape (n,)."""
+    # A division by 10**k gives the double that prints with k decimals; a product with 0.1**k may not.
     scale = 10.0**decimals
     return np.rint(values * scale) / scale
 
@@ -204,6 +209,7 @@ class Marginal:
 
     def at(self, scores: Floats) -> Floats:
         """The quantiles at standard normal `scores`, shape (n,)."""
+        # Ranks of normal scores: columns that share a score are joined by a Gaussian copula, whatever their marginals.
         return np.interp(ndtr(scores), self.probabilities, self.values)
 
 
@@ -221,6 +227,7 @@ class CountDistribution:
 
 def blend(rng: np.random.Generator, *weighted: tuple[float, Floats]) -> Floats:
     """Scores with the given correlations to independent standard normal drivers, shape (n,): standard normal again."""
+    # The squares of all weights, the noise's included, add up to 1, so the variance of the sum is 1 too.
     noise = math.sqrt(1.0 - sum(weight**2 for weight, _ in weighted))
     scores = noise * rng.standard_normal(len(weighted[0][1]))
     for weight, driver in weighted:

@@ -1,4 +1,4 @@
-"""What the client asks for: contract, price of the goods, credit and instalment."""
+"""The loan asked for, how the client applied, and the documents handed in."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ from training.synthesis.work import Employment
 
 def annuity(credit: Floats, monthly_rate: Floats, months: Floats) -> Floats:
     """Instalment that repays `credit` in `months` at `monthly_rate` > 0, shape (n,): C r / (1 - (1 + r)^-m)."""
+    # expm1 and log1p keep the digits that 1 - (1 + r)**-m loses at small rates.
     return credit * monthly_rate / -np.expm1(-months * np.log1p(monthly_rate))
 
 
@@ -41,6 +42,7 @@ def outstanding(credit: Floats, monthly_rate: Floats, instalment: Floats, paid: 
 _CONTRACT = ("Cash loans", "Revolving loans")
 _UNPRICED_REVOLVING = 0.009
 _PRICE_STEPS = LevelShares.of({"225000": 0.36, "45000": 0.24, "22500": 0.1, "4500": 0.3})
+# Credit over price, and its weight: insurance is financed with the goods, so the credit exceeds their price.
 _INSURANCE = {
     1.0528: 3.0, 1.066: 3.5, 1.0792: 3.6, 1.0964: 2.0, 1.1056: 5.0, 1.1188: 9.5, 1.132: 7.3, 1.1452: 5.0, 1.1584: 13.0,
     1.1716: 2.0, 1.198: 13.4, 1.2112: 6.8, 1.2376: 4.0, 1.264: 4.4, 1.2852: 2.0, 1.3168: 5.3, 1.396: 5.1, 1.4224: 2.9,
@@ -79,13 +81,14 @@ class Loan:
     def log_odds(self) -> Floats:
         """Effect on the log-odds of default: insurance bundled in, terms of middling length, middling credit."""
         term = self.credit / self.instalment
+        # The effect of the term has a peak at 18 months: trees can follow it, a linear model cannot.
         loading = np.clip(np.nan_to_num(self.credit / self.goods, nan=1.0) - 1, 0, 0.5)
         cash = 2.2 * loading + 0.7 * np.exp(-(((term - 18) / 5) ** 2)) - 0.2 * np.log(self.credit / 500_000)
         return np.where(self.revolving, -0.1, cash)
 
 
 def draw_loan(rng: np.random.Generator, person: Person, employment: Employment, population: Population) -> Loan:
-    """What each client asks for; richer and middle-aged clients ask for more."""
+    """Draw the loan that each client asks for; richer and older clients ask for more."""
     size = len(person.age)
     revolving = chance(rng, population.revolving, size)
     demand = blend(rng, (0.42, employment.income_score), (0.1, person.age_score))
@@ -121,6 +124,7 @@ def _draw_instalment(rng: np.random.Generator, credit: Floats, demand: Floats, p
     lengths = np.cumsum(tuple(population.terms.values()))
     term = Marginal(tuple(population.terms), tuple(lengths / lengths[-1]))
     months = np.array(tuple(population.terms), dtype=np.float64)
+    # Interpolation may land a rounding error above a term; without the margin the next longer term would be taken.
     drawn = months[np.searchsorted(months, term.at(blend(rng, (0.68, demand))) - 1e-9)]
     rate = _MONTHLY_RATE.at(blend(rng, (-0.4, demand)))
     return to_multiple(annuity(credit, rate, drawn), _UNIT)
@@ -183,16 +187,16 @@ class Contact:
         }
 
     def log_odds(self) -> Floats:
-        """Effect on the log-odds of default: fresh papers and a fresh phone are risks."""
-        fresh = 0.35 * np.exp(-self.document_days / 1_500) + 0.35 * np.exp(-self.phone_days / 700)
+        """Effect on the log-odds of default: a new identity document and a new phone number are risks."""
+        new = 0.35 * np.exp(-self.document_days / 1_500) + 0.35 * np.exp(-self.phone_days / 700)
         phones = effect(self.flags["FLAG_WORK_PHONE"], 0.15) + effect(self.flags["FLAG_PHONE"], -0.08)
-        return np.add(fresh, phones)
+        return np.add(new, phones)
 
 
 def draw_contact(
     rng: np.random.Generator, person: Person, employment: Employment, latent: Latent, population: Population
 ) -> Contact:
-    """How each client applied."""
+    """Draw how each client applied."""
     size = len(person.age)
     registration = np.minimum(_REGISTRATION.at(blend(rng, (0.32, person.age_score))), person.age_days)
     document = _DOCUMENT.at(blend(rng, (0.25, person.age_score), (-0.08, latent.stability)))
@@ -212,13 +216,14 @@ def draw_contact(
 def _draw_flags(rng: np.random.Generator, employment: Employment, population: Population) -> dict[str, Booleans]:
     employed = employment.employed
     size = len(employed)
-    by_mail = population.email * expit(1.2 * employment.income_score) * 2 * np.where(employed, 1.05, 0.5)
+    # expit of a normal score is 1/2 on average, so twice it leaves the population's share about as it is.
+    email = population.email * expit(1.2 * employment.income_score) * 2 * np.where(employed, 1.05, 0.5)
     return {
         "FLAG_MOBIL": chance(rng, 0.99999, size),
         "FLAG_WORK_PHONE": employed & chance(rng, 0.243, size),
         "FLAG_CONT_MOBILE": chance(rng, 0.9984, size),
         "FLAG_PHONE": chance(rng, 0.279, size),
-        "FLAG_EMAIL": chance(rng, by_mail, size),
+        "FLAG_EMAIL": chance(rng, email, size),
     }
 
 
@@ -231,7 +236,7 @@ _MAIN = {
 
 
 def draw_documents(rng: np.random.Generator, loan: Loan, employment: Employment, population: Population) -> Columns:
-    """FLAG_DOCUMENT_2 .. 21: one main document by contract and employment, and rarely one more."""
+    """Draw FLAG_DOCUMENT_2 .. 21: at most one main document, by contract and employment; others are rare."""
     main = draw_by(rng, _group(loan.revolving, employment.employed), _MAIN)
     return {f"FLAG_DOCUMENT_{number}": whole(_flag(rng, number, main, population)) for number in DOCUMENTS}
 

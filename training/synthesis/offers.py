@@ -1,4 +1,4 @@
-"""Which previous applications each client made: contract, answer, day."""
+"""Previous applications of each client: contract, answer, day, terms, and how each contract ran."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ _WITHOUT_HISTORY = 0.054
 _BEYOND_FIRST, _DISPERSION = 4.7, 1.9
 
 
-class _Kind(NamedTuple):
-    """Contract and answer, their share, the share that got as far as an amount, days before the application."""
+class _OfferKind(NamedTuple):
+    """Contract, answer, their share, the share with an agreed amount, days before the application."""
 
     contract: str
     status: str
@@ -51,16 +51,16 @@ _TURNED_DOWN = Marginal((2, 11, 51, 133, 224, 397, 667, 1_321, 1_926, 2_615, 2_9
 _IN_SHOPS = Marginal((2, 39, 160, 263, 524, 1_060, 1_925, 2_524, 2_712, 2_875, 2_922))
 _CARDS = Marginal((3, 46, 190, 280, 520, 1_050, 1_700, 2_350, 2_600, 2_870, 2_922))
 _KINDS = (
-    _Kind(CASH, APPROVED, 0.19, 1.0, _OFTEN),
-    _Kind(CASH, CANCELED, 0.162, 0.035, _CALLED_OFF),
-    _Kind(CASH, REFUSED, 0.089, 0.83, _TURNED_DOWN),
-    _Kind(CONSUMER, APPROVED, 0.365, 1.0, _IN_SHOPS),
-    _Kind(CONSUMER, CANCELED, 0.001, 0.16, _IN_SHOPS),
-    _Kind(CONSUMER, REFUSED, 0.039, 0.83, _IN_SHOPS),
-    _Kind(CONSUMER, UNUSED, 0.016, 0.02, _IN_SHOPS),
-    _Kind(REVOLVING, APPROVED, 0.063, 1.0, _CARDS),
-    _Kind(REVOLVING, CANCELED, 0.026, 0.01, _CALLED_OFF),
-    _Kind(REVOLVING, REFUSED, 0.025, 0.95, _TURNED_DOWN),
+    _OfferKind(CASH, APPROVED, 0.19, 1.0, _OFTEN),
+    _OfferKind(CASH, CANCELED, 0.162, 0.035, _CALLED_OFF),
+    _OfferKind(CASH, REFUSED, 0.089, 0.83, _TURNED_DOWN),
+    _OfferKind(CONSUMER, APPROVED, 0.365, 1.0, _IN_SHOPS),
+    _OfferKind(CONSUMER, CANCELED, 0.001, 0.16, _IN_SHOPS),
+    _OfferKind(CONSUMER, REFUSED, 0.039, 0.83, _IN_SHOPS),
+    _OfferKind(CONSUMER, UNUSED, 0.016, 0.02, _IN_SHOPS),
+    _OfferKind(REVOLVING, APPROVED, 0.063, 1.0, _CARDS),
+    _OfferKind(REVOLVING, CANCELED, 0.026, 0.01, _CALLED_OFF),
+    _OfferKind(REVOLVING, REFUSED, 0.025, 0.95, _TURNED_DOWN),
 )
 _SHARES = LevelShares(tuple(f"{kind.contract}, {kind.status}" for kind in _KINDS), tuple(kind.share for kind in _KINDS))
 _RISK_OF_STATUS = {APPROVED: 0.0, CANCELED: 0.15, REFUSED: 0.5, UNUSED: 0.1}
@@ -91,7 +91,7 @@ class Offers:
 
 
 def draw_offers(rng: np.random.Generator, clients: Clients, *, first_id: int) -> Offers:
-    """Previous applications of `clients`, identified from `first_id` on."""
+    """Draw the previous applications of `clients`; their identifiers start at `first_id`."""
     client = _draw_owners(rng, clients)
     kind = _draw_kind(rng, clients, client)
     day = -np.maximum(np.floor(_days(kind, blend(rng, (-0.12, clients.latent.stability[client])))), 2.0)
@@ -117,6 +117,7 @@ def _draw_kind(rng: np.random.Generator, clients: Clients, client: Integers) -> 
     """Position in `_KINDS`, shape (n,); late payers and unstable clients are refused more often."""
     risk = (clients.latent.lateness + 0.6 * clients.latent.stability)[client]
     strength = np.array([_RISK_OF_STATUS[kind.status] for kind in _KINDS])
+    # A multinomial logit: an approval has the effect 0, so risk moves the odds of the other answers against it.
     return _SHARES.draw_tilted(rng, np.exp(risk[:, None] * strength)).codes.astype(np.int64)
 
 
@@ -134,6 +135,7 @@ def _label(kind: Integers, labels: tuple[str, ...]) -> Category:
 
 def _oldest(client: Integers, day: Floats, clients: int) -> Booleans:
     earliest = np.full(clients, np.inf)
+    # Plain indexed assignment would keep the last row of each client; `minimum.at` takes every row into account.
     np.minimum.at(earliest, client, day)
     oldest: Booleans = day == earliest[client]
     return oldest
@@ -191,6 +193,7 @@ class Terms:
         priceless = np.isnan(self.asked) | (self.asked == 0)
         return {
             "AMT_ANNUITY": self.instalment,
+            # These two columns hold 0 where no amount was agreed on; the others are missing there.
             "AMT_APPLICATION": np.nan_to_num(self.asked),
             "AMT_CREDIT": np.nan_to_num(self.credit),
             "AMT_DOWN_PAYMENT": self.down_payment,
@@ -201,7 +204,7 @@ class Terms:
 
 
 def draw_terms(rng: np.random.Generator, clients: Clients, offers: Offers) -> Terms:
-    """Terms of each previous application."""
+    """Draw the terms of each previous application."""
     size = len(offers)
     cash, consumer, card = (offers.contract.equals(contract) for contract in (CASH, CONSUMER, REVOLVING))
     demand = blend(rng, (0.35, clients.income_score[offers.client]))
@@ -212,8 +215,9 @@ def draw_terms(rng: np.random.Generator, clients: Clients, offers: Offers) -> Te
     yields = draw_by(rng, offers.contract, _YIELDS).only(offers.priced & ~card)
     rate = yields.values(_MONTHLY_RATES, otherwise=_MONTHLY_RATES["low_normal"])
     months = _draw_months(rng, offers, demand)
-    level = annuity(credit, rate, np.maximum(months, 1.0))
-    instalment = np.where(card, credit * CARD_INSTALMENT, to_multiple(level, 0.5))
+    # A card has 0 months, for which the formula divides by zero; its result is not used for cards.
+    equal_instalment = annuity(credit, rate, np.maximum(months, 1.0))
+    instalment = np.where(card, credit * CARD_INSTALMENT, to_multiple(equal_instalment, 0.5))
     named = offers.priced | consumer
     return Terms(
         asked=np.where(named & ~(card & chance(rng, 0.4, size)), asked, np.where(named, 0.0, np.nan)),
@@ -254,7 +258,7 @@ _CARD_UNUSED = 0.35
 
 @dataclass(frozen=True, slots=True)
 class Contracts:
-    """How the previous applications ran, shape (n,) each; meaningful for approved ones that are `dated`.
+    """The course of each contract, shape (n,) each; meaningful for approved applications that are `dated`.
 
     `due` instalments (0 to the agreed number) had fallen due before the application, all of them if the contract ran
     to its end, up to and including the last one if it was repaid `early`. `card` marks revolving contracts.
@@ -281,13 +285,15 @@ class Contracts:
 
 
 def draw_contracts(rng: np.random.Generator, offers: Offers, terms: Terms) -> Contracts:
-    """How each previous application ran."""
+    """Draw how each contract ran up to the day of the present application."""
     size, months = len(offers), np.nan_to_num(terms.months)
     first_due = offers.day + np.floor(_FIRST_DUE.at(rng.standard_normal(size)))
+    # Day -1 is the last before the application: what falls due later is not known yet and must not be told.
     past = np.clip(np.floor((-1 - first_due) / DAYS_BETWEEN_INSTALMENTS) + 1, 0, months)
     last_if_early = np.maximum(np.ceil(rng.uniform(0.3, 0.95, size) * months), 1)
     early = chance(rng, _EARLY, size) & (last_if_early <= past) & (last_if_early < months)
     first_use = offers.day + np.floor(_CARD_FIRST_USE.at(rng.standard_normal(size)))
+    # A first use in the future is not known either, so such a card counts as unused.
     unused = chance(rng, _CARD_UNUSED, size) | (first_use >= 0)
     return Contracts(
         dated=offers.approved(CASH, CONSUMER, REVOLVING) & ~chance(rng, _WITHOUT_DATES, size),
@@ -301,20 +307,20 @@ def draw_contracts(rng: np.random.Generator, offers: Offers, terms: Terms) -> Co
 
 
 def contract_days(rng: np.random.Generator, contracts: Contracts) -> Columns:
-    """DAYS_FIRST_DRAWING to DAYS_TERMINATION: NaN unless `dated`, 365243 for what has not happened."""
+    """DAYS_FIRST_DRAWING to DAYS_TERMINATION: NaN unless `dated`, 365243 for an event that has not happened."""
     last = contracts.first_due + DAYS_BETWEEN_INSTALMENTS * (contracts.due - 1)
     planned = contracts.first_due + DAYS_BETWEEN_INSTALMENTS * (contracts.months - 1)
     ended = last + rng.integers(2, 11, len(last))
     card_due = np.where(contracts.first_use + 50 < 0, contracts.first_use + 50, NEVER)
     dates = {
         "DAYS_FIRST_DRAWING": np.where(contracts.card, contracts.first_use, NEVER),
-        "DAYS_FIRST_DUE": np.where(contracts.card, card_due, _once(contracts.due > 0, contracts.first_due)),
+        "DAYS_FIRST_DUE": np.where(contracts.card, card_due, _day_or_never(contracts.due > 0, contracts.first_due)),
         "DAYS_LAST_DUE_1ST_VERSION": np.where(contracts.card, NEVER, planned),
-        "DAYS_LAST_DUE": _once(contracts.finished & (contracts.due > 0), last),
-        "DAYS_TERMINATION": _once(contracts.finished & (contracts.due > 0) & (ended < 0), ended),
+        "DAYS_LAST_DUE": _day_or_never(contracts.finished & (contracts.due > 0), last),
+        "DAYS_TERMINATION": _day_or_never(contracts.finished & (contracts.due > 0) & (ended < 0), ended),
     }
     return {name: np.where(contracts.dated, days, np.nan) for name, days in dates.items()}
 
 
-def _once(happened: Booleans, day: Floats) -> Floats:
+def _day_or_never(happened: Booleans, day: Floats) -> Floats:
     return np.where(happened, day, NEVER)

@@ -1,4 +1,4 @@
-"""Who applies: age, sex and family."""
+"""The person who applies: home region, addresses, age, sex and family."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ from training.synthesis.draws import (
 
 _REGIONS = {"1": 6.0, "2": 40.0, "3": 25.0}
 _RATING = LevelShares.of({"1": 0.105, "2": 0.736, "3": 0.159})
+# City ratings by the region's rating: a city is never rated worse than its region.
 _CITY_RATING = {
     "1": LevelShares.of({"1": 1.0, "2": 0.0, "3": 0.0}),
     "2": LevelShares.of({"1": 0.006, "2": 0.994, "3": 0.0}),
@@ -66,11 +67,13 @@ class Region:
 
 
 def draw_region(rng: np.random.Generator, size: int) -> Region:
-    """Home regions of `size` clients."""
+    """Draw the home regions of `size` clients."""
     rating = _RATING.draw(rng, size)
     regions = rating.values(_REGIONS)
+    # Clients of one region share its population figure, so the column holds few distinct values.
     scores = ndtri((np.floor(regions * rng.random(size)) + 0.5) / regions)
     population = np.choose(rating.codes, [marginal.at(scores) for marginal in _POPULATION])
+    # These weights give the sum a variance of 1, which `blend` expects of its drivers.
     standing = 0.9 * rating.values(_RATING_STANDING) + 0.68 * scores
     return Region(rating, draw_by(rng, rating, _CITY_RATING), to_decimals(population, 6), standing)
 
@@ -102,7 +105,7 @@ _ACROSS_REGIONS = 0.2
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """How the three places differ, by city and by region; shape (n,) each. Regions differ only where cities do."""
+    """Registration, home and work compared, by city and by region; shape (n,) each. Other region implies other city."""
 
     by_city: Category
     by_region: Category
@@ -125,7 +128,7 @@ class Address:
 
 
 def draw_address(rng: np.random.Generator, employed: Booleans) -> Address:
-    """Addresses of clients who are `employed` (shape (n,)) or not."""
+    """Draw the addresses of clients who are `employed` (shape (n,)) or not."""
     group = Category(tuple(_BY_EMPLOYMENT), np.where(employed, np.int16(0), np.int16(1)))
     by_city = draw_by(rng, group, _BY_EMPLOYMENT)
     same = Category(by_city.levels, np.zeros(len(employed), dtype=np.int16))
@@ -134,6 +137,7 @@ def draw_address(rng: np.random.Generator, employed: Booleans) -> Address:
 
 _AGE = Marginal((7_680, 8_260, 9_440, 10_290, 12_450, 15_790, 19_650, 22_100, 23_170, 24_380, 25_200))
 _UNKNOWN_SEX = 1.3e-5
+# XNA is Home Credit's code for a sex that is not stated; `_draw_sex` draws it apart, as no age makes it likelier.
 _SEX = LevelShares.declared("CODE_GENDER", {"F": 1.0, "M": 1.0, "XNA": 0.0})
 _AGE_GROUPS = {"below 25": 25.0, "below 35": 35.0, "below 50": 50.0, "below 60": 60.0, "60 and over": 200.0}
 _FAMILY = {
@@ -193,13 +197,14 @@ class Person:
 
     def log_odds(self) -> Floats:
         """Effect on the log-odds of default: falls with age, higher for men and most for young men."""
+        # Protected attributes carry risk here as in real data, so leaving them out of a model has a price to measure.
         young_man = ~self.female & (self.age < 30)
         sex = effect(~self.female, 0.25) + effect(young_man, 0.15)
         return self.family.values(_FAMILY_EFFECTS) + sex - 0.15 * self.age_score
 
 
 def draw_person(rng: np.random.Generator, size: int) -> Person:
-    """`size` people."""
+    """Draw `size` people."""
     score = rng.standard_normal(size)
     age_days = np.floor(_AGE.at(score))
     family = draw_by(rng, _age_group(age_days / DAYS_PER_YEAR), _FAMILY)
@@ -222,4 +227,5 @@ def _draw_sex(rng: np.random.Generator, age_score: Floats) -> Category:
 
 def _draw_children(rng: np.random.Generator, age: Floats, family: Category) -> Integers:
     mean = np.interp(age, *_CHILDREN_AT_AGE) * family.values(_CHILDREN_BY_FAMILY, otherwise=0.7)
+    # A binomial and not a Poisson: it has an upper end.
     return rng.binomial(_MOST_CHILDREN, np.minimum(mean / _MOST_CHILDREN, 1.0)).astype(np.int64)

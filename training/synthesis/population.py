@@ -1,4 +1,4 @@
-"""The two populations: who applied in the training window, and who applied later.
+"""Two populations differ: clients of the training window, and clients who applied later.
 
 `LATER` (application_test) differs from `TRAINING` (application_train) as follows; everything else, above all the model
 of TRUE_PD, is the same, so this is covariate shift without concept drift.
@@ -36,7 +36,7 @@ from training.synthesis.draws import Booleans, CountDistribution, Floats, Intege
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Population:
-    """What differs between the training window and the time after it.
+    """Settings that differ between the training window and the time after it.
 
     Shares are in 0..1. `terms` maps the months of a cash loan to its share, shortest first; `enquiries` maps a window
     of AMT_REQ_CREDIT_BUREAU_* to its counts; `rare_documents` maps a document number to the share that hands it in.
@@ -111,6 +111,7 @@ LATER = Population(
     rare_documents=MappingProxyType({9: 0.0045, 11: 0.001, 18: 0.002, 7: 1e-4}),
 )
 
+# A chunk bounds the memory, and each has generators of its own: another size draws other data from the same seed.
 CHUNK_CLIENTS = 20_000
 TEST_SHARE = 0.16
 FIRST_CLIENT = 100_001
@@ -125,8 +126,9 @@ class Split(IntEnum):
 
 
 class Stream(IntEnum):
-    """The independent sources of randomness inside one chunk; the numbers are part of what a seed means."""
+    """The independent sources of randomness inside one chunk; a changed number changes the data of every seed."""
 
+    # Histories and outcomes have streams of their own, so leaving out a table changes no other.
     APPLICATION = 0
     OUTCOME = 1
     BUREAU = 2
@@ -141,7 +143,7 @@ class Stream(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Some clients of one split, with generators that depend on nothing but seed, split, position and stream."""
+    """Some clients of one split; their generators depend on seed, split, position and stream alone."""
 
     seed: int
     split: Split
@@ -162,7 +164,7 @@ class Chunk:
 
 
 def later_clients(clients: int) -> int:
-    """How many clients application_test gets beside `clients` in application_train."""
+    """The number of clients in application_test where application_train has `clients`."""
     return round(clients * TEST_SHARE)
 
 
@@ -185,16 +187,18 @@ def _is_later(clients: int, seed: int) -> Booleans:
 
 
 def _generator(seed: int, *key: int) -> np.random.Generator:
-    """The generator of one stream; keys begin with the split, or with `_IDENTIFIERS`, which is no split."""
+    """The generator of one stream; keys begin with the split, or with `_IDENTIFIERS`, a number that no split has."""
+    # SeedSequence hashes seed and key: a sum such as seed + position would give neighbouring seeds the same chunks.
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))
 
 
 _CORRELATION = 0.3
+# With the effects of all parts, this gives the training window its 8 % of defaults.
 _INTERCEPT = -4.24
 _STABILITY, _DISCIPLINE, _BURDEN, _CONDUCT = 0.42, 0.42, 0.46, 0.32
 _COMPOUNDING = 0.1
 _STRAIN, _STRAIN_UNDER_BURDEN = 0.12, 0.12
-_KNOWN_BY_HISTORY = 0.7
+_WEIGHT_IN_HISTORY = 0.7
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,20 +218,22 @@ class Latent:
     @property
     def lateness(self) -> Floats:
         """How badly bills are paid, standard normal: discipline and conduct, as histories show it."""
-        return _mixed(self.discipline, self.conduct)
+        return _seen_in_history(self.discipline, self.conduct)
 
     @property
     def leverage(self) -> Floats:
         """How much debt is carried, standard normal: burden and conduct, as histories show it."""
-        return _mixed(self.burden, self.conduct)
+        return _seen_in_history(self.burden, self.conduct)
 
 
-def _mixed(factor: Floats, conduct: Floats) -> Floats:
-    return _KNOWN_BY_HISTORY * factor + math.sqrt(1 - _KNOWN_BY_HISTORY**2) * conduct
+def _seen_in_history(factor: Floats, conduct: Floats) -> Floats:
+    # `conduct` is what only a history tells: without it the history tables would add nothing to the application.
+    return _WEIGHT_IN_HISTORY * factor + math.sqrt(1 - _WEIGHT_IN_HISTORY**2) * conduct
 
 
 def draw_latent(rng: np.random.Generator, size: int) -> Latent:
-    """Factors of `size` clients."""
+    """Draw the risk factors of `size` clients."""
+    # One shared factor gives every pair of the three the same correlation.
     shared = math.sqrt(_CORRELATION) * rng.standard_normal(size)
     own = math.sqrt(1 - _CORRELATION) * rng.standard_normal((3, size))
     stability, discipline, burden = shared + own

@@ -1,4 +1,4 @@
-"""previous_application: what the clients asked this lender for before."""
+"""previous_application: draws the applications that clients made to this lender before."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ _SUITES = LevelShares.of(
 
 
 def draw_products(rng: np.random.Generator, offers: Offers, terms: Terms) -> Columns:
-    """The labels of each previous application, and the size of the seller's place."""
+    """Draw the labels of each previous application, and the size of the seller's place."""
     size = len(offers)
     consumer = offers.contract.equals(CONSUMER)
     walk_in = chance(rng, terms.yield_group.values(_WALK_IN_BY_YIELD, otherwise=_WALK_IN_CARD), size)
@@ -109,7 +109,7 @@ def draw_products(rng: np.random.Generator, offers: Offers, terms: Terms) -> Col
     industry = _industry(goods, consumer)
     return {
         "NAME_CASH_LOAN_PURPOSE": _purpose(rng, offers, walk_in),
-        "NAME_PAYMENT_TYPE": merged(_pays(offers), _PAYMENTS.draw(rng, size), constant("XNA", size)),
+        "NAME_PAYMENT_TYPE": merged(_has_payment_type(offers), _PAYMENTS.draw(rng, size), constant("XNA", size)),
         "CODE_REJECT_REASON": _reason(rng, offers),
         "NAME_TYPE_SUITE": _SUITES.draw(rng, size).only(offers.priced & chance(rng, 0.66, size)),
         "NAME_CLIENT_TYPE": _client_type(rng, offers),
@@ -119,12 +119,12 @@ def draw_products(rng: np.random.Generator, offers: Offers, terms: Terms) -> Col
         "CHANNEL_TYPE": draw_by(rng, offers.contract, _CHANNELS),
         "SELLERPLACE_AREA": _seller_area(rng, consumer),
         "NAME_SELLER_INDUSTRY": industry,
-        "NAME_YIELD_GROUP": _named(terms.yield_group),
+        "NAME_YIELD_GROUP": _with_xna(terms.yield_group),
         "PRODUCT_COMBINATION": _combination(rng, offers, terms, walk_in, industry),
     }
 
 
-def _named(column: Category) -> Category:
+def _with_xna(column: Category) -> Category:
     return merged(column.codes >= 0, column, constant("XNA", len(column)))
 
 
@@ -138,11 +138,12 @@ def _purpose(rng: np.random.Generator, offers: Offers, walk_in: Booleans) -> Cat
     """Only cash loans have a purpose, and few of those taken by old clients state one."""
     cash = offers.contract.equals(CASH)
     stated = cash & walk_in & chance(rng, 0.5, len(offers))
+    # Two codes for no purpose: XNA where a cash loan states none, XAP for contracts that never have one.
     unstated = choose({"XNA": cash, "XAP": ~cash})
     return merged(stated, _PURPOSES.draw(rng, len(offers)), unstated)
 
 
-def _pays(offers: Offers) -> Booleans:
+def _has_payment_type(offers: Offers) -> Booleans:
     return (offers.priced | offers.contract.equals(CONSUMER)) & ~offers.contract.equals(REVOLVING)
 
 
@@ -171,14 +172,16 @@ def _product_type(offers: Offers, walk_in: Booleans) -> Category:
 
 def _seller_area(rng: np.random.Generator, consumer: Booleans) -> Floats:
     area = np.floor(_SELLER_AREA.at(rng.standard_normal(len(consumer))))
+    # -1 stands for a contract that no shop sold.
     return np.where(consumer | chance(rng, 0.08, len(consumer)), area, -1.0)
 
 
 def _combination(
     rng: np.random.Generator, offers: Offers, terms: Terms, walk_in: Booleans, industry: Category
 ) -> Category:
-    """What PRODUCT_COMBINATION spells out: contract, product, price level or kind of shop."""
+    """PRODUCT_COMBINATION, which spells out contract, product, price level or kind of shop."""
     cash, consumer, card = (offers.contract.equals(contract) for contract in (CASH, CONSUMER, REVOLVING))
+    # The order decides, as `choose` takes the first mask that holds: "Card X-Sell" is for the cards left over.
     masks = {"Cash": cash & ~offers.priced, "Card Street": card & (walk_in | ~offers.priced), "Card X-Sell": card}
     masks |= _cash_combinations(cash, walk_in, terms.yield_group)
     free = chance(rng, terms.yield_group.values(_FREE_OF_INTEREST), len(offers))
@@ -201,6 +204,7 @@ def _shop_combinations(consumer: Booleans, industry: Category, free: Booleans) -
         members = [level for level in industry.levels if _COMBINATIONS.get(level, "industry") == shop]
         sold = consumer & industry.among(members)
         combinations[f"POS {shop} with interest"] = sold & ~free
+        # The layout spells "POS other with interest", but "POS others without interest".
         combinations[f"POS {'others' if shop == 'other' else shop} without interest"] = sold & free
     return combinations
 
@@ -232,7 +236,7 @@ class Previous:
 
 
 def draw_previous(chunk: Chunk, clients: Clients, *, first_id: int) -> Previous:
-    """The previous applications of `clients`, identified from `first_id` on."""
+    """Draw the previous applications of `clients`; their identifiers start at `first_id`."""
     rng = chunk.generator(Stream.PREVIOUS)
     offers = draw_offers(rng, clients, first_id=first_id)
     terms = draw_terms(rng, clients, offers)
@@ -260,6 +264,7 @@ def _process(rng: np.random.Generator, offers: Offers) -> Columns:
 def _conditions(rng: np.random.Generator, offers: Offers, contracts: Contracts) -> Columns:
     size = len(offers)
     insured = chance(rng, offers.contract.values(_INSURED), size).astype(np.float64)
+    # Nearly half of all rows are consumer loans, so twice the share among them gives about that share of all rows.
     stated = offers.contract.equals(CONSUMER) & chance(rng, 2 * _INTEREST_STATED, size)
     return {
         "NFLAG_INSURED_ON_APPROVAL": missing_where(~contracts.dated, insured),

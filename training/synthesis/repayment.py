@@ -1,4 +1,4 @@
-"""The instalments of approved cash and consumer loans that fell due before the application, and when they were paid.
+"""Instalments of approved loans that fell due before the application, and the days on which they were paid.
 
 POS_CASH_balance and installments_payments both follow from it, so they agree.
 """
@@ -34,7 +34,7 @@ from training.synthesis.offers import CASH, CONSUMER, DAYS_BETWEEN_INSTALMENTS, 
 from training.synthesis.population import Chunk, Stream
 from training.synthesis.previous import Previous
 
-_FOLLOWED = 0.96
+_WITH_INSTALMENTS = 0.96
 _AHEAD = Marginal((0, 0, 0, 0.5, 2, 6, 14, 24, 30, 45, 60))
 _LATE_BY = Marginal((1, 1, 1, 1, 2, 4, 10, 21, 32, 75, 150))
 _LATE, _LATE_SLOPE, _LATE_HABIT = -2.75, 0.9, 0.7
@@ -59,29 +59,30 @@ class Schedule:
 
 
 def draw_schedule(chunk: Chunk, clients: Clients, previous: Previous) -> Schedule:
-    """The instalments of the previous loans in `previous`."""
+    """Draw the instalments of the cash and consumer loans in `previous`."""
     rng = chunk.generator(Stream.SCHEDULE)
-    followed = _followed(rng, previous)
-    client, contracts = previous.offers.client[followed], previous.contracts[followed]
+    with_instalments = _with_instalments(rng, previous)
+    client, contracts = previous.offers.client[with_instalments], previous.contracts[with_instalments]
     lateness = clients.latent.lateness[client]
     rows = runs(contracts.due.astype(np.int64))
     due = contracts.first_due[rows.owner] + DAYS_BETWEEN_INSTALMENTS * rows.step
     paid = due + _draw_delay(rng, lateness, rows)
     return Schedule(
-        ids=previous.offers.ids[followed],
+        ids=previous.offers.ids[with_instalments],
         client=client,
         contracts=contracts,
         lateness=lateness,
         rows=rows,
         due=due,
+        # A payment on or after the day of the application is in the future, so it counts as not made.
         paid=np.where(paid < 0, paid, np.nan),
-        amount=_amounts(previous.terms[followed], contracts, rows),
+        amount=_amounts(previous.terms[with_instalments], contracts, rows),
     )
 
 
-def _followed(rng: np.random.Generator, previous: Previous) -> Booleans:
+def _with_instalments(rng: np.random.Generator, previous: Previous) -> Booleans:
     loans = previous.offers.approved(CASH, CONSUMER) & previous.contracts.dated & (previous.contracts.due > 0)
-    return loans & chance(rng, _FOLLOWED, len(loans))
+    return loans & chance(rng, _WITH_INSTALMENTS, len(loans))
 
 
 def _draw_delay(rng: np.random.Generator, lateness: Floats, rows: Runs) -> Floats:
@@ -110,7 +111,7 @@ _CARD_AHEAD = 25
 
 
 def draw_instalments(chunk: Chunk, clients: Clients, schedule: Schedule, cards: Cards) -> Columns:
-    """Payments of the loans in `schedule`, then those of `cards`."""
+    """Draw the payments of the loans in `schedule`, then those of `cards`."""
     rng = chunk.generator(Stream.INSTALMENTS)
     loans, of_cards = _loan_payments(rng, clients, schedule), _card_payments(rng, clients, cards)
     return {name: np.concatenate([loans[name], of_cards[name]]) for name in loans}
@@ -120,6 +121,7 @@ def _loan_payments(rng: np.random.Generator, clients: Clients, schedule: Schedul
     """Some instalments are paid in two parts, the second some days later; few are not paid in full."""
     first, rest = _draw_parts(rng, schedule)
     row = np.repeat(np.arange(len(rest)), 1 + (rest > 0))
+    # The cut is for a chunk without instalments, where [False] alone would be one entry too many.
     second = np.concatenate(([False], row[1:] == row[:-1]))[: len(row)]
     owner = schedule.rows.owner[row]
     last_of_early = schedule.contracts.early[owner] & (schedule.rows.step[row] == schedule.rows.lengths[owner] - 1)
@@ -174,7 +176,7 @@ _UNCOUNTED = 0.0028
 
 
 def draw_pos_cash(chunk: Chunk, clients: Clients, schedule: Schedule) -> Columns:
-    """Months of the loans in `schedule`: one per instalment, and one when a loan is completed."""
+    """Draw the months of the loans in `schedule`: one per instalment, and one when a loan is completed."""
     rng = chunk.generator(Stream.POS_CASH)
     contracts = schedule.contracts
     months = runs(schedule.rows.lengths + contracts.finished)
@@ -208,17 +210,19 @@ def draw_pos_cash(chunk: Chunk, clients: Clients, schedule: Schedule) -> Columns
 
 
 def _past_due(rng: np.random.Generator, schedule: Schedule, completed: Booleans, owner: Integers) -> Integers:
-    """Days past due at the end of each month: of the instalment of that month or of one still open from before."""
+    """Days past due at the end of each month, of the oldest instalment that is open then."""
     gap = rng.integers(0, 30, len(schedule.ids)).astype(np.float64)
+    # Not paid before the application: day 1 lies after every month shown, so the instalment is open in all of them.
     delay = np.where(np.isnan(schedule.paid), 1.0, schedule.paid) - schedule.due
     of_month = np.zeros(len(owner))
     of_month[~completed] = delay
-    return whole(_open_for(of_month, gap[owner], owner))
+    return whole(_oldest_open(of_month, gap[owner], owner))
 
 
-def _open_for(delay: Floats, gap: Floats, owner: Integers) -> Floats:
+def _oldest_open(delay: Floats, gap: Floats, owner: Integers) -> Floats:
     """Age in days of the oldest open instalment at each month's end, `gap` days after the due day of the month."""
     oldest = np.where(delay > gap, gap, 0.0)
+    # _LATE_BY ends at 150 days, so an instalment of more than five months ago is never open.
     for months in range(1, 6):
         age = gap[months:] + 30.0 * months
         still_open = (delay[:-months] > age) & (owner[:-months] == owner[months:])

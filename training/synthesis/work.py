@@ -1,4 +1,4 @@
-"""What employed clients do, and for whom."""
+"""The work of clients: source of income, education, occupation, employer, tenure and income."""
 
 from __future__ import annotations
 
@@ -62,6 +62,7 @@ _OCCUPATIONS = {
     "Security staff": _Occupation(0.016, 0.056, 0.4, 0.85, -0.1, 0.15),
     "Waiters/barmen staff": _Occupation(0.009, 0.001, 0.6, 0.5, -0.1, 0.05),
 }
+# Checked at import: a level that the declaration gained would otherwise never be drawn, and nobody would notice.
 check_levels("OCCUPATION_TYPE", _OCCUPATIONS)
 
 
@@ -146,9 +147,10 @@ _TYPICAL_EMPLOYER = {
 
 
 def draw_occupation(rng: np.random.Generator, *, female: Booleans, educated: Booleans, state: Booleans) -> Category:
-    """Occupations, shape (n,), by sex, higher education and service to the state; nobody's is missing."""
+    """Draw occupations, shape (n,), by sex, higher education and service to the state; none is missing."""
     women, men, higher, servant, *_ = np.array(tuple(_OCCUPATIONS.values())).T
     average = (1 + _EDUCATED_SHARE * (higher - 1)) * (1 + _STATE_SHARE * (servant - 1))
+    # Divided by the average factor, so that the factors leave the shares of women and men about as they are stated.
     tilt = np.where(female[:, None], women, men) / average
     tilt = tilt * np.where(educated[:, None], higher, 1.0) * np.where(state[:, None], servant, 1.0)
     return LevelShares(tuple(_OCCUPATIONS), (1.0,) * len(_OCCUPATIONS)).draw_tilted(rng, tilt)
@@ -157,18 +159,18 @@ def draw_occupation(rng: np.random.Generator, *, female: Booleans, educated: Boo
 def draw_organization(
     rng: np.random.Generator, occupation: Category, *, employed: Booleans, state: Booleans
 ) -> Category:
-    """Employers, shape (n,): XNA exactly for those not `employed`, otherwise by occupation and service to the state."""
+    """Draw employers, shape (n,): XNA exactly for clients not `employed`, others by occupation and state service."""
     levels = tuple(_ORGANIZATIONS)
     private, servant, _ = np.array(tuple(_ORGANIZATIONS.values())).T
     drawn = Category(levels, LevelShares(levels, tuple(private)).draw(rng, len(state)).codes)
     drawn = merged(state, LevelShares(levels, tuple(servant)).draw(rng, len(state)), drawn)
     for name, (share, employer) in _TYPICAL_EMPLOYER.items():
         typical = occupation.equals(name) & chance(rng, share, len(state))
-        drawn = merged(typical, _everywhere(levels, employer, len(state)), drawn)
-    return merged(employed, drawn, _everywhere(levels, "XNA", len(state)))
+        drawn = merged(typical, _filled(levels, employer, len(state)), drawn)
+    return merged(employed, drawn, _filled(levels, "XNA", len(state)))
 
 
-def _everywhere(levels: tuple[str, ...], level: str, size: int) -> Category:
+def _filled(levels: tuple[str, ...], level: str, size: int) -> Category:
     return Category(levels, np.full(size, levels.index(level), dtype=np.int16))
 
 
@@ -199,7 +201,7 @@ _SOURCE = LevelShares.declared(
         "Student": 1e-4,
         "Maternity leave": 1e-4,
         "Businessman": 1e-4,
-        "Pensioner": 0.0,
+        "Pensioner": 0.0,  # drawn by age and sex instead
     },
 )
 _SOURCE_EFFECTS = {"Working": 0.1, "Commercial associate": -0.12, "State servant": -0.25}
@@ -267,6 +269,7 @@ class Employment:
     @property
     def income_score(self) -> Floats:
         """Log income, about standard normal."""
+        # Mean and deviation of the log incomes that this module draws, rounded.
         return (np.log(self.income) - 11.9) / 0.48
 
     def columns(self) -> Columns:
@@ -275,6 +278,7 @@ class Employment:
             "AMT_INCOME_TOTAL": self.income,
             "NAME_INCOME_TYPE": self.source,
             "NAME_EDUCATION_TYPE": self.education,
+            # Home Credit writes 365243 here, and XNA for the employer, where there is no employer.
             "DAYS_EMPLOYED": whole(np.where(self.employed, -self.tenure_days, NEVER)),
             "FLAG_EMP_PHONE": whole(self.employed),
             "OCCUPATION_TYPE": self.occupation,
@@ -282,19 +286,20 @@ class Employment:
         }
 
     def log_odds(self) -> Floats:
-        """Effect on the log-odds of default: a fresh job is a risk that fades within a few years."""
-        fresh = np.where(self.employed, np.exp(-np.nan_to_num(self.tenure_days) / (2.5 * DAYS_PER_YEAR)), 0.0)
+        """Effect on the log-odds of default: a new job is a risk that fades within a few years."""
+        new_job = np.where(self.employed, np.exp(-np.nan_to_num(self.tenure_days) / (2.5 * DAYS_PER_YEAR)), 0.0)
         levels = self.education.values(_EDUCATION_EFFECTS) + self.source.values(_SOURCE_EFFECTS)
-        return levels + 0.7 * fresh + occupation_log_odds(self.occupation, self.organization)
+        return levels + 0.7 * new_job + occupation_log_odds(self.occupation, self.organization)
 
 
 def draw_employment(rng: np.random.Generator, person: Person, region: Region, latent: Latent) -> Employment:
-    """How each person of `person` earns a living."""
+    """Draw the work and the income of each client."""
     source = _draw_source(rng, person)
     education = draw_by(rng, source, _EDUCATION)
     employed, state = ~source.among(_WITHOUT_EMPLOYER), source.equals("State servant")
     occupation = draw_occupation(rng, female=person.female, educated=education.among(_EDUCATED), state=state)
     organization = draw_organization(rng, occupation, employed=employed, state=state)
+    # Blanked only now: the employer depends on the occupation even where the application does not state it.
     occupation = occupation.only(employed & ~chance(rng, UNSTATED_OCCUPATION, len(employed)))
     tenure = np.where(employed, _draw_tenure(rng, person, latent, state), np.nan)
     income = _draw_income(rng, person, region, source, education, occupation)
@@ -326,6 +331,7 @@ def _draw_income(
 ) -> Floats:
     mean = source.values(_INCOME_OF_SOURCE) + education.values(_INCOME_OF_EDUCATION) + income_effect(occupation)
     mean += _LOG_INCOME + 0.22 * ~person.female + 0.12 * region.score
+    # Log-normal: incomes are skewed, and an effect raises all of them by the same share.
     income = np.exp(mean + _INCOME_SPREAD * rng.standard_normal(len(mean)))
     steps = _INCOME_STEPS.draw(rng, len(mean)).values({step: float(step) for step in _INCOME_STEPS.levels})
     return np.clip(to_multiple(income, steps), *_INCOME_LIMITS)
