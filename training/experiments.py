@@ -1,4 +1,4 @@
-"""The experiments by name, and what one does: fit, compare, record."""
+"""An experiment fits candidates on the same folds, compares them with the best and records them in MLflow."""
 
 from __future__ import annotations
 
@@ -29,11 +29,12 @@ Target = NDArray[np.int64]
 
 
 def _directed(model: ModelSettings, directions: Mapping[str, int]) -> ModelSettings:
+    # pydantic's `model_copy` checks nothing, so a direction for an unknown feature would have no effect.
     return ModelSettings.model_validate(model.model_dump() | {"monotone": dict(directions)})
 
 
 def feature_engineering(dataset: Dataset, settings: TrainingSettings, progress: Progress) -> list[CrossFitted]:
-    """Out-of-fold predictions of LightGBM for each set of features and each way of sampling."""
+    """Fit LightGBM with each set of features and each way of sampling; out-of-fold predictions."""
     chosen = settings.experiments.feature_engineering
     faster = settings.model.parameters.model_copy(update={"learning_rate": chosen.learning_rate})
     model = settings.model.model_copy(update={"parameters": faster})
@@ -47,7 +48,7 @@ def feature_engineering(dataset: Dataset, settings: TrainingSettings, progress: 
 
 
 def model_selection(dataset: Dataset, settings: TrainingSettings, progress: Progress) -> list[CrossFitted]:
-    """Out-of-fold predictions of every family, and of the blend and the stack of some."""
+    """Fit every model family, then blend and stack some; out-of-fold predictions."""
     chosen = settings.experiments.model_selection
     candidates = [candidate(family, settings) for family in chosen.families]
     with progress.step("model selection", len(candidates) * settings.model.folds) as advance:
@@ -57,7 +58,7 @@ def model_selection(dataset: Dataset, settings: TrainingSettings, progress: Prog
 
 
 def options(dataset: Dataset, settings: TrainingSettings, progress: Progress) -> list[CrossFitted]:
-    """Out-of-fold predictions of the delivered kind of model under each profile, and with monotone features."""
+    """Fit the delivered kind of model under each profile and with monotone features; out-of-fold predictions."""
     chosen = settings.experiments.options
     free = candidate(Family.LIGHTGBM, settings.model_copy(update={"model": _directed(settings.model, {})}))
     directed = candidate(
@@ -74,13 +75,13 @@ def options(dataset: Dataset, settings: TrainingSettings, progress: Progress) ->
 
 @dataclass(frozen=True, slots=True)
 class Experiment:
-    """A question that cross-validation answers."""
+    """An experiment has a name and a function that fits its candidates."""
 
     name: str
     fit: Callable[[Dataset, TrainingSettings, Progress], list[CrossFitted]]
 
     def run(self, dataset: Dataset, settings: TrainingSettings, progress: Progress) -> tuple[Compared, ...]:
-        """Every candidate beside the best, recorded in MLflow."""
+        """Fit the candidates, compare each with the best and record them in MLflow."""
         candidates = self.fit(dataset, settings, progress)
         with progress.step("compare"):
             policy = decision_policy(settings.policy)
@@ -99,16 +100,15 @@ EXPERIMENTS = {
         Experiment("options", options),
     )
 }
-"""By name, in the order in which they run."""
+"""The experiments by name, in the order in which they run."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Compared:
-    """One candidate beside the best.
+    """A candidate compared with the best one.
 
-    `auc_behind` and `cost_behind` are its AUC minus the best one's and its cost per applicant minus the best one's, on
-    the same rows, with intervals that hold together for all candidates (Bonferroni). The best itself has no
-    difference.
+    `auc_behind` and `cost_behind` are its AUC and its cost per applicant minus those of the best one, on the same rows.
+    Their intervals hold together for all candidates (Bonferroni). Both are None for the best one.
     """
 
     candidate: CrossFitted
@@ -120,6 +120,7 @@ class Compared:
     @property
     def verdict(self) -> str:
         """`best`; `worse` where the whole interval of the AUC difference is below 0; else `as good`."""
+        # The best one is chosen on the rows that judge it, which flatters it: so `worse` needs the whole interval.
         if self.auc_behind is None:
             return "best"
         return "worse" if self.auc_behind.high < 0 else "as good"
@@ -133,8 +134,9 @@ def compare(
     *,
     seed: int,
 ) -> tuple[Compared, ...]:
-    """The candidates, the best AUC first, each with its paired differences to the best."""
+    """Order the candidates by falling AUC and compare each with the first, by paired differences."""
     ordered = sorted(candidates, key=lambda candidate: -auc(target, candidate.probabilities))
+    # Bonferroni: the error is shared by the differences, one less than there are candidates.
     confidence = 1 - (1 - settings.confidence) / max(1, len(ordered) - 1)
     return tuple(_compared(one, ordered[0], target, policy, settings, confidence, seed) for one in ordered)
 
@@ -177,7 +179,7 @@ _HEADINGS = ("candidate", "verdict", "AUC", "AUC - best", "AP", "Brier", "ECE", 
 
 
 def rows(compared: Sequence[Compared]) -> Iterator[dict[str, str]]:
-    """One row for each candidate, by heading."""
+    """Yield the table's cells by heading, one row for each candidate."""
     for one in compared:
         cells = (
             one.candidate.name,
@@ -193,7 +195,7 @@ def rows(compared: Sequence[Compared]) -> Iterator[dict[str, str]]:
 
 
 def table_lines(compared: Sequence[Compared]) -> Iterator[str]:
-    """The table, line by line, in columns that are as wide as they need to be."""
+    """Format the table, line by line, in columns that are as wide as their cells."""
     cells = [_HEADINGS, *(tuple(row.values()) for row in rows(compared))]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     for line in cells:
@@ -209,7 +211,7 @@ def _signed(difference: Estimate | None) -> str:
 def record_experiment(
     experiment: str, compared: tuple[Compared, ...], dataset: Dataset, settings: TrainingSettings
 ) -> None:
-    """Log every candidate, then the table."""
+    """Log a run for every candidate, then one for the table."""
     tracking = settings.tracking.model_copy(update={"experiment": experiment})
     for one in compared:
         with tracked_run(tracking, name=one.candidate.name):
@@ -225,6 +227,7 @@ def _record(one: Compared, dataset: Dataset, settings: TrainingSettings) -> None
     mlflow.log_params({"seed": settings.seed, "folds": settings.model.folds, **one.candidate.parameters})
     mlflow.log_metrics(_metrics(one))
     mlflow.log_dict(one.evaluation.to_dict(), "metrics.json")
+    # The dummy gives everybody one PD, which has no bands and no distribution to draw.
     if np.ptp(one.candidate.probabilities) > 0:
         with tempfile.TemporaryDirectory() as scratch:
             _draw(Path(scratch), one, dataset, settings)

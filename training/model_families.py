@@ -1,4 +1,4 @@
-"""The model families, each fitted on one fold."""
+"""Candidates of the experiments: model families, ways of sampling, and ensembles of families."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ Target = NDArray[np.int64]
 
 
 def candidate(family: Family, settings: TrainingSettings) -> Candidate:
-    """The family as the settings want it fitted."""
+    """Make the candidate of a family, with the parameters in the settings."""
     chosen, model, seed = settings.experiments.model_selection, settings.model, settings.seed
     if family is Family.LIGHTGBM:
         return Candidate(family, model.parameters.stated(), _lightgbm(model, seed))
@@ -103,7 +103,7 @@ def _xgboost(settings: ModelSelectionSettings, model: ModelSettings, seed: int) 
     chosen, stopping = settings.xgboost, model.early_stopping
 
     def margins(fold: FoldMatrices) -> Margins:
-        import xgboost
+        import xgboost  # here, since no other command needs it
 
         kinds = ["c" if i in fold.categorical else "q" for i in range(len(fold.names))]
 
@@ -139,11 +139,11 @@ _INTERPOLATING = (Sampling.SMOTE, Sampling.HYBRID)
 
 
 def sampled(sampling: Sampling, settings: FeatureEngineeringSettings, model: ModelSettings, *, seed: int) -> Candidate:
-    """LightGBM with this way of sampling.
+    """Make the candidate of LightGBM with this way of sampling.
 
-    What interpolates between rows cannot do so across missing values and categories: those ways fit on the matrix that
-    `encoder` makes. Every fold grows the same number of trees, so that its margins are on the scale of the others'.
+    SMOTE interpolates between rows, which needs numbers without gaps: it fits on the matrix that `encoder` makes.
     """
+    # No early stopping: every fold grows the same number of trees, so that the margins of all folds are on one scale.
     resampler = Resampler(sampling, settings.sampling, seed)
 
     def margins(fold: FoldMatrices) -> Margins:
@@ -161,14 +161,14 @@ def sampled(sampling: Sampling, settings: FeatureEngineeringSettings, model: Mod
 
 @dataclass(frozen=True, slots=True)
 class Resampler:
-    """Rows, outcomes and weights to fit on, made of those of a training fold."""
+    """A resampler changes the rows, outcomes or weights of a training fold."""
 
     sampling: Sampling
     settings: SamplingSettings
     seed: int
 
     def __call__(self, matrix: Matrix, target: Target) -> tuple[Matrix, Target, NDArray[np.float64] | None]:
-        """`matrix` must be complete for the ways that interpolate."""
+        """Return the rows, outcomes and weights to fit on; SMOTE and the hybrid need a matrix without NaN."""
         if self.sampling is Sampling.BALANCED_WEIGHTS:
             return matrix, target, len(target) / (2 * np.bincount(target))[target]
         if self.sampling is Sampling.SMOTE:
@@ -180,6 +180,7 @@ class Resampler:
         return matrix, target, None
 
     def _smote(self, matrix: Matrix, target: Target, ratio: float) -> tuple[Matrix, Target]:
+        # imbalanced-learn raises an error where defaults are as frequent as the ratio asks already.
         if _odds(target) >= ratio:
             return matrix, target
         smote = SMOTE(sampling_strategy=ratio, k_neighbors=self.settings.neighbours, random_state=self.seed)
@@ -189,6 +190,7 @@ class Resampler:
         if _odds(target) >= self.settings.undersampling_ratio:
             return matrix, target
         chosen = RandomUnderSampler(sampling_strategy=self.settings.undersampling_ratio, random_state=self.seed)
+        # It draws row numbers, so that it neither checks nor copies the matrix.
         rows, _ = chosen.fit_resample(np.arange(len(target))[:, np.newaxis], target)
         return matrix[rows[:, 0]], target[rows[:, 0]]
 
@@ -205,12 +207,12 @@ def _complete(fold: FoldMatrices) -> FoldMatrices:
 
 
 def blended(members: Sequence[CrossFitted], target: NDArray[np.int64]) -> CrossFitted:
-    """The mean of the members' log-odds."""
+    """Average the members' log-odds."""
     return _ensemble("blend", members, _stacked(members).mean(axis=1), target)
 
 
 def stacked(members: Sequence[CrossFitted], target: NDArray[np.int64]) -> CrossFitted:
-    """A logistic regression on the members' log-odds; for each fold it is fitted on the rows of the others.
+    """Fit a logistic regression on the members' log-odds, for each fold on the rows of the others.
 
     Source: D. Wolpert, "Stacked generalization", Neural Networks 5, 1992.
     """
@@ -219,6 +221,7 @@ def stacked(members: Sequence[CrossFitted], target: NDArray[np.int64]) -> CrossF
     for judged in members[0].judged:
         others = np.ones(len(target), dtype=np.bool_)
         others[judged] = False
+        # An infinite C is no penalty: scikit-learn 1.8 deprecated `penalty=None`.
         fit = LogisticRegression(C=np.inf, max_iter=1000).fit(inputs[others], target[others])
         margins[judged] = fit.decision_function(inputs[judged])
     return _ensemble("stack", members, margins, target)

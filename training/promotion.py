@@ -1,4 +1,4 @@
-"""A registered model on labelled rows that it was not fitted on."""
+"""A challenger is judged on rows that it was not fitted on, promoted to champion, and rolled back."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ from training.registry.registry import (
     download,
     find,
     put_in_charge,
+    record_change,
     recorded_predictions,
-    remember,
     sign_version,
     succession,
 )
@@ -63,12 +63,12 @@ from training.settings import TrainingSettings
 
 @dataclass(frozen=True, slots=True, eq=False)
 class JudgedModel:
-    """A registered model and its PDs on the rows of a data set.
+    """A judged model is a registered version with its PDs on the rows of a data set.
 
     Attributes
     ----------
     probability : float64, shape (n,); each from a model that was not fitted on the row
-    fitted_on : how many of the rows the model was fitted on; their PDs are out of fold, as its training recorded them
+    fitted_on : how many rows the model was fitted on; their out-of-fold PDs come from the record of its training
     """
 
     registered: Registered
@@ -77,7 +77,7 @@ class JudgedModel:
 
 
 def judged_model(registered: Registered, dataset: Dataset) -> JudgedModel:
-    """The version on the rows of `dataset`; RegistryError if it keeps no out-of-fold PDs or cannot score a row."""
+    """Find or compute the version's PDs on `dataset`; RegistryError if it keeps none or cannot score a row."""
     with tempfile.TemporaryDirectory() as scratch:
         probability = recorded_predictions(registered, Path(scratch)).of_rows(dataset)
         new = np.isnan(probability)
@@ -87,7 +87,8 @@ def judged_model(registered: Registered, dataset: Dataset) -> JudgedModel:
 
 
 def _predicted(registered: Registered, columns: Columns, scratch: Path) -> NDArray[np.float64]:
-    """PDs by this code, which nothing but the verified artefact is handed to."""
+    """PDs that this code computes from the verified artefact."""
+    # MLflow's own loader would run the code that is stored with the model.
     try:
         scorer = Scorer(Artefact.read(artefact_folder(download(registered, scratch), registered)))
     except ArtefactError as error:
@@ -97,10 +98,10 @@ def _predicted(registered: Registered, columns: Columns, scratch: Path) -> NDArr
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Verdict:
-    """How a challenger did on `rows` rows, against the champion if there is one.
+    """The verdict holds the gates of a challenger on `rows` rows, against the champion if there is one.
 
-    `incumbent` is in charge. `champion` are its PDs, None where there are none to compare with; `obstacle` says why.
-    `groups` are the approvals behind the fairness gates.
+    `incumbent` is the present champion, and `champion` has its PDs; these are None where they cannot be had, and then
+    `obstacle` says why. `groups` are the approvals behind the fairness gates.
     """
 
     rows: int
@@ -113,7 +114,7 @@ class Verdict:
 
     @property
     def missed(self) -> tuple[Gate, ...]:
-        """The gates that are not passed."""
+        """The gates that the challenger did not pass."""
         return tuple(gate for gate in self.gates if not gate.passed)
 
 
@@ -125,30 +126,29 @@ def judge(
     generated_allowed: bool = False,
     uncompared_allowed: bool = False,
 ) -> Verdict:
-    """The verdict on a registered version from the labelled rows of `dataset`; nothing is changed.
+    """Judge a registered version on the labelled rows of `dataset`; the registry stays as it is.
 
-    Champion and challenger are judged on the same rows, and on every row by a model that was not fitted on it: out of
-    fold where the row was in a model's training data, by the registered model itself otherwise. So a champion that was
-    trained on these very rows has no advantage. Out-of-fold PDs describe how a model is made rather than the one that
-    was refitted on all rows, and settings that were tuned on these rows flatter the challenger: labelled rows that came
-    in since are the stronger test.
+    Champion and challenger are judged on the same rows. A row of a model's training data gets the out-of-fold PD, any
+    other row the PD of the registered model. So a champion that was trained on these rows has no advantage. Out-of-fold
+    PDs describe how a model is made rather than the one refitted on all rows, and settings tuned on these rows flatter
+    the challenger. Labelled rows that came in since are the stronger test.
 
-    A champion that this code cannot score, since its features or an older release made it otherwise, is compared with
-    only if it was fitted on all of the rows. To do without the comparison must be asked for.
+    This code may be unable to score a champion with other features or of an older release. Such a champion is compared
+    only if all rows were in its training data. Only `uncompared_allowed` passes a challenger without the comparison.
 
-    RegistryError if the version lacks what that needs.
+    RegistryError if the version keeps no out-of-fold PDs or no sound artefact.
     """
     incumbent = current_champion(registered.name)
     challenger = judged_model(registered, dataset)
-    rival, obstacle = _rival(incumbent, dataset)
+    rival, obstacle = _judged_champion(incumbent, dataset)
     with tempfile.TemporaryDirectory() as scratch:
         artefact = artefact_folder(download(registered, Path(scratch)), registered)
         differing = differing_probabilities(artefact)
         scorer = Scorer(Artefact.read(artefact))
     policy, limits = scorer.artefact.policy, settings.gates
-    gates = [*_absolute(challenger, dataset, policy, settings)]
+    gates = [*_own_gates(challenger, dataset, policy, settings)]
     if rival is not None:
-        gates += _paired(challenger, rival, dataset, policy, settings)
+        gates += _champion_gates(challenger, rival, dataset, policy, settings)
     if obstacle is not None:
         gates.append(comparability_gate(allowed=uncompared_allowed))
     if incumbent is not None:
@@ -160,8 +160,8 @@ def judge(
     return Verdict(len(dataset), challenger, incumbent, rival, obstacle, screening.groups, tuple(gates))
 
 
-def _rival(incumbent: Registered | None, dataset: Dataset) -> tuple[JudgedModel | None, str | None]:
-    """The version in charge on the rows, or why it cannot be had."""
+def _judged_champion(incumbent: Registered | None, dataset: Dataset) -> tuple[JudgedModel | None, str | None]:
+    """The champion with its PDs on the rows, or the reason why these cannot be had."""
     if incumbent is None:
         return None, None
     try:
@@ -170,14 +170,14 @@ def _rival(incumbent: Registered | None, dataset: Dataset) -> tuple[JudgedModel 
         return None, str(error)
 
 
-def _absolute(
+def _own_gates(
     challenger: JudgedModel, dataset: Dataset, policy: DecisionPolicy, settings: TrainingSettings
 ) -> Iterator[Gate]:
     evaluation = evaluate(dataset.target, challenger.probability, policy, settings.evaluation, seed=settings.seed)
     return evaluation_gates(evaluation, settings.gates)
 
 
-def _paired(
+def _champion_gates(
     challenger: JudgedModel, rival: JudgedModel, dataset: Dataset, policy: DecisionPolicy, settings: TrainingSettings
 ) -> Iterator[Gate]:
     confidence = settings.evaluation.confidence
@@ -189,17 +189,18 @@ _GATES = "gates"
 
 
 def keep(verdict: Verdict) -> None:
-    """Keep the figures of a verdict with the version that was judged."""
+    """Keep the gates of a verdict as a tag of the version that was judged."""
     judged = verdict.challenger.registered
     figures = json.dumps([asdict(gate) for gate in verdict.gates])
     MlflowClient().set_model_version_tag(judged.name, judged.version, _GATES, figures)
 
 
 def promote(verdict: Verdict, now: datetime) -> bentoml.Tag:
-    """Put the judged version in charge and return its tag in the BentoML store.
+    """Make the judged version champion and return its tag in the BentoML store.
 
-    GateError if it misses a gate; RegistryError if it was judged against a champion that is in charge no longer.
+    GateError if it misses a gate; RegistryError if another version became champion since it was judged.
     """
+    # Only the change is locked. Judging takes long, and a lock around it would hold up every other command.
     with champion_lock():
         return _promoted(verdict, now)
 
@@ -211,6 +212,7 @@ def _promoted(verdict: Verdict, now: datetime) -> bentoml.Tag:
         raise RegistryError(
             f"{judged} was judged against {incumbent or 'no champion'}, no longer in charge: judge again"
         )
+    # Before the check: an audit asks for the figures of refused versions too.
     keep(verdict)
     if verdict.missed:
         raise GateError(f"{judged} is not promoted: it misses {'; '.join(gate.name for gate in verdict.missed)}")
@@ -218,21 +220,22 @@ def _promoted(verdict: Verdict, now: datetime) -> bentoml.Tag:
 
 
 def make_champion(registered: Registered, now: datetime) -> bentoml.Tag:
-    """Put a version in charge whose gates were passed, or finish doing so; it is signed if there is a key for that."""
+    """Make a version champion that passed its gates, or finish an interrupted promotion; sign it if there is a key."""
+    # The store comes last: an interrupted promotion leaves the older model served, and a repetition completes it.
     if key := os.environ.get(SIGNING_KEY_VARIABLE):
         sign_version(registered, Path(key))
     put_in_charge(registered)
     if succession(changes(registered.name))[-1:] != (registered.version,):
-        remember(registered, Action.PROMOTED, now)
+        record_change(registered, Action.PROMOTED, now)
     return import_model(registered)
 
 
 def rollback(name: str, now: datetime, say: Callable[[str], object] = lambda _: None) -> tuple[Registered, bentoml.Tag]:
-    """Put the champion before the present one back in charge; RegistryError if there is none.
+    """Restore the champion before the present one; RegistryError if there is none.
 
-    A version that was deleted in the registry is passed over, which `say` is told.
-    Where the alias names another version than the history (a promotion or a rollback was interrupted, or somebody set
-    the alias by hand), the history's champion is put back.
+    A version that was deleted in the registry is passed over, and `say` reports it.
+    The alias may name another version than the history, after an interruption or because somebody set it by hand. Then
+    the history's champion is restored.
     """
     with champion_lock():
         return _rolled_back(name, now, say)
@@ -246,9 +249,10 @@ def _rolled_back(name: str, now: datetime, say: Callable[[str], object]) -> tupl
     if undone and len(line) == 1:
         raise RegistryError(f"{current} is the first champion: there is none before it")
     restored = _newest_that_is_there(name, line[:-1] if undone else line, say)
+    # The alias moves last. Until then it differs from the history, by which a repetition completes this rollback.
     tag = import_model(restored)
     if undone:
-        remember(restored, Action.RESTORED, now)
+        record_change(restored, Action.RESTORED, now)
     put_in_charge(restored)
     return restored, tag
 

@@ -1,4 +1,4 @@
-"""The whole of `python -m training run`: from files to a challenger and its verdict, and what is printed of them."""
+"""`python -m training run` turns files into a judged challenger; the lines that commands print are made here too."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ from training.trainer import TrainedModel, lineage, train
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Delivered:
-    """A trained and registered model, and how it did against the gates and the champion."""
+    """A delivered model is trained and registered, and has a verdict."""
 
     trained: TrainedModel
     registered: Registered
@@ -51,7 +51,7 @@ class Delivered:
 
     @property
     def tag(self) -> str:
-        """The model's name in the BentoML store, once it is promoted."""
+        """The tag that the model has in the BentoML store after its promotion."""
         return self.registered.tag
 
 
@@ -63,11 +63,12 @@ def deliver(
     generated_allowed: bool = False,
     uncompared_allowed: bool = False,
 ) -> Delivered:
-    """Train on the files in `data`, or on generated ones, track, register the model as challenger and judge it.
+    """Train on the files in `data`, or on generated ones; track the model, register it as challenger and judge it.
 
-    It is judged on the later applications where the settings keep some apart, on those it was trained on otherwise.
+    Later applications judge it if the settings set some aside, else the training data do.
     """
     dataset, later = split_by_time(load(data, settings, progress), settings.out_of_time)
+    # Before the training: a folder that cannot be written, or a server that is down, would cost its whole result.
     place_of_fitted()
     with tracked_run(settings.tracking, name=dataset.source) as run_id:
         trained = train(dataset, settings, progress, later=later)
@@ -86,6 +87,7 @@ def deliver(
 
 def track(dataset: Dataset, trained: TrainedModel, settings: TrainingSettings, *, run_id: str) -> Registered:
     """Record a trained model with its figures and report in the active run and register it as challenger."""
+    # Everything is on the disk before MLflow is asked for the first time.
     artefact = trained.artefact(lineage(dataset, settings, run_id=run_id, commit=commit(), code=code_digest()))
     folder = write_fitted(dataset, trained, artefact, settings, run_id=run_id)
     write_report(folder / FILES, dataset, trained, artefact, settings)
@@ -93,17 +95,16 @@ def track(dataset: Dataset, trained: TrainedModel, settings: TrainingSettings, *
 
 
 def load(data: Path | None, settings: TrainingSettings, progress: Progress, *, to_fit: bool = True) -> Dataset:
-    """The validated data in the folder `data`, or generated data; its warnings become lines of the progress.
+    """Load and validate the data in the folder `data`, or generate data; warnings become lines of the progress.
 
-    DataError if it breaks a rule, or if it is meant to fit a model and is too small for the folds of the settings or
-    leaks the outcome. The source of generated data says so, also where it comes from a folder: only there true PDs are
-    known.
+    DataError if the data break a rule. Data `to_fit` a model must also be large enough and not leak the outcome.
     """
     synthetic = settings.synthetic
     with _files(data, synthetic, progress) as directory, progress.step("load and validate"):
         dataset = _fit_for_training(directory, settings) if to_fit else load_dataset(directory)
     if data is None:
         dataset = replace(dataset, source=f"{GENERATED}{synthetic.clients} clients, seed {synthetic.seed}")
+    # Only the generator knows true PDs, so a folder that holds them holds generated data.
     elif any(data.glob(f"{TRUE_PD.name}.*")):
         dataset = replace(dataset, source=f"{GENERATED}{dataset.source}")
     for warning in dataset.warnings:
@@ -139,7 +140,7 @@ _SHOWN = (
 
 
 def trained_lines(trained: TrainedModel) -> Iterator[str]:
-    """What was measured of a model when it was trained."""
+    """Format the measurements of a training, line by line."""
     evaluation = trained.evaluation
     yield (
         f"{evaluation.rows} applications, {evaluation.defaults} defaults; "
@@ -168,7 +169,7 @@ def _policy_lines(evaluation: Evaluation) -> Iterator[str]:
 
 
 def verdict_lines(verdict: Verdict) -> Iterator[str]:
-    """Every gate with its figure and its limit, passed or not, and what they were judged on."""
+    """Format every gate with its figure, its limit and its result, and the rows that judged it."""
     yield f"gates, judged on {verdict.rows} applications, each by a model that was not fitted on it:"
     yield f"  challenger {_judged(verdict.challenger, verdict.rows)}"
     yield f"  {_champion_line(verdict)}"
@@ -190,9 +191,9 @@ _ROW = "{:>7}  {:20} {:12}  {:27}  {:16}  {:32}  {:12}  {}"
 
 
 def registry_lines(name: str) -> Iterator[str]:
-    """The versions of the model `name`, the oldest first, then the history of its champions.
+    """Format the versions of the model `name`, the oldest first, then the history of its champions.
 
-    Where alias, history and this user's BentoML store differ, a line says so.
+    A line warns if alias, history and this user's BentoML store differ.
     """
     named, found = aliases(name), versions(name)
     if not found:
@@ -227,7 +228,8 @@ def _row(version: ModelVersion, named: Mapping[str, str]) -> str:
 
 
 def _run(version: ModelVersion) -> Run | None:
-    """The run that made a version; None for one that others registered without a run, or whose run is gone."""
+    """The run that made a version; None if it has none, or if its run was deleted."""
+    # Other tools may register a model without a run, and `list` shall show the other versions all the same.
     try:
         return MlflowClient().get_run(version.run_id) if version.run_id else None
     except MlflowException:

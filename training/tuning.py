@@ -1,4 +1,4 @@
-"""The whole of `python -m training tune`: from a data set to the winner and what it is worth."""
+"""`python -m training tune` searches LightGBM's parameters and measures what its winner is worth."""
 
 from __future__ import annotations
 
@@ -33,16 +33,16 @@ from training.tuning_study import FINISHED, open_study, run_trials, winner
 
 @dataclass(frozen=True, slots=True)
 class Tuned:
-    """The winner, and what a nested repetition of the search says of it, if it was asked for."""
+    """The winner of a search, and the nested estimate if the settings ask for one."""
 
     parameters: TunedParameters
     nested: NestedEstimate | None
 
 
 def tune(dataset: Dataset, settings: TrainingSettings, progress: Progress) -> Tuned:
-    """Run the study of the settings, or what is left of it, and record it in MLflow.
+    """Run the study of the settings, or the rest of it, and record it in MLflow.
 
-    StudyError if the study cannot be used, or its database fails on the way.
+    StudyError if the study cannot be used, or if its database fails.
     """
     try:
         return _tuned(dataset, settings, progress)
@@ -81,7 +81,7 @@ def _nested(dataset: Dataset, settings: TrainingSettings, progress: Progress) ->
 
 
 def tuning_lines(tuned: Tuned, written: Path) -> Iterator[str]:
-    """The report, line by line; `written` is the file that holds the winner."""
+    """Format the result, line by line; `written` is the file that holds the winner."""
     winner = tuned.parameters.winner
     yield f"{winner.trials} trials; the best has {winner.objective} {winner.value:.4f} on the folds that chose it:"
     for name, value in tuned.parameters.parameters.items():
@@ -98,25 +98,26 @@ def tuning_lines(tuned: Tuned, written: Path) -> Iterator[str]:
 
 
 class Winner(Settings):
-    """Where tuned parameters come from."""
+    """The study, the objective and the data that tuned parameters come from."""
 
     study: str
     objective: str
     value: float
-    """Mean over the folds that the search looked at: optimistic."""
+    """The mean over the folds that chose the winner, which flatters it."""
     trials: int
     data_sha256: str
 
 
 class TunedParameters(Settings):
-    """Parameters of LightGBM that replace those of the settings, and where they come from."""
+    """Tuned parameters replace those of the settings; `winner` says where they come from."""
 
     parameters: dict[str, Any]
     winner: Winner
 
     @classmethod
     def apply(cls, path: Path, settings: TrainingSettings) -> TrainingSettings:
-        """The settings with the parameters in the file in place of their own; SettingsError if they do not fit."""
+        """Replace the settings' parameters by those in the file; SettingsError if these are not legal."""
+        # Checked as a whole: people edit such files, and two legal parameters may not fit together.
         values = settings.model_dump(mode="json")
         values["model"]["parameters"] |= cls.load(path).parameters
         return TrainingSettings.checked(values, path)
@@ -128,7 +129,7 @@ class TunedParameters(Settings):
 
 @dataclass(frozen=True, slots=True)
 class NestedEstimate:
-    """What the search promised and what its winners kept.
+    """The nested estimate compares winners on the folds that chose them and on rows that no trial saw.
 
     Attributes
     ----------
@@ -145,7 +146,7 @@ class NestedEstimate:
 
     @property
     def optimism(self) -> float:
-        """Mean of what was promised minus mean of what was kept, in the objective's unit."""
+        """The mean of `promised` minus the mean of `kept`, in the objective's unit."""
         return float(np.mean(self.promised) - np.mean(self.kept))
 
 
@@ -157,7 +158,7 @@ def nested_estimate(
     *,
     progress: Callable[[], object] = lambda: None,
 ) -> NestedEstimate:
-    """The estimate for a search of `nested.trials` trials; its studies are named after `study` and the outer fold."""
+    """Repeat the search with `nested.trials` trials in each outer fold; `study` and the fold name its studies."""
     promised, kept = [], []
     margins, plain = np.empty(len(dataset)), np.empty(len(dataset))
     for i, (fitted, judged) in enumerate(splits(dataset.target, nested.folds, seed=settings.seed)):
@@ -167,6 +168,7 @@ def nested_estimate(
         run_trials(search, nested.trials, folds, settings, progress=progress)
         best = winner(search)
         outer = tuning_fold(dataset, fitted, judged, settings)
+        # Winner and settings are fitted and judged on the same rows, so the gain is a paired difference.
         margins[judged], _ = fitted_margins(outer, best.params | DRAWING_ROWS, settings)
         plain[judged], _ = fitted_margins(outer, {}, settings)
         promised.append(float(best.values[0]))
@@ -191,7 +193,7 @@ def _estimate(
 
 
 def record_trials(study: Study, dataset: Dataset, settings: TrainingSettings) -> None:
-    """Log every finished trial that has no run yet, those of a process that was killed included."""
+    """Log every finished trial that has no run yet, also those of a killed process."""
     tracking = settings.tracking.model_copy(update={"experiment": settings.tuning.experiment})
     recorded = _recorded(study, tracking)
     for trial in study.get_trials(deepcopy=False, states=FINISHED):
@@ -201,7 +203,7 @@ def record_trials(study: Study, dataset: Dataset, settings: TrainingSettings) ->
 
 
 def record_search(study: Study, nested: NestedEstimate | None, dataset: Dataset, settings: TrainingSettings) -> None:
-    """Log the winner, the course of the search and the nested estimate."""
+    """Log the winner, the history of the search and the nested estimate."""
     tracking = settings.tracking.model_copy(update={"experiment": settings.tuning.experiment})
     best = study.best_trial
     with tracked_run(tracking, name=study.study_name), tempfile.TemporaryDirectory() as scratch:
@@ -212,12 +214,14 @@ def record_search(study: Study, nested: NestedEstimate | None, dataset: Dataset,
         if nested is not None:
             mlflow.log_metrics({"optimism": nested.optimism, **_interval("nested_auc", nested), **_gain(nested)})
             mlflow.log_dict(asdict(nested), "nested.json")
+        # Without this, matplotlib writes its own version into the file.
         _history(study).savefig(Path(scratch) / "history.png", dpi=130, metadata={"Software": None})
         mlflow.log_artifacts(scratch, "figures")
 
 
 def _recorded(study: Study, tracking: TrackingSettings) -> set[str]:
     """Numbers of the trials that have a run."""
+    # A run that a process left unfinished may lack figures, so its trial is logged again.
     connect(tracking, make=True)
     if mlflow.get_experiment_by_name(tracking.experiment) is None:
         return set()
@@ -258,11 +262,12 @@ def _gain(nested: NestedEstimate) -> dict[str, float]:
 
 
 def _history(study: Study) -> Figure:
-    complete = [trial for trial in study.trials if trial.values]
+    # Optuna gives a pruned trial the last value that it reported.
+    valued = [trial for trial in study.trials if trial.values]
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.add_subplot()
     axes.set(title=f"Search {study.study_name}", xlabel="trial", ylabel="mean over the folds")
-    axes.plot([trial.number for trial in complete], [trial.values[0] for trial in complete], "o", color="#2166ac")
+    axes.plot([trial.number for trial in valued], [trial.values[0] for trial in valued], "o", color="#2166ac")
     axes.plot(study.best_trial.number, study.best_trial.values[0], "o", color="#b2182b", label="best")
     axes.legend(frameon=False)
     return figure

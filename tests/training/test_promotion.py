@@ -43,7 +43,7 @@ from training.registry.store import import_model
 from training.run import Delivered, registry_lines, verdict_lines
 from training.settings import TrainingSettings
 
-STEPS = ("put_in_charge", "remember", "import_model")
+STEPS = ("put_in_charge", "record_change", "import_model")
 
 
 @pytest.fixture(scope="module")
@@ -293,7 +293,7 @@ def test_an_interrupted_promotion_serves_the_older_model_and_is_finished_by_the_
     assert rollback(contest.name, now())[0] == contest.first
 
 
-@pytest.mark.parametrize("step", ["remember", "import_model"])
+@pytest.mark.parametrize("step", ["record_change", "import_model"])
 def test_an_interrupted_promotion_is_taken_back_by_a_rollback(
     contest: Contest, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:

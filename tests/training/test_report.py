@@ -16,7 +16,7 @@ import pytest
 from scoring.artefact import Artefact
 from tests.training.page import Page
 from training.dataset import Dataset, load_dataset
-from training.report.figures import ReportTable, held, model_figures
+from training.report.figures import ReportTable, model_figures, place_in_interval
 from training.report.model_report import model_report
 from training.report.model_tables import REQUIREMENTS, SECTIONS
 from training.run import Delivered
@@ -296,7 +296,7 @@ def test_the_price_of_directions_is_shown(dataset: Dataset, delivered: Delivered
 )
 def test_a_mean_pd_is_held_against_the_interval(delivered: Delivered, value: float | None, verdict: str) -> None:
     interval = replace(delivered.trained.price, value=0.25, low=0.2, high=0.3)
-    assert held(value, interval) == verdict
+    assert place_in_interval(value, interval) == verdict
 
 
 def test_a_table_has_a_cell_for_every_column() -> None:

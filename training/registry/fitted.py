@@ -1,7 +1,7 @@
-"""A fitted model as files: all that MLflow is to be told of it, kept until the model is registered.
+"""A fitted model waits in a folder until MLflow has registered it.
 
-A tracking server that dies at the end of a long training takes nothing with it: the folder is there whatever happens,
-and `python -m training register FOLDER` goes on from it.
+If the tracking server fails at the end of a long training, nothing is lost: `python -m training register FOLDER`
+registers the model later.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ from training.settings import TrainingSettings
 from training.trainer import TrainedModel
 
 FILES = "files"
-"""The folder of a fitted model that becomes the files of its run; the report belongs there."""
+"""The folder of a fitted model whose files its run will hold, the report included."""
 
 _RUN, _ARTEFACT = "run.json", "artefact"
 
 
 class _Run(Settings):
-    """What the run and the registered version are told."""
+    """The values that the run and the registered version record."""
 
     run_id: str
     name: str
@@ -50,7 +50,8 @@ class _Run(Settings):
 
 
 def place_of_fitted() -> Path:
-    """Where fitted models wait, in BENTOML_HOME; OutputError if nothing can be written there."""
+    """Return the folder in BENTOML_HOME where fitted models wait; OutputError if it cannot be written."""
+    # For its owner only: the files hold a PD of every applicant of the training data.
     place = Path(BentoMLContainer.bentoml_home.get()) / "unregistered"
     place.mkdir(mode=0o700, parents=True, exist_ok=True)
     if not os.access(place, os.W_OK):
@@ -61,7 +62,7 @@ def place_of_fitted() -> Path:
 def write_fitted(
     dataset: Dataset, trained: TrainedModel, artefact: Artefact, settings: TrainingSettings, *, run_id: str
 ) -> Path:
-    """A folder with all of a fitted model but its report."""
+    """Write all files of a fitted model but its report, and return their folder."""
     folder = place_of_fitted() / run_id
     files = folder / FILES
     folder.mkdir(mode=0o700)
@@ -90,12 +91,13 @@ def write_fitted(
 
 
 def register_fitted(folder: Path) -> Registered:
-    """Record a fitted model in the run that is active and register it; the folder is gone then.
+    """Record a fitted model in the active run, register it and remove its folder.
 
-    TrackingError, and the folder stays, if MLflow cannot take it.
+    TrackingError if MLflow fails; the folder stays.
     """
     run = _read(folder)
     report = folder / FILES / REPORT
+    # All of it may be repeated after a failure: MLflow takes a parameter again if its value is the same.
     try:
         mlflow.log_params(run.parameters)
         mlflow.log_metrics(run.metrics)
@@ -110,12 +112,13 @@ def register_fitted(folder: Path) -> Registered:
         raise TrackingError(
             f"the model is fitted, but was not registered ({reason}): `python -m training register {folder}` does it"
         ) from None
+    # Removed last: until the version is registered, the folder holds the only copy of a long training.
     shutil.rmtree(folder)
     return registered
 
 
 def run_of_fitted(folder: Path) -> str:
-    """The run that a fitted model belongs to; RegistryError for a folder that holds none, or one that was altered."""
+    """Return the run id of a fitted model; RegistryError if the folder holds none or an altered one."""
     run = _read(folder)
     try:
         Artefact.read(folder / _ARTEFACT, digest=run.digest)
@@ -127,6 +130,7 @@ def run_of_fitted(folder: Path) -> str:
 def _read(folder: Path) -> _Run:
     try:
         return _Run.checked(json.loads((folder / _RUN).read_text(encoding="utf-8")), folder / _RUN)
+    # Deeply nested JSON ends in a RecursionError.
     except (OSError, RecursionError, ValueError, SettingsError):
         raise RegistryError(f"{folder}: holds no fitted model that `python -m training run` left there") from None
 

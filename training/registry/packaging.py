@@ -1,7 +1,7 @@
-"""The computing code that travels with a logged model, and the digest of all that was logged.
+"""Packaging copies the code that computes scores into a logged model and takes the digest of all logged files.
 
-A logged model carries the packages that compute its scores. They go under one name of their own, which holds the digest
-of the code: `features` and `scoring` are names that many projects have, and two versions may be loaded side by side.
+The copied packages get one name that holds the digest of the code: `features` and `scoring` are names that many
+projects have, and two versions may be loaded side by side.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ _NAME_DIGITS = 12
 
 @dataclass(frozen=True, slots=True)
 class PackagedCode:
-    """Copies of the computing code under one name.
+    """The packaged code is a copy of the computing code under one name.
 
     Attributes
     ----------
-    folder : of the one package that holds the others
+    folder : the folder of the one package that holds the others
     loader : the file that MLflow runs ("models from code")
     """
 
@@ -43,7 +43,7 @@ class PackagedCode:
 
     @contextmanager
     def importable(self) -> Iterator[None]:
-        """Let MLflow run the loader while it logs it."""
+        """Put the code on the import path, since MLflow runs the loader while it logs it."""
         sys.path.insert(0, str(self.folder.parent))
         try:
             yield
@@ -52,7 +52,7 @@ class PackagedCode:
 
 
 def package_code(scratch: Path) -> PackagedCode:
-    """The computing code of this checkout, copied into `scratch` with its imports changed to the new name."""
+    """Copy the computing code of this checkout into `scratch` and change its imports to the new name."""
     name = f"credit_scoring_code_{code_digest()[:_NAME_DIGITS]}"
     folder = scratch / "code" / name
     folder.mkdir(parents=True)
@@ -68,30 +68,31 @@ def package_code(scratch: Path) -> PackagedCode:
 
 @cache
 def code_digest() -> str:
-    """SHA-256 over names and bytes of the computing code's files, hexadecimal."""
+    """Return the SHA-256 over names and bytes of the computing code's files, hexadecimal."""
     return _digest(_sources(), _ROOT)
 
 
 def model_digest(model: Path) -> str:
-    """SHA-256 over names and bytes of all files of a downloaded model, hexadecimal."""
+    """Return the SHA-256 over names and bytes of all files of a downloaded model, hexadecimal."""
     files = sorted(path for path in model.rglob("*") if path.is_file() and path != model / _META)
     return _digest(files, model)
 
 
 def check_flavour(model: Path) -> None:
-    """RegistryError unless a downloaded model is in the one form that this project logs. Nothing of it is run."""
+    """Refuse a downloaded model that has not the form of this project's models; RegistryError. No code of it is run."""
     try:
         flavour = _ModelFile.load(model / "MLmodel").flavors
     except SettingsError:
         flavour = {}
     python = flavour.get("python_function", {})
+    # An entry `python_model` would name a pickle, which runs code as it is read.
     sound = flavour.keys() == {"python_function"} and python.get("loader_module") == _LOADER_MODULE
     if not sound or Path(str(python.get("model_code_path"))).name != _LOADER or python.get("python_model") is not None:
         raise RegistryError("is not a model of the form that `python -m training run` logs")
 
 
 class _ModelFile(Settings, extra="ignore"):
-    """What is looked at of MLflow's MLmodel."""
+    """The part of MLflow's file MLmodel that is read."""
 
     flavors: dict[str, dict[str, object]]
 
@@ -102,6 +103,7 @@ def _sources() -> list[Path]:
 
 def _renamed(source: str, name: str) -> str:
     """The source with its imports of the packages under the name; the line of each import is changed, no other."""
+    # Lines are edited, not the tree written out again: comments stay, and tracebacks name the lines of the checkout.
     lines = source.splitlines(keepends=True)
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.ImportFrom) and not node.level and _is_ours(node.module or ""):
@@ -122,6 +124,6 @@ def _digest(files: Iterable[Path], root: Path) -> str:
 
 
 def sha256(file: Path) -> str:
-    """SHA-256 of a file's bytes, hexadecimal."""
+    """Return the SHA-256 of a file's bytes, hexadecimal."""
     with file.open("rb") as opened:
         return hashlib.file_digest(opened, "sha256").hexdigest()

@@ -1,7 +1,7 @@
-"""The MLflow form of an artefact: MLflow runs this file ("models from code"), so nothing is pickled.
+"""MLflow runs this file to serve an artefact ("models from code"), so no model is pickled.
 
-`mlflow.pyfunc.load_model(uri).predict(frame)` answers with the decisions of a frame of raw applications;
-`load_model(uri).unwrap_python_model().predict_proba(frame)` is for people who live with scikit-learn.
+`mlflow.pyfunc.load_model(uri).predict(frame)` returns the decisions of a frame of raw applications;
+`load_model(uri).unwrap_python_model().predict_proba(frame)` returns probabilities as scikit-learn's classifiers do.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from scoring.scorer import Scorer, Scores
 
 
 class CreditScoringModel(PythonModel):
-    """A scorer behind MLflow's interface. `classes_` and `predict_proba` follow scikit-learn's conventions."""
+    """The model scores behind MLflow's interface; `classes_` and `predict_proba` are those of scikit-learn."""
 
     classes_: NDArray[np.int64] = np.array([0, 1])
 
@@ -38,7 +38,7 @@ class CreditScoringModel(PythonModel):
         model_input: pd.DataFrame,
         params: dict[str, Any] | None = None,  # noqa: ARG002 - MLflow's signature
     ) -> pd.DataFrame:
-        """Probability, prediction, decision, risk level, points and what is known, one row per application."""
+        """Return probabilities, decisions, points and missing or unknown columns, one row per application."""
         scores = self._score(model_input)
         return pd.DataFrame(
             {
@@ -56,7 +56,7 @@ class CreditScoringModel(PythonModel):
         )
 
     def predict_proba(self, frame: pd.DataFrame) -> NDArray[np.float64]:
-        """Probabilities of repayment and default, shape (n, 2)."""
+        """Return the probabilities of repayment and default, shape (n, 2)."""
         probability = self._score(frame).probability
         return np.column_stack([1 - probability, probability])
 
@@ -64,6 +64,7 @@ class CreditScoringModel(PythonModel):
         absent = [column.name for column in APPLICATION if column.name not in frame]
         if absent:
             raise ColumnsError(f"column missing: {', '.join(absent)}")
+        # pandas allows a name twice, and `frame[name]` is then a frame.
         repeated = [column.name for column in APPLICATION if frame.columns.tolist().count(column.name) > 1]
         if repeated:
             raise ColumnsError(f"column repeated: {', '.join(repeated)}")
@@ -75,6 +76,7 @@ class CreditScoringModel(PythonModel):
 
 def _stored(values: pd.Series[Any]) -> pa.Array[Any] | pa.ChunkedArray[Any]:
     """A column as Arrow stores it; ColumnsError, which quotes no value, if it has no one type."""
+    # pandas has no null of its own for floats and dates, so NaN and NaT are read as missing.
     try:
         return pa.array(values, from_pandas=True)
     except (pa.ArrowException, TypeError, ValueError, OverflowError):

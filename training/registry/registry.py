@@ -1,4 +1,4 @@
-"""The MLflow model registry: versions, the aliases that say what each is for, and who was champion when."""
+"""MLflow's registry keeps versions of the model, an alias for the champion, and the history of champions."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ from training.errors import RegistryError
 from training.registry.packaging import check_flavour, model_digest, sha256
 
 CHAMPION = "champion"
-"""The version in charge."""
+"""The alias of the version that decides."""
 CHALLENGER = "challenger"
-"""The version that was trained last and is not in charge."""
+"""The alias of the version that was trained last and is not champion."""
 OUT_OF_FOLD = "evaluation/out_of_fold.parquet"
-"""Where a run keeps its out-of-fold PDs."""
+"""The file of a run that holds its out-of-fold PDs."""
 _DIGEST, _SOURCE, _REPORT, _MODEL = "digest", "data.source", "report.sha256", "model.sha256"
 _SIGNATURE = "signature"
 
@@ -43,9 +43,9 @@ _SIGNATURE = "signature"
 class Registered:
     """One version of a registered model.
 
-    `source` names the data that it was trained on. `report` is the SHA-256 of its report, None for a version that was
-    registered without one. `model` is the digest of all that was logged, the code that MLflow would run included; None
-    for a version of an older release, whose files are never read.
+    `source` names its training data. `report` is the SHA-256 of its report, None for a version without one. `model` is
+    the digest of all logged files, the code that MLflow would run included; None for a version of an older release,
+    whose files are never read.
     """
 
     name: str
@@ -58,12 +58,12 @@ class Registered:
 
     @property
     def label(self) -> str:
-        """Version and digest in one word: unique over registries, and legal as a BentoML version."""
+        """Version and digest in one word, unique over registries and legal as a BentoML version."""
         return self.statement.label
 
     @property
     def statement(self) -> Statement:
-        """What a signature of the version vouches for."""
+        """The statement that a signature of the version confirms."""
         return Statement(self.name.lower(), self.version, self.digest, self.report)
 
     @property
@@ -82,6 +82,7 @@ class Registered:
 
 def register(name: str, model_uri: str, *, digest: str, run_id: str, source: str, report: str) -> Registered:
     """Register the logged model as the next version of `name` and make it the challenger."""
+    # MLflow adds files of its own when it logs a model, so the digest is taken of what it gives back.
     with tempfile.TemporaryDirectory() as scratch:
         logged = model_digest(Path(mlflow.artifacts.download_artifacts(model_uri, dst_path=scratch)))
     tags = {_DIGEST: digest, _SOURCE: source, _REPORT: report, _MODEL: logged}
@@ -91,7 +92,7 @@ def register(name: str, model_uri: str, *, digest: str, run_id: str, source: str
 
 
 def find(name: str, version: str) -> Registered:
-    """A version by its number or, written `@alias`, by its alias; RegistryError if there is none."""
+    """Find a version by its number or, written `@alias`, by its alias; RegistryError if there is none."""
     try:
         found = _model_version(name, version)
     except MlflowException as error:
@@ -100,30 +101,32 @@ def find(name: str, version: str) -> Registered:
 
 
 def champion(name: str) -> Registered | None:
-    """The version in charge, if one is."""
+    """Find the version with the alias `champion`; None if no version has it."""
     version = aliases(name).get(CHAMPION)
     return None if version is None else find(name, version)
 
 
 def aliases(name: str) -> dict[str, str]:
-    """The version that each alias names; none where nothing is registered yet."""
+    """Map each alias to its version; empty if nothing is registered yet."""
     model = registered_model(name)
     return {alias: str(version) for alias, version in model.aliases.items()} if model else {}
 
 
 def registered_model(name: str) -> RegisteredModel | None:
-    """The model as MLflow knows it, None where nothing is registered under this name yet."""
+    """Find the model of this name in MLflow; None if nothing is registered under it yet."""
+    # MLflow's `get` raises one error for an unknown name and for a server that fails; a search tells them apart.
     found = MlflowClient().search_registered_models(f"name = '{name}'")
     return found[0] if found else None
 
 
 def versions(name: str) -> list[ModelVersion]:
-    """Every version as MLflow knows it, the oldest first."""
+    """List every version in MLflow, the oldest first."""
     return sorted(MlflowClient().search_model_versions(f"name = '{name}'"), key=lambda found: int(found.version))
 
 
 def put_in_charge(registered: Registered) -> None:
-    """Give the alias `champion` to this version, which then challenges no longer."""
+    """Give the alias `champion` to this version and take the alias `challenger` from it."""
+    # MLflow cannot change two aliases at once. In this order there is a champion at every moment.
     client = MlflowClient()
     client.set_registered_model_alias(registered.name, CHAMPION, registered.version)
     if aliases(registered.name).get(CHALLENGER) == registered.version:
@@ -131,13 +134,13 @@ def put_in_charge(registered: Registered) -> None:
 
 
 def download(registered: Registered, folder: Path) -> Path:
-    """Copy the registered model into `folder` and return where it is; its artefact is in `artifacts/artefact`.
+    """Download the registered model into `folder` and return its path; its artefact is in `artifacts/artefact`.
 
-    RegistryError unless it is, file for file, what was registered. Nothing of it is run or unpickled.
+    RegistryError unless every file is as it was registered. None of it is run or unpickled.
     """
     if registered.model is None:
         raise RegistryError(f"{registered}: registered by an older release, without a digest of its files: train anew")
-    target = folder / "model"  # of its own: what else is in the folder is not the model's
+    target = folder / "model"  # a folder of its own, since the digest covers every file in it
     model = Path(mlflow.artifacts.download_artifacts(registered.uri, dst_path=str(target)))
     try:
         check_flavour(model)
@@ -149,7 +152,7 @@ def download(registered: Registered, folder: Path) -> Path:
 
 
 def artefact_folder(model: Path, registered: Registered) -> Path:
-    """Where the artefact of a downloaded model is, verified against the digest."""
+    """Return the artefact's path in a downloaded model, verified against the digest; ArtefactError otherwise."""
     folder = model / "artifacts" / "artefact"
     try:
         Artefact.read(folder, digest=registered.digest)
@@ -159,9 +162,9 @@ def artefact_folder(model: Path, registered: Registered) -> Path:
 
 
 def report_file(folder: Path, registered: Registered) -> Path | None:
-    """The report in a folder that should hold it, None if the version was registered without one.
+    """Return the path of the report in `folder`; None if the version was registered without one.
 
-    RegistryError unless it is there and is the one that was registered.
+    RegistryError if the report is absent or is not the registered one.
     """
     if registered.report is None:
         return None
@@ -172,7 +175,7 @@ def report_file(folder: Path, registered: Registered) -> Path | None:
 
 
 def recorded_predictions(registered: Registered, folder: Path) -> OutOfFold:
-    """The out-of-fold PDs of the version's training, copied into `folder`; RegistryError if its run kept none."""
+    """Download the version's out-of-fold PDs into `folder` and read them; RegistryError if its run kept none."""
     client = MlflowClient()
     listed = client.list_artifacts(registered.run_id, Path(OUT_OF_FOLD).parent.as_posix())
     if OUT_OF_FOLD not in [file.path for file in listed]:
@@ -187,14 +190,14 @@ def sign_version(registered: Registered, key: Path) -> None:
 
 
 def signature_of(registered: Registered) -> str | None:
-    """The signature that is kept with a version, None if it was never signed."""
+    """Return the signature of a version; None if it was never signed."""
     return _model_version(registered.name, registered.version).tags.get(_SIGNATURE)
 
 
 def copy_report(registered: Registered, output: Path) -> None:
     """Copy the report to the file `output`, whole or not at all.
 
-    RegistryError if the version has none or another than was registered, OutputError if the file cannot be written.
+    RegistryError if the version has no report or an altered one; OutputError if the file cannot be written.
     """
     with tempfile.TemporaryDirectory() as scratch:
         report = report_file(artefact_folder(download(registered, Path(scratch)), registered).parent, registered)
@@ -224,22 +227,23 @@ def _model_version(name: str, version: str) -> ModelVersion:
     return MlflowClient().get_model_version(name, version)
 
 
+# MLflow keeps no history of an alias, so tags of the registered model hold it. Their names sort by time.
 _KEY = "champion."
 _TIME = "%Y-%m-%dT%H:%M:%S.%fZ"
 _TICK = timedelta(microseconds=1)
 
 
 class Action(StrEnum):
-    """How a version came to be in charge."""
+    """How a version became champion."""
 
     PROMOTED = "promoted"
     RESTORED = "restored"
-    """By a rollback."""
+    """A rollback made it champion again."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Change:
-    """One change of champion; `at` is when, ISO 8601 in UTC."""
+    """A change of champion at the time `at`, ISO 8601 in UTC."""
 
     at: str
     action: Action
@@ -249,12 +253,9 @@ class Change:
         return f"{self.at[:19]}Z  version {self.version} {self.action}"
 
 
-def remember(registered: Registered, action: Action, now: datetime) -> None:
-    """Add a change to the history, as its last. `now` is in UTC.
-
-    It is later than the change before in any case: a command that waited for another has an older `now`, and clocks of
-    two machines differ.
-    """
+def record_change(registered: Registered, action: Action, now: datetime) -> None:
+    """Add a change to the history, as its last one; `now` is in UTC."""
+    # A command that waited for another one has an older `now`, and the clocks of two machines differ.
     before = changes(registered.name)[-1:]
     at = max([now, *(_moment(change.at) + _TICK for change in before)])
     key = f"{_KEY}{at.strftime(_TIME)}"
@@ -262,16 +263,16 @@ def remember(registered: Registered, action: Action, now: datetime) -> None:
 
 
 def changes(name: str) -> list[Change]:
-    """Every change of champion, the oldest first."""
+    """List every change of champion, the oldest first."""
     model = registered_model(name)
     tags = model.tags if model else {}
     return sorted(_change(key.removeprefix(_KEY), tags[key]) for key in tags if key.startswith(_KEY))
 
 
 def succession(history: Iterable[Change]) -> tuple[str, ...]:
-    """The champions that a rollback can go back through, the one in charge last.
+    """List the champions that a rollback can restore, followed by the present one.
 
-    A promotion puts a version on top, a rollback takes away what is above the version that it restores.
+    A promotion adds a version at the end; a rollback removes all versions after the one that it restores.
 
     >>> promoted = [Change(f"2026-01-0{day}", Action.PROMOTED, str(day)) for day in (1, 2, 3)]
     >>> succession([*promoted, Change("2026-01-04", Action.RESTORED, "2")])
@@ -289,7 +290,8 @@ def succession(history: Iterable[Change]) -> tuple[str, ...]:
 
 
 def current_champion(name: str) -> Registered | None:
-    """The version in charge as the history has it, which the alias may be ahead of; by the alias where it has none."""
+    """Find the champion by the history, or by the alias if there is no history; None if there is no champion."""
+    # A promotion sets the alias first, so after an interruption the alias names a version that is not served yet.
     line = succession(changes(name))
     return find(name, line[-1]) if line else champion(name)
 
@@ -307,12 +309,13 @@ def _moment(at: str) -> datetime:
     return datetime.strptime(at, _TIME).replace(tzinfo=UTC)
 
 
+# 64 bits: among 300,000 applications any two meet with a chance of about two in a billion.
 _FINGERPRINT_BYTES = 8
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class OutOfFold:
-    """For every row of the training data, the PD from the fold model that was not fitted on it.
+    """The record holds the out-of-fold PD of every row of the training data.
 
     Attributes
     ----------
@@ -325,7 +328,7 @@ class OutOfFold:
 
     @classmethod
     def of(cls, dataset: Dataset, probability: NDArray[np.float64]) -> Self:
-        """The record of a training on `dataset`."""
+        """Make the record of a training on `dataset`."""
         return cls(fingerprints(dataset), probability)
 
     def write(self, path: Path) -> None:
@@ -334,27 +337,28 @@ class OutOfFold:
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """The record that `write` wrote."""
+        """Read the record that `write` wrote."""
         table = parquet.read_table(path)
         return cls(table["application"].to_numpy(), table["probability"].to_numpy())
 
     def of_rows(self, dataset: Dataset) -> NDArray[np.float64]:
-        """The recorded PD of each row, shape (len(dataset),); NaN where the model was not fitted on the row."""
+        """Look up the PD of each row, shape (len(dataset),); NaN for a row that was not in the training data."""
         known = dict(zip(self.applications.tolist(), self.probability.tolist(), strict=True))
         return np.array([known.get(row, np.nan) for row in fingerprints(dataset).tolist()])
 
 
 def fingerprints(dataset: Dataset) -> NDArray[np.uint64]:
-    """What tells one application from another, uint64 of shape (len(dataset),).
+    """Digest the identifier and the required columns of each application, uint64 of shape (len(dataset),).
 
-    A digest of the identifier and the required columns: other people under the same identifiers, as in data generated
-    from two seeds, differ, and declaring a further optional column changes nothing.
+    Two people with one identifier, as in data generated from two seeds, differ. A further optional column changes
+    nothing.
     """
     required = [column for column in APPLICATION if column.required]
     position = APPLICATION.position
     numbers = dataset.columns.numbers[:, [position[column.name] for column in required if column.numeric]]
     levels = dataset.columns.levels[:, [position[column.name] for column in required if not column.numeric]]
     rows = zip(dataset.ids.tolist(), numbers.tolist(), levels.tolist(), strict=True)
+    # Python writes a float with all the digits that it needs, so equal rows give equal text on every machine.
     return np.array([_digest(repr(row)) for row in rows], dtype=np.uint64)
 
 

@@ -1,4 +1,4 @@
-"""The BentoML model store: its latest version of the model is the champion, which `bentoml serve` and `build` take."""
+"""The BentoML model store holds the champion as its latest version, which `bentoml serve` and `build` take."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ from training.registry.registry import Registered, artefact_folder, download, re
 from training.synthesis.dataset import APPLICATIONS, synthesize
 
 PARITY_CLIENTS = 1_000
-"""Generated applications on which LightGBM itself and what will be served are compared."""
+"""How many generated applications LightGBM and the scorer are compared on."""
 
 SIGNING_KEY_VARIABLE = "CREDIT_SCORING_SIGNING_KEY"
-"""The environment variable that names the private key, a PEM file, with which promoted models are signed."""
+"""The environment variable that names the PEM file of the private key that signs promoted models."""
 
 _PARITY_SEED = 20_180_517
 _LOCK = ".champion.lock"
@@ -38,7 +38,8 @@ _MODEL_FILE, _POINTER = "model.yaml", "latest"
 
 @contextmanager
 def champion_lock() -> Iterator[None]:
-    """One command at a time changes who is champion, in the registry and in this user's BentoML store; others wait."""
+    """Hold the lock under which one command at a time changes the champion in registry and store; others wait."""
+    # The system lets the lock go when its process ends, so a killed command holds nobody up.
     home = Path(BentoMLContainer.bentoml_home.get())
     home.mkdir(parents=True, exist_ok=True)
     with locked(home / _LOCK):
@@ -46,35 +47,33 @@ def champion_lock() -> Iterator[None]:
 
 
 def import_model(registered: Registered, environment: Mapping[str, str] = os.environ) -> bentoml.Tag:
-    """The tag of the imported model, `<name>:<version>-<first 32 digits of the digest>`, now the latest of its name.
+    """Import a model as the latest of its name; its tag is `<name>:<version>-<first 32 digits of the digest>`.
 
-    Only the verified artefact, report and signature are copied; nothing that MLflow keeps is run. ParityError, and no
-    import, unless this code computes what the code that trained the model did. SignatureError if the environment asks
-    for a signature that the version does not have. Importing what is the latest checks it again, and replaces it if it
-    was altered or cannot be read.
-
-    BentoML calls the version that was created last the latest. An older version that is to be served again is therefore
-    created anew: until that is done, what was served before stays the latest.
+    Only the verified artefact, report and signature are copied; no code that MLflow keeps is run. ParityError, and no
+    import, unless this code gives the scores of the training code. SignatureError if the environment asks for a
+    signature that the version lacks. If the model is the latest already, it is checked again, and replaced if it was
+    altered or cannot be read.
     """
     tag = bentoml.Tag.from_str(registered.tag)
     _make_readable(tag)
     with tempfile.TemporaryDirectory() as scratch:
-        ready = _ready(registered, Path(scratch))
+        ready = _staged_version(registered, Path(scratch))
         Trust.of(environment).require(ready, registered.digest, named=(tag.name, str(tag.version)))
         if served_version(registered.name) == tag and _same(ready, bentoml.models.get(tag), registered):
             return tag
+        # BentoML calls the version created last the latest, so an older one is created anew to be served again.
         _discard(tag)
         try:
             with bentoml.models.create(tag, metadata=_metadata(registered)) as model:
                 shutil.copytree(ready, model.path, dirs_exist_ok=True)
-        except BaseException:
+        except BaseException:  # Ctrl-C too: what is half written must not become the latest
             _discard(tag)
             raise
     return tag
 
 
-def checked(registered: Registered, model: Path) -> Path:
-    """The artefact of the registered model, downloaded into `model`; ParityError if this code scores it otherwise."""
+def verified_artefact(registered: Registered, model: Path) -> Path:
+    """Verify the artefact of a model downloaded into `model`; ParityError if this code scores it otherwise."""
     artefact = artefact_folder(model, registered)
     try:
         differing = differing_probabilities(artefact)
@@ -86,10 +85,11 @@ def checked(registered: Registered, model: Path) -> Path:
 
 
 def differing_probabilities(artefact: Path) -> int:
-    """On how many of 1,000 generated applications LightGBM's own package and the artefact's scorer differ.
+    """Count the generated applications, of 1,000, on which LightGBM's package and the scorer differ.
 
-    ConformanceError unless the scorer computes what the artefact's conformance rows say.
+    ConformanceError if the scorer departs from the artefact's conformance rows.
     """
+    # The scorer calls LightGBM's C interface, so the Python package is a second way to the same bits.
     scorer = Scorer(Artefact.read(artefact))
     booster = lgb.Booster(model_str=scorer.artefact.model_text)
     with tempfile.TemporaryDirectory() as scratch:
@@ -103,9 +103,9 @@ def differing_probabilities(artefact: Path) -> int:
         return differing
 
 
-def _ready(registered: Registered, scratch: Path) -> Path:
-    """A folder with all that the store is to hold of a version, each part verified."""
-    artefact = checked(registered, download(registered, scratch))
+def _staged_version(registered: Registered, scratch: Path) -> Path:
+    """A folder with the files that the store will hold of a version, each verified."""
+    artefact = verified_artefact(registered, download(registered, scratch))
     ready = Path(shutil.copytree(artefact, scratch / "ready"))
     report, signature = report_file(artefact.parent, registered), signature_of(registered)
     if report is not None:
@@ -116,7 +116,7 @@ def _ready(registered: Registered, scratch: Path) -> Path:
 
 
 def _same(ready: Path, stored: bentoml.Model, registered: Registered) -> bool:
-    """Whether the store holds exactly what it is to hold, and says of it what it is to say."""
+    """Whether the stored files and metadata are exactly those of the version."""
     folder = Path(stored.path)
     names = {file.name for file in ready.iterdir()}
     if names | {_MODEL_FILE} != {file.name for file in folder.iterdir()}:
@@ -139,7 +139,7 @@ def _metadata(registered: Registered) -> dict[str, str]:
 
 
 def served_version(name: str) -> bentoml.Tag | None:
-    """The version of this user's BentoML store that is served, None if it holds none that can be read."""
+    """Return the tag of the version that this user's BentoML store serves; None if none can be read."""
     try:
         return bentoml.models.get(name).tag
     except Exception:  # noqa: BLE001 - a file that is none of BentoML's makes it raise whatever it meets first
@@ -147,10 +147,8 @@ def served_version(name: str) -> bentoml.Tag | None:
 
 
 def _make_readable(tag: bentoml.Tag) -> None:
-    """Remove what is half written, and of this version what is broken: BentoML reads every version to find the latest.
-
-    RegistryError naming another version that is broken.
-    """
+    """Remove half-written versions and a broken copy of this one; RegistryError names another broken version."""
+    # BentoML reads every version of a name to find the latest, and fails at the first that it cannot read.
     folder = Path(BentoMLContainer.bentoml_home.get()) / "models" / tag.name
     for version in sorted(folder.iterdir()) if folder.is_dir() else []:
         if version.name == _POINTER or _is_readable(bentoml.Tag(tag.name, version.name)):

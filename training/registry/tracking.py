@@ -1,4 +1,4 @@
-"""Recording a training run in MLflow."""
+"""MLflow records training runs; a run whose process was killed is ended by the next one."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _held: list[str] = []
 
 @contextmanager
 def scratch() -> Iterator[Path]:
-    """A folder for all temporary files of this process, gone afterwards; those of killed ones are removed first."""
+    """Make a folder for all temporary files of this process; first remove the folders of killed processes."""
     place, before = Path(tempfile.gettempdir()), tempfile.tempdir
     _remove_left_over(place)
     new = Path(tempfile.mkdtemp(prefix=f".{_PREFIX}", dir=place))
@@ -57,12 +57,12 @@ def scratch() -> Iterator[Path]:
 
 
 def holder() -> str | None:
-    """A word for this process that `is_gone` understands; None outside a command."""
+    """Name this process in a way that `is_gone` understands; None outside a command."""
     return _held[-1] if _held else None
 
 
 def is_gone(holder: str) -> bool:
-    """Whether the process that `holder` names has ended; False for another machine's, of which nothing is known."""
+    """Tell whether the process that `holder` names has ended; False for another machine's, which cannot be asked."""
     machine = f"{_machine()} "
     return holder.startswith(machine) and not _is_held(Path(holder.removeprefix(machine)))
 
@@ -93,15 +93,15 @@ def _machine() -> str:
 _ROOT = Path(__file__).resolve().parent.parent.parent
 _SQLITE = "sqlite:///"
 _HOLDER = "process"
-"""The tag of a run by which the next one can tell whether its process still lives."""
+"""The tag of a run that names its process, so that a later run can tell whether it still lives."""
 _UPGRADE = "mlflow db upgrade"
 _SERVED_WITH = ("lightgbm", "mlflow", "numpy", "pandas", "pyarrow", "pydantic", "pyyaml", "scipy")
 
 
 def connect(settings: TrackingSettings, *, make: bool = False) -> None:
-    """Point MLflow at the configured server or database; `make` makes a local database if it is absent.
+    """Connect MLflow to the configured server or database; `make` creates a local database if it is absent.
 
-    TrackingError, without a password that the address may hold, if nothing that MLflow knows answers there.
+    TrackingError if no MLflow answers there; the message never holds a password of the address.
     """
     if fault := address_fault(settings.uri):
         raise TrackingError(f"{without_credentials(settings.uri)}: {fault}")
@@ -112,7 +112,7 @@ def connect(settings: TrackingSettings, *, make: bool = False) -> None:
                 database.parent.mkdir(parents=True, exist_ok=True)
             elif not database.is_file():
                 raise TrackingError(f"{settings.uri}: no such database; `python -m training run` makes one")
-        _answers(settings.uri)
+        _try_database(settings.uri)
         mlflow.set_tracking_uri(settings.uri)
         mlflow.set_registry_uri(settings.uri)
         MlflowClient().search_experiments(max_results=1)
@@ -122,20 +122,21 @@ def connect(settings: TrackingSettings, *, make: bool = False) -> None:
 
 
 def without_secrets(error: Exception) -> str:
-    """What MLflow says, unless it quotes a secret of the address in use; then only what kind of error it is."""
+    """Return the first sentence of an MLflow error, or only its kind if the sentence quotes a secret."""
     return _reason(error, mlflow.get_tracking_uri())
 
 
 def _reason(error: Exception, uri: str) -> str:
-    """The first sentence of what is said, or MLflow's remedy; only what kind of error where it quotes a secret."""
+    """The error's first sentence or MLflow's remedy; only the kind of error if the sentence quotes a secret."""
     if _UPGRADE in str(error):
         return f"its schema is of another MLflow; back the database up, then run `{_UPGRADE}` with its address"
     said = str(error).partition("\n")[0].partition(". ")[0].replace(uri.rstrip("/"), "").strip()
     return type(error).__name__ if any(secret in said for secret in ("@", *secrets_of(uri))) else said
 
 
-def _answers(uri: str) -> None:
-    """Try a database once: MLflow tries for minutes, and says so at every turn."""
+def _try_database(uri: str) -> None:
+    """Connect to a database once."""
+    # MLflow would try for minutes and log a line at each attempt.
     if uri.partition(":")[0].partition("+")[0] in DATABASE_ENGINES:
         engine = create_engine(uri)
         try:
@@ -146,39 +147,36 @@ def _answers(uri: str) -> None:
 
 @contextmanager
 def tracked_run(settings: TrackingSettings, name: str) -> Iterator[str]:
-    """An MLflow run in the configured experiment, by its id; it ends as failed if the block raises.
-
-    A run whose process was killed cannot say so: the next one here ends it as killed.
-    """
+    """Start an MLflow run in the configured experiment and yield its id; it ends as failed if the block raises."""
     connect(settings, make=True)
     _prepare_experiment(settings)
+    # MLflow shows the run of a killed process as running for ever.
     _end_killed_runs(mlflow.set_experiment(settings.experiment).experiment_id)
     this = holder()
     run = mlflow.start_run(run_name=name, tags={_HOLDER: this} if this else None)
-    with _ended():
+    with _ending_run():
         yield str(run.info.run_id)
 
 
 @contextmanager
 def resumed_run(settings: TrackingSettings, run_id: str) -> Iterator[None]:
-    """A run that was begun before; TrackingError if it is not there."""
+    """Resume a run that was started before; TrackingError if it is not there."""
     connect(settings)
     try:
         mlflow.start_run(run_id=run_id)
     except MlflowException as error:
-        raise TrackingError(f"run {run_id} cannot be gone on with: {without_secrets(error)}") from None
-    with _ended():
+        raise TrackingError(f"run {run_id} cannot be resumed: {without_secrets(error)}") from None
+    with _ending_run():
         yield
 
 
 @contextmanager
-def _ended() -> Iterator[None]:
-    """The active run ends as finished, or as failed if the block raises: with what the block raised, also where MLflow
-    does not answer any more."""
+def _ending_run() -> Iterator[None]:
+    """End the active run as finished, or as failed if the block raises."""
     try:
         yield
     except BaseException:
-        with suppress(MlflowException):
+        with suppress(MlflowException):  # the block's error tells more than that MLflow does not answer
             mlflow.end_run(RunStatus.to_string(RunStatus.FAILED))
         raise
     mlflow.end_run()
@@ -192,7 +190,7 @@ def _end_killed_runs(experiment: str) -> None:
 
 
 def _prepare_experiment(settings: TrackingSettings) -> None:
-    """The experiment is there, and what is kept with it can be kept; TrackingError if its folder is gone."""
+    """Create the experiment if it is absent; TrackingError if the folder of its files is gone."""
     location = _artefact_location(settings)
     found = mlflow.get_experiment_by_name(settings.experiment)
     if found is None:
@@ -208,7 +206,7 @@ def _prepare_experiment(settings: TrackingSettings) -> None:
 
 
 def commit() -> str | None:
-    """The commit of the checkout, with `-dirty` where files differ from it; None where there is none."""
+    """Return the commit of the checkout, with `-dirty` if files differ from it; None outside a repository."""
     head = _git("rev-parse", "HEAD")
     if not head:
         return None
@@ -216,7 +214,7 @@ def commit() -> str | None:
 
 
 def _git(*arguments: str) -> str:
-    """What git says; nothing where there is no git."""
+    """Git's answer; empty if git is not installed."""
     try:
         answer = subprocess.run(  # noqa: S603 - only what this module says
             ["git", *arguments],  # noqa: S607 - git is found on the path as everywhere
@@ -237,7 +235,7 @@ def _artefact_location(settings: TrackingSettings) -> str | None:
 
 
 def log_model(artefact: Path, report: Path) -> str:
-    """Log a model to the active run, its report beside its artefact; its address."""
+    """Log a model and its report to the active run, and return the model's address."""
     with warnings.catch_warnings():
         # An example would be applicants' data, and MLflow would score it once more.
         warnings.filterwarnings("ignore", message=".*input example was not provided")
@@ -253,12 +251,14 @@ def _logged(artefact: Path, report: Path) -> Any:
                 python_model=str(code.loader),
                 artifacts={"artefact": str(artefact), "report": str(report)},
                 code_paths=[str(code.folder)],
+                # Stated, since MLflow would load the model in a process of its own to find them out.
                 pip_requirements=[f"{name}=={version(name)}" for name in _SERVED_WITH],
                 signature=_signature(),
             )
 
 
 def _signature() -> ModelSignature:
-    """What comes out. Input has no types for MLflow to enforce: it would refuse whole numbers, and CSV as a whole."""
+    """The columns of the output."""
+    # No types for the input: MLflow would refuse whole numbers where it expects floats, and every CSV body.
     outputs = [("probability", "double"), ("prediction", "long"), ("decision", "string"), ("risk_level", "string")]
     return ModelSignature(outputs=Schema([ColSpec(t, n) for n, t in [*outputs, ("score", "long")]]))

@@ -1,4 +1,4 @@
-"""Figures of a trained model, and numbers as a reader of the report sees them."""
+"""The report's figures are drawn and its numbers are formatted here."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _TAIL = 0.001
 def evaluation_figures(
     target: Target, probability: Probabilities, evaluation: Evaluation, *, cutoff: float, bands: int
 ) -> dict[str, Figure]:
-    """The figures of an evaluation by name; calibration is shown in `bands` bands of equal size."""
+    """Draw the figures of an evaluation, by name; calibration is shown in `bands` bands of equal size."""
     observed = observe_bands(target, probability, bands, evaluation.confidence)
     return {
         "roc": _roc(target, probability, evaluation),
@@ -47,7 +47,7 @@ def evaluation_figures(
 
 
 def model_figures(target: Target, trained: TrainedModel, settings: TrainingSettings) -> dict[str, Figure]:
-    """Those of the out-of-fold PDs of a model for the outcomes `target`, and what drives the model."""
+    """Draw the figures of a model: of its out-of-fold PDs for the outcomes `target`, and of its main features."""
     return {
         **evaluation_figures(
             target,
@@ -64,6 +64,7 @@ def model_figures(target: Target, trained: TrainedModel, settings: TrainingSetti
 
 
 def _axes(title: str, x: str, y: str, *, height: float = 4.5) -> tuple[Figure, Axes]:
+    # Not by pyplot, which keeps every figure in memory until it is closed by hand.
     figure = Figure(figsize=(6, height), layout="constrained")
     axes = figure.add_subplot()
     axes.set(title=title, xlabel=x, ylabel=y)
@@ -74,6 +75,7 @@ def _axes(title: str, x: str, y: str, *, height: float = 4.5) -> tuple[Figure, A
 def _roc(target: Target, probability: Probabilities, evaluation: Evaluation) -> Figure:
     figure, axes = _axes("ROC, out of fold", "share of good applications declined", "share of defaults declined")
     false_positive, true_positive, _ = roc_curve(target, probability)
+    # A curve of all rows would make the page as long as the file, and show single applicants.
     shown = np.linspace(0, 1, _POINTS)
     axes.plot(shown, np.interp(shown, false_positive, true_positive), color=_BAD, label=f"AUC {evaluation['auc']}")
     axes.plot([0, 1], [0, 1], color=_GUIDE, linestyle=":")
@@ -85,6 +87,7 @@ def _precision_recall(target: Target, probability: Probabilities, evaluation: Ev
     figure, axes = _axes("Precision and recall, out of fold", "recall", "precision")
     precision, recall, _ = precision_recall_curve(target, probability)
     shown = np.linspace(0, 1, _POINTS)[1:]
+    # scikit-learn's recall falls, and its last point (precision 1 at recall 0) is no observation.
     curve = np.interp(shown, recall[-2::-1], precision[-2::-1])
     axes.plot(shown, curve, color=_BAD, label=f"AP {evaluation['average_precision']}")
     axes.axhline(target.mean(), color=_GUIDE, linestyle=":", label=f"default rate {target.mean():.4f}")
@@ -148,9 +151,9 @@ _LONGEST = 24
 
 
 def dependence(interpretation: Interpretation, levels: Mapping[str, Sequence[str]], *, min_rows: int) -> Figure:
-    """One panel for each main feature; points of fewer than `min_rows` rows are left out.
+    """Draw a panel for each main feature, without points of fewer than `min_rows` rows.
 
-    `levels` are those of each category, by code.
+    `levels` holds the levels of each category, in the order of their codes.
     """
     rows = -(-len(interpretation.dependence) // _COLUMNS)
     figure = Figure(figsize=(9, 2.6 * rows), layout="constrained")
@@ -209,23 +212,25 @@ def _short(value: float) -> str:
     return f"{value:.4g}"
 
 
+# matplotlib writes the time and its own version into a file; the same training shall give the same bytes.
 _NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
 _UNNEEDED = re.compile(r' xmlns(?::\w+)?="[^"]*"|<defs>\s*<style.*?</style>\s*</defs>\s*', re.DOTALL)
 _REFERENCES = re.compile(r'(\bid="|href="#|url\(#)')
 
 
 def write_png(figure: Figure, path: Path) -> None:
-    """Write a PNG file."""
+    """Write the figure as a PNG file."""
     figure.savefig(path, dpi=130, metadata={"Software": None})
 
 
 def svg(name: str, figure: Figure) -> Markup:
-    """The figure as an element of an HTML page, its text left as text.
+    """Return the figure as an SVG element for an HTML page; its text stays text.
 
-    All ids begin with `name`, because those of two figures of one page would meet. Namespaces are left out: inside
-    HTML the parser knows them.
+    All ids begin with `name`, so that two figures of one page share none. Namespaces are left out, since HTML knows
+    them.
     """
     written = io.StringIO()
+    # Without a salt of ours, matplotlib draws random ids.
     with rc_context({"svg.hashsalt": name, "svg.fonttype": "none"}):
         figure.savefig(written, format="svg", metadata=_NO_METADATA)
     element = written.getvalue()[written.getvalue().index("<svg") :]
@@ -235,7 +240,7 @@ def svg(name: str, figure: Figure) -> Markup:
 
 @dataclass(frozen=True, slots=True)
 class ReportTable:
-    """Cells under headings; `align` has one letter for each column, `r` for numbers and `l` for words."""
+    """A report table has cells under headings; `align` has a letter per column, `r` for numbers, `l` for words."""
 
     align: str
     head: Row
@@ -243,19 +248,19 @@ class ReportTable:
 
     @classmethod
     def of(cls, align: str, head: Row, rows: Iterable[Row]) -> Self:
-        """The table of these rows; ValueError unless each has a cell for every column."""
+        """Make the table of these rows; ValueError unless each has a cell for every column."""
         rows = tuple(rows)
         if any(len(row) != len(align) for row in (head, *rows)):
-            raise ValueError(f"a row has not {len(align)} cells")
+            raise ValueError(f"every row must have {len(align)} cells")
         return cls(align, head, rows)
 
 
 NOTHING = "\N{EN DASH}"
-"""Where there is no figure."""
+"""The text of a cell without a figure."""
 
 
 def count(value: int) -> str:
-    """A whole number.
+    """Format a whole number.
 
     >>> count(35309)
     '35,309'
@@ -264,17 +269,17 @@ def count(value: int) -> str:
 
 
 def decimal(value: float | None) -> str:
-    """Four decimals; a dash for what is not known."""
+    """Format a number with four decimals; a dash for None or NaN."""
     return NOTHING if value is None or math.isnan(value) else f"{value:.4f}"
 
 
 def signed(value: float) -> str:
-    """Four decimals and the sign."""
+    """Format a number with its sign and four decimals."""
     return f"{value:+.4f}"
 
 
 def percent(value: float | None) -> str:
-    """A share in per cent; a dash for what is not known.
+    """Format a share in per cent; a dash for None or NaN.
 
     >>> percent(0.0784)
     '7.84 %'
@@ -283,12 +288,12 @@ def percent(value: float | None) -> str:
 
 
 def span(estimate: Estimate | None) -> str:
-    """The interval."""
+    """Format the interval of an estimate; a dash for None."""
     return NOTHING if estimate is None else f"{decimal(estimate.low)} to {decimal(estimate.high)}"
 
 
 def percent_span(estimate: Estimate | None) -> str:
-    """The interval of a share.
+    """Format the interval of a share in per cent; a dash for None.
 
     >>> percent_span(Estimate(0.1, 0.05, 0.15))
     '5.00 to 15.00 %'
@@ -296,8 +301,8 @@ def percent_span(estimate: Estimate | None) -> str:
     return NOTHING if estimate is None else f"{100 * estimate.low:.2f} to {percent(estimate.high)}"
 
 
-def held(value: float | None, estimate: Estimate | None) -> str:
-    """Whether an expected share is inside the interval of the observed one."""
+def place_in_interval(value: float | None, estimate: Estimate | None) -> str:
+    """Say whether an expected share is inside the interval of the observed one, too low or too high."""
     if value is None or estimate is None:
         return NOTHING
     if value < estimate.low:

@@ -1,4 +1,4 @@
-"""The report of a model: one HTML page that needs nothing else, for those who judge the risk of using the model."""
+"""A model's report is one self-contained HTML page for those who judge the risk of using the model."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from training.evaluation import Evaluation
 from training.fairness import GroupPerformance
 from training.gates import Gate
 from training.report import figures, model_tables, outcome_tables
-from training.report.figures import decimal, held, model_figures, svg, write_png
+from training.report.figures import decimal, model_figures, place_in_interval, svg, write_png
 from training.report.model_tables import REQUIREMENTS, SECTIONS
 from training.settings import TrainingSettings
 from training.trainer import TrainedModel
@@ -36,7 +36,7 @@ def findings(
     gates: Sequence[Gate],
     groups: Mapping[ProtectedAttribute, Sequence[GroupPerformance]],
 ) -> Iterator[str]:
-    """One sentence for each."""
+    """Yield one sentence for each finding: a missed gate, a group or level out of line, ageing, an unclear origin."""
     if is_generated(dataset.source):
         yield _GENERATED
     for gate in gates:
@@ -67,7 +67,7 @@ def _of_policy(settings: TrainingSettings) -> Iterator[str]:
 
 def _of_calibration(evaluation: Evaluation) -> Iterator[str]:
     for level in evaluation.levels:
-        verdict = held(level.mean_probability, level.default_rate)
+        verdict = place_in_interval(level.mean_probability, level.default_rate)
         if verdict.startswith("too"):
             yield f"Calibration: the mean PD of risk level {level.level} is {verdict} for what was observed."
 
@@ -81,18 +81,22 @@ def _of_groups(
         if performance.impact_ratio is not None and performance.impact_ratio.value < least:
             ratio, reference = performance.impact_ratio, performance.impact_ratio.reference.name
             yield f"Fairness: {name} {group} has an impact ratio of {decimal(ratio.value)} against {reference}."
-        if observed is not None and held(observed.mean_probability, observed.default_rate).startswith("too"):
-            verdict = held(observed.mean_probability, observed.default_rate)
+        if observed is not None and place_in_interval(observed.mean_probability, observed.default_rate).startswith(
+            "too"
+        ):
+            verdict = place_in_interval(observed.mean_probability, observed.default_rate)
             yield f"Fairness: the mean PD of {name} {group} is {verdict} for what was observed."
 
 
 def _of_later(evaluation: Evaluation, later: Evaluation) -> Iterator[str]:
+    # The later rows are other rows, so no paired difference exists; intervals that do not meet are the stricter test.
     if later["auc"].high < evaluation["auc"].low:
         yield f"Ageing: AUC {later['auc']} on later applications, {evaluation['auc']} out of fold."
     if later["calibration_slope"].high < 1 or later["calibration_slope"].low > 1:
         yield f"Ageing: the calibration slope on later applications is {later['calibration_slope']}."
 
 
+# Tables show these two exactly.
 _IN_TABLES = {"confusion_matrix", "feature_importance"}
 
 
@@ -104,9 +108,9 @@ def model_report(
     *,
     drawn: dict[str, Figure],
 ) -> str:
-    """The page. It holds no clock and no applicant's value: the same training gives the same text.
+    """Render the page; it holds no time and no applicant's value, so the same training gives the same text.
 
-    `drawn` are the figures of the training.
+    `drawn` holds the figures of the training by name.
     """
     gates = outcome_tables.training_gates(dataset, trained, settings)
     groups = outcome_tables.performance_by_group(dataset, trained, settings)
@@ -155,7 +159,9 @@ def model_report(
 def _templates() -> Environment:
     environment = Environment(
         loader=PackageLoader("training.report"),
+        # Names of levels and files come from a lender's data.
         autoescape=True,
+        # By default Jinja shows an unknown name as an empty text, and a figure would be missing unnoticed.
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -169,7 +175,7 @@ def _templates() -> Environment:
 def write_report(
     folder: Path, dataset: Dataset, trained: TrainedModel, artefact: Artefact, settings: TrainingSettings
 ) -> Path:
-    """Write the report into `folder`, and its figures as PNG into `figures` in it; the file of the report."""
+    """Write the report into `folder`, its figures as PNG files into `folder/figures`; return the report's path."""
     drawn = model_figures(dataset.target, trained, settings)
     (folder / "figures").mkdir()
     write_figures(folder / "figures", drawn)
@@ -179,6 +185,6 @@ def write_report(
 
 
 def write_figures(folder: Path, drawn: Mapping[str, Figure]) -> None:
-    """Write each figure as a PNG file of its name."""
+    """Write each figure as a PNG file under its name."""
     for name, figure in drawn.items():
         write_png(figure, folder / f"{name}.png")

@@ -1,4 +1,4 @@
-"""The tables of what the model reads: its main features, its categories, and what happens to absent values."""
+"""Tables of the report describe the model: features, data, origin, settings and the requirements it answers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _DIRECTIONS = {None: "free", -1: "PD may only fall", 1: "PD may only rise"}
 
 
 def feature_table(trained: TrainedModel, settings: TrainingSettings) -> ReportTable:
-    """The main features by their contributions."""
+    """List the main features, the largest contribution first."""
     gain = dict(trained.importance)
     total = max(sum(gain.values()), 1e-300)
     main = trained.interpretation.contributions[: settings.report.features]
@@ -39,11 +39,12 @@ def feature_table(trained: TrainedModel, settings: TrainingSettings) -> ReportTa
 
 
 def category_table(trained: TrainedModel) -> ReportTable:
-    """What the model knows of each category."""
+    """Show how many levels of each category the model knows, and how often others occur."""
 
     def row(name: str) -> Row:
         counts = trained.reference.features[name].counts
         known = len(trained.features.vocabularies[name])
+        # A drift reference ends with a bin for unknown levels and one for missing values.
         return name, str(known), percent(counts[-2] / trained.reference.rows), _missing(trained, name)
 
     names = (name for name in trained.features.names if name in trained.features.vocabularies)
@@ -53,12 +54,13 @@ def category_table(trained: TrainedModel) -> ReportTable:
 
 
 def rule_table(trained: TrainedModel, settings: TrainingSettings) -> ReportTable:
-    """What is done with values that are absent, unknown or impossible."""
+    """Show what happens to values that are absent, unknown or impossible."""
     return ReportTable.of("ll", ("what arrives", "what the model does with it"), _rules(trained, settings))
 
 
 def _rules(trained: TrainedModel, settings: TrainingSettings) -> Iterator[Row]:
     required = ", ".join(column.name for column in APPLICATION if column.required)
+    # Home Credit writes 365243 days for an employment that is not known, and XNA for a category that is not.
     coded = [f"{column.name} {code:g}" for column in APPLICATION.numeric for code in map(float, column.missing)]
     rare = settings.features.category_min_count
     yield "a required column is absent", f"the application is refused; required are {required}"
@@ -83,7 +85,7 @@ def _missing(trained: TrainedModel, name: str) -> str:
 
 
 def left_out(settings: TrainingSettings) -> ReportTable:
-    """The columns that state a protected attribute, and whether features may read them."""
+    """List the columns that state a protected attribute, and whether features may read them."""
     barred = APPLICATION.protected(settings.features.without)
     columns = [column for column in APPLICATION if column.protected is not None]
     rows = (
@@ -98,13 +100,13 @@ def left_out(settings: TrainingSettings) -> ReportTable:
 
 
 def feature_counts(trained: TrainedModel) -> str:
-    """How many features the model reads, in words."""
+    """Say in words how many features the model reads."""
     raw = sum(name in APPLICATION for name in trained.features.names)
     return f"{count(len(trained.features.names))} features, {count(raw)} of them raw columns"
 
 
 def identity_table(artefact: Artefact) -> ReportTable:
-    """What names this model and its code."""
+    """Show the digests, run, commit and package versions that identify the model."""
     return ReportTable.of("ll", ("what", "value"), _identity(artefact))
 
 
@@ -120,7 +122,7 @@ def _identity(artefact: Artefact) -> Iterator[Row]:
 
 
 def data_table(dataset: Dataset, trained: TrainedModel) -> ReportTable:
-    """What the model was fitted on."""
+    """Show the data that the model was fitted on."""
     return ReportTable.of("ll", ("what", "value"), _data(dataset, trained))
 
 
@@ -137,6 +139,7 @@ def _data(dataset: Dataset, trained: TrainedModel) -> Iterator[Row]:
         yield "days of the applications fitted on", f"{dataset.dates.min()} to {dataset.dates.max()}"
 
 
+# Addresses are left out: the same training on another machine shall give the same page.
 _DECIDING = (
     "seed", "features", "leakage", "out_of_time", "model", "policy", "evaluation", "interpretation", "drift_reference",
     "gates",
@@ -144,7 +147,7 @@ _DECIDING = (
 
 
 def deciding_settings(settings: TrainingSettings) -> str:
-    """The settings that decide what a model is and how it is judged, as YAML: no address, no path."""
+    """Write as YAML the settings that decide how a model is made and judged; they hold no address and no path."""
     values = settings.model_dump(mode="json", include=set(_DECIDING))
     return yaml.safe_dump(
         {name: values[name] for name in _DECIDING}, sort_keys=False, default_flow_style=None, width=100
@@ -153,7 +156,7 @@ def deciding_settings(settings: TrainingSettings) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Requirement:
-    """A topic that a text asks for; `sections` answer it, and `open` says what the lender has to add."""
+    """A requirement of a law or guidance; `sections` answer it, and `open` says what the lender must add."""
 
     text: str
     topic: str
@@ -174,7 +177,8 @@ SECTIONS = {
     "lineage": "Lineage, code and settings",
     "requirements": "Where each requirement is answered",
 }
-"""The sections of the report by their anchor, in order."""
+"""The titles of the report's sections by anchor, in their order."""
+# SR 26-2 replaced SR 11-7 in April 2026. Annex III 5(b) of the EU AI Act makes credit scoring a high-risk use.
 _US, _EU = "SR 26-2", "EU AI Act"
 REQUIREMENTS = (
     Requirement(_US, "model purpose and use", ("purpose",), "materiality: exposure and place in the inventory"),

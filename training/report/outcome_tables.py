@@ -1,4 +1,4 @@
-"""The tables of the outcomes analysis."""
+"""Tables of the report show outcomes, prices, gates and groups."""
 
 from __future__ import annotations
 
@@ -15,7 +15,18 @@ from training.dataset import Dataset
 from training.evaluation import Evaluation, LevelObservation, Observation, Threshold, observe, observe_bands
 from training.fairness import GroupPerformance, group_performances, members_by_age, members_by_level
 from training.gates import Gate, evaluation_gates, screen
-from training.report.figures import NOTHING, ReportTable, Row, count, decimal, held, percent, percent_span, signed, span
+from training.report.figures import (
+    NOTHING,
+    ReportTable,
+    Row,
+    count,
+    decimal,
+    percent,
+    percent_span,
+    place_in_interval,
+    signed,
+    span,
+)
 from training.settings import EvaluationSettings, GateSettings, TrainingSettings
 from training.trainer import TrainedModel
 
@@ -43,7 +54,7 @@ _OBSERVED = ("applications", "share", "mean PD", "default rate", "interval", "me
 
 
 def measure_table(evaluation: Evaluation) -> ReportTable:
-    """Every statistic with its interval and what it means."""
+    """Show every statistic with its interval and its meaning."""
 
     def row(name: str) -> Row:
         label, meaning = _MEASURES[name]
@@ -54,7 +65,7 @@ def measure_table(evaluation: Evaluation) -> ReportTable:
 
 
 def fold_table(trained: TrainedModel) -> ReportTable:
-    """What each fold found."""
+    """Show the rows, trees, features and AUC of each fold."""
     rows = (
         (str(i), count(len(fold.judged)), str(fold.trees), str(len(fold.features)), decimal(fold.auc))
         for i, fold in enumerate(trained.validation.folds, 1)
@@ -63,7 +74,7 @@ def fold_table(trained: TrainedModel) -> ReportTable:
 
 
 def level_table(evaluation: Evaluation, policy: DecisionPolicy) -> ReportTable:
-    """Observed default rate against mean PD, by risk level."""
+    """Compare observed default rate and mean PD by risk level."""
     bounds = dict(zip(RiskLevel, _level_bounds(policy), strict=True))
 
     def row(level: LevelObservation) -> Row:
@@ -75,14 +86,14 @@ def level_table(evaluation: Evaluation, policy: DecisionPolicy) -> ReportTable:
 
 
 def band_table(dataset: Dataset, trained: TrainedModel, settings: EvaluationSettings) -> ReportTable:
-    """The same by bands of rising PD that hold equally many applications."""
+    """Compare observed default rate and mean PD by bands of rising PD that hold equally many applications."""
     bands = observe_bands(dataset.target, trained.probabilities, settings.calibration_bins, settings.confidence)
     rows = ((str(i), *_cells(band, len(dataset))) for i, band in enumerate(bands, 1))
     return ReportTable.of("rrrrrrl", ("band", *_observed_head(settings.confidence)), rows)
 
 
 def decision_table(dataset: Dataset, trained: TrainedModel, confidence: float) -> ReportTable:
-    """The same by decision."""
+    """Compare observed default rate and mean PD by decision."""
     policy = trained.policy
     outcomes = policy.outcomes(trained.probabilities)
     bounds = dict(zip(DecisionKind, _ranges((policy.refer_from, policy.refer_to)), strict=True))
@@ -98,7 +109,7 @@ def decision_table(dataset: Dataset, trained: TrainedModel, confidence: float) -
 
 
 def confusion_table(evaluation: Evaluation) -> ReportTable:
-    """Predictions at the cut-off against outcomes."""
+    """Count predictions at the cut-off against outcomes."""
     true_negative, false_positive, false_negative, true_positive = evaluation.confusion
     rows = (
         ("repaid", count(true_negative), count(false_positive)),
@@ -115,7 +126,7 @@ def _cells(observed: Observation, total: int) -> Row:
         percent(observed.mean_probability),
         NOTHING if rate is None else percent(rate.value),
         percent_span(rate),
-        held(observed.mean_probability, rate),
+        place_in_interval(observed.mean_probability, rate),
     )
 
 
@@ -142,7 +153,7 @@ _DIRECTIONS = {-1: "may only lower the PD", 1: "may only raise the PD"}
 
 
 def price_table(trained: TrainedModel, settings: TrainingSettings) -> ReportTable:
-    """What the policies cost that a lender chooses, each measured on the folds of the training."""
+    """Show the price of each policy that a lender chooses, measured on the folds of the training."""
     head = ("policy", "setting", "price", f"{100 * trained.evaluation.confidence:g} % interval", "measured as")
     return ReportTable.of("llrrl", head, _prices(trained, settings))
 
@@ -177,12 +188,13 @@ def _auc(price: Estimate) -> tuple[str, str]:
 
 
 def cutoff_table(trained: TrainedModel, beta: float) -> ReportTable:
-    """The cut-off of the costs against those that a search on the same rows would pick."""
+    """Compare the cut-off that the costs imply with those that a search on the same rows picks."""
     names = {
         "bayes": "implied by the costs: the policy's",
         "grid_search": "cheapest on these very rows",
         "f_beta": f"best F-{beta:g} on these very rows: the original design",
     }
+    # The first is the policy's. The searched ones are chosen on the rows that judge them, so they look too good.
     used = trained.evaluation.thresholds[0].cost_per_applicant
 
     def row(threshold: Threshold) -> Row:
@@ -195,9 +207,9 @@ def cutoff_table(trained: TrainedModel, beta: float) -> ReportTable:
 
 
 def training_gates(dataset: Dataset, trained: TrainedModel, settings: TrainingSettings) -> tuple[Gate, ...]:
-    """The gates that the training alone can judge: on its later applications, out of fold where there are none.
+    """Judge the gates that need no registry, on the later applications or, without these, out of fold.
 
-    Of later applications the approvals are not known here, so they are screened when the model is to be promoted.
+    The approvals of later applications are not known here; they are screened at promotion.
     """
     limits = settings.gates
     if trained.later is not None:
@@ -207,7 +219,7 @@ def training_gates(dataset: Dataset, trained: TrainedModel, settings: TrainingSe
 
 
 def gate_table(gates: tuple[Gate, ...], limits: GateSettings, *, screened: bool) -> ReportTable:
-    """Every gate with its limit; those that need the registry, or approvals not `screened` here, are judged later."""
+    """Show every gate with its limit; those of the registry, and approvals not `screened` here, follow at promotion."""
     judged = ((gate.name, gate.figure, gate.limit, "met" if gate.passed else "missed") for gate in gates)
     rows = (*judged, *_gates_at_promotion(limits, screened=screened))
     return ReportTable.of("lrrl", ("gate", "figure", "limit", "here"), rows)
@@ -224,13 +236,14 @@ def _gates_at_promotion(limits: GateSettings, *, screened: bool) -> Iterator[Row
     yield "data, against the champion's", NOTHING, "real, if that is", at
 
 
+# Applicants may keep a protected attribute to themselves, and some are in no declared level (XNA).
 _NOT_STATED = "other or not stated"
 
 
 def performance_by_group(
     dataset: Dataset, trained: TrainedModel, settings: TrainingSettings
 ) -> dict[ProtectedAttribute, tuple[GroupPerformance, ...]]:
-    """What was observed of the groups of each protected attribute; the last group is of those who stated none."""
+    """Measure the groups of each protected attribute; the last group holds those who stated none."""
     approved = np.asarray(trained.policy.outcomes(trained.probabilities) == DecisionKind.APPROVE)
     return {
         attribute: group_performances(
@@ -256,11 +269,12 @@ def _members(
 
 
 def _with_the_rest(members: Mapping[str, NDArray[np.bool_]]) -> dict[str, NDArray[np.bool_]]:
+    # So that the groups of an attribute add up to all applications.
     return {**members, _NOT_STATED: ~np.logical_or.reduce(list(members.values()))}
 
 
 def group_table(groups: tuple[GroupPerformance, ...]) -> ReportTable:
-    """One row for each group that has an applicant."""
+    """Show a row for each group that has an applicant."""
     head = ("group", "applications", "approved", "ratio", "default rate", "mean PD", "it is", "AUC")
     rows = (_row(group) for group in groups if group.group.rows)
     return ReportTable.of("lrrrrrlr", head, rows)
@@ -268,6 +282,7 @@ def group_table(groups: tuple[GroupPerformance, ...]) -> ReportTable:
 
 def _row(performance: GroupPerformance) -> Row:
     group, observed, area = performance.group, performance.observed, performance.auc
+    # A rate of few applicants would tell of these people rather than of the model.
     if observed is None or performance.impact_ratio is None or observed.default_rate is None:
         return group.name, count(group.rows), *[NOTHING] * 6
     rate = observed.default_rate
@@ -278,6 +293,6 @@ def _row(performance: GroupPerformance) -> Row:
         decimal(performance.impact_ratio.value),
         f"{percent(rate.value)} ({percent_span(rate)})",
         percent(observed.mean_probability),
-        held(observed.mean_probability, rate),
+        place_in_interval(observed.mean_probability, rate),
         NOTHING if area is None else f"{decimal(area.value)} ({span(area)})",
     )
