@@ -300,7 +300,7 @@ def test_a_mean_pd_is_held_against_the_interval(delivered: Delivered, value: flo
 
 
 def test_a_table_has_a_cell_for_every_column() -> None:
-    with pytest.raises(ValueError, match="a row has not 2 cells"):
+    with pytest.raises(ValueError, match="every row must have 2 cells"):
         ReportTable.of("lr", ("a", "b"), [("1", "2"), ("1",)])
 
 

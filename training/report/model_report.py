@@ -81,10 +81,10 @@ def _of_groups(
         if performance.impact_ratio is not None and performance.impact_ratio.value < least:
             ratio, reference = performance.impact_ratio, performance.impact_ratio.reference.name
             yield f"Fairness: {name} {group} has an impact ratio of {decimal(ratio.value)} against {reference}."
-        if observed is not None and place_in_interval(observed.mean_probability, observed.default_rate).startswith(
-            "too"
-        ):
-            verdict = place_in_interval(observed.mean_probability, observed.default_rate)
+        if observed is None:
+            continue
+        verdict = place_in_interval(observed.mean_probability, observed.default_rate)
+        if verdict.startswith("too"):
             yield f"Fairness: the mean PD of {name} {group} is {verdict} for what was observed."
 
 
