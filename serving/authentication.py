@@ -1,4 +1,4 @@
-"""How often something may be done."""
+"""Admit requests by API key, and limit how often each key is used."""
 
 from __future__ import annotations
 
@@ -26,110 +26,127 @@ from serving.settings import AccessSettings
 _LOGGER = logging.getLogger("bentoml.credit_scoring")
 
 
-class TokenBucket:
-    """A token bucket: `rate` tokens a second come in, `capacity` of them fit, and it is full at first.
+PREDICT_PATHS = ("/predict", "/predict/batch", "/predict/features", "/model/info", "/schema.json")
+"""Routes that the scope `predict` opens. BentoML's own client reads /schema.json first."""
 
-    Kept as the moment at which it will be full again, which makes taking a token one addition (the virtual scheduling
-    form of the generic cell rate algorithm, ITU-T I.371).
-
-    Examples
-    --------
-    >>> bucket = TokenBucket(rate=2, capacity=1)
-    >>> bucket.take(now=10.0), bucket.take(now=10.0), bucket.take(now=10.5)
-    (0.0, 0.5, 0.0)
-    """
-
-    __slots__ = ("_full_at", "_interval", "_tolerance")
-
-    def __init__(self, *, rate: float, capacity: float) -> None:
-        self._interval = 1 / rate
-        self._tolerance = (capacity - 1) / rate
-        self._full_at = 0.0
-
-    def take(self, now: float) -> float:
-        """Take a token; 0.0 if there was one, elsewhere the seconds until there will be. `now` never goes back."""
-        full_at = max(self._full_at, now)
-        wait = full_at - now - self._tolerance
-        if wait > 0:
-            return wait
-        self._full_at = full_at + self._interval
-        return 0.0
-
-    def owe(self, tokens: int, now: float) -> None:
-        """Take tokens for what was let in before its size was known. What is not there is owed: `take` waits for it."""
-        self._full_at = max(self._full_at, now) + tokens * self._interval
+_PATHS = {*KNOWN, *PREDICT_PATHS, "/metrics"}
+_LINES_PER_SECOND = 4
+_BEARER = b"bearer "
+_BUCKET: ContextVar[TokenBucket | None] = ContextVar("bucket", default=None)
+"""Bucket of the key of the request that is being answered."""
+_PORT = re.compile(r":\d*$")
 
 
-class Grant:
-    """What the holder of a key may do.
-
-    Attributes
-    ----------
-    salt, digest : what a key that is presented must hash to
-    scopes : a tuple, since comparing is cheaper than hashing an enumeration
-    holder : name and id of the key, for the log
-    bucket : how often the key may be used in this process
-    """
-
-    __slots__ = ("bucket", "digest", "holder", "rate", "salt", "scopes")
-
-    def __init__(
-        self, salt: bytes, digest: bytes, scopes: tuple[Scope, ...], rate: float, burst: float, holder: str = "nobody"
-    ) -> None:
-        self.salt = salt
-        self.digest = digest
-        self.scopes = scopes
-        self.rate = rate
-        self.holder = holder
-        self.bucket = TokenBucket(rate=rate, capacity=max(1.0, rate * burst))
-
-
-class Grants:
-    """The grants of a set of keys.
+class Guard:
+    """Admits a request, or refuses it by its key, its scope, its rate or its host.
 
     Parameters
     ----------
-    before : the grants that these take the place of; a key that stays the same keeps its bucket
+    keyring : the keys; None if the service needs none, which is allowed on loopback only
+    hosts : names besides loopback that a request to a service without keys may carry as Host
     """
 
-    def __init__(self, keys: Iterable[Key], settings: AccessSettings, before: Grants | None = None) -> None:
-        self._nobody = Grant(*nobody(), (), 1.0, 1.0)
-        self._by_id = {key.id.encode(): _grant(key, settings) for key in keys}
-        for key_id, grant in before._by_id.items() if before else ():  # noqa: SLF001 - of the same class
-            same = self._by_id.get(key_id)
-            if same is not None and same.rate == grant.rate:
-                same.bucket = grant.bucket
+    def __init__(self, settings: AccessSettings, keyring: Keyring | None, hosts: Sequence[str] = ()) -> None:
+        self._keyring = keyring
+        self._refusals = _Refusals()
+        self._hosts = {host.lower() for host in hosts}
+        self._is_known = lru_cache(maxsize=64)(self._is_known_host)  # callers send the same few, with every request
+        # Default-deny: a path that is not listed here needs the scope `admin`.
+        self._required: dict[str, Scope | None] = dict.fromkeys(PREDICT_PATHS, Scope.PREDICT)
+        self._required |= dict.fromkeys(settings.open)
 
-    def __len__(self) -> int:
-        return len(self._by_id)
+    def admit(self, scope: AsgiScope) -> Hashable:
+        """Return who calls: the bucket of its key, or its address if no key is needed; HTTPProblem if it is refused."""
+        if self._keyring is None:
+            self._require_known_host(scope)
+            return _address(scope)
+        required = self._required.get(scope["path"], Scope.ADMIN)
+        if required is None:
+            return _address(scope)
+        grant: Grant | None = None
+        try:
+            grant = self._keyring.find(_presented(scope["headers"]))
+            if grant is None:
+                raise Unauthenticated.unknown()
+            if required not in grant.scopes:
+                raise Forbidden.without(required)
+            wait = grant.bucket.take(monotonic())
+            if wait:
+                raise TooManyRequests.after(math.ceil(wait))
+        except HTTPProblem as refusal:
+            self._refusals.tell(refusal, scope, grant)
+            raise
+        _BUCKET.set(grant.bucket)
+        return grant.bucket
 
-    def find(self, presented: bytes) -> Grant | None:
-        """The grant of a key; None if it is none of these.
+    def _require_known_host(self, scope: AsgiScope) -> None:
+        # DNS rebinding: a page in a browser on this machine reaches the service under any name that its owner points
+        # at 127.0.0.1.
+        if not self._is_known(next((value for name, value in scope["headers"] if name == b"host"), b"")):
+            raise Misdirected("The service answers only to loopback names and those in connections.hosts.")
 
-        Every key of the right length is hashed and compared in constant time, known id or not.
-        """
-        if len(presented) != LENGTH:
-            return None
-        grant = self._by_id.get(presented[ID_PLACE], self._nobody)
-        return grant if compare_digest(digest_of(presented, grant.salt), grant.digest) else None
+    def _is_known_host(self, value: bytes) -> bool:
+        given = value.decode("latin-1").lower()
+        host = given if given in self._hosts else _PORT.sub("", given)
+        return host in self._hosts or is_loopback(host.strip("[]"))
 
 
-def _grant(key: Key, settings: AccessSettings) -> Grant:
-    rate = key.requests_per_second or settings.requests_per_second
-    salt, digest, holder = bytes.fromhex(key.salt), bytes.fromhex(key.digest), f"{key.name} ({key.id})"
-    return Grant(salt, digest, key.scopes, rate, settings.burst_seconds, holder)
+def _address(scope: AsgiScope) -> Hashable:
+    client = scope.get("client")
+    return client[0] if client else None
+
+
+class _Refusals:
+    """Logs refused requests, a few lines a second at most: an attacker must not fill the disk."""
+
+    def __init__(self) -> None:
+        self._lines = TokenBucket(rate=_LINES_PER_SECOND, capacity=2 * _LINES_PER_SECOND)
+        self._untold = 0
+
+    def tell(self, refusal: HTTPProblem, scope: AsgiScope, grant: Grant | None) -> None:
+        """Log one refusal, without the text of an unknown path or of an unknown key."""
+        if self._lines.take(monotonic()):
+            self._untold += 1
+            return
+        path = scope["path"] if scope["path"] in _PATHS else OTHER
+        peer = (scope.get("client") or ("unknown",))[0]
+        holder = grant.holder if grant else "none that is known"
+        _LOGGER.warning(
+            "refused with %d: %s from %s, key: %s, request %s; %d untold since the line before",
+            refusal.status, path, peer, holder, request_id(), self._untold,
+        )  # fmt: skip
+        self._untold = 0
+
+
+def count_applications(number: int) -> None:
+    """Charge the key of this request for each application of its batch; one is paid already."""
+    bucket = _BUCKET.get()
+    if bucket is not None:
+        bucket.owe(number - 1, monotonic())
+
+
+def _presented(headers: list[tuple[bytes, bytes]]) -> bytes:
+    """Return the one key that the request carries; Unauthenticated if it carries none, or several."""
+    found = [pair for pair in headers if pair[0] == b"x-api-key" or pair[0] == b"authorization"]
+    if len(found) != 1:
+        raise Unauthenticated.several() if found else Unauthenticated.missing()
+    name, value = found[0]
+    if name == b"x-api-key":
+        return value
+    if value[: len(_BEARER)].lower() != _BEARER:
+        raise Unauthenticated.missing()
+    return value[len(_BEARER) :]
 
 
 _THREAD = "keys"
-"""The environment variable that names the file of keys."""
+"""Name of the thread that looks at the file of keys."""
 
 
 class Keyring:
-    """The keys in the file at `path`; KeyFileError if they cannot be read at first.
+    """Keeps the keys of the file at `path` up to date; KeyFileError if it cannot be read at first.
 
-    A thread looks at the file beside the event loop, through symbolic links, which Kubernetes swaps. It compares what
-    the file holds: time and size are the same where a file is changed twice in a moment. Whatever is wrong with it
-    leaves the keys in force. Nothing is kept of a request: a key that is gone from the file is refused.
+    A thread beside the event loop reads the file again every `reload_seconds`. A faulty file leaves the keys in force,
+    and is counted and logged. A key that is gone from the file is refused from the next request on.
     """
 
     def __init__(self, path: Path, settings: AccessSettings, *, registry: CollectorRegistry = REGISTRY) -> None:
@@ -155,20 +172,22 @@ class Keyring:
         self._thread: PeriodicThread | None = None
 
     def find(self, presented: bytes) -> Grant | None:
-        """The grant of a key; None if it is none of those in force."""
+        """Return the grant of a key; None if the key is not in force."""
         return self._grants.find(presented)
 
     def watch(self) -> None:
-        """Look at the file from now on, until `close` or the end of this object."""
+        """Start the thread that looks at the file; it ends at `close`, or with this object."""
         self._thread = PeriodicThread(self._heartbeat, self.refresh, self._settings.reload_seconds, name=_THREAD)
 
     def close(self) -> None:
-        """Look at the file no more."""
+        """Stop the thread that looks at the file."""
         if self._thread is not None:
             self._thread.stop()
 
     def refresh(self) -> None:
-        """Take the keys from the file if it holds something else than before, or can no longer be read."""
+        """Take the keys from the file if its content has changed; count and log a file that cannot be read."""
+        # Content is compared, not time and size: two changes in a moment leave both alike. The path is opened anew each
+        # time, since Kubernetes changes a mounted secret by swapping a symbolic link.
         try:
             content: bytes | str = content_of(self._path)
         except KeyFileError as error:
@@ -177,6 +196,7 @@ class Keyring:
             return
         self._seen = content
         try:
+            # One assignment: the event loop reads either the old grants or the new ones, without a lock.
             self._grants = self._granted(content)
         except Exception as error:  # noqa: BLE001 - whatever it is, a file of keys must not end the watch on it
             reason = str(error) if isinstance(error, KeyFileError) else f"{self._path}: {type(error).__name__}"
@@ -197,111 +217,95 @@ class Keyring:
         self._count.set(len(self._grants))
 
 
-PREDICT_PATHS = ("/predict", "/predict/batch", "/predict/features", "/model/info", "/schema.json")
-"""What the scope `predict` is good for. The last one is what BentoML's own client reads first."""
-
-_PATHS = {*KNOWN, *PREDICT_PATHS, "/metrics"}
-_LINES_PER_SECOND = 4
-_BEARER = b"bearer "
-_BUCKET: ContextVar[TokenBucket | None] = ContextVar("bucket", default=None)
-"""Of the key that the request which is being answered came with."""
-_PORT = re.compile(r":\d*$")
-
-
-class Guard:
-    """Admits requests.
+class Grants:
+    """The grants of a set of keys.
 
     Parameters
     ----------
-    keyring : the keys; None where none are asked for, which only a service on loopback may do
-    hosts : names besides loopback under which a service without keys may be asked: a page in a browser on this machine
-        could reach it under any name that its owner points at 127.0.0.1
+    before : the grants until now; a key with an unchanged rate keeps its bucket
     """
 
-    def __init__(self, settings: AccessSettings, keyring: Keyring | None, hosts: Sequence[str] = ()) -> None:
-        self._keyring = keyring
-        self._refusals = _Refusals()
-        self._hosts = {host.lower() for host in hosts}
-        self._is_known = lru_cache(maxsize=64)(self._is_known_host)  # callers send the same few, with every request
-        self._required: dict[str, Scope | None] = dict.fromkeys(PREDICT_PATHS, Scope.PREDICT)
-        self._required |= dict.fromkeys(settings.open)
+    def __init__(self, keys: Iterable[Key], settings: AccessSettings, before: Grants | None = None) -> None:
+        self._nobody = Grant(*nobody(), (), 1.0, 1.0)
+        self._by_id = {key.id.encode(): _grant(key, settings) for key in keys}
+        # A reload of the file must not refill the bucket of a caller who has just used it up.
+        for key_id, grant in before._by_id.items() if before else ():  # noqa: SLF001 - of the same class
+            same = self._by_id.get(key_id)
+            if same is not None and same.rate == grant.rate:
+                same.bucket = grant.bucket
 
-    def admit(self, scope: AsgiScope) -> Hashable:
-        """The caller: its key, or its address where it needs none; the Problem that refuses it if it may not ask."""
-        if self._keyring is None:
-            self._require_known_host(scope)
-            return _address(scope)
-        required = self._required.get(scope["path"], Scope.ADMIN)
-        if required is None:
-            return _address(scope)
-        grant: Grant | None = None
-        try:
-            grant = self._keyring.find(_presented(scope["headers"]))
-            if grant is None:
-                raise Unauthenticated.unknown()
-            if required not in grant.scopes:
-                raise Forbidden.without(required)
-            wait = grant.bucket.take(monotonic())
-            if wait:
-                raise TooManyRequests.after(math.ceil(wait))
-        except HTTPProblem as refusal:
-            self._refusals.tell(refusal, scope, grant)
-            raise
-        _BUCKET.set(grant.bucket)
-        return grant.bucket
+    def __len__(self) -> int:
+        return len(self._by_id)
 
-    def _require_known_host(self, scope: AsgiScope) -> None:
-        if not self._is_known(next((value for name, value in scope["headers"] if name == b"host"), b"")):
-            raise Misdirected("The service answers only to loopback names and those in connections.hosts.")
-
-    def _is_known_host(self, value: bytes) -> bool:
-        given = value.decode("latin-1").lower()
-        host = given if given in self._hosts else _PORT.sub("", given)
-        return host in self._hosts or is_loopback(host.strip("[]"))
+    def find(self, presented: bytes) -> Grant | None:
+        """Return the grant of a key; None if the key is not one of these."""
+        # Constant time (hmac.compare_digest), and the same work for an unknown id: the time of a refusal must not tell
+        # which ids exist. A wrong length tells nothing about any key.
+        if len(presented) != LENGTH:
+            return None
+        grant = self._by_id.get(presented[ID_PLACE], self._nobody)
+        return grant if compare_digest(digest_of(presented, grant.salt), grant.digest) else None
 
 
-def _address(scope: AsgiScope) -> Hashable:
-    client = scope.get("client")
-    return client[0] if client else None
+def _grant(key: Key, settings: AccessSettings) -> Grant:
+    rate = key.requests_per_second or settings.requests_per_second
+    salt, digest, holder = bytes.fromhex(key.salt), bytes.fromhex(key.digest), f"{key.name} ({key.id})"
+    return Grant(salt, digest, key.scopes, rate, settings.burst_seconds, holder)
 
 
-class _Refusals:
-    """Leaves a line in the log for each request that is not admitted, so many a second at the most."""
+class Grant:
+    """The rights of one key: its scopes and its rate.
 
-    def __init__(self) -> None:
-        self._lines = TokenBucket(rate=_LINES_PER_SECOND, capacity=2 * _LINES_PER_SECOND)
-        self._untold = 0
+    Attributes
+    ----------
+    salt, digest : a presented key, hashed with the salt, must give the digest
+    scopes : routes that the key opens; a tuple, since comparing is cheaper than hashing an enumeration
+    holder : name and id of the key, for the log
+    bucket : how often the key may be used in this process
+    """
 
-    def tell(self, refusal: HTTPProblem, scope: AsgiScope, grant: Grant | None) -> None:
-        """Tell of one. A path that the service does not know, and a key that is none, are not written down."""
-        if self._lines.take(monotonic()):
-            self._untold += 1
-            return
-        path = scope["path"] if scope["path"] in _PATHS else OTHER
-        peer = (scope.get("client") or ("unknown",))[0]
-        holder = grant.holder if grant else "none that is known"
-        _LOGGER.warning(
-            "refused with %d: %s from %s, key: %s, request %s; %d untold since the line before",
-            refusal.status, path, peer, holder, request_id(), self._untold,
-        )  # fmt: skip
-        self._untold = 0
+    __slots__ = ("bucket", "digest", "holder", "rate", "salt", "scopes")
 
-
-def count_applications(number: int) -> None:
-    """Let the key of the request that is being answered pay for each of its applications; it has paid for one."""
-    bucket = _BUCKET.get()
-    if bucket is not None:
-        bucket.owe(number - 1, monotonic())
+    def __init__(
+        self, salt: bytes, digest: bytes, scopes: tuple[Scope, ...], rate: float, burst: float, holder: str = "nobody"
+    ) -> None:
+        self.salt = salt
+        self.digest = digest
+        self.scopes = scopes
+        self.rate = rate
+        self.holder = holder
+        self.bucket = TokenBucket(rate=rate, capacity=max(1.0, rate * burst))
 
 
-def _presented(headers: list[tuple[bytes, bytes]]) -> bytes:
-    """The one key that the request carries; Unauthenticated if it carries none, or several."""
-    found = [pair for pair in headers if pair[0] == b"x-api-key" or pair[0] == b"authorization"]
-    if len(found) != 1:
-        raise Unauthenticated.several() if found else Unauthenticated.missing()
-    name, value = found[0]
-    if name == b"x-api-key":
-        return value
-    if value[: len(_BEARER)].lower() != _BEARER:
-        raise Unauthenticated.missing()
-    return value[len(_BEARER) :]
+class TokenBucket:
+    """A token bucket: it gains `rate` tokens a second, holds at most `capacity`, and is full at first.
+
+    Its only state is the moment at which it will be full again, so taking a token is one addition (the virtual
+    scheduling form of the generic cell rate algorithm, ITU-T I.371).
+
+    Examples
+    --------
+    >>> bucket = TokenBucket(rate=2, capacity=1)
+    >>> bucket.take(now=10.0), bucket.take(now=10.0), bucket.take(now=10.5)
+    (0.0, 0.5, 0.0)
+    """
+
+    __slots__ = ("_full_at", "_interval", "_tolerance")
+
+    def __init__(self, *, rate: float, capacity: float) -> None:
+        self._interval = 1 / rate
+        self._tolerance = (capacity - 1) / rate
+        self._full_at = 0.0
+
+    def take(self, now: float) -> float:
+        """Take a token and return 0.0; if there is none, return the seconds until there is. `now` never goes back."""
+        full_at = max(self._full_at, now)
+        wait = full_at - now - self._tolerance
+        if wait > 0:
+            return wait
+        self._full_at = full_at + self._interval
+        return 0.0
+
+    def owe(self, tokens: int, now: float) -> None:
+        """Take tokens for work that was admitted before its size was known; a debt makes later calls of `take` wait."""
+        self._full_at = max(self._full_at, now) + tokens * self._interval

@@ -1,8 +1,8 @@
-"""From the bytes of a batch to its applications, one by one.
+"""Decode the bytes of a batch into its applications, one by one.
 
-A parser holds the interpreter's lock for as long as it runs, and all other requests wait. So a batch is cut into its
-applications first, in small steps, and each of them is read like a single request: a wrong one does not spoil the
-others, and no step is longer than an application may be.
+A parser holds the interpreter's lock for as long as it runs, and all other requests wait. So a batch is first cut into
+its applications, in small steps, and each is read like a single request. An invalid one does not spoil the others, and
+no step is longer than the largest application takes.
 """
 
 from __future__ import annotations
@@ -21,25 +21,25 @@ from serving.problems import Fault, Invalid, NotJson
 from serving.schemas import NOT_JSON, PredictRequest, decode, refusal, require_distinct_names
 
 _START = re.compile(rb'\s*+\{\s*+"applications"\s*+:\s*+\[\s*+')
-_END = re.compile(rb"\]\s*+\}\s*+\Z")  # without blanks in front, which would be looked at again and again
+_END = re.compile(rb"\]\s*+\}\s*+\Z")  # no blanks in front: a search would scan each run of them again and again
 _BETWEEN = re.compile(rb"\}\s*+,\s*+(?=\{)")
 _COMMA = re.compile(rb"\s*+,\s*+")
 _SCAN = json.JSONDecoder().scan_once  # type: ignore[attr-defined]  # what raw_decode calls, without its error
 _USUAL_BYTES = 4_096
-"""Most applications are smaller."""
+"""Bytes that are looked at first; most applications are smaller."""
 _SPACE = 1_024
-"""Blanks between two applications that are looked at together with the first."""
+"""Bytes of blanks that may lie between two applications."""
 _MOST_MARKS = 2_000
 """Brackets, braces and colons of an application, far more than a legal one can have; so many take a parser 1 ms."""
 _MOST_LISTS = 10
-"""Lists and objects for each application of a batch, which has two objects where it is legal."""
+"""Lists and objects for each application of a batch; a legal application has two objects."""
 _MOST_FAULTS = 1_000
-"""Of a batch; beyond it only the first fault of each application is said."""
+"""Faults of a batch that are listed in full; beyond them only the first of each application is."""
 
 
 @dataclass(frozen=True, slots=True)
 class ParsedBatch:
-    """The applications of a batch that can be scored, their positions, and why the others cannot."""
+    """The applications of a batch that can be scored, their positions, and the faults of the others by position."""
 
     size: int
     positions: Sequence[int]
@@ -48,19 +48,19 @@ class ParsedBatch:
 
 
 class _Envelope(Record):
-    """What a batch looks like from outside."""
+    """A batch, without a look into its applications."""
 
     applications: list[Any] = Field(min_length=1)
 
 
-class _WronglyCut(Exception):  # noqa: N818 - a signal, no error of anybody
+class _WronglyCut(Exception):  # noqa: N818 - a signal within this module
     """A cut was not between two applications."""
 
 
 def decode_batch(body: bytes, *, limit: int, item_bytes: int) -> ParsedBatch:
-    """The body as a batch of at most `limit` applications of at most `item_bytes` bytes each.
+    """Decode the body as a batch of at most `limit` applications of at most `item_bytes` bytes each.
 
-    An application that is invalid does not spoil the others. NotJson or Invalid if the whole is none.
+    An invalid application is listed as rejected. NotJson or Invalid if the body as a whole is no batch.
     """
     body = body.removeprefix(BOM_UTF8)
     start = _START.match(body)
@@ -102,7 +102,7 @@ def _marks(item: bytes) -> int:
 
 
 def _cut(body: bytes, at: int, limit: int, item_bytes: int) -> Iterator[bytes]:
-    """The applications, where all of them are objects. A wrong cut leaves the first piece without its end."""
+    """Cut at each `},{`. After a wrong cut a piece lacks its end, so that it is no JSON."""
     for _ in range(limit - 1):
         between = _BETWEEN.search(body, at, at + item_bytes + _SPACE)
         if between is None or between.start() - at >= item_bytes:
@@ -116,13 +116,13 @@ def _cut(body: bytes, at: int, limit: int, item_bytes: int) -> Iterator[bytes]:
 
 
 def _plain(item: bytes) -> bytes:
-    if _marks(item) > _MOST_MARKS:  # to be scanned, which is quicker than to be read
+    if _marks(item) > _MOST_MARKS:  # the scanner is quicker here than the parser of applications
         raise _WronglyCut
     return item
 
 
 def _scanned(body: bytes, at: int, limit: int, item_bytes: int) -> Iterator[bytes]:
-    """The values of the list, whatever they are."""
+    """Yield the bytes of each value of the list, whatever its kind."""
     lists = 0
     for position in range(limit):
         size = _size(body, at, min(_USUAL_BYTES, item_bytes)) or _size(body, at, item_bytes)
@@ -141,7 +141,7 @@ def _scanned(body: bytes, at: int, limit: int, item_bytes: int) -> Iterator[byte
 
 
 def _size(body: bytes, at: int, most: int) -> int:
-    """Bytes of the JSON value that begins there; 0 where none ends within so many bytes."""
+    """Return the number of bytes of the JSON value that begins at `at`; 0 if none ends within `most` bytes."""
     text = body[at : at + most].decode(errors="surrogateescape")
     try:
         _, end = _SCAN(text, 0)
@@ -160,13 +160,13 @@ def _refuse_item(body: bytes, at: int, position: int, item_bytes: int) -> NoRetu
 
 
 def _require_end(body: bytes, at: int, item_bytes: int) -> None:
-    """Nothing may come after the applications."""
+    """Refuse a body in which anything but the closing brackets follows the applications."""
     if not _END.match(body, len(body) - len(body[at:].lstrip(b" \t\r\n"))):
         _refuse(b'{"applications":[0' + body[at:], item_bytes)
 
 
 def _refuse(body: bytes, item_bytes: int) -> NoReturn:
-    """Say what is wrong with the whole; what is large is not read for it."""
+    """Raise the problem of the body as a whole; a large body is not read for it."""
     if len(body) <= item_bytes:
         try:
             _Envelope.model_validate_json(body)

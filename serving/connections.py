@@ -1,8 +1,8 @@
-"""One connection: the framing of its requests, and its limits of size and time.
+"""One connection: it frames requests before uvicorn's parser, and keeps the limits of size and time.
 
 uvicorn's parser treats the body of a request with `Upgrade` as the next request (uvicorn 2722, httptools 124), takes
-trailers for headers, and has no limits. Here a head is read whole within its limits and checked before the parser sees
-it, and a chunked body is given to the parser without extensions and trailers. One request never gets two answers.
+trailers for headers, and has no limits. So a head is read whole within its limits and checked before the parser sees
+it. A chunked body reaches the parser without extensions and trailers. One request never gets two answers.
 """
 
 from __future__ import annotations
@@ -23,17 +23,19 @@ from serving.settings import Connections
 
 _LOGGER = logging.getLogger("bentoml.credit_scoring")
 _LINGER_SECONDS = 2.0
-"""How long what a caller still sends is read, so that it sees its answer and not a reset."""
+"""Seconds for which the rest of a refused request is read, so that the caller sees the answer and not a reset."""
 _MOST_DISCARDED = 64 << 20
+"""Bytes of a refused request that are read; then the connection is cut off."""
 _LOOK_SECONDS = 0.5
+"""Seconds between two looks at all connections."""
 
 
 class Watch:
-    """Looks at all connections of a worker now and then, and ends those that are overdue.
+    """Looks at all connections of a worker twice a second, and ends those that are overdue.
 
     Parameters
     ----------
-    timeout_seconds : of a body, and of everything once the service was told to stop
+    timeout_seconds : time for a body, and for all open requests once the service was told to stop
     """
 
     def __init__(self, settings: Connections, timeout_seconds: float) -> None:
@@ -46,22 +48,22 @@ class Watch:
         self._unlogged = 0
 
     def begin(self, connection: Connection) -> None:
-        """Look at this connection from now on."""
+        """Watch this connection from now on."""
         self._connections.add(connection)
         if not self._looking:
             self._looking = True
             connection.loop.call_later(_LOOK_SECONDS, self._look, connection.loop)
 
     def end(self, connection: Connection) -> None:
-        """The connection is lost."""
+        """Forget a connection that is closed."""
         self._connections.discard(connection)
 
     def stop(self, now: float) -> None:
-        """The service was told to stop."""
+        """Cut off all connections after the time limit and one second."""
         self._end = self._end or now + self.timeout_seconds + 1.0
 
     def note_unreadable(self, connection: Connection, detail: str) -> None:
-        """Log a request that was refused before the boundary: one line a second at most."""
+        """Log a request that was refused before the boundary; at most one line a second."""
         now = connection.loop.time()
         if now < self._next_line:
             self._unlogged += 1
@@ -87,6 +89,7 @@ class Watch:
         unread = [(connection.unread, connection) for connection in self._connections]
         total = sum(size for size, _ in unread)
         if total > self.settings.unread_bytes:
+            # The largest first: whoever reads slowly goes, and callers with a small answer are spared.
             for size, connection in sorted(unread, key=lambda pair: pair[0], reverse=True):
                 connection.transport.abort()
                 total -= size
@@ -102,10 +105,10 @@ class Connection(HttpToolsProtocol):
         self._watch = watch
         self._settings = watch.settings
         self._read = self._head
-        self._begun = b""  # of a head
-        self._left = 0  # of a body with a length
+        self._begun = b""  # bytes of a head that is not whole yet
+        self._left = 0  # bytes of a sized body that are still to come
         self._chunks = Chunks(0)
-        self._held = b""  # behind the request that is being answered
+        self._held = b""  # bytes behind the request that is being answered
         self._discarded = 0
         self._lingering = False
         self._half_closed = False
@@ -114,7 +117,7 @@ class Connection(HttpToolsProtocol):
 
     @property
     def unread(self) -> int:
-        """Bytes of answers that the caller has not taken yet."""
+        """Return the number of answer bytes that the caller has not read yet."""
         return self.transport.get_write_buffer_size()
 
     @property
@@ -122,20 +125,20 @@ class Connection(HttpToolsProtocol):
         return self.cycle is not None and not self.cycle.response_complete
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begin."""
+        """Start the time limit of the first head, and the watch."""
         super().connection_made(transport)
         self.transport = cast("asyncio.Transport", _Lingering(transport, self))
         self._deadline = self.loop.time() + self._settings.head_seconds
         self._watch.begin(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """End."""
+        """Stop the watch and free what was held."""
         self._watch.end(self)
         self._held = self._begun = b""
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Read what comes, up to the end of one request; what lies behind it waits for the answer."""
+        """Read up to the end of one request; bytes behind it wait until it is answered."""
         self._unset_keepalive_if_required()
         if self._lingering:
             self._count_discarded(len(data))
@@ -145,7 +148,8 @@ class Connection(HttpToolsProtocol):
             self._take(data)
 
     def eof_received(self) -> bool | None:  # type: ignore[override]
-        """Keep a connection for the answer, where the caller has sent a whole request and will send no more."""
+        """Keep a half-closed connection open if a whole request on it still waits for its answer."""
+        # asyncio closes a TLS transport at the end of what comes, whatever is returned here.
         if self.scheme == "https" or self._lingering or not self._answering or not self.at_rest:
             return None
         self._half_closed = True
@@ -153,11 +157,11 @@ class Connection(HttpToolsProtocol):
 
     @property
     def at_rest(self) -> bool:
-        """Whether no part of a request is still to come, as far as the caller has told."""
+        """Whether the connection is between two requests."""
         return self._read == self._head and not self._begun
 
     def on_headers_complete(self) -> None:
-        """Note what the answer to this request does to the connection."""
+        """Begin the answer, and note whether the connection closes after it."""
         if self.url.startswith(b"//"):  # httptools would take the first segment for a host
             self.url = b"http://localhost" + self.url
         super().on_headers_complete()
@@ -165,7 +169,7 @@ class Connection(HttpToolsProtocol):
             self.cycle.keep_alive = False
 
     def on_response_complete(self) -> None:
-        """Go on with what was held."""
+        """Read the bytes that waited behind the answered request."""
         super().on_response_complete()
         if self.transport.is_closing():
             return
@@ -177,12 +181,12 @@ class Connection(HttpToolsProtocol):
             self.transport.close()
 
     def shutdown(self) -> None:
-        """Finish what has begun, within the grace."""
+        """Close idle connections, and give the others their time to finish."""
         self._watch.stop(self.loop.time())
         super().shutdown()
 
     def look(self, now: float) -> None:
-        """End what is overdue."""
+        """Cut off or refuse a caller who is overdue."""
         if not self.unread:
             self._unread_since = None
         elif self._unread_since is None:
@@ -231,7 +235,8 @@ class Connection(HttpToolsProtocol):
         return data[end + 4 :]
 
     def _expect(self, length: int | None) -> None:
-        """How the body comes, and until when; the boundary answers a body that is late, unless it has done so."""
+        """Prepare to read the body, sized or chunked, and set its time limit."""
+        # The boundary answers a late body; this limit cuts off what is still sent after an early answer.
         if length == 0:
             self._deadline = None
             return
@@ -255,6 +260,7 @@ class Connection(HttpToolsProtocol):
         if rest is not None:
             self._finish()
         if body:
+            # Framed anew for httptools: extensions and trailers of the caller never reach it.
             self._feed(b"%x\r\n%b\r\n" % (len(body), body))
         if rest is None:
             self._count_discarded(len(data) - len(body))
@@ -280,7 +286,7 @@ class Connection(HttpToolsProtocol):
         self.flow.pause_reading()
 
     def _refuse(self, refusal: Unreadable) -> None:
-        """Answer what never reaches the boundary, unless an answer has begun, and close."""
+        """Refuse a request that never reaches the boundary, unless an answer has begun, and close."""
         self._watch.note_unreadable(self, refusal.detail)
         begun = self._answering and self.cycle.response_started
         if self._answering:
@@ -291,7 +297,8 @@ class Connection(HttpToolsProtocol):
         self.linger()
 
     def linger(self) -> None:
-        """Send no more, and read on for a moment: closing at once would reset what the caller has yet to read."""
+        """Send no more, and read on for two seconds before closing."""
+        # A close with unread bytes makes TCP send a reset, which can destroy the answer at the caller (RFC 9112, 9.6).
         if self._lingering:
             return
         self._lingering = True
@@ -302,17 +309,17 @@ class Connection(HttpToolsProtocol):
         self.flow.resume_reading()
 
     def closing(self) -> None:
-        """The transport closes as soon as everything is sent, and has this long for it."""
+        """Start the time limit for sending what is left before the transport closes."""
         self._deadline = self.loop.time() + self._settings.unread_seconds
 
     @property
     def is_lingering(self) -> bool:
-        """Whether the connection is only read to its end."""
+        """Whether the connection sends no more and is only read to its end."""
         return self._lingering
 
 
 class _Lingering:
-    """A transport that reads on before it closes, where a body is still coming."""
+    """A transport that reads on for a moment before it closes, if a body is still coming."""
 
     def __init__(self, transport: asyncio.Transport, connection: Connection) -> None:
         self._transport = transport

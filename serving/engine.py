@@ -165,7 +165,7 @@ class DecisionEngine:
         batch, matrix = await self._in_background(self._batch_read, body)
         # Only now is the size known. The context variable of the key belongs to this task, not to the thread.
         count_applications(batch.size)
-        if self._ask is None:  # one trip to the thread less than where the margins come from another process
+        if self._ask is None:
             return await self._in_background(self._batch_answered, batch, matrix, request_id())
         margins = await self._margins(matrix)
         return await self._in_background(self._batch_written, batch, matrix, margins, request_id())

@@ -1,6 +1,6 @@
-"""Where a request begins and ends: its head is checked, and the chunked coding taken off its body.
+"""Framing of HTTP/1.1 (RFC 9112): check the head of a request, and remove the chunked coding from its body.
 
-RFC 9112. What two readers could understand differently is refused.
+A head that two readers could understand differently is refused.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ _LENGTH = re.compile(rb"[0-9]{1,15}")
 _CHUNK = re.compile(rb"([0-9a-fA-F]{1,8})[ \t]*(?:;[\t\x20-\x7e\x80-\xff]*)?")
 _TRAILER = re.compile(_TOKEN + rb":[^\r\n\x00]*")
 _LONGEST_LINE = 1024
-"""Of a chunk's size and extensions; trailers are bounded as a whole."""
+"""Bytes of a line with a chunk's size and extensions, or with one trailer."""
 
 
-class Unreadable(Exception):  # noqa: N818 - it is answered, not raised to anybody
-    """A request that is refused before anything of it is understood."""
+class Unreadable(Exception):  # noqa: N818 - it becomes an answer
+    """A request is refused because of its framing, before the boundary sees it."""
 
     def __init__(self, status: HTTPStatus, detail: str) -> None:
         super().__init__(detail)
@@ -31,16 +31,18 @@ class Unreadable(Exception):  # noqa: N818 - it is answered, not raised to anybo
 
 
 def checked_head(head: bytes, most_fields: int) -> tuple[bytes, int | None]:
-    """The head without a wish to upgrade, which is ignored, and the length of the body: None where it is chunked.
+    """Return the head without `Upgrade` fields, and the length of the body; None if the body is chunked.
 
-    RFC 9110, 7.8 lets a server ignore `Upgrade`; Java's and Spring's clients ask for h2c with every first request.
+    Unreadable if the head breaks RFC 9112 or has more than `most_fields` fields.
 
     >>> checked_head(b"POST /predict HTTP/1.1\\r\\nUpgrade: h2c\\r\\nContent-Length: 2\\r\\n\\r\\n", 100)
     (b'POST /predict HTTP/1.1\\r\\nContent-Length: 2\\r\\n\\r\\n', 2)
     """
+    # A lone CR or LF ends a line for some readers and not for others: two programs would see different fields.
     lines = head.count(b"\r\n")
     if head.count(b"\n") != lines or head.count(b"\r") != lines:
         raise _bad("The lines of the head must end with CR LF.")
+    # RFC 9112, 5.2 deprecates folded lines; proxies unfold or drop them in different ways.
     if b"\r\n " in head or b"\r\n\t" in head:
         raise _bad("A header field must be on one line.")
     if lines - 2 > most_fields:
@@ -52,6 +54,7 @@ def checked_head(head: bytes, most_fields: int) -> tuple[bytes, int | None]:
     if len(found) == 1 and found[0][0] == b"content-length":
         return head, _length(found[0][1])
     if any(name in (b"upgrade", b"http2-settings") for name, _ in found):
+        # RFC 9110, 7.8 lets a server ignore it. Java's and Spring's clients ask for h2c with every first request.
         head = _UPGRADE.sub(b"", head)
     lengths = [value for name, value in found if name == b"content-length"]
     codings = [value.lower() for name, value in found if name == b"transfer-encoding"]
@@ -77,7 +80,8 @@ def _version(head: bytes) -> bytes:
 
 
 def _require_same_host(head: bytes) -> None:
-    """A target with a host of its own takes the place of Host (RFC 9112, 3.2.2), which is what the service looks at."""
+    """Refuse a target whose host is not that of the Host field."""
+    # RFC 9112, 3.2.2: the host of the target replaces Host, but the service checks Host alone.
     target, host = _AUTHORITY.match(head), _HOST.search(head)
     if target is None or host is None or target[1].lower() != host[1].strip().lower():
         raise _bad("The target of the request must name the same host as Host.")
@@ -90,7 +94,7 @@ def _length(value: bytes) -> int:
 
 
 def _require_chunked(codings: list[bytes], lengths: list[bytes], version: bytes) -> None:
-    if lengths:
+    if lengths:  # request smuggling; RFC 9112, 6.1 lets a server refuse both together
         raise _bad("Content-Length and Transfer-Encoding exclude each other.")
     if version == b"1.0":
         raise _bad("HTTP/1.0 has no Transfer-Encoding.")
@@ -99,11 +103,11 @@ def _require_chunked(codings: list[bytes], lengths: list[bytes], version: bytes)
 
 
 class Chunks:
-    """Takes the chunked coding off one body, and drops extensions and trailers.
+    """Removes the chunked coding from one body, and drops extensions and trailers.
 
     Parameters
     ----------
-    trailer_bytes : more of trailers are refused
+    trailer_bytes : most bytes of all trailers together
     """
 
     def __init__(self, trailer_bytes: int) -> None:
@@ -114,7 +118,7 @@ class Chunks:
         self._in_trailers = False
 
     def take(self, data: bytes) -> tuple[bytes, bytes | None]:
-        """What is of the body, and what lies behind its end: None as long as that has not come."""
+        """Return the bytes of the body in `data`, and the bytes behind its end; None until the end has come."""
         data, self._line, at = self._line + data, b"", 0
         pieces: list[bytes] = []
         while True:

@@ -1,4 +1,4 @@
-"""What can be read of the service: health, the model, the OpenAPI document and the interactive page."""
+"""Serve the GET routes: health, model, drift counts, metrics, the OpenAPI document and the interactive page."""
 
 from __future__ import annotations
 
@@ -68,12 +68,13 @@ _REFUSALS = {
 
 
 def openapi_document(*, version: str, batch_limit: int, opened: Collection[str]) -> dict[str, Any]:
-    """The OpenAPI 3.1 document of every route that this project defines; the `opened` ones need no key."""
+    """Return the OpenAPI 3.1 document of the routes that callers use; those in `opened` need no key."""
     models: list[type[BaseModel]] = [ProblemDocument, *(answer for _, answer in _READING.values())]
     for _, request, answer in _SCORING.values():
         models += [request, answer]
     _, definitions = models_json_schema([(model, "validation") for model in models], ref_template=_REFERENCE)
     schemas = definitions["$defs"]
+    # The limit is a setting, and the models are made before settings are read.
     schemas["BatchRequest"]["properties"]["applications"]["maxItems"] = batch_limit
     return {
         "openapi": "3.1.0",
@@ -158,13 +159,13 @@ _PAGE = """<!doctype html>
 
 
 class Pages:
-    """The GET routes.
+    """The GET routes of the service.
 
     Parameters
     ----------
-    served, recorder, exposition : give the model that answers, what records its decisions, and what tells the metrics;
-        they are asked at each request
-    settings : what the OpenAPI document says of limits and keys
+    served, recorder, exposition : return the model, the recorder of its decisions, and the metrics; called at each
+        request
+    settings : give the OpenAPI document its limits and open routes
     """
 
     def __init__(
@@ -181,7 +182,8 @@ class Pages:
 
     @cached_property
     def app(self) -> Starlette:
-        """The routes as an ASGI application."""
+        """Return the routes as an ASGI application."""
+        # BentoML's own page and /docs.json describe its wrapper, without limits, keys and problem documents.
         return Starlette(
             routes=[
                 Route("/", self._index),
@@ -206,18 +208,20 @@ class Pages:
     async def _health(self, _: Request) -> Response:
         return _json({"status": "ok", "model_version": self._served().version})
 
+    # Without a recorder nothing is counted, so the route does not exist.
     async def _drift(self, _: Request) -> Response:
         recorder = self._recorder()
         return Response(status_code=404) if recorder is None else _json(recorder.drift())
 
     async def _metrics(self, _: Request) -> Response:
         recorder = self._recorder()
+        # BentoML 1.4.39 takes its own /metrics away with metrics.enabled: false.
         text = self._exposition().text(*([recorder] if recorder else []))
         return Response(text, media_type=CONTENT_TYPE_LATEST)
 
 
 def model_info(served: StoredModel) -> dict[str, Any]:
-    """What /model/info answers; see `answers.ModelInfo`."""
+    """Return the body of /model/info; see `schemas.ModelInfo`."""
     artefact, state = served.scorer.artefact, served.scorer.transformer.state
     return {
         "name": served.name,
@@ -233,4 +237,5 @@ def model_info(served: StoredModel) -> dict[str, Any]:
 
 
 def _json(content: Any) -> Response:
+    # Starlette's JSONResponse cannot encode the frozen dataclasses of an artefact.
     return Response(to_json(content), media_type="application/json")

@@ -29,26 +29,20 @@ from serving.settings import ServingSettings
 _LOGGER = logging.getLogger("bentoml.credit_scoring")
 
 
-def require_keys_or_loopback(environment: Mapping[str, str]) -> Path | None:
-    """Return the path of a readable file of keys; None if no file is named and the service listens on loopback alone.
+def check_start(settings: ServingSettings, monitoring: MonitoringSettings, environment: Mapping[str, str]) -> None:
+    """Check all that a start needs; BentoMLConfigException, which BentoML's command prints in one line, at a fault.
 
-    BentoMLConfigException if the file is broken, or if none is named and other machines could reach the service.
+    Checked are the address, the certificate and its key, the API keys, the model, and the decision log.
     """
-    named = environment.get(KEYS_VARIABLE)
-    if not named:
-        host = listening_host()
-        if not is_loopback(host):
-            raise BentoMLConfigException(
-                f"without API keys the service listens on loopback only, not at {host}: name a file of keys in"
-                f" {KEYS_VARIABLE} (python -m scoring keys create), or serve with --host 127.0.0.1; only that option"
-                " counts, not http.host of a configuration"
-            )
-        return None
+    check_address()
+    check_encryption()
+    require_keys_or_loopback(environment)
     try:
-        KeyFile.read(Path(named))
-    except AccessError as error:
+        load_stored(settings.model)
+        if monitoring.recording.enabled:
+            check_recording(monitoring.recording, environment)
+    except (ScoringError, DecisionLogError, CheckError) as error:
         raise BentoMLConfigException(str(error)) from None
-    return Path(named)
 
 
 def check_address() -> None:
@@ -65,51 +59,6 @@ def check_address() -> None:
     except (OSError, OverflowError) as error:
         reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else error
         raise BentoMLConfigException(f"cannot listen at {host}, port {port}: {reason}") from None
-
-
-def listening_host() -> str:
-    """Return the address on which the service listens, or is going to; "every address" if no option names one."""
-    # BentoML 1.4.39 tells neither hooks nor workers their address. Both run as click commands: a worker has the number
-    # of its socket as an option, the parent has the address.
-    options = serving_options()
-    if options.get("fd") is not None:
-        with socket.socket(fileno=os.dup(options["fd"])) as listening:
-            return _host(listening)
-    return str(options.get("host") or "every address")  # BentoML's own default is 0.0.0.0
-
-
-def is_serving_command() -> bool:
-    """Whether this process is the command that serves, not one of its workers or another program."""
-    options = serving_options()
-    return {"host", "port"} <= options.keys() and options.get("fd") is None
-
-
-def serving_options() -> dict[str, Any]:
-    """Return the options of the command that serves, or of its worker; empty in any other process."""
-    context = click.get_current_context(silent=True)
-    return context.params if context else {}
-
-
-def _host(listening: socket.socket) -> str:
-    """Return the host of a socket; a Unix socket, which lies in a folder of the user's own, counts as loopback."""
-    return "localhost" if listening.family == socket.AF_UNIX else str(listening.getsockname()[0])
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only the same machine reaches this address.
-
-    >>> [is_loopback(host) for host in ("127.0.0.1", "::1", "localhost", "0.0.0.0", "::", "10.0.0.1", "every address")]
-    [True, True, True, False, False, False, False]
-    """
-    return host == "localhost" or (_is_address(host) and ip_address(host).is_loopback)
-
-
-def _is_address(host: str | None) -> TypeGuard[str]:
-    try:
-        ip_address(host or "")
-    except ValueError:
-        return False
-    return True
 
 
 _FILE_BYTES = 1 << 22
@@ -179,6 +128,73 @@ def _warn_of_age(name: str, content: bytes) -> None:
         _LOGGER.warning("--ssl-certfile %s: expired on %s; who verifies it gets no answer", name, f"{end:%Y-%m-%d}")
 
 
+def require_keys_or_loopback(environment: Mapping[str, str]) -> Path | None:
+    """Return the path of a readable file of keys; None if no file is named and the service listens on loopback alone.
+
+    BentoMLConfigException if the file is broken, or if none is named and other machines could reach the service.
+    """
+    named = environment.get(KEYS_VARIABLE)
+    if not named:
+        host = listening_host()
+        if not is_loopback(host):
+            raise BentoMLConfigException(
+                f"without API keys the service listens on loopback only, not at {host}: name a file of keys in"
+                f" {KEYS_VARIABLE} (python -m scoring keys create), or serve with --host 127.0.0.1; only that option"
+                " counts, not http.host of a configuration"
+            )
+        return None
+    try:
+        KeyFile.read(Path(named))
+    except AccessError as error:
+        raise BentoMLConfigException(str(error)) from None
+    return Path(named)
+
+
+def listening_host() -> str:
+    """Return the address on which the service listens, or is going to; "every address" if no option names one."""
+    # BentoML 1.4.39 tells neither hooks nor workers their address. Both run as click commands: a worker has the number
+    # of its socket as an option, the parent has the address.
+    options = serving_options()
+    if options.get("fd") is not None:
+        with socket.socket(fileno=os.dup(options["fd"])) as listening:
+            return _host(listening)
+    return str(options.get("host") or "every address")  # BentoML's own default is 0.0.0.0
+
+
+def is_serving_command() -> bool:
+    """Whether this process is the command that serves, not one of its workers or another program."""
+    options = serving_options()
+    return {"host", "port"} <= options.keys() and options.get("fd") is None
+
+
+def serving_options() -> dict[str, Any]:
+    """Return the options of the command that serves, or of its worker; empty in any other process."""
+    context = click.get_current_context(silent=True)
+    return context.params if context else {}
+
+
+def _host(listening: socket.socket) -> str:
+    """Return the host of a socket; a Unix socket, which lies in a folder of the user's own, counts as loopback."""
+    return "localhost" if listening.family == socket.AF_UNIX else str(listening.getsockname()[0])
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only the same machine reaches this address.
+
+    >>> [is_loopback(host) for host in ("127.0.0.1", "::1", "localhost", "0.0.0.0", "::", "10.0.0.1", "every address")]
+    [True, True, True, False, False, False, False]
+    """
+    return host == "localhost" or (_is_address(host) and ip_address(host).is_loopback)
+
+
+def _is_address(host: str | None) -> TypeGuard[str]:
+    try:
+        ip_address(host or "")
+    except ValueError:
+        return False
+    return True
+
+
 _Settings = TypeVar("_Settings", bound=Settings)
 
 
@@ -187,22 +203,6 @@ def load_settings(kind: type[_Settings], path: Path) -> _Settings:
     try:
         return kind.load(path)
     except SettingsError as error:
-        raise BentoMLConfigException(str(error)) from None
-
-
-def check_start(settings: ServingSettings, monitoring: MonitoringSettings, environment: Mapping[str, str]) -> None:
-    """Check all that a start needs; BentoMLConfigException, which BentoML's command prints in one line, at a fault.
-
-    Checked are the address, the certificate and its key, the API keys, the model, and the decision log.
-    """
-    check_address()
-    check_encryption()
-    require_keys_or_loopback(environment)
-    try:
-        load_stored(settings.model)
-        if monitoring.recording.enabled:
-            check_recording(monitoring.recording, environment)
-    except (ScoringError, DecisionLogError, CheckError) as error:
         raise BentoMLConfigException(str(error)) from None
 
 

@@ -1,6 +1,6 @@
-"""Errors of the service, each of which is one RFC 9457 problem.
+"""Errors of the service; each is answered as one RFC 9457 problem.
 
-Problem
+HTTPProblem
   * BadRequest         400
   * NotJson            400
   * Unauthenticated    401
@@ -12,9 +12,10 @@ Problem
   * Invalid            422
   * TooManyRequests    429
   * Failed             500
-  * Overloaded         503
+  * TooBusy            503
   * Unrecorded         503
-  * TimedOut           504
+  * NotReady           503
+  * AnswerTimedOut     504
 """
 
 from __future__ import annotations
@@ -28,12 +29,13 @@ from pydantic import ValidationError
 MEDIA_TYPE = "application/problem+json"
 Fault = dict[str, Any]
 
+# A body of 64 kB can hold thousands of unknown names: an answer must not grow with what it refuses.
 _MOST_FAULTS = 200
 _LONGEST_NAME = 64
 
 
 class HTTPProblem(Exception):  # noqa: N818 - the name RFC 9457 gives it
-    """What is said to a caller whose request is not answered. It never holds an applicant's value."""
+    """A refusal, with its status and detail. It never holds an applicant's value."""
 
     status: HTTPStatus = HTTPStatus.INTERNAL_SERVER_ERROR
 
@@ -44,12 +46,12 @@ class HTTPProblem(Exception):  # noqa: N818 - the name RFC 9457 gives it
         self.headers = headers or {}
 
     def content(self, request_id: str) -> dict[str, Any]:
-        """The members of the problem document."""
+        """Return the problem document of this refusal."""
         return problem(self.status, self.detail, request_id, self.errors)
 
 
 class BadRequest(HTTPProblem):
-    """The header of the request is ambiguous."""
+    """The head of the request is ambiguous or lacks Host."""
 
     status = HTTPStatus.BAD_REQUEST
 
@@ -67,7 +69,8 @@ class LateBody(HTTPProblem):
 
     @classmethod
     def after(cls, seconds: float) -> Self:
-        """Refuse, since the rest of the body is not waited for."""
+        """Refuse after so many seconds."""
+        # The rest of the body is not waited for, so no next request can be read on this connection.
         return cls(f"The body did not come within {seconds:g} seconds.", headers={"Connection": "close"})
 
 
@@ -84,12 +87,13 @@ class Unauthenticated(HTTPProblem):
 
     @classmethod
     def missing(cls) -> Self:
-        """Refuse what carries no key."""
+        """Refuse a request without a key."""
         return cls._refusal("An API key is needed, as X-API-Key or as Authorization: Bearer.")
 
     @classmethod
     def several(cls) -> Self:
-        """Refuse what carries more than one key: others on its way might have read another one."""
+        """Refuse a request with more than one key."""
+        # A proxy on the way may have admitted the caller by another of the keys.
         return cls._refusal("More than one API key was sent.")
 
     @classmethod
@@ -99,11 +103,11 @@ class Unauthenticated(HTTPProblem):
 
     @classmethod
     def _refusal(cls, detail: str) -> Self:
-        return cls(detail, headers={"WWW-Authenticate": "Bearer"})
+        return cls(detail, headers={"WWW-Authenticate": "Bearer"})  # RFC 9110, 15.5.2 demands it
 
 
 class Forbidden(HTTPProblem):
-    """The key is known, and not good for this."""
+    """The key is known but lacks a right."""
 
     status = HTTPStatus.FORBIDDEN
 
@@ -120,13 +124,13 @@ class TooLarge(HTTPProblem):
 
 
 class UnsupportedMedia(HTTPProblem):
-    """The body is declared as something else than plain JSON."""
+    """The body is not declared as plain JSON."""
 
     status = HTTPStatus.UNSUPPORTED_MEDIA_TYPE
 
 
 class Invalid(HTTPProblem):
-    """The body is JSON but not a legal request; `errors` says where and why."""
+    """The body is JSON but does not fit the schema; `errors` says where and why."""
 
     status = HTTPStatus.UNPROCESSABLE_ENTITY
 
@@ -176,7 +180,7 @@ class Unrecorded(HTTPProblem):
 
 
 class NotReady(HTTPProblem):
-    """The service should be asked nothing at present."""
+    """The service is not ready."""
 
     status = HTTPStatus.SERVICE_UNAVAILABLE
 
@@ -188,7 +192,7 @@ class AnswerTimedOut(HTTPProblem):
 
 
 def problem(status: HTTPStatus, detail: str, request_id: str, errors: Sequence[Fault] = ()) -> dict[str, Any]:
-    """An RFC 9457 problem document."""
+    """Return an RFC 9457 problem document."""
     document = {
         "type": "about:blank",
         "title": status.phrase,
@@ -200,15 +204,16 @@ def problem(status: HTTPStatus, detail: str, request_id: str, errors: Sequence[F
 
 
 def faults(error: ValidationError) -> list[Fault]:
-    """Where and why a request is invalid: an entry for each of the first places, without the value there."""
+    """List where and why a request is invalid, one entry for each of the first 200 places, without any value."""
+    # pydantic reports each branch of a union: a flag may be a number or a bool, and the fault of the number is listed.
     found: dict[tuple[str | int, ...], str] = {}
     for item in error.errors(include_url=False, include_context=False, include_input=False)[:_MOST_FAULTS]:
-        if item["type"] != "bool_type" or item["loc"][-1] != "bool":  # of a flag, what is wrong with the number is said
+        if item["type"] != "bool_type" or item["loc"][-1] != "bool":
             found[_place(item["loc"])] = item["msg"]
     return [{"loc": list(place), "msg": message} for place, message in found.items()]
 
 
 def _place(loc: Iterable[str | int]) -> tuple[str | int, ...]:
-    """The location without the names that pydantic gives to the branches of a union, unknown names cut short."""
+    """Return the location without pydantic's names for the branches of a union; unknown names are cut short."""
     named = (part for part in loc if isinstance(part, int) or not part.startswith(("literal[", "constrained-")))
     return tuple(part if isinstance(part, int) else part[:_LONGEST_NAME] for part in named)

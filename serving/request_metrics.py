@@ -1,7 +1,7 @@
-"""Metrics that cost a request nothing to speak of.
+"""Count requests cheaply, and write the metrics of all workers for Prometheus.
 
-prometheus_client's values of several workers are in mapped files, and a write to one takes two microseconds. What is
-counted during a request is kept in plain numbers here and published four times a second.
+prometheus_client keeps the values of several workers in mapped files, and a write to one takes two microseconds. So
+counts are kept in plain numbers during a request, and published to the files four times a second.
 """
 
 from __future__ import annotations
@@ -24,125 +24,11 @@ from prometheus_client.registry import Collector
 
 from jobs.heartbeat import Heartbeat
 
-_SECONDS = 0.25
-
-
-class _Tally(Protocol):
-    def publish(self) -> None:
-        """Hand over what has been counted since the last time."""
-
-
-AnyTally = TypeVar("AnyTally", bound=_Tally)
-
-
-class Tallies:
-    """Makes tallies of metrics, and publishes them while anything is counted."""
-
-    def __init__(self, *, registry: CollectorRegistry = REGISTRY) -> None:
-        self._tallies: list[_Tally] = []
-        self._due = False
-        self._heartbeat = Heartbeat("publishing", periodic=False, registry=registry)
-
-    def counter(self, *metrics: Counter) -> CounterTally:
-        """A tally of counters without labels, or with all of them given, that count the same."""
-        return self._kept(CounterTally(*metrics))
-
-    def gauge(self, metric: Gauge) -> GaugeTally:
-        """A tally of such a gauge."""
-        return self._kept(GaugeTally(metric))
-
-    def histogram(self, *metrics: Histogram) -> HistogramTally:
-        """A tally of such histograms, which have the same buckets."""
-        return self._kept(HistogramTally(*metrics))
-
-    def include(self, tally: _Tally) -> None:
-        """Publish something else together with these tallies."""
-        self._tallies.append(tally)
-
-    def _kept(self, tally: AnyTally) -> AnyTally:
-        self._tallies.append(tally)
-        return tally
-
-    def touch(self) -> None:
-        """See to it that what has been counted is published soon."""
-        if not self._due:
-            self._due = True
-            self._heartbeat.beat()
-            asyncio.get_running_loop().call_later(_SECONDS, self.publish)
-
-    def publish(self) -> None:
-        """Publish now. A tally that cannot be published is counted, and the others are."""
-        self._due = False
-        with self._heartbeat.guarded():
-            failed: Exception | None = None
-            for tally in self._tallies:
-                try:
-                    tally.publish()
-                except Exception as error:  # noqa: BLE001 - it is raised again when the others have had their turn
-                    failed = error
-            if failed is not None:
-                raise failed
-
-
-class CounterTally:
-    """Adds up."""
-
-    def __init__(self, *metrics: Counter) -> None:
-        self._metrics = metrics
-        self._count = 0
-
-    def inc(self) -> None:
-        """Count one more."""
-        self._count += 1
-
-    def publish(self) -> None:
-        """Hand over what has been counted since the last time."""
-        for metric in self._metrics:
-            metric.inc(self._count)
-        self._count = 0
-
-
-class GaugeTally:
-    """Is what it was set to last."""
-
-    def __init__(self, metric: Gauge) -> None:
-        self._metric = metric
-        self.value = 0.0
-
-    def publish(self) -> None:
-        """Hand over the value."""
-        self._metric.set(self.value)
-
-
-class HistogramTally:
-    """Counts values by bucket."""
-
-    def __init__(self, *metrics: Histogram) -> None:
-        self._metrics = metrics
-        self._bounds = metrics[0]._upper_bounds  # noqa: SLF001 - a histogram has no public way to take several at once
-        self._counts = [0] * len(self._bounds)
-        self._sum = 0.0
-
-    def observe(self, value: float) -> None:
-        """Count a value; a bound belongs to the bucket below it."""
-        self._counts[bisect_left(self._bounds, value)] += 1
-        self._sum += value
-
-    def publish(self) -> None:
-        """Hand over what has been counted since the last time."""
-        for metric in self._metrics:
-            for bucket, count in zip(metric._buckets, self._counts, strict=True):  # noqa: SLF001
-                if count:
-                    bucket.inc(count)
-            metric._sum.inc(self._sum)  # noqa: SLF001
-        self._counts = [0] * len(self._bounds)
-        self._sum = 0.0
-
-
 SCORING = ("/predict", "/predict/features", "/predict/batch")
 KNOWN = {*SCORING, "/", "/docs.json", "/model/info", "/drift", "/health", "/livez", "/readyz", "/healthz"}
-"""The paths that are endpoint labels of their own. /metrics is not measured."""
+"""The paths that have an endpoint label of their own. /metrics is not measured."""
 
+# BentoML 1.4.39 labels with the raw path: a scanner of paths makes series without bound.
 OTHER = "other"
 """The endpoint label of every other path."""
 
@@ -151,7 +37,7 @@ _SERVICE = ("service_name", "service_version", "runner_name")
 
 
 class Traffic:
-    """Counts requests by endpoint and status, measures how long they take, and how single ones are batched.
+    """Counts requests by endpoint and status, and measures their durations and the batches of single requests.
 
     Parameters
     ----------
@@ -161,6 +47,7 @@ class Traffic:
     def __init__(self, buckets: Sequence[float], *, registry: CollectorRegistry = REGISTRY) -> None:
         context = bentoml.server_context
         self.service = (context.bento_name, context.bento_version, str(context.service_name))
+        # BentoML's names and labels, so that dashboards made for BentoML show this service too.
         by_endpoint, by_status = ("endpoint", *_SERVICE), ("endpoint", *_SERVICE, "http_response_code")
         self.total = Counter("request_total", "Requests answered", by_status, namespace=_NAMESPACE, registry=registry)
         self.duration = Histogram(
@@ -201,11 +88,11 @@ class Traffic:
         self._endpoints: dict[str, Endpoint] = {}
         for path in SCORING:
             for status in ("200", "500"):
-                self.total.labels(path, *self.service, status)  # so that a rate has a start
+                self.total.labels(path, *self.service, status)  # rate() misses an increase to a series' first value
                 self.requests.labels(path, status)
 
     def begin(self, path: str) -> Endpoint:
-        """Note a request to the path; its endpoint is to be told of the end."""
+        """Count a request to the path as begun; call `end` of the returned endpoint when it ends."""
         endpoint = self._endpoints.get(path) or self._endpoint(path if path in KNOWN else OTHER)
         endpoint.in_progress.value += 1
         if path in SCORING:
@@ -219,13 +106,13 @@ class Traffic:
         return self._endpoints[label]
 
     def batch(self, rows: int, waited: float) -> None:
-        """Note a batch: how many rows it has, and how long its first one waited, in seconds."""
+        """Count a batch: its number of rows, and the seconds that its first row waited."""
         self._rows.observe(rows)
         self._waited.observe(waited)
 
 
 class Endpoint:
-    """The metrics of one endpoint."""
+    """Counts the requests to one endpoint."""
 
     def __init__(self, traffic: Traffic, label: str) -> None:
         self.in_progress = traffic.tallies.gauge(traffic.in_progress.labels(label, *traffic.service))
@@ -234,7 +121,7 @@ class Endpoint:
         self._answered: dict[int, tuple[CounterTally, HistogramTally]] = {}
 
     def shed(self) -> None:
-        """Note that a request was refused for want of room."""
+        """Count a request that was refused because there was no room."""
         self._shed.inc()
 
     @cached_property
@@ -242,7 +129,7 @@ class Endpoint:
         return self._traffic.tallies.counter(self._traffic.shed.labels(self._label))
 
     def end(self, status: int | None, seconds: float) -> None:
-        """Note that a request ended; `status` is None where nothing was answered."""
+        """Count a request as ended; `status` is None if nothing was answered."""
         self.in_progress.value -= 1
         if status is not None:
             total, duration = self._answered.get(status) or self._with(status)
@@ -260,13 +147,13 @@ class Endpoint:
 
 
 class Exposition:
-    """The metrics of all workers in Prometheus' text format, and those that are computed for the occasion.
+    """Writes the metrics of all workers, and metrics that are computed at a scrape, in Prometheus' text format.
 
-    What cannot be had is left out and counted: the rest is told.
+    A collector that fails is left out, and its failure is counted.
 
     Parameters
     ----------
-    directory : where the workers of this service keep their metrics; None where there is one worker
+    directory : the folder in which the workers keep their metrics; None if there is one worker
     """
 
     def __init__(self, directory: str | None, *, registry: CollectorRegistry = REGISTRY) -> None:
@@ -275,7 +162,7 @@ class Exposition:
         self._heartbeat = Heartbeat("metrics", periodic=False, registry=registry)
 
     def text(self, *computed: Collector) -> bytes:
-        """The metrics as they are now."""
+        """Return the metrics as they are now."""
         kept = self._registry if self._directory is None else _Workers(Path(self._directory), self._heartbeat)
         return b"".join(self._told(collector) for collector in (kept, *computed))
 
@@ -289,14 +176,15 @@ class Exposition:
         return b""
 
     def fault(self) -> str | None:
-        """Why what this worker counts cannot be seen; None if it can."""
+        """Return why the counts of this worker cannot be seen; None if they can."""
+        # prometheus_client goes on writing into a mapped file that was removed, and no scrape finds it.
         if self._directory is None or Path(self._directory, f"counter_{os.getpid()}.db").exists():
             return None
         return "the files of its metrics are gone"
 
 
 class _Workers(Collector):
-    """The metrics that workers keep in files, but for files that are none."""
+    """Collects the metrics from the files of the workers, and skips broken files."""
 
     def __init__(self, directory: Path, heartbeat: Heartbeat) -> None:
         self._directory = directory
@@ -305,7 +193,8 @@ class _Workers(Collector):
     def collect(self) -> Iterator[Metric]:
         for file in self._directory.glob("gauge_live*_*.db"):
             pid = file.stem.rpartition("_")[2]
-            if pid.isdecimal() and not _alive(int(pid)):  # it was killed, so that what it was doing will not end
+            # A killed worker leaves its gauges behind: requests in progress would be shown for good.
+            if pid.isdecimal() and not _alive(int(pid)):
                 with suppress(FileNotFoundError):  # another worker was first
                     mark_process_dead(int(pid), str(self._directory))  # type: ignore[no-untyped-call]
         files = [str(file) for file in self._directory.glob("*.db")]
@@ -330,6 +219,123 @@ def _alive(pid: int) -> bool:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    except PermissionError:
+    except PermissionError:  # another user's process has the number now
         return True
     return True
+
+
+_SECONDS = 0.25
+"""Seconds from a count until it is published."""
+
+
+class _Tally(Protocol):
+    def publish(self) -> None:
+        """Add the counts since the last call to the metrics."""
+
+
+AnyTally = TypeVar("AnyTally", bound=_Tally)
+
+
+class Tallies:
+    """Makes tallies of metrics, and publishes them a quarter of a second after a count."""
+
+    def __init__(self, *, registry: CollectorRegistry = REGISTRY) -> None:
+        self._tallies: list[_Tally] = []
+        self._due = False
+        self._heartbeat = Heartbeat("publishing", periodic=False, registry=registry)
+
+    def counter(self, *metrics: Counter) -> CounterTally:
+        """Return one tally for several counters that count the same; all their labels must be given."""
+        return self._kept(CounterTally(*metrics))
+
+    def gauge(self, metric: Gauge) -> GaugeTally:
+        """Return a tally of a gauge; all its labels must be given."""
+        return self._kept(GaugeTally(metric))
+
+    def histogram(self, *metrics: Histogram) -> HistogramTally:
+        """Return one tally for several histograms with the same buckets; all their labels must be given."""
+        return self._kept(HistogramTally(*metrics))
+
+    def include(self, tally: _Tally) -> None:
+        """Publish another tally together with these."""
+        self._tallies.append(tally)
+
+    def _kept(self, tally: AnyTally) -> AnyTally:
+        self._tallies.append(tally)
+        return tally
+
+    def touch(self) -> None:
+        """Publish within a quarter of a second."""
+        if not self._due:
+            self._due = True
+            self._heartbeat.beat()
+            asyncio.get_running_loop().call_later(_SECONDS, self.publish)
+
+    def publish(self) -> None:
+        """Publish now. A tally that fails does not hold up the others; its failure is counted."""
+        self._due = False
+        with self._heartbeat.guarded():
+            failed: Exception | None = None
+            for tally in self._tallies:
+                try:
+                    tally.publish()
+                except Exception as error:  # noqa: BLE001 - it is raised again when the others have had their turn
+                    failed = error
+            if failed is not None:
+                raise failed
+
+
+class CounterTally:
+    """Counts in a plain number."""
+
+    def __init__(self, *metrics: Counter) -> None:
+        self._metrics = metrics
+        self._count = 0
+
+    def inc(self) -> None:
+        """Count one."""
+        self._count += 1
+
+    def publish(self) -> None:
+        """Add the count since the last call to the metrics."""
+        for metric in self._metrics:
+            metric.inc(self._count)
+        self._count = 0
+
+
+class GaugeTally:
+    """Holds the last value of a gauge."""
+
+    def __init__(self, metric: Gauge) -> None:
+        self._metric = metric
+        self.value = 0.0
+
+    def publish(self) -> None:
+        """Set the metric to the value."""
+        self._metric.set(self.value)
+
+
+class HistogramTally:
+    """Counts values by bucket in plain numbers."""
+
+    def __init__(self, *metrics: Histogram) -> None:
+        self._metrics = metrics
+        self._bounds = metrics[0]._upper_bounds  # noqa: SLF001 - a histogram has no public way to take several at once
+        self._counts = [0] * len(self._bounds)
+        self._sum = 0.0
+
+    def observe(self, value: float) -> None:
+        """Count a value; a value equal to a bound belongs to the bucket that the bound closes."""
+        self._counts[bisect_left(self._bounds, value)] += 1
+        self._sum += value
+
+    def publish(self) -> None:
+        """Add the counts since the last call to the metrics."""
+        for metric in self._metrics:
+            # Private attributes: `observe` takes one value at a time, at two microseconds each.
+            for bucket, count in zip(metric._buckets, self._counts, strict=True):  # noqa: SLF001
+                if count:
+                    bucket.inc(count)
+            metric._sum.inc(self._sum)  # noqa: SLF001
+        self._counts = [0] * len(self._bounds)
+        self._sum = 0.0

@@ -22,7 +22,7 @@ Rows = TypeVar("Rows")
 
 
 class Observer(Protocol):
-    """Is told of every batch how many rows it has and how long, in seconds, its first row waited."""
+    """Takes the number of rows of each batch, and the seconds that its first row waited."""
 
     def __call__(self, rows: int, waited: float, /) -> None:
         """Note a batch."""
@@ -37,12 +37,12 @@ class _Waiting(Generic[Rows]):
 
 
 class Runner(ABC, Generic[Rows]):
-    """Scores single rows in batches.
+    """Scores concurrent single rows together, in batches.
 
     Parameters
     ----------
-    join : makes one batch of several rows
-    observe : is told of every batch
+    join : joins several rows into one batch
+    observe : is told the size and the wait of every batch
     """
 
     def __init__(self, join: Callable[[Sequence[Rows]], Rows], settings: RunnerSettings, observe: Observer) -> None:
@@ -52,7 +52,7 @@ class Runner(ABC, Generic[Rows]):
         self._queue: deque[_Waiting[Rows]] = deque()
 
     async def score(self, row: Rows) -> Scores:
-        """The scores of one row. How many rows may wait is bounded by how many requests may be under way."""
+        """Return the scores of one row. `limits.in_flight` bounds how many rows wait."""
         loop = asyncio.get_running_loop()
         if not self._queue:
             loop.call_soon(self._flush)
@@ -62,10 +62,11 @@ class Runner(ABC, Generic[Rows]):
 
     @abstractmethod
     def _flush(self) -> None:
-        """Score what waits, or see to it that it will be."""
+        """Score the waiting rows, or start tasks that will."""
 
     def _next_batch(self) -> list[_Waiting[Rows]]:
         size = min(len(self._queue), self._settings.max_batch_rows)
+        # A request past its time limit has cancelled its future: the row is not scored, and no decision recorded.
         batch = [one for one in (self._queue.popleft() for _ in range(size)) if not one.answer.done()]
         if batch:
             self._observe(len(batch), perf_counter() - batch[0].since)
@@ -78,8 +79,8 @@ class Runner(ABC, Generic[Rows]):
 class EmbeddedRunner(Runner[Rows]):
     """Scores on the event loop's own thread: for models that take microseconds. `score` scores a batch.
 
-    All that waits is scored before the loop turns again: under overload a turn is spent on refusing others, and one
-    batch at each would be few.
+    All waiting rows are scored before the loop turns again. Under overload a turn is spent on refusing other requests,
+    so that one batch for each turn would be too few.
     """
 
     def __init__(
@@ -101,7 +102,7 @@ class EmbeddedRunner(Runner[Rows]):
     def _answer(self, batch: Sequence[_Waiting[Rows]]) -> None:
         try:
             scores = _checked(self._score(self._join_rows(batch)), len(batch))
-        except HTTPProblem as refusal:  # of whatever is in the batch
+        except HTTPProblem as refusal:  # it holds for every row, as when no decision can be recorded
             for one in batch:
                 one.answer.set_exception(refusal)
         except Exception as error:  # noqa: BLE001 - it is handed to the one request that caused it
@@ -115,7 +116,7 @@ class EmbeddedRunner(Runner[Rows]):
 
 
 class RemoteRunner(Runner[Rows]):
-    """Has batches scored elsewhere: at most `batches_in_flight` of them at once, and the next one grows meanwhile."""
+    """Has another process score batches, at most `batches_in_flight` at once; the next batch grows meanwhile."""
 
     def __init__(
         self,
@@ -146,7 +147,7 @@ class RemoteRunner(Runner[Rows]):
             for one in batch:
                 if one.answer.done():  # its caller has gone
                     continue
-                if len(batch) == 1 or isinstance(error, HTTPProblem):  # a refusal of whatever is in the batch
+                if len(batch) == 1 or isinstance(error, HTTPProblem):
                     one.answer.set_exception(error)
                 else:
                     await self._answer([one])
@@ -154,6 +155,7 @@ class RemoteRunner(Runner[Rows]):
             _hand_out(scores, batch)
 
 
+# A model service that answers with too few rows must not shift the scores of one applicant to another.
 def _checked(scores: Scores, rows: int) -> Scores:
     if len(scores) != rows:
         raise RuntimeError(f"{len(scores)} scores for {rows} rows")

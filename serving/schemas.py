@@ -1,4 +1,4 @@
-"""What callers send: the typed bodies of the three scoring routes, and how the bytes of single ones become them."""
+"""Define the typed bodies of requests and answers, and decode the bodies of single requests."""
 
 from __future__ import annotations
 
@@ -32,28 +32,29 @@ class PredictRequest(Record):
 
 
 class FeaturesRequest(Record):
-    """One row of the model matrix, for callers that keep features themselves."""
+    """One row of the model matrix, for callers that compute features themselves."""
 
     client_id: ClientId | None = Field(default=None, description="The caller's name for the applicant, given back")
     features: list[Number | None] = Field(description="In the order of /model/info; null is missing")
 
 
 class BatchRequest(Record):
-    """Applications to score together; see `batches` for how they are read."""
+    """Applications to score together; `serving.batches` decodes them."""
 
     applications: list[PredictRequest] = Field(min_length=1)
 
 
 def decode(model: type[Body], body: bytes) -> Body:
-    """The body as a request; NotJson or Invalid if it is none. A byte order mark before it is passed over."""
+    """Decode the body as a request; NotJson or Invalid if it is none. A leading byte order mark is skipped."""
     try:
         request = model.model_validate_json(body)
     except ValidationError as error:
+        # Looked for only after a failure: few bodies have one, and every body would pay for the look.
         if body.startswith(BOM_UTF8):
             return decode(model, body.removeprefix(BOM_UTF8))
         raise refusal(error) from None
-    # Every name has a colon, so as many colons as names that were read mean that none was stated twice. Most bodies
-    # have no colon more; those that do, in a level or a client id, are looked at closely.
+    # pydantic keeps the last of repeated names without a word. Each name has a colon, so as many colons as names read
+    # mean that no name is repeated. A body with more, as in a level or a client id, is parsed once more.
     if body.count(b":") != _names_read(request):
         require_distinct_names(body)
     return request
@@ -66,10 +67,9 @@ def _names_read(request: BaseModel) -> int:
 
 
 def require_distinct_names(body: bytes) -> None:
-    """Invalid if an object states a name more than once: of two values others might have taken the other one.
-
-    The body is one that was accepted, so that a name of it is a declared one.
-    """
+    """Invalid if an object of an accepted body states a name more than once."""
+    # Of two values another program may have taken the other one. The body was accepted, so its names are declared ones
+    # and may be quoted.
     repeated: list[Fault] = []
 
     def read(pairs: list[tuple[str, Any]]) -> None:
@@ -84,18 +84,18 @@ def require_distinct_names(body: bytes) -> None:
 
 
 def refusal(error: ValidationError) -> NotJson | Invalid:
-    """What is said of a body that is invalid."""
+    """Return the problem that stands for an invalid body."""
     return NotJson(NOT_JSON) if not_json(error) else Invalid.because(faults(error))
 
 
 def not_json(error: ValidationError) -> bool:
-    """Whether a body is invalid because it is no JSON at all."""
+    """Whether a body is invalid because it is not JSON."""
     first = error.errors(include_url=False, include_context=False, include_input=False)[0]
     return error.error_count() == 1 and first["type"] == "json_invalid"
 
 
 Answer = dict[str, Any]
-"""An answer on its way to JSON; a dictionary because checking a model again costs as much as making the answer."""
+"""An answer before it becomes JSON; a dictionary, since validating a model would double the cost of the answer."""
 
 
 class Decision(BaseModel):
@@ -120,7 +120,7 @@ class Decision(BaseModel):
 
 
 class Place(BaseModel):
-    """Where a request is invalid, and why."""
+    """A place where a request is invalid, and the reason."""
 
     loc: list[str | int]
     msg: str
@@ -142,9 +142,10 @@ class BatchAnswer(BaseModel):
 
 
 class ModelInfo(BaseModel):
-    """What is known of the model that answers.
+    """The model that answers.
 
-    In /predict/features a category is the position of its level in `categories`; any other level is their number.
+    In /predict/features the code of a category is the position of its level in `categories`; any other level has the
+    number of levels as its code.
     """
 
     name: str
@@ -174,14 +175,14 @@ class Counts(BaseModel):
 
 
 class WindowCounts(Counts):
-    """Those of a window, which began and ended so many seconds after 1970."""
+    """The counts of one window; `start` and `end` are seconds since 1970."""
 
     start: float
     end: float
 
 
 class DriftCounts(Counts):
-    """Those of all workers since the service started, and those of the last complete window."""
+    """The counts of all workers since the service started, and those of the last complete window."""
 
     model: str
     version: str
@@ -190,7 +191,7 @@ class DriftCounts(Counts):
 
 
 class ProblemDocument(BaseModel):
-    """RFC 9457: why a request was not answered."""
+    """An RFC 9457 problem: the reason why a request was not answered."""
 
     type: str
     title: str
@@ -207,8 +208,9 @@ def decisions(
     model_version: str,
     threshold: float,
 ) -> list[Answer]:
-    """The scores as JSON-ready decisions, one for each caller, in order."""
+    """Return the scores as decisions ready for JSON, one for each caller, in order."""
     timestamp = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    # to_json refuses numpy's integers, and tolist() converts a whole column at once.
     return [
         {
             "request_id": caller.request_id,

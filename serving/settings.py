@@ -1,4 +1,4 @@
-"""The settings of the service: configs/serving.yaml as frozen models."""
+"""Define the settings of the service: configs/serving.yaml as frozen models."""
 
 from __future__ import annotations
 
@@ -11,55 +11,55 @@ from jobs.settings import Settings
 
 
 class AccessSettings(Settings):
-    """What needs no key, and how often a key may be used. The keys are where CREDIT_SCORING_KEYS says."""
+    """The open routes, and the rate of a key. CREDIT_SCORING_KEYS names the file of keys."""
 
     open: tuple[Annotated[str, Field(pattern=r"^/\S*$")], ...]
-    """Paths that anybody may ask for."""
+    """Paths that need no key."""
     requests_per_second: float = Field(gt=0)
     """Of one key in each worker, unless the key has a rate of its own."""
     burst_seconds: float = Field(ge=1)
-    """So many seconds' requests may come at once."""
+    """Seconds of the rate that may come at once."""
     reload_seconds: float = Field(gt=0)
-    """How often the file is looked at: a key that was revoked is refused after this time at the latest."""
+    """Seconds between two looks at the file: a revoked key is refused after this time at the latest."""
 
 
 class Limits(Settings):
-    """What one request may ask for, and how many may ask at once, in each worker."""
+    """The size of one request, and the number of requests at once, in each worker."""
 
     body_bytes: int = Field(ge=1024)
-    """Of a batch."""
+    """Largest body of a batch."""
     application_bytes: int = Field(ge=1024)
-    """Of a single application or feature vector."""
+    """Largest body of a single application or feature vector, and largest application of a batch."""
     batch_applications: int = Field(ge=1)
     timeout_seconds: float = Field(gt=0)
     in_flight: int = Field(ge=1)
     """Single requests on one route that are whole and wait for their answer."""
     batches_in_flight: int = Field(ge=1)
     buffered_bytes: int = Field(ge=1024)
-    """Of bodies that are still coming."""
+    """Room for all bodies that are still coming."""
     retry_after_seconds: int = Field(ge=1)
 
 
 class Connections(Settings):
-    """What one connection may take before and after a request is answered."""
+    """The size and the time that one connection may take before and after an answer."""
 
     hosts: tuple[str, ...]
-    """Names under which the service may be asked besides loopback; looked at where it asks for no keys."""
+    """Host names besides loopback that a service without keys answers to."""
     head_bytes: int = Field(ge=1024)
-    """Of request line and header fields."""
+    """Largest request line and header fields together."""
     head_fields: int = Field(ge=1)
     head_seconds: float = Field(gt=0)
     unread_seconds: float = Field(gt=0)
-    """How long a caller may take to read an answer."""
+    """Time for a caller to read an answer."""
     unread_bytes: int = Field(ge=1024)
-    """Of answers that callers have not read, in each worker."""
+    """Room for answers that callers have not read, in each worker."""
 
 
 class Placement(StrEnum):
     """Where the model runs."""
 
     EMBEDDED = "embedded"
-    """In every API worker: the choice for models that take microseconds."""
+    """In every API worker: for models that take microseconds."""
     SERVICE = "service"
     """In a BentoML service of its own, which the API workers share: for models that take milliseconds."""
 
@@ -79,9 +79,9 @@ class RunnerSettings(Settings):
     placement: Placement
     max_batch_rows: int = Field(ge=1)
     batches_in_flight: int = Field(ge=1)
-    """Of one API worker at the model's own service."""
+    """Batches of one API worker that the model's own service may hold at once."""
     threads: int = Field(ge=1)
-    """Of the model's own service."""
+    """Threads of the model in its own service."""
     service: dict[str, Any]
     """BentoML's configuration of the model's own service."""
 
@@ -108,6 +108,7 @@ class ServingSettings(Settings):
     @field_validator("bentoml")
     @classmethod
     def _leaves_metrics_to_the_boundary(cls, bentoml: dict[str, Any]) -> dict[str, Any]:
+        # BentoML 1.4.39 labels its request metrics with the raw path, and would count what the boundary has counted.
         if bentoml.get("metrics", {}).get("enabled", True):
             raise ValueError("metrics.enabled must be false: the boundary writes BentoML's request metrics")
         return bentoml
@@ -115,6 +116,7 @@ class ServingSettings(Settings):
     @field_validator("bentoml")
     @classmethod
     def _leaves_the_address_to_the_command(cls, bentoml: dict[str, Any]) -> dict[str, Any]:
+        # `bentoml serve` 1.4.39 listens where its own options say, whatever a service declares here.
         for name, options in (("http", "--host and --port"), ("ssl", "--ssl-certfile and --ssl-keyfile")):
             if name in bentoml:
                 raise ValueError(f"{name} is not read by the command that serves: give it {options}")
