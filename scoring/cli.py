@@ -1,4 +1,4 @@
-"""`python -m scoring`: batch, keys."""
+"""The command line of scoring: `batch` scores files of applications, `keys` manages API keys."""
 
 from __future__ import annotations
 
@@ -34,18 +34,18 @@ if TYPE_CHECKING:
     from scoring.batch import Summary
 
 _Commands = argparse._SubParsersAction  # noqa: SLF001 - argparse has no public name for it
-_GIVEN = (Scope.PREDICT, Scope.ADMIN)
+_GRANTABLE = (Scope.PREDICT, Scope.ADMIN)
 
 
 def add_keys(commands: _Commands[argparse.ArgumentParser]) -> None:
-    """Add the commands."""
+    """Add the command `keys` with its actions create, revoke and list."""
     keys = commands.add_parser("keys", help="create, revoke and list the API keys of the service")
     actions = keys.add_subparsers(required=True, metavar="action")
 
-    create = _action(actions, "create", "make a key and print it, this once", _create)
+    create = _action(actions, "create", "make a key and print it; it is shown only once", _create)
     create.add_argument("--name", type=_name, required=True, help="who holds it; letters, digits and _ . -")
     create.add_argument("--scope", type=Scope, action="append", required=True, metavar="SCOPE", dest="scopes",
-                        choices=_GIVEN, help=f"{', '.join(_GIVEN)}; may be given several times")  # fmt: skip
+                        choices=_GRANTABLE, help=f"{', '.join(_GRANTABLE)}; may be given several times")  # fmt: skip
     rate = "of each worker; an application of a batch counts like a request (default: the service's)"
     create.add_argument("--requests-per-second", type=_rate, metavar="N", help=rate)
 
@@ -69,6 +69,7 @@ def _create(options: argparse.Namespace) -> None:
     rate, now = options.requests_per_second, datetime.now(UTC).replace(microsecond=0)
     issued = issue(options.name, scopes, created=now, requests_per_second=rate)
     create_key(_file(options), issued)
+    # Only the key goes to standard output, so that a shell can pass it on; the file keeps a salted hash of it alone.
     sys.stdout.write(f"{issued.secret}\n")
     sys.stderr.write(f"key {issued.key.id} for {issued.key.name}; it is not shown again\n")
 
@@ -99,6 +100,7 @@ def _name(text: str) -> str:
 
 
 def _rate(text: str) -> float:
+    # float() also takes "inf" and "nan", which would be no limit at all.
     rate = float(text)
     if not (rate > 0 and math.isfinite(rate)):
         raise argparse.ArgumentTypeError(f"{text}: must be a positive number")
@@ -106,7 +108,8 @@ def _rate(text: str) -> float:
 
 
 _MODEL = "credit_scoring_production_model"
-_LISTED = 8
+# Files may lack dozens of columns, and naming them all would bury the counts above.
+_MOST_LISTED = 8
 _PROCESSORS = os.cpu_count() or 1
 
 
@@ -167,6 +170,7 @@ def _batch(options: argparse.Namespace) -> None:
     with Progress().step("applications") as advance:
         summary = score_files(options.input, options.output, model, chunk_rows=options.chunk_rows, progress=advance)
     sys.stdout.write("".join(f"{line}\n" for line in _lines(summary, options.output)))
+    # The answers stand and the summary is printed first; a scheduler learns of the fault from the exit code.
     if summary.rejected == summary.rows:
         raise BatchError(f"{options.input}: no application could be scored; {options.output} says why")
     if summary.rejected > options.max_rejected * summary.rows:
@@ -197,5 +201,5 @@ def _lines(summary: Summary, output: Path) -> Iterator[str]:
 
 
 def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
-    return ", ".join(names[:_LISTED]) + more
+    more = f" and {len(names) - _MOST_LISTED} more" if len(names) > _MOST_LISTED else ""
+    return ", ".join(names[:_MOST_LISTED]) + more

@@ -1,4 +1,4 @@
-"""`python -m training`: run, register, experiments, tune, promote, rollback, list, report, import, synthesize."""
+"""The command line of training: options of every command, parsed before slow libraries are imported."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         return execute(options.command, options)
     except KeyboardInterrupt:
+        # Only the slow imports can be interrupted here: `execute` handles the signals of a running command itself.
         sys.stderr.write("stopped by SIGINT\n")
         return 128 + signal.SIGINT
 
@@ -35,14 +36,14 @@ def _parser() -> argparse.ArgumentParser:
     run = commands.add_parser("run", help="train, track, register and judge a model; promote it if it passes")
     _add_data(run)
     run.add_argument("--params", type=Path, metavar="FILE", help="parameters that `tune` wrote, to use instead")
-    run.add_argument("--no-promote", action="store_true", help="leave the model challenger even if it passes")
-    _add_allowed(run)
+    run.add_argument("--no-promote", action="store_true", help="keep the model a challenger even if it passes")
+    _add_permissions(run)
     _add_settings(run)
 
     register = commands.add_parser(
         "register", help="register a fitted model that MLflow could not take when it was trained"
     )
-    register.add_argument("folder", type=Path, help="where `run` said that it is")
+    register.add_argument("folder", type=Path, help="the folder that `run` named")
     _add_settings(register)
 
     compare = commands.add_parser("experiments", help="compare models, features and sampling on the same folds")
@@ -50,32 +51,33 @@ def _parser() -> argparse.ArgumentParser:
     compare.add_argument("--only", metavar="NAME", help="model_selection, feature_engineering or options")
     _add_settings(compare)
 
-    search = commands.add_parser("tune", help="search LightGBM's parameters; goes on where it was stopped")
+    search = commands.add_parser("tune", help="search LightGBM's parameters; continues a study that was stopped")
     _add_data(search)
-    search.add_argument("--trials", type=int, help="trials that the study shall have (default: the settings)")
+    search.add_argument("--trials", type=int, help="number of trials in the study (default: the settings)")
     search.add_argument("--study", help="name of the study (default: the settings)")
+    # The default comes from the environment, because other users see the arguments of a process.
     storage = f"database that keeps the trials (default: {_STORAGE}, then the settings)"
     search.add_argument("--storage", metavar="URL", default=os.environ.get(_STORAGE), help=storage)
     output = "file for `run --params` (default: %(default)s)"
     search.add_argument("--output", type=Path, default=Path("tuned.yaml"), help=output)
     _add_settings(search)
 
-    promote = commands.add_parser("promote", help="judge a registered model and put it in charge if it passes")
+    promote = commands.add_parser("promote", help="judge a registered model and make it champion if it passes")
     promote.add_argument("--version", default="@challenger", help="number or @alias (default: %(default)s)")
     promote.add_argument("--data", type=Path, help="folder with application_train to judge on; default: generated")
-    _add_allowed(promote)
+    _add_permissions(promote)
     _add_settings(promote)
 
     for name, text in (
-        ("rollback", "put the previous champion back in charge"),
+        ("rollback", "make the champion before the present one champion again"),
         ("list", "show the registered models and the history of champions"),
-        ("import", "make the champion the model that this machine's BentoML store serves"),
+        ("import", "import the champion into the BentoML store of this machine"),
     ):
         _add_settings(commands.add_parser(name, help=text))
 
     report = commands.add_parser("report", help="copy the report of a registered model, one HTML page, to a file")
     report.add_argument("--version", default="@champion", help="number or @alias (default: %(default)s)")
-    report.add_argument("--output", type=Path, required=True, metavar="FILE", help="replaced if it is there")
+    report.add_argument("--output", type=Path, required=True, metavar="FILE", help="replaced if it exists")
     _add_settings(report)
 
     generate = commands.add_parser("synthesize", help="write generated data in Kaggle's Home Credit layout")
@@ -91,16 +93,16 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", type=Path, help="folder with application_train, CSV or Parquet (default: generated)")
 
 
-def _add_allowed(parser: argparse.ArgumentParser) -> None:
+def _add_permissions(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--allow-generated",
         action="store_true",
-        help="let a model of generated data take the place of one of real data",
+        help="let a model of generated data replace a model of real data",
     )
     parser.add_argument(
         "--allow-uncompared",
         action="store_true",
-        help="let a model take the place of one that this code cannot score to compare with",
+        help="let a model replace a champion that this code cannot score, so that nothing compares the two",
     )
 
 

@@ -1,4 +1,4 @@
-"""What the commands of `python -m training` do."""
+"""The commands of `python -m training`: each function runs one."""
 
 from __future__ import annotations
 
@@ -71,13 +71,13 @@ def _run(options: argparse.Namespace) -> None:
         from training.tuning import TunedParameters
 
         settings = TunedParameters.apply(options.params, settings)
-    delivered = deliver(options.data, settings, Progress(), **_allowed(options))
+    delivered = deliver(options.data, settings, Progress(), **_permissions(options))
     _say(trained_lines(delivered.trained))
     if options.no_promote:
         keep(delivered.verdict)
         _say([*verdict_lines(delivered.verdict), f"{delivered.registered} is challenger"])
     else:
-        _conclude(delivered.verdict)
+        _promote_judged(delivered.verdict)
 
 
 def _register(options: argparse.Namespace) -> None:
@@ -101,6 +101,7 @@ def _experiments(options: argparse.Namespace) -> None:
 def _tune(options: argparse.Namespace) -> None:
     from training.tuning import tune, tuning_lines
 
+    # Checked before the search, which may take hours.
     if not options.output.parent.is_dir() or options.output.is_dir():
         raise OutputError(f"--output {options.output}: not a file in a folder that exists")
     progress = Progress()
@@ -115,7 +116,7 @@ def _tune(options: argparse.Namespace) -> None:
 
 
 def _with_options(values: dict[str, Any]) -> TrainingSettings:
-    """Settings of a file that was read before, with what options say: a fault is an option's."""
+    """Checks settings that options have changed; the file was valid, so an error names the option."""
     try:
         return TrainingSettings.checked(values, Path("--"))
     except SettingsError as error:
@@ -125,35 +126,36 @@ def _with_options(values: dict[str, Any]) -> TrainingSettings:
 def _promote(options: argparse.Namespace) -> None:
     settings = _connected(options)
     registered = find(settings.tracking.model, options.version)
+    # A promotion that was cut short may have set the alias without importing the model: finish it, do not judge again.
     with champion_lock():
         finished = (
             make_champion(registered, datetime.now(UTC)) if registered == current_champion(registered.name) else None
         )
     if finished is not None:
-        _in_charge(registered, finished)
+        _say_champion(registered, finished)
         return
     if options.data is None and not is_generated(registered.source):
         raise RegistryError(f"{registered} was trained on {registered.source}: give labelled rows with --data")
     dataset = load(options.data, settings, Progress(), to_fit=False)
-    _conclude(judge(registered, dataset, settings, **_allowed(options)))
+    _promote_judged(judge(registered, dataset, settings, **_permissions(options)))
 
 
-def _allowed(options: argparse.Namespace) -> dict[str, bool]:
+def _permissions(options: argparse.Namespace) -> dict[str, bool]:
     return {"generated_allowed": options.allow_generated, "uncompared_allowed": options.allow_uncompared}
 
 
-def _conclude(verdict: Verdict) -> None:
+def _promote_judged(verdict: Verdict) -> None:
     _say(verdict_lines(verdict))
-    _in_charge(verdict.challenger.registered, promote(verdict, datetime.now(UTC)))
+    _say_champion(verdict.challenger.registered, promote(verdict, datetime.now(UTC)))
 
 
-def _in_charge(registered: Registered, tag: bentoml.Tag) -> None:
+def _say_champion(registered: Registered, tag: bentoml.Tag) -> None:
     _say([f"{registered} is champion", f"imported {tag}"])
 
 
 def _rollback(options: argparse.Namespace) -> None:
     name = _connected(options).tracking.model
-    _in_charge(*rollback(name, datetime.now(UTC), lambda line: _say([line])))
+    _say_champion(*rollback(name, datetime.now(UTC), lambda line: _say([line])))
 
 
 def _list(options: argparse.Namespace) -> None:
@@ -185,6 +187,7 @@ def _connected(options: argparse.Namespace) -> TrainingSettings:
 
 
 def _say(lines: Iterable[str]) -> None:
+    # A pipe is buffered: without the flush, a log would show these lines after those of standard error.
     sys.stdout.write("".join(f"{line}\n" for line in lines))
     sys.stdout.flush()
 
