@@ -1,1 +1,1 @@
-"""What every command shares: signals, progress, files written whole, locks, strict settings, watched threads."""
+"""Tools of every command: signals, progress, files written whole, locks, strict settings, watched threads."""

@@ -1,4 +1,4 @@
-"""Errors of what every command shares.
+"""Errors of the tools that every command shares.
 
 JobError
   * SettingsError      a configuration file is not what its model declares
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 
 class JobError(Exception):
-    """What every error of this package derives from."""
+    """Base of every error of this package."""
 
 
 class SettingsError(JobError):

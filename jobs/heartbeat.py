@@ -1,4 +1,4 @@
-"""Signs of life of what runs beside the requests: a metric for each thread or timer, whatever it meets."""
+"""Threads and timers beside the requests, with a metric that shows when each last worked, and its failures."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ _LONGEST_PAUSE = 1.0
 
 
 class Heartbeat:
-    """What is known of one thread or timer: when it last did its work, and how often that failed.
+    """Records when one thread or timer last did its work, and how often the work failed.
 
     `credit_scoring_thread_heartbeat_timestamp_seconds` is the oldest over all workers, and infinite while there is
-    nothing to do. A failure is counted each time and logged in one line when it is a new one.
+    nothing to do. Each failure is counted; a failure of a new type is logged in one line.
 
     Parameters
     ----------
-    thread : its name, the label of the metrics
-    periodic : whether it works all the time, or only when something asks it to and rests then
+    thread : name of the thread, the label of the metrics
+    periodic : whether it works all the time, or rests until it is asked
     """
 
     def __init__(self, thread: str, *, periodic: bool = True, registry: CollectorRegistry = REGISTRY) -> None:
@@ -49,22 +49,23 @@ class Heartbeat:
         return self._failing is not None
 
     def beat(self) -> None:
-        """Say that the work was done just now."""
+        """Record that the work was done just now."""
         self._beats.set(time.time())
 
     def rest(self) -> None:
-        """Say that there is nothing to do until the next beat."""
+        """Record that there is nothing to do until the next beat."""
         self._beats.set(_RESTING)
 
     @contextmanager
     def guarded(self) -> Iterator[None]:
-        """Do one turn of the work: beat, or rest, if it succeeds; count what it raises, and go on."""
+        """Run one turn of the work: beat or rest if it succeeds, count and log the error if it fails."""
         if not self._periodic:
             self.beat()
         try:
             yield
         except Exception as error:  # noqa: BLE001 - a thread that ends, or a timer, would end for good and in silence
             self._failures.inc()
+            # Compared by type: the text of an error may differ each time, and would fill the log.
             if self._failing is not type(error):
                 _LOGGER.error("the thread %s goes on after %s", self._thread, _said(error))  # noqa: TRY400 - one line
             self._failing = type(error)
@@ -77,16 +78,17 @@ class Heartbeat:
 
 
 class PeriodicThread:
-    """Does some work every so many seconds, until it is stopped or whose method the work is has gone.
+    """Repeats some work every `seconds`, until it is stopped or the owner of the method is gone.
 
     Parameters
     ----------
-    work : a bound method; it is not kept alive
+    work : a bound method; its owner is not kept alive
     """
 
     def __init__(self, heartbeat: Heartbeat, work: Callable[[], None], seconds: float, *, name: str) -> None:
         self._stopped = threading.Event()
         arguments = (heartbeat, WeakMethod(work), seconds, self._stopped)
+        # Wakes the thread at once when its owner goes; it would otherwise sleep on to the end of its interval.
         finalize(work.__self__, self._stopped.set)  # type: ignore[attr-defined]
         threading.Thread(target=_repeat, args=arguments, name=name, daemon=True).start()
 
@@ -104,11 +106,12 @@ def _repeat(
             return
         with heartbeat.guarded():
             method()
-        del method  # nobody is kept alive while the thread waits
+        del method  # a bound method would keep its owner alive while the thread waits
 
 
 def _waited(heartbeat: Heartbeat, seconds: float, stopped: threading.Event) -> bool:
-    """Wait; whether the end came."""
+    """Wait for `seconds`; True if the thread was stopped."""
+    # In slices, so that a thread with a long interval beats too: one limit of an alert fits all threads.
     while seconds > _LONGEST_PAUSE:
         if stopped.wait(_LONGEST_PAUSE):
             return True
@@ -122,7 +125,8 @@ _KNOWN: WeakKeyDictionary[CollectorRegistry, tuple[Gauge, Counter]] = WeakKeyDic
 
 
 def _metrics(registry: CollectorRegistry) -> tuple[Gauge, Counter]:
-    """The metrics of all threads, which a registry takes once."""
+    """Return the metrics of all threads in this registry."""
+    # prometheus_client refuses a second metric of the same name in a registry, so threads share them by label.
     if registry not in _KNOWN:
         beats = Gauge(
             "credit_scoring_thread_heartbeat_timestamp_seconds",
@@ -138,6 +142,6 @@ def _metrics(registry: CollectorRegistry) -> tuple[Gauge, Counter]:
 
 
 def _said(error: Exception) -> str:
-    """The kind of an error and, where the system says it, the reason; its own text may hold an applicant's value."""
+    """Return the type of an error and the system's reason, never its text: it may hold an applicant's value."""
     reason = error.strerror if isinstance(error, OSError) else None
     return printable(f"{type(error).__name__} ({reason})" if reason else type(error).__name__)

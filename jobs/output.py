@@ -1,4 +1,4 @@
-"""Files and folders that appear whole or not at all, and locks that other processes respect."""
+"""Write files and folders that appear whole or not at all, and take locks between processes."""
 
 from __future__ import annotations
 
@@ -20,10 +20,11 @@ _FILE_MODE = 0o600
 
 
 def take_lock(file: int | IO[Any], *, wait: bool = True, shared: bool = False) -> bool:
-    """Lock an open file or folder until it is closed; False, where `wait` is not set, if somebody else holds it.
+    """Lock an open file or folder until it is closed; without `wait`, return False if another process holds it.
 
-    A shared lock may be held by several at once. OSError on a file system without locks.
+    Several processes may hold a shared lock at once. OSError on a file system without locks.
     """
+    # flock, not lockf: its lock belongs to the open file, so closing another descriptor does not drop it.
     kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
     try:
         fcntl.flock(file, kind if wait else kind | fcntl.LOCK_NB)
@@ -34,9 +35,9 @@ def take_lock(file: int | IO[Any], *, wait: bool = True, shared: bool = False) -
 
 @contextmanager
 def locked(path: Path, *, wait: bool = True) -> Iterator[bool]:
-    """Hold the lock of a folder, or of a file that is made if it is not there, during the block.
+    """Hold the lock of a folder or file during the block; an absent file is made.
 
-    Yields whether the lock is held, which is always so where `wait` is set. OSError if `path` cannot be opened.
+    Yields whether the lock is held; with `wait` it always is. OSError if `path` cannot be opened.
     """
     descriptor = _opened(path)
     try:
@@ -46,7 +47,7 @@ def locked(path: Path, *, wait: bool = True) -> Iterator[bool]:
 
 
 def is_held(folder: Path) -> bool:
-    """Whether a process holds the lock of the folder; OSError if it is no folder, or cannot be opened."""
+    """Whether a process holds the lock of the folder; OSError if it is not a folder or cannot be opened."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         return not take_lock(descriptor, wait=False)
@@ -61,23 +62,24 @@ def _opened(path: Path) -> int:
 
 
 _NAME = 200
-"""Characters of a name that its scratch file repeats: the system allows 255 in all."""
+"""Characters of a name that its scratch file repeats; Linux allows 255 bytes in all."""
 
 
 @contextmanager
 def replaced(
     path: Path, *, mode: int | None = None, durable: bool = False, keep_owner: bool = False
 ) -> Iterator[BinaryIO]:
-    """A new file that takes the place of `path` if the block succeeds, and vanishes if it does not; through links.
+    """Open a new file that replaces `path` if the block succeeds, and vanishes if it fails; links are followed.
 
-    An OSError is passed on as it is.
+    OSError if the file cannot be written.
 
     Parameters
     ----------
     mode : permissions of the file, whatever the umask is; None leaves them to the umask
-    durable : whether the file is still there after a power cut
+    durable : whether the file must survive a power cut
     keep_owner : whether the file belongs to the owner of the one that it replaces
     """
+    # In the same folder: a rename is atomic within one file system only.
     target = path.resolve()
     scratch = target.with_name(f"{_prefix(target)}{secrets.token_hex(4)}")
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
@@ -87,18 +89,20 @@ def replaced(
             _prepare(descriptor, target, mode, keep_owner=keep_owner)
             yield file
             file.flush()
+            # Before the rename: after a power cut the name could otherwise stand for an empty file.
             if durable:
                 os.fsync(descriptor)
         scratch.replace(target)
     except BaseException:
         scratch.unlink(missing_ok=True)
         raise
+    # The rename is an entry of the folder, which has an fsync of its own.
     if durable:
         flush_folder(target.parent)
 
 
 def write_bytes(path: Path, content: bytes, *, parents: bool = False) -> None:
-    """Write the file; OutputError if that fails. `parents` makes the folders above."""
+    """Write the file; OutputError if that fails. `parents` makes missing folders."""
     with _writing(path):
         if parents:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -107,23 +111,23 @@ def write_bytes(path: Path, content: bytes, *, parents: bool = False) -> None:
 
 
 def write_text(path: Path, text: str, *, parents: bool = False) -> None:
-    """Write the file in UTF-8, likewise."""
+    """Write the text in UTF-8; OutputError if that fails. `parents` makes missing folders."""
     write_bytes(path, text.encode(), parents=parents)
 
 
 def write_json(path: Path, values: Mapping[str, Any], *, indent: int = 1, parents: bool = False) -> None:
-    """Write the values as JSON, likewise; ValueError for a number that JSON does not have."""
+    """Write the values as JSON; OutputError if that fails, ValueError for NaN or an infinite number."""
     write_text(path, json.dumps(values, indent=indent, allow_nan=False) + "\n", parents=parents)
 
 
 def remove_unfinished(path: Path) -> None:
-    """Remove what killed processes left of `path`; for one who knows that nobody else writes it."""
+    """Remove the scratch files that killed processes left beside `path`; nobody else may be writing it."""
     for scratch in path.parent.glob(f"{glob.escape(_prefix(path))}*"):
         scratch.unlink(missing_ok=True)
 
 
 def flush_folder(path: Path) -> None:
-    """Have the names in a folder on the disk."""
+    """Write the names in a folder to the disk."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
@@ -133,10 +137,9 @@ def flush_folder(path: Path) -> None:
 
 @contextmanager
 def staged(output: Path) -> Iterator[Path]:
-    """A scratch folder beside `output` that becomes `output` if the block succeeds and vanishes if it does not.
+    """Make a scratch folder that becomes `output` if the block succeeds, and vanishes if it fails.
 
-    OutputError if `output` exists already, unless it is an empty folder, or cannot be written; an OSError of the block
-    is one of writing.
+    OutputError if `output` exists and is not an empty folder, if it cannot be written, or at an OSError of the block.
     """
     target = output.resolve()
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
@@ -149,7 +152,7 @@ def staged(output: Path) -> Iterator[Path]:
         try:
             with _writing(output):
                 yield scratch
-                scratch.chmod(0o755)
+                scratch.chmod(0o755)  # mkdtemp gives 0o700, and other users read an artefact
                 scratch.replace(target)
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
@@ -160,7 +163,7 @@ def staged(output: Path) -> Iterator[Path]:
 
 def _prepare(descriptor: int, target: Path, mode: int | None, *, keep_owner: bool) -> None:
     if mode is not None:
-        os.fchmod(descriptor, mode)
+        os.fchmod(descriptor, mode)  # the mode of os.open is cut by the umask
     if keep_owner and target.exists():
         os.fchown(descriptor, target.stat().st_uid, target.stat().st_gid)
 
@@ -178,12 +181,12 @@ def _writing(output: Path) -> Iterator[None]:
 
 
 def _reason(error: OSError) -> str:
-    """What the system says; Arrow gives its own words for it."""
+    """Return the system's reason; Arrow has its own words for it."""
     return os.strerror(error.errno) if error.errno else type(error).__name__
 
 
 def _remove(folders: list[Path]) -> None:
-    """Remove the folders, the innermost first, as far as they are empty."""
+    """Remove the folders that are empty, the innermost first."""
     for folder in folders:
         with suppress(OSError):
             folder.rmdir()

@@ -1,9 +1,9 @@
-"""Progress of long work: a bar on a terminal, plain lines elsewhere; and how a signal ends it.
+"""Show the progress of long work, and stop a command in good order at a signal.
 
-A command that a signal ends has failed: nothing is left behind and one line says so. What a signal's handler raises can
-surface anywhere: in a finalizer, where Python drops it, or in a library that holds a lock and will want it again
-(https://docs.python.org/3/library/signal.html#handlers-and-exceptions). So a signal only asks, and the command stops
-where it says that it can: at each step of its progress, at each file of a log, at each tree of a LightGBM fit.
+A command that a signal ends has failed: it leaves nothing behind and says so in one line. An exception of a signal's
+handler can surface anywhere: in a finalizer, where Python drops it, or in a library that holds a lock and will want it
+again (https://docs.python.org/3/library/signal.html#handlers-and-exceptions). So the handler only notes the signal, and
+the command stops at its own places: at each step of progress, each file of a log, each tree of a LightGBM fit.
 """
 
 from __future__ import annotations
@@ -31,11 +31,10 @@ class _Stopped(BaseException):
 
 
 def until_stopped(command: Callable[[], int]) -> int:
-    """The exit code of `command`, or 128 and the signal's number, after one line, where SIGINT or SIGTERM ends it.
+    """Run `command` and return its exit code; 128 plus the signal's number if SIGINT or SIGTERM ends it.
 
-    The command is stopped at its next `stop_if_asked`, or wherever it is if it does not come to one within five
-    seconds, so that what it has begun is cleaned up; further signals are ignored. A command that ends before it comes
-    so far has ended as if nothing had been asked.
+    A signal stops the command at its next `stop_if_asked`, or anywhere after five seconds; its clean-up runs, and one
+    line says so. Further signals are ignored. A command that ends before it stops returns its own exit code.
     """
     timer, alarm = signal.getitimer(signal.ITIMER_REAL), signal.getsignal(signal.SIGALRM)
     before = {number: signal.signal(number, _ask) for number in _SIGNALS}
@@ -43,7 +42,7 @@ def until_stopped(command: Callable[[], int]) -> int:
         try:
             return command()
         finally:
-            _leave_alone()
+            _leave_alone()  # no alarm may interrupt the clean-up below
     except _Stopped:
         number = _asked[0]
         sys.stderr.write(f"stopped by {signal.Signals(number).name}\n")
@@ -58,7 +57,8 @@ def until_stopped(command: Callable[[], int]) -> int:
 
 
 def stop_if_asked() -> None:
-    """Stop the command here if a signal has asked for it; for the main thread, which alone can clean up."""
+    """Stop the command here if a signal has come; in a thread other than the main one, do nothing."""
+    # The clean-up is on the stack of the main thread alone.
     if _asked and threading.current_thread() is threading.main_thread():
         _leave_alone()
         raise _Stopped
@@ -72,7 +72,7 @@ def _ask(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - what s
 
 
 def _force(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - what signal.signal calls
-    """Come again until the command has ended: what is raised here may be lost."""
+    """Raise, again at each alarm: Python may drop the exception in a finalizer."""
     raise _Stopped
 
 
@@ -82,7 +82,7 @@ def _leave_alone() -> None:
 
 
 class Progress:
-    """Reports steps to a stream; `quiet` reports nothing."""
+    """Writes the steps of a command to a stream: a bar on a terminal, plain lines elsewhere, nothing if `quiet`."""
 
     def __init__(self, stream: TextIO | None = None, *, quiet: bool = False) -> None:
         self._stream = stream or sys.stderr
@@ -90,9 +90,9 @@ class Progress:
 
     @contextmanager
     def step(self, name: str, total: int | None = None) -> Iterator[Advance]:
-        """One step; call what is yielded with the amount that was done, by default 1.
+        """Show one step; call the yielded function with the amount that was done, by default 1.
 
-        A signal ends the command there, or before the step (`stop_if_asked`).
+        A signal stops the command at such a call, or before the step.
         """
         stop_if_asked()
         with self._shown(name, total) as show:
@@ -109,7 +109,7 @@ class Progress:
         if self._quiet:
             yield lambda _: None
         elif self._stream.isatty():
-            from tqdm import tqdm
+            from tqdm import tqdm  # here: the serving image imports this module and does not install tqdm
 
             with tqdm(total=total, desc=name, file=self._stream) as bar:
                 yield bar.update
@@ -119,7 +119,7 @@ class Progress:
             self.line(f"{name}: {time.monotonic() - started:.1f} s")
 
     def line(self, text: str) -> None:
-        """A line of its own."""
+        """Write a line, unless `quiet`."""
         if not self._quiet:
             self._stream.write(f"{text}\n")
             self._stream.flush()

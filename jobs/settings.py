@@ -1,4 +1,4 @@
-"""Settings: YAML files read once, within bounds, into frozen, strict models."""
+"""Read YAML files, within bounds, into frozen and strict models."""
 
 from __future__ import annotations
 
@@ -16,21 +16,22 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from jobs.errors import SettingsError
 
 _DEPTH = 64
-"""Levels of a document: what is deeper is nobody's settings."""
+"""Levels of a document; no settings are deeper."""
 _NODES = 50_000
-"""Values of a document, those behind an alias counted each time."""
+"""Values of a document; each alias counts all values that it stands for."""
 _NUMBER = 64
-"""Characters of a number or a date: int() takes a time that grows with the square of them."""
+"""Characters of a number or date: the time of int() grows with their square."""
 _SHOWN = 160
 _TEXT, _MERGE = "tag:yaml.org,2002:str", "tag:yaml.org,2002:merge"
 _NUMBERS = tuple(f"tag:yaml.org,2002:{kind}" for kind in ("int", "float", "timestamp"))
 
 
 def read_regular(path: Path, limit: int) -> bytes:
-    """The bytes of the regular file at `path`, through links; OSError if it is none, or has more than `limit` bytes.
+    """Return the bytes of the regular file at `path`, links followed; OSError if it has more than `limit` bytes.
 
-    Nothing is waited for: a pipe, a device or a folder in the file's place is refused.
+    OSError too for a pipe, a device or a folder.
     """
+    # O_NONBLOCK: opening a pipe that nobody writes would wait for good. O_NOCTTY: a terminal must not become ours.
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
     with os.fdopen(descriptor, "rb") as file:
         found = os.fstat(descriptor)
@@ -38,16 +39,16 @@ def read_regular(path: Path, limit: int) -> bytes:
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
         if not stat.S_ISREG(found.st_mode):
             raise OSError(errno.EINVAL, "not a regular file", str(path))
-        content = b"" if found.st_size > limit else file.read(limit + 1)
+        content = b"" if found.st_size > limit else file.read(limit + 1)  # a file may grow, and in /proc has size 0
     if max(found.st_size, len(content)) > limit:
         raise OSError(errno.EFBIG, f"larger than {limit} bytes", str(path))
     return content
 
 
 def read_yaml(content: bytes) -> Any:
-    """The one document in some YAML, plain values only; SettingsError, in one line that quotes no value, if it is none.
+    """Return the one document in the YAML, plain values only; SettingsError, in one line without values, if invalid.
 
-    Names are text and are there once. A document of more than 64 levels or 50,000 values is refused.
+    Names must be text and must not repeat. A document of more than 64 levels or 50,000 values is refused.
     """
     try:
         return yaml.load(content, Loader=_BoundedLoader)  # noqa: S506 - a safe loader
@@ -61,7 +62,7 @@ def read_yaml(content: bytes) -> Any:
 
 
 def printable(text: str) -> str:
-    """The beginning of a text, in one line.
+    """Return the beginning of a text, in one line.
 
     >>> printable("two" + chr(10) + "lines")
     'two?lines'
@@ -71,7 +72,7 @@ def printable(text: str) -> str:
 
 
 class _BoundedLoader(yaml.SafeLoader):
-    """YAML's safe loader, which knows no bounds and would keep the last of repeated names without a word."""
+    """PyYAML's safe loader with bounds; that one has none, and keeps the last of repeated names without a word."""
 
     def __init__(self, stream: bytes) -> None:
         super().__init__(stream)
@@ -80,7 +81,7 @@ class _BoundedLoader(yaml.SafeLoader):
         self._sizes: dict[int, int] = {}
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        """The next node; ComposerError if the document has become too deep or too large."""
+        """Return the next node; ComposerError if the document has become too deep or too large."""
         mark, before = self.peek_event().start_mark, self._nodes  # type: ignore[no-untyped-call]
         self._depth += 1
         if self._depth > _DEPTH:
@@ -94,7 +95,7 @@ class _BoundedLoader(yaml.SafeLoader):
         return node
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
-        """The value; ConstructorError if it is none of its kind: there is no 2026-13-45."""
+        """Return the value of a node; ConstructorError for one such as the date 2026-13-45."""
         if node.tag in _NUMBERS and len(node.value) > _NUMBER:
             _refuse(f"a number or date of more than {_NUMBER} characters", node)
         try:
@@ -103,14 +104,14 @@ class _BoundedLoader(yaml.SafeLoader):
             _refuse(f"no value of the kind {node.tag.rpartition(':')[2]}", node)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        """The mapping; ConstructorError if a name is no text, or is there twice."""
+        """Return the mapping of a node; ConstructorError if a name is not text or repeats."""
         if isinstance(node, yaml.MappingNode):
             _require_names(node)
         return super().construct_mapping(node, deep)
 
 
 def _require_names(node: yaml.MappingNode) -> None:
-    """Each name is text and is there once, before what `<<` brings in is mixed with it."""
+    """Refuse a name that is not text or repeats; names that `<<` merges in are not counted."""
     names = set()
     for key, _ in node.value:
         if key.tag not in (_TEXT, _MERGE):
@@ -125,10 +126,10 @@ def _refuse(problem: str, node: yaml.Node) -> NoReturn:
 
 
 SETTINGS_BYTES = 1 << 19
-"""Of a file of settings, at most: 2,500 API keys."""
+"""Largest file of settings; 2,500 API keys fit."""
 
 _LISTED = 8
-"""Faults that are told of one file."""
+"""Faults that are listed of one file."""
 
 
 class Settings(BaseModel):
@@ -138,7 +139,7 @@ class Settings(BaseModel):
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        """The settings in the YAML file at `path`; SettingsError if it cannot be read or does not fit."""
+        """Return the settings in the YAML file at `path`; SettingsError if it cannot be read or does not fit."""
         try:
             content = read_regular(path, SETTINGS_BYTES)
         except OSError as error:
@@ -147,7 +148,7 @@ class Settings(BaseModel):
 
     @classmethod
     def parse(cls, content: bytes, source: Path) -> Self:
-        """The settings that some YAML holds, read from `source`; SettingsError if it does not fit."""
+        """Return the settings in the YAML `content`; SettingsError, naming `source`, if it does not fit."""
         try:
             document = read_yaml(content)
         except SettingsError as error:
@@ -156,7 +157,8 @@ class Settings(BaseModel):
 
     @classmethod
     def checked(cls, content: object, source: Path) -> Self:
-        """The settings that `content` holds, read from `source`; SettingsError if it does not fit."""
+        """Return the settings in parsed `content`; SettingsError, naming `source`, if it does not fit."""
+        # By way of JSON: strict mode of pydantic takes lists for tuples and text for enumerations only from JSON.
         try:
             written = json.dumps(content, default=str)
         except ValueError as error:  # a number of too many digits, a document that contains itself

@@ -110,7 +110,7 @@ class Boundary:
         except HTTPProblem as refusal:
             await exchange.refuse(refusal)
         else:
-            self._traffic.tallies.publish()  # a scrape of this worker sees its own counts up to now
+            self._traffic.tallies.publish()
             await self._app(exchange.scope, exchange.receive, exchange.send)
 
     async def _exchange(self, exchange: Exchange) -> None:
@@ -179,8 +179,7 @@ def _freezing(send: Send) -> Send:
 
     async def sent(message: Message) -> Any:
         if message["type"] == "lifespan.startup.complete":
-            # A full collection would walk through a hundred thousand objects of the libraries. Collecting first
-            # keeps rubbish out of what is frozen for good.
+            # A full collection would walk through a hundred thousand objects of the libraries.
             gc.collect()
             gc.freeze()
         await send(message)

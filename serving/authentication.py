@@ -80,8 +80,7 @@ class Guard:
         return grant.bucket
 
     def _require_known_host(self, scope: AsgiScope) -> None:
-        # DNS rebinding: a page in a browser on this machine reaches the service under any name that its owner points
-        # at 127.0.0.1.
+        # DNS rebinding: a web page on this machine reaches the service by any name that its owner points at 127.0.0.1.
         if not self._is_known(next((value for name, value in scope["headers"] if name == b"host"), b"")):
             raise Misdirected("The service answers only to loopback names and those in connections.hosts.")
 

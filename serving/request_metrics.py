@@ -219,7 +219,7 @@ def _alive(pid: int) -> bool:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    except PermissionError:  # another user's process has the number now
+    except PermissionError:
         return True
     return True
 

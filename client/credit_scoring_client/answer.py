@@ -1,4 +1,4 @@
-"""Judging what came back, and reading answers field by field."""
+"""Make requests, turn replies into answers or errors, and read answers field by field."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _VISIBLE_ASCII = re.compile(r"[\x21-\x7e]+")
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What is sent; `request_id` stays the same however often it is. Neither repr nor any error shows the content."""
+    """A request; every attempt carries the same `request_id`. Neither repr nor any error shows the content."""
 
     method: str
     path: str
@@ -39,7 +39,7 @@ class Request:
 
     @property
     def headers(self) -> dict[str, str]:
-        """Headers of this request alone."""
+        """Return the headers of this request alone."""
         identity = {"X-Request-ID": self.request_id}
         return identity if self.content is None else {**identity, "Content-Type": "application/json"}
 
@@ -50,13 +50,14 @@ def get(path: str, request_id: str | None = None) -> Request:
 
 
 def post(path: str, body: Mapping[str, object], request_id: str | None = None) -> Request:
-    """Make a POST request with a JSON body; ASCII only, so that a lone surrogate is the server's to refuse."""
+    """Make a POST request with a JSON body."""
+    # ASCII only: encoding a lone surrogate would fail here, with an error that quotes the applicant's value.
     content = json.dumps(body, allow_nan=False, separators=(",", ":")).encode("ascii")
     return Request("POST", path, _identity(request_id), content)
 
 
 def checked_header(value: str, name: str) -> str:
-    """`value` if it can be sent as a header; a TypeError or ValueError that does not show it otherwise.
+    """Return `value` if it can be sent as a header; TypeError or ValueError, without the value, if it cannot.
 
     >>> checked_header("secret\\n", "api_key")
     Traceback (most recent call last):
@@ -74,7 +75,7 @@ def _identity(request_id: str | None) -> str:
 
 
 Reply = httpx.Response | httpx.RequestError
-"""What one attempt brings: an answer, or why there is none."""
+"""The result of one attempt: an answer, or the reason why there is none."""
 
 Choice = TypeVar("Choice", bound=str)
 Kind = TypeVar("Kind")
@@ -82,7 +83,7 @@ Kind = TypeVar("Kind")
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The JSON object of a 2xx answer. Reading a field of another type than the contract's raises UnexpectedAnswer."""
+    """The JSON object of a 2xx answer. Reading a field of the wrong type raises UnexpectedAnswer."""
 
     fields: Mapping[str, Any]
     status: int
@@ -90,30 +91,31 @@ class Answer:
     where: str = ""
 
     def text(self, name: str) -> str:
-        """Text, which must be there."""
+        """Return a text field; UnexpectedAnswer if it is absent."""
         return self._checked(name, self._get(name), str, "text")
 
     def optional_text(self, name: str) -> str | None:
-        """Text; None if the field is null or absent."""
+        """Return a text field; None if it is null or absent."""
         return None if self._get(name) is None else self.text(name)
 
     def integer(self, name: str) -> int:
-        """An integer, which must be there."""
+        """Return an integer field; UnexpectedAnswer if it is absent."""
         return self._checked(name, self._get(name), int, "an integer")
 
     def optional_integer(self, name: str) -> int | None:
-        """An integer; None if the field is null or absent, as older servers leave it out."""
+        """Return an integer field; None if it is null or absent, since older servers leave it out."""
         return None if self._get(name) is None else self.integer(name)
 
     def number(self, name: str) -> float:
-        """A finite number, which must be there."""
+        """Return a finite number; UnexpectedAnswer if it is absent."""
         value = self._checked(name, self._get(name), (int, float), "a number")
+        # NaN fails this comparison too. json reads Infinity, NaN and integers that no float can hold.
         if not abs(value) <= sys.float_info.max:
             raise self.unexpected(name, "is not finite")
         return float(value)
 
     def moment(self, name: str) -> datetime:
-        """A moment in UTC, from RFC 3339."""
+        """Return a moment in UTC, read from RFC 3339."""
         try:
             moment = datetime.fromisoformat(self.text(name))
         except ValueError:
@@ -123,7 +125,7 @@ class Answer:
         return moment.astimezone(UTC)
 
     def choice(self, name: str, choices: Iterable[Choice]) -> Choice:
-        """One of the given texts."""
+        """Return a text field that must be one of `choices`."""
         value = self.text(name)
         for choice in choices:
             if choice == value:
@@ -131,16 +133,16 @@ class Answer:
         raise self.unexpected(name, f"is none of {', '.join(choices)}")
 
     def texts(self, name: str) -> tuple[str, ...]:
-        """A list of text; empty if the field is null or absent."""
+        """Return a list of text; empty if the field is null or absent."""
         values = [] if self._get(name) is None else self._list(name)
         return tuple(self._checked(f"{name}[{i}]", value, str, "text") for i, value in enumerate(values))
 
     def rows(self, name: str) -> tuple[Answer, ...]:
-        """A list of objects."""
+        """Return a list of objects as answers."""
         return tuple(self._row(f"{name}[{i}]", value) for i, value in enumerate(self._list(name)))
 
     def unexpected(self, name: str, what: str) -> UnexpectedAnswer:
-        """Make the error that says what is wrong with a field, without its value."""
+        """Make the error that names a field and its fault, without its value."""
         return _unexpected(f"{self.where}{name} {what}", self.status, self.request_id)
 
     def _get(self, name: str) -> Any:
@@ -154,7 +156,7 @@ class Answer:
         return replace(self, fields=fields, where=f"{self.where}{name}.")
 
     def _checked(self, name: str, value: Any, kind: type[Kind] | tuple[type[Kind], ...], noun: str) -> Kind:
-        if not isinstance(value, kind) or isinstance(value, bool):
+        if not isinstance(value, kind) or isinstance(value, bool):  # bool is a subclass of int
             raise self.unexpected(name, f"is not {noun}")
         return value
 
@@ -176,6 +178,7 @@ def answer_in(reply: Reply, request: Request) -> Answer:
 
 
 def _request_id(response: httpx.Response, request: Request) -> str:
+    # A proxy or an older server may replace the id or leave it out.
     return response.headers.get("X-Request-ID") or request.request_id
 
 
@@ -200,7 +203,7 @@ def _unexpected(detail: str, status: int, request_id: str) -> UnexpectedAnswer:
 
 
 DecisionName = Literal["approve", "refer", "decline"]
-"""What happens to an application."""
+"""The decision on an application."""
 
 RiskLevelName = Literal["LOW", "MEDIUM", "HIGH", "CRITICAL"]
 """Bands of PD, from best to worst."""
@@ -237,7 +240,7 @@ class CreditDecision:
 
 
 def decision_in(answer: Answer) -> CreditDecision:
-    """Read a decision; fields that are not of the contract are ignored."""
+    """Read a decision; unknown fields are ignored, so that a newer server can add some."""
     return CreditDecision(
         request_id=answer.optional_text("request_id") or answer.request_id,
         client_id=answer.optional_text("client_id"),
@@ -267,7 +270,7 @@ class RejectedApplication:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchResult:
-    """What became of each application of a batch, in the order in which they were sent."""
+    """The result of each application of a batch, in the order in which they were sent."""
 
     request_id: str
     model_version: str
@@ -275,9 +278,10 @@ class BatchResult:
 
 
 def batch_in(answer: Answer, size: int) -> BatchResult:
-    """Read the result of a batch of `size` applications; UnexpectedAnswer if its rows do not line up with those."""
+    """Read the result of a batch of `size` applications; UnexpectedAnswer if its rows do not match them."""
     version = answer.text("model_version")
     rows = answer.rows("results")
+    # Rows are matched to applicants by position: one row too few would give them the decisions of others.
     if len(rows) != size:
         raise answer.unexpected("results", f"has {len(rows)} rows for {size} applications")
     results = tuple(_result(row, position, version) for position, row in enumerate(rows))

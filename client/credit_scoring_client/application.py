@@ -1,4 +1,4 @@
-"""Applications and feature vectors as JSON values."""
+"""Encode applications and feature vectors as JSON values."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ JsonValue = str | int | float | bool | None
 
 
 def encoded_application(application: object, where: str = "") -> dict[str, JsonValue]:
-    """Value of each column as it is sent; a missing value is None. `where` goes before a column's name in errors.
+    """Return the JSON value of each column; None where missing. `where` precedes the column's name in errors.
 
     Raises
     ------
@@ -39,7 +39,7 @@ def encoded_application(application: object, where: str = "") -> dict[str, JsonV
 
 
 def encoded_features(features: Iterable[object]) -> list[JsonValue]:
-    """Values of a feature vector as they are sent, errors as in `encoded_application`.
+    """Return the JSON values of a feature vector; errors as in `encoded_application`.
 
     >>> encoded_features([1, float("-inf")])
     Traceback (most recent call last):
@@ -49,7 +49,7 @@ def encoded_features(features: Iterable[object]) -> list[JsonValue]:
 
 
 def encoded_client_id(client_id: object, where: str = "") -> dict[str, str]:
-    """Nothing for None; TypeError if it is not text."""
+    """Return the client_id as part of a body, which is empty for None; TypeError if it is not text."""
     if client_id is None:
         return {}
     if not isinstance(client_id, str):
@@ -58,12 +58,12 @@ def encoded_client_id(client_id: object, where: str = "") -> dict[str, str]:
 
 
 def encoded_item(application: object, client_id: object, where: str = "") -> dict[str, object]:
-    """One application with its client_id, which is left out if it is None."""
+    """Return one application with its client_id, which is left out if it is None."""
     return {**encoded_client_id(client_id, where), "application": encoded_application(application, where)}
 
 
 def encoded_items(applications: Iterable[Application | Identified]) -> list[dict[str, object]]:
-    """Items of a batch, in order; errors as in `encoded_application`, after the item's position."""
+    """Return the items of a batch, in order; errors name the item's position, else as in `encoded_application`."""
     return [_encoded_item(item, f"applications[{position}].") for position, item in enumerate(applications)]
 
 
@@ -90,7 +90,7 @@ def _encoded(value: object, name: str) -> JsonValue:
 def _plain(value: object) -> object:
     if isinstance(value, Decimal):
         return float(value)
-    # Known by name, since pandas need not be there: NA, for one, says neither that it is missing nor that it is not.
+    # Found by name, since pandas need not be installed. `NA != NA` is NA, so the usual test for NaN fails on it.
     if type(value).__name__ in _PANDAS_MISSING and type(value).__module__.startswith("pandas."):
         return None
     # Arrays have .item() too, but also __len__; numpy's masked constant is one and would become a silent 0.

@@ -1,4 +1,4 @@
-"""The blocking client."""
+"""The clients: `Client` blocks, `AsyncClient` is for asyncio and trio."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from credit_scoring_client.version import __version__
 
 DEFAULT_CLOCK = Clock()
 DEFAULT_RETRY = Retry()
+# Above the 10 seconds after which the service answers 504 by default: its own answer comes first.
 DEFAULT_TIMEOUT = httpx.Timeout(30.0, connect=5.0)
 
 
@@ -43,15 +44,16 @@ def checked_url(base_url: str) -> httpx.URL:
 
 
 def standing_headers(api_key: str | None) -> dict[str, str]:
-    """Headers of every request."""
+    """Return the headers of every request."""
     headers = {"Accept": "application/json", "User-Agent": f"credit-scoring-client/{__version__}"}
     if api_key is not None:
+        # BentoML's own clients send a key in this form too.
         headers["Authorization"] = f"Bearer {checked_header(api_key, 'api_key')}"
     return headers
 
 
 def direct(url: httpx.URL) -> dict[str, None]:
-    """What httpx asks directly whatever HTTP_PROXY says: a server on loopback, which no proxy can reach.
+    """Return mounts of httpx that bypass HTTP_PROXY for a server on loopback, which no proxy can reach.
 
     >>> direct(httpx.URL("http://127.0.0.1:3000")), direct(httpx.URL("http://scores.example"))
     ({'all://127.0.0.1': None}, {})
@@ -60,7 +62,7 @@ def direct(url: httpx.URL) -> dict[str, None]:
 
 
 def explained(error: httpx.RequestError, url: httpx.URL) -> httpx.RequestError:
-    """The error, which says so where the request went to a proxy that the environment names."""
+    """Return the error, with a hint if the request went through a proxy that the environment names."""
     proxy = getproxies().get(url.scheme) or getproxies().get("all")
     if proxy is None or _is_loopback(url.host) or proxy_bypass(url.host):
         return error
@@ -110,7 +112,7 @@ class Client:
     transport
         Replaces httpx's own, for example ``httpx.HTTPTransport(verify=context)`` for a private CA.
     sleep, clock
-        What a test replaces in order not to wait.
+        A test replaces them so that it need not wait.
 
     Examples
     --------
@@ -159,7 +161,7 @@ class Client:
         return self._run(self._contract.model_info())
 
     def health(self) -> Mapping[str, Any]:
-        """Ask for the server's own account of its health, once."""
+        """Return the server's report on its health, in one attempt."""
         return self._run(self._contract.health())
 
     def ready(self) -> bool:
@@ -174,6 +176,7 @@ class Client:
         """Close the connections; calls are no longer possible."""
         self._http.close()
 
+    # Calls are generators without I/O, so that both clients share every rule on retries and answers.
     def _run(self, steps: Steps[T]) -> T:
         try:
             attempt = next(steps)
@@ -251,7 +254,7 @@ class AsyncClient:
         return await self._run(self._contract.model_info())
 
     async def health(self) -> Mapping[str, Any]:
-        """Ask for the server's own account of its health, once."""
+        """Return the server's report on its health, in one attempt."""
         return await self._run(self._contract.health())
 
     async def ready(self) -> bool:

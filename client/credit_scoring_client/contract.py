@@ -1,4 +1,4 @@
-"""The calls of the HTTP contract, as steps without I/O."""
+"""The calls of the HTTP contract, as generators that ask for attempts and do no I/O."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ from credit_scoring_client.application import (
 from credit_scoring_client.errors import ClientError, ConnectionFailed, Overloaded, ServerError, TimedOut
 from credit_scoring_client.retry import Clock, Retry, is_transient, retry_after
 
+# BentoML binds the socket before its workers are up: a probe at start-up hangs, it is not refused.
 _PROBE_SECONDS = 5.0
 _POLL_SECONDS = 0.25
 
@@ -38,7 +39,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """Send `request` after `after` seconds; `timeout` in seconds, where it is not None, replaces the client's."""
+    """One attempt: `request`, sent after `after` seconds; `timeout` in seconds replaces the client's if not None."""
 
     request: Request
     after: float = 0.0
@@ -46,17 +47,18 @@ class Attempt:
 
 
 Steps = Generator[Attempt, Reply, T]
-"""Attempts of one call, and in the end its result."""
+"""A generator that yields the attempts of one call and returns its result."""
 
 
 def exchange(request: Request, *, retry: Retry, clock: Clock) -> Steps[Answer]:
-    """Send a request until it is answered or `retry` gives up; then raise what the last attempt brought."""
+    """Send a request until it is answered or `retry` gives up; then raise the error of the last attempt."""
     start = clock.monotonic()
     reply = yield Attempt(request)
     for failures in range(1, retry.attempts):
         if not is_transient(reply):
             break
         pause = retry.pause(failures, retry_after(reply, clock.now))
+        # Gives up before the pause: a caller should not wait for an attempt that is not made.
         if clock.monotonic() - start + pause > retry.within:
             break
         reply = yield Attempt(request, after=pause)
@@ -64,9 +66,9 @@ def exchange(request: Request, *, retry: Retry, clock: Clock) -> Steps[Answer]:
 
 
 def probe(request: Request, *, timeout: float = _PROBE_SECONDS, after: float = 0.0) -> Steps[ClientError | None]:
-    """Ask once whether the server is ready; what is in the way, or None.
+    """Ask once whether the server is ready; return None if it is, else the error.
 
-    Raises any ResponseError that waiting does not cure, such as 404.
+    Raises a ResponseError that waiting does not cure, such as 404.
     """
     reply = yield Attempt(request, after=after, timeout=min(timeout, _PROBE_SECONDS))
     try:
@@ -87,6 +89,7 @@ def wait_until_ready(request: Request, timeout: float, *, clock: Clock) -> Steps
         if obstacle is None:
             return
         pause = _POLL_SECONDS
+    # The cause tells what a bare time-out hides: the server refused, failed, or was not ready.
     raise TimedOut(f"the server was not ready within {timeout:g} s", request.request_id) from obstacle
 
 
@@ -95,7 +98,7 @@ _ONCE = Retry(attempts=1)
 
 @dataclass(frozen=True, slots=True)
 class Contract:
-    """Steps of every call; the methods are those of the clients."""
+    """Makes the steps of every call; its methods are those of the clients."""
 
     retry: Retry
     clock: Clock
@@ -122,11 +125,11 @@ class Contract:
         return decision_in((yield from exchange(request, retry=self.retry, clock=self.clock)))
 
     def model_info(self) -> Steps[Mapping[str, Any]]:
-        """Describe the model."""
+        """Return the description of the model."""
         return (yield from exchange(get("/model/info"), retry=self.retry, clock=self.clock)).fields
 
     def health(self) -> Steps[Mapping[str, Any]]:
-        """Describe the server's health now, so one attempt only."""
+        """Return the server's report on its health, in one attempt."""
         return (yield from exchange(get("/health"), retry=_ONCE, clock=self.clock)).fields
 
     def ready(self) -> Steps[bool]:

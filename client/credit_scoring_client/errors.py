@@ -26,7 +26,7 @@ _SHOWN_VIOLATIONS = 3
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """One thing wrong with a request: where, and what is allowed.
+    """A fault of a request: its place, and what is allowed there.
 
     >>> str(Violation(loc=("application", "AMT_CREDIT"), msg="must be positive"))
     'application.AMT_CREDIT: must be positive'
@@ -41,7 +41,7 @@ class Violation:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Problem details of an answer; members that the server left out are empty.
+    """The problem details of an answer; a member that the server left out is empty.
 
     >>> str(Problem(status=404, title="Not Found"))
     '404 Not Found'
@@ -61,10 +61,8 @@ class Problem:
 
 
 def problem_of(response: httpx.Response) -> Problem:
-    """Read the problem that a response states, whatever its body is.
-
-    As RFC 9457 asks, a member of another type than its own counts as absent.
-    """
+    """Read the problem of a response, whatever its body is."""
+    # RFC 9457, 3.1: a member of the wrong type is ignored. A proxy in front may answer in HTML.
     fields = _object_in(response)
     return Problem(
         status=response.status_code,
@@ -76,7 +74,7 @@ def problem_of(response: httpx.Response) -> Problem:
 
 
 def violations_in(value: object) -> tuple[Violation, ...]:
-    """Every well-formed violation of a list; none if it is no list."""
+    """Return the well-formed violations of a list; empty if `value` is not a list."""
     found = map(_violation, value if isinstance(value, list) else [])
     return tuple(violation for violation in found if violation is not None)
 
@@ -105,10 +103,10 @@ def _text(fields: Mapping[str, object], name: str) -> str:
 
 
 class ClientError(Exception):
-    """What every error of a call derives from; `request_id` finds the call in the server's records."""
+    """Base of every error of a call; `request_id` finds the call in the server's records."""
 
     def __init__(self, reason: object, request_id: str) -> None:
-        super().__init__(reason, request_id)
+        super().__init__(reason, request_id)  # both in args, so that the error can be pickled between processes
         self.request_id = request_id
 
     def __str__(self) -> str:
@@ -137,12 +135,12 @@ class ResponseError(ClientError):
 
     @property
     def title(self) -> str:
-        """What kind of problem it is; the status' own phrase if the server named none."""
+        """The kind of problem; the status' own phrase if the server named none."""
         return self.problem.title
 
     @property
     def detail(self) -> str:
-        """What went wrong this time; empty if the server did not say."""
+        """The fault of this request; empty if the server did not say."""
         return self.problem.detail
 
 
@@ -151,7 +149,7 @@ class InvalidRequest(ResponseError):
 
     @property
     def errors(self) -> tuple[Violation, ...]:
-        """What is wrong where; empty if the server did not say."""
+        """The faults and their places; empty if the server did not say."""
         return self.problem.errors
 
 
@@ -184,7 +182,7 @@ _BY_STATUS: dict[int, type[ResponseError]] = {
 
 
 def refusal(problem: Problem, request_id: str) -> ResponseError:
-    """Make the error that stands for a problem's status.
+    """Return the error for a problem's status.
 
     >>> refusal(Problem(status=504, title="Gateway Timeout"), "a1")
     ServerError(Problem(status=504, title='Gateway Timeout', detail='', type='about:blank', errors=()), 'a1')

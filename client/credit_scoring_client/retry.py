@@ -1,4 +1,4 @@
-"""When a call is tried again."""
+"""Decide whether and when a call is tried again."""
 
 from __future__ import annotations
 
@@ -25,9 +25,10 @@ class Clock:
     now: Callable[[], datetime] = _utc_now
 
 
+# 504 is not one: as after a read timeout, the service may have gone on with the request.
 _TRANSIENT_STATUSES = frozenset({429, 503})
 _TRANSIENT_ERRORS = (httpx.ConnectTimeout, httpx.PoolTimeout, httpx.NetworkError, httpx.RemoteProtocolError)
-_MOST_DOUBLINGS = 64
+_MOST_DOUBLINGS = 64  # 2.0 ** 1024 is an OverflowError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +81,7 @@ class Retry:
 def is_transient(reply: httpx.Response | httpx.RequestError) -> bool:
     """Whether the same request may succeed a little later.
 
-    Read and write timeouts are not: the server may be working on the request still, and would get it twice.
+    Read and write timeouts are not transient: the server may still work on the request, and would get it twice.
     """
     if isinstance(reply, httpx.Response):
         return reply.status_code in _TRANSIENT_STATUSES
@@ -88,7 +89,7 @@ def is_transient(reply: httpx.Response | httpx.RequestError) -> bool:
 
 
 def retry_after(reply: httpx.Response | httpx.RequestError, now: Callable[[], datetime]) -> float | None:
-    """Seconds that the server asks to wait, 0 or more; None if it does not ask or cannot be understood."""
+    """Return the seconds that Retry-After asks for, 0 or more; None if it is absent or unreadable."""
     if not isinstance(reply, httpx.Response) or "Retry-After" not in reply.headers:
         return None
     value = reply.headers["Retry-After"]
@@ -100,5 +101,6 @@ def _until(date: str, now: Callable[[], datetime]) -> float | None:
         then = parsedate_to_datetime(date)
     except ValueError:
         return None
+    # parsedate_to_datetime gives no time zone for "-0000", which RFC 5322 defines as UTC.
     aware = then if then.tzinfo else then.replace(tzinfo=UTC)
     return max(0.0, (aware - now()).total_seconds())
