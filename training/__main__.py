@@ -1,4 +1,4 @@
-"""Entry point of `python -m training`."""
+"""`python -m training` starts here."""
 
 from __future__ import annotations
 

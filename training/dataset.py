@@ -28,7 +28,7 @@ GENERATED = "generated: "
 
 
 def is_generated(source: str) -> bool:
-    """Whether a data set's source says that the generator drew it."""
+    """Tell whether a data set's source says that the generator drew it."""
     return source.startswith(GENERATED)
 
 
@@ -128,7 +128,7 @@ def _tables(directory: Path, name: str) -> list[Path]:
 
 
 def _identifiers(chunks: Sequence[pa.ChunkedArray[Any]]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """The identifiers, and where one is missing or no whole number."""
+    """The identifiers, and a mask of those that are missing or not whole numbers."""
     read = [as_whole_numbers(chunk) for chunk in chunks]
     ids = np.concatenate([numbers for numbers, _, _ in read])
     return ids, np.concatenate([missing | wrong for _, missing, wrong in read])
@@ -319,7 +319,7 @@ def undeclared_levels(columns: Columns) -> dict[str, int]:
 
 
 def _undeclared_levels(columns: Columns) -> Iterator[tuple[str, NDArray[np.intp], int]]:
-    """The rows whose level is not declared, where there are any, and how many rows state a level."""
+    """Each category with undeclared levels, the rows that hold one, and how many rows state any level."""
     for i, column in enumerate(APPLICATION.categorical):
         levels = columns.levels[:, i]
         counts = Counter(levels.tolist())

@@ -1,4 +1,4 @@
-"""Errors of training.
+"""Training raises these errors.
 
 TrainingError
   * DataError          the data does not pass validation

@@ -108,7 +108,7 @@ def _resampled(
 
 
 def _resample(target: Target, random: np.random.Generator) -> NDArray[np.float64]:
-    """How often each row is drawn when each class is drawn with replacement, as often as it has rows."""
+    """How often each row is drawn, with replacement and within its class, shape (n,)."""
     # Each sample keeps the number of defaults: cost and average precision depend on it, and it says nothing of a model.
     weights = np.empty(len(target))
     for outcome in (0, 1):
@@ -152,7 +152,7 @@ def observe(target: Target, probability: Probabilities, members: NDArray[np.bool
 
 
 def observe_bands(target: Target, probability: Probabilities, bands: int, confidence: float) -> tuple[Observation, ...]:
-    """Observe bands of rising PD, the ECE's own; they hold equally many rows as far as ties permit."""
+    """Observe the ECE's bands of rising PD; they hold equally many rows as far as ties permit."""
     # PDs crowd near the default rate, about 8 % in Home Credit's data; bands of equal width would be empty above it.
     edges = np.quantile(probability, np.linspace(0, 1, bands + 1)[1:-1])
     band = np.searchsorted(edges, probability, side="right")
@@ -214,7 +214,7 @@ def thresholds(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Search:
-    """Cost per applicant and F-beta at every distinct cut-off, falling; the first declines nobody."""
+    """Cost per applicant and F-beta at every distinct cut-off, from high to low; the first declines nobody."""
 
     cutoffs: NDArray[np.float64]
     cost: NDArray[np.float64]

@@ -88,7 +88,7 @@ def parity_gate(differing: int, applications: int) -> Gate:
 
 
 def comparability_gate(*, allowed: bool) -> Gate:
-    """Keep a champion that this code cannot score, unless the command allows to replace it without comparison."""
+    """Keep a champion that this code cannot score, unless the command allows its replacement without comparison."""
     return Gate("comparison with the champion", "not possible", "--allow-uncompared", passed=allowed)
 
 

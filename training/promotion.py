@@ -100,7 +100,7 @@ def _predicted(registered: Registered, columns: Columns, scratch: Path) -> NDArr
 class Verdict:
     """The verdict holds the gates of a challenger on `rows` rows, against the champion if there is one.
 
-    `incumbent` is the present champion, and `champion` has its PDs; these are None where they cannot be had, and then
+    `incumbent` is the present champion, and `champion` has its PDs; it is None if they are not known, and then
     `obstacle` says why. `groups` are the approvals behind the fairness gates.
     """
 
@@ -161,7 +161,7 @@ def judge(
 
 
 def _judged_champion(incumbent: Registered | None, dataset: Dataset) -> tuple[JudgedModel | None, str | None]:
-    """The champion with its PDs on the rows, or the reason why these cannot be had."""
+    """The champion with its PDs on the rows, or the reason why this code cannot compute them."""
     if incumbent is None:
         return None, None
     try:
@@ -210,7 +210,7 @@ def _promoted(verdict: Verdict, now: datetime) -> bentoml.Tag:
     incumbent = verdict.incumbent
     if current_champion(judged.name) != incumbent:
         raise RegistryError(
-            f"{judged} was judged against {incumbent or 'no champion'}, no longer in charge: judge again"
+            f"{judged} was judged against {incumbent or 'no champion'}, but the champion has changed: judge it again"
         )
     # Before the check: an audit asks for the figures of refused versions too.
     keep(verdict)
@@ -233,7 +233,7 @@ def make_champion(registered: Registered, now: datetime) -> bentoml.Tag:
 def rollback(name: str, now: datetime, say: Callable[[str], object] = lambda _: None) -> tuple[Registered, bentoml.Tag]:
     """Restore the champion before the present one; RegistryError if there is none.
 
-    A version that was deleted in the registry is passed over, and `say` reports it.
+    A version that was deleted in the registry is skipped, and `say` reports it.
     The alias may name another version than the history, after an interruption or because somebody set it by hand. Then
     the history's champion is restored.
     """

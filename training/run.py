@@ -205,7 +205,7 @@ def registry_lines(name: str) -> Iterator[str]:
     yield from map(str, changes(name))
     in_charge = current_champion(name)
     if in_charge and named.get(CHAMPION) != in_charge.version:
-        yield f"the alias {CHAMPION} is not where the history has it, version {in_charge.version}: promote or roll back"
+        yield f"the alias {CHAMPION} is not on version {in_charge.version}, as the history says: promote or roll back"
     served = served_version(name)
     if in_charge and str(served) != in_charge.tag:
         held = f"serves {served}" if served else "holds no version"

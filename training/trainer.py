@@ -180,7 +180,7 @@ def _later(
     policy: DecisionPolicy,
     settings: TrainingSettings,
 ) -> Evaluation:
-    """The very model that is delivered, on applications that nothing in it has seen."""
+    """The delivered model evaluated on applications that it was not fitted on."""
     margins = margins_of(booster, transformer.transform(later.columns), threads=settings.model.threads)
     probabilities = calibration.probabilities(margins)
     return evaluate(later.target, probabilities, policy, settings.evaluation, seed=settings.seed)

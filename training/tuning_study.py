@@ -90,18 +90,18 @@ def _next_trial(study: Study, trials: int, abandoned_after: float) -> Trial | No
     for left in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         if _orphaned(left, abandoned_after):
             return Trial(study, left._trial_id)  # noqa: SLF001 - Optuna has no public way to go on with a trial
-    if _begun(study) >= trials:
+    if _trials_begun(study) >= trials:
         return None
     if not study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
         study.enqueue_trial({}, user_attrs=_claim())  # a trial that is queued first has an owner from its first moment
     trial = study.ask()
-    if _begun(study, before=trial.number) < trials:
+    if _trials_begun(study, before=trial.number) < trials:
         return trial
     study.tell(trial, state=TrialState.FAIL)  # another process began the last trial at the same moment
     return None
 
 
-def _begun(study: Study, before: int | None = None) -> int:
+def _trials_begun(study: Study, before: int | None = None) -> int:
     begun = study.get_trials(deepcopy=False, states=(*FINISHED, TrialState.RUNNING))
     return sum(before is None or one.number < before for one in begun)
 
@@ -132,7 +132,7 @@ def _claim() -> dict[str, str | float]:
 
 
 def _identity(dataset: Dataset, settings: TrainingSettings) -> str:
-    """Digest of what makes trials comparable."""
+    """Digest of the data and settings that trials must share to be comparable."""
     comparable = {"objective", "folds", "startup_trials", "pruning", "space"}
     chosen = settings.tuning.model_dump(mode="json", include=comparable)
     rest = settings.model_dump(mode="json", include={"seed", "features", "model", "policy", "evaluation"})

@@ -115,7 +115,7 @@ def test_a_worse_challenger_is_refused_with_the_figures(contest: Contest) -> Non
 def test_a_version_judged_against_a_champion_that_was_replaced_meanwhile_is_refused(contest: Contest) -> None:
     verdict = judge(contest.second, contest.dataset, contest.settings)
     contest.promote(contest.first)
-    with pytest.raises(RegistryError, match=r"version 2 was judged against no champion, no longer in charge"):
+    with pytest.raises(RegistryError, match=r"version 2 was judged against no champion, but the champion has changed"):
         promotion.promote(verdict, now())
     assert contest.in_charge() == ("1", "1", "1")
 
@@ -182,7 +182,7 @@ def test_of_two_promotions_at_once_the_second_must_be_judged_again(contest: Cont
         done = [pool.submit(promotion.promote, verdict, now()) for verdict in verdicts]
     failed = [one.exception() for one in done if one.exception()]
     assert [type(error) for error in failed] == [RegistryError]
-    assert "no longer in charge: judge again" in str(failed[0])
+    assert "but the champion has changed: judge it again" in str(failed[0])
     alias, history, served = contest.in_charge()
     assert alias == history == served
 

@@ -79,7 +79,7 @@ def model_digest(model: Path) -> str:
 
 
 def check_flavour(model: Path) -> None:
-    """Refuse a downloaded model that has not the form of this project's models; RegistryError. No code of it is run."""
+    """Refuse a downloaded model of another project's form, with a RegistryError; none of its code is run."""
     try:
         flavour = _ModelFile.load(model / "MLmodel").flavors
     except SettingsError:
@@ -102,7 +102,7 @@ def _sources() -> list[Path]:
 
 
 def _renamed(source: str, name: str) -> str:
-    """The source with its imports of the packages under the name; the line of each import is changed, no other."""
+    """The source with the name put before each import of the packages; only these lines change."""
     # Lines are edited, not the tree written out again: comments stay, and tracebacks name the lines of the checkout.
     lines = source.splitlines(keepends=True)
     for node in ast.walk(ast.parse(source)):

@@ -31,7 +31,7 @@ from training.search_settings import address_fault, secrets_of, without_credenti
 from training.settings import TrackingSettings
 
 _PREFIX = "credit-scoring-training-"
-_held: list[str] = []
+_own_folders: list[str] = []
 
 
 @contextmanager
@@ -45,11 +45,11 @@ def scratch() -> Iterator[Path]:
         take_lock(lock)
         folder = new.rename(place / new.name.removeprefix("."))  # under this name only while it is held
         tempfile.tempdir = str(folder)
-        _held.append(f"{_machine()} {folder}")
+        _own_folders.append(f"{_machine()} {folder}")
         try:
             yield folder
         finally:
-            _held.pop()
+            _own_folders.pop()
             tempfile.tempdir = before
             shutil.rmtree(folder, ignore_errors=True)
     finally:
@@ -58,7 +58,7 @@ def scratch() -> Iterator[Path]:
 
 def holder() -> str | None:
     """Name this process in a way that `is_gone` understands; None outside a command."""
-    return _held[-1] if _held else None
+    return _own_folders[-1] if _own_folders else None
 
 
 def is_gone(holder: str) -> bool:
@@ -129,7 +129,7 @@ def without_secrets(error: Exception) -> str:
 def _reason(error: Exception, uri: str) -> str:
     """The error's first sentence or MLflow's remedy; only the kind of error if the sentence quotes a secret."""
     if _UPGRADE in str(error):
-        return f"its schema is of another MLflow; back the database up, then run `{_UPGRADE}` with its address"
+        return f"its schema is of another MLflow version; back the database up, then run `{_UPGRADE}` with its address"
     said = str(error).partition("\n")[0].partition(". ")[0].replace(uri.rstrip("/"), "").strip()
     return type(error).__name__ if any(secret in said for secret in ("@", *secrets_of(uri))) else said
 

@@ -148,7 +148,7 @@ def model_report(
                 "levels": outcome_tables.level_table(trained.evaluation, trained.policy),
                 "measures": outcome_tables.measure_table(trained.evaluation),
                 "prices": outcome_tables.price_table(trained, settings),
-                "protected": model_tables.left_out(settings),
+                "protected": model_tables.protected_table(settings),
                 "rules": model_tables.rule_table(trained, settings),
             },
             groups={name: outcome_tables.group_table(found) for name, found in groups.items()},

@@ -84,7 +84,7 @@ def _missing(trained: TrainedModel, name: str) -> str:
     return NOTHING if bins is None else percent(bins.counts[-1] / trained.reference.rows)
 
 
-def left_out(settings: TrainingSettings) -> ReportTable:
+def protected_table(settings: TrainingSettings) -> ReportTable:
     """List the columns that state a protected attribute, and whether features may read them."""
     barred = APPLICATION.protected(settings.features.without)
     columns = [column for column in APPLICATION if column.protected is not None]
