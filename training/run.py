@@ -87,7 +87,7 @@ def deliver(
 
 def track(dataset: Dataset, trained: TrainedModel, settings: TrainingSettings, *, run_id: str) -> Registered:
     """Record a trained model with its figures and report in the active run and register it as challenger."""
-    # Everything is on the disk before MLflow is asked for the first time.
+    # Everything is on the disk before MLflow is asked to keep any of it.
     artefact = trained.artefact(lineage(dataset, settings, run_id=run_id, commit=commit(), code=code_digest()))
     folder = write_fitted(dataset, trained, artefact, settings, run_id=run_id)
     write_report(folder / FILES, dataset, trained, artefact, settings)

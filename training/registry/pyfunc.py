@@ -76,7 +76,7 @@ class CreditScoringModel(PythonModel):
 
 def _stored(values: pd.Series[Any]) -> pa.Array[Any] | pa.ChunkedArray[Any]:
     """A column as Arrow stores it; ColumnsError, which quotes no value, if it has no one type."""
-    # pandas has no null of its own for floats and dates, so NaN and NaT are read as missing.
+    # pandas writes a missing number as NaN and a missing date as NaT.
     try:
         return pa.array(values, from_pandas=True)
     except (pa.ArrowException, TypeError, ValueError, OverflowError):
