@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import shlex
-import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
+
+import click
 
 import benchmarks
 from benchmarks.access import access_cost
@@ -25,12 +25,10 @@ from benchmarks.settings import BenchmarkSettings
 from benchmarks.side_by_side import Costs
 from benchmarks.soak import soak
 from benchmarks.store import ROOT, Store
-from features.errors import FeatureError
-from jobs.errors import JobError
+from jobs.commandline import PATH, CommandGroup, run_command, say
 from jobs.progress import Progress
 from jobs.settings import Settings
 from monitoring.settings import MonitoringSettings
-from scoring.errors import ScoringError
 
 _SETTINGS = ROOT / "configs" / "benchmarks.yaml"
 _MONITORING = ROOT / "configs" / "monitoring.yaml"
@@ -41,159 +39,159 @@ Changed = TypeVar("Changed", bound=Settings)
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; 0 if it succeeded, 1 after one line on standard error if it did not."""
-    options = _parser().parse_args(arguments)
-    run: Callable[[argparse.Namespace], None] = options.run
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # servers are stopped on the way out
-    try:
-        run(options)
-    except (BenchmarkError, FeatureError, JobError, ScoringError) as error:
-        sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
-        return 1
-    except KeyboardInterrupt:
-        sys.stderr.write("interrupted\n")
-        return 130
-    return 0
+    return run_command(commands, arguments, program="python -m benchmarks", at_once=True)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=benchmarks.__doc__)
-    commands = parser.add_subparsers(required=True, metavar="command")
-
-    run = commands.add_parser("run", help="measure all peers, one after the other in every round")
-    run.add_argument("--peers", nargs="+", choices=[peer.name for peer in PEERS], help="default: all")
-    run.add_argument("--seconds", type=_positive, help="of one window of load (default: the settings)")
-    run.add_argument("--rounds", type=_count, metavar="N", help="default: the settings")
-    _add_common(run, "comparison.json")
-    run.set_defaults(run=_run)
-
-    choices = commands.add_parser("variants", help="measure the service under other settings, one choice at a time")
-    choices.add_argument("--seconds", type=_positive, help="of one window of load (default: the settings)")
-    choices.add_argument("--rounds", type=_count, metavar="N", help="default: the settings")
-    _add_common(choices, "variants.json")
-    choices.set_defaults(run=_variants)
-
-    long = commands.add_parser("soak", help="load the service for half an hour; needs some 15 GB")
-    long.add_argument("--windows", type=_count, metavar="N", help="default: the settings")
-    long.add_argument("--seconds", type=_positive, help="of one window (default: the settings)")
-    _add_common(long, "soak.json")
-    long.set_defaults(run=_soak)
-
-    for name, what, run_it in (
-        ("recording", "recording decisions", _recording),
-        ("access", "checking API keys", _access),
-    ):
-        cost = commands.add_parser(name, help=f"measure what {what} costs the service")
-        cost.add_argument("--windows", type=_count, default=15, metavar="N", help="of each kind (default: %(default)s)")
-        cost.add_argument("--seconds", type=_positive, default=1.0, help="of one window (default: %(default)s)")
-        _add_common(cost, f"{name}.json")
-        cost.set_defaults(run=run_it)
-
-    scale = commands.add_parser("monitoring", help="time the reports of monitoring on generated decisions")
-    scale.add_argument("--model", type=Path, required=True, help="directory of an artefact")
-    scale.add_argument("--applications", type=Path, required=True, help="file that decisions are drawn from")
-    scale.add_argument("--decisions", type=_count, nargs="+", default=[100_000, 1_000_000, 10_000_000])
-    scale.add_argument("--scratch", type=Path, default=Path(), help="folder with some 10 GB (default: this one)")
-    _add_common(scale, "monitoring.json")
-    scale.set_defaults(run=_monitoring)
-
-    alarms = commands.add_parser("false-alarms", help="count the drift alarms among windows without drift")
-    alarms.add_argument("--model", type=Path, required=True, help="directory of an artefact")
-    alarms.add_argument("--applications", type=Path, required=True, help="file of the same population, not fitted on")
-    alarms.add_argument("--windows", type=_count, default=1_000, help="of each size (default: %(default)s)")
-    _add_common(alarms, "false_alarms.json")
-    alarms.set_defaults(run=_false_alarms)
-
-    tell = commands.add_parser("report", help="draw the chart and write the tables into benchmarks/README.md")
-    tell.add_argument("--comparison", type=Path, default=_RESULTS / "comparison.json", help="results of `run`")
-    tell.add_argument("--soak", type=Path, default=_RESULTS / "soak.json", help="results of `soak`")
-    tell.add_argument("--variants", type=Path, default=_RESULTS / "variants.json", help="results of `variants`")
-    tell.add_argument("--page", type=Path, default=ROOT / "docs" / "explanation" / "serving.md", help="where those go")
-    tell.add_argument("--tables", type=Path, default=ROOT / "benchmarks" / "README.md", help="where they go")
-    tell.add_argument("--chart", type=Path, default=_RESULTS / "comparison.svg")
-    tell.add_argument("--settings", type=Path, default=_SETTINGS, help="default: configs/benchmarks.yaml")
-    tell.set_defaults(run=_report)
-    return parser
+@click.group(cls=CommandGroup, help=benchmarks.__doc__)
+def commands() -> None:
+    """Hold the commands."""
 
 
-def _add_common(parser: argparse.ArgumentParser, output: str) -> None:
-    parser.add_argument("--output", type=Path, default=_RESULTS / output, help="JSON file (default: %(default)s)")
-    parser.add_argument("--settings", type=Path, default=_SETTINGS, help="default: configs/benchmarks.yaml")
-    parser.add_argument("--store", type=Path, default=_STORE, help="data, models and environments (default: .bench)")
+_COUNT = click.IntRange(min=1)
+_POSITIVE = click.FloatRange(min=0, min_open=True)
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+_settings = click.option("--settings", type=PATH, default=_SETTINGS, help="default: configs/benchmarks.yaml")
+_store = click.option("--store", type=PATH, default=_STORE, help="data, models and environments (default: .bench)")
+_seconds = click.option("--seconds", type=_POSITIVE, help="of one window of load (default: the settings)")
+_rounds = click.option("--rounds", type=_COUNT, metavar="N", help="default: the settings")
+_artefact = click.option("--model", type=PATH, required=True, help="directory of an artefact")
 
 
-def _run(options: argparse.Namespace) -> None:
-    _compare(options, _peers(options.peers))
+def _kept(name: str) -> Callable[[_Command], _Command]:
+    """Options of every command that measures and keeps what it found."""
+
+    def decorate(command: _Command) -> _Command:
+        output = click.option("--output", type=PATH, default=_RESULTS / name, show_default=True, help="JSON file")
+        return output(_settings(_store(command)))
+
+    return decorate
 
 
-def _variants(options: argparse.Namespace) -> None:
-    _compare(options, VARIANTS)
+def _windows(command: _Command) -> _Command:
+    each = click.option("--windows", type=_COUNT, default=15, show_default=True, metavar="N", help="of each kind")
+    long = click.option("--seconds", type=_POSITIVE, default=1.0, show_default=True, help="of one window")
+    return each(long(command))
 
 
-def _compare(options: argparse.Namespace, peers: Sequence[Peer]) -> None:
-    _check_output(options.output)
-    settings = _settings(options, seconds=options.seconds, rounds=options.rounds)
-    compare(Store(options.store.resolve()), settings, peers, Progress(), _command(options.store)).write(options.output)
+@commands.command("run")
+@click.option("--peers", multiple=True, type=click.Choice([peer.name for peer in PEERS]), help="default: all")
+@_seconds
+@_rounds
+@_kept("comparison.json")
+def run_peers(*, peers: Sequence[str], **options: Any) -> None:
+    """Measure all peers, one after the other in every round."""
+    _compare([peer for peer in PEERS if not peers or peer.name in peers], **options)
 
 
-def _soak(options: argparse.Namespace) -> None:
-    _check_output(options.output)
-    settings = _settings(options)
-    plan = _changed(settings.soak, windows=options.windows, window_seconds=options.seconds)
-    settings = _changed(settings, soak=plan)
-    soak(Store(options.store.resolve()), settings, Progress(), _command(options.store)).write(options.output)
+@commands.command()
+@_seconds
+@_rounds
+@_kept("variants.json")
+def variants(**options: Any) -> None:
+    """Measure the service under other settings, one choice at a time."""
+    _compare(VARIANTS, **options)
 
 
-def _recording(options: argparse.Namespace) -> None:
-    _side_by_side(options, recording_cost)
+def _compare(
+    peers: Sequence[Peer], *, seconds: float | None, rounds: int | None, output: Path, settings: Path, store: Path
+) -> None:
+    _check_output(output)
+    changed = _changed(BenchmarkSettings.load(settings), seconds=seconds, rounds=rounds)
+    compare(Store(store.resolve()), changed, peers, Progress(), _command(store)).write(output)
 
 
-def _access(options: argparse.Namespace) -> None:
-    _side_by_side(options, access_cost)
+@commands.command("soak")
+@click.option("--windows", type=_COUNT, metavar="N", help="default: the settings")
+@click.option("--seconds", type=_POSITIVE, help="of one window (default: the settings)")
+@_kept("soak.json")
+def run_soak(*, windows: int | None, seconds: float | None, output: Path, settings: Path, store: Path) -> None:
+    """Load the service for half an hour; needs some 15 GB."""
+    _check_output(output)
+    loaded = BenchmarkSettings.load(settings)
+    plan = _changed(loaded.soak, windows=windows, window_seconds=seconds)
+    soak(Store(store.resolve()), _changed(loaded, soak=plan), Progress(), _command(store)).write(output)
 
 
-def _side_by_side(options: argparse.Namespace, measure: Callable[..., Costs]) -> None:
-    _check_output(options.output)
-    store = Store(options.store.resolve())
-    size = {"windows": options.windows, "seconds": options.seconds}
-    measured = measure(store, _settings(options), Progress(), _command(options.store), **size)
-    measured.write(options.output)
-    for cost in measured.costs:
-        sys.stdout.write(
-            f"{cost.connections:3} connections, {cost.choice}: {cost.median_us:.0f} us per request,"
-            f" {cost.difference_us:+.1f} us, {cost.ratio:.3f} of {measured.costs[0].choice}\n"
-        )
+@commands.command()
+@_windows
+@_kept("recording.json")
+def recording(**options: Any) -> None:
+    """Measure what recording decisions costs the service."""
+    _side_by_side(recording_cost, **options)
 
 
-def _monitoring(options: argparse.Namespace) -> None:
-    _check_output(options.output)
-    seed = _settings(options).seed
-    reports = measure_reports(
-        options.model, options.applications, options.decisions, options.scratch, seed=seed, progress=Progress()
-    )
-    counts = " ".join(map(str, options.decisions))
-    record(
-        reports, f"python -m benchmarks monitoring --model DIR --applications FILE --decisions {counts}", options.output
+@commands.command()
+@_windows
+@_kept("access.json")
+def access(**options: Any) -> None:
+    """Measure what checking API keys costs the service."""
+    _side_by_side(access_cost, **options)
+
+
+def _side_by_side(measure: Callable[..., Costs], *, output: Path, settings: Path, store: Path, **size: float) -> None:
+    _check_output(output)
+    measured = measure(Store(store.resolve()), BenchmarkSettings.load(settings), Progress(), _command(store), **size)
+    measured.write(output)
+    say(
+        f"{cost.connections:3} connections, {cost.choice}: {cost.median_us:.0f} us per request,"
+        f" {cost.difference_us:+.1f} us, {cost.ratio:.3f} of {measured.costs[0].choice}"
+        for cost in measured.costs
     )
 
 
-def _false_alarms(options: argparse.Namespace) -> None:
-    _check_output(options.output)
+@commands.command("monitoring")
+@_artefact
+@click.option("--applications", type=PATH, required=True, help="file that decisions are drawn from")
+@click.option("--decisions", type=_COUNT, multiple=True, default=(100_000, 1_000_000, 10_000_000), show_default=True)
+@click.option("--scratch", type=PATH, default=Path(), help="folder with some 10 GB (default: this one)")
+@_kept("monitoring.json")
+def run_monitoring(
+    *, model: Path, applications: Path, decisions: Sequence[int], scratch: Path, output: Path, settings: Path,
+    store: Path,  # noqa: ARG001 - an option of every command that measures
+) -> None:  # fmt: skip
+    """Time the reports of monitoring on generated decisions."""
+    _check_output(output)
+    seed = BenchmarkSettings.load(settings).seed
+    reports = measure_reports(model, applications, decisions, scratch, seed=seed, progress=Progress())
+    counts = " ".join(map(str, decisions))
+    record(reports, f"python -m benchmarks monitoring --model DIR --applications FILE --decisions {counts}", output)
+
+
+@commands.command("false-alarms")
+@_artefact
+@click.option("--applications", type=PATH, required=True, help="file of the same population, not fitted on")
+@click.option("--windows", type=_COUNT, default=1_000, show_default=True, help="of each size")
+@_kept("false_alarms.json")
+def count_false_alarms(
+    *, model: Path, applications: Path, windows: int, output: Path, settings: Path,
+    store: Path,  # noqa: ARG001 - an option of every command that measures
+) -> None:  # fmt: skip
+    """Count the drift alarms among windows without drift."""
+    _check_output(output)
     rules = MonitoringSettings.load(_MONITORING).drift
-    seed, windows = _settings(options).seed, options.windows
-    found = false_alarms(options.model, options.applications, rules, windows=windows, seed=seed, progress=Progress())
+    seed = BenchmarkSettings.load(settings).seed
+    found = false_alarms(model, applications, rules, windows=windows, seed=seed, progress=Progress())
     command = f"python -m benchmarks false-alarms --model DIR --applications FILE --windows {windows}"
-    record_alarms(found, rules, command, options.output)
-    for each in found:
-        sys.stdout.write(f"{each.rows:6,} rows: {each.alarms} alarms in {each.windows:,} windows\n")
+    record_alarms(found, rules, command, output)
+    say(f"{each.rows:6,} rows: {each.alarms} alarms in {each.windows:,} windows" for each in found)
 
 
-def _report(options: argparse.Namespace) -> None:
-    long = SoakRecord.read(options.soak) if options.soak.exists() else None
-    bars = _settings(options).bars
-    told = report(Comparison.read(options.comparison), long, bars, page=options.tables, chart=options.chart)
-    sys.stdout.write(told)
-    if options.variants.exists():
-        sys.stdout.write(report_variants(Comparison.read(options.variants), options.page))
+@commands.command("report")
+@click.option("--comparison", type=PATH, default=_RESULTS / "comparison.json", help="results of `run`")
+@click.option("--soak", "long", type=PATH, default=_RESULTS / "soak.json", help="results of `soak`")
+@click.option("--variants", "choices", type=PATH, default=_RESULTS / "variants.json", help="results of `variants`")
+@click.option("--page", type=PATH, default=ROOT / "docs" / "explanation" / "serving.md", help="where those go")
+@click.option("--tables", type=PATH, default=ROOT / "benchmarks" / "README.md", help="where they go")
+@click.option("--chart", type=PATH, default=_RESULTS / "comparison.svg")
+@_settings
+def tell(*, comparison: Path, long: Path, choices: Path, page: Path, tables: Path, chart: Path, settings: Path) -> None:
+    """Draw the chart and write the tables into benchmarks/README.md."""
+    soaked = SoakRecord.read(long) if long.exists() else None
+    bars = BenchmarkSettings.load(settings).bars
+    sys.stdout.write(report(Comparison.read(comparison), soaked, bars, page=tables, chart=chart))
+    if choices.exists():
+        sys.stdout.write(report_variants(Comparison.read(choices), page))
 
 
 def _check_output(output: Path) -> None:
@@ -203,31 +201,9 @@ def _check_output(output: Path) -> None:
         raise BenchmarkError(f"{output}: cannot be written")
 
 
-def _settings(options: argparse.Namespace, **changes: object) -> BenchmarkSettings:
-    return _changed(BenchmarkSettings.load(options.settings), **changes)
-
-
 def _changed(settings: Changed, **changes: object) -> Changed:
     """The settings with what is not None in its place."""
     return settings.model_copy(update={name: value for name, value in changes.items() if value is not None})
-
-
-def _peers(names: Sequence[str] | None) -> list[Peer]:
-    return [peer for peer in PEERS if names is None or peer.name in names]
-
-
-def _count(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError("must be at least 1")
-    return value
-
-
-def _positive(text: str) -> float:
-    value = float(text)
-    if not value > 0:
-        raise argparse.ArgumentTypeError("must be positive")
-    return value
 
 
 def _command(store: Path) -> str:

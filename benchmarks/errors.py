@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from jobs.errors import ProjectError
 
-class BenchmarkError(Exception):
+
+class BenchmarkError(ProjectError):
     """A comparison that cannot be made, or one whose figures could not be trusted."""

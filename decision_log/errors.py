@@ -9,8 +9,10 @@ RecordError
 
 from __future__ import annotations
 
+from jobs.errors import ProjectError
 
-class RecordError(Exception):
+
+class RecordError(ProjectError):
     """The base of every error in this package."""
 
 

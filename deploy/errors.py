@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from jobs.errors import ProjectError
 
-class DeployError(Exception):
+
+class DeployError(ProjectError):
     """A step that cannot be made, or whose outcome is not what it must be."""

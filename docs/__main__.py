@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import argparse
+import sys
 from pathlib import Path
 
+import click
+
 from docs.pages import write_pages
+from jobs.commandline import PATH, Command, run_command
 
 
-def main() -> None:
-    """Write every page below the folder that is named, which is emptied before."""
-    parser = argparse.ArgumentParser(prog="python -m docs", description=main.__doc__)
-    parser.add_argument("output", type=Path, help="folder of the pages")
-    write_pages(parser.parse_args().output)
+@click.command(cls=Command)
+@click.argument("output", type=PATH)
+def write(*, output: Path) -> None:
+    """Write every page below the folder OUTPUT, which is emptied before."""
+    write_pages(output)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_command(write, None, program="python -m docs"))

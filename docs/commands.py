@@ -45,11 +45,11 @@ def help_text(module: str, *words: str) -> str:
 def actions(text: str) -> list[str]:
     """The commands below a command, by its help.
 
-    >>> actions("positional arguments:\\n  command\\n    list    what is there\\n    make    make it\\n\\noptions:\\n")
+    >>> actions("Options:\\n  --help  Show this.\\n\\nCommands:\\n  list  What is there.\\n  make  Make it.\\n")
     ['list', 'make']
     """
-    section = re.search(r"^positional arguments:\n  (?:command|action)\n((?:    .*\n)+)", text, flags=re.MULTILINE)
-    return re.findall(r"^    (\w[\w-]*)", section[1], flags=re.MULTILINE) if section else []
+    section = re.search(r"^Commands:\n((?:  .*\n)+)", text, flags=re.MULTILINE)
+    return re.findall(r"^  (\w[\w-]*)", section[1], flags=re.MULTILINE) if section else []
 
 
 def _below(module: str, *words: str) -> Iterator[tuple[str, ...]]:

@@ -8,8 +8,10 @@ FeatureError
 
 from __future__ import annotations
 
+from jobs.errors import ProjectError
 
-class FeatureError(Exception):
+
+class FeatureError(ProjectError):
     """What every error of this package derives from."""
 
 

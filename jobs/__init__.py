@@ -1,1 +1,1 @@
-"""Tools of every command: signals, progress, files written whole, locks, strict settings, watched threads."""
+"""What every command shares: command line, signals, progress, files written whole, locks, strict settings."""

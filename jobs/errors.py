@@ -1,6 +1,6 @@
-"""Errors of the tools that every command shares.
+"""Errors, and what those of every package derive from.
 
-JobError
+ProjectError
   * SettingsError      a configuration file is not what its model declares
   * OutputError        a file or folder cannot be written
 """
@@ -8,13 +8,13 @@ JobError
 from __future__ import annotations
 
 
-class JobError(Exception):
-    """Base of every error of this package."""
+class ProjectError(Exception):
+    """What every error of the project derives from; a command tells it in one line and ends with 1."""
 
 
-class SettingsError(JobError):
+class SettingsError(ProjectError):
     """A configuration file cannot be read or does not fit its model."""
 
 
-class OutputError(JobError):
+class OutputError(ProjectError):
     """The output exists already or cannot be written."""

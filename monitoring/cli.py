@@ -2,223 +2,179 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from decision_log.closing import close
-from decision_log.errors import RecordError, SourceError
-from decision_log.format import stated_hash
-from decision_log.reader import DecisionLogReader
-from features.errors import FeatureError
-from features.schema import Calendar
-from jobs.errors import JobError
+import click
+
+from decision_log.errors import SourceError
+from jobs.commandline import PATH, CommandGroup, run_command, say
 from jobs.output import write_json, write_text
-from jobs.progress import Progress, until_stopped
-from monitoring.drift import WHOLE, judge, judgement_json, judgement_lines
-from monitoring.errors import MonitoringError
+from jobs.progress import Progress
 from monitoring.notify import ADDRESS, Alarm, Alertmanager
-from monitoring.performance import Figures
 from monitoring.settings import MonitoringSettings, NotificationSettings
-from monitoring.sources import load_model, window_of_file, window_of_log, window_of_services
-from scoring.drift_reference import Window
-from scoring.errors import ScoringError
-from scoring.scorer import Scorer
+
+if TYPE_CHECKING:
+    from decision_log.reader import DecisionLogReader
+    from features.schema import Calendar
+    from monitoring.outcomes import Outcomes
+    from scoring.drift_reference import Window
+    from scoring.scorer import Scorer
 
 ALARM = 3
 """Exit code of a command that did its work and raised the alarm."""
 
 _SETTINGS = Path("configs/monitoring.yaml")
 _MODEL = "credit_scoring_production_model"
+_SEVERITIES = ("critical", "warning", "info")
 _ENDS = "exit code: 0 done, 1 an error, said in one line, 2 wrong usage"
 _ALARM_ENDS = "exit code: 0 no alarm, 3 alarm, 1 an error, said in one line, 2 wrong usage"
+_MINUTE = "%Y-%m-%d %H:%M"
+_Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command: its exit code, 1 after one line on standard error if it failed, 128 + n if signal n ended it."""
-    options = _parser().parse_args(arguments)
-    return until_stopped(lambda: _execute(options))
+    return run_command(commands, arguments, program="python -m monitoring")
 
 
-def _execute(options: argparse.Namespace) -> int:
-    run: Callable[[argparse.Namespace], int] = options.run
-    try:
-        return run(options)
-    except (FeatureError, JobError, ScoringError, RecordError, MonitoringError) as error:
-        sys.stderr.write(f"error: {error}\n")
-        return 1
+@click.group(cls=CommandGroup, help=sys.modules["monitoring"].__doc__)
+def commands() -> None:
+    """Hold the commands."""
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m monitoring", description=sys.modules["monitoring"].__doc__)
-    commands = parser.add_subparsers(required=True, metavar="command")
-    for add in (_add_close, _add_drift, _add_performance, _add_fairness, _add_report, _add_notify):
-        add(commands)
-    return parser
-
-
-def _add_parser(
-    commands: argparse._SubParsersAction[argparse.ArgumentParser], name: str, summary: str, *, alarms: bool = False
-) -> argparse.ArgumentParser:
-    """A command with the option --settings; one that `alarms` says so by its exit code."""
-    parser = commands.add_parser(name, help=summary, epilog=_ALARM_ENDS if alarms else _ENDS)
-    parser.add_argument("--settings", type=Path, default=_SETTINGS, help="default: %(default)s")
-    return parser
-
-
-def _add_json(parser: argparse.ArgumentParser) -> None:
-    """Option --json."""
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything that was found there as well")
-
-
-def _add_model(parser: argparse.ArgumentParser) -> None:
-    """Option --model."""
-    shown = "tag in the BentoML model store, or the directory of an artefact (default: %(default)s:latest)"
-    parser.add_argument("--model", default=_MODEL, help=shown)
-
-
-def _add_period(parser: argparse.ArgumentParser) -> None:
-    """Options --since and --until."""
-    parser.add_argument(
-        "--since", type=moment, metavar="TIME", help="decisions from then on: RFC 3339, or a date (UTC)"
-    )
-    parser.add_argument("--until", type=moment, metavar="TIME", help="decisions before then")
-
-
-def moment(text: str) -> datetime:
+def _moment(text: str) -> datetime:
     """A time as it is written in RFC 3339; UTC where no zone is given."""
     try:
         parsed = datetime.fromisoformat(text)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text}: not a time, such as 2026-01-31 or 2026-01-31T12:00:00Z") from None
+        raise click.BadParameter(f"{text}: not a time, such as 2026-01-31 or 2026-01-31T12:00:00Z") from None
     return parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)
 
 
-def _say(lines: Iterable[str]) -> None:
-    """Lines on standard output."""
-    sys.stdout.write("".join(f"{line}\n" for line in lines))
+_settings = click.option("--settings", type=PATH, default=_SETTINGS, show_default=True)
+_log = click.option("--log", "folder", type=PATH, required=True, metavar="DIR", help="a decision log")
+_json = click.option("--json", "found", type=PATH, metavar="FILE", help="write everything that was found there as well")
+_model = click.option(
+    "--model",
+    default=_MODEL,
+    help=f"tag in the BentoML model store, or the directory of an artefact (default: {_MODEL}:latest)",
+)
+_outcomes = click.option("--outcomes", type=PATH, metavar="FILE",
+                         help=".csv or .parquet with outcome (1 default, 0 repaid, empty unknown) and client_id, "
+                              "or request_id and index")  # fmt: skip
 
 
-def _warn_of(log: DecisionLogReader) -> None:
-    """Lines on standard error for what was passed over in a log; the figures lack it."""
-    sys.stderr.write("".join(f"warning: {line}\n" for line in log.remarks()))
+def _protected(*, required: bool) -> Callable[[_Command], _Command]:
+    shown = ".csv or .parquet with client_id, or request_id and index; every other column is a protected attribute"
+    return click.option("--protected", type=PATH, required=required, metavar="FILE", help=shown)
 
 
-def _add_close(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the command."""
-    parser = commands.add_parser("close", help="turn the finished segments of a decision log into Parquet")
-    parser.add_argument("--log", type=Path, required=True, metavar="DIR", help="the decision log")
-    parser.add_argument("--settings", type=Path, default=_SETTINGS, help="default: %(default)s")
-    parser.set_defaults(run=_close)
+def _period(command: _Command) -> _Command:
+    command = click.option("--until", type=_moment, metavar="TIME", help="decisions before then")(command)
+    since = "decisions from then on: RFC 3339, or a date (UTC)"
+    return click.option("--since", type=_moment, metavar="TIME", help=since)(command)
 
 
-def _close(options: argparse.Namespace) -> int:
-    settings = MonitoringSettings.load(options.settings).recording.log
-    done = close(options.log, settings, datetime.now(UTC))
+_notified = click.option("--notify", "notified", is_flag=True,
+                         help=f"tell the Alertmanager in {ADDRESS} of an alarm and its end")  # fmt: skip
+
+
+@commands.command()
+@click.option("--log", "folder", type=PATH, required=True, metavar="DIR", help="the decision log")
+@_settings
+def close(*, folder: Path, settings: Path) -> None:
+    """Turn the finished segments of a decision log into Parquet."""
+    from decision_log.closing import close as close_log
+
+    log = MonitoringSettings.load(settings).recording.log
+    done = close_log(folder, log, datetime.now(UTC))
     sys.stdout.write(
         f"{done.segments:,} segments closed with {done.decisions:,} decisions; {done.held:,} still being written;"
-        f" {done.expired:,} older than {settings.retention_days} days removed; {len(done.aside):,} files set aside\n"
+        f" {done.expired:,} older than {log.retention_days} days removed; {len(done.aside):,} files set aside\n"
     )
     sys.stderr.write("".join(f"warning: {line}\n" for line in done.aside))
-    return 0
 
 
-def _add_notify(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the command."""
-    parser = commands.add_parser("notify", help=f"tell the Alertmanager in {ADDRESS} of an alarm, or of its end")
-    parser.add_argument("--name", required=True, help="of the alarm")
-    parser.add_argument(
-        "--severity", choices=("critical", "warning", "info"), default="warning", help="default: %(default)s"
-    )
-    parser.add_argument("--summary", required=True, help="one line")
-    parser.add_argument("--resolved", action="store_true", help="the alarm of this name and severity has ended")
-    parser.add_argument("--settings", type=Path, default=_SETTINGS, help="default: %(default)s")
-    parser.set_defaults(run=_notify)
+@commands.command(epilog=_ALARM_ENDS)
+@_settings
+@click.option("--live", multiple=True, metavar="URL", help="running services, one or more; the counts of pods add up")
+@click.option("--log", "folder", type=PATH, metavar="DIR", help="a decision log")
+@click.option("--current", type=PATH, metavar="FILE", help="raw applications, .csv or .parquet")
+@click.option("--reference", type=PATH, metavar="FILE",
+              help="compare --current with these applications rather than with the model's own reference")  # fmt: skip
+@click.option("--whole-weeks", is_flag=True,
+              help="the files hold applications of whole weeks: judge hours and weekdays too; else nothing is assumed "
+                   "of their time")  # fmt: skip
+@click.option("--last-window", is_flag=True, help="of --live: the last complete windows only")
+@_period
+@_model
+@_json
+@_notified
+def drift(
+    *, settings: Path, reference: Path | None, whole_weeks: bool, model: str, found: Path | None, notified: bool,
+    current: Path | None, **source: Any,
+) -> int:  # fmt: skip
+    """Judge whether what is scored has drifted from the model's reference: --live, --log or --current."""
+    from monitoring.drift import WHOLE, judge, judgement_json, judgement_lines
+    from monitoring.sources import load_model
 
-
-def _add_notify_options(parser: argparse.ArgumentParser) -> None:
-    """Let a command that judges tell of what it finds."""
-    shown = f"tell the Alertmanager in {ADDRESS} of an alarm and its end"
-    parser.add_argument("--notify", action="store_true", help=shown)
-
-
-def tell_reasons(check: str, reasons: Sequence[str], digest: str, settings: NotificationSettings) -> None:
-    """Tell what a check of the model with the digest found: the reasons for an alarm, or that there is none."""
-    summary = "; ".join(reasons) or "no alarm"
-    alarm = Alarm(check, bool(reasons), "warning", summary, labels={"model_digest": digest[:12]})
-    Alertmanager.named(os.environ, settings).tell(alarm, datetime.now(UTC))
-
-
-def _notify(options: argparse.Namespace) -> int:
-    settings = MonitoringSettings.load(options.settings).notification
-    alarm = Alarm(options.name, not options.resolved, options.severity, options.summary)
-    Alertmanager.named(os.environ, settings).tell(alarm, datetime.now(UTC))
-    sys.stdout.write(f"{alarm.name}: told that it {'fires' if alarm.firing else 'has ended'}\n")
-    return 0
-
-
-def _add_drift(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the command."""
-    parser = _add_parser(
-        commands, "drift", "judge whether what is scored has drifted from the model's reference", alarms=True
-    )
-    source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--live", nargs="+", metavar="URL", help="running services; the counts of pods add up")
-    source.add_argument("--log", type=Path, metavar="DIR", help="a decision log")
-    source.add_argument("--current", type=Path, metavar="FILE", help="raw applications, .csv or .parquet")
-    parser.add_argument("--reference", type=Path, metavar="FILE", help="compare --current with these applications "
-                        "rather than with the model's own reference")  # fmt: skip
-    parser.add_argument("--whole-weeks", action="store_true", help="the files hold applications of whole weeks: judge "
-                        "hours and weekdays too; else nothing is assumed of their time")  # fmt: skip
-    parser.add_argument("--last-window", action="store_true", help="of --live: the last complete windows only")
-    _add_period(parser)
-    _add_model(parser)
-    _add_json(parser)
-    _add_notify_options(parser)
-    parser.set_defaults(run=_drift)
-
-
-def _drift(options: argparse.Namespace) -> int:
-    settings = MonitoringSettings.load(options.settings)
-    scorer = load_model(options.model)
-    window, whole, said = _window(options, scorer)
+    if sum(map(bool, (source["live"], source["folder"], current))) != 1:
+        raise click.UsageError("one of --live, --log and --current is required, and only one")
+    loaded = MonitoringSettings.load(settings)
+    scorer = load_model(model)
+    if current:
+        window, said = _counted(current, scorer)
+        whole = WHOLE if whole_weeks else frozenset()
+    else:
+        window, whole = _recorded_window(scorer, **source)
+        said = []
     base = None
-    if options.whole_weeks and not options.current:
+    if whole_weeks and not current:
         raise SourceError("--whole-weeks goes with --current")
-    if options.reference:
-        if not options.current:
+    if reference:
+        if not current:
             raise SourceError("--reference goes with --current")
-        base = _file(options.reference, scorer)[0]
-    judgement = judge(scorer.artefact.reference, window, settings.drift, base=base, whole=whole)
-    if options.json:
-        write_json(options.json, {"model_digest": scorer.artefact.digest, **judgement_json(judgement)})
-    _say([*judgement_lines(judgement), *said])
-    if options.notify:
-        digest = scorer.artefact.digest
-        tell_reasons("drift", judgement.reasons, digest, settings.notification)
+        base = _counted(reference, scorer)[0]
+    judgement = judge(scorer.artefact.reference, window, loaded.drift, base=base, whole=whole)
+    if found:
+        write_json(found, {"model_digest": scorer.artefact.digest, **judgement_json(judgement)})
+    say([*judgement_lines(judgement), *said])
+    if notified:
+        tell_reasons("drift", judgement.reasons, scorer.artefact.digest, loaded.notification)
     return ALARM if judgement.alarm else 0
 
 
-def _window(options: argparse.Namespace, scorer: Scorer) -> tuple[Window, frozenset[Calendar], list[str]]:
-    """What is to be judged, the calendars of which it covers whole periods, and what else is to be said of it."""
+def _recorded_window(
+    scorer: Scorer,
+    *,
+    live: Sequence[str],
+    folder: Path,
+    last_window: bool,
+    since: datetime | None,
+    until: datetime | None,
+) -> tuple[Window, frozenset[Calendar]]:
+    """What services or a log counted, and the calendars of which it covers whole periods."""
+    from decision_log.reader import DecisionLogReader
+    from monitoring.sources import window_of_log, window_of_services
+
     artefact = scorer.artefact
-    if options.live:
-        return *window_of_services(options.live, artefact, last=options.last_window), []
-    if options.current:
-        window, said = _file(options.current, scorer)
-        return window, WHOLE if options.whole_weeks else frozenset(), said
-    log = DecisionLogReader(options.log, digest=artefact.digest, since=options.since, until=options.until)
+    if live:
+        return window_of_services(live, artefact, last=last_window)
+    log = DecisionLogReader(folder, digest=artefact.digest, since=since, until=until)
     with Progress().step("decisions") as advance:
         logged = window_of_log(log, artefact.reference, advance)
     _warn_of(log)
-    return logged.window, logged.whole, []
+    return logged.window, logged.whole
 
 
-def _file(path: Path, scorer: Scorer) -> tuple[Window, list[str]]:
+def _counted(path: Path, scorer: Scorer) -> tuple[Window, list[str]]:
+    from monitoring.sources import window_of_file
+
     with Progress().step(str(path)) as advance:
         counted = window_of_file(path, scorer, advance)
     rules = [f"  {rule}: {count} rows of {path}" for rule, count in counted.broken_rules.items()]
@@ -232,133 +188,116 @@ def _file(path: Path, scorer: Scorer) -> tuple[Window, list[str]]:
     return counted.window, said
 
 
-if TYPE_CHECKING:
-    from monitoring.outcomes import Outcomes
+@commands.command(epilog=_ALARM_ENDS)
+@_settings
+@_log
+@_outcomes
+@_period
+@_model
+@_json
+@click.option("--metrics", type=PATH, metavar="FILE", help="write what was realised there, for node_exporter")
+@_notified
+def performance(
+    *, settings: Path, folder: Path, outcomes: Path | None, since: datetime | None, until: datetime | None, model: str,
+    found: Path | None, metrics: Path | None, notified: bool,
+) -> int:  # fmt: skip
+    """Measure decisions against outcomes, or estimate without any."""
+    from decision_log.reader import DecisionLogReader
+    from monitoring.performance import Figures, perform, performance_json, performance_lines
+    from monitoring.sources import load_model
 
-
-def _add_performance(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the command."""
-    parser = _add_parser(
-        commands, "performance", "measure decisions against outcomes, or estimate without any", alarms=True
-    )
-    parser.add_argument("--log", type=Path, required=True, metavar="DIR", help="a decision log")
-    _add_outcomes(parser)
-    _add_period(parser)
-    _add_model(parser)
-    _add_json(parser)
-    parser.add_argument("--metrics", type=Path, metavar="FILE", help="write what was realised there, for node_exporter")
-    _add_notify_options(parser)
-    parser.set_defaults(run=_performance)
-
-
-def _add_outcomes(parser: argparse.ArgumentParser) -> None:
-    """Option --outcomes."""
-    shown = ".csv or .parquet with outcome (1 default, 0 repaid, empty unknown) and client_id, or request_id and index"
-    parser.add_argument("--outcomes", type=Path, metavar="FILE", help=shown)
-
-
-def _outcomes_of(path: Path | None) -> Outcomes | None:
-    """The outcomes in a file, client ids hashed with the key of the decision log where it is set."""
-    from monitoring.outcomes import read_outcomes
-
-    if path is None:
-        return None
-    return read_outcomes(path, stated_hash(os.environ))
-
-
-def _performance(options: argparse.Namespace) -> int:
-    from monitoring.performance import perform, performance_json, performance_lines
-
-    if options.metrics and not options.outcomes:
+    if metrics and not outcomes:
         raise SourceError("--metrics goes with --outcomes")
-    settings = MonitoringSettings.load(options.settings)
-    artefact = load_model(options.model).artefact
-    log = DecisionLogReader(options.log, digest=artefact.digest, since=options.since, until=options.until)
+    loaded = MonitoringSettings.load(settings)
+    artefact = load_model(model).artefact
+    log = DecisionLogReader(folder, digest=artefact.digest, since=since, until=until)
     with Progress().step("decisions") as advance:
-        performance = perform(log, _outcomes_of(options.outcomes), artefact.policy, settings.performance, advance)
+        done = perform(log, _outcomes_of(outcomes), artefact.policy, loaded.performance, advance)
     _warn_of(log)
-    if options.json:
-        write_json(options.json, {"model_digest": artefact.digest, **performance_json(performance)})
-    if options.metrics and performance.realised:
-        Figures.of(performance.realised, artefact.digest, datetime.now(UTC)).write(options.metrics)
-    _say(performance_lines(performance))
-    if options.notify:
-        tell_reasons("performance", performance.reasons, artefact.digest, settings.notification)
-    return ALARM if performance.alarm else 0
+    if found:
+        write_json(found, {"model_digest": artefact.digest, **performance_json(done)})
+    if metrics and done.realised:
+        Figures.of(done.realised, artefact.digest, datetime.now(UTC)).write(metrics)
+    say(performance_lines(done))
+    if notified:
+        tell_reasons("performance", done.reasons, artefact.digest, loaded.notification)
+    return ALARM if done.alarm else 0
 
 
-def _add_fairness(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the command."""
-    parser = _add_parser(commands, "fairness", "screen decisions by protected group; a signal, never an exit code")
-    parser.add_argument("--log", type=Path, required=True, metavar="DIR", help="a decision log")
-    _add_protected(parser, required=True)
-    _add_outcomes(parser)
-    _add_period(parser)
-    _add_model(parser)
-    _add_json(parser)
-    parser.set_defaults(run=_fairness)
-
-
-def _add_protected(parser: argparse.ArgumentParser, *, required: bool) -> None:
-    """Option --protected."""
-    shown = ".csv or .parquet with client_id, or request_id and index; every other column is a protected attribute"
-    parser.add_argument("--protected", type=Path, required=required, metavar="FILE", help=shown)
-
-
-def _fairness(options: argparse.Namespace) -> int:
+@commands.command(epilog=_ENDS)
+@_settings
+@_log
+@_protected(required=True)
+@_outcomes
+@_period
+@_model
+@_json
+def fairness(
+    *, settings: Path, folder: Path, protected: Path, outcomes: Path | None, since: datetime | None,
+    until: datetime | None, model: str, found: Path | None,
+) -> None:  # fmt: skip
+    """Screen decisions by protected group; a signal, never an exit code."""
+    from decision_log.format import stated_hash
+    from decision_log.reader import DecisionLogReader
     from monitoring.fairness import decided, read_protected, screen, screening_json, screening_lines
+    from monitoring.sources import load_model
 
-    settings = MonitoringSettings.load(options.settings).fairness
-    artefact = load_model(options.model).artefact
-    protected = read_protected(options.protected, stated_hash(os.environ))
-    log = DecisionLogReader(options.log, digest=artefact.digest, since=options.since, until=options.until)
+    rules = MonitoringSettings.load(settings).fairness
+    artefact = load_model(model).artefact
+    groups = read_protected(protected, stated_hash(os.environ))
+    log = DecisionLogReader(folder, digest=artefact.digest, since=since, until=until)
     with Progress().step("decisions") as advance:
-        decisions = decided(log, protected, _outcomes_of(options.outcomes), advance)
+        decisions = decided(log, groups, _outcomes_of(outcomes), advance)
     _warn_of(log)
-    screenings = screen(decisions, settings)
-    if options.json:
-        write_json(options.json, {"model_digest": artefact.digest, **screening_json(screenings)})
+    screenings = screen(decisions, rules)
+    if found:
+        write_json(found, {"model_digest": artefact.digest, **screening_json(screenings)})
     unknown = [f"  {decisions.unknown:,} decisions of applicants without protected attributes are left out"]
     if decisions.ambiguous:
         unknown.append(f"  {decisions.ambiguous:,} decisions whose request_id names several decisions are left out")
-    _say([*screening_lines(screenings), *unknown])
-    return 0
+    say([*screening_lines(screenings), *unknown])
 
 
-_MINUTE = "%Y-%m-%d %H:%M"
-
-
-def _add_report(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the command."""
-    parser = _add_parser(commands, "report", "write one HTML page about the decisions in a log")
-    parser.add_argument("--log", type=Path, required=True, metavar="DIR", help="a decision log")
-    parser.add_argument("--output", type=Path, required=True, metavar="FILE.html", help="the page")
-    _add_outcomes(parser)
-    _add_protected(parser, required=False)
-    _add_period(parser)
-    _add_model(parser)
-    parser.set_defaults(run=_report)
-
-
-def _report(options: argparse.Namespace) -> int:
+@commands.command(epilog=_ENDS)
+@_settings
+@_log
+@click.option("--output", type=PATH, required=True, metavar="FILE.html", help="the page")
+@_outcomes
+@_protected(required=False)
+@_period
+@_model
+def report(
+    *, settings: Path, folder: Path, output: Path, outcomes: Path | None, protected: Path | None,
+    since: datetime | None, until: datetime | None, model: str,
+) -> None:  # fmt: skip
+    """Write one HTML page about the decisions in a log."""
+    from decision_log.reader import DecisionLogReader
     from monitoring.report import whole_page
+    from monitoring.sources import load_model
 
-    settings = MonitoringSettings.load(options.settings)
-    scorer = load_model(options.model)
-    log = DecisionLogReader(options.log, digest=scorer.artefact.digest, since=options.since, until=options.until)
-    parts = [*_parts(options, scorer, log, settings)]
-    write_text(options.output, whole_page("Monitoring report", parts))
+    loaded = MonitoringSettings.load(settings)
+    scorer = load_model(model)
+    log = DecisionLogReader(folder, digest=scorer.artefact.digest, since=since, until=until)
+    parts = [*_parts(scorer, log, loaded, outcomes=outcomes, protected=protected)]
+    write_text(output, whole_page("Monitoring report", parts))
     _warn_of(log)
-    _say([f"{options.output}: {options.output.stat().st_size:,} bytes"])
-    return 0
+    say([f"{output}: {output.stat().st_size:,} bytes"])
 
 
 def _parts(
-    options: argparse.Namespace, scorer: Scorer, log: DecisionLogReader, settings: MonitoringSettings
+    scorer: Scorer,
+    log: DecisionLogReader,
+    settings: MonitoringSettings,
+    *,
+    outcomes: Path | None,
+    protected: Path | None,
 ) -> Iterator[str]:
+    from decision_log.format import stated_hash
+    from monitoring.drift import judge
     from monitoring.fairness import decided, read_protected, screen
     from monitoring.performance import perform
     from monitoring.report import drift_section, fairness_section, paragraph, performance_section
+    from monitoring.sources import window_of_log
 
     artefact = scorer.artefact
     with Progress().step("period") as advance:
@@ -370,10 +309,46 @@ def _parts(
         logged = window_of_log(log, artefact.reference, advance)
     judgement = judge(artefact.reference, logged.window, settings.drift, whole=logged.whole)
     yield from drift_section(judgement, artefact.reference, logged.window, artefact.features.vocabularies)
-    outcomes = _outcomes_of(options.outcomes)
+    known = _outcomes_of(outcomes)
     with Progress().step("performance") as advance:
-        yield from performance_section(perform(log, outcomes, artefact.policy, settings.performance, advance))
-    if options.protected:
-        protected = read_protected(options.protected, stated_hash(os.environ))
+        yield from performance_section(perform(log, known, artefact.policy, settings.performance, advance))
+    if protected:
+        groups = read_protected(protected, stated_hash(os.environ))
         with Progress().step("fairness") as advance:
-            yield from fairness_section(screen(decided(log, protected, outcomes, advance), settings.fairness))
+            yield from fairness_section(screen(decided(log, groups, known, advance), settings.fairness))
+
+
+@commands.command(help=f"Tell the Alertmanager in {ADDRESS} of an alarm, or of its end.")
+@click.option("--name", required=True, help="of the alarm")
+@click.option("--severity", type=click.Choice(_SEVERITIES), default="warning", show_default=True)
+@click.option("--summary", required=True, help="one line")
+@click.option("--resolved", is_flag=True, help="the alarm of this name and severity has ended")
+@_settings
+def notify(*, name: str, severity: str, summary: str, resolved: bool, settings: Path) -> None:
+    """Tell the Alertmanager of an alarm."""
+    alarm = Alarm(name, not resolved, severity, summary)
+    _tell(alarm, MonitoringSettings.load(settings).notification)
+    say([f"{alarm.name}: told that it {'fires' if alarm.firing else 'has ended'}"])
+
+
+def _tell(alarm: Alarm, settings: NotificationSettings) -> None:
+    Alertmanager.named(os.environ, settings).tell(alarm, datetime.now(UTC))
+
+
+def tell_reasons(check: str, reasons: Sequence[str], digest: str, settings: NotificationSettings) -> None:
+    """Tell what a check of the model with the digest found: the reasons for an alarm, or that there is none."""
+    summary = "; ".join(reasons) or "no alarm"
+    _tell(Alarm(check, bool(reasons), "warning", summary, labels={"model_digest": digest[:12]}), settings)
+
+
+def _outcomes_of(path: Path | None) -> Outcomes | None:
+    """The outcomes in a file, client ids hashed with the key of the decision log where it is set."""
+    from decision_log.format import stated_hash
+    from monitoring.outcomes import read_outcomes
+
+    return None if path is None else read_outcomes(path, stated_hash(os.environ))
+
+
+def _warn_of(log: DecisionLogReader) -> None:
+    """Lines on standard error for what was passed over in a log; the figures lack it."""
+    sys.stderr.write("".join(f"warning: {line}\n" for line in log.remarks()))

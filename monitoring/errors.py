@@ -9,8 +9,10 @@ MonitoringError
 
 from __future__ import annotations
 
+from jobs.errors import ProjectError
 
-class MonitoringError(Exception):
+
+class MonitoringError(ProjectError):
     """What every error of this package derives from."""
 
 

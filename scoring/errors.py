@@ -9,8 +9,10 @@ ScoringError
 
 from __future__ import annotations
 
+from jobs.errors import ProjectError
 
-class ScoringError(Exception):
+
+class ScoringError(ProjectError):
     """What every error of this package derives from."""
 
 

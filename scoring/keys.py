@@ -17,14 +17,14 @@ from typing import Annotated, Any, Self
 import yaml
 from pydantic import AwareDatetime, Field, field_validator
 
-from jobs.errors import SettingsError
+from jobs.errors import ProjectError, SettingsError
 from jobs.output import locked, replaced
 from jobs.settings import SETTINGS_BYTES, Settings, read_regular
 
 KEYS_VARIABLE = "CREDIT_SCORING_KEYS"
 
 
-class AccessError(Exception):
+class AccessError(ProjectError):
     """What every error of this package derives from. None shows a key."""
 
 

@@ -27,7 +27,7 @@ MAY_IMPORT = {
     "credit_scoring_client": set(),
     "benchmarks": {"features", "jobs", "scoring", "decision_log", "monitoring"},
     "deploy": {"benchmarks", "features", "jobs", "monitoring", "scoring", "serving"},
-    "docs": {"serving"},
+    "docs": {"jobs", "serving"},
     "examples": {"credit_scoring_client", "features", "scoring", "serving"},
 }
 SERVED = ("features", "jobs", "scoring", "decision_log", "serving", "service")

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
-from credit_scoring_client.version import __version__
+from credit_scoring_client.contract import __version__
 
 from deploy.release.changelog import Changelog
 

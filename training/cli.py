@@ -1,115 +1,157 @@
-"""The command line of training: options of every command, parsed before slow libraries are imported."""
+"""`python -m training`: run, register, experiments, tune, promote, rollback, list, report, import, synthesize."""
 
 from __future__ import annotations
 
-import argparse
-import os
-import signal
-import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any, TypeVar
+
+import click
 
 import training
+from jobs.commandline import PATH, CommandGroup, run_command
 
 _STORAGE = "CREDIT_SCORING_TUNING_STORAGE"
 """The environment variable for an address whose password must not be in the list of processes."""
 _SETTINGS = Path(__file__).resolve().parent.parent / "configs" / "training.yaml"
+_Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; 0 if it succeeded, 1 after one line on standard error if not, 128 + n if signal n ended it."""
-    options = _parser().parse_args(arguments)
-    try:
-        from training.commands import execute  # MLflow and LightGBM take seconds to import, --help should not
-
-        return execute(options.command, options)
-    except KeyboardInterrupt:
-        # Only the slow imports can be interrupted here: `execute` handles the signals of a running command itself.
-        sys.stderr.write("stopped by SIGINT\n")
-        return 128 + signal.SIGINT
+    return run_command(commands, arguments, program="python -m training")
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m training", description=training.__doc__)
-    commands = parser.add_subparsers(required=True, metavar="command", dest="command")
-
-    run = commands.add_parser("run", help="train, track, register and judge a model; promote it if it passes")
-    _add_data(run)
-    run.add_argument("--params", type=Path, metavar="FILE", help="parameters that `tune` wrote, to use instead")
-    run.add_argument("--no-promote", action="store_true", help="keep the model a challenger even if it passes")
-    _add_permissions(run)
-    _add_settings(run)
-
-    register = commands.add_parser(
-        "register", help="register a fitted model that MLflow could not take when it was trained"
-    )
-    register.add_argument("folder", type=Path, help="the folder that `run` named")
-    _add_settings(register)
-
-    compare = commands.add_parser("experiments", help="compare models, features and sampling on the same folds")
-    _add_data(compare)
-    compare.add_argument("--only", metavar="NAME", help="model_selection, feature_engineering or options")
-    _add_settings(compare)
-
-    search = commands.add_parser("tune", help="search LightGBM's parameters; continues a study that was stopped")
-    _add_data(search)
-    search.add_argument("--trials", type=int, help="number of trials in the study (default: the settings)")
-    search.add_argument("--study", help="name of the study (default: the settings)")
-    # The default comes from the environment, because other users see the arguments of a process.
-    storage = f"database that keeps the trials (default: {_STORAGE}, then the settings)"
-    search.add_argument("--storage", metavar="URL", default=os.environ.get(_STORAGE), help=storage)
-    output = "file for `run --params` (default: %(default)s)"
-    search.add_argument("--output", type=Path, default=Path("tuned.yaml"), help=output)
-    _add_settings(search)
-
-    promote = commands.add_parser("promote", help="judge a registered model and make it champion if it passes")
-    promote.add_argument("--version", default="@challenger", help="number or @alias (default: %(default)s)")
-    promote.add_argument("--data", type=Path, help="folder with application_train to judge on; default: generated")
-    _add_permissions(promote)
-    _add_settings(promote)
-
-    for name, text in (
-        ("rollback", "make the champion before the present one champion again"),
-        ("list", "show the registered models and the history of champions"),
-        ("import", "import the champion into the BentoML store of this machine"),
-    ):
-        _add_settings(commands.add_parser(name, help=text))
-
-    report = commands.add_parser("report", help="copy the report of a registered model, one HTML page, to a file")
-    report.add_argument("--version", default="@champion", help="number or @alias (default: %(default)s)")
-    report.add_argument("--output", type=Path, required=True, metavar="FILE", help="replaced if it exists")
-    _add_settings(report)
-
-    generate = commands.add_parser("synthesize", help="write generated data in Kaggle's Home Credit layout")
-    generate.add_argument("--clients", type=int, required=True, help="rows of application_train")
-    generate.add_argument("--seed", type=int, default=0)
-    generate.add_argument("--output", type=Path, required=True, help="folder that does not exist yet, or is empty")
-    generate.add_argument("--format", choices=("csv", "parquet"), default="csv")
-    generate.add_argument("--applications-only", action="store_true", help="leave the history tables out")
-    return parser
+@click.group(cls=CommandGroup, help=training.__doc__)
+def commands() -> None:
+    """Hold the commands. What they do is imported when one runs: MLflow and LightGBM take seconds."""
 
 
-def _add_data(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--data", type=Path, help="folder with application_train, CSV or Parquet (default: generated)")
+def _settings(command: _Command) -> _Command:
+    """Options of every command that uses the settings."""
+    tracking = "MLflow server or database (default: MLFLOW_TRACKING_URI, then the settings)"
+    command = click.option("--tracking-uri", envvar="MLFLOW_TRACKING_URI", help=tracking)(command)
+    return click.option("--settings", type=PATH, default=_SETTINGS, help="default: configs/training.yaml")(command)
 
 
-def _add_permissions(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--allow-generated",
-        action="store_true",
-        help="let a model of generated data replace a model of real data",
-    )
-    parser.add_argument(
-        "--allow-uncompared",
-        action="store_true",
-        help="let a model replace a champion that this code cannot score, so that nothing compares the two",
-    )
+def _allowed(command: _Command) -> _Command:
+    """Options of every command that promotes."""
+    uncompared = "let a model replace a champion that this code cannot score, so that nothing compares the two"
+    command = click.option("--allow-uncompared", is_flag=True, help=uncompared)(command)
+    generated = "let a model of generated data replace a model of real data"
+    return click.option("--allow-generated", is_flag=True, help=generated)(command)
 
 
-def _add_settings(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--settings", type=Path, default=_SETTINGS, help="default: configs/training.yaml")
-    parser.add_argument(
-        "--tracking-uri",
-        default=os.environ.get("MLFLOW_TRACKING_URI"),
-        help="MLflow server or database (default: MLFLOW_TRACKING_URI, then the settings)",
-    )
+_data = click.option("--data", type=PATH, help="folder with application_train, CSV or Parquet (default: generated)")
+
+
+@commands.command()
+@_data
+@click.option("--params", type=PATH, metavar="FILE", help="parameters that `tune` wrote, to use instead")
+@click.option("--no-promote", is_flag=True, help="keep the model a challenger even if it passes")
+@_allowed
+@_settings
+def run(**options: Any) -> None:
+    """Train, track, register and judge a model; promote it if it passes."""
+    from training.commands import run as run_training
+
+    run_training(**options)
+
+
+@commands.command()
+@click.argument("folder", type=PATH)
+@_settings
+def register(**options: Any) -> None:
+    """Register a fitted model that MLflow could not take when it was trained: FOLDER is where `run` said it is."""
+    from training.commands import register as register_model
+
+    register_model(**options)
+
+
+@commands.command()
+@_data
+@click.option("--only", metavar="NAME", help="model_selection, feature_engineering or options")
+@_settings
+def experiments(**options: Any) -> None:
+    """Compare models, features and sampling on the same folds."""
+    from training.commands import experiments as run_experiments
+
+    run_experiments(**options)
+
+
+@commands.command()
+@_data
+@click.option("--trials", type=int, help="number of trials in the study (default: the settings)")
+@click.option("--study", help="name of the study (default: the settings)")
+@click.option("--storage", metavar="URL", envvar=_STORAGE,
+              help=f"database that keeps the trials (default: {_STORAGE}, then the settings)")  # fmt: skip
+@click.option("--output", type=PATH, default=Path("tuned.yaml"), show_default=True, help="file for `run --params`")
+@_settings
+def tune(**options: Any) -> None:
+    """Search LightGBM's parameters; continues a study that was stopped."""
+    from training.commands import search
+
+    search(**options)
+
+
+@commands.command()
+@click.option("--version", default="@challenger", show_default=True, help="number or @alias")
+@click.option("--data", type=PATH, help="folder with application_train to judge on; default: generated")
+@_allowed
+@_settings
+def promote(**options: Any) -> None:
+    """Judge a registered model and make it champion if it passes."""
+    from training.commands import promote_version
+
+    promote_version(**options)
+
+
+@commands.command()
+@_settings
+def rollback(**options: Any) -> None:
+    """Put the previous champion back in charge."""
+    from training.commands import rollback_champion
+
+    rollback_champion(**options)
+
+
+@commands.command("list")
+@_settings
+def list_models(**options: Any) -> None:
+    """Show the registered models and the history of champions."""
+    from training.commands import list_registered
+
+    list_registered(**options)
+
+
+@commands.command()
+@click.option("--version", default="@champion", show_default=True, help="number or @alias")
+@click.option("--output", type=PATH, required=True, metavar="FILE", help="replaced if it exists")
+@_settings
+def report(**options: Any) -> None:
+    """Copy the report of a registered model, one HTML page, to a file."""
+    from training.commands import report as write_report
+
+    write_report(**options)
+
+
+@commands.command("import")
+@_settings
+def import_(**options: Any) -> None:
+    """Make the champion the model that this machine's BentoML store serves."""
+    from training.commands import import_champion
+
+    import_champion(**options)
+
+
+@commands.command("synthesize")
+@click.option("--clients", type=int, required=True, help="rows of application_train")
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--output", type=PATH, required=True, help="folder that does not exist yet, or is empty")
+@click.option("--format", "file_format", type=click.Choice(("csv", "parquet")), default="csv", show_default=True)
+@click.option("--applications-only", is_flag=True, help="leave the history tables out")
+def generate(**options: Any) -> None:
+    """Write generated data in Kaggle's Home Credit layout."""
+    from training.commands import generate as write_data
+
+    write_data(**options)

@@ -1,24 +1,22 @@
-"""The commands of `python -m training`: each function runs one."""
+"""What the commands of `python -m training` do."""
 
 from __future__ import annotations
 
-import argparse
-import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec
 
 import bentoml
 from bentoml.exceptions import BentoMLException
 from mlflow.exceptions import MlflowException
 
-from features.errors import FeatureError
-from jobs.errors import JobError, OutputError, SettingsError
-from jobs.progress import Progress, until_stopped
-from scoring.errors import ScoringError
+from jobs.commandline import say
+from jobs.errors import OutputError, SettingsError
+from jobs.progress import Progress
 from training.dataset import is_generated, split_by_time
-from training.errors import RegistryError, TrainingError
+from training.errors import RegistryError, TrackingError, TrainingError
 from training.promotion import Verdict, judge, keep, make_champion, promote, rollback
 from training.registry.fitted import register_fitted, run_of_fitted
 from training.registry.registry import Registered, copy_report, current_champion, find
@@ -26,107 +24,135 @@ from training.registry.store import champion_lock, import_model
 from training.registry.tracking import connect, resumed_run, scratch, without_secrets
 from training.run import deliver, load, registry_lines, trained_lines, verdict_lines
 from training.settings import TrainingSettings
-from training.synthesis.dataset import ALL, APPLICATIONS, synthesize, total_clients
-from training.synthesis.draws import SynthesisError
+from training.synthesis.dataset import ALL, APPLICATIONS, FileFormat, synthesize, total_clients
 
-_EXPECTED = (
-    FeatureError, JobError, ScoringError, TrainingError, SynthesisError, BentoMLException,
-)  # fmt: skip
+_Options = ParamSpec("_Options")
 
 
-def execute(command: str, options: argparse.Namespace) -> int:
-    """Run a command; 0 if it succeeded, 1 after one line on standard error if not, 128 + n if signal n ended it."""
-    return until_stopped(lambda: _executed(_COMMANDS[command], options))
+def _working(command: Callable[_Options, None]) -> Callable[_Options, None]:
+    """The command with a scratch folder of its own; what libraries and the system refuse is an error of training."""
+
+    @wraps(command)
+    def working(*args: _Options.args, **options: _Options.kwargs) -> None:
+        try:
+            with scratch():
+                command(*args, **options)
+        except MlflowException as error:  # the server may be gone by now, and its address may hold a password
+            raise TrackingError(f"MLflow: {without_secrets(error)}") from None
+        except BentoMLException as error:
+            raise RegistryError(str(error)) from None
+        except OSError as error:  # a full disk, a folder that cannot be written
+            raise OutputError(f"{error.filename}: {error.strerror}" if error.filename else str(error)) from None
+
+    return working
 
 
-def _executed(command: Callable[[argparse.Namespace], None], options: argparse.Namespace) -> int:
-    try:
-        with scratch():
-            command(options)
-    except MlflowException as error:  # the server may be gone by now, and its address may hold a password
-        return _failed(f"MLflow: {without_secrets(error)}")
-    except _EXPECTED as error:
-        return _failed(str(error))
-    except OSError as error:  # a full disk, a folder that cannot be written
-        return _failed(f"{error.filename}: {error.strerror}" if error.filename else str(error))
-    return 0
+def _loaded(settings: Path, tracking_uri: str | None) -> TrainingSettings:
+    loaded = TrainingSettings.load(settings)
+    if not tracking_uri:
+        return loaded
+    tracking = loaded.tracking.model_copy(update={"uri": tracking_uri})
+    return loaded.model_copy(update={"tracking": tracking})
 
 
-def _failed(reason: str) -> int:
-    sys.stderr.write(f"error: {' '.join(reason.split())}\n")
-    return 1
-
-
-def _settings(options: argparse.Namespace) -> TrainingSettings:
-    settings = TrainingSettings.load(options.settings)
-    if not options.tracking_uri:
-        return settings
-    tracking = settings.tracking.model_copy(update={"uri": options.tracking_uri})
-    return settings.model_copy(update={"tracking": tracking})
-
-
-def _run(options: argparse.Namespace) -> None:
-    settings = _settings(options)
-    if options.params is not None:
+@_working
+def run(
+    *,
+    data: Path | None,
+    params: Path | None,
+    no_promote: bool,
+    allow_generated: bool,
+    allow_uncompared: bool,
+    settings: Path,
+    tracking_uri: str | None,
+) -> None:
+    """Train, register and judge a model; promote it if it passes."""
+    loaded = _loaded(settings, tracking_uri)
+    if params is not None:
         from training.tuning import TunedParameters
 
-        settings = TunedParameters.apply(options.params, settings)
-    delivered = deliver(options.data, settings, Progress(), **_permissions(options))
-    _say(trained_lines(delivered.trained))
-    if options.no_promote:
+        loaded = TunedParameters.apply(params, loaded)
+    delivered = deliver(
+        data, loaded, Progress(), generated_allowed=allow_generated, uncompared_allowed=allow_uncompared
+    )
+    say(trained_lines(delivered.trained))
+    if no_promote:
         keep(delivered.verdict)
-        _say([*verdict_lines(delivered.verdict), f"{delivered.registered} is challenger"])
+        say([*verdict_lines(delivered.verdict), f"{delivered.registered} is challenger"])
     else:
         _promote_judged(delivered.verdict)
 
 
-def _register(options: argparse.Namespace) -> None:
-    run_id = run_of_fitted(options.folder)
-    with resumed_run(_settings(options).tracking, run_id):
-        registered = register_fitted(options.folder)
-    _say([f"{registered} is challenger"])
+@_working
+def register(*, folder: Path, settings: Path, tracking_uri: str | None) -> None:
+    """Register a fitted model that was kept in a folder."""
+    run_id = run_of_fitted(folder)
+    with resumed_run(_loaded(settings, tracking_uri).tracking, run_id):
+        registered = register_fitted(folder)
+    say([f"{registered} is challenger"])
 
 
-def _experiments(options: argparse.Namespace) -> None:
+@_working
+def experiments(*, data: Path | None, only: str | None, settings: Path, tracking_uri: str | None) -> None:
+    """Compare models on the same folds."""
     from training.experiments import EXPERIMENTS, table_lines  # imbalanced-learn takes seconds
 
-    if options.only is not None and options.only not in EXPERIMENTS:
-        raise TrainingError(f"--only {options.only}: not one of {', '.join(EXPERIMENTS)}")
-    settings, progress = _settings(options), Progress()
-    dataset, _ = split_by_time(load(options.data, settings, progress), settings.out_of_time)
-    for name in [options.only] if options.only else EXPERIMENTS:
-        _say([f"{name}:", *table_lines(EXPERIMENTS[name].run(dataset, settings, progress)), ""])
+    if only is not None and only not in EXPERIMENTS:
+        raise TrainingError(f"--only {only}: not one of {', '.join(EXPERIMENTS)}")
+    loaded, progress = _loaded(settings, tracking_uri), Progress()
+    dataset, _ = split_by_time(load(data, loaded, progress), loaded.out_of_time)
+    for name in [only] if only else EXPERIMENTS:
+        say([f"{name}:", *table_lines(EXPERIMENTS[name].run(dataset, loaded, progress)), ""])
 
 
-def _tune(options: argparse.Namespace) -> None:
+@_working
+def search(
+    *,
+    data: Path | None,
+    trials: int | None,
+    study: str | None,
+    storage: str | None,
+    output: Path,
+    settings: Path,
+    tracking_uri: str | None,
+) -> None:
+    """Search parameters, into a file."""
     from training.tuning import tune, tuning_lines
 
-    # Checked before the search, which may take hours.
-    if not options.output.parent.is_dir() or options.output.is_dir():
-        raise OutputError(f"--output {options.output}: not a file in a folder that exists")
+    if not output.parent.is_dir() or output.is_dir():
+        raise OutputError(f"--output {output}: not a file in a folder that exists")
     progress = Progress()
-    values = _settings(options).model_dump(mode="json")
-    given = {name: getattr(options, name) for name in ("trials", "study", "storage")}
+    values = _loaded(settings, tracking_uri).model_dump(mode="json")
+    given = {"trials": trials, "study": study, "storage": storage}
     values["tuning"] |= {name: value for name, value in given.items() if value is not None}
-    settings = _with_options(values)
-    dataset, _ = split_by_time(load(options.data, settings, progress), settings.out_of_time)
-    tuned = tune(dataset, settings, progress)
-    tuned.parameters.write(options.output)
-    _say(tuning_lines(tuned, options.output))
+    loaded = _with_options(values)
+    dataset, _ = split_by_time(load(data, loaded, progress), loaded.out_of_time)
+    tuned = tune(dataset, loaded, progress)
+    tuned.parameters.write(output)
+    say(tuning_lines(tuned, output))
 
 
 def _with_options(values: dict[str, Any]) -> TrainingSettings:
-    """Checks settings that options have changed; the file was valid, so an error names the option."""
+    """Settings of a file that was read before, with what options say: a fault is an option's."""
     try:
         return TrainingSettings.checked(values, Path("--"))
     except SettingsError as error:
         raise TrainingError(str(error).replace("--: tuning.", "--")) from None
 
 
-def _promote(options: argparse.Namespace) -> None:
-    settings = _connected(options)
-    registered = find(settings.tracking.model, options.version)
-    # A promotion that was cut short may have set the alias without importing the model: finish it, do not judge again.
+@_working
+def promote_version(
+    *,
+    version: str,
+    data: Path | None,
+    allow_generated: bool,
+    allow_uncompared: bool,
+    settings: Path,
+    tracking_uri: str | None,
+) -> None:
+    """Judge a registered model and put it in charge if it passes."""
+    loaded = _connected(settings, tracking_uri)
+    registered = find(loaded.tracking.model, version)
     with champion_lock():
         finished = (
             make_champion(registered, datetime.now(UTC)) if registered == current_champion(registered.name) else None
@@ -134,86 +160,74 @@ def _promote(options: argparse.Namespace) -> None:
     if finished is not None:
         _say_champion(registered, finished)
         return
-    if options.data is None and not is_generated(registered.source):
+    if data is None and not is_generated(registered.source):
         raise RegistryError(f"{registered} was trained on {registered.source}: give labelled rows with --data")
-    dataset = load(options.data, settings, Progress(), to_fit=False)
-    _promote_judged(judge(registered, dataset, settings, **_permissions(options)))
-
-
-def _permissions(options: argparse.Namespace) -> dict[str, bool]:
-    return {"generated_allowed": options.allow_generated, "uncompared_allowed": options.allow_uncompared}
+    dataset = load(data, loaded, Progress(), to_fit=False)
+    _promote_judged(
+        judge(registered, dataset, loaded, generated_allowed=allow_generated, uncompared_allowed=allow_uncompared)
+    )
 
 
 def _promote_judged(verdict: Verdict) -> None:
-    _say(verdict_lines(verdict))
+    say(verdict_lines(verdict))
     _say_champion(verdict.challenger.registered, promote(verdict, datetime.now(UTC)))
 
 
 def _say_champion(registered: Registered, tag: bentoml.Tag) -> None:
-    _say([f"{registered} is champion", f"imported {tag}"])
+    say([f"{registered} is champion", f"imported {tag}"])
 
 
-def _rollback(options: argparse.Namespace) -> None:
-    name = _connected(options).tracking.model
-    _say_champion(*rollback(name, datetime.now(UTC), lambda line: _say([line])))
+@_working
+def rollback_champion(*, settings: Path, tracking_uri: str | None) -> None:
+    """Put the previous champion back in charge."""
+    name = _connected(settings, tracking_uri).tracking.model
+    _say_champion(*rollback(name, datetime.now(UTC), lambda line: say([line])))
 
 
-def _list(options: argparse.Namespace) -> None:
-    _say(registry_lines(_connected(options).tracking.model))
+@_working
+def list_registered(*, settings: Path, tracking_uri: str | None) -> None:
+    """Show the registered models."""
+    say(registry_lines(_connected(settings, tracking_uri).tracking.model))
 
 
-def _report(options: argparse.Namespace) -> None:
-    if not options.output.parent.is_dir() or options.output.is_dir():
-        raise OutputError(f"--output {options.output}: not a file in a folder that exists")
-    registered = find(_connected(options).tracking.model, options.version)
-    copy_report(registered, options.output)
-    _say([f"report of {registered}, digest {registered.digest[:12]}: {options.output}"])
+@_working
+def report(*, version: str, output: Path, settings: Path, tracking_uri: str | None) -> None:
+    """Copy the report of a registered model."""
+    if not output.parent.is_dir() or output.is_dir():
+        raise OutputError(f"--output {output}: not a file in a folder that exists")
+    registered = find(_connected(settings, tracking_uri).tracking.model, version)
+    copy_report(registered, output)
+    say([f"report of {registered}, digest {registered.digest[:12]}: {output}"])
 
 
-def _import(options: argparse.Namespace) -> None:
-    name = _connected(options).tracking.model
+@_working
+def import_champion(*, settings: Path, tracking_uri: str | None) -> None:
+    """Import the champion into the BentoML store."""
+    name = _connected(settings, tracking_uri).tracking.model
     with champion_lock():
         registered = current_champion(name)
         if registered is None:
             raise RegistryError(f"{name}: no version was promoted")
         tag = import_model(registered)
-    _say([str(tag)])
+    say([str(tag)])
 
 
-def _connected(options: argparse.Namespace) -> TrainingSettings:
-    settings = _settings(options)
-    connect(settings.tracking)
-    return settings
+def _connected(settings: Path, tracking_uri: str | None) -> TrainingSettings:
+    loaded = _loaded(settings, tracking_uri)
+    connect(loaded.tracking)
+    return loaded
 
 
-def _say(lines: Iterable[str]) -> None:
-    # A pipe is buffered: without the flush, a log would show these lines after those of standard error.
-    sys.stdout.write("".join(f"{line}\n" for line in lines))
-    sys.stdout.flush()
-
-
-def _synthesize(options: argparse.Namespace) -> None:
-    tables = APPLICATIONS if options.applications_only else ALL
-    with Progress().step("clients", total_clients(options.clients)) as advance:
+@_working
+def generate(*, output: Path, clients: int, seed: int, file_format: FileFormat, applications_only: bool) -> None:
+    """Write generated data."""
+    tables = APPLICATIONS if applications_only else ALL
+    with Progress().step("clients", total_clients(clients)) as advance:
         synthesize(
-            options.output,
-            clients=options.clients,
-            seed=options.seed,
-            file_format=options.format,
+            output,
+            clients=clients,
+            seed=seed,
+            file_format=file_format,
             tables=tables,
             progress=advance,
         )
-
-
-_COMMANDS: dict[str, Callable[[argparse.Namespace], None]] = {
-    "run": _run,
-    "register": _register,
-    "experiments": _experiments,
-    "tune": _tune,
-    "promote": _promote,
-    "rollback": _rollback,
-    "list": _list,
-    "report": _report,
-    "import": _import,
-    "synthesize": _synthesize,
-}

@@ -12,8 +12,10 @@ TrainingError
 
 from __future__ import annotations
 
+from jobs.errors import ProjectError
 
-class TrainingError(Exception):
+
+class TrainingError(ProjectError):
     """The base class of every error of this package."""
 
 

@@ -2,6 +2,7 @@
 
 from credit_scoring_client.answer import BatchResult, CreditDecision, DecisionName, RejectedApplication, RiskLevelName
 from credit_scoring_client.client import AsyncClient, Client
+from credit_scoring_client.contract import __version__
 from credit_scoring_client.errors import (
     ClientError,
     ConnectionFailed,
@@ -16,7 +17,6 @@ from credit_scoring_client.errors import (
     Violation,
 )
 from credit_scoring_client.retry import Clock, Retry
-from credit_scoring_client.version import __version__
 
 __all__ = [
     "AsyncClient",

@@ -14,9 +14,8 @@ import httpx
 
 from credit_scoring_client.answer import BatchResult, CreditDecision, Reply, checked_header
 from credit_scoring_client.application import Application, Identified
-from credit_scoring_client.contract import Attempt, Contract, Steps
+from credit_scoring_client.contract import Attempt, Contract, Steps, __version__
 from credit_scoring_client.retry import Clock, Retry
-from credit_scoring_client.version import __version__
 
 DEFAULT_CLOCK = Clock()
 DEFAULT_RETRY = Retry()

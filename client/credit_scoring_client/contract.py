@@ -30,6 +30,9 @@ from credit_scoring_client.application import (
 from credit_scoring_client.errors import ClientError, ConnectionFailed, Overloaded, ServerError, TimedOut
 from credit_scoring_client.retry import Clock, Retry, is_transient, retry_after
 
+__version__ = "0.1.0"
+"""Of this package; sent as User-Agent."""
+
 # BentoML binds the socket before its workers are up: a probe at start-up hangs, it is not refused.
 _PROBE_SECONDS = 5.0
 _POLL_SECONDS = 0.25

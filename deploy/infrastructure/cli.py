@@ -2,46 +2,49 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from deploy.command import reported
+import click
+
 from deploy.infrastructure.account import account
 from deploy.infrastructure.rehearsal import rehearse
 from deploy.infrastructure.terraform import ROOT, Terraform
 from deploy.record import write_record
+from jobs.commandline import PATH, CommandGroup, run_command, say
 
 _RESULTS = ROOT / "deploy" / "terraform" / "rehearsal.json"
-_MIRROR = "folder that holds the provider, where HashiCorp's registry is out of reach"
+
+_plugins = click.option("--plugins", type=PATH, metavar="DIR",
+                        help="folder that holds the provider, where HashiCorp's registry is out of reach")  # fmt: skip
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; 0 if it succeeded, 1 after one line on standard error if it did not."""
-    parser = argparse.ArgumentParser(
-        prog="python -m deploy.infrastructure", description=sys.modules["deploy.infrastructure"].__doc__
-    )
-    commands = parser.add_subparsers(required=True, metavar="command")
-    checking = commands.add_parser("check", help="terraform fmt, validate and test")
-    checking.add_argument("--plugins", type=Path, metavar="DIR", help=_MIRROR)
-    checking.set_defaults(run=_check)
-    rehearsing = commands.add_parser("rehearse", help="apply, plan again and destroy, against moto on loopback")
-    rehearsing.add_argument("--plugins", type=Path, metavar="DIR", help=_MIRROR)
-    rehearsing.add_argument("--results", type=Path, default=_RESULTS, help="default: %(default)s")
-    rehearsing.set_defaults(run=_rehearse)
-    options = parser.parse_args(arguments)
-    return reported(lambda: options.run(options))
+    return run_command(commands, arguments, program="python -m deploy.infrastructure", at_once=True)
 
 
-def _check(options: argparse.Namespace) -> None:
-    with Terraform.copied(options.plugins) as terraform:
+@click.group(cls=CommandGroup, help=sys.modules["deploy.infrastructure"].__doc__)
+def commands() -> None:
+    """Hold the commands."""
+
+
+@commands.command()
+@_plugins
+def check(*, plugins: Path | None) -> None:
+    """Check with terraform fmt, validate and test."""
+    with Terraform.copied(plugins) as terraform:
         passed = terraform.check()
-    sys.stdout.write(f"formatted, valid, {passed} tests passed\n")
+    say([f"formatted, valid, {passed} tests passed"])
 
 
-def _rehearse(options: argparse.Namespace) -> None:
-    with Terraform.copied(options.plugins) as terraform, account() as aws:
+@commands.command("rehearse")
+@_plugins
+@click.option("--results", type=PATH, default=_RESULTS, show_default=True)
+def rehearse_all(*, plugins: Path | None, results: Path) -> None:
+    """Apply, plan again and destroy, against moto on loopback."""
+    with Terraform.copied(plugins) as terraform, account() as aws:
         rehearsal = rehearse(terraform, aws)
-    write_record(options.results, "make terraform-rehearse", rehearsal.as_json())
-    sys.stdout.write(f"{rehearsal}\n")
+    write_record(results, "make terraform-rehearse", rehearsal.as_json())
+    say([str(rehearsal)])

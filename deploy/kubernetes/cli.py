@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from deploy.command import reported
+import click
+
 from deploy.kubernetes.check import check
+from jobs.commandline import PATH, CommandGroup, run_command, say
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; 0 if it succeeded, 1 after one line on standard error if it did not."""
-    description = sys.modules["deploy.kubernetes"].__doc__
-    parser = argparse.ArgumentParser(prog="python -m deploy.kubernetes", description=description)
-    commands = parser.add_subparsers(required=True, metavar="command")
-    checking = commands.add_parser("check", help="validate every overlay, and hold it to checkov's policies")
-    checking.add_argument("--tools", type=Path, required=True, help="folder of checkov and kubernetes-validate")
-    checking.set_defaults(run=_check)
-    options = parser.parse_args(arguments)
-    return reported(lambda: options.run(options))
+    return run_command(commands, arguments, program="python -m deploy.kubernetes", at_once=True)
 
 
-def _check(options: argparse.Namespace) -> None:
-    for line in check(options.tools):
-        sys.stdout.write(f"{line}\n")
+@click.group(cls=CommandGroup, help=sys.modules["deploy.kubernetes"].__doc__)
+def commands() -> None:
+    """Hold the commands."""
+
+
+@commands.command("check")
+@click.option("--tools", type=PATH, required=True, help="folder of checkov and kubernetes-validate")
+def check_overlays(*, tools: Path) -> None:
+    """Validate every overlay, and hold it to checkov's policies."""
+    for line in check(tools):
+        say([line])

@@ -2,29 +2,35 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
-from deploy.command import reported
+import click
+
 from deploy.observability import __doc__ as description
 from deploy.observability.files import rendered, written
 from deploy.observability.settings import Observed
 from deploy.settings import ROOT
+from jobs.commandline import PATH, Command, run_command
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """0 if the files were written, 1 after one line on standard error if not."""
-    parser = argparse.ArgumentParser(prog="python -m deploy.observability", description=description)
-    for name, place in (("monitoring", "configs/monitoring.yaml"), ("serving", "configs/serving.yaml")):
-        parser.add_argument(f"--{name}", type=Path, default=ROOT / place, metavar="FILE", help="default: %(default)s")
-    parser.add_argument("--output", type=Path, default=ROOT / "deploy", metavar="DIR", help="default: %(default)s")
-    options = parser.parse_args(arguments)
-    return reported(lambda: _write(options))
+    return run_command(write, arguments, program="python -m deploy.observability", at_once=True)
 
 
-def _write(options: argparse.Namespace) -> None:
-    written(rendered(Observed.load(options.monitoring, options.serving)), options.output)
+def _settings(name: str) -> Path:
+    return ROOT / "configs" / f"{name}.yaml"
+
+
+@click.command(cls=Command, help=description)
+@click.option("--monitoring", type=PATH, default=_settings("monitoring"), metavar="FILE", show_default=True)
+@click.option("--serving", type=PATH, default=_settings("serving"), metavar="FILE", show_default=True)
+@click.option("--output", type=PATH, default=ROOT / "deploy", metavar="DIR", show_default=True)
+def write(*, monitoring: Path, serving: Path, output: Path) -> None:
+    """Write the files."""
+    written(rendered(Observed.load(monitoring, serving)), output)
 
 
 if __name__ == "__main__":

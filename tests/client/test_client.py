@@ -8,9 +8,9 @@ from dataclasses import FrozenInstanceError, replace
 import pytest
 from credit_scoring_client.answer import BatchResult, RejectedApplication, post
 from credit_scoring_client.client import AsyncClient, Client
+from credit_scoring_client.contract import __version__
 from credit_scoring_client.errors import ConnectionFailed, InvalidRequest, Unauthorized, Violation
 from credit_scoring_client.retry import Retry
-from credit_scoring_client.version import __version__
 from starlette.responses import JSONResponse
 
 from tests.client.examples import APPLICATION, DECISION, decided, problem, without

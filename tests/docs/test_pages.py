@@ -113,7 +113,7 @@ def test_the_page_of_commands_has_the_commands_below_commands(made: dict[str, st
         "monitoring close",
         "deploy.image build",
     }
-    assert "usage: python -m training run" in made["commands.md"]
+    assert "Usage: python -m training run" in made["commands.md"]
 
 
 def test_only_commands_are_taken_for_commands() -> None:

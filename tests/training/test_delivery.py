@@ -219,7 +219,7 @@ def test_commands_explain_themselves(module: str) -> None:
     answer = subprocess.run(
         [sys.executable, "-m", module, "--help"], cwd=ROOT, check=True, capture_output=True, text=True
     )
-    assert answer.stdout.startswith(f"usage: python -m {module}")
+    assert answer.stdout.startswith(f"Usage: python -m {module}")
 
 
 def test_batch_command(stored: StoredModel, generated: Path, tmp_path: Path) -> None:

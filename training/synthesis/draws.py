@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from scipy.special import ndtr
 
 from features.application import APPLICATION
+from jobs.errors import ProjectError
 
 
-class SynthesisError(Exception):
+class SynthesisError(ProjectError):
     """The data cannot be generated or written as asked."""
 
 

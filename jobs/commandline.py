@@ -1,0 +1,105 @@
+"""The command line of every package: how its words are read, and how a command ends."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from jobs.errors import ProjectError
+from jobs.progress import until_stopped
+
+PATH = click.Path(path_type=Path)
+"""The kind of an option that names a file or folder."""
+
+_WRONG_USAGE = 2
+
+
+class Command(click.Command):
+    """A command whose repeatable options take several values too: `--peer a b` is `--peer a --peer b`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the words."""
+        options = [option for option in self.params if isinstance(option, click.Option) and option.multiple]
+        repeatable = {name for option in options for name in option.opts}
+        return super().parse_args(ctx, [*_repeated(args, repeatable)])
+
+
+class CommandGroup(click.Group):
+    """Commands, in the order in which they were declared."""
+
+    command_class = Command
+    group_class = type
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **{"no_args_is_help": False, **kwargs})
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - what click calls
+        """The names, as --help shows them."""
+        return list(self.commands)
+
+
+def run_command(command: click.Command, arguments: Sequence[str] | None, *, program: str, at_once: bool = False) -> int:
+    """The exit code of a command line: 0, or what the command returns, or that of how it failed.
+
+    Wrong usage is 2, an error of the project 1, each with one line on standard error. SIGINT or SIGTERM stops the
+    command in order (`until_stopped`); or, where `at_once` is set, wherever it is: 130.
+    """
+    words = sys.argv[1:] if arguments is None else list(arguments)
+
+    def told() -> int:
+        return _told(command, words, program)
+
+    return _until_interrupted(told) if at_once else until_stopped(told)
+
+
+def say(lines: Iterable[str]) -> None:
+    """Write lines to standard output, now."""
+    sys.stdout.write("".join(f"{line}\n" for line in lines))
+    sys.stdout.flush()
+
+
+def _told(command: click.Command, words: list[str], program: str) -> int:
+    try:
+        with command.make_context(program, words) as context:
+            code = command.invoke(context)
+    except click.exceptions.Exit as end:  # of --help
+        return end.exit_code
+    except click.UsageError as error:
+        return _failed(error.format_message(), _WRONG_USAGE)
+    except ProjectError as error:
+        return _failed(str(error), 1)
+    return code or 0
+
+
+def _failed(reason: str, code: int) -> int:
+    sys.stderr.write(f"error: {' '.join(reason.split())}\n")
+    return code
+
+
+def _until_interrupted(work: Callable[[], int]) -> int:
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # what was started is stopped on the way out
+    try:
+        return work()
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted\n")
+        return 128 + signal.SIGINT
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _repeated(words: Sequence[str], repeatable: set[str]) -> Iterator[str]:
+    """The words, with the name of a repeatable option before each of its values."""
+    name, values = "", 0
+    for word in words:
+        if word.startswith("-"):
+            name, values = (word if word in repeatable else ""), 0
+        elif name:
+            if values:
+                yield name
+            values += 1
+        yield word
