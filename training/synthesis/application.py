@@ -50,7 +50,7 @@ _THIRD_SCORE = Marginal(
 )  # fmt: skip
 _THIRD_STEPS = 120
 _SECOND_MISSING = 0.0022
-_THIRD_MISSING_WITH_FILE = 0.072
+_THIRD_MISSING_IN_BUREAU = 0.072
 
 
 def draw_scores(
@@ -60,15 +60,15 @@ def draw_scores(
     person: Person,
     employment: Employment,
     region: Region,
-    filed: Booleans,
+    in_bureau: Booleans,
     population: Population,
 ) -> Columns:
-    """Draw EXT_SOURCE_1 .. 3, in 0..1; the third comes from the bureau, so clients not `filed` there lack it."""
-    size = len(filed)
+    """Draw EXT_SOURCE_1 .. 3, in 0..1; the third comes from the bureau, so clients unknown to it lack it."""
+    size = len(in_bureau)
     absent = (
         chance(rng, _first_missing(person, employment, population), size),
         chance(rng, _SECOND_MISSING, size),
-        ~filed | chance(rng, _THIRD_MISSING_WITH_FILE, size),
+        ~in_bureau | chance(rng, _THIRD_MISSING_IN_BUREAU, size),
     )
     drawn = (
         _first_score(rng, latent, person, employment),
@@ -124,7 +124,7 @@ class Circle:
     defaulted_60: Floats
 
     def columns(self) -> Columns:
-        """The application columns that this part states."""
+        """The application columns that this part fills."""
         return {
             "OBS_30_CNT_SOCIAL_CIRCLE": self.observed_30,
             "DEF_30_CNT_SOCIAL_CIRCLE": self.defaulted_30,
@@ -150,12 +150,12 @@ def draw_circle(rng: np.random.Generator, latent: Latent) -> Circle:
     return Circle(*(missing_where(unknown, counts) for counts in (observed, defaulted, observed_60, defaulted_60)))
 
 
-def draw_enquiries(rng: np.random.Generator, latent: Latent, filed: Booleans, population: Population) -> Columns:
-    """Draw AMT_REQ_CREDIT_BUREAU_*: missing for clients not `filed` at the bureau, higher for clients in debt."""
+def draw_enquiries(rng: np.random.Generator, latent: Latent, in_bureau: Booleans, population: Population) -> Columns:
+    """Draw AMT_REQ_CREDIT_BUREAU_*: missing for clients not `in_bureau`, higher for clients in debt."""
     columns: Columns = {}
     for window, counts in population.enquiries.items():
         scores = blend(rng, (_ENQUIRY_BURDEN, latent.burden))
-        columns[f"AMT_REQ_CREDIT_BUREAU_{window}"] = missing_where(~filed, counts.at(scores))
+        columns[f"AMT_REQ_CREDIT_BUREAU_{window}"] = missing_where(~in_bureau, counts.at(scores))
     return columns
 
 
@@ -201,18 +201,24 @@ class Application:
 
 
 def draw_application(
-    rng: np.random.Generator, latent: Latent, *, filed: Booleans, population: Population
+    rng: np.random.Generator, latent: Latent, *, in_bureau: Booleans, population: Population
 ) -> Application:
-    """Draw the applications of clients with the given risk, `filed` at the credit bureau or not."""
+    """Draw the applications of clients with the given risk, known to the credit bureau or not."""
     # One generator serves all parts, so the order of these calls is a part of what a seed means.
-    person, region = draw_person(rng, len(filed)), draw_region(rng, len(filed))
+    person, region = draw_person(rng, len(in_bureau)), draw_region(rng, len(in_bureau))
     employment = draw_employment(rng, person, region, latent)
     owned = draw_property(rng, person, employment)
     loan = draw_loan(rng, person, employment, population)
     scores = draw_scores(
-        rng, latent=latent, person=person, employment=employment, region=region, filed=filed, population=population
+        rng,
+        latent=latent,
+        person=person,
+        employment=employment,
+        region=region,
+        in_bureau=in_bureau,
+        population=population,
     )
-    enquiries = draw_enquiries(rng, latent, filed, population)
+    enquiries = draw_enquiries(rng, latent, in_bureau, population)
     documents = draw_documents(rng, loan, employment, population)
     return Application(
         person=person,
@@ -227,20 +233,20 @@ def draw_application(
     )
 
 
-_UNFILED_EFFECT = 0.15
+_NOT_IN_BUREAU_EFFECT = 0.15
 
 
 @dataclass(frozen=True, slots=True)
 class Clients:
     """Clients with their applications; shape (n,) each.
 
-    `filed` says who is known to the credit bureau, `income_score` is about standard normal, `true_pd` the probability
-    that TARGET is 1, `application` holds the 120 declared columns.
+    `in_bureau` says who is known to the credit bureau; `income_score` is about standard normal; `true_pd` is the
+    probability that TARGET is 1; `application` holds the 120 declared columns.
     """
 
     ids: Integers
     latent: Latent
-    filed: Booleans
+    in_bureau: Booleans
     income_score: Floats
     true_pd: Floats
     application: Columns
@@ -253,14 +259,14 @@ def draw_clients(chunk: Chunk) -> Clients:
     """Draw the clients of `chunk`; the same chunk always gives the same clients."""
     rng = chunk.generator(Stream.APPLICATION)
     latent = draw_latent(rng, len(chunk))
-    filed = ~chance(rng, chunk.population.unfiled, len(chunk))
-    application = draw_application(rng, latent, filed=filed, population=chunk.population)
+    in_bureau = ~chance(rng, chunk.population.not_in_bureau, len(chunk))
+    application = draw_application(rng, latent, in_bureau=in_bureau, population=chunk.population)
     # A client without a bureau file is riskier, so a missing third score carries information too.
-    visible = application.log_odds() + effect(~filed, _UNFILED_EFFECT)
+    visible = application.log_odds() + effect(~in_bureau, _NOT_IN_BUREAU_EFFECT)
     return Clients(
         ids=chunk.ids,
         latent=latent,
-        filed=filed,
+        in_bureau=in_bureau,
         income_score=application.employment.income_score,
         true_pd=true_pd(latent, visible=visible, annuity_to_income=application.annuity_to_income),
         application=application.columns(),
@@ -269,5 +275,6 @@ def draw_clients(chunk: Chunk) -> Clients:
 
 def draw_target(chunk: Chunk, clients: Clients) -> Integers:
     """Draw TARGET, shape (n,): 1 with probability `clients.true_pd`, independently."""
+    # A stream of its own: another column drawn for the application leaves the random numbers of outcomes as they are.
     rng = chunk.generator(Stream.OUTCOME)
     return (rng.random(len(clients)) < clients.true_pd).astype(np.int64)

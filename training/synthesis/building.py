@@ -62,7 +62,7 @@ class Property:
     housing: Category
 
     def columns(self) -> Columns:
-        """The application columns that this part states."""
+        """The application columns that this part fills."""
         return {
             "FLAG_OWN_CAR": _yes_no(self.car),
             "FLAG_OWN_REALTY": _yes_no(self.realty),
@@ -226,7 +226,7 @@ def _recorded(rng: np.random.Generator, owned: Property, region: Region) -> Bool
 
 
 def _present(rng: np.random.Generator, missing: float, completeness: Floats) -> Booleans:
-    """Which records hold one column, which `missing` of all clients lack."""
+    """Which records hold a column that the share `missing` of all clients lacks."""
     # Clients off the record lack the column already; only the rest of the missing share falls on recorded buildings.
     threshold = ndtri(max(missing - _UNRECORDED, 0.0) / (1 - _UNRECORDED))
     own = np.sqrt(1 - _COMPLETENESS**2) * rng.standard_normal(len(completeness))
@@ -255,7 +255,7 @@ def _statistics(rng: np.random.Generator, name: str, measure: _Measure, average:
 
 
 def _off_grid(rng: np.random.Generator, average: Floats, grid: float, equal: float) -> Floats:
-    """The average, one step of the grid away from it where it is not `equal`; zero stays zero."""
+    """The average, moved by one grid step except in the share `equal` of rows; zero stays zero."""
     moved = ~chance(rng, equal, len(average)) & (average > 0)
     return average + np.where(moved, grid * rng.choice((-1.0, 1.0), len(average)), 0.0)
 

@@ -155,7 +155,7 @@ def _draw_owners(rng: np.random.Generator, clients: Clients) -> Integers:
     # exp(s z) of a standard normal z has the mean exp(s^2 / 2); taking it off keeps the mean count as stated.
     mean = _CREDITS_BEYOND_FIRST * np.exp(_CREDITS_SLOPE * clients.latent.leverage - _CREDITS_SLOPE**2 / 2)
     beyond = rng.negative_binomial(_CREDITS_DISPERSION, _CREDITS_DISPERSION / (_CREDITS_DISPERSION + mean))
-    return np.repeat(np.arange(len(clients)), np.where(clients.filed, 1 + beyond, 0))
+    return np.repeat(np.arange(len(clients)), np.where(clients.in_bureau, 1 + beyond, 0))
 
 
 def _by_kind(kind: Category, field: str, scores: Floats) -> Floats:
@@ -283,6 +283,7 @@ def _instalment(rng: np.random.Generator, drawn: Credits) -> Floats:
     return missing_where(chance(rng, 0.57, size), np.where(zero, 0.0, instalment))
 
 
+# The layout's codes: classes of delay, C for a closed credit, X for a month without a report.
 _STATUSES = ("0", "1", "2", "3", "4", "5", "C", "X")
 _CLOSED, _UNKNOWN = _STATUSES.index("C"), _STATUSES.index("X")
 _WORST = _STATUSES.index("5")
@@ -323,7 +324,7 @@ def _status(rng: np.random.Generator, spans: Runs, ago: Integers, *, ended: Floa
 
 
 def _delay(rng: np.random.Generator, spans: Runs, months_open: Floats, lateness: Floats) -> Integers:
-    """Delay of each month, 0 to 5: at most one spell per credit, of delays below 30 days or worse month by month."""
+    """Delay class of each month, 0 to 5; a credit has one spell at most, which stays in class 1 or worsens monthly."""
     size = len(lateness)
     late = chance(rng, _SPELLS * np.exp(_SPELLS_SLOPE * lateness), size)
     worsens = chance(rng, _WORSENING * np.exp(_SPELLS_SLOPE * lateness), size)

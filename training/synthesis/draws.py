@@ -48,7 +48,7 @@ class Category:
         return np.isin(self.codes, [self.levels.index(level) for level in levels])
 
     def only(self, present: NDArray[np.bool_]) -> Category:
-        """The same column, missing wherever `present` is False."""
+        """Make a copy that is missing wherever `present` is False."""
         return Category(self.levels, np.where(present, self.codes, np.int16(-1)))
 
     def values(self, table: Mapping[str, float], *, otherwise: float = 0.0) -> NDArray[np.float64]:
@@ -99,12 +99,12 @@ class LevelShares:
 
     @classmethod
     def of(cls, weights: Mapping[str, float]) -> LevelShares:
-        """Shares of a column that is not declared."""
+        """Make shares for a column that the declaration does not name."""
         return cls(tuple(weights), tuple(weights.values()))
 
     @classmethod
     def declared(cls, column: str, weights: Mapping[str, float]) -> LevelShares:
-        """Shares of an application column.
+        """Make shares for an application column and check its levels.
 
         Raises
         ------
@@ -188,7 +188,7 @@ class Runs:
 
 
 def runs(lengths: Integers) -> Runs:
-    """Rows for owners with the given numbers of rows.
+    """Number the rows of owners who have `lengths` rows each.
 
     >>> runs(np.array([2, 0, 1])).owner.tolist(), runs(np.array([2, 0, 1])).step.tolist()
     ([0, 0, 2], [0, 1, 0])
@@ -203,7 +203,7 @@ GRID = (0.0, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 1.0)
 
 @dataclass(frozen=True, slots=True)
 class Marginal:
-    """A distribution stated by its rounded quantiles at `probabilities`, linear in between."""
+    """A distribution given by its rounded quantiles at `probabilities`, linear in between."""
 
     values: tuple[float, ...]
     probabilities: tuple[float, ...] = GRID
@@ -216,7 +216,7 @@ class Marginal:
 
 @dataclass(frozen=True, slots=True)
 class CountDistribution:
-    """A distribution of 0, 1, 2, ... stated by their shares."""
+    """A distribution of the counts 0, 1, 2, ..., given by their shares."""
 
     shares: tuple[float, ...]
 

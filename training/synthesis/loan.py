@@ -70,7 +70,7 @@ class Loan:
     instalment: Floats
 
     def columns(self) -> Columns:
-        """The application columns that this part states."""
+        """The application columns that this part fills."""
         return {
             "NAME_CONTRACT_TYPE": Category(_CONTRACT, self.revolving.astype(np.int16)),
             "AMT_CREDIT": self.credit,
@@ -79,7 +79,7 @@ class Loan:
         }
 
     def log_odds(self) -> Floats:
-        """Effect on the log-odds of default: insurance bundled in, terms of middling length, middling credit."""
+        """Effect on the log-odds of default: higher with insurance and near 18 months, lower for large credits."""
         term = self.credit / self.instalment
         # The effect of the term has a peak at 18 months: trees can follow it, a linear model cannot.
         loading = np.clip(np.nan_to_num(self.credit / self.goods, nan=1.0) - 1, 0, 0.5)
@@ -130,9 +130,9 @@ def _draw_instalment(rng: np.random.Generator, credit: Floats, demand: Floats, p
     return to_multiple(annuity(credit, rate, drawn), _UNIT)
 
 
-_REGISTRATION = Marginal((0, 45, 310, 675, 2_010, 4_520, 7_500, 9_920, 11_430, 13_840, 20_000))
-_DOCUMENT = Marginal((0, 60, 370, 720, 1_715, 3_250, 4_295, 4_725, 4_945, 5_460, 6_230))
-_PHONE = Marginal((0, 2, 50, 195, 440, 925, 1_660, 2_230, 2_570, 3_180, 4_170))
+_REGISTRATION_DAYS = Marginal((0, 45, 310, 675, 2_010, 4_520, 7_500, 9_920, 11_430, 13_840, 20_000))
+_DOCUMENT_DAYS = Marginal((0, 60, 370, 720, 1_715, 3_250, 4_295, 4_725, 4_945, 5_460, 6_230))
+_PHONE_DAYS = Marginal((0, 2, 50, 195, 440, 925, 1_660, 2_230, 2_570, 3_180, 4_170))
 _SAME_PHONE_AS_NEVER_CHANGED = 0.122
 _WEEKDAY = LevelShares.declared(
     "WEEKDAY_APPR_PROCESS_START",
@@ -164,7 +164,7 @@ _SUITE = LevelShares.declared(
 
 @dataclass(frozen=True, slots=True)
 class Contact:
-    """Days since registration, identity document and phone changed, flags and labels; shape (n,) each."""
+    """Days since registration, document and phone last changed, flags and labels; shape (n,) each."""
 
     registration_days: Floats
     document_days: Floats
@@ -175,7 +175,7 @@ class Contact:
     hour: Category
 
     def columns(self) -> Columns:
-        """The application columns that this part states."""
+        """The application columns that this part fills."""
         return {
             **{name: whole(flag) for name, flag in self.flags.items()},
             "DAYS_REGISTRATION": -self.registration_days,
@@ -198,9 +198,9 @@ def draw_contact(
 ) -> Contact:
     """Draw how each client applied."""
     size = len(person.age)
-    registration = np.minimum(_REGISTRATION.at(blend(rng, (0.32, person.age_score))), person.age_days)
-    document = _DOCUMENT.at(blend(rng, (0.25, person.age_score), (-0.08, latent.stability)))
-    phone = _PHONE.at(blend(rng, (0.07, person.age_score), (-0.15, latent.discipline)))
+    registration = np.minimum(_REGISTRATION_DAYS.at(blend(rng, (0.32, person.age_score))), person.age_days)
+    document = _DOCUMENT_DAYS.at(blend(rng, (0.25, person.age_score), (-0.08, latent.stability)))
+    phone = _PHONE_DAYS.at(blend(rng, (0.07, person.age_score), (-0.15, latent.discipline)))
     never = chance(rng, _SAME_PHONE_AS_NEVER_CHANGED, size)
     return Contact(
         registration_days=np.floor(registration),
@@ -228,7 +228,7 @@ def _draw_flags(rng: np.random.Generator, employment: Employment, population: Po
 
 
 DOCUMENTS = range(2, 22)
-_MAIN = {
+_MAIN_DOCUMENT = {
     "revolving": LevelShares.of({"none": 0.93, "3": 0.035, "5": 0.025, "6": 0.002, "8": 0.008}),
     "pensioner": LevelShares.of({"none": 0.005, "3": 0.5, "5": 0.011, "6": 0.474, "8": 0.01}),
     "other": LevelShares.of({"none": 0.005, "3": 0.862, "5": 0.015, "6": 0.01, "8": 0.108}),
@@ -237,15 +237,15 @@ _MAIN = {
 
 def draw_documents(rng: np.random.Generator, loan: Loan, employment: Employment, population: Population) -> Columns:
     """Draw FLAG_DOCUMENT_2 .. 21: at most one main document, by contract and employment; others are rare."""
-    main = draw_by(rng, _group(loan.revolving, employment.employed), _MAIN)
-    return {f"FLAG_DOCUMENT_{number}": whole(_flag(rng, number, main, population)) for number in DOCUMENTS}
+    main = draw_by(rng, _document_group(loan.revolving, employment.employed), _MAIN_DOCUMENT)
+    return {f"FLAG_DOCUMENT_{number}": whole(_has_document(rng, number, main, population)) for number in DOCUMENTS}
 
 
-def _group(revolving: Booleans, employed: Booleans) -> Category:
-    return Category(tuple(_MAIN), np.where(revolving, 0, np.where(employed, 2, 1)).astype(np.int16))
+def _document_group(revolving: Booleans, employed: Booleans) -> Category:
+    return Category(tuple(_MAIN_DOCUMENT), np.where(revolving, 0, np.where(employed, 2, 1)).astype(np.int16))
 
 
-def _flag(rng: np.random.Generator, number: int, main: Category, population: Population) -> Booleans:
+def _has_document(rng: np.random.Generator, number: int, main: Category, population: Population) -> Booleans:
     if str(number) in main.levels:
         return main.equals(str(number))
     return chance(rng, population.rare_documents.get(number, 0.0), len(main))

@@ -62,6 +62,7 @@ _KINDS = (
     _OfferKind(REVOLVING, CANCELED, 0.026, 0.01, _CALLED_OFF),
     _OfferKind(REVOLVING, REFUSED, 0.025, 0.95, _TURNED_DOWN),
 )
+# A drawn code is the position of its entry in `_KINDS`; the levels only name the entries.
 _SHARES = LevelShares(tuple(f"{kind.contract}, {kind.status}" for kind in _KINDS), tuple(kind.share for kind in _KINDS))
 _RISK_OF_STATUS = {APPROVED: 0.0, CANCELED: 0.15, REFUSED: 0.5, UNUSED: 0.1}
 
@@ -237,7 +238,7 @@ def _requested_amounts(offers: Offers, demand: Floats) -> Floats:
 
 
 def _draw_months(rng: np.random.Generator, offers: Offers, demand: Floats) -> Floats:
-    """Larger loans run longer, and those that were not granted were to run longer still."""
+    """Larger loans run longer; applications that were not approved asked for longer terms still."""
     scores = blend(rng, (_LARGER_IS_LONGER, demand)) + _DECLINED_IS_LONGER * ~offers.status.equals(APPROVED)
     return np.choose(offers.contract.codes, [_months(contract, scores) for contract in offers.contract.levels])
 
@@ -260,8 +261,8 @@ _CARD_UNUSED = 0.35
 class Contracts:
     """The course of each contract, shape (n,) each; meaningful for approved applications that are `dated`.
 
-    `due` instalments (0 to the agreed number) had fallen due before the application, all of them if the contract ran
-    to its end, up to and including the last one if it was repaid `early`. `card` marks revolving contracts.
+    `due` counts the instalments that fell due before the application, from 0 to the agreed number; where a loan was
+    repaid `early`, the count ends with its last payment. `card` marks revolving contracts.
     """
 
     dated: Booleans
@@ -274,7 +275,7 @@ class Contracts:
 
     @property
     def finished(self) -> Booleans:
-        """Which loans are paid back or have had their last due day."""
+        """Which loans were repaid early or are past their last due day."""
         return (self.early | np.equal(self.due, self.months)) & ~self.card
 
     def __getitem__(self, rows: Booleans) -> Contracts:

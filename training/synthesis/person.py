@@ -54,7 +54,7 @@ class Region:
     score: Floats
 
     def columns(self) -> Columns:
-        """The application columns that this part states."""
+        """The application columns that this part fills."""
         return {
             "REGION_POPULATION_RELATIVE": self.population,
             "REGION_RATING_CLIENT": self.rating.codes.astype(np.int64) + 1,
@@ -111,7 +111,7 @@ class Address:
     by_region: Category
 
     def columns(self) -> Columns:
-        """The application columns that this part states."""
+        """The application columns that this part fills."""
         return {
             "REG_REGION_NOT_LIVE_REGION": whole(self.by_region.among(_REGISTERED_IS_NOT_HOME)),
             "REG_REGION_NOT_WORK_REGION": whole(self.by_region.among(_REGISTERED_IS_NOT_WORK)),
@@ -186,7 +186,7 @@ class Person:
         return 1 + self.family.among(_PARTNERED) + self.children
 
     def columns(self) -> Columns:
-        """The application columns that this part states."""
+        """The application columns that this part fills."""
         return {
             "CODE_GENDER": self.sex,
             "CNT_CHILDREN": self.children,

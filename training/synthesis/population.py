@@ -47,7 +47,7 @@ class Population:
     uninsured: float
     terms: Mapping[int, float]
     source_1_missing: float
-    unfiled: float
+    not_in_bureau: float
     email: float
     suite_missing: float
     enquiries: Mapping[str, CountDistribution]
@@ -64,7 +64,7 @@ TRAINING = Population(
         {9: 0.06, 12: 0.15, 18: 0.12, 24: 0.24, 30: 0.1, 36: 0.15, 42: 0.05, 48: 0.06, 54: 0.03, 60: 0.04}
     ),
     source_1_missing=0.565,
-    unfiled=0.135,
+    not_in_bureau=0.135,
     email=0.056,
     suite_missing=0.004,
     enquiries=MappingProxyType(
@@ -95,7 +95,7 @@ LATER = Population(
         {9: 0.15, 12: 0.23, 18: 0.22, 24: 0.19, 30: 0.08, 36: 0.07, 42: 0.03, 48: 0.02, 54: 0.01, 60: 0.0}
     ),
     source_1_missing=0.43,
-    unfiled=0.124,
+    not_in_bureau=0.124,
     email=0.154,
     suite_missing=0.018,
     enquiries=MappingProxyType(

@@ -130,12 +130,13 @@ def _with_xna(column: Category) -> Category:
 
 def _industry(goods: Category, consumer: Booleans) -> Category:
     levels = (*dict.fromkeys(_INDUSTRIES.values()), _INDUSTRY_OTHERWISE)
+    # Derived from the goods, so that no mobile phone is sold by a furniture shop.
     by_goods = np.array([levels.index(_INDUSTRIES.get(level, _INDUSTRY_OTHERWISE)) for level in goods.levels])
     return merged(consumer, Category(levels, by_goods[goods.codes].astype(np.int16)), constant("XNA", len(goods)))
 
 
 def _purpose(rng: np.random.Generator, offers: Offers, walk_in: Booleans) -> Category:
-    """Only cash loans have a purpose, and few of those taken by old clients state one."""
+    """Purpose of each application: only cash loans have one, and many do not state it."""
     cash = offers.contract.equals(CASH)
     stated = cash & walk_in & chance(rng, 0.5, len(offers))
     # Two codes for no purpose: XNA where a cash loan states none, XAP for contracts that never have one.
@@ -227,7 +228,7 @@ _PRIVILEGED = Marginal((0.42, 0.42, 0.64, 0.68, 0.716, 0.835, 0.853, 0.86, 0.867
 
 @dataclass(frozen=True, slots=True)
 class Previous:
-    """Previous applications with what the tables below them need."""
+    """Previous applications, their terms and contracts, and the columns of their table."""
 
     offers: Offers
     terms: Terms

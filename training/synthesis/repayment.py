@@ -86,7 +86,7 @@ def _with_instalments(rng: np.random.Generator, previous: Previous) -> Booleans:
 
 
 def _draw_delay(rng: np.random.Generator, lateness: Floats, rows: Runs) -> Floats:
-    """Days from due day to payment, negative if ahead: late ones come from the same contracts again and again."""
+    """Days from due day to payment, negative if ahead; some contracts are late again and again."""
     habit = _LATE + _LATE_SLOPE * lateness + _LATE_HABIT * rng.standard_normal(len(lateness))
     size = len(rows.owner)
     late = chance(rng, expit(habit)[rows.owner], size)
@@ -131,6 +131,7 @@ def _loan_payments(rng: np.random.Generator, clients: Clients, schedule: Schedul
         "NUM_INSTALMENT_VERSION": np.where(last_of_early, _CHANGED_VERSION, _FIRST_VERSION),
         "NUM_INSTALMENT_NUMBER": schedule.rows.step[row] + 1,
         "DAYS_INSTALMENT": schedule.due[row],
+        # The second part was paid before the application, too: a later day would tell the future.
         "DAYS_ENTRY_PAYMENT": np.minimum(schedule.paid[row] + second * rng.integers(1, 8, len(row)), -1.0),
         "AMT_INSTALMENT": schedule.amount[row],
         "AMT_PAYMENT": np.where(second, rest[row], first[row]),
@@ -149,7 +150,7 @@ def _draw_parts(rng: np.random.Generator, schedule: Schedule) -> tuple[Floats, F
 
 
 def _card_payments(rng: np.random.Generator, clients: Clients, cards: Cards) -> dict[str, Floats | Integers]:
-    """The minimum payment, and as a payment of its own what the client paid beyond it."""
+    """Payments of cards: the minimum, and a second payment for the amount beyond it."""
     beyond = to_decimals(cards.paid - cards.minimum, 2)
     row = np.repeat(np.arange(len(beyond)), np.where(cards.paid > 0, 1 + (beyond > 0), 0))
     second = np.concatenate(([False], row[1:] == row[:-1]))[: len(row)]

@@ -241,6 +241,7 @@ _INCOME_OF_EDUCATION = {
     "Lower secondary": -0.1,
 }
 _INCOME_SPREAD = 0.39
+# People state round incomes.
 _INCOME_STEPS = LevelShares.of({"22500": 0.7, "4500": 0.25, "450": 0.05})
 _INCOME_LIMITS = (25_650.0, 4_500_000.0)
 
@@ -273,7 +274,7 @@ class Employment:
         return (np.log(self.income) - 11.9) / 0.48
 
     def columns(self) -> Columns:
-        """The application columns that this part states."""
+        """The application columns that this part fills."""
         return {
             "AMT_INCOME_TOTAL": self.income,
             "NAME_INCOME_TYPE": self.source,
