@@ -27,7 +27,7 @@ from serving.engine import DecisionEngine
 from serving.pages import Pages
 from serving.preflight import check_start, load_settings, make_absolute, require_keys_or_loopback
 from serving.request_metrics import Exposition, Traffic
-from serving.runtime import SHARED_VARIABLE, Front, hold_shared, keep_apart, share_one_arena
+from serving.runtime import METRICS_VARIABLE, Front, hold_metrics_folder, share_one_arena, use_own_metrics_folder
 from serving.schemas import Answer, BatchAnswer, BatchRequest, Decision, FeaturesRequest, PredictRequest
 from serving.settings import BoundaryPosition, Placement, ServingSettings
 
@@ -44,7 +44,7 @@ class _CreditScoringService(bentoml.Service[Any]):  # type: ignore[misc]
         """Set BentoML's configuration and, in a serving command, the folder of metrics."""
         super().inject_config()
         # BentoML 1.4.39 empties one folder of its home at each start: a second service would lose its metrics.
-        keep_apart()
+        use_own_metrics_folder()
 
     def to_asgi(self, is_main: bool = True) -> ASGIApp:
         """Return the ASGI application of one API worker."""
@@ -67,7 +67,7 @@ class ModelService:
     """Run the model in a service of its own, where `runner.placement` is `service`."""
 
     def __init__(self) -> None:
-        hold_shared(os.environ)
+        hold_metrics_folder(os.environ)
         self.model = load_stored(SETTINGS.model, threads=SETTINGS.runner.threads).scorer.model
 
     @bentoml.api(route="/margins")  # type: ignore[untyped-decorator]
@@ -77,7 +77,7 @@ class ModelService:
         return await asyncio.to_thread(self.model.margins, matrix)
 
 
-class _Whole(bentoml.IODescriptor):  # type: ignore[misc]
+class _PartNamesOnly(bentoml.IODescriptor):  # type: ignore[misc]
     """Publish a schema that names the parts of a body only, so that BentoML's clients pass each part on unchanged.
 
     BentoML's clients drop names that the schema of an object lacks, and know only the first member of a union. The
@@ -92,23 +92,23 @@ class _Whole(bentoml.IODescriptor):  # type: ignore[misc]
         return {key: value for key, value in schema.items() if key != "$defs"} | {"properties": parts}
 
 
-class PredictInput(_Whole, PredictRequest):
+class PredictInput(_PartNamesOnly, PredictRequest):
     """Body of /predict."""
 
 
-class FeaturesInput(_Whole, FeaturesRequest):
+class FeaturesInput(_PartNamesOnly, FeaturesRequest):
     """Body of /predict/features."""
 
 
-class BatchInput(_Whole, BatchRequest):
+class BatchInput(_PartNamesOnly, BatchRequest):
     """Body of /predict/batch."""
 
 
-class DecisionOutput(_Whole, Decision):
+class DecisionOutput(_PartNamesOnly, Decision):
     """Answer of /predict and /predict/features."""
 
 
-class BatchOutput(_Whole, BatchAnswer):
+class BatchOutput(_PartNamesOnly, BatchAnswer):
     """Answer of /predict/batch."""
 
 
@@ -121,7 +121,7 @@ class CreditScoring:
 
     def __init__(self) -> None:
         share_one_arena()
-        hold_shared(os.environ)
+        hold_metrics_folder(os.environ)
         margins = self._margins if SETTINGS.runner.placement is Placement.SERVICE else None
         stored = load_stored(SETTINGS.model)
         self.engine = DecisionEngine(stored, SETTINGS, _traffic().batch, _recorder_of(stored), margins)
@@ -186,7 +186,7 @@ def _traffic() -> Traffic:
 
 @cache
 def _exposition() -> Exposition:
-    return Exposition(os.environ.get(SHARED_VARIABLE))
+    return Exposition(os.environ.get(METRICS_VARIABLE))
 
 
 def _fault() -> str | None:

@@ -67,7 +67,7 @@ class Heartbeat:
             self._failures.inc()
             # Compared by type: the text of an error may differ each time, and would fill the log.
             if self._failing is not type(error):
-                _LOGGER.error("the thread %s goes on after %s", self._thread, _said(error))  # noqa: TRY400 - one line
+                _LOGGER.error("the thread %s goes on after %s", self._thread, _described(error))  # noqa: TRY400 - one line
             self._failing = type(error)
         else:
             self._failing = None
@@ -100,7 +100,7 @@ class PeriodicThread:
 def _repeat(
     heartbeat: Heartbeat, work: WeakMethod[Callable[[], None]], seconds: float, stopped: threading.Event
 ) -> None:
-    while not _waited(heartbeat, seconds, stopped):
+    while not _stopped_within(heartbeat, seconds, stopped):
         method = work()
         if method is None:
             return
@@ -109,7 +109,7 @@ def _repeat(
         del method  # a bound method would keep its owner alive while the thread waits
 
 
-def _waited(heartbeat: Heartbeat, seconds: float, stopped: threading.Event) -> bool:
+def _stopped_within(heartbeat: Heartbeat, seconds: float, stopped: threading.Event) -> bool:
     """Wait for `seconds`; True if the thread was stopped."""
     # In slices, so that a thread with a long interval beats too: one limit of an alert fits all threads.
     while seconds > _LONGEST_PAUSE:
@@ -141,7 +141,7 @@ def _metrics(registry: CollectorRegistry) -> tuple[Gauge, Counter]:
     return _KNOWN[registry]
 
 
-def _said(error: Exception) -> str:
+def _described(error: Exception) -> str:
     """Return the type of an error and the system's reason, never its text: it may hold an applicant's value."""
     reason = error.strerror if isinstance(error, OSError) else None
     return printable(f"{type(error).__name__} ({reason})" if reason else type(error).__name__)

@@ -61,7 +61,7 @@ def _opened(path: Path) -> int:
     return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _FILE_MODE)
 
 
-_NAME = 200
+_LONGEST_STEM = 200
 """Characters of a name that its scratch file repeats; Linux allows 255 bytes in all."""
 
 
@@ -169,7 +169,7 @@ def _prepare(descriptor: int, target: Path, mode: int | None, *, keep_owner: boo
 
 
 def _prefix(target: Path) -> str:
-    return f".{target.name[:_NAME]}-"
+    return f".{target.name[:_LONGEST_STEM]}-"
 
 
 @contextmanager

@@ -37,7 +37,7 @@ def until_stopped(command: Callable[[], int]) -> int:
     line says so. Further signals are ignored. A command that ends before it stops returns its own exit code.
     """
     timer, alarm = signal.getitimer(signal.ITIMER_REAL), signal.getsignal(signal.SIGALRM)
-    before = {number: signal.signal(number, _ask) for number in _SIGNALS}
+    before = {number: signal.signal(number, _note_signal) for number in _SIGNALS}
     try:
         try:
             return command()
@@ -64,7 +64,7 @@ def stop_if_asked() -> None:
         raise _Stopped
 
 
-def _ask(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - what signal.signal calls
+def _note_signal(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - what signal.signal calls
     if not _asked:
         _asked.append(number)
         signal.signal(signal.SIGALRM, _force)

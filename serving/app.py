@@ -93,7 +93,7 @@ class Boundary:
         """Answer one request."""
         if scope["type"] == "lifespan":
             if self._front is not None:
-                self._front.stand(asyncio.get_running_loop())
+                self._front.install(asyncio.get_running_loop())
             await self._app(scope, receive, _freezing(send))
             self._traffic.tallies.publish()  # the lifespan has ended: no timer would hand over the last counts
         elif scope["type"] != "http":  # the service has no web sockets

@@ -74,7 +74,7 @@ class Guard:
             if wait:
                 raise TooManyRequests.after(math.ceil(wait))
         except HTTPProblem as refusal:
-            self._refusals.tell(refusal, scope, grant)
+            self._refusals.log(refusal, scope, grant)
             raise
         _BUCKET.set(grant.bucket)
         return grant.bucket
@@ -100,21 +100,21 @@ class _Refusals:
 
     def __init__(self) -> None:
         self._lines = TokenBucket(rate=_LINES_PER_SECOND, capacity=2 * _LINES_PER_SECOND)
-        self._untold = 0
+        self._unlogged = 0
 
-    def tell(self, refusal: HTTPProblem, scope: AsgiScope, grant: Grant | None) -> None:
+    def log(self, refusal: HTTPProblem, scope: AsgiScope, grant: Grant | None) -> None:
         """Log one refusal, without the text of an unknown path or of an unknown key."""
         if self._lines.take(monotonic()):
-            self._untold += 1
+            self._unlogged += 1
             return
         path = scope["path"] if scope["path"] in _PATHS else OTHER
         peer = (scope.get("client") or ("unknown",))[0]
         holder = grant.holder if grant else "none that is known"
         _LOGGER.warning(
-            "refused with %d: %s from %s, key: %s, request %s; %d untold since the line before",
-            refusal.status, path, peer, holder, request_id(), self._untold,
+            "refused with %d: %s from %s, key: %s, request %s; %d more not logged since the last line",
+            refusal.status, path, peer, holder, request_id(), self._unlogged,
         )  # fmt: skip
-        self._untold = 0
+        self._unlogged = 0
 
 
 def count_applications(number: int) -> None:
@@ -165,7 +165,7 @@ class Keyring:
         content = content_of(path)
         self._seen: bytes | str = content
         self._grants = Grants(KeyFile.of(content, path).keys, settings)
-        self._tell(stale=False)
+        self._publish(stale=False)
         if found := doubt(path):
             _LOGGER.warning("%s: whoever can write the file of keys can add one", found)
         self._thread: PeriodicThread | None = None
@@ -201,17 +201,17 @@ class Keyring:
             reason = str(error) if isinstance(error, KeyFileError) else f"{self._path}: {type(error).__name__}"
             _LOGGER.error("the keys in force stay: %s", reason)  # noqa: TRY400 - one line, no traceback
             self._failures.inc()
-            self._tell(stale=True)
+            self._publish(stale=True)
         else:
             _LOGGER.info("keys read again: %d in force", len(self._grants))
-            self._tell(stale=False)
+            self._publish(stale=False)
 
     def _granted(self, content: bytes | str) -> Grants:
         if isinstance(content, str):
             raise KeyFileError(content)
         return Grants(KeyFile.of(content, self._path).keys, self._settings, self._grants)
 
-    def _tell(self, *, stale: bool) -> None:
+    def _publish(self, *, stale: bool) -> None:
         self._stale.set(stale)
         self._count.set(len(self._grants))
 

@@ -104,9 +104,9 @@ class Connection(HttpToolsProtocol):
         super().__init__(*args, **options)
         self._watch = watch
         self._settings = watch.settings
-        self._read = self._head
-        self._begun = b""  # bytes of a head that is not whole yet
-        self._left = 0  # bytes of a sized body that are still to come
+        self._read = self._read_head
+        self._partial_head = b""  # bytes of a head that is not whole yet
+        self._body_left = 0  # bytes of a sized body that are still to come
         self._chunks = Chunks(0)
         self._held = b""  # bytes behind the request that is being answered
         self._discarded = 0
@@ -127,14 +127,14 @@ class Connection(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start the time limit of the first head, and the watch."""
         super().connection_made(transport)
-        self.transport = cast("asyncio.Transport", _Lingering(transport, self))
+        self.transport = cast("asyncio.Transport", _LingeringTransport(transport, self))
         self._deadline = self.loop.time() + self._settings.head_seconds
         self._watch.begin(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop the watch and free what was held."""
         self._watch.end(self)
-        self._held = self._begun = b""
+        self._held = self._partial_head = b""
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -158,7 +158,7 @@ class Connection(HttpToolsProtocol):
     @property
     def at_rest(self) -> bool:
         """Whether the connection is between two requests."""
-        return self._read == self._head and not self._begun
+        return self._read == self._read_head and not self._partial_head
 
     def on_headers_complete(self) -> None:
         """Begin the answer, and note whether the connection closes after it."""
@@ -200,7 +200,7 @@ class Connection(HttpToolsProtocol):
     def _expire(self) -> None:
         if self._lingering or self.transport.is_closing():
             self.transport.abort()
-        elif self._begun:
+        elif self._partial_head:
             self._refuse(Unreadable(HTTPStatus.REQUEST_TIMEOUT, "The head of the request did not come in time."))
         elif not self._answering:
             self.transport.abort()
@@ -214,21 +214,21 @@ class Connection(HttpToolsProtocol):
         except httptools.HttpParserError:
             self._refuse(Unreadable(HTTPStatus.BAD_REQUEST, "The request is not HTTP/1.1."))
 
-    def _head(self, data: bytes) -> bytes:
+    def _read_head(self, data: bytes) -> bytes:
         if self._answering:
             self._hold(data)
             return b""
         if self._deadline is None:
             self._deadline = self.loop.time() + self._settings.head_seconds
-        known, data = len(self._begun), self._begun + data if self._begun else data
+        known, data = len(self._partial_head), self._partial_head + data if self._partial_head else data
         start = 2 if data.startswith(b"\r\n") else 0  # RFC 9112, 2.2
         end = data.find(b"\r\n\r\n", max(start, known - 3), self._settings.head_bytes)
         if end < 0:
             if len(data) >= self._settings.head_bytes:
                 raise Unreadable(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "The head of the request is too large.")
-            self._begun = data
+            self._partial_head = data
             return b""
-        self._begun = b""
+        self._partial_head = b""
         head, length = checked_head(data[start : end + 4], self._settings.head_fields)
         self.parser.feed_data(head)
         self._expect(length)
@@ -243,19 +243,19 @@ class Connection(HttpToolsProtocol):
         self._deadline = self.loop.time() + self._watch.timeout_seconds
         self._discarded = 0
         if length is None:
-            self._chunks, self._read = Chunks(self._settings.head_bytes), self._chunked
+            self._chunks, self._read = Chunks(self._settings.head_bytes), self._read_chunked
         else:
-            self._left, self._read = length, self._sized
+            self._body_left, self._read = length, self._read_sized
 
-    def _sized(self, data: bytes) -> bytes:
-        piece = data if len(data) <= self._left else data[: self._left]
-        self._left -= len(piece)
-        if not self._left:
+    def _read_sized(self, data: bytes) -> bytes:
+        piece = data if len(data) <= self._body_left else data[: self._body_left]
+        self._body_left -= len(piece)
+        if not self._body_left:
             self._finish()
         self._feed(piece)
         return data[len(piece) :]
 
-    def _chunked(self, data: bytes) -> bytes:
+    def _read_chunked(self, data: bytes) -> bytes:
         body, rest = self._chunks.take(data)
         if rest is not None:
             self._finish()
@@ -269,7 +269,7 @@ class Connection(HttpToolsProtocol):
         return rest
 
     def _finish(self) -> None:
-        self._read, self._deadline = self._head, None
+        self._read, self._deadline = self._read_head, None
 
     def _feed(self, data: bytes) -> None:
         self.parser.feed_data(data)
@@ -302,7 +302,7 @@ class Connection(HttpToolsProtocol):
         if self._lingering:
             return
         self._lingering = True
-        self._held = self._begun = b""
+        self._held = self._partial_head = b""
         self._deadline = self.loop.time() + _LINGER_SECONDS
         if self.transport.can_write_eof():
             self.transport.write_eof()
@@ -318,7 +318,7 @@ class Connection(HttpToolsProtocol):
         return self._lingering
 
 
-class _Lingering:
+class _LingeringTransport:
     """A transport that reads on for a moment before it closes, if a body is still coming."""
 
     def __init__(self, transport: asyncio.Transport, connection: Connection) -> None:

@@ -78,7 +78,7 @@ def check_encryption() -> None:
     if "ssl_certfile" not in files:
         raise BentoMLConfigException("TLS needs a certificate: --ssl-certfile is missing")
     _load(options, locked=b"ENCRYPTED" in files.get("ssl_keyfile", files["ssl_certfile"]))
-    _warn_of_age(options["ssl_certfile"], files["ssl_certfile"])
+    _warn_if_expired(options["ssl_certfile"], files["ssl_certfile"])
 
 
 def _content(name: str, option: str) -> bytes:
@@ -117,7 +117,7 @@ def _reason(error: OSError | ValueError, *, locked: bool) -> str:
     return f"no certificate with its key, in PEM ({reason or 'not readable'})"
 
 
-def _warn_of_age(name: str, content: bytes) -> None:
+def _warn_if_expired(name: str, content: bytes) -> None:
     from cryptography.x509 import load_pem_x509_certificate
 
     try:

@@ -132,12 +132,12 @@ class Endpoint:
         """Count a request as ended; `status` is None if nothing was answered."""
         self.in_progress.value -= 1
         if status is not None:
-            total, duration = self._answered.get(status) or self._with(status)
+            total, duration = self._answered.get(status) or self._tallies_of(status)
             total.inc()
             duration.observe(seconds)
             self._traffic.tallies.touch()
 
-    def _with(self, status: int) -> tuple[CounterTally, HistogramTally]:
+    def _tallies_of(self, status: int) -> tuple[CounterTally, HistogramTally]:
         traffic, labels = self._traffic, (self._label, *self._traffic.service, str(status))
         total = traffic.tallies.counter(
             traffic.total.labels(*labels), traffic.requests.labels(self._label, str(status))
@@ -164,9 +164,9 @@ class Exposition:
     def text(self, *computed: Collector) -> bytes:
         """Return the metrics as they are now."""
         kept = self._registry if self._directory is None else _Workers(Path(self._directory), self._heartbeat)
-        return b"".join(self._told(collector) for collector in (kept, *computed))
+        return b"".join(self._text_of(collector) for collector in (kept, *computed))
 
-    def _told(self, collector: Collector) -> bytes:
+    def _text_of(self, collector: Collector) -> bytes:
         with self._heartbeat.guarded():
             if isinstance(collector, CollectorRegistry):
                 return generate_latest(collector)

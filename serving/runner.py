@@ -127,17 +127,17 @@ class RemoteRunner(Runner[Rows]):
     ) -> None:
         super().__init__(join, settings, observe)
         self._score = score
-        self._away: set[asyncio.Task[None]] = set()
+        self._under_way: set[asyncio.Task[None]] = set()
 
     def _flush(self) -> None:
-        while self._queue and len(self._away) < self._settings.batches_in_flight:
+        while self._queue and len(self._under_way) < self._settings.batches_in_flight:
             if batch := self._next_batch():
                 task = asyncio.get_running_loop().create_task(self._answer(batch))
-                self._away.add(task)
-                task.add_done_callback(self._returned)
+                self._under_way.add(task)
+                task.add_done_callback(self._finished)
 
-    def _returned(self, task: asyncio.Task[None]) -> None:
-        self._away.discard(task)
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        self._under_way.discard(task)
         self._flush()
 
     async def _answer(self, batch: Sequence[_Waiting[Rows]]) -> None:

@@ -51,7 +51,7 @@ class Front:
         self._watch = Watch(settings, timeout_seconds)
         self._timeout_seconds = timeout_seconds
 
-    def stand(self, loop: asyncio.AbstractEventLoop) -> None:
+    def install(self, loop: asyncio.AbstractEventLoop) -> None:
         """Let the servers that uvicorn makes in this loop speak our protocol."""
         # BentoML 1.4.39 has no option for uvicorn's protocol class, so the loop's method that makes servers is wrapped.
         create = loop.create_server
@@ -121,36 +121,36 @@ def share_one_arena() -> None:
         mallopt(_M_ARENA_MAX, 1)
 
 
-SHARED_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
+METRICS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 """The environment variable in which BentoML passes the folder of metrics to its workers."""
 
 _PARENT = "credit_scoring_services"
 _held: list[int] = []
 
 
-def keep_apart() -> None:
+def use_own_metrics_folder() -> None:
     """Give a command that serves a folder of metrics of its own, instead of BentoML's one for the whole home."""
     if is_serving_command():
-        BentoMLContainer.prometheus_multiproc_dir.set(str(_own(Path(BentoMLContainer.bentoml_home.get()))))
+        BentoMLContainer.prometheus_multiproc_dir.set(str(_own_folder(Path(BentoMLContainer.bentoml_home.get()))))
 
 
-def hold_shared(environment: Mapping[str, str]) -> None:
+def hold_metrics_folder(environment: Mapping[str, str]) -> None:
     """Hold the worker's folder of metrics until the worker ends."""
     # A worker outlives a parent that was killed: another service must not remove the folder under it.
-    folder = environment.get(SHARED_VARIABLE)
+    folder = environment.get(METRICS_VARIABLE)
     if folder:
         _hold(Path(folder))
 
 
 @cache
-def _own(home: Path) -> Path:
+def _own_folder(home: Path) -> Path:
     """Make a folder that is removed when this process ends, and remove the folders of services that have gone."""
-    folder = _made(home / _PARENT)
+    folder = _make_folder(home / _PARENT)
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return folder
 
 
-def _made(parent: Path) -> Path:
+def _make_folder(parent: Path) -> Path:
     prefix = f"{os.getpid()}-"
     try:
         parent.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -51,16 +51,16 @@ def standing_headers(api_key: str | None) -> dict[str, str]:
     return headers
 
 
-def direct(url: httpx.URL) -> dict[str, None]:
+def direct_mounts(url: httpx.URL) -> dict[str, None]:
     """Return mounts of httpx that bypass HTTP_PROXY for a server on loopback, which no proxy can reach.
 
-    >>> direct(httpx.URL("http://127.0.0.1:3000")), direct(httpx.URL("http://scores.example"))
+    >>> direct_mounts(httpx.URL("http://127.0.0.1:3000")), direct_mounts(httpx.URL("http://scores.example"))
     ({'all://127.0.0.1': None}, {})
     """
     return {f"all://{_bracketed(url.host)}": None} if _is_loopback(url.host) else {}
 
 
-def explained(error: httpx.RequestError, url: httpx.URL) -> httpx.RequestError:
+def with_proxy_hint(error: httpx.RequestError, url: httpx.URL) -> httpx.RequestError:
     """Return the error, with a hint if the request went through a proxy that the environment names."""
     proxy = getproxies().get(url.scheme) or getproxies().get("all")
     if proxy is None or _is_loopback(url.host) or proxy_bypass(url.host):
@@ -132,7 +132,11 @@ class Client:
     ) -> None:
         self._url, headers = checked_url(base_url), standing_headers(api_key)
         self._http = httpx.Client(
-            base_url=self._url, headers=headers, timeout=timeout, transport=transport, mounts=direct(self._url)
+            base_url=self._url,
+            headers=headers,
+            timeout=timeout,
+            transport=transport,
+            mounts=direct_mounts(self._url),
         )
         self._contract = Contract(retry, clock)
         self._sleep = sleep
@@ -191,7 +195,7 @@ class Client:
         try:
             return self._http.send(prepared(self._http, attempt))
         except httpx.RequestError as error:
-            return explained(error, self._url)
+            return with_proxy_hint(error, self._url)
 
     def __repr__(self) -> str:
         return f"Client({str(self._url)!r})"
@@ -225,7 +229,11 @@ class AsyncClient:
     ) -> None:
         self._url, headers = checked_url(base_url), standing_headers(api_key)
         self._http = httpx.AsyncClient(
-            base_url=self._url, headers=headers, timeout=timeout, transport=transport, mounts=direct(self._url)
+            base_url=self._url,
+            headers=headers,
+            timeout=timeout,
+            transport=transport,
+            mounts=direct_mounts(self._url),
         )
         self._contract = Contract(retry, clock)
         self._sleep = sleep
@@ -283,7 +291,7 @@ class AsyncClient:
         try:
             return await self._http.send(prepared(self._http, attempt))
         except httpx.RequestError as error:
-            return explained(error, self._url)
+            return with_proxy_hint(error, self._url)
 
     def __repr__(self) -> str:
         return f"AsyncClient({str(self._url)!r})"

@@ -38,7 +38,7 @@ GENERATED_SHARE = 0.1
 _REFUSED = re.compile(
     r"unreadable request from 127\.0\.0\.1: [\w ,./-]+ \(\d+ more since the last line\)$"
     r"|refused with 4(?:01|03|29): [\w/.]+ from 127\.0\.0\.1, key: [\w ()-]+, request [\w.:-]+;"
-    r" \d+ untold since the line before$"
+    r" \d+ more not logged since the last line$"
 )
 SEED = 20261122
 

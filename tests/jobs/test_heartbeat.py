@@ -101,7 +101,7 @@ def test_a_thread_waits_for_a_second_at_most_between_two_beats(
     registry: CollectorRegistry, seconds: float, pauses: list[float]
 ) -> None:
     stopped = Hasty()
-    assert heartbeat._waited(Heartbeat("worm", registry=registry), seconds, stopped) is False
+    assert heartbeat._stopped_within(Heartbeat("worm", registry=registry), seconds, stopped) is False
     assert stopped.pauses == pauses
 
 

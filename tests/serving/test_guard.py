@@ -205,7 +205,7 @@ def test_many_refusals_leave_few_lines_and_the_number_of_the_others(
     assert len(caplog.records) == 8
     now = 200.0
     assert refusal(guard, "/predict") == 401
-    assert caplog.records[-1].getMessage().endswith("; 42 untold since the line before")
+    assert caplog.records[-1].getMessage().endswith("; 42 more not logged since the last line")
 
 
 def test_a_key_that_is_used_too_often_is_named(guard: Guard, keys: Keys, caplog: pytest.LogCaptureFixture) -> None:
