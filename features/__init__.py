@@ -1,1 +1,1 @@
-"""THE definition of raw columns and features. Training, service, batch jobs and monitoring all import it."""
+"""The one definition of raw columns and features: training, service, batch jobs and monitoring import it."""

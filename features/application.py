@@ -1,8 +1,8 @@
 """The application table: its 120 raw columns, declared once.
 
 Names, order and descriptions follow the data dictionary of Kaggle's "Home Credit Default Risk"
-(HomeCredit_columns_description.csv). Bounds are those of the measured thing, wide enough for any real applicant and
-narrow enough to catch a swapped column or a wrong unit. Days count backwards from the day of the application.
+(HomeCredit_columns_description.csv). Bounds are wide enough for any real applicant, and narrow enough to catch a
+swapped column or a wrong unit. Days count backwards from the day of the application.
 """
 
 from __future__ import annotations
@@ -12,11 +12,13 @@ from functools import partial
 from features.schema import Calendar, Column, ColumnKind, Order, ProtectedAttribute, Schema
 
 _WHOLE_CURRENCY = 1e9
+# 120 years of 365.25 days: nobody's birth, job or registration lies further back.
 _LIFETIME_IN_DAYS = 43_830.0
+# Home Credit writes XNA where a category is not known.
 _NOT_AVAILABLE = ("XNA",)
 
 _LEAST_AMOUNT = 1.0
-"""No credit or yearly income is lower: 0 is a form that was not filled in."""
+"""The lowest legal credit or yearly income: a form that was not filled in says 0."""
 
 _category = partial(Column, kind=ColumnKind.CATEGORY, unit="level", missing=_NOT_AVAILABLE)
 _flag = partial(Column, kind=ColumnKind.FLAG, unit="0 or 1", low=0, high=1)
@@ -42,11 +44,13 @@ _ORGANIZATIONS = (
     *(f"Transport: type {i}" for i in range(1, 5)), "University",
 )  # fmt: skip
 
+# Levels are those of the public files. A lender gets new ones, so that a level outside the list is legal and counted.
 _CONTRACT_AND_CLIENT = (
     _category(
         name="NAME_CONTRACT_TYPE", required=True, levels=("Cash loans", "Revolving loans"),
         description="Identification if loan is cash or revolving",
     ),
+    # ECOA protects sex, marital status and age: 15 U.S.C. 1691(a)(1), Regulation B in 12 CFR 1002.2(z).
     _category(
         name="CODE_GENDER", protected=ProtectedAttribute.SEX, levels=("F", "M"),
         description="Gender of the client",
@@ -100,10 +104,12 @@ _CONTRACT_AND_CLIENT = (
         description="Normalized population of region where client lives "
         "(higher number means the client lives in more populated region)",
     ),
+    # 5,844 days are 16 years: nobody younger is an applicant.
     _days(
         name="DAYS_BIRTH", protected=ProtectedAttribute.AGE, high=-5844,
         description="Client's age in days at the time of application",
     ),
+    # 365243 days, 1,000 years ahead, stand for no employment: the rows are those whose ORGANIZATION_TYPE is XNA.
     _days(
         name="DAYS_EMPLOYED", missing=(365243.0,),
         description="How many days before the application the person started current employment",
@@ -123,6 +129,7 @@ _CONTRACT_AND_CLIENT = (
 _CONTACT_AND_WORK = (
     _flag(name="FLAG_MOBIL", description="Did client provide mobile phone (1=YES, 0=NO)"),
     _flag(name="FLAG_EMP_PHONE", description="Did client provide work phone (1=YES, 0=NO)"),
+    # The data dictionary has the same text for FLAG_WORK_PHONE and FLAG_PHONE; it is kept as published.
     _flag(name="FLAG_WORK_PHONE", description="Did client provide home phone (1=YES, 0=NO)"),
     _flag(name="FLAG_CONT_MOBILE", description="Was mobile phone reachable (1=YES, 0=NO)"),
     _flag(name="FLAG_PHONE", description="Did client provide home phone (1=YES, 0=NO)"),
@@ -248,6 +255,7 @@ _SOCIAL_CIRCLE = (
         name="DEF_60_CNT_SOCIAL_CIRCLE",
         description="How many observation of client's social surroundings defaulted on 60 (days past due) DPD",
     ),
+    # Public solutions of the competition read 0 as missing too.
     _days(
         name="DAYS_LAST_PHONE_CHANGE", missing=(0.0,),
         description="How many days before application did client change phone",
@@ -266,6 +274,7 @@ _ENQUIRY_WINDOWS = {
     "QRT": "3 month before application (excluding one month before application)",
     "YEAR": "one year before application (excluding last 3 months before application)",
 }
+# AMT in these names misleads: the values are counts.
 _ENQUIRIES = tuple(
     _count(
         name=f"AMT_REQ_CREDIT_BUREAU_{window}",

@@ -1,4 +1,4 @@
-"""The features, each declared once: its name, its formula and the raw columns it reads."""
+"""The catalogue declares each feature once: its name, its formula and the raw columns it reads."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ class FeatureSet(StrEnum):
     POLYNOMIAL = "polynomial"
     """Squares and products of two of the strongest columns."""
     APPLICATION = "application"
-    """What else is known to pay on the application table."""
+    """Further features of the application table, which public solutions of the competition use."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Feature:
     """One column of the model matrix.
 
-    `operation` is None for a raw column (its value, or the code of its category). `weights` are the constants that
-    the operation takes.
+    `operation` is None for a raw column: its value, or the code of its category. `weights` are the operation's
+    constants.
     """
 
     name: str
@@ -48,6 +48,7 @@ class Feature:
 _DAYS_PER_YEAR = 365.25
 _EXTERNAL = ("EXT_SOURCE_1", "EXT_SOURCE_2", "EXT_SOURCE_3")
 _DOCUMENTS = tuple(column.name for column in APPLICATION if column.name.startswith("FLAG_DOCUMENT_"))
+# Protected columns are not even counted: the count would tell whether somebody stated an age.
 _UNPROTECTED_NUMBERS = tuple(column.name for column in APPLICATION.numeric if column.protected is None)
 
 _STRONGEST = (*_EXTERNAL, "DAYS_BIRTH", "DAYS_EMPLOYED")
@@ -78,6 +79,7 @@ BASELINE = tuple(
     for column in APPLICATION
 )
 
+# credit_to_income is not "debt to income": the table holds this credit alone, and no other debt.
 DOMAIN = (
     _domain(
         name="credit_to_income", sources=("AMT_CREDIT", "AMT_INCOME_TOTAL"), operation=operations.ratio,
@@ -120,6 +122,7 @@ _EXTERNAL_SCORES = (
         name="ext_source_mean", sources=_EXTERNAL, operation=operations.weighted_mean, weights=(1, 1, 1),
         description="Mean of the external scores that are present",
     ),
+    # The weights are those of a public solution of the competition; they are not fitted.
     _application(
         name="ext_source_weighted_mean", sources=_EXTERNAL, operation=operations.weighted_mean, weights=(2, 1, 3),
         description="Mean of the external scores that are present, weighted 2:1:3",
@@ -146,6 +149,7 @@ _AFFORDABILITY = (
     _ratio("credit_to_annuity", "AMT_CREDIT", "AMT_ANNUITY", "Annuities needed to repay the credit: the term"),
     _ratio("annuity_to_income", "AMT_ANNUITY", "AMT_INCOME_TOTAL", "Annuity per unit of yearly income"),
     _ratio("goods_to_income", "AMT_GOODS_PRICE", "AMT_INCOME_TOTAL", "Price of the goods per unit of yearly income"),
+    # The winners of the competition named the division by this score their most notable feature.
     _ratio("credit_to_ext_source_3", "AMT_CREDIT", "EXT_SOURCE_3", "Credit amount per unit of external score 3"),
     _difference("down_payment", "AMT_GOODS_PRICE", "AMT_CREDIT", "Price of the goods that the credit does not cover"),
 )
@@ -184,6 +188,7 @@ _COMPLETENESS = (
     ),
 )  # fmt: skip
 
+# LightGBM takes the earlier of two features whose splits gain the same, so that the order is part of a model.
 CATALOGUE: tuple[Feature, ...] = (
     *BASELINE, *DOMAIN, *POLYNOMIAL, *_EXTERNAL_SCORES, *_AFFORDABILITY, *_STABILITY, *_COMPLETENESS,
 )  # fmt: skip
@@ -191,12 +196,13 @@ CATALOGUE: tuple[Feature, ...] = (
 
 
 def select(groups: Collection[FeatureSet], without: tuple[ProtectedAttribute, ...]) -> tuple[Feature, ...]:
-    """The features of the groups that read no column stating one of the protected attributes `without`."""
+    """The features of the groups, without those that read a column of a protected attribute in `without`."""
     barred = APPLICATION.protected(without)
     return tuple(feature for feature in CATALOGUE if feature.group in groups and barred.isdisjoint(feature.sources))
 
 
 def _catalogue_digest() -> str:
+    # A feature's description is not part of it: better words must not make old models unreadable.
     rows = [
         (feature.name, feature.operation and feature.operation.__name__, feature.sources, feature.weights)
         for feature in CATALOGUE

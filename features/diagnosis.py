@@ -1,4 +1,4 @@
-"""What a file is that cannot be read as a table, in one line that quotes nothing of it."""
+"""Diagnosis of files that cannot be read as tables: one line says what is wrong and quotes no value."""
 
 from __future__ import annotations
 
@@ -38,6 +38,7 @@ _BINARY = (
     (b"\x80\x04", "a pickle"),
     (b"\x80\x05", "a pickle"),
 )
+# UTF-32 first: the mark of UTF-16 in little-endian order is the beginning of that of UTF-32.
 _WIDE = (
     (codecs.BOM_UTF32_LE, "UTF-32"),
     (codecs.BOM_UTF32_BE, "UTF-32"),
@@ -45,12 +46,13 @@ _WIDE = (
     (codecs.BOM_UTF16_BE, "UTF-16"),
 )
 _JSON = re.compile(rb"\s*(\{\s*[\"}]|\[\s*[\[{])")
+# Excel reads the separator from such a line. It is no header.
 _SEP_LINE = re.compile(r"\"?sep=.?\"?$", re.IGNORECASE)
 _COMMENT = ("#", "//", "--", "%")
 
 
 def refuse_unreadable(path: Path) -> str:
-    """The format that the suffix of a regular file names, csv or parquet, if the first bytes agree; else FileError."""
+    """The format of a regular file, csv or parquet; FileError unless its suffix and its first bytes agree on one."""
     _refuse_irregular(path)
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
@@ -101,11 +103,13 @@ def _not_csv(head: bytes) -> str | None:
 
 
 def _content(head: bytes) -> str | None:
-    """What the first bytes are, None where they may be CSV. A mark of letters counts only before what is no text."""
+    """The name of the format that the first bytes show, None where they may be CSV."""
+    # A CSV file may have a first column named ORC: a mark of letters counts only where a NUL byte follows.
     for mark, name in _BINARY:
         if head.startswith(mark) and (not mark.isalnum() or b"\0" in head):
             return name
     if b"\0" in head:
+        # Latin letters in UTF-16 have a NUL as every second byte.
         wide = head[1::2].count(0) > len(head) // 4 or head[::2].count(0) > len(head) // 4
         return "UTF-16 text without a mark" if wide else "binary"
     text = head.removeprefix(codecs.BOM_UTF8).lstrip()
@@ -117,7 +121,7 @@ def _content(head: bytes) -> str | None:
 
 
 def _odd_header(head: bytes) -> str | None:
-    """What is odd about the first line of a CSV file, which names the columns."""
+    """The fault of the first line of a CSV file, which must name the columns; None if it has none."""
     line = next((line for line in head.decode(errors="replace").splitlines() if line.strip()), "")
     if _SEP_LINE.match(line.strip()):
         return "its first line is 'sep=', not the names of the columns: remove it; a comma separates columns"
@@ -137,7 +141,7 @@ def _is_one_field_of_many(fields: list[str]) -> bool:
 
 @dataclass(slots=True)
 class _Uneven:
-    """Rows of a CSV file that have another number of fields than its first line."""
+    """The rows of a CSV file whose number of fields differs from that of its first line."""
 
     expected: int
     count: int = 0
@@ -167,10 +171,11 @@ class _Uneven:
 
 
 def uneven_rows(path: Path) -> str | None:
-    """Which rows of a CSV file have too many or too few fields; None if all have as many as the first line."""
+    """A line on the rows with too many or too few fields; None if all have as many as the first line."""
     row = 0
     try:
         with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+            # Without `strict` the csv module mends a broken quote in silence.
             rows = (fields for fields in csv.reader(file, strict=True) if fields)
             uneven = _Uneven(expected=len(next(rows, [])))
             for row, fields in enumerate(rows, start=1):
@@ -183,7 +188,7 @@ def uneven_rows(path: Path) -> str | None:
 
 
 def not_utf8(path: Path) -> str | None:
-    """Which line of a file is not UTF-8; None if every line is."""
+    """A line that names the first line of a file that is not UTF-8; None if every line is."""
     try:
         with path.open("rb") as file:
             number = next(_undecodable(file), None)

@@ -1,7 +1,7 @@
-"""Errors of the feature definition.
+"""Errors that the features package raises.
 
 FeatureError
-  * SchemaError        a name that the declaration does not know
+  * SchemaError        a name that is not declared
   * FileError          a file that cannot be read as a table
   * ColumnsError       a table or matrix that does not fit the declaration
 """
@@ -12,7 +12,7 @@ from jobs.errors import ProjectError
 
 
 class FeatureError(ProjectError):
-    """What every error of this package derives from."""
+    """Base of every error of this package."""
 
 
 class SchemaError(FeatureError):

@@ -1,4 +1,4 @@
-"""Fitting the feature state on a training fold: vocabularies, clip bounds, and which columns are left out."""
+"""Fits the feature state on a training fold: vocabularies, clip bounds, and the features that stay."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Filters(Settings):
 
 
 class FeatureSettings(Settings):
-    """What is chosen and fitted when features are made from a training fold."""
+    """Settings of the features that a training chooses and fits."""
 
     sets: tuple[FeatureSet, ...] = Field(min_length=1)
     without: tuple[ProtectedAttribute, ...]
@@ -72,9 +72,10 @@ def correlated(
     Only the columns in `among` that hold numbers are compared; missing values stand at the mean of their column.
     """
     compared = among.copy()
-    compared[list(categorical)] = False
+    compared[list(categorical)] = False  # codes have no order
     compared &= ~np.isnan(matrix).all(axis=0)
     numbers = matrix[:, compared]
+    # A missing value at the mean adds nothing to a covariance.
     centred = np.nan_to_num(numbers - np.nanmean(numbers, axis=0), nan=0.0)
     norm = np.sqrt((centred**2).sum(axis=0))
     scaled = np.divide(centred, norm, out=np.zeros_like(centred), where=norm > 0)
@@ -114,6 +115,7 @@ def _vocabularies(columns: Columns, min_count: int) -> dict[str, tuple[str, ...]
 
 
 def _vocabulary(levels: NDArray[np.object_], column: Column, min_count: int) -> tuple[str, ...]:
+    # Sorted, so that the codes do not depend on the order of the rows.
     counts = Counter(level for level in levels if level is not None and not column.is_missing(level))
     return tuple(sorted(level for level, count in counts.items() if count >= min_count))
 
@@ -122,6 +124,7 @@ def _clip_bounds(columns: Columns, clip: Clipping | None) -> dict[str, tuple[flo
     if clip is None:
         return {}
     numbers = missing_as_nan(columns.numbers)
+    # Flags are not clipped: both quantiles of a rare flag are 0, which would make it a constant.
     return {
         column.name: _quantiles(numbers[:, i], clip)
         for i, column in enumerate(APPLICATION.numeric)
@@ -144,6 +147,7 @@ def _filtered(
         kept &= ~constant(matrix, filters.constant)
     if filters.correlation is not None:
         kept &= ~correlated(matrix, filters.correlation, among=kept, categorical=transformer.categorical)
+    # The last filter, since it fits a model. LightGBM cannot split on a column of NaN alone.
     if filters.importance is not None:
         gain = np.where(kept, importance(np.where(kept, matrix, np.nan), transformer.categorical), 0.0)
         kept &= gain > filters.importance * gain.sum()

@@ -1,4 +1,4 @@
-"""The row-wise operations that derived features are made of.
+"""Row-wise operations, from which derived features are made.
 
 Every operation takes `values` of shape (m, k, n), which holds the m source values of k features in n rows, and
 `weights` of shape (w, k, 1), and returns shape (k, n). Each row is computed from itself alone with a fixed order of
@@ -27,6 +27,7 @@ class Operation(Protocol):
 
 
 def _added(values: Values) -> Values:
+    # np.sum may add in another order for another shape, which changes the last bits.
     added: Values = values[0]
     for value in values[1:]:
         added = added + value
@@ -43,6 +44,7 @@ def ratio(values: Values, _: Values, /) -> Values:
     >>> ratio(np.array([[[6.0, 6.0]], [[3.0, 0.0]]]), np.empty((0, 1, 1)))
     array([[ 2., nan]])
     """
+    # A tiny constant in the denominator would turn an income of 0 into a huge ratio.
     numerator, denominator = values[0, ...], values[1, ...]
     return numerator / _or_missing(denominator, denominator != 0)
 
@@ -99,6 +101,7 @@ def deviation(values: Values, _: Values, /) -> Values:
     missing = np.isnan(values)
     count = len(values) - np.add.reduce(missing, axis=0, dtype=np.float64)
     known = _or_missing(count, count > 0)
+    # Two passes: the mean of squares less the square of the mean loses digits where the values are close.
     centred = values - _added(np.where(missing, 0.0, values)) / known
     return np.sqrt(_added(np.where(missing, 0.0, centred * centred)) / known)
 

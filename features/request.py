@@ -1,4 +1,4 @@
-"""One raw application as a typed record: the pydantic model that the API, the client and the documentation share."""
+"""The pydantic model of one raw application, which the API, the client and the documentation share."""
 
 from __future__ import annotations
 
@@ -16,18 +16,19 @@ from features.schema import Column, ColumnKind, Order, Schema
 from features.transformer import Columns
 
 LONGEST_LEVEL = 100
-"""Characters a category may have."""
+"""The most characters that a category may have."""
 
 LONGEST_CLIENT_ID = 64
-"""Characters that a caller's name for an applicant may have."""
+"""The most characters that a caller's name for an applicant may have."""
 
 ClientId = Annotated[str, Field(strict=True, min_length=1, max_length=LONGEST_CLIENT_ID, pattern=r"\S")]
-"""A caller's name for an applicant, in requests and files: not blank."""
+"""A caller's name for an applicant, in requests and in files; it must not be blank."""
 
 
 class Record(BaseModel):
-    """Base of `Application`: unknown fields, NaN and infinity are refused, and no error message quotes a value."""
+    """Base of `Application`: it refuses unknown fields, NaN and infinity, and no error message quotes a value."""
 
+    # A misspelt column must not pass as a missing one, and an applicant's value must not reach a log.
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, hide_input_in_errors=True)
 
 
@@ -37,6 +38,7 @@ def _number(column: Column) -> Any:
     if column.kind is ColumnKind.FLAG:
         return Annotated[legal | StrictBool, Field(union_mode="left_to_right")]
     codes = [code for code in column.missing if isinstance(code, float) and not column.low <= code <= column.high]
+    # A code such as 365243 lies beyond the bounds. Type checkers allow no float in a Literal (PEP 586).
     return Literal[tuple(map(int, codes))] | legal if codes else legal
 
 
@@ -46,7 +48,7 @@ def _level(column: Column) -> Any:
 
 
 def _present(column: Column, level: str) -> str:
-    # a declared level never means missing, and nearly every level is one
+    # A declared level never means missing, and nearly every level is declared: the cheap test comes first.
     if level not in column.levels and column.is_missing(level):
         raise PydanticCustomError("missing", "Field required")
     return level
@@ -61,7 +63,7 @@ def _field(column: Column) -> tuple[Any, Any]:
 
 
 class _Ordered(Record):
-    """Holds what two columns state against the declared orders."""
+    """Checks the declared orders, each between two columns."""
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:
@@ -74,7 +76,7 @@ class _Ordered(Record):
 
 
 def _are_codes(order: Order, stated: dict[str, Any]) -> bool:
-    """Whether one of the two is no value but a code for a missing one."""
+    """Whether one of the two columns holds a code for missing."""
     return any(stated[name] in APPLICATION[name].missing for name in (order.smaller, order.larger))
 
 

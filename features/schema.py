@@ -1,4 +1,4 @@
-"""What is declared about raw columns: each column, and an ordered set of them with its look-ups."""
+"""The declaration of raw columns: each column, and a table of them with its look-ups."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ class ColumnKind(StrEnum):
 
     NUMBER = "number"
     """Any finite float64."""
+    # Counts and flags are floats too: no integer of NumPy can be NaN.
     COUNT = "count"
     """A whole number, stored as float64."""
     FLAG = "flag"
@@ -30,7 +31,7 @@ class ColumnKind(StrEnum):
 
 
 class Calendar(StrEnum):
-    """The period over which the values of a column come round: a shorter time sees only some of them."""
+    """The period after which a column's values repeat; a shorter window sees only some of them."""
 
     DAY = "day"
     WEEK = "week"
@@ -44,6 +45,7 @@ class ProtectedAttribute(StrEnum):
     AGE = "age"
 
 
+# The words that pandas reads as missing, and what databases write: \N is null in exports of MySQL and PostgreSQL.
 MISSING_WORDS = frozenset(
     {
         "", "na", "n/a", "#na", "#n/a", "#n/a n/a", "<na>", "nan", "-nan", "nat", "null", "(null)", "none", "\\n",
@@ -54,7 +56,7 @@ MISSING_WORDS = frozenset(
 
 
 def is_missing_word(text: str) -> bool:
-    """Whether a text is a word for missing, whatever its case and the blanks around it; blanks alone are one.
+    """Whether a text is a word for missing, in any case and with any blanks around it; blanks alone are one.
 
     >>> [is_missing_word(text) for text in ("N/A", " nan ", "  ", "no", "0")]
     [True, True, True, False, False]
@@ -66,10 +68,10 @@ def is_missing_word(text: str) -> bool:
 class Column:
     """One raw column of the application table.
 
-    `low` and `high` are inclusive and apply to present values; a value in `missing` (the data's own code for "not
-    known") is read as missing before the bounds are looked at, and so is a text in `MISSING_WORDS`. `levels` lists the
-    categories the data dictionary names: any other string is legal and becomes the unknown category. `calendar` is for
-    a column that says when somebody applied: drift of its values is judged over whole periods only.
+    `low` and `high` are inclusive bounds of the values that are present. `missing` holds the data's own codes for "not
+    known"; they, and the texts in `MISSING_WORDS`, become missing before the bounds apply. `levels` are the categories
+    of the data dictionary; any other string is legal and becomes the unknown category. `calendar` belongs to a column
+    of the time of application: its drift is judged over whole periods only.
     """
 
     name: str
@@ -105,22 +107,23 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """Two numeric columns of which the first is at most the second in any application that states both."""
+    """A rule for two numeric columns: the first is at most the second where an application states both."""
 
     smaller: str
     larger: str
 
     @property
     def rule(self) -> str:
-        """What is said of an application that breaks it, after the first column's name."""
+        """The message for an application that breaks the rule; it follows the first column's name."""
         return f"must be at most {self.larger}"
 
 
+# No slots: cached_property keeps its values in __dict__.
 @dataclass(frozen=True)
 class Schema:
-    """The raw columns of one table, in file order, and what holds between two of them.
+    """The raw columns of one table, in file order, and the orders between them.
 
-    `id_column` and `target_column` name the identifier and the outcome: they are part of a file, never of a feature.
+    `id_column` and `target_column` name the identifier and the outcome: a file has them, and no feature reads them.
     """
 
     id_column: str
@@ -134,7 +137,7 @@ class Schema:
             raise SchemaError("a column is declared twice")
         numeric = {column.name for column in self.columns if column.numeric}
         if any({order.smaller, order.larger} - numeric for order in self.orders):
-            raise SchemaError("an order is one of two numeric columns that are declared")
+            raise SchemaError("an order needs two declared numeric columns")
 
     def __iter__(self) -> Iterator[Column]:
         return iter(self.columns)
@@ -195,6 +198,7 @@ class Schema:
 
         `calendar` is left out: it says how windows are judged, and not what a value means to a model.
         """
+        # Sorted keys: the digest must not change when a field of `Column` moves.
         columns = [
             {name: value for name, value in asdict(column).items() if name != "calendar"} for column in self.columns
         ]

@@ -1,4 +1,4 @@
-"""From raw columns to the model matrix, by a fitted state."""
+"""The transformer turns raw columns into the model matrix, by a fitted state."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from features.schema import Schema
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """The raw columns of n applications, row i of both arrays being application i.
+    """The raw columns of n applications: row i of both arrays is application i.
 
     Attributes
     ----------
@@ -75,6 +75,7 @@ class FeatureState:
     definition: str = DEFINITION_DIGEST
 
     def __post_init__(self) -> None:
+        # Another formula under the same name would score every applicant differently, without an error.
         if self.definition != DEFINITION_DIGEST:
             raise SchemaError("the features were fitted with another feature definition than this code's")
         unknown = set(self.names) - {feature.name for feature in CATALOGUE}
@@ -100,11 +101,12 @@ class FeatureState:
         )
 
 
+# Rows at once: the arrays on the way to the matrix stay small, however long the file is.
 _BLOCK = 4_096
 _FEATURES = {feature.name: feature for feature in CATALOGUE}
 
 _Rows = NDArray[np.float64]
-"""Shape (columns, n): a column is contiguous, and that of one row costs no copy on its way to the matrix."""
+"""Shape (columns, n): each column is contiguous, and the transpose of a single row needs no copy."""
 
 
 class FeatureTransformer:
@@ -134,7 +136,7 @@ class FeatureTransformer:
 
     @property
     def largest_codes(self) -> tuple[float, ...]:
-        """For each of the `categorical` columns the code of a level that is unknown."""
+        """The code of the unknown level, for each of the `categorical` columns."""
         return tuple(codes.unknown for codes in self._categories.codes)
 
     def transform(self, columns: Columns) -> NDArray[np.float64]:
@@ -154,9 +156,9 @@ class FeatureTransformer:
         return np.concatenate(features).take(self._order, axis=0)
 
     def unknown_codes(self, matrix: NDArray[np.float64]) -> dict[int, int]:
-        """The columns of a matrix from elsewhere in which a category holds what is no code, and their largest code.
+        """The columns of a foreign matrix that hold an illegal category code, and the largest legal code of each.
 
-        A code is NaN or a whole number from 0 to that of the unknown, which is the largest.
+        A code is NaN or a whole number from 0 to the code of the unknown level, which is the largest.
         """
         held, largest = matrix[:, self._categories.targets], self._categories.largest
         legal = np.isnan(held) | ((held >= 0) & (held <= largest) & (held == np.floor(held)))
@@ -165,7 +167,7 @@ class FeatureTransformer:
 
 @dataclass(frozen=True, slots=True)
 class _Derived:
-    """All chosen features of one operation and arity: they are computed together."""
+    """The chosen features of one operation and arity, computed in one call of NumPy."""
 
     operation: Operation
     sources: slice
@@ -196,12 +198,12 @@ class _Numbers:
 
     def of(self, cleaned: _Rows) -> list[_Rows]:
         gathered = cleaned.take(self._sources, axis=0)
-        with np.errstate(over="ignore"):  # a ratio of legal amounts may be infinite
+        with np.errstate(over="ignore"):  # a ratio of legal amounts may be infinite, which LightGBM takes
             return [gathered[: self._raw], *[derived.of(gathered) for derived in self._derived]]
 
 
 class _Codes(dict[str | None, float]):
-    """The codes of one category by level; of any other level that of the unknown."""
+    """The codes of one category by level; any other level has the code of the unknown."""
 
     def __init__(self, name: str, vocabulary: Sequence[str]) -> None:
         self.unknown = float(len(vocabulary))
@@ -256,8 +258,10 @@ class _Cleaner:
         self._low, self._high = np.array(bounds).T[:, :, np.newaxis].copy()
 
     def __call__(self, numbers: _Rows) -> _Rows:
+        # np.maximum passes NaN on; np.fmax would put the bound in its place.
         cleaned: _Rows = np.maximum(numbers, self._low)
         np.minimum(cleaned, self._high, out=cleaned)
+        # The raw numbers are compared, since clipping has changed a code such as 365243.
         coded = numbers.take(self._coded, axis=0) == self._codes
         cleaned[self._coded] = np.where(coded, np.nan, cleaned.take(self._coded, axis=0))
         return cleaned

@@ -1,4 +1,4 @@
-"""Which rows of a table break which declared rule. Values are never quoted."""
+"""Validation finds the rows that break a declared rule. It never quotes a value."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from features.schema import Column
 from features.transformer import Columns, missing_as_nan
 
 _SHOWN = 5
+# A request and a file must be judged alike, so that this is the tolerance of pydantic's `multiple_of`.
 _WHOLE_WITHIN = 1e-9
 
 
@@ -27,7 +28,7 @@ class RuleViolation:
     rows: NDArray[np.intp]
 
     def shifted(self, rows: int) -> RuleViolation:
-        """The same violation with the rows counted from `rows` earlier."""
+        """The same violation, with `rows` added to each row number."""
         return RuleViolation(self.column, self.rule, self.rows + rows)
 
     @property
@@ -44,15 +45,16 @@ class RuleViolation:
 
 
 def find_violations(columns: Columns) -> list[RuleViolation]:
-    """Every declared rule that the rows break: finite, whole, bounds, required, length of a category, orders."""
+    """The violations of every declared rule: finite, whole, bounds, required, length of a category, orders."""
     columns.check(APPLICATION)
     known = missing_as_nan(columns.numbers)
     return [*_number_violations(known), *_level_violations(columns.levels), *_order_violations(known)]
 
 
 def merge_violations(violations: Sequence[RuleViolation]) -> list[RuleViolation]:
-    """The same violations with the rows of each column and rule together."""
+    """The violations, merged where column and rule are the same."""
 
+    # groupby joins neighbours only, so that the violations are sorted by the same key.
     def key(violation: RuleViolation) -> tuple[str, str]:
         return violation.column, violation.rule
 
@@ -78,7 +80,7 @@ def _number_violations(known: NDArray[np.float64]) -> Iterator[RuleViolation]:
 
 
 def _order_violations(known: NDArray[np.float64]) -> Iterator[RuleViolation]:
-    """A value that is out of its bounds breaks those alone."""
+    """The violations of orders; a value out of its bounds breaks its bounds alone."""
     at, within = APPLICATION.position, (known >= APPLICATION.low) & (known <= APPLICATION.high)
     for order in APPLICATION.orders:
         smaller, larger = at[order.smaller], at[order.larger]
@@ -87,7 +89,7 @@ def _order_violations(known: NDArray[np.float64]) -> Iterator[RuleViolation]:
 
 
 def _fractional(values: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """True where a value is no whole number, within pydantic's tolerance for `multiple_of`."""
+    """True where a value is no whole number, within the tolerance."""
     finite = np.where(np.isfinite(values), values, 0.0)
     return np.asarray(np.abs(finite - np.rint(finite)) > _WHOLE_WITHIN)
 
@@ -95,6 +97,7 @@ def _fractional(values: NDArray[np.float64]) -> NDArray[np.bool_]:
 def _level_violations(levels: NDArray[np.object_]) -> Iterator[RuleViolation]:
     for i, column in enumerate(APPLICATION.categorical):
         values = levels[:, i]
+        # A column has few levels: each is judged once, and not once a row.
         distinct: set[str | None] = set(values.tolist())
         missing = {level for level in distinct if level is None or column.is_missing(level)}
         if column.required:

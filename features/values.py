@@ -1,7 +1,7 @@
-"""What is read as what: Arrow values as numbers, levels, whole numbers and names. The table: `docs/reference/files.md`.
+"""Readers of Arrow values: numbers, levels, whole numbers and names. `docs/reference/files.md` has the tables.
 
-A function answers with the values and where one is wrong. A word for missing, blanks, null and NaN are missing whatever
-the container, and a value is the same whatever stands beside it.
+Each function returns the values, and where one is wrong. Words for missing, blanks, null and NaN are missing in every
+container. No value is read differently because of the values beside it.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from features.request import LONGEST_CLIENT_ID
 from features.schema import MISSING_WORDS, Column, ColumnKind, is_missing_word
 
+# A worker answers JSON requests without pyarrow, so that each function below imports it itself.
 if TYPE_CHECKING:
     import pyarrow as pa
 
@@ -24,15 +25,16 @@ Wrong = NDArray[np.bool_]
 """Shape (n,): True where a value is there and cannot be read."""
 
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
+# Infinity is read as a number, so that the rule "must be finite" can name its row.
 _INFINITE = re.compile(r"[+-]?inf(inity)?", re.IGNORECASE)
 _TRUTH = {"true": 1.0, "false": 0.0}
 _INT64 = (-(2**63), 2**63 - 1)
 _EXACT = {16: 2**11, 32: 2**24, 64: 2**53}
-"""The bits of a float, and the largest whole number up to which it holds every other."""
+"""For floats of 16, 32 and 64 bits: the limit up to which a float holds every whole number."""
 
 
 def as_numbers(values: pa.ChunkedArray[Any], kind: ColumnKind = ColumnKind.NUMBER) -> tuple[NDArray[np.float64], Wrong]:
-    """Values as float64, NaN where one is missing or wrong. Only of a flag are true and false 1 and 0."""
+    """Values as float64, NaN where one is missing or wrong; true and false are 1 and 0 in a flag alone."""
     import pyarrow as pa
     from pyarrow import types
 
@@ -49,7 +51,7 @@ def as_numbers(values: pa.ChunkedArray[Any], kind: ColumnKind = ColumnKind.NUMBE
 
 
 def as_levels(values: pa.ChunkedArray[Any], column: Column) -> tuple[NDArray[np.object_], Wrong]:
-    """Values of a category as str, None where one is missing or wrong; the column's own codes for missing stay."""
+    """Values of a category as str, None where one is missing or wrong; the column's own missing codes stay."""
     from pyarrow import types
 
     values = _plain(values)
@@ -59,10 +61,10 @@ def as_levels(values: pa.ChunkedArray[Any], column: Column) -> tuple[NDArray[np.
 
 
 def as_whole_numbers(values: pa.ChunkedArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.bool_], Wrong]:
-    """Values as int64, where one is missing, and where one is wrong; 0 in both places.
+    """Values as int64 (0 where missing or wrong), where one is missing, and where one is wrong.
 
-    A whole number is read exactly however it is written (100002, 100002.0, 1.00002E+05), or is wrong: a float holds
-    whole numbers up to 2**53, one of 32 bits up to 2**24.
+    A whole number in any notation (100002, 100002.0, 1.00002E+05) is read exactly, or is wrong. A float64 holds every
+    whole number up to 2**53, a float32 up to 2**24.
     """
     import pyarrow as pa
     from pyarrow import types
@@ -83,10 +85,11 @@ def as_whole_numbers(values: pa.ChunkedArray[Any]) -> tuple[NDArray[np.int64], N
 
 
 def _cast_to_int64(values: pa.ChunkedArray[Any]) -> pa.ChunkedArray[Any] | None:
-    """None where Arrow does not read a value, or would read 0x1F."""
+    """The values in one cast; None if Arrow cannot read one of them, or reads one as hexadecimal."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
+    # Arrow reads 0x1F as 31, which no other reader of this project does.
     if pa.types.is_string(values.type) and pc.any(pc.match_substring(values, "x", ignore_case=True)).as_py():
         return None
     try:
@@ -129,7 +132,7 @@ def as_texts(values: pa.ChunkedArray[Any]) -> tuple[pa.ChunkedArray[Any], Wrong]
 
 
 def as_client_ids(values: pa.ChunkedArray[Any]) -> tuple[pa.ChunkedArray[Any], Wrong]:
-    """Names of applicants as text, null where one is missing or wrong: a text or a whole number, not too long."""
+    """Client ids as text, null where one is missing or wrong: texts or whole numbers up to the longest legal id."""
     import pyarrow as pa
     import pyarrow.compute as pc
     from pyarrow import types
@@ -148,7 +151,7 @@ def as_client_ids(values: pa.ChunkedArray[Any]) -> tuple[pa.ChunkedArray[Any], W
 
 
 def stored_as(values: pa.ChunkedArray[Any]) -> str:
-    """The type that a container gives the values, "" for text."""
+    """The name of the stored type of the values, "" for text."""
     stored = _plain(values).type
     return "" if str(stored) == "string" else str(stored)
 
@@ -186,7 +189,7 @@ def _parsed(values: pa.ChunkedArray[Any], flag: bool) -> tuple[NDArray[np.float6
 
 
 def _by_text(values: pa.ChunkedArray[Any], read: Callable[[str], Any], kind: type) -> tuple[NDArray[Any], Wrong]:
-    """Each distinct text read once; None and NaN stand for null. ValueError of `read` marks a text that is wrong."""
+    """The values that `read` makes of the texts, None or NaN for null; a ValueError of `read` marks one as wrong."""
     import pyarrow as pa
 
     encoded = values.cast(pa.string()).combine_chunks().dictionary_encode()

@@ -1,1 +1,1 @@
-"""From raw columns to decisions: the artefact, the model, calibration, policy and the batch job."""
+"""Scoring turns raw columns into decisions: artefact, model, calibration, policy and batch job."""

@@ -6,10 +6,10 @@ import os
 import signal
 import sys
 
-# OpenMP's threads spin while they wait, which is slow beside any other busy process. Read when LightGBM is loaded.
+# OpenMP's threads spin while they wait, which slows every other busy process. LightGBM reads this as it is loaded.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
-# Nothing about a lender's work is told to anybody.
+# BentoML sends usage data unless this is set; a lender's work is nobody else's business.
 os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
 
 if __name__ == "__main__":

@@ -1,13 +1,13 @@
-"""The artefact: one directory that holds everything a decision depends on, under one digest. No pickle.
+"""The artefact is one directory with everything that a decision depends on, under one digest. It holds no pickle.
 
 manifest.json      format, the SHA-256 of every other file, and the digest over those
 model.txt          LightGBM text
 features.json      fitted feature state
 calibration.json   margin to PD
 policy.json        cut-off, refer band, risk levels, costs, points, what must be known for an approval
-reference.json     drift reference: bins of every feature and of the PD, counted where the model was fitted
-conformance.json   drawn applications, and what the code that trained the model made of them
-metrics.json       how good it is, with intervals
+reference.json     drift reference: bins of every feature and of the PD, counted on the training rows
+conformance.json   drawn applications, and the results that the training code computed for them
+metrics.json       quality of the model, with intervals
 lineage.json       data fingerprint, code version, MLflow run, settings
 """
 
@@ -39,24 +39,38 @@ if TYPE_CHECKING:
     from scoring.scorer import Scorer
 
 
+_FORMAT = 3
+_MANIFEST = "manifest.json"
+
+# A damaged store must not fill the memory of a service.
+_FILE_BYTES = 1 << 30
+_NAMES = (
+    "model.txt", "features.json", "calibration.json", "policy.json", "reference.json", "conformance.json",
+    "metrics.json", "lineage.json",
+)  # fmt: skip
+
 _ROWS = 128
+
+# NumPy may change the stream of a seed (NEP 19): the artefact keeps the rows themselves.
 _SEED = 20_180_517
 _WIDEST = 1e6
-"""How far a column without bounds is drawn."""
+"""The largest value drawn for a column without bounds."""
+
 _PD_TOLERANCE = 1e-12
 """NumPy's exp differs in the last bits between processors; every other operation is exact everywhere (IEEE 754)."""
+
 _UNKNOWN_LEVEL = "a level that nobody declared"
 
 
 @dataclass(frozen=True, slots=True)
 class Conformance:
-    """Drawn applications and what was made of them; plain tuples, since they are compared and written as JSON.
+    """Drawn applications and their results, in plain tuples, which compare and become JSON as they are.
 
     Attributes
     ----------
     numbers, levels : the raw columns of each row, as in `Columns`; None is missing
     features : SHA-256 of each feature's float64 values in all rows
-    margin, probability, decision, risk_level, points, missing : one of each for every row, as in `Scores`
+    margin, probability, decision, risk_level, points, missing : one for every row, as in `Scores`
     """
 
     numbers: tuple[tuple[float | None, ...], ...] = ()
@@ -74,7 +88,7 @@ class Conformance:
 
     @classmethod
     def of(cls, columns: Columns, scorer: Scorer) -> Self:
-        """What a scorer makes of raw applications."""
+        """The applications with the results that a scorer computes for them."""
         matrix = scorer.transformer.transform(columns)
         scores = scorer.score_matrix(matrix)
         return cls(
@@ -90,7 +104,7 @@ class Conformance:
         )
 
     def check(self, scorer: Scorer) -> None:
-        """ConformanceError, naming what differs first, unless the scorer makes the same of the rows."""
+        """Raise ConformanceError, which names the first difference, unless the scorer computes the same results."""
         found = Conformance.of(self._columns(), scorer)
         differing = [
             name for (name, kept), (_, made) in zip(self.features, found.features, strict=True) if kept != made
@@ -121,62 +135,9 @@ class Conformance:
         return cls(**{name: tuple(column) for name, column in values.items()} | nested)
 
 
-def draw_applications(state: FeatureState, reference: DriftReference) -> Columns:
-    """Applications that meet the edges of what is declared: every code for missing, bounds, zeros, unknown levels.
-
-    A number that is a feature itself is drawn from the bins of the drift reference, so that the trees part the rows.
-    The first row is empty, and the second lacks nothing.
-    """
-    generator = np.random.default_rng(_SEED)
-    numbers = np.column_stack([_numbers(column, reference, generator) for column in APPLICATION.numeric])
-    levels = np.empty((_ROWS, len(APPLICATION.categorical)), dtype=object)
-    for i, column in enumerate(APPLICATION.categorical):
-        levels[:, i] = _levels(column, state.vocabularies.get(column.name, column.levels), generator)
-    return Columns(numbers, levels)
-
-
-def _numbers(column: Column, reference: DriftReference, generator: np.random.Generator) -> NDArray[np.float64]:
-    low, high = max(column.low, -_WIDEST), min(column.high, _WIDEST)
-    bins = reference.features.get(column.name)
-    edges = np.clip(bins.edges if bins and len(bins.edges) > 1 else (low, high), column.low, column.high)
-    place = generator.integers(0, len(edges) - 1, _ROWS)
-    values = generator.uniform(edges[place], edges[place + 1])
-    special = [
-        np.nan,
-        np.nan,
-        *(float(code) for code in column.missing),
-        low,
-        high,
-        *([0.0] if low <= 0 <= high else []),
-    ]
-    chosen = generator.choice(np.array(special), _ROWS)
-    values = np.where(generator.random(_ROWS) < 0.3, chosen, np.rint(values) if column.whole else values)
-    values[:2] = np.nan, np.rint(edges[0]) if column.whole else edges[0]
-    return np.asarray(values, dtype=np.float64)
-
-
-def _levels(column: Column, known: Sequence[str], generator: np.random.Generator) -> list[str | None]:
-    special = [None, _UNKNOWN_LEVEL, *map(str, column.missing)]
-    legal = list(dict.fromkeys([*known, *column.levels])) or [_UNKNOWN_LEVEL]
-    rare = generator.random(_ROWS) < 0.2
-    places = generator.integers(0, 1 << 30, _ROWS).tolist()
-    drawn = [special[i % len(special)] if odd else legal[i % len(legal)] for i, odd in zip(places, rare, strict=True)]
-    return [None, legal[0], *drawn[2:]]
-
-
-def _rows_sha256(values: NDArray[np.float64]) -> str:
-    canonical = np.where(np.isnan(values), np.nan, values) + 0.0  # one bit pattern for NaN, and one for zero
-    return hashlib.sha256(canonical.astype("<f8").tobytes()).hexdigest()
-
-
-_FORMAT = 3
-_MANIFEST = "manifest.json"
-_FILE_BYTES = 1 << 30
-
-
 @dataclass(frozen=True)
 class Artefact:
-    """A model with all that turns its margins into decisions, and where it comes from."""
+    """A model with its features, calibration, policy, drift reference, metrics and lineage."""
 
     model_text: str
     features: FeatureState
@@ -234,6 +195,7 @@ class Artefact:
             raise ArtefactError(f"{directory}: {error}") from None
         except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
             raise ArtefactError(f"{directory}: not an artefact that this code reads ({type(error).__name__})") from None
+        # A key that this code ignores would be lost at the next write, under another digest.
         if artefact._files != contents:
             raise ArtefactError(f"{directory}: not an artefact that this code writes")
         if not artefact.conformance:
@@ -241,10 +203,53 @@ class Artefact:
         return artefact
 
 
-_NAMES = (
-    "model.txt", "features.json", "calibration.json", "policy.json", "reference.json", "conformance.json",
-    "metrics.json", "lineage.json",
-)  # fmt: skip
+def draw_applications(state: FeatureState, reference: DriftReference) -> Columns:
+    """Drawn applications with every edge case: codes for missing, bounds, zeros, unknown levels.
+
+    A number that is a feature itself is drawn from the bins of the drift reference, so that the trees separate the
+    rows. The first row is empty, and the second is complete.
+    """
+    generator = np.random.default_rng(_SEED)
+    numbers = np.column_stack([_numbers(column, reference, generator) for column in APPLICATION.numeric])
+    levels = np.empty((_ROWS, len(APPLICATION.categorical)), dtype=object)
+    for i, column in enumerate(APPLICATION.categorical):
+        levels[:, i] = _levels(column, state.vocabularies.get(column.name, column.levels), generator)
+    return Columns(numbers, levels)
+
+
+def _numbers(column: Column, reference: DriftReference, generator: np.random.Generator) -> NDArray[np.float64]:
+    low, high = max(column.low, -_WIDEST), min(column.high, _WIDEST)
+    bins = reference.features.get(column.name)
+    edges = np.clip(bins.edges if bins and len(bins.edges) > 1 else (low, high), column.low, column.high)
+    place = generator.integers(0, len(edges) - 1, _ROWS)
+    values = generator.uniform(edges[place], edges[place + 1])
+    special = [
+        np.nan,
+        np.nan,
+        *(float(code) for code in column.missing),
+        low,
+        high,
+        *([0.0] if low <= 0 <= high else []),
+    ]
+    chosen = generator.choice(np.array(special), _ROWS)
+    values = np.where(generator.random(_ROWS) < 0.3, chosen, np.rint(values) if column.whole else values)
+    values[:2] = np.nan, np.rint(edges[0]) if column.whole else edges[0]
+    return np.asarray(values, dtype=np.float64)
+
+
+def _levels(column: Column, known: Sequence[str], generator: np.random.Generator) -> list[str | None]:
+    special = [None, _UNKNOWN_LEVEL, *map(str, column.missing)]
+    legal = list(dict.fromkeys([*known, *column.levels])) or [_UNKNOWN_LEVEL]
+    rare = generator.random(_ROWS) < 0.2
+    places = generator.integers(0, 1 << 30, _ROWS).tolist()
+    drawn = [special[i % len(special)] if odd else legal[i % len(legal)] for i, odd in zip(places, rare, strict=True)]
+    return [None, legal[0], *drawn[2:]]
+
+
+def _rows_sha256(values: NDArray[np.float64]) -> str:
+    canonical = np.where(np.isnan(values), np.nan, values) + 0.0  # one bit pattern for NaN, and one for zero
+    # Little-endian everywhere, so that the digest is the same on any machine.
+    return hashlib.sha256(canonical.astype("<f8").tobytes()).hexdigest()
 
 
 def _policy(values: dict[str, Any]) -> DecisionPolicy:
@@ -258,7 +263,7 @@ def _completeness(values: dict[str, Any] | None) -> CompletenessRule | None:
 
 
 def _verified(directory: Path, digest: str | None) -> dict[str, bytes]:
-    """The files, after the manifest was found to be, byte for byte, the one that belongs to them."""
+    """The contents of the files; ArtefactError unless their manifest is, byte for byte, the right one."""
     try:
         manifest = read_regular(directory / _MANIFEST, _FILE_BYTES)
         _require_format(manifest, directory)
@@ -274,7 +279,7 @@ def _verified(directory: Path, digest: str | None) -> dict[str, bytes]:
 
 
 def _require_format(manifest: bytes, directory: Path) -> None:
-    """ArtefactError for an artefact of another format, which may have other files; a broken manifest is told later."""
+    """Raise ArtefactError for another format. A broken manifest passes: `_difference` reports it."""
     try:
         written = json.loads(manifest)["format"]
     except (KeyError, RecursionError, TypeError, ValueError):
@@ -284,7 +289,7 @@ def _require_format(manifest: bytes, directory: Path) -> None:
 
 
 def _difference(manifest: bytes, contents: Mapping[str, bytes]) -> str:
-    """What is wrong with a manifest that does not belong to the files."""
+    """The difference between a manifest and the files, in words."""
     try:
         declared = json.loads(manifest)
         sums = declared["files"]
@@ -301,6 +306,7 @@ def _manifest(contents: Mapping[str, bytes]) -> bytes:
 
 def _json(value: Any) -> bytes:
     """Canonical JSON: the same bytes again after it was read."""
+    # NaN is not JSON (RFC 8259), and strict readers in other languages refuse it.
     plain = json.loads(json.dumps(value, allow_nan=False))
     return json.dumps(plain, indent=1, sort_keys=True).encode() + b"\n"
 
@@ -310,4 +316,5 @@ def _sha256(content: bytes) -> str:
 
 
 def _digest(contents: Mapping[str, bytes]) -> str:
+    # The text is what `sha256sum` prints for the files in order, so that a shell can check the digest.
     return _sha256("".join(f"{_sha256(contents[name])}  {name}\n" for name in sorted(contents)).encode())

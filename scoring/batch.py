@@ -1,4 +1,4 @@
-"""The batch job: files of raw applications in, Parquet files of decisions out, in chunks."""
+"""The batch job reads files of raw applications in chunks and writes Parquet files of decisions."""
 
 from __future__ import annotations
 
@@ -28,16 +28,68 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
+CLIENT_ID = "client_id"
+_SUFFIXES = (".csv", ".parquet")
+
+# Hidden files, lock files of office programs, and marks such as Spark's _SUCCESS.
+_MARKS = (".", "~$", "_")
+
+# Such a file may hold applications in a form that is not read: the job refuses it, since nobody would miss the rows.
+_TABLES = frozenset({
+    *_SUFFIXES, ".tsv", ".tab", ".psv", ".dat", ".xls", ".xlsx", ".xlsm", ".xlsb", ".ods", ".json", ".jsonl", ".ndjson",
+    ".feather", ".arrow", ".orc", ".avro", ".sqlite", ".db", ".sas7bdat", ".dta", ".sav", ".rds", ".pkl", ".pickle",
+    ".gz", ".bz2", ".xz", ".zst", ".zip", ".lz4", ".7z", ".tar", ".tgz",
+})  # fmt: skip
+
+
+def score_files(
+    source: Path,
+    output: Path,
+    model: StoredModel,
+    *,
+    chunk_rows: int = 50_000,
+    progress: Callable[[int], object] = lambda _: None,
+) -> Summary:
+    """Score the file `source`, or every file in it, into the new folder `output`.
+
+    One `part-NNNNN.parquet` per chunk, the rows in their order: identifier, status, probability, prediction, decision,
+    risk_level, score, missing, unknown, unknown_columns, withheld, model_version, errors. A row that breaks a declared
+    rule is `rejected`, with the rules in `errors`, and the others are scored. The summary names the files that were
+    passed over. A job that fails leaves nothing behind.
+    """
+    from pyarrow import parquet
+
+    # All headers are read before the first chunk: a wrong file must not stop a long job near its end.
+    read = _Source.of(source)
+    identifier = _identifier(read.files)
+    tally = _Tally()
+    with staged(output) as folder:
+        for part, (file, batch) in enumerate(_batches(read.files, identifier, chunk_rows)):
+            table = _decided(batch, _identifiers(file, batch, identifier), model, tally, identifier)
+            # Padded numbers, so that sorting by name keeps the order of the rows.
+            parquet.write_table(table, folder / f"part-{part:05}.parquet")
+            progress(len(batch))
+        # An applicant may be in two files, so that only the end can tell; the scratch folder then vanishes.
+        _check_unique(tally.identifiers, source)
+        summary = tally.summary(model, passed_over=read.passed_over, ignored_columns=_ignored(read.files))
+        (folder / "_summary.json").write_text(json.dumps(asdict(summary), indent=1) + "\n")
+    return summary
+
+
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What a batch job did.
+    """The counts of a batch job.
 
-    `withheld` counts the scored rows that are referred because too little is known of them. `broken_rules` counts the
-    rows that break each rule, the most broken first. `unknown_levels` counts, for each category of the model, the
-    scored rows whose level the model does not know: legal, but many such rows are more often a misspelling than a new
-    kind of applicant. `never_known` are those of which no level is known at all: they may be encoded as numbers.
-    `never_stated` are declared columns that are missing in every row, `ignored_columns` those that are not declared,
-    and `passed_over` what was not read in the folder.
+    Attributes
+    ----------
+    withheld : scored rows that are referred because too little is known of them
+    broken_rules : rows that break each rule, the most broken first
+    unknown_levels : for each category of the model, the scored rows whose level the model does not know; legal,
+        but many such rows are more often a misspelling than a new kind of applicant
+    never_known : categories of which no row has a known level; they may be encoded as numbers
+    never_stated : declared columns that are missing in every row
+    ignored_columns : columns that are not declared
+    passed_over : names in the folder that were not read
     """
 
     model: str
@@ -54,8 +106,8 @@ class Summary:
     passed_over: tuple[str, ...] = ()
 
 
-class Tally:
-    """What is counted from chunk to chunk."""
+class _Tally:
+    """The counts of the chunks so far."""
 
     def __init__(self) -> None:
         self.identifiers: list[pa.ChunkedArray[Any]] = []
@@ -86,7 +138,7 @@ class Tally:
     def summary(
         self, model: StoredModel, *, passed_over: tuple[str, ...] = (), ignored_columns: tuple[str, ...] = ()
     ) -> Summary:
-        """The sums."""
+        """The summary of all chunks."""
         unknown = dict(sorted(self._unknown.items()))
         return Summary(
             model=model.name,
@@ -104,54 +156,9 @@ class Tally:
         )
 
 
-if TYPE_CHECKING:
-    import pyarrow as pa
-
-
-CLIENT_ID = "client_id"
-_SUFFIXES = (".csv", ".parquet")
-_MARKS = (".", "~$", "_")
-_TABLES = frozenset({
-    *_SUFFIXES, ".tsv", ".tab", ".psv", ".dat", ".xls", ".xlsx", ".xlsm", ".xlsb", ".ods", ".json", ".jsonl", ".ndjson",
-    ".feather", ".arrow", ".orc", ".avro", ".sqlite", ".db", ".sas7bdat", ".dta", ".sav", ".rds", ".pkl", ".pickle",
-    ".gz", ".bz2", ".xz", ".zst", ".zip", ".lz4", ".7z", ".tar", ".tgz",
-})  # fmt: skip
-
-
-def score_files(
-    source: Path,
-    output: Path,
-    model: StoredModel,
-    *,
-    chunk_rows: int = 50_000,
-    progress: Callable[[int], object] = lambda _: None,
-) -> Summary:
-    """Score the file `source`, or every file in it, into the new folder `output`.
-
-    One `part-NNNNN.parquet` per chunk, the rows in their order: identifier, status, probability, prediction, decision,
-    risk_level, score, missing, unknown, unknown_columns, withheld, model_version, errors. A row that breaks a declared
-    rule is `rejected`, with the rules in `errors`, and the others are scored. What is left out of a folder is named in
-    the summary. Nothing is left behind if the job fails.
-    """
-    from pyarrow import parquet
-
-    read = _Source.of(source)
-    identifier = _identifier(read.files)
-    tally = Tally()
-    with staged(output) as folder:
-        for part, (file, batch) in enumerate(_batches(read.files, identifier, chunk_rows)):
-            table = _decided(batch, _identifiers(file, batch, identifier), model, tally, identifier)
-            parquet.write_table(table, folder / f"part-{part:05}.parquet")
-            progress(len(batch))
-        _check_unique(tally.identifiers, source)
-        summary = tally.summary(model, passed_over=read.passed_over, ignored_columns=_ignored(read.files))
-        (folder / "_summary.json").write_text(json.dumps(asdict(summary), indent=1) + "\n")
-    return summary
-
-
 @dataclass(frozen=True, slots=True)
 class _Source:
-    """The files that a job reads, and the names in their folder that it passes over."""
+    """The files that a job reads, and the names that it passes over in their folder."""
 
     files: tuple[File, ...]
     passed_over: tuple[str, ...] = ()
@@ -160,8 +167,8 @@ class _Source:
     def of(cls, source: Path) -> Self:
         """The file `source`, or every .csv and .parquet file in it.
 
-        Marks of systems and office programs (.name, ~$name, _name) and files that are no table are passed over. A
-        folder, or a table of another format, may hold applications: it is refused.
+        Marks of systems and office programs (.name, ~$name, _name) and files that are no tables are passed over.
+        BatchError or FileError for a folder inside, or a table of another format: it may hold applications.
         """
         if not source.is_dir():
             return cls((open_file(source),))
@@ -180,7 +187,7 @@ def _may_hold_applications(path: Path) -> bool:
 
 
 def _identifier(files: Sequence[File]) -> str:
-    """The column that names the applicants in every file."""
+    """The column that identifies the applicants in every file; BatchError if the files share none."""
     for name in (APPLICATION.id_column, CLIENT_ID):
         if all(name in file.header for file in files):
             return name
@@ -197,7 +204,7 @@ def _batches(files: Sequence[File], identifier: str, chunk_rows: int) -> Iterato
 
 
 def _identifiers(file: File, batch: RowBatch, name: str) -> pa.ChunkedArray[Any]:
-    """The names of the applicants, null where one is missing: whole numbers as SK_ID_CURR, text as client_id."""
+    """The identifiers of the rows, null where one is missing: whole numbers as SK_ID_CURR, text as client_id."""
     import pyarrow as pa
 
     values = batch.others[name]
@@ -228,23 +235,14 @@ def _check_unique(seen: Sequence[pa.ChunkedArray[Any]], source: Path) -> None:
         )
 
 
-def _broken(batch: RowBatch) -> dict[int, list[RuleViolation]]:
-    """The violations of each row that breaks a rule."""
-    broken: dict[int, list[RuleViolation]] = {}
-    for violation in batch.violations:
-        for row in violation.rows.tolist():
-            broken.setdefault(row, []).append(violation)
-    return broken
-
-
 def _ignored(files: Sequence[File]) -> tuple[str, ...]:
-    """Columns of the files that are neither declared nor a name or an outcome."""
+    """Columns of the files that are neither declared, nor an identifier, nor the outcome."""
     known = {APPLICATION.id_column, APPLICATION.target_column, CLIENT_ID}
     return tuple(sorted({name for file in files for name in file.undeclared} - known))
 
 
 def _decided(
-    batch: RowBatch, identifiers: pa.ChunkedArray[Any], model: StoredModel, tally: Tally, identifier: str
+    batch: RowBatch, identifiers: pa.ChunkedArray[Any], model: StoredModel, tally: _Tally, identifier: str
 ) -> pa.Table:
     import pyarrow as pa
 
@@ -269,9 +267,13 @@ def _decided(
     )
 
 
-def _listed(texts: NDArray[np.object_]) -> NDArray[np.object_]:
-    """Tuples of text as one text each, None where there is none."""
-    return np.array(["; ".join(row) or None for row in texts], dtype=object)
+def _broken(batch: RowBatch) -> dict[int, list[RuleViolation]]:
+    """The violations of each row that breaks a rule, by its position."""
+    broken: dict[int, list[RuleViolation]] = {}
+    for violation in batch.violations:
+        for row in violation.rows.tolist():
+            broken.setdefault(row, []).append(violation)
+    return broken
 
 
 def _columns(scores: Scores, sound: NDArray[np.bool_]) -> dict[str, pa.Array[Any]]:
@@ -294,3 +296,8 @@ def _columns(scores: Scores, sound: NDArray[np.bool_]) -> dict[str, pa.Array[Any
         "unknown_columns": spread(_listed(scores.unknown), pa.string()),
         "withheld": spread(_listed(scores.withheld), pa.string()),
     }
+
+
+def _listed(texts: NDArray[np.object_]) -> NDArray[np.object_]:
+    """Tuples of text as one text each, None where there is none."""
+    return np.array(["; ".join(row) or None for row in texts], dtype=object)

@@ -1,9 +1,9 @@
-"""Errors of scoring.
+"""Errors that the scoring package raises.
 
 ScoringError
-  * ArtefactError      an artefact that is incomplete, damaged or not the one that was asked for
+  * ArtefactError      an artefact is incomplete, damaged or not the requested one
     - ConformanceError this code computes something else than the code that trained the model
-    - SignatureError   it is not the one that is trusted, or the key cannot be used that says so
+    - SignatureError   a model is not the trusted one, or a key cannot be used
   * BatchError         a batch job has no applications to score, or cannot tell whose they are
 """
 
@@ -13,11 +13,11 @@ from jobs.errors import ProjectError
 
 
 class ScoringError(ProjectError):
-    """What every error of this package derives from."""
+    """Base of every error of this package."""
 
 
 class ArtefactError(ScoringError):
-    """The artefact is incomplete, damaged, or not the one that was asked for."""
+    """The artefact is incomplete, damaged or not the requested one."""
 
 
 class ConformanceError(ArtefactError):
@@ -25,7 +25,7 @@ class ConformanceError(ArtefactError):
 
 
 class SignatureError(ArtefactError):
-    """A model is not the one that is trusted, or a key cannot be used to sign it or to verify that."""
+    """A model is not the trusted one, or a key cannot be used to sign or to verify it."""
 
 
 class BatchError(ScoringError):

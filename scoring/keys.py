@@ -1,4 +1,4 @@
-"""API keys: how they are issued, and the file that keeps their salted hashes."""
+"""API keys: issues them, and keeps their salted hashes in a file."""
 
 from __future__ import annotations
 
@@ -25,33 +25,33 @@ KEYS_VARIABLE = "CREDIT_SCORING_KEYS"
 
 
 class AccessError(ProjectError):
-    """What every error of this package derives from. None shows a key."""
+    """Base of the errors about keys and access. No message shows a key."""
 
 
 class KeyFileError(AccessError):
-    """A file of keys cannot be read or written, or does not hold the key that was named."""
+    """A file of keys cannot be read or written, or lacks the named key."""
 
 
 class Scope(StrEnum):
-    """A group of routes. None contains another: a key has each scope that it was given, and no more."""
+    """A group of routes. No scope contains another: a key has the scopes that it was given, and no more."""
 
     PREDICT = "predict"
-    """Scoring, and what is known of the model that scores."""
+    """Scoring, and information on the model that scores."""
     EXPLAIN = "explain"
-    """Good for no route; files of keys that name it stay readable."""
+    """No route needs it; files of keys that name it stay readable."""
     ADMIN = "admin"
-    """Everything else: metrics, drift counts, documents, and whatever route has no scope of its own."""
+    """Everything else: metrics, drift counts, documents, and every route without a scope of its own."""
 
 
 PREFIX = "csk_"
-"""By which scanners for leaked secrets know a key."""
+"""The mark by which scanners for leaked secrets recognise a key."""
 
 _SECRET_BYTES = 32
 _SALT_BYTES = 16
 _DIGEST_BYTES = 32
 _ID_BYTES = 6
 ID_PLACE = slice(len(PREFIX), len(PREFIX) + 2 * _ID_BYTES)
-"""Where a key's id stands in it."""
+"""The place of the id within a key."""
 
 LENGTH = ID_PLACE.stop + 1 + 2 * _SECRET_BYTES
 """Bytes of a key."""
@@ -61,24 +61,24 @@ KeyName = Annotated[str, Field(pattern=r"^[\w.-]{1,64}$")]
 
 
 class Key(Settings):
-    """What is kept of a key: everything but the key."""
+    """The kept record of a key, which does not hold the key itself."""
 
     id: KeyId
-    """The public part of the key, by which it is found, listed and revoked."""
+    """The public part of the key; it finds, lists and revokes the key."""
     name: KeyName
-    """Who holds it."""
+    """The holder's name."""
     scopes: tuple[Scope, ...] = Field(min_length=1)
     created: AwareDatetime
     requests_per_second: float | None = Field(default=None, gt=0)
-    """A rate of its own."""
+    """A rate for this key alone."""
     salt: str = Field(pattern=rf"^[0-9a-f]{{{2 * _SALT_BYTES}}}$")
     digest: str = Field(pattern=rf"^[0-9a-f]{{{2 * _DIGEST_BYTES}}}$")
-    """Salted BLAKE2b of the whole key, in hexadecimal digits as the salt."""
+    """Salted BLAKE2b of the whole key, hexadecimal like the salt."""
 
 
 @dataclass(frozen=True, slots=True)
 class IssuedKey:
-    """A new key as its holder gets it, once, and what is kept of it."""
+    """A new key: the secret, which its holder sees once, and the record that is kept."""
 
     secret: str = field(repr=False)
     key: Key
@@ -104,12 +104,14 @@ def issue(
 
 
 def digest_of(secret: bytes, salt: bytes) -> bytes:
-    """The hash that is kept of a key."""
+    """The hash of a key, with which requests are compared."""
+    # A fast hash is safe, since nobody can guess 256 random bits; a slow one would cost time at every request.
     return blake2b(secret, digest_size=_DIGEST_BYTES, salt=salt).digest()
 
 
 def nobody() -> tuple[bytes, bytes]:
-    """Salt and digest that no key has: what an unknown key is compared with."""
+    """Random salt and digest that belong to no key."""
+    # A request with an unknown id is compared with these: its time must not tell whether the id exists.
     return secrets.token_bytes(_SALT_BYTES), secrets.token_bytes(_DIGEST_BYTES)
 
 
@@ -118,7 +120,7 @@ _OWNER_ONLY = 0o600
 
 
 class KeyFile(Settings):
-    """All of a file of keys."""
+    """The content of a file of keys."""
 
     keys: tuple[Key, ...]
 
@@ -146,13 +148,14 @@ class KeyFile(Settings):
     def write(self, path: Path) -> None:
         """Replace the file at `path` in one step; KeyFileError if that is not possible."""
         rows = [key.model_dump(mode="json", exclude_none=True) for key in self.keys]
-        # A service may run as another user than the one who makes its keys.
+        # The service may run as another user than the one who makes its keys, so that the file keeps its owner.
+        # Durable, since a revoked key must not come back after a power cut.
         with _writing(path), replaced(path, mode=_OWNER_ONLY, durable=True, keep_owner=True) as file:
             file.write(f"{_HEADER}{_yaml({'keys': rows})}".encode())
 
 
 def content_of(path: Path) -> bytes:
-    """What the file holds; KeyFileError if it cannot be read, or if everybody on the machine may write it."""
+    """The bytes of the file; KeyFileError if it cannot be read, or if every user of the machine may write it."""
     try:
         content = read_regular(path, SETTINGS_BYTES)
         mode = path.stat().st_mode
@@ -166,7 +169,7 @@ def content_of(path: Path) -> bytes:
 
 
 def doubt(path: Path) -> str | None:
-    """What is doubtful about who may write the file, None if nothing is."""
+    """A warning that others may write the file, None if there is no reason for one."""
     found = path.stat()
     if found.st_mode & stat.S_IWGRP:
         return f"{path}: its group may write it"
@@ -176,8 +179,8 @@ def doubt(path: Path) -> str | None:
 
 
 def create_key(path: Path, issued: IssuedKey) -> None:
-    """Add a key to the file, which is made if it is not there; KeyFileError if a key has that name already."""
-    with _alone(path):
+    """Add a key to the file, and make the file if need be; KeyFileError if a key has that name already."""
+    with _exclusive(path):
         present = KeyFile.read(path).keys if path.exists() else ()
         if issued.key.name in {key.name for key in present}:
             raise KeyFileError(f"{path}: there is a key named {issued.key.name} already")
@@ -185,8 +188,8 @@ def create_key(path: Path, issued: IssuedKey) -> None:
 
 
 def revoke_key(path: Path, named: str) -> Key:
-    """Take the key with this id or name out of the file; KeyFileError if there is none."""
-    with _alone(path):
+    """Remove the key with this id or name from the file, and return it; KeyFileError if there is none."""
+    with _exclusive(path):
         present = KeyFile.read(path).keys
         found = [key for key in present if key.id == named] or [key for key in present if key.name == named]
         if not found:
@@ -196,8 +199,9 @@ def revoke_key(path: Path, named: str) -> Key:
 
 
 @contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """One writer at a time: the folder is locked, since the file itself is replaced."""
+def _exclusive(path: Path) -> Iterator[None]:
+    """A block for one writer at a time."""
+    # The folder is locked: the file is replaced, so that a lock on it would guard the old one.
     with _writing(path), locked(path.resolve().parent):
         yield
 

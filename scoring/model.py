@@ -1,4 +1,4 @@
-"""The fitted trees: from the model matrix to margins."""
+"""The model computes margins from the model matrix by its fitted trees, and calibration turns them into PDs."""
 
 from __future__ import annotations
 
@@ -15,18 +15,24 @@ from numpy.typing import NDArray
 
 from scoring.errors import ArtefactError
 
+# Constants of LightGBM's c_api.h: C_API_DTYPE_FLOAT64, C_API_PREDICT_RAW_SCORE, first and number of iterations.
 _FLOAT64 = 1
 _RAW_SCORE = 1
 _ALL_TREES = (0, -1)
 _ROW_MAJOR = 1
+
+# More threads never help one row: starting them costs more than the walk through the trees.
 _ONE_THREAD = b"num_threads=1"
 
 _Handle = ctypes.c_void_p
 _Integer = ctypes.POINTER(ctypes.c_int)
 _Length = ctypes.POINTER(ctypes.c_int64)
-_INT32, _TEXT, _POINTER = ctypes.c_int32, ctypes.c_char_p, ctypes.c_void_p
+_INT32 = ctypes.c_int32
+_TEXT = ctypes.c_char_p
+_POINTER = ctypes.c_void_p
 _C_INT = ctypes.c_int
 
+# Without argument types ctypes passes Python integers as 32 bits, which cuts a pointer in half.
 _PROTOTYPES = {
     "LGBM_BoosterLoadModelFromString": (_TEXT, _Integer, ctypes.POINTER(_Handle)),
     "LGBM_BoosterFree": (_Handle,),
@@ -44,10 +50,77 @@ _PROTOTYPES = {
 }  # fmt: skip
 
 
-class NativeBooster:
-    """The trees of a model text; ArtefactError if it is none.
+class Model:
+    """A LightGBM model read from its text; ArtefactError for other texts, and for several scores a row.
 
-    Its answers have the bits of `lightgbm.Booster.predict`, in any batch and for any number of threads.
+    `margins` uses `threads` threads. A row's margin has the bits of `lightgbm.Booster.predict`, for any number of
+    threads and in any batch.
+    """
+
+    def __init__(self, text: str, *, threads: int = 1) -> None:
+        self._booster = NativeBooster(text, threads=threads)
+        if self._booster.classes != 1:
+            raise ArtefactError(f"the model has {self._booster.classes} scores for a row, not one")
+        self._single_row = self._booster.single_row()
+
+    @property
+    def features(self) -> int:
+        """How many columns the model matrix has."""
+        return self._booster.features
+
+    @property
+    def trees(self) -> int:
+        """How many trees are added up."""
+        return self._booster.trees
+
+    def margins(self, matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Raw log-odds of default, float64 of shape (n,), for a model matrix of shape (n, features); NaN is missing."""
+        if matrix.ndim != 2 or matrix.shape[1] != self.features:
+            raise ValueError(f"the model takes {self.features} features, not shape {matrix.shape}")
+        if len(matrix) == 1:
+            return self._single_row(matrix)
+        return self._booster.margins(matrix) if len(matrix) else np.empty(0)
+
+
+# exp(710) overflows a float64; a PD of exp(-709) is 0 in any use.
+_LARGEST_EXPONENT = 709.0
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """Platt scaling: PD = 1 / (1 + exp(-(slope * margin + intercept))).
+
+    It increases strictly with the margin, since the slope must be positive.
+    Source: J. Platt, "Probabilistic outputs for support vector machines", 1999.
+    """
+
+    # Isotonic regression would make ties: applicants on one step could not be ranked, nor a cut-off set between them.
+
+    slope: float
+    intercept: float
+
+    def __post_init__(self) -> None:
+        if not (np.isfinite([self.slope, self.intercept]).all() and self.slope > 0):
+            raise ArtefactError("a calibration needs a positive, finite slope and a finite intercept")
+
+    def log_odds(self, margins: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Calibrated log-odds of default, same shape as `margins`."""
+        return self.slope * margins + self.intercept
+
+    def probabilities(self, margins: NDArray[np.float64]) -> NDArray[np.float64]:
+        """PD in [0, 1], same shape as `margins`, each computed from its own margin alone.
+
+        >>> Calibration(slope=1.0, intercept=0.0).probabilities(np.array([0.0, np.inf]))
+        array([0.5, 1. ])
+        """
+        exponent = np.minimum(-self.log_odds(margins), _LARGEST_EXPONENT)
+        return np.asarray(1.0 / (1.0 + np.exp(exponent)))
+
+
+class NativeBooster:
+    """The trees of a LightGBM model text; ArtefactError for any other text.
+
+    Its margins have the bits of `lightgbm.Booster.predict`, in any batch and for any number of threads.
     """
 
     def __init__(self, text: str, *, threads: int) -> None:
@@ -84,21 +157,19 @@ class NativeBooster:
         return margins
 
     def single_row(self) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
-        """`margins` for matrices of exactly one row, made for speed where this LightGBM has an entry for it."""
+        """A faster `margins` for matrices of one row, if the installed LightGBM has a function for them."""
         if not hasattr(self._library, "LGBM_BoosterPredictForMatSingleRowFast"):
             return self.margins
         return _SingleRow(self).margins
 
 
 class _SingleRow:
-    """LightGBM's entry for single rows, which sets up once what `margins` sets up at every call.
-
-    It is called without giving up the interpreter lock: the call takes microseconds, getting the lock back from a busy
-    thread up to five milliseconds.
-    """
+    """LightGBM's function for single rows, which reads its parameters once and not at every call."""
 
     def __init__(self, booster: NativeBooster) -> None:
         self._booster = booster  # must outlive the configuration
+        # The interpreter lock is kept: the call takes microseconds, but a busy thread may hold a released lock for
+        # five milliseconds (sys.getswitchinterval).
         library = _library(holding_lock=True)
         self._predict = library.LGBM_BoosterPredictForMatSingleRowFast
         self._configuration = _Handle()
@@ -135,7 +206,8 @@ def _library(*, holding_lock: bool = False) -> ctypes.CDLL:
 
 
 def _path() -> str:
-    """The library inside the installed package, found without importing it; the package knows other places."""
+    """The library inside the installed package, or else the one that the package itself has loaded."""
+    # Importing lightgbm 4.7 imports scipy, which the serving image does not install.
     package = find_spec("lightgbm")
     for folder in (package and package.submodule_search_locations) or ():
         for library in Path(folder, "lib").glob("lib_lightgbm.*"):
@@ -148,67 +220,3 @@ def _path() -> str:
 def _require(status: int) -> None:
     if status:
         raise RuntimeError(f"LightGBM: {_library().LGBM_GetLastError().decode()}")
-
-
-class Model:
-    """A LightGBM model read from its text form; ArtefactError if it is none, or has more than one score for a row.
-
-    `margins` uses `threads` threads; the margin of a row has the same bits for any number of threads and any batch, and
-    those of `lightgbm.Booster.predict`.
-    """
-
-    def __init__(self, text: str, *, threads: int = 1) -> None:
-        self._booster = NativeBooster(text, threads=threads)
-        if self._booster.classes != 1:
-            raise ArtefactError(f"the model has {self._booster.classes} scores for a row, not one")
-        self._single_row = self._booster.single_row()
-
-    @property
-    def features(self) -> int:
-        """How many columns the model matrix has."""
-        return self._booster.features
-
-    @property
-    def trees(self) -> int:
-        """How many trees are added up."""
-        return self._booster.trees
-
-    def margins(self, matrix: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Raw log-odds of default, float64 of shape (n,), for a model matrix of shape (n, features); NaN is missing."""
-        if matrix.ndim != 2 or matrix.shape[1] != self.features:
-            raise ValueError(f"the model takes {self.features} features, not shape {matrix.shape}")
-        if len(matrix) == 1:
-            return self._single_row(matrix)
-        return self._booster.margins(matrix) if len(matrix) else np.empty(0)
-
-
-_LARGEST_EXPONENT = 709.0  # of a float64 that does not overflow
-
-
-@dataclass(frozen=True, slots=True)
-class Calibration:
-    """Platt scaling: PD = 1 / (1 + exp(-(slope * margin + intercept))).
-
-    Strictly increasing in the margin, so it neither reorders applicants nor creates ties. The slope must be positive.
-    Source: J. Platt, "Probabilistic outputs for support vector machines", 1999.
-    """
-
-    slope: float
-    intercept: float
-
-    def __post_init__(self) -> None:
-        if not (np.isfinite([self.slope, self.intercept]).all() and self.slope > 0):
-            raise ArtefactError("a calibration needs a positive, finite slope and a finite intercept")
-
-    def log_odds(self, margins: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Calibrated log-odds of default, same shape as `margins`."""
-        return self.slope * margins + self.intercept
-
-    def probabilities(self, margins: NDArray[np.float64]) -> NDArray[np.float64]:
-        """PD in [0, 1], same shape as `margins`, each computed from its own margin alone.
-
-        >>> Calibration(slope=1.0, intercept=0.0).probabilities(np.array([0.0, np.inf]))
-        array([0.5, 1. ])
-        """
-        exponent = np.minimum(-self.log_odds(margins), _LARGEST_EXPONENT)
-        return np.asarray(1.0 / (1.0 + np.exp(exponent)))

@@ -1,4 +1,4 @@
-"""From PD to decision: cut-off, refer band, risk levels, score points, and how much must be known to approve."""
+"""The decision policy: cut-off, refer band, risk levels, score points, and the rule of completeness."""
 
 from __future__ import annotations
 
@@ -25,17 +25,110 @@ _COUNTS = frozenset(
     if feature.operation is not None and feature.operation.__name__ in ("missing", "missing_count")
 )
 """Features that are never missing themselves."""
+
+# Sums of shares are exact only within rounding: a row at the limit must not fall short by chance.
 _ROUNDING = 1e-9
+
+
+class DecisionKind(StrEnum):
+    """The decision on an application."""
+
+    APPROVE = "approve"
+    REFER = "refer"
+    DECLINE = "decline"
+
+
+class RiskLevel(StrEnum):
+    """Bands of PD, from best to worst."""
+
+    LOW = "LOW"
+    MEDIUM = "MEDIUM"
+    HIGH = "HIGH"
+    CRITICAL = "CRITICAL"
+
+
+_DECISIONS = np.array(list(DecisionKind), dtype=object)
+_LEVELS = np.array(list(RiskLevel), dtype=object)
+
+
+@dataclass(frozen=True)
+class DecisionPolicy:
+    """The thresholds that turn a PD into a decision, and the rule of completeness for approvals.
+
+    A PD of at least `cutoff` is predicted to default. A PD below `refer_from` is approved, one of at least
+    `refer_to` is declined, and one between goes to a person. `level_bounds` are the lower bounds of MEDIUM, HIGH and
+    CRITICAL. `cost_fn` is the cost of approving a bad application, `cost_fp` that of declining a good one. Without
+    `completeness` the PD alone decides.
+    """
+
+    cutoff: float
+    refer_from: float
+    refer_to: float
+    level_bounds: tuple[float, float, float]
+    cost_fn: float
+    cost_fp: float
+    scale: PointScale
+    completeness: CompletenessRule | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.refer_from <= self.cutoff <= self.refer_to <= 1:
+            raise ArtefactError("a policy needs 0 <= refer_from <= cutoff <= refer_to <= 1")
+        if not 0 < self.level_bounds[0] < self.level_bounds[1] < self.level_bounds[2] < 1:
+            raise ArtefactError("the bounds of the risk levels must rise within (0, 1)")
+
+    def predictions(self, probabilities: NDArray[np.float64]) -> NDArray[np.int64]:
+        """1 where default is predicted (PD >= cut-off), else 0."""
+        return (probabilities >= self.cutoff).astype(np.int64)
+
+    def outcomes(self, probabilities: NDArray[np.float64]) -> NDArray[np.object_]:
+        """The DecisionKind of each PD, as objects of shape (n,)."""
+        # The right side: a PD equal to a bound belongs to the worse band, as PD >= cut-off is a default.
+        return _DECISIONS[self._refer_band.searchsorted(probabilities, side="right")]
+
+    def risk_levels(self, probabilities: NDArray[np.float64]) -> NDArray[np.object_]:
+        """The RiskLevel of each PD, as objects of shape (n,)."""
+        return _LEVELS[self._level_bounds.searchsorted(probabilities, side="right")]
+
+    @cached_property
+    def _refer_band(self) -> NDArray[np.float64]:
+        return np.array([self.refer_from, self.refer_to])
+
+    @cached_property
+    def _level_bounds(self) -> NDArray[np.float64]:
+        return np.array(self.level_bounds)
+
+
+@dataclass(frozen=True, slots=True)
+class PointScale:
+    """Score points: `base` points at good:bad odds of `odds`, and `double` more for each doubling of the odds."""
+
+    base: float
+    odds: float
+    double: float
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.base) and self.odds > 0 and self.double > 0):
+            raise ArtefactError("a point scale needs a finite base, positive odds and positive points to double them")
+
+    def points(self, log_odds: NDArray[np.float64]) -> NDArray[np.int64]:
+        """Points for log-odds of default, higher is better, rounded half to even.
+
+        >>> PointScale(base=600, odds=50, double=20).points(-np.log([50.0, 100.0]))
+        array([600, 620])
+        """
+        factor = self.double / math.log(2)
+        offset = self.base - factor * math.log(self.odds)
+        return np.rint(offset - factor * log_odds).astype(np.int64)
 
 
 @dataclass(frozen=True)
 class CompletenessRule:
-    """What must be known of an application that is approved; one that falls short is referred to a person.
+    """The rule of how much must be known for an approval; an application that falls short is referred.
 
     Attributes
     ----------
-    known : raw columns that must be known; those that the model does not read are passed over
-    max_missing_share : most of the model's gain that may rest on what is missing or unknown, 0 to 1
+    known : raw columns that must be known; columns that the model does not read are ignored
+    max_missing_share : largest share of the model's gain, 0 to 1, that may rest on missing or unknown values
     """
 
     known: tuple[str, ...]
@@ -49,27 +142,11 @@ class CompletenessRule:
             raise ArtefactError("a completeness rule needs a share of the gain between 0 and 1")
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Known:
-    """What is known of n applications; every array has shape (n,).
-
-    Attributes
-    ----------
-    missing : int64, how many of the model's input columns are missing
-    unknown : object, a tuple of the columns whose level the model does not know
-    short : object, a tuple of the reasons why an approval must be withheld; empty where none must be
-    """
-
-    missing: NDArray[np.int64]
-    unknown: NDArray[np.object_]
-    short: NDArray[np.object_]
-
-
 class Completeness:
-    """Judges rows of the model matrix. Without a rule every row is complete enough.
+    """Judges how complete rows of the model matrix are. Without a rule every row is complete enough.
 
-    A column is missing where its own feature is NaN or, if the model has only features derived from it, where all of
-    these are.
+    A column is missing where its own feature is NaN. If the model has only features derived from the column, it is
+    missing where all of these are NaN.
     """
 
     def __init__(
@@ -98,20 +175,20 @@ class Completeness:
         self._must_at = np.array([self.inputs.index(name) for name in self._must], dtype=np.intp)
 
     def of(self, matrix: Matrix) -> Known:
-        """What is known of the rows of a model matrix, shape (n, features)."""
+        """The missing and unknown values in the rows of a model matrix, shape (n, features)."""
         lacking, strange = np.isnan(matrix), matrix == self._unknown
         columns = self._of_columns(lacking)
-        missing, unknown = columns.sum(axis=1), _nothing(len(matrix))
+        missing, unknown = columns.sum(axis=1), _empty_tuples(len(matrix))
         if np.count_nonzero(strange):  # a quarter of the cost of asking each row, and most requests have none
             for row in strange.any(axis=1).nonzero()[0].tolist():
                 unknown[row] = tuple(self._names[i] for i in strange[row].nonzero()[0].tolist())
             lacking |= strange
             columns = self._of_columns(lacking)
-        short = _nothing(len(matrix)) if self._rule is None else self._short(lacking, columns, self._rule)
+        short = _empty_tuples(len(matrix)) if self._rule is None else self._short(lacking, columns, self._rule)
         return Known(missing, unknown, short)
 
     def _of_columns(self, features: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """From features to columns, shape (n, inputs)."""
+        """Whether each raw column is missing, shape (n, inputs), from the missing features."""
         own = features.take(self._own, axis=1)
         if not len(self._sources):
             return own
@@ -121,8 +198,9 @@ class Completeness:
     def _short(
         self, features: NDArray[np.bool_], columns: NDArray[np.bool_], rule: CompletenessRule
     ) -> NDArray[np.object_]:
-        """Why rows fall short, from where they lack features and columns."""
-        short = _nothing(len(features))
+        """The reasons of rows that fall short; the arrays are true where a feature or a column is missing."""
+        short = _empty_tuples(len(features))
+        # The larger of both: derived features can hide a missing column, and one column can spoil many features.
         share = np.maximum(columns @ self._shares, features @ self._importance)
         beyond = share > rule.max_missing_share + _ROUNDING
         needed = columns.take(self._must_at, axis=1)
@@ -134,15 +212,27 @@ class Completeness:
         return short
 
 
-def _too_much(limit: float) -> str:
-    return f"more than {100 * limit:.12g} % of the model's gain rests on what is missing or unknown"
+@dataclass(frozen=True, slots=True, eq=False)
+class Known:
+    """The missing and unknown values of n applications; every array has shape (n,).
+
+    Attributes
+    ----------
+    missing : int64, how many of the model's input columns are missing
+    unknown : object, a tuple of the columns whose level the model does not know
+    short : object, a tuple of the reasons to withhold an approval; empty without any
+    """
+
+    missing: NDArray[np.int64]
+    unknown: NDArray[np.object_]
+    short: NDArray[np.object_]
 
 
 def column_shares(importance: Mapping[str, float], columns: Sequence[str]) -> dict[str, float]:
-    """Share of the model's gain that rests on each column, features derived from it included.
+    """Share of the model's gain that rests on each column, its derived features included.
 
-    The sources of a feature have equal parts of its importance, as far as they are among the columns. The shares add
-    up to what the importance does.
+    The sources of a feature that are among the columns share its importance equally. The shares add up to the sum of
+    the importance.
 
     >>> column_shares({"AMT_CREDIT": 0.5, "credit_to_income": 0.5}, ["AMT_CREDIT", "AMT_INCOME_TOTAL"])
     {'AMT_CREDIT': 0.75, 'AMT_INCOME_TOTAL': 0.25}
@@ -155,102 +245,17 @@ def column_shares(importance: Mapping[str, float], columns: Sequence[str]) -> di
     return shares
 
 
+def _too_much(limit: float) -> str:
+    return f"more than {100 * limit:.12g} % of the model's gain rests on what is missing or unknown"
+
+
 def _inputs(features: Sequence[str]) -> tuple[str, ...]:
     read = {source for name in features if name not in _COUNTS for source in _SOURCES[name]}
     return tuple(column.name for column in APPLICATION if column.name in read)
 
 
-def _nothing(rows: int) -> NDArray[np.object_]:
+def _empty_tuples(rows: int) -> NDArray[np.object_]:
+    # np.full would take the empty tuple for an array without elements.
     empty = np.empty(rows, dtype=object)
     empty.fill(())
     return empty
-
-
-class DecisionKind(StrEnum):
-    """What happens to an application."""
-
-    APPROVE = "approve"
-    REFER = "refer"
-    DECLINE = "decline"
-
-
-class RiskLevel(StrEnum):
-    """Bands of PD, from best to worst."""
-
-    LOW = "LOW"
-    MEDIUM = "MEDIUM"
-    HIGH = "HIGH"
-    CRITICAL = "CRITICAL"
-
-
-@dataclass(frozen=True, slots=True)
-class PointScale:
-    """Score points: `base` points at good:bad odds of `odds`, `double` more when the odds double."""
-
-    base: float
-    odds: float
-    double: float
-
-    def __post_init__(self) -> None:
-        if not (math.isfinite(self.base) and self.odds > 0 and self.double > 0):
-            raise ArtefactError("a point scale needs a finite base, positive odds and positive points to double them")
-
-    def points(self, log_odds: NDArray[np.float64]) -> NDArray[np.int64]:
-        """Points for log-odds of default, higher is better, rounded half to even.
-
-        >>> PointScale(base=600, odds=50, double=20).points(-np.log([50.0, 100.0]))
-        array([600, 620])
-        """
-        factor = self.double / math.log(2)
-        offset = self.base - factor * math.log(self.odds)
-        return np.rint(offset - factor * log_odds).astype(np.int64)
-
-
-@dataclass(frozen=True)
-class DecisionPolicy:
-    """The thresholds on PD that turn a score into a decision, and what must be known for an approval.
-
-    A PD of at least `cutoff` is predicted to default. A PD below `refer_from` is approved, one of at least
-    `refer_to` is declined, one between goes to a person. `level_bounds` are the lower bounds of MEDIUM, HIGH and
-    CRITICAL. `cost_fn` is the cost of a bad application approved, `cost_fp` that of a good one declined. Without
-    `completeness` nothing but the PD decides.
-    """
-
-    cutoff: float
-    refer_from: float
-    refer_to: float
-    level_bounds: tuple[float, float, float]
-    cost_fn: float
-    cost_fp: float
-    scale: PointScale
-    completeness: CompletenessRule | None = None
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.refer_from <= self.cutoff <= self.refer_to <= 1:
-            raise ArtefactError("a policy needs 0 <= refer_from <= cutoff <= refer_to <= 1")
-        if not 0 < self.level_bounds[0] < self.level_bounds[1] < self.level_bounds[2] < 1:
-            raise ArtefactError("the bounds of the risk levels must rise within (0, 1)")
-
-    def predictions(self, probabilities: NDArray[np.float64]) -> NDArray[np.int64]:
-        """1 where default is predicted (PD >= cut-off), else 0."""
-        return (probabilities >= self.cutoff).astype(np.int64)
-
-    def outcomes(self, probabilities: NDArray[np.float64]) -> NDArray[np.object_]:
-        """An Outcome for each PD."""
-        return _DECISIONS[self._refer_band.searchsorted(probabilities, side="right")]
-
-    def risk_levels(self, probabilities: NDArray[np.float64]) -> NDArray[np.object_]:
-        """A RiskLevel for each PD."""
-        return _LEVELS[self._level_bounds.searchsorted(probabilities, side="right")]
-
-    @cached_property
-    def _refer_band(self) -> NDArray[np.float64]:
-        return np.array([self.refer_from, self.refer_to])
-
-    @cached_property
-    def _level_bounds(self) -> NDArray[np.float64]:
-        return np.array(self.level_bounds)
-
-
-_DECISIONS = np.array(list(DecisionKind), dtype=object)
-_LEVELS = np.array(list(RiskLevel), dtype=object)

@@ -1,4 +1,4 @@
-"""The scorer: raw columns, or a ready model matrix, to decisions. Every way to a score ends here."""
+"""The scorer turns raw columns, or a model matrix, into decisions. Every score comes from it."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from scoring.policy import Completeness, DecisionKind, Known
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """What is said about n applications; every array has shape (n,).
+    """The scores of n applications; every array has shape (n,).
 
     Attributes
     ----------
     margin : float64, raw log-odds of default
     probability : float64, calibrated PD in [0, 1]
     prediction : int64, 1 where the PD reaches the cut-off
-    decision : object, Outcome; an approval that is withheld is a referral
+    decision : object, DecisionKind; a withheld approval is a referral
     risk_level : object, RiskLevel
     points : int64, higher is better
     missing : int64, how many of the model's input columns are missing
     unknown : object, a tuple of the columns whose level the model does not know
-    withheld : object, a tuple of why an approval is withheld; empty where none is
+    withheld : object, a tuple of the reasons for a withheld approval; empty without any
     """
 
     margin: NDArray[np.float64]
@@ -78,6 +78,7 @@ class Scorer:
             raise ArtefactError("the drift reference is of other features than the model")
         policy, importance = artefact.policy, artefact.reference.importance
         self._completeness = Completeness(self.transformer, importance, policy.completeness)
+        # Last, since it scores with all of the above: another NumPy, LightGBM or formula shows before any request.
         if artefact.conformance:
             artefact.conformance.check(self)
 
@@ -88,7 +89,7 @@ class Scorer:
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """The raw columns that the model reads, those that are features themselves first."""
+        """The raw columns that the model reads; those that are features themselves come first."""
         return self._completeness.inputs
 
     def score(self, columns: Columns) -> Scores:
@@ -102,7 +103,7 @@ class Scorer:
         return self.decide(matrix, self.model.margins(matrix))
 
     def decide(self, matrix: NDArray[np.float64], margin: NDArray[np.float64]) -> Scores:
-        """Scores of rows of the model matrix and the margins, shape (n,), that this model gave them."""
+        """Scores of rows of the model matrix, from the margins, shape (n,), that this model gave them."""
         calibration, policy = self.artefact.calibration, self.artefact.policy
         probability = calibration.probabilities(margin)
         known = self._completeness.of(matrix)
@@ -121,7 +122,8 @@ class Scorer:
 
 
 def _withheld(decision: NDArray[np.object_], known: Known) -> tuple[NDArray[np.object_], NDArray[np.object_]]:
-    """The decisions with a referral in place of each approval that falls short, and why."""
+    """The decisions, with a referral for each approval that falls short, and the reasons of these rows."""
+    # A decline stays a decline: more knowledge is needed to lend money, and not to refuse it.
     withheld, short = known.short.copy(), known.short.tolist()
     if not any(short):
         return decision, withheld
@@ -134,7 +136,7 @@ def _withheld(decision: NDArray[np.object_], known: Known) -> tuple[NDArray[np.o
 
 
 def with_conformance(artefact: Artefact) -> Artefact:
-    """The artefact with conformance rows as this code computes them; for the code that has just fitted the model."""
+    """The artefact with new conformance rows, computed by the code that has just fitted the model."""
     bare = replace(artefact, conformance=Conformance())
     drawn = draw_applications(artefact.features, artefact.reference)
     return replace(artefact, conformance=Conformance.of(drawn, Scorer(bare)))

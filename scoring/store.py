@@ -1,4 +1,4 @@
-"""Models in the BentoML model store, and the proof of where one comes from."""
+"""Loads models from the BentoML model store, and verifies their digests and signatures."""
 
 from __future__ import annotations
 
@@ -17,38 +17,71 @@ from scoring.errors import ArtefactError, SignatureError
 from scoring.scorer import Scorer
 
 if TYPE_CHECKING:
+    import bentoml
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 
 DIGEST_VARIABLE = "CREDIT_SCORING_DIGEST"
-"""The environment variable that holds the digest, 64 hexadecimal digits, of the one model that may be loaded."""
+"""The environment variable with the digest, 64 hexadecimal digits, of the only model that may be loaded."""
 
 SIGNER_VARIABLE = "CREDIT_SCORING_SIGNER"
-"""The environment variable that names the public key by which every model that is loaded must be signed."""
+"""The environment variable that names the file of the public key; it must verify every loaded model."""
 
 SIGNATURE = "signature.json"
-"""The file beside the artefact that holds its statement and the signature of it."""
+"""The file beside the artefact with its statement and the signature of the statement."""
 
 REPORT = "report.html"
 """The report of a model, beside its artefact."""
 
 _LABEL_DIGITS = 32
 _PURPOSE = b"credit scoring model, statement 1\n"
-"""What is signed begins with this, so that a signature made for another purpose is none here."""
+"""The first bytes of every signed text: a signature that the same key made for another purpose does not fit."""
+
+# Bounds: a file that somebody else puts in the place must not fill the memory.
 _KEY_BYTES = 1 << 14
 _REPORT_BYTES = 1 << 28
-_HEXADECIMAL = re.compile(r"[0-9a-f]{64}")
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 _Key = TypeVar("_Key")
 
 
 @dataclass(frozen=True, slots=True)
+class StoredModel:
+    """A verified scorer with its version, `<registered version>-<first 32 digits of the digest>`."""
+
+    name: str
+    version: str
+    scorer: Scorer
+
+
+def load_stored(tag: str, *, threads: int = 1, environment: Mapping[str, str] = os.environ) -> StoredModel:
+    """The model of this tag; inside a Bento, the version the Bento was built with.
+
+    ArtefactError unless it is there, has the digest and the report of its import, and is the one that the environment
+    trusts; see `Trust`.
+    """
+    trust = Trust.of(environment)
+    model = _found(tag)
+    name, version, folder = model.tag.name, str(model.tag.version), Path(model.path)
+    digest, report = str(model.info.metadata.get("digest")), model.info.metadata.get("report")
+    # BentoML 1.4 does not check a model's files; the version in its tag is what a Bento pins.
+    registered = version.rpartition("-")[0]
+    if not _DIGEST.fullmatch(digest) or version != Statement(name, registered, digest, None).label:
+        raise ArtefactError(f"{name}:{version}: the version does not carry the digest; import the model again")
+    artefact = Artefact.read(folder, digest=digest)
+    if report_digest(folder) != report:
+        raise ArtefactError(f"{name}:{version}: {REPORT} is not the one that the model was imported with")
+    trust.require(folder, digest, named=(name, version))
+    return StoredModel(name, version, Scorer(artefact, threads=threads))
+
+
+@dataclass(frozen=True, slots=True)
 class Statement:
-    """What a signer vouches for.
+    """The statement that a signer signs about a model.
 
     Attributes
     ----------
-    name, version : of the registered model; the name is written as in the BentoML store
-    digest : of the artefact
+    name, version : name and version of the registered model; the name is that of the BentoML store
+    digest : digest of the artefact
     report : SHA-256 of the model's report; None for a model without one
     """
 
@@ -59,9 +92,9 @@ class Statement:
 
     @property
     def label(self) -> str:
-        """Version and digest in one word: the version in the BentoML store, which has room for 63 characters.
+        """Version and digest in one word: the version in the BentoML store, at most 63 characters.
 
-        128 bits of the digest: nobody makes a second artefact with the same label.
+        It holds 128 bits of the digest: nobody can make a second artefact with the same label.
 
         >>> Statement("model", "3", "0123456789abcdef" * 4, None).label
         '3-0123456789abcdef0123456789abcdef'
@@ -74,7 +107,7 @@ class Statement:
 
 
 def sign(statement: Statement, key: Path) -> str:
-    """The signature of the statement by the private key in a PEM file, hexadecimal; SignatureError if it has none."""
+    """The signature by the private key in a PEM file, hexadecimal; SignatureError if the file has no such key."""
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
@@ -86,7 +119,7 @@ def sign(statement: Statement, key: Path) -> str:
 
 
 def verify(statement: Statement, signature: str, signer: Path) -> None:
-    """SignatureError unless the statement was signed with the private key of the public key in a PEM file."""
+    """Raise SignatureError unless the signature of the statement fits the public key in a PEM file."""
     from cryptography.exceptions import InvalidSignature
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
     from cryptography.hazmat.primitives.serialization import load_pem_public_key
@@ -110,12 +143,12 @@ def write_signature(folder: Path, statement: Statement, signature: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Trust:
-    """What a model must prove before it is used; nothing, where both are None.
+    """The proofs that a model must give before it is used; none where both are None.
 
     Attributes
     ----------
-    digest : of the one model that may be used
-    signer : PEM file of the public key by which it must be signed
+    digest : digest of the only model that may be used
+    signer : PEM file of the public key that must verify its signature
     """
 
     digest: str | None = None
@@ -123,31 +156,33 @@ class Trust:
 
     @classmethod
     def of(cls, environment: Mapping[str, str]) -> Self:
-        """As the environment says; SignatureError if a variable is there and holds no digest or names no file."""
+        """The proofs that the environment asks for; SignatureError for a variable without a digest or a file name."""
         digest, signer = environment.get(DIGEST_VARIABLE), environment.get(SIGNER_VARIABLE)
-        if digest is not None and not _HEXADECIMAL.fullmatch(digest):
+        # A variable that is empty by mistake must not switch the check off.
+        if digest is not None and not _DIGEST.fullmatch(digest):
             raise SignatureError(f"{DIGEST_VARIABLE}: must be a whole digest, 64 hexadecimal digits in lower case")
         if signer is not None and not signer:
             raise SignatureError(f"{SIGNER_VARIABLE}: must name the PEM file of an Ed25519 public key")
         return cls(digest, None if signer is None else Path(signer))
 
     def require(self, folder: Path, digest: str, *, named: tuple[str, str] | None = None) -> None:
-        """SignatureError unless the model in `folder` is the one that is trusted.
+        """Raise SignatureError unless the model in `folder` is the trusted one.
 
         Parameters
         ----------
-        digest : of the artefact as it was found
-        named : name and label that the model has in its store; None for a folder that is in none
+        digest : digest of the artefact in the folder
+        named : name and label of the model in its store; None for a folder outside a store
         """
         if self.digest is not None and digest != self.digest:
-            raise SignatureError(f"{folder}: has not the digest that {DIGEST_VARIABLE} asks for")
+            raise SignatureError(f"{folder}: its digest is not the one in {DIGEST_VARIABLE}")
         if self.signer is None:
             return
         statement, signature = _signed(folder)
         if statement.digest != digest or statement.report != report_digest(folder):
-            raise SignatureError(f"{folder}: the signature is of another artefact or another report")
+            raise SignatureError(f"{folder}: the signature belongs to another artefact or another report")
+        # An older model with a true signature must not be put in the place of a newer one.
         if named is not None and named != (statement.name, statement.label):
-            raise SignatureError(f"{folder}: the signature is of {statement.name}:{statement.label}")
+            raise SignatureError(f"{folder}: the signature belongs to {statement.name}:{statement.label}")
         try:
             verify(statement, signature, self.signer)
         except SignatureError as error:
@@ -198,55 +233,19 @@ def _reason(error: OSError) -> str:
     return f"cannot be read ({error.strerror})"
 
 
-if TYPE_CHECKING:
-    import bentoml
-
-
-_DIGEST = re.compile(r"[0-9a-f]{64}")
-
-
-@dataclass(frozen=True, slots=True)
-class StoredModel:
-    """A verified scorer and the version it carries, `<registered version>-<first 32 digits of the digest>`."""
-
-    name: str
-    version: str
-    scorer: Scorer
-
-
-def load_stored(tag: str, *, threads: int = 1, environment: Mapping[str, str] = os.environ) -> StoredModel:
-    """The model of this tag; inside a Bento, the version the Bento was built with.
-
-    ArtefactError unless it is there, has the digest and the report that it was imported with, and is the one that the
-    environment trusts; see `signing`.
-    """
-    trust = Trust.of(environment)
-    model = _found(tag)
-    name, version, folder = model.tag.name, str(model.tag.version), Path(model.path)
-    digest, report = str(model.info.metadata.get("digest")), model.info.metadata.get("report")
-    registered = version.rpartition("-")[0]
-    if not _DIGEST.fullmatch(digest) or version != Statement(name, registered, digest, None).label:
-        raise ArtefactError(f"{name}:{version}: the version does not carry the digest; import the model again")
-    artefact = Artefact.read(folder, digest=digest)
-    if report_digest(folder) != report:
-        raise ArtefactError(f"{name}:{version}: {REPORT} is not the one that the model was imported with")
-    trust.require(folder, digest, named=(name, version))
-    return StoredModel(name, version, Scorer(artefact, threads=threads))
-
-
 def _found(tag: str) -> bentoml.Model:
     import bentoml
     from bentoml.exceptions import NotFound
 
     if not _is_tag(tag):
-        raise ArtefactError(f"{tag!r}: not a tag; one is written name or name:version")
+        raise ArtefactError(f"{tag!r}: not a tag; a tag is name or name:version")
     try:
         return bentoml.models.get(tag)
     except NotFound:
         raise ArtefactError(f"{tag}: not in the BentoML model store; `python -m training run` puts it there") from None
     except OSError as error:
         raise ArtefactError(f"the BentoML model store cannot be read: {error.filename}: {error.strerror}") from None
-    except Exception as error:  # noqa: BLE001 - YAML that is none of BentoML's makes it raise whatever it meets first
+    except Exception as error:  # noqa: BLE001 - BentoML raises any error for a model.yaml that it did not write
         reason = type(error).__name__
         raise ArtefactError(f"{tag}: its model.yaml in the BentoML store cannot be read ({reason})") from None
 

@@ -405,7 +405,7 @@ def test_a_file_without_names_is_told_so_and_not_quoted(tmp_path):
         path = written(tmp_path / "a.csv", first, first)
         with pytest.raises(ColumnsError) as caught:
             open_file(path)
-        said = "no column that is looked for is in it: does its first line name the columns?"
+        said = "it has none of the expected columns: does its first line name the columns?"
         assert str(caught.value) == f"{path}: {said}"
 
 

@@ -123,7 +123,7 @@ def test_input_and_output_are_required(given: list[str], missing: str, capsys: p
 @pytest.mark.parametrize("tag", ["", "Two Words", "../up"])
 def test_what_is_not_a_tag_is_refused(tmp_path: Path, tag: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(arguments(tmp_path / "a.csv", tmp_path / "out", tag)) == 1
-    assert capsys.readouterr().err == f"error: {tag!r}: not a tag; one is written name or name:version\n"
+    assert capsys.readouterr().err == f"error: {tag!r}: not a tag; a tag is name or name:version\n"
 
 
 @pytest.mark.slow

@@ -173,13 +173,13 @@ def test_a_model_yaml_without_the_digest_is_refused(kept: Path, digest: object) 
 
 @pytest.mark.parametrize("tag", ["", "a b", "a:b:c", "UPPER CASE", "x" * 100])
 def test_what_is_no_tag_is_said_to_be_none(tag: str) -> None:
-    with pytest.raises(ArtefactError, match=r"not a tag; one is written name or name:version$"):
+    with pytest.raises(ArtefactError, match=r"not a tag; a tag is name or name:version$"):
         load_stored(tag)
 
 
 def test_a_digest_that_is_asked_for_is_required(kept: Path, artefact: Artefact) -> None:
     assert load_stored(NAME, environment={"CREDIT_SCORING_DIGEST": artefact.digest}).name == NAME
-    with pytest.raises(SignatureError, match=r"has not the digest that CREDIT_SCORING_DIGEST asks for$"):
+    with pytest.raises(SignatureError, match=r"its digest is not the one in CREDIT_SCORING_DIGEST$"):
         load_stored(NAME, environment={"CREDIT_SCORING_DIGEST": "0" * 64})
 
 
@@ -224,7 +224,7 @@ def test_a_signature_of_another_version_is_refused(artefact: Artefact, signer: S
     model = keep(artefact, version=replace(statement(artefact), version="2").label)
     try:
         write_signature(Path(model.path), statement(artefact), sign(statement(artefact), signer.private))
-        with pytest.raises(SignatureError, match=rf"the signature is of {NAME}:1-"):
+        with pytest.raises(SignatureError, match=rf"the signature belongs to {NAME}:1-"):
             load_stored(NAME, environment={"CREDIT_SCORING_SIGNER": str(signer.public)})
     finally:
         shutil.rmtree(Path(model.path).parent)
@@ -238,7 +238,7 @@ def test_a_report_altered_together_with_the_metadata_is_noticed_by_the_signature
     content = yaml.safe_load((kept / "model.yaml").read_text())
     content["metadata"]["report"] = hashlib.sha256(b"best").hexdigest()
     (kept / "model.yaml").write_text(yaml.safe_dump(content))
-    with pytest.raises(SignatureError, match=r"the signature is of another artefact or another report$"):
+    with pytest.raises(SignatureError, match=r"the signature belongs to another artefact or another report$"):
         load_stored(NAME, environment={"CREDIT_SCORING_SIGNER": str(signer.public)})
 
 

@@ -240,7 +240,7 @@ LATE = "client_id,outcome,note\n" + "".join(f"z{i},0,{i % 9}\n" for i in range(3
         (HEADED + "1,-1\n", "outcome: must be 1, 0, true, false or empty (1 row: 1)"),
         (HEADED + f"1,0\n{'x' * 65},0\n", "client_id: must be a text of 1 to 64 characters (1 row: 2)"),
         ("request_id,index,outcome\na,0,1\nb,,1\nc,x,1\n", "index: must be a whole number (2 rows: 2, 3)"),
-        ("4711,4711\n1,1\n", "no column that is looked for is in it: does its first line name the columns?"),
+        ("4711,4711\n1,1\n", "it has none of the expected columns: does its first line name the columns?"),
     ],
 )
 def test_an_outcomes_file_that_cannot_be_read_is_one_line(
