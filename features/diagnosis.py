@@ -39,7 +39,7 @@ _BINARY = (
     (b"\x80\x05", "a pickle"),
 )
 # UTF-32 first: the mark of UTF-16 in little-endian order is the beginning of that of UTF-32.
-_WIDE = (
+_WIDE_MARKS = (
     (codecs.BOM_UTF32_LE, "UTF-32"),
     (codecs.BOM_UTF32_BE, "UTF-32"),
     (codecs.BOM_UTF16_LE, "UTF-16"),
@@ -85,24 +85,24 @@ def _refuse_irregular(path: Path) -> None:
 def _not_parquet(head: bytes) -> str | None:
     if head.startswith(b"PAR1"):
         return None
-    what = "empty" if not head.strip() else _content(head) or "text"
+    what = "empty" if not head.strip() else _format_of(head) or "text"
     return f"is {what}, not Parquet as its suffix says"
 
 
 def _not_csv(head: bytes) -> str | None:
     if not head.removeprefix(codecs.BOM_UTF8).strip():
         return "is empty"
-    for mark, name in _WIDE:
+    for mark, name in _WIDE_MARKS:
         if head.startswith(mark):
             return f"is {name} text: save it as UTF-8"
-    content = _content(head)
+    content = _format_of(head)
     if content is not None:
         advice = ": save it as UTF-8" if "text" in content else ", not CSV as its suffix says"
         return f"is {content}{advice}"
-    return _odd_header(head.removeprefix(codecs.BOM_UTF8))
+    return _header_fault(head.removeprefix(codecs.BOM_UTF8))
 
 
-def _content(head: bytes) -> str | None:
+def _format_of(head: bytes) -> str | None:
     """The name of the format that the first bytes show, None where they may be CSV."""
     # A CSV file may have a first column named ORC: a mark of letters counts only where a NUL byte follows.
     for mark, name in _BINARY:
@@ -120,7 +120,7 @@ def _content(head: bytes) -> str | None:
     return "JSON" if _JSON.match(text) else None
 
 
-def _odd_header(head: bytes) -> str | None:
+def _header_fault(head: bytes) -> str | None:
     """The fault of the first line of a CSV file, which must name the columns; None if it has none."""
     line = next((line for line in head.decode(errors="replace").splitlines() if line.strip()), "")
     if _SEP_LINE.match(line.strip()):
@@ -191,13 +191,13 @@ def not_utf8(path: Path) -> str | None:
     """A line that names the first line of a file that is not UTF-8; None if every line is."""
     try:
         with path.open("rb") as file:
-            number = next(_undecodable(file), None)
+            number = next(_undecodable_lines(file), None)
     except OSError:
         return None
     return None if number is None else f"line {number} is not UTF-8 text: save the file as UTF-8"
 
 
-def _undecodable(lines: Iterator[bytes]) -> Iterator[int]:
+def _undecodable_lines(lines: Iterator[bytes]) -> Iterator[int]:
     for number, line in enumerate(lines, start=1):
         try:
             line.decode()

@@ -41,7 +41,7 @@ def open_file(path: Path) -> File:
     names = open_table(path, known=_KNOWN).header
     absent = [column.name for column in APPLICATION if column.name not in names]
     if absent:
-        raise ColumnsError(f"{path}: column missing: {_listed(absent)}{_nearly(absent, names)}")
+        raise ColumnsError(f"{path}: column missing: {_listed(absent)}{_misspelt_hint(absent, names)}")
     return File(path, names)
 
 
@@ -74,7 +74,7 @@ def read_table(table: pa.Table, *, first_row: int = 0, others: Sequence[str] = (
             levels[:, position], wrong = as_levels(stored, column)
         violations.extend(_type_violation(column, stored, wrong))
     columns = Columns(numbers, levels)
-    violations.extend(_unless_unreadable(find_violations(columns), violations))
+    violations.extend(_without_unreadable(find_violations(columns), violations))
     return RowBatch(first_row, columns, {name: table[name] for name in others}, violations)
 
 
@@ -165,7 +165,7 @@ def _type_violation(column: Column, stored: pa.ChunkedArray[Any], wrong: NDArray
         yield RuleViolation(column.name, rule, np.flatnonzero(wrong))
 
 
-def _unless_unreadable(found: list[RuleViolation], unreadable: list[RuleViolation]) -> Iterator[RuleViolation]:
+def _without_unreadable(found: list[RuleViolation], unreadable: list[RuleViolation]) -> Iterator[RuleViolation]:
     """The violations that were found, without those of values that could not even be read."""
     rows = {violation.column: violation.rows for violation in unreadable}
     for violation in found:
@@ -174,7 +174,7 @@ def _unless_unreadable(found: list[RuleViolation], unreadable: list[RuleViolatio
             yield RuleViolation(violation.column, violation.rule, kept.astype(np.intp))
 
 
-def _nearly(absent: Sequence[str], names: Sequence[str]) -> str:
+def _misspelt_hint(absent: Sequence[str], names: Sequence[str]) -> str:
     """A hint at absent names that the header has in another case or with blanks around them; "" without any."""
     loose = {name.strip().casefold() for name in names}
     near = [name for name in absent if name.casefold() in loose]

@@ -194,9 +194,9 @@ class Schema:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of the declaration, hexadecimal: equal exactly when every declared property is equal.
+        """SHA-256 of the declaration, hexadecimal: equal exactly when every property but `calendar` is equal.
 
-        `calendar` is left out: it says how windows are judged, and not what a value means to a model.
+        `calendar` tells how windows are judged, and not what a value means to a model.
         """
         # Sorted keys: the digest must not change when a field of `Column` moves.
         columns = [

@@ -101,12 +101,12 @@ def _level_violations(levels: NDArray[np.object_]) -> Iterator[RuleViolation]:
         distinct: set[str | None] = set(values.tolist())
         missing = {level for level in distinct if level is None or column.is_missing(level)}
         if column.required:
-            yield from _violation(column, "is required", _among(values, missing))
+            yield from _violation(column, "is required", _is_one_of(values, missing))
         long = {level for level in distinct if level is not None and len(level) > LONGEST_LEVEL}
-        yield from _violation(column, f"must have at most {LONGEST_LEVEL} characters", _among(values, long))
+        yield from _violation(column, f"must have at most {LONGEST_LEVEL} characters", _is_one_of(values, long))
 
 
-def _among(values: NDArray[np.object_], chosen: Collection[str | None]) -> NDArray[np.bool_]:
+def _is_one_of(values: NDArray[np.object_], chosen: Collection[str | None]) -> NDArray[np.bool_]:
     if not chosen:
         return np.zeros(len(values), dtype=np.bool_)
     return np.fromiter((value in chosen for value in values), dtype=np.bool_, count=len(values))

@@ -56,7 +56,7 @@ def as_levels(values: pa.ChunkedArray[Any], column: Column) -> tuple[NDArray[np.
 
     values = _plain(values)
     if types.is_string(values.type):
-        return _by_text(values, lambda text: _level(text, column), np.object_)
+        return _read_distinct(values, lambda text: _level(text, column), np.object_)
     return np.full(len(values), None, dtype=object), _present(values)
 
 
@@ -79,7 +79,7 @@ def as_whole_numbers(values: pa.ChunkedArray[Any]) -> tuple[NDArray[np.int64], N
     whole = _cast_to_int64(values)
     if whole is not None:
         return whole.fill_null(0).to_numpy(), ~_present(whole), np.zeros(len(whole), dtype=np.bool_)
-    read, wrong = _by_text(values, _whole, np.object_)
+    read, wrong = _read_distinct(values, _whole, np.object_)
     missing = np.array([value is None for value in read], dtype=np.bool_) & ~wrong
     return np.where(missing | wrong, 0, read).astype(np.int64), missing, wrong
 
@@ -113,7 +113,7 @@ def as_texts(values: pa.ChunkedArray[Any]) -> tuple[pa.ChunkedArray[Any], Wrong]
         )
         values = pc.if_else(pa.array(_present(values)), values, pa.scalar(None, pa.string()))
     elif types.is_decimal(values.type):
-        texts = [None if value is None else _trimmed(f"{value:f}") for value in values.to_pylist()]
+        texts = [None if value is None else _without_trailing_zeros(f"{value:f}") for value in values.to_pylist()]
         values = pa.chunked_array([pa.array(texts, pa.string())])
     elif any(
         is_kind(values.type) for is_kind in (types.is_integer, types.is_boolean, types.is_temporal, types.is_null)
@@ -124,7 +124,7 @@ def as_texts(values: pa.ChunkedArray[Any]) -> tuple[pa.ChunkedArray[Any], Wrong]
     try:
         stated = pc.utf8_lower(pc.utf8_trim_whitespace(values))
     except pa.ArrowInvalid:  # not UTF-8
-        read, wrong = _by_text(values, lambda text: None if is_missing_word(text) else text, np.object_)
+        read, wrong = _read_distinct(values, lambda text: None if is_missing_word(text) else text, np.object_)
         return pa.chunked_array([pa.array(read, pa.string())]), wrong
     missing = pc.is_in(stated, value_set=pa.array(sorted(MISSING_WORDS)))
     texts = pc.if_else(missing, pa.scalar(None, pa.string()), values)
@@ -181,14 +181,14 @@ def _parsed(values: pa.ChunkedArray[Any], flag: bool) -> tuple[NDArray[np.float6
     try:
         numbers = np.asarray(pc.ascii_trim_whitespace(values).cast(pa.float64()).to_numpy(), dtype=np.float64)
     except pa.ArrowInvalid:
-        return _by_text(values, lambda text: _number(text, flag), np.float64)
+        return _read_distinct(values, lambda text: _number(text, flag), np.float64)
     odd = np.isnan(numbers) & _present(values)  # Arrow reads nan(7) too
     if odd.any():
-        return _by_text(values, lambda text: _number(text, flag), np.float64)
+        return _read_distinct(values, lambda text: _number(text, flag), np.float64)
     return numbers, odd
 
 
-def _by_text(values: pa.ChunkedArray[Any], read: Callable[[str], Any], kind: type) -> tuple[NDArray[Any], Wrong]:
+def _read_distinct(values: pa.ChunkedArray[Any], read: Callable[[str], Any], kind: type) -> tuple[NDArray[Any], Wrong]:
     """The values that `read` makes of the texts, None or NaN for null; a ValueError of `read` marks one as wrong."""
     import pyarrow as pa
 
@@ -238,7 +238,7 @@ def _whole(text: str) -> int | None:
     return int(number)
 
 
-def _trimmed(decimal: str) -> str:
+def _without_trailing_zeros(decimal: str) -> str:
     return decimal.rstrip("0").rstrip(".") if "." in decimal else decimal
 
 

@@ -53,7 +53,7 @@ _ROWS = 128
 
 # NumPy may change the stream of a seed (NEP 19): the artefact keeps the rows themselves.
 _SEED = 20_180_517
-_WIDEST = 1e6
+_LARGEST_DRAWN = 1e6
 """The largest value drawn for a column without bounds."""
 
 _PD_TOLERANCE = 1e-12
@@ -218,7 +218,7 @@ def draw_applications(state: FeatureState, reference: DriftReference) -> Columns
 
 
 def _numbers(column: Column, reference: DriftReference, generator: np.random.Generator) -> NDArray[np.float64]:
-    low, high = max(column.low, -_WIDEST), min(column.high, _WIDEST)
+    low, high = max(column.low, -_LARGEST_DRAWN), min(column.high, _LARGEST_DRAWN)
     bins = reference.features.get(column.name)
     edges = np.clip(bins.edges if bins and len(bins.edges) > 1 else (low, high), column.low, column.high)
     place = generator.integers(0, len(edges) - 1, _ROWS)

@@ -65,13 +65,13 @@ def score_files(
     tally = _Tally()
     with staged(output) as folder:
         for part, (file, batch) in enumerate(_batches(read.files, identifier, chunk_rows)):
-            table = _decided(batch, _identifiers(file, batch, identifier), model, tally, identifier)
+            table = _decision_table(batch, _identifiers(file, batch, identifier), model, tally, identifier)
             # Padded numbers, so that sorting by name keeps the order of the rows.
             parquet.write_table(table, folder / f"part-{part:05}.parquet")
             progress(len(batch))
         # An applicant may be in two files, so that only the end can tell; the scratch folder then vanishes.
         _check_unique(tally.identifiers, source)
-        summary = tally.summary(model, passed_over=read.passed_over, ignored_columns=_ignored(read.files))
+        summary = tally.summary(model, passed_over=read.passed_over, ignored_columns=_ignored_columns(read.files))
         (folder / "_summary.json").write_text(json.dumps(asdict(summary), indent=1) + "\n")
     return summary
 
@@ -235,18 +235,18 @@ def _check_unique(seen: Sequence[pa.ChunkedArray[Any]], source: Path) -> None:
         )
 
 
-def _ignored(files: Sequence[File]) -> tuple[str, ...]:
+def _ignored_columns(files: Sequence[File]) -> tuple[str, ...]:
     """Columns of the files that are neither declared, nor an identifier, nor the outcome."""
     known = {APPLICATION.id_column, APPLICATION.target_column, CLIENT_ID}
     return tuple(sorted({name for file in files for name in file.undeclared} - known))
 
 
-def _decided(
+def _decision_table(
     batch: RowBatch, identifiers: pa.ChunkedArray[Any], model: StoredModel, tally: _Tally, identifier: str
 ) -> pa.Table:
     import pyarrow as pa
 
-    broken = _broken(batch)
+    broken = _violations_by_row(batch)
     sound = np.ones(len(batch), dtype=np.bool_)
     sound[list(broken)] = False
     matrix = model.scorer.transformer.transform(batch.columns.take(sound))
@@ -267,7 +267,7 @@ def _decided(
     )
 
 
-def _broken(batch: RowBatch) -> dict[int, list[RuleViolation]]:
+def _violations_by_row(batch: RowBatch) -> dict[int, list[RuleViolation]]:
     """The violations of each row that breaks a rule, by its position."""
     broken: dict[int, list[RuleViolation]] = {}
     for violation in batch.violations:
@@ -293,11 +293,11 @@ def _columns(scores: Scores, sound: NDArray[np.bool_]) -> dict[str, pa.Array[Any
         "score": spread(scores.points, pa.int64()),
         "missing": spread(scores.missing, pa.int64()),
         "unknown": spread(np.fromiter(map(len, scores.unknown), np.int64, len(scores)), pa.int64()),
-        "unknown_columns": spread(_listed(scores.unknown), pa.string()),
-        "withheld": spread(_listed(scores.withheld), pa.string()),
+        "unknown_columns": spread(_joined(scores.unknown), pa.string()),
+        "withheld": spread(_joined(scores.withheld), pa.string()),
     }
 
 
-def _listed(texts: NDArray[np.object_]) -> NDArray[np.object_]:
+def _joined(texts: NDArray[np.object_]) -> NDArray[np.object_]:
     """Tuples of text as one text each, None where there is none."""
     return np.array(["; ".join(row) or None for row in texts], dtype=object)

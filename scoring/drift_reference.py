@@ -17,7 +17,7 @@ Counts = NDArray[np.int64]
 BinKind = Literal["numeric", "category"]
 
 # Without the bin for missing values a column that stops arriving would show no drift.
-_AFTER_THE_LAST = 2
+_EXTRA_BINS = 2
 """Every feature ends with a bin for unseen categories and one for missing values."""
 
 _BLOCK = 256
@@ -89,7 +89,7 @@ class DriftReference:
         of_code = _count_true(block[category, np.newaxis] == codes[:, :, np.newaxis])
         counts[category, : codes.shape[1]] = of_code
         sizes = np.array([bins.size for bins in self.features.values()])
-        counts[category, sizes[category] - _AFTER_THE_LAST] = known[category] - of_code.sum(axis=1)
+        counts[category, sizes[category] - _EXTRA_BINS] = known[category] - of_code.sum(axis=1)
         counts[np.arange(len(sizes)), sizes - 1] = missing
         return counts
 
@@ -245,7 +245,7 @@ def _counted(kind: BinKind, edges: tuple[float, ...], values: NDArray[np.float64
 
 
 def _size(kind: BinKind, edges: tuple[float, ...]) -> int:
-    return len(edges) + (kind == "numeric") + _AFTER_THE_LAST
+    return len(edges) + (kind == "numeric") + _EXTRA_BINS
 
 
 def _padded_rows(edges: Sequence[tuple[float, ...]], beyond: float) -> NDArray[np.float64]:

@@ -168,7 +168,7 @@ def content_of(path: Path) -> bytes:
     return content
 
 
-def doubt(path: Path) -> str | None:
+def write_warning(path: Path) -> str | None:
     """A warning that others may write the file, None if there is no reason for one."""
     found = path.stat()
     if found.st_mode & stat.S_IWGRP:

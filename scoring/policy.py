@@ -171,29 +171,29 @@ class Completeness:
         self._shares = np.array([shares[name] for name in self.inputs])
         self._importance = np.array([importance[name] for name in names])
         self._rule = rule
-        self._must = [name for name in ([] if rule is None else rule.known) if name in self.inputs]
-        self._must_at = np.array([self.inputs.index(name) for name in self._must], dtype=np.intp)
+        self._required = [name for name in ([] if rule is None else rule.known) if name in self.inputs]
+        self._required_at = np.array([self.inputs.index(name) for name in self._required], dtype=np.intp)
 
     def of(self, matrix: Matrix) -> Known:
         """The missing and unknown values in the rows of a model matrix, shape (n, features)."""
-        lacking, strange = np.isnan(matrix), matrix == self._unknown
-        columns = self._of_columns(lacking)
+        missing_features, unknown_levels = np.isnan(matrix), matrix == self._unknown
+        columns = self._missing_columns(missing_features)
         missing, unknown = columns.sum(axis=1), _empty_tuples(len(matrix))
-        if np.count_nonzero(strange):  # a quarter of the cost of asking each row, and most requests have none
-            for row in strange.any(axis=1).nonzero()[0].tolist():
-                unknown[row] = tuple(self._names[i] for i in strange[row].nonzero()[0].tolist())
-            lacking |= strange
-            columns = self._of_columns(lacking)
-        short = _empty_tuples(len(matrix)) if self._rule is None else self._short(lacking, columns, self._rule)
+        if np.count_nonzero(unknown_levels):  # a quarter of the cost of asking each row, and most requests have none
+            for row in unknown_levels.any(axis=1).nonzero()[0].tolist():
+                unknown[row] = tuple(self._names[i] for i in unknown_levels[row].nonzero()[0].tolist())
+            missing_features |= unknown_levels
+            columns = self._missing_columns(missing_features)
+        short = _empty_tuples(len(matrix)) if self._rule is None else self._short(missing_features, columns, self._rule)
         return Known(missing, unknown, short)
 
-    def _of_columns(self, features: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    def _missing_columns(self, features: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """Whether each raw column is missing, shape (n, inputs), from the missing features."""
         own = features.take(self._own, axis=1)
         if not len(self._sources):
             return own
-        lacking = features.take(self._sources, axis=1).astype(np.float64) @ self._members
-        return np.concatenate([own, lacking == self._all_members], axis=1)
+        missing = features.take(self._sources, axis=1).astype(np.float64) @ self._members
+        return np.concatenate([own, missing == self._all_members], axis=1)
 
     def _short(
         self, features: NDArray[np.bool_], columns: NDArray[np.bool_], rule: CompletenessRule
@@ -202,13 +202,15 @@ class Completeness:
         short = _empty_tuples(len(features))
         # The larger of both: derived features can hide a missing column, and one column can spoil many features.
         share = np.maximum(columns @ self._shares, features @ self._importance)
-        beyond = share > rule.max_missing_share + _ROUNDING
-        needed = columns.take(self._must_at, axis=1)
-        if not (np.count_nonzero(beyond) or np.count_nonzero(needed)):
+        over_limit = share > rule.max_missing_share + _ROUNDING
+        needed = columns.take(self._required_at, axis=1)
+        if not (np.count_nonzero(over_limit) or np.count_nonzero(needed)):
             return short
-        for row in (beyond | needed.any(axis=1)).nonzero()[0].tolist():
-            reasons = [f"{name} must be known" for name, lacks in zip(self._must, needed[row], strict=True) if lacks]
-            short[row] = (*reasons, *([_too_much(rule.max_missing_share)] if beyond[row] else ()))
+        for row in (over_limit | needed.any(axis=1)).nonzero()[0].tolist():
+            reasons = [
+                f"{name} must be known" for name, lacks in zip(self._required, needed[row], strict=True) if lacks
+            ]
+            short[row] = (*reasons, *([_too_little_known(rule.max_missing_share)] if over_limit[row] else ()))
         return short
 
 
@@ -245,7 +247,7 @@ def column_shares(importance: Mapping[str, float], columns: Sequence[str]) -> di
     return shares
 
 
-def _too_much(limit: float) -> str:
+def _too_little_known(limit: float) -> str:
     return f"more than {100 * limit:.12g} % of the model's gain rests on what is missing or unknown"
 
 

@@ -65,7 +65,7 @@ class Scorer:
 
     ConformanceError if this code computes something else than the code that trained the model.
 
-    Pure: the scores of a row have the same bits in any batch.
+    The scores of a row have the same bits in any batch.
     """
 
     def __init__(self, artefact: Artefact, *, threads: int = 1) -> None:

@@ -60,7 +60,7 @@ def load_stored(tag: str, *, threads: int = 1, environment: Mapping[str, str] = 
     trusts; see `Trust`.
     """
     trust = Trust.of(environment)
-    model = _found(tag)
+    model = _stored_model(tag)
     name, version, folder = model.tag.name, str(model.tag.version), Path(model.path)
     digest, report = str(model.info.metadata.get("digest")), model.info.metadata.get("report")
     # BentoML 1.4 does not check a model's files; the version in its tag is what a Bento pins.
@@ -233,7 +233,7 @@ def _reason(error: OSError) -> str:
     return f"cannot be read ({error.strerror})"
 
 
-def _found(tag: str) -> bentoml.Model:
+def _stored_model(tag: str) -> bentoml.Model:
     import bentoml
     from bentoml.exceptions import NotFound
 

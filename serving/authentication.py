@@ -16,7 +16,18 @@ from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge
 from starlette.types import Scope as AsgiScope
 
 from jobs.heartbeat import Heartbeat, PeriodicThread
-from scoring.keys import ID_PLACE, LENGTH, Key, KeyFile, KeyFileError, Scope, content_of, digest_of, doubt, nobody
+from scoring.keys import (
+    ID_PLACE,
+    LENGTH,
+    Key,
+    KeyFile,
+    KeyFileError,
+    Scope,
+    content_of,
+    digest_of,
+    nobody,
+    write_warning,
+)
 from serving.exchange import request_id
 from serving.preflight import is_loopback
 from serving.problems import Forbidden, HTTPProblem, Misdirected, TooManyRequests, Unauthenticated
@@ -166,7 +177,7 @@ class Keyring:
         self._seen: bytes | str = content
         self._grants = Grants(KeyFile.of(content, path).keys, settings)
         self._publish(stale=False)
-        if found := doubt(path):
+        if found := write_warning(path):
             _LOGGER.warning("%s: whoever can write the file of keys can add one", found)
         self._thread: PeriodicThread | None = None
 

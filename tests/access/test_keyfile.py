@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from scoring.keys import Key, KeyFile, KeyFileError, Scope, create_key, doubt, issue, revoke_key
+from scoring.keys import Key, KeyFile, KeyFileError, Scope, create_key, issue, revoke_key, write_warning
 from tests.keys import CREATED, Keys
 
 SECRET = "S3CR3T-VALUE"
@@ -78,7 +78,7 @@ def test_a_file_keeps_its_owner(keys: Keys) -> None:
 def test_a_file_of_another_user_is_doubtful(keys: Keys, owner: int, said: str | None) -> None:
     keys.create("front", Scope.PREDICT)
     os.chown(keys.path, owner, 0)
-    assert doubt(keys.path) == (said and f"{keys.path}: {said}")
+    assert write_warning(keys.path) == (said and f"{keys.path}: {said}")
 
 
 def test_what_belongs_to_root_is_doubted_by_nobody() -> None:
@@ -86,7 +86,7 @@ def test_what_belongs_to_root_is_doubted_by_nobody() -> None:
     if before == 0:
         os.seteuid(10034)
     try:
-        assert doubt(Path("/")) is None
+        assert write_warning(Path("/")) is None
     finally:
         os.seteuid(before)
 
