@@ -123,7 +123,6 @@ class _Closing:
             nonlocal broken
             broken += 1
 
-        # One segment is in memory at a time; `recording.log.segment_bytes` bounds it.
         header = read_header(path)
         lines = list(read_decisions(path, header, damaged=damaged)) if header else []
         if header and lines:
@@ -213,7 +212,7 @@ def _value(line: dict[str, Any], name: str) -> Any:
 
 def closed_table(header: Header, plain: Mapping[str, Any], matrix: NDArray[np.float64]) -> pa.Table:
     """Build the columns of a closed segment from the fields of lines, by name, and the model matrix."""
-    import pyarrow as pa  # where it is used, and not above: the serving image does not have it
+    import pyarrow as pa
 
     fields = schema(header.features)
     columns = [*(plain[name] for name in fields.names[: -len(header.features)]), *matrix.T]

@@ -319,7 +319,6 @@ def _refused(place: str) -> DecisionLogError:
 def _read(path: Path) -> str:
     """The text of the key file without blanks around it; DecisionLogError for anything but a regular file."""
     try:
-        # O_NONBLOCK: without it, opening a pipe that nobody writes to would never return
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
         with os.fdopen(descriptor, "rb") as file:
             mode = os.fstat(descriptor).st_mode

@@ -60,7 +60,7 @@ class DecisionLogReader:
 
     def span(self, progress: Callable[[int], object] = lambda _: None) -> tuple[datetime, datetime]:
         """The times of the first and the last decision; SourceError if there is none."""
-        import pyarrow.compute as pc  # the serving image does not have it, and the service imports this package
+        import pyarrow.compute as pc
 
         ends = []
         for table in self.tables(["time"]):

@@ -243,7 +243,6 @@ class Ages(NamedTuple):
             with suppress(SegmentError, FileNotFoundError), claimed(path) as free:
                 if free:
                     finished.append(datetime.fromtimestamp(path.stat().st_mtime, UTC))
-                # workers of other hosts report their own segments
                 elif WorkerId.parse(path.stem.rpartition("-")[0]).host == host and (begun := _begun(path)):
                     written.append(begun)
         return cls(min(written, default=None), min(finished, default=None))

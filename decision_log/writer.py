@@ -121,7 +121,6 @@ class DecisionLogWriter:
         self._stopping = False
         make_folders(directory)
         self._allocate()
-        # a daemon, so that a process that ends without close() does not wait for it
         self._thread = threading.Thread(target=self._keep_ready, name="decision-log", daemon=True)
         self._thread.start()
 
@@ -328,7 +327,7 @@ class Segment:
         # O_EXCL refuses a file or a link that somebody planted under this name
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, OWNER_ONLY)
         try:
-            os.fchmod(descriptor, OWNER_ONLY)  # whatever the umask is
+            os.fchmod(descriptor, OWNER_ONLY)
             take_lock(descriptor)  # a reader that tests the lock holds it for a moment only
             # posix_fallocate and not truncate, which makes a hole: a full disk would be met by a request then
             os.posix_fallocate(descriptor, 0, size)

@@ -1,1 +1,1 @@
-"""What became of the model: recording decisions, drift, performance, fairness, reports."""
+"""Monitoring: records decisions in the service, and measures drift, performance and fairness."""

@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 
-# Nothing about a lender's work is told to anybody.
+# BentoML reports its use to its makers unless this is set; a lender's work concerns nobody else.
 os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
 
 if __name__ == "__main__":

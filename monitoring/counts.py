@@ -1,4 +1,4 @@
-"""Decisions that are recorded but not counted yet."""
+"""Drift counts: each worker counts its decisions in a file, and the counts of all workers are added up."""
 
 from __future__ import annotations
 
@@ -32,6 +32,7 @@ _LOGGER = logging.getLogger("bentoml.credit_scoring")
 SUFFIX = ".counts"
 _HOUR = 3600
 _START = Position(0, 0)
+# Above what any service scores, and low enough that the sum over thousands of files stays within 64 bits.
 _MOST = 1 << 48
 _NUMBER_BYTES = 8
 _FOLDER, _FILE = 0o700, 0o600
@@ -39,14 +40,14 @@ _FOLDER, _FILE = 0o700, 0o600
 
 @dataclass(slots=True, eq=False)
 class ScoredCounts:
-    """What was scored since the start: over the bins of the drift reference, and hour by hour.
+    """Counts of scored applications since the start: over the bins of the drift reference, and by hour.
 
     Attributes
     ----------
     window : the drift counts
-    hours : int64, shape (h,), which hours since 1970 the next two are of; 0 is none
-    hour_rows, hour_pds : how many applications were scored in it, and the sum of their PDs
-    position : how far into the decision log of the worker this reaches
+    hours : int64, shape (h,), hours since 1970; 0 for an unused slot
+    hour_rows, hour_pds : applications that were scored in each of these hours, and the sum of their PDs
+    position : the place in the worker's decision log up to which lines are counted
     """
 
     window: Window
@@ -57,17 +58,19 @@ class ScoredCounts:
 
     @classmethod
     def none(cls, reference: DriftReference, days: int) -> Self:
-        """No counts; there is room for so many days."""
+        """Empty counts, with room for so many days."""
         size = days * 24
         window = Window(np.zeros_like(reference.counts), np.zeros(reference.probability.size, dtype=np.int64))
         return cls(window, np.zeros(size, dtype=np.int64), np.zeros(size, dtype=np.int64), np.zeros(size))
 
     def add(self, window: Window, pds: float, *, at: float) -> None:
-        """Add applications that were scored at a time, in seconds since 1970, with the sum of their PDs."""
+        """Add applications scored at one time, in seconds since 1970, with the sum of their PDs."""
         self.window += window
         self._add_hour(int(at // _HOUR), window.rows, pds)
 
     def _add_hour(self, hour: int, rows: int, pds: float) -> None:
+        # The hours are a ring, so that a service that runs for years keeps a file of the same size. An hour that is
+        # older than the one in its slot came late, from a log that is counted again, and is dropped.
         slot = hour % len(self.hours)
         if hour > self.hours[slot]:
             self.hours[slot], self.hour_rows[slot], self.hour_pds[slot] = hour, 0, 0.0
@@ -76,7 +79,7 @@ class ScoredCounts:
             self.hour_pds[slot] += pds
 
     def merge(self, other: ScoredCounts) -> None:
-        """Add what another worker has counted."""
+        """Add the counts of another worker."""
         self.window += other.window
         for hour, rows, pds in zip(
             other.hours.tolist(), other.hour_rows.tolist(), other.hour_pds.tolist(), strict=True
@@ -84,7 +87,7 @@ class ScoredCounts:
             self._add_hour(hour, rows, pds)
 
     def recent(self, now: float) -> tuple[int, float]:
-        """How many applications were scored in the last hours that there is room for, and the sum of their PDs."""
+        """The applications scored in the hours that there is room for, and the sum of their PDs."""
         within = self.hours > now // _HOUR - len(self.hours)
         return int(self.hour_rows[within].sum()), float(self.hour_pds[within].sum())
 
@@ -95,11 +98,11 @@ class SharedCounts:
     Parameters
     ----------
     log : the decision log, None if there is none
-    days : that the mean PD is kept for
+    days : days for which the mean PD is kept
 
     Attributes
     ----------
-    passed_over : files beside the counts that are none, or damaged
+    passed_over : files beside the counts that hold no counts, or are damaged
     """
 
     def __init__(self, directory: Path, worker: WorkerId, reference: DriftReference, *, log: Path | None, days: int):
@@ -122,7 +125,7 @@ class SharedCounts:
         return sum(counts.window.rows for counts in self._all())
 
     def total(self) -> ScoredCounts:
-        """The counts of all workers, those that have ended included; `position` means nothing."""
+        """The counts of all workers, also of ended ones; its `position` means nothing."""
         self._settle()
         total = self.empty()
         for counts in self._all():
@@ -136,7 +139,7 @@ class SharedCounts:
                 yield counts
 
     def _counts(self, path: Path) -> ScoredCounts | None:
-        """The counts in a file; None, and that is said once, where there are none."""
+        """The counts in a file; None, with one line in the log, if it holds none."""
         try:
             counts = read_counts(path, self.counts)
         except (OSError, ValueError) as error:
@@ -153,14 +156,14 @@ class SharedCounts:
         self._file.close()
 
     def empty(self) -> ScoredCounts:
-        """No counts."""
+        """Empty counts over the same bins."""
         return ScoredCounts.none(self.reference, self._days)
 
     def _paths(self) -> list[Path]:
         return sorted(self._directory.glob(f"*{SUFFIX}"))
 
     def _settle(self) -> None:
-        """Count what workers that were killed had written but not counted."""
+        """Count the lines that killed workers had written and not counted."""
         if self._log is None:
             return
         for path in self._paths():
@@ -169,8 +172,9 @@ class SharedCounts:
                 continue
             try:
                 file = CountsFile(path, self.counts)
-            except BlockingIOError:  # it lives, or another worker is about it
+            except BlockingIOError:  # its worker lives, or another worker is settling it
                 continue
+            # read again under the lock: another worker may have settled it since, and no line may count twice
             counts = read_counts(path, self.counts)
             if replay(counts, self._log, worker, self.reference):
                 file.publish(counts)
@@ -179,7 +183,7 @@ class SharedCounts:
 
 
 def _worker(path: Path) -> WorkerId | None:
-    """The worker whose counts a file is named after."""
+    """The worker that a file of counts is named after; None for another name."""
     try:
         return WorkerId.parse(path.stem)
     except ValueError:
@@ -187,16 +191,20 @@ def _worker(path: Path) -> WorkerId | None:
 
 
 class CountsFile:
-    """The file of one worker, locked as long as it is open. It is made where there is none."""
+    """The counts of one worker in a mapped file, which is locked while it is open and made if it is missing."""
+
+    # A worker may be killed at any moment, so the file holds two copies and the number of the last publication, which
+    # says by its parity which copy holds. Writing goes to the other copy, and the number changes last. So counts and
+    # the position in the log change at once: without that, lines would be counted twice or never after a kill.
 
     def __init__(self, path: Path, counts: ScoredCounts) -> None:
         self._path = path
-        self._kind = _kind(counts)
+        self._layout = _layout(counts)
         self._open()
 
     def publish(self, counts: ScoredCounts) -> None:
-        """Replace the counts."""
-        self._mend()
+        """Write the counts in the place of those published before."""
+        self._restore()
         number = int(self._content["number"]) + 1
         copy = self._content["copies"][number % 2]
         copy["features"], copy["probability"] = counts.window.features, counts.window.probability
@@ -204,9 +212,10 @@ class CountsFile:
         copy["position"] = counts.position.segment, counts.position.offset
         self._content["number"] = number
 
-    def _mend(self) -> None:
-        """Have the whole file in its place: to write into a mapped page that is gone would end the process."""
-        size = self._kind.itemsize
+    def _restore(self) -> None:
+        """Make the file anew if it was removed or cut."""
+        # Writing into a mapped page that the file does not have any more raises SIGBUS, which ends the worker.
+        size = self._layout.itemsize
         try:
             there = os.path.samestat(os.lstat(self._path), os.fstat(self._file.fileno()))
         except OSError:
@@ -226,33 +235,35 @@ class CountsFile:
         self._file = os.fdopen(os.open(self._path, flags, _FILE), "r+b")
         if not take_lock(self._file, wait=False):
             raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN), str(self._path))
-        self._file.truncate(self._kind.itemsize)
-        self._content = np.memmap(self._file, dtype=self._kind, mode="r+", shape=(1,))[0]
+        self._file.truncate(self._layout.itemsize)
+        self._content = np.memmap(self._file, dtype=self._layout, mode="r+", shape=(1,))[0]
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file, which releases its lock."""
         self._file.close()
 
 
 def read_counts(path: Path, empty: ScoredCounts) -> ScoredCounts:
-    """The counts that a worker published last; `empty` says over which bins. ValueError or OSError if it has none."""
-    kind = _kind(empty)
+    """Read the counts that a worker published last, over the bins of `empty`; ValueError or OSError without any."""
+    layout = _layout(empty)
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode) or found.st_size != kind.itemsize:
+        if not stat.S_ISREG(found.st_mode) or found.st_size != layout.itemsize:
             raise ValueError("not a file of counts over these bins")
-        while True:  # the worker may write into what is read
-            content = os.pread(descriptor, kind.itemsize, 0)
+        # Reading takes no lock, so that no worker waits. While it lasts, the worker may publish twice and so write into
+        # the copy that is being read; then the number has changed, and all is read again.
+        while True:
+            content = os.pread(descriptor, layout.itemsize, 0)
             if os.pread(descriptor, _NUMBER_BYTES, 0) == content[:_NUMBER_BYTES]:
-                whole = np.frombuffer(content, kind)[0]
+                whole = np.frombuffer(content, layout)[0]
                 return _plausible(_counts(whole["copies"][int(whole["number"]) % 2].copy()))
     finally:
         os.close(descriptor)
 
 
 def _plausible(counts: ScoredCounts) -> ScoredCounts:
-    """The counts; ValueError if they contradict themselves: the file was damaged."""
+    """The counts; ValueError if they contradict themselves, since the file is damaged then."""
     rows = counts.window.probability.sum()
     whole = (counts.window.features, counts.window.probability, counts.hours, counts.hour_rows, *counts.position)
     if not all(np.all((np.asarray(each) >= 0) & (np.asarray(each) < _MOST)) for each in whole):
@@ -264,8 +275,8 @@ def _plausible(counts: ScoredCounts) -> ScoredCounts:
     return counts
 
 
-def _kind(counts: ScoredCounts) -> np.dtype[Any]:
-    """The layout of a file. All zeros are no counts."""
+def _layout(counts: ScoredCounts) -> np.dtype[Any]:
+    """The layout of a file, in which all zeros mean empty counts."""
     hours = counts.hours.shape
     copy = np.dtype(
         [
@@ -296,14 +307,14 @@ _ROWS = 1000
 
 
 def replay(counts: ScoredCounts, log: Path, worker: WorkerId, reference: DriftReference) -> int:
-    """Add to the counts of a worker what is in its open segments beyond their position; how many lines that was."""
+    """Count the lines of a worker's open segments beyond the position of its counts; returns how many they are."""
     added = 0
     start = counts.position
     for number, path in worker.segments(log).items():
         if number < start.segment:
             continue
         offset = start.offset if number == start.segment else 0
-        with suppress(SegmentError, FileNotFoundError):  # `close` names it
+        with suppress(SegmentError, FileNotFoundError):  # `close` names a damaged one
             for lines in _chunks(_decisions(path, offset, reference)):
                 pds = [line["probability"] for line in lines]
                 window = Window.of(reference, vectors(lines), np.array(pds))
@@ -326,7 +337,7 @@ def _chunks(lines: Iterator[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PendingDecisions:
-    """What is counted of n decisions: rows of the model matrix, and of the scores as many arrays."""
+    """Decisions that are recorded and not counted yet: n rows of the model matrix, and their scores."""
 
     matrix: NDArray[np.float64]
     probability: NDArray[np.float64]
@@ -349,7 +360,9 @@ class PendingDecisions:
 
 
 class Buffer:
-    """Room for so many decisions. They are copied: memory that requests leave behind makes the next ones slower."""
+    """Keeps copies of decisions in arrays that are allocated once."""
+
+    # Keeping the arrays of requests instead would scatter memory among them, which makes the next requests slower.
 
     def __init__(self, rows: int, features: int) -> None:
         self._rows = PendingDecisions(
@@ -359,11 +372,11 @@ class Buffer:
         self._used = 0
 
     def holds(self, rows: int) -> bool:
-        """Whether there is room for so many more."""
+        """Whether so many more rows fit in."""
         return self._used + rows <= len(self._rows)
 
     def keep(self, matrix: NDArray[np.float64], scores: Scores) -> None:
-        """Copy the decisions on rows of the model matrix, which there is room for."""
+        """Copy decisions on rows of the model matrix; the caller has checked that they fit in."""
         start, end = self._used, self._used + len(scores)
         rows = self._rows
         rows.matrix[start:end] = matrix
@@ -376,7 +389,7 @@ class Buffer:
         self._used = end
 
     def take(self) -> PendingDecisions:
-        """What is kept; it is good until the next `keep`, which begins anew."""
+        """The kept decisions, which the next `keep` overwrites."""
         rows, used = self._rows, self._used
         self._used = 0
         return PendingDecisions(

@@ -1,7 +1,8 @@
-"""Calendar columns: what says when somebody applied comes round, and a window that is shorter sees only a part of it.
+"""The judgement of drift: measures the shift of each feature and of the score, and decides on the alarm.
 
-The values of such a column, and of what is made of them, are judged where the window covers whole periods. Elsewhere
-they are shown; only their missing values and unknown categories are judged, which have no season.
+Columns that follow a calendar, such as the weekday of the application, repeat. Their values, and those of features made
+of them, are judged only if the window covers whole periods. Otherwise they are shown, and only their missing values and
+unknown categories are judged, which have no season.
 """
 
 from __future__ import annotations
@@ -28,29 +29,29 @@ from scoring.drift_reference import Bins, DriftReference, Window
 
 PERIODS = {Calendar.DAY: timedelta(days=1), Calendar.WEEK: timedelta(weeks=1)}
 WHOLE = frozenset(Calendar)
-_LEFT_OVER = 0.02
-"""Part of a window that may be too much or too little: it changes a share by so little that no bound is reached."""
-_OF_PRESENCE = ("missing", "missing_count")
-"""Operations that look only whether a value is there."""
+_TOLERANCE = 0.02
+"""Part of a window that may exceed or lack whole periods: it changes a share too little to reach any bound."""
+_OF_MISSINGNESS = ("missing", "missing_count")
+"""Operations that see only whether a value is missing."""
 
 
-def bound_to(feature: str) -> frozenset[Calendar]:
+def calendars_of(feature: str) -> frozenset[Calendar]:
     """The calendars that the values of a feature follow."""
-    return _BOUND.get(feature, frozenset())
+    return _CALENDARS.get(feature, frozenset())
 
 
 def whole_periods(covered: timedelta) -> frozenset[Calendar]:
-    """The calendars of which a stretch of time holds a whole number of periods, but for a fiftieth of it."""
+    """The calendars of which a stretch of time covers whole periods, to within a fiftieth of it."""
     return frozenset(calendar for calendar, period in PERIODS.items() if _is_whole(covered / period))
 
 
 def partial(features: Iterable[str], whole: frozenset[Calendar]) -> NDArray[np.bool_]:
-    """Which of the features follow a calendar of which the window covers no whole periods."""
-    return np.array([not bound_to(name) <= whole for name in features])
+    """Which of the features follow a calendar whose periods the window does not cover whole."""
+    return np.array([not calendars_of(name) <= whole for name in features])
 
 
 def _is_whole(periods: float) -> bool:
-    return round(periods) >= 1 and abs(periods - round(periods)) <= _LEFT_OVER * periods
+    return round(periods) >= 1 and abs(periods - round(periods)) <= _TOLERANCE * periods
 
 
 def _calendars() -> dict[str, frozenset[Calendar]]:
@@ -58,17 +59,17 @@ def _calendars() -> dict[str, frozenset[Calendar]]:
     return {
         feature.name: frozenset(of[source] for source in feature.sources if source in of)
         for feature in CATALOGUE
-        if feature.operation is None or feature.operation.__name__ not in _OF_PRESENCE
+        if feature.operation is None or feature.operation.__name__ not in _OF_MISSINGNESS
     }
 
 
-_BOUND = _calendars()
+_CALENDARS = _calendars()
 
 _CHANCE = 0.99
 
 
 class DriftLevel(IntEnum):
-    """How much something has drifted."""
+    """How much a feature or the score has drifted."""
 
     STABLE = 0
     MODERATE = 1
@@ -77,23 +78,23 @@ class DriftLevel(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Shift:
-    """What was measured of one feature, or of the score.
+    """The measured shift of one feature, or of the score.
 
     Attributes
     ----------
     importance : share of the model's gain; 1 for the score
-    carried : the same with its part of the features that are derived from it
-    psi : as the counts give it
-    excess : PSI less its mean for samples of one population, at least 0; what is held against the bounds
+    carried : importance plus its part of the features that are derived from it
+    psi : PSI of the counts
+    excess : PSI less its mean for samples of one population, at least 0; this is compared with the bounds
     chance : PSI that such samples exceed in one of a hundred windows
     moderate, major : the bounds
     ks : Kolmogorov-Smirnov on the bins, of values that are present; NaN for a category
     jensen_shannon : distance in [0, 1]
     missing, unseen : share of the window
-    missing_shift, unseen_shift : the same minus the share of the reference
+    missing_shift, unseen_shift : that share minus the share of the reference
     p_value : of this change, at these sizes
-    adjusted : the same, for the number of features
-    partial : it follows a calendar, and the window is not known to cover whole periods: see `calendar`
+    adjusted : p-value, adjusted for the number of features
+    partial : whether it follows a calendar whose periods the window is not known to cover whole
     """
 
     name: str
@@ -127,11 +128,10 @@ def measure(
     bound_factor: Floats,
     partial: NDArray[np.bool_] | None = None,
 ) -> list[Shift]:
-    """The shift of each of `bins` between two sets of counts of shape (bins, width), as one family of tests.
+    """Measure the shift of each of `bins` between two sets of counts, shape (bins, width), as one family of tests.
 
-    All of shape (bins,): `gain` holds importance and carried; the bounds are multiplied by `bound_factor`; where
-    `partial`, only missing values and unknown categories are judged. The family takes half of the stated rate of
-    false alarms.
+    The following have shape (bins,). `gain` holds importance and carried. `bound_factor` multiplies the bounds. Where
+    `partial`, only missing values and unknown categories are judged. The family gets half of the rate of false alarms.
     """
     partial = np.zeros(len(bins), dtype=np.bool_) if partial is None else partial
     size = np.array([each.size for each in bins.values()])
@@ -155,6 +155,8 @@ def measure(
         "p_value": p_value,
         "adjusted": statistics.benjamini_hochberg(p_value),
     }
+    # The score and the features are two families, and either may raise the alarm. With half of the rate for each, their
+    # union stays within the stated rate however they depend on each other (C. Bonferroni, 1936).
     measured["significant"] = measured["adjusted"] <= settings.false_alarm_rate / 2
     measured["partial"] = partial
     levels = map(DriftLevel, _levels(measured, settings).tolist())
@@ -171,8 +173,8 @@ def _p_values(
 ) -> Floats:
     """The smallest p-value of three tests, times three.
 
-    They are one of all bins, one of the missing values, and one of the order of numbers or of the unseen categories.
-    Where only a part of a period is seen, the tests of the values say nothing.
+    The tests are of all bins, of the missing values, and of the order of numbers or the unseen categories. Where only a
+    part of a period is seen, the tests of the values are left out.
     """
     ordered = _present(reference.shape[1], size)
     tests = (
@@ -184,6 +186,8 @@ def _p_values(
             statistics.share_test(reference, window, size - 2),
         ),
     )
+    # Bonferroni's correction: the tests look at the same counts, and it holds for any dependence. At three tests it
+    # loses little.
     p_values: Floats = np.minimum(np.min(tests, axis=0) * len(tests), 1.0)
     return p_values
 
@@ -195,11 +199,13 @@ def _present(width: int, size: NDArray[np.intp]) -> NDArray[np.bool_]:
 
 
 def _levels(measured: Mapping[str, NDArray[np.float64]], settings: DriftSettings) -> NDArray[np.int64]:
+    # A feed that loses a tenth of its values, or sends a new code, is broken though the PSI of all bins may be small.
     broken = (np.abs(measured["missing_shift"]) >= settings.missing_shift) | (
         measured["unseen_shift"] >= settings.unseen_share
     )
     reached = (measured["excess"] >= measured["moderate"]).astype(int) + (measured["excess"] >= measured["major"])
     reached *= ~measured["partial"].astype(bool)
+    # Both conditions must hold: in many rows every difference is significant, and in few rows chance makes a PSI large.
     levels: NDArray[np.int64] = np.where(broken, int(DriftLevel.MAJOR), reached) * (measured["significant"] > 0)
     return levels
 
@@ -209,7 +215,7 @@ _SOURCES = {feature.name: feature.sources for feature in CATALOGUE}
 
 @dataclass(frozen=True, slots=True)
 class DriftedColumn:
-    """A column, the drifting features that are charged to it, and their materiality x importance, added up."""
+    """A column, the drifting features that it explains, and the sum of their materiality x importance."""
 
     name: str
     features: tuple[str, ...]
@@ -217,9 +223,9 @@ class DriftedColumn:
 
 
 def carried_importance(importance: Mapping[str, float]) -> NDArray[np.float64]:
-    """What each feature carries of the model's gain: its own share, and of each feature derived from it an equal part.
+    """The share of the model's gain that rests on each feature: its own, and an equal part of each derived feature's.
 
-    The sources of a derived feature share its importance as far as they are features themselves.
+    Only sources that are features themselves get a part.
     """
     carried = dict(importance)
     for name, share in importance.items():
@@ -230,12 +236,12 @@ def carried_importance(importance: Mapping[str, float]) -> NDArray[np.float64]:
 
 
 def rank_columns(shifts: Sequence[Shift]) -> tuple[DriftedColumn, ...]:
-    """The columns to look at, the heaviest first; of equal weight the one with the larger PSI."""
+    """The columns to look at, those of the largest weight first, then those of the larger PSI."""
     by_name = {shift.name: shift for shift in shifts}
     charged: defaultdict[str, list[Shift]] = defaultdict(list)
     for shift in shifts:
         if shift.level > DriftLevel.STABLE:
-            charged[_root(shift, by_name)].append(shift)
+            charged[_explaining_column(shift, by_name)].append(shift)
     drifted_columns = [
         DriftedColumn(
             name, tuple(shift.name for shift in group), sum(shift.excess * shift.importance for shift in group)
@@ -245,7 +251,8 @@ def rank_columns(shifts: Sequence[Shift]) -> tuple[DriftedColumn, ...]:
     return tuple(sorted(drifted_columns, key=lambda column: (-column.weight, -by_name[column.name].excess)))
 
 
-def _root(shift: Shift, by_name: Mapping[str, Shift]) -> str:
+def _explaining_column(shift: Shift, by_name: Mapping[str, Shift]) -> str:
+    # a ratio moves if either of its columns does: the one that moved is the cause, and fixing it mends the others
     sources = [by_name[name] for name in _SOURCES.get(shift.name, ()) if name in by_name and name != shift.name]
     moved = [source for source in sources if source.significant]
     return max(moved, key=lambda source: source.excess).name if moved else shift.name
@@ -256,16 +263,16 @@ SCORE = "score (PD)"
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """What is said of a window.
+    """The judgement of one window.
 
     Attributes
     ----------
-    rows, reference_rows : of the window and of what it was compared with
+    rows, reference_rows : rows of the window and of the reference
     false_alarm_rate : share of windows without drift that may raise the alarm
     score : shift of the PD
     features : shifts in the order of the model matrix
-    drifted_columns : the columns behind the drifting features, the first to look at first
-    reasons : why the alarm goes off; empty if it does not
+    drifted_columns : the columns behind the drifting features, in the order in which to look at them
+    reasons : why the alarm is raised; empty if it is not
     """
 
     rows: int
@@ -295,9 +302,9 @@ def judge(
     base: Window | None = None,
     whole: frozenset[Calendar] = frozenset(),
 ) -> Judgement:
-    """The judgement of `window` against the model's reference, or against `base` where that is given.
+    """Judge `window` against the model's reference, or against `base` if that is given.
 
-    `whole` are the calendars of which the window covers whole periods: none if nothing is known of its time.
+    `whole` holds the calendars whose periods the window covers whole: none if its time is not known.
     WindowError for fewer rows than the settings ask for, or counts over other bins than the model's.
     """
     base = base or Window.reference(model)
@@ -347,6 +354,7 @@ def _reasons(score: Shift, features: Sequence[Shift], settings: DriftSettings) -
     if major:
         reasons.append(f"major drift of {major} feature{'s' * (major > 1)}")
     drifted = [shift for shift in features if shift.level > DriftLevel.STABLE]
+    # the features' own shares add up; what they carry overlaps, so that only the largest counts
     carried = max([sum(shift.importance for shift in drifted), *(shift.carried for shift in drifted)])
     if drifted and carried >= settings.importance.alarming:
         reasons.append(f"{carried:.1%} of the model's gain rests on features that have drifted")
@@ -358,7 +366,7 @@ _NAMED = 6
 
 
 def judgement_lines(judgement: Judgement) -> Iterator[str]:
-    """What a person reads: the verdict, the drifted columns, the score and the features that moved most."""
+    """The judgement as lines of text: verdict, drifted columns, score, and the features that moved most."""
     yield f"{judgement.rows:,} applications against {judgement.reference_rows:,} of the reference"
     if judgement.alarm:
         yield f"ALARM: {'; '.join(judgement.reasons)}"
@@ -372,24 +380,24 @@ def judgement_lines(judgement: Judgement) -> Iterator[str]:
     if len(judgement.drifted_columns) > _NAMED:
         yield f"  and {len(judgement.drifted_columns) - _NAMED} more columns"
     if partial := unjudged(judgement):
-        yield f"shown, and not judged by their values, since no whole days or weeks are known to be covered: {partial}"
+        yield f"shown, but values not judged, since no whole days or weeks are known to be covered: {partial}"
     yield _HEADER
     yield _row(judgement.score)
     yield from map(_row, ordered(judgement)[:_SHOWN])
 
 
 def unjudged(judgement: Judgement) -> str:
-    """The features that follow a calendar and are judged by their missing values and unknown categories only."""
+    """The features whose values are not judged, since they follow a calendar; with commas between them."""
     return ", ".join(shift.name for shift in judgement.features if shift.partial)
 
 
 def ordered(judgement: Judgement) -> list[Shift]:
-    """The features, those that drifted most first."""
+    """The features, the most drifted first."""
     return sorted(judgement.features, key=lambda shift: (-shift.level, -shift.excess))
 
 
 def judgement_json(judgement: Judgement) -> dict[str, Any]:
-    """JSON-ready form; what a category has not is null."""
+    """The judgement in JSON-ready form; the KS of a category is null."""
     shifts = {"score": _plain(judgement.score), "features": [_plain(shift) for shift in judgement.features]}
     return {"alarm": judgement.alarm, **asdict(judgement), **shifts}
 

@@ -1,10 +1,9 @@
 """Errors of monitoring.
 
 MonitoringError
-  * WindowError        a window that cannot be judged: too few rows, or of another model
-  * ReportError        a report that cannot be written
-  * CheckError         a user's own check that is not there
-  * NotificationError  nobody could be told of an alarm
+  * WindowError        a window cannot be judged: it has too few rows, or is of another model
+  * CheckError         a user's own check cannot be found
+  * NotificationError  no Alertmanager took an alarm
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from jobs.errors import ProjectError
 
 
 class MonitoringError(ProjectError):
-    """What every error of this package derives from."""
+    """The base of every error in this package."""
 
 
 class WindowError(MonitoringError):
@@ -21,7 +20,7 @@ class WindowError(MonitoringError):
 
 
 class CheckError(MonitoringError):
-    """A check that the settings name is not there."""
+    """The settings name a check that cannot be found."""
 
 
 class NotificationError(MonitoringError):

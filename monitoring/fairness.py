@@ -1,7 +1,9 @@
-"""Protected attributes of applicants, from a file that the model never sees.
+"""The fairness screening: compares decisions and their outcomes between protected groups.
 
-Columns: `client_id`, or `request_id` and perhaps `index`; every other column is an attribute, its values the groups.
-An empty cell, null and the words for missing are one group, "not stated".
+The attributes come from a file of their own, which the model never sees.
+
+Its columns are `client_id`, or `request_id` and perhaps `index`. Every other column is an attribute, and its values are
+the groups. Empty cells, null and the words for missing are one group, "not stated".
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from monitoring.settings import FairnessSettings
 from monitoring.side_files import (
     Keyed,
     Keys,
-    contested,
+    ambiguous_keys,
     decision_columns,
     decision_keys,
     keyed_tables,
@@ -36,13 +38,14 @@ from scoring.policy import DecisionKind
 
 NOT_STATED = "not stated"
 _MOST_GROUPS = 50
+"""More values than this are ages, dates or ids rather than groups."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ProtectedGroups:
-    """Attributes by key, sorted by it; `groups` holds the group of each row, shape (n,), by attribute.
+    """Protected attributes by sorted key; `groups` holds the group of each row, shape (n,), by attribute.
 
-    `floats` counts the client ids that look like whole numbers which became floats.
+    `floats` counts client ids that look like whole numbers which became floats.
     """
 
     by: str
@@ -52,9 +55,9 @@ class ProtectedGroups:
 
 
 def read_protected(path: Path, client_hash: ClientHash | None) -> ProtectedGroups:
-    """The attributes in a .csv or .parquet file.
+    """Read the attributes in a .csv or .parquet file.
 
-    SourceError if it is not as stated, names somebody twice, or an attribute has too many groups to be one.
+    SourceError if a column is wrong or missing, a key is there twice, or an attribute has too many groups.
     """
     blocks = list(keyed_tables(path, client_hash))
     if not blocks or not blocks[0].columns.column_names:
@@ -79,21 +82,23 @@ def _groups(block: Keyed, name: str, path: Path) -> list[str]:
     return [NOT_STATED if group is None else group.strip() for group in groups.to_pylist()]
 
 
+# The four fifths are a rule for employers (29 CFR 1607.4(D)), and no regulator of lending made them one. Groups may
+# also differ in risk, which a ratio of approvals does not see.
 SIGNAL = "a screening signal, not a legal verdict"
 
 
 @dataclass(frozen=True, slots=True)
 class GroupRates:
-    """What became of one group; the rates below `selection` are None where no outcome is known.
+    """The rates of one group; rates that need outcomes are None if no outcome is known.
 
     Attributes
     ----------
     rows, approved : decisions, and approvals among them
     selection : share of approvals
     impact : share of approvals against that of the most approved group; None for a group too small to judge
-    known, defaults : decisions with a known outcome, and how many defaulted
-    true_positive, false_positive : share of the defaults, and of the good, with a PD at or above the cut-off
-    mean_probability, default_rate : of those with a known outcome
+    known, defaults : decisions with a known outcome, and defaults among them
+    true_positive, false_positive : share of the defaults, and of the repaid, with a PD at or above the cut-off
+    mean_probability, default_rate : of the decisions with a known outcome
     """
 
     name: str
@@ -111,7 +116,7 @@ class GroupRates:
 
 @dataclass(frozen=True, slots=True)
 class FairnessScreening:
-    """One attribute; the gaps are between the groups that are large enough, None where no outcome is known."""
+    """The screening of one attribute; gaps are between large enough groups, None without known outcomes."""
 
     attribute: str
     groups: tuple[GroupRates, ...]
@@ -122,7 +127,7 @@ class FairnessScreening:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class GroupedDecisions:
-    """Decisions of applicants whose attributes are known, shape (n,); `outcome` is -1 where it is not known."""
+    """Decisions of applicants with known attributes, shape (n,); `outcome` is -1 if it is not known."""
 
     groups: dict[str, NDArray[np.object_]]
     approved: NDArray[np.int8]
@@ -131,7 +136,7 @@ class GroupedDecisions:
     outcome: NDArray[np.int8]
     unknown: int
     ambiguous: int = 0
-    """Decisions whose request_id names several that differ; they are left out."""
+    """Decisions whose request_id names several different ones; they are left out."""
 
 
 def decided(
@@ -140,13 +145,13 @@ def decided(
     outcomes: Outcomes | None,
     progress: Callable[[int], object] = lambda _: None,
 ) -> GroupedDecisions:
-    """The decisions of the log with their groups and outcomes.
+    """Join the decisions of the log to their groups and outcomes.
 
-    SourceError if nobody in the log is in the file of attributes, or outcomes name applications in another way.
+    SourceError if no decision has attributes, or if outcomes and attributes name applications by different columns.
     """
     if outcomes is not None and outcomes.by != protected.by:
         raise SourceError(f"outcomes name applications by {outcomes.by}, protected attributes by {protected.by}")
-    several = contested(log, protected.by, protected.keys)
+    several = ambiguous_keys(log, protected.by, protected.keys)
     blocks, unknown, ambiguous = [], 0, 0
     for table in log.tables([*decision_columns(protected.by), "decision", "prediction", "probability"]):
         keys = decision_keys(protected.by, table)
@@ -166,14 +171,14 @@ def decided(
         progress(table.num_rows)
     if not sum(len(block[0]) for block in blocks):
         hint = unmatched(protected.by, protected.floats)
-        raise SourceError(f"{log.directory}: no decision is of anybody with protected attributes{hint}")
+        raise SourceError(f"{log.directory}: no decision has protected attributes in the file{hint}")
     place, approved, predicted, probability, outcome = (np.concatenate(each) for each in zip(*blocks, strict=True))
     groups = {name: values[place] for name, values in protected.groups.items()}
     return GroupedDecisions(groups, approved.astype(np.int8), predicted, probability, outcome, unknown, ambiguous)
 
 
 def screen(decisions: GroupedDecisions, settings: FairnessSettings) -> tuple[FairnessScreening, ...]:
-    """The screening of every attribute."""
+    """Screen every attribute."""
     return tuple(_screen(name, decisions, settings) for name in decisions.groups)
 
 
@@ -188,6 +193,7 @@ def _screen(attribute: str, decisions: GroupedDecisions, settings: FairnessSetti
         impact = ImpactRatio(group, most).estimate(settings.confidence) if judged and most is not None else None
         groups.append(_rates(group, impact, member == name, decisions, settings))
     gaps = _gaps(member, decisions, [group.name for group in large])
+    # a signal needs the whole interval below the floor: a ratio from a hundred rows wavers by a tenth or two
     signals = tuple(
         f"{attribute} {group.name}: approved {group.impact.value:.2f} times as often as {most.name}"
         for group in groups
@@ -198,6 +204,7 @@ def _screen(attribute: str, decisions: GroupedDecisions, settings: FairnessSetti
 
 def _counts(attribute: str, member: NDArray[np.object_], approved: NDArray[np.int8]) -> dict[str, Group]:
     """The groups by name, with rows and approvals."""
+    # imported here: fairlearn brings pandas and scikit-learn, which other commands do not wait for
     from fairlearn.metrics import MetricFrame, count
 
     frame = MetricFrame(
@@ -260,7 +267,7 @@ def _gaps(
 
 
 def screening_lines(screenings: Sequence[FairnessScreening]) -> Iterator[str]:
-    """What a person reads: counts, rates with intervals, and what stands out."""
+    """The screening as lines of text: counts, rates with intervals, and signals."""
     yield f"fairness of approvals: {SIGNAL}"
     for screening in screenings:
         yield f"{screening.attribute}{_gap_texts(screening)}"
@@ -269,7 +276,7 @@ def screening_lines(screenings: Sequence[FairnessScreening]) -> Iterator[str]:
 
 
 def screening_json(screenings: Sequence[FairnessScreening]) -> dict[str, Any]:
-    """JSON-ready form."""
+    """The screening in JSON-ready form."""
     return {"meaning": SIGNAL, "attributes": [asdict(screening) for screening in screenings]}
 
 
@@ -283,7 +290,7 @@ def _line(group: GroupRates) -> str:
 
 
 def _gap_texts(screening: FairnessScreening) -> str:
-    """What needs outcomes, where there are any."""
+    """The gaps between groups as text; empty without outcomes."""
     gaps = (screening.true_positive_gap, screening.false_positive_gap)
     if gaps == (None, None):
         return ""

@@ -1,4 +1,4 @@
-"""Measures of discrimination with their sampling error."""
+"""Measures of a model on known outcomes: discrimination, calibration, cost and approvals, with intervals."""
 
 from __future__ import annotations
 
@@ -46,6 +46,8 @@ def auc_estimate(target: Target, scores: Scores, confidence: float) -> Estimate:
     Source: E. DeLong, D. DeLong and D. Clarke-Pearson, Biometrics 44, 1988; computed from midranks as in X. Sun and
     W. Xu, IEEE Signal Processing Letters 21, 2014.
     """
+    # DeLong's variance is exact enough and costs one sort; a bootstrap of the same rows would cost a sort for each
+    # draw.
     areas, covariance = _delong(target, scores[np.newaxis])
     return normal_estimate(float(areas[0]), float(np.sqrt(covariance[0, 0])), confidence)
 
@@ -53,14 +55,16 @@ def auc_estimate(target: Target, scores: Scores, confidence: float) -> Estimate:
 def auc_difference(target: Target, first: Scores, second: Scores, confidence: float) -> Estimate:
     """AUC of `first` minus AUC of `second` on the same rows, with DeLong's paired interval."""
     areas, covariance = _delong(target, np.stack([first, second]))
+    # Two models on the same rows are wrong about the same applicants. The paired variance counts that, whereas two
+    # intervals side by side would hide a difference that is there.
     variance = covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1]
     return normal_estimate(float(areas[0] - areas[1]), float(np.sqrt(max(variance, 0.0))), confidence)
 
 
 def grouped_auc_estimate(bad: Scores, good: Scores, confidence: float) -> Estimate:
-    """AUC with DeLong's interval from how many defaults and good rows each group of rising PD has, shape (k,).
+    """AUC with DeLong's interval from the numbers of defaults and good rows in groups of rising PD, shape (k,).
 
-    Within a group all count as tied. NaN throughout without two rows of either outcome.
+    Rows of one group count as tied. NaN throughout without two rows of either outcome.
     """
     bads, goods = bad.sum(), good.sum()
     if min(bads, goods) < 2:
@@ -87,6 +91,7 @@ def share_estimate(hits: int, trials: int, confidence: float) -> Estimate:
     """
     if trials == 0:
         return Estimate(np.nan, np.nan, np.nan)
+    # A normal interval would have no width at a share of 0 or 1, which small groups often have.
     z = float(norm.ppf(0.5 + confidence / 2))
     share = hits / trials
     centre = (share + z * z / (2 * trials)) / (1 + z * z / trials)
@@ -105,6 +110,7 @@ def _placements(target: Target, scores: NDArray[np.float64]) -> tuple[NDArray[np
     """For each default the share of good rows it outranks, shape (k, bad), and the reverse, shape (k, good)."""
     positive, negative = scores[:, target == 1], scores[:, target == 0]
     bad, good = positive.shape[1], negative.shape[1]
+    # midranks: to compare every default with every good row would take their product in time and memory
     joint = rankdata(np.concatenate([positive, negative], axis=1), axis=1)
     beaten = (joint[:, :bad] - rankdata(positive, axis=1)) / good
     beating = 1 - (joint[:, bad:] - rankdata(negative, axis=1)) / bad
@@ -116,7 +122,7 @@ _SMALLEST = np.finfo(np.float64).tiny
 
 
 class RankingSettings(Protocol):
-    """What the statistics ask of whoever's settings."""
+    """The settings that the statistics need; those of training and of monitoring both have them."""
 
     @property
     def f_beta(self) -> float:
@@ -124,7 +130,7 @@ class RankingSettings(Protocol):
 
     @property
     def lift_share(self) -> float:
-        """Share of the rows, of the highest PD, whose defaults count for the lift."""
+        """The share of rows, those of the highest PD, whose defaults count for the lift."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -153,7 +159,7 @@ class Ranking:
         return cls(falling, target[order], last, np.searchsorted(edges, falling, side="right"))
 
     def statistics(self, weights: Weights, policy: DecisionPolicy, settings: RankingSettings) -> dict[str, float]:
-        """Every statistic but the AUC and the calibration line, the row i counted `weights[i]` times."""
+        """Every statistic but the AUC and the calibration line, with row i counted `weights[i]` times."""
         bad = weights * self.target
         curve = _Curve(np.cumsum(bad)[self.last], np.cumsum(weights - bad)[self.last])
         return {
@@ -164,6 +170,7 @@ class Ranking:
 
     def _probability_statistics(self, weights: Weights) -> Iterator[tuple[str, float]]:
         p, y, total = self.probability, self.target, weights.sum()
+        # a certain PD that is wrong has an infinite loss, and one such row would hide all others
         likelihood = np.maximum(np.where(y == 1, p, 1 - p), _SMALLEST)
         yield "brier", float((weights * (p - y) ** 2).sum() / total)
         yield "log_loss", float(-(weights * np.log(likelihood)).sum() / total)
@@ -232,6 +239,8 @@ def fit_line(values: Margins, target: Target, weights: Margins | None = None) ->
     """
     if np.ptp(values) == 0:
         return LogisticLine(np.nan, np.nan, np.nan, np.nan)
+    # scikit-learn shrinks the slope unless C is infinite, and gives no standard errors: those come from the information
+    # matrix below.
     fit = LogisticRegression(C=np.inf, tol=1e-10, max_iter=1000).fit(values[:, np.newaxis], target, weights)
     slope, intercept = float(fit.coef_[0, 0]), float(fit.intercept_[0])
     probabilities = Calibration(slope=1.0, intercept=0.0).probabilities(slope * values + intercept)
@@ -244,7 +253,7 @@ def fit_line(values: Margins, target: Target, weights: Margins | None = None) ->
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """How many applicants of one protected group there are, and how many of them are approved."""
+    """The numbers of applicants and of approvals in one protected group."""
 
     attribute: str
     name: str
@@ -267,7 +276,7 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class ImpactRatio:
-    """Adverse impact ratio: share of approvals of `group` over that of `reference`."""
+    """Adverse impact ratio: the share of approvals of `group` over that of `reference`."""
 
     group: Group
     reference: Group
@@ -280,7 +289,7 @@ class ImpactRatio:
         return self.group.share / self.reference.share
 
     def estimate(self, confidence: float) -> Estimate:
-        """The ratio with its interval on the logarithmic scale; NaN ends where either group has no approval.
+        """The ratio with its interval on the logarithmic scale; its ends are NaN if either group has no approval.
 
         Source: D. Katz and others, Biometrics 34, 1978.
         """

@@ -21,7 +21,10 @@ _MISSING_BUCKETS = (0, 5, 10, 20, 30, 40, 50, 60, 70, 80, 90, 100, 110)
 
 
 class DecisionMetrics:
-    """Counters of what was decided and recorded, correct over several workers as all of prometheus_client's."""
+    """Counters of decisions and records, which prometheus_client adds up over the workers."""
+
+    # Every combination of labels is made at the start: Prometheus computes no increase for a series that appears with
+    # its first count, so the first failure would raise no alert.
 
     def __init__(
         self,
@@ -75,9 +78,8 @@ class DecisionMetrics:
         """Count applications that were scored, and lines that were written."""
         self._lines.inc(lines)
         self._applications.inc(len(decided))
-        outcomes = {
-            outcome: decided.decision == outcome for outcome in DecisionKind
-        }  # cheaper than hashing enumerations
+        # comparing whole arrays is cheaper than hashing an enumeration for each row
+        outcomes = {outcome: decided.decision == outcome for outcome in DecisionKind}
         levels = {level: decided.risk_level == level for level in RiskLevel}
         for (outcome, level), counter in self._decisions.items():
             counter.inc(int(np.count_nonzero(outcomes[outcome] & levels[level])))
@@ -96,7 +98,9 @@ class DecisionMetrics:
 
 
 def _observe(histogram: Histogram, values: NDArray[Any]) -> None:
-    """Count several values at once, for which a histogram has no public way."""
+    """Count several values at once."""
+    # prometheus_client 0.26 takes one value a call, and each is a write into a mapped file. Its private parts are
+    # touched so that a batch costs one write for each bucket.
     bounds = histogram._upper_bounds  # noqa: SLF001
     counts = np.bincount(np.searchsorted(bounds, values), minlength=len(bounds)).tolist()
     for bucket, count in zip(histogram._buckets, counts, strict=True):  # noqa: SLF001
@@ -106,7 +110,7 @@ def _observe(histogram: Histogram, values: NDArray[Any]) -> None:
 
 
 def model_info(header: Header) -> GaugeMetricFamily:
-    """Which model answers."""
+    """The model that answers, as a gauge of 1 with its labels."""
     family = GaugeMetricFamily(
         "credit_scoring_model_info", "The model that answers", labels=("model", "version", "digest")
     )
@@ -115,14 +119,14 @@ def model_info(header: Header) -> GaugeMetricFamily:
 
 
 def default_rate(mean: float) -> GaugeMetricFamily:
-    """The mean PD of recent decisions."""
+    """The mean PD of recent decisions, as a gauge."""
     return GaugeMetricFamily(
         "credit_scoring_default_rate", "Mean probability of default of the decisions of the last days", value=mean
     )
 
 
 def decision_log(written: float, finished: float, aside: int) -> Iterator[GaugeMetricFamily]:
-    """How long the oldest segment has been written, how long the oldest has waited to be closed, and what is aside."""
+    """The age of the oldest segment in use, the wait of the oldest finished one, and the files set aside."""
     for name, help_text, value in (
         ("segment_age_seconds", "Since the first line of the oldest segment that is written", written),
         ("unclosed_seconds", "Since the last line of the oldest segment that is finished and not closed", finished),
@@ -132,14 +136,14 @@ def decision_log(written: float, finished: float, aside: int) -> Iterator[GaugeM
 
 
 def passed_over(counts: int) -> GaugeMetricFamily:
-    """Files beside the counts of the workers that are none."""
+    """Files beside the counts of the workers that hold no counts."""
     return GaugeMetricFamily(
         "credit_scoring_counts_passed_over", "Files beside the workers' counts that are none, or damaged", value=counts
     )
 
 
 def drift(window: CompleteWindow, findings: Findings) -> Iterator[GaugeMetricFamily]:
-    """The last complete window."""
+    """The figures of the last complete window, as gauges."""
     for name, help_text, values, label in (
         ("drift_psi", "PSI of a feature against the drift reference", findings.psi, "feature"),
         ("feature_missing_ratio", "Share of applications without the feature", findings.missing, "feature"),

@@ -1,4 +1,4 @@
-"""Telling Alertmanager of what a command finds: it groups, repeats, silences and delivers."""
+"""Notifications: commands send their findings to Alertmanager, which groups, repeats, silences and delivers."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ ADDRESS = "ALERTMANAGER_URL"
 """The environment variable with the address of Alertmanager, or those of all members of its cluster with commas."""
 
 _ALERTS = "/api/v2/alerts"
+# only these answers may be different next time; any other status means that the request is wrong
 _AGAIN = {408, 425, 429, 500, 502, 503, 504}
 
 
@@ -30,8 +31,8 @@ class Alarm:
 
     Attributes
     ----------
-    name : of the check; with severity and labels it says which alarm this is
-    firing : whether there is something to look at
+    name : of the check; name, severity and labels together identify the alarm
+    firing : whether the alarm is on; false ends it
     severity : critical, warning or info
     summary : one line; figures, never an applicant's value
     """
@@ -43,7 +44,7 @@ class Alarm:
     labels: Mapping[str, str] = field(default_factory=dict)
 
     def document(self, now: datetime, lasts: timedelta) -> dict[str, object]:
-        """As Alertmanager's API reads it: an alarm ends after `lasts` unless it is told again.
+        """The alarm as Alertmanager's API takes it; it ends after `lasts` unless it is sent again.
 
         https://github.com/prometheus/alertmanager/blob/main/api/v2/openapi.yaml
         """
@@ -61,7 +62,7 @@ class _NoRedirects(HTTPRedirectHandler):
     def redirect_request(
         self, req: Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
     ) -> None:
-        """Follow none."""
+        """Follow no redirect."""
 
 
 @dataclass(frozen=True)
@@ -89,21 +90,22 @@ class Alertmanager:
 
     @classmethod
     def named(cls, environment: Mapping[str, str], settings: NotificationSettings) -> Alertmanager:
-        """That of the environment; NotificationError if it names none."""
+        """The Alertmanager that the environment names; NotificationError if it names none."""
         addresses = environment.get(ADDRESS)
         if not addresses:
-            raise NotificationError(f"{ADDRESS} is not set: nobody to tell")
+            raise NotificationError(f"{ADDRESS} is not set: name an Alertmanager to send alarms to")
         return cls(addresses, settings)
 
     def tell(self, alarm: Alarm, now: datetime) -> None:
-        """Tell every member; NotificationError if none takes it. Members tell each other what they delivered."""
+        """Send the alarm to every member of the cluster; NotificationError if none takes it."""
+        # Members share what they have delivered, but not the alarms they got, so each one must be sent it.
         body = json.dumps([alarm.document(now, timedelta(seconds=self._settings.lasts_seconds))]).encode()
         failures = [self._post(request, body) for request in self._requests]
         if all(failures):
             raise NotificationError(f"{ADDRESS}: no Alertmanager took the alarm: {'; '.join(filter(None, failures))}")
 
     def _post(self, request: tuple[str, dict[str, str]], body: bytes) -> str | None:
-        """Why it was not taken, after all attempts; None if it was."""
+        """Why one member did not take the alarm after all attempts; None if it did."""
         attempt, pause = 1, self._settings.pause_seconds
         while (failure := self._attempt(request, body)) is not None:
             if not failure.again or attempt == self._settings.attempts:
@@ -127,7 +129,7 @@ class Alertmanager:
 
 
 def _request(address: str) -> tuple[str, dict[str, str]]:
-    """The address of the API, and the headers of a request there."""
+    """The address of the API, and the headers of a request to it."""
     try:
         parts = urlsplit(address)
         reachable = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
@@ -136,6 +138,7 @@ def _request(address: str) -> tuple[str, dict[str, str]]:
     if not reachable:
         raise NotificationError(f"{ADDRESS}: each address must be http:// or https://, a host, and a port if need be")
     headers = {"Content-Type": "application/json"}
+    # urllib would take a password in the address for a part of the host's name
     if parts.username is not None:
         login = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
         headers["Authorization"] = f"Basic {base64.b64encode(login.encode()).decode()}"

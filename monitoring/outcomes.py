@@ -1,4 +1,4 @@
-"""Matured outcomes: a file that says of applications whether they defaulted.
+"""Matured outcomes: reads a file of defaults and joins it to the decisions of the log.
 
 Columns: `outcome`, 1 or true for default, 0 or false for repaid, empty while it is not known yet; and either
 `client_id`, which is hashed with the key of the decision log, or `request_id`, with `index` where requests held several
@@ -23,7 +23,7 @@ from features.values import as_numbers
 from monitoring.side_files import (
     Keyed,
     Keys,
-    contested,
+    ambiguous_keys,
     decision_columns,
     decision_keys,
     keyed_tables,
@@ -43,16 +43,16 @@ _OUTCOME = "outcome"
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Outcomes:
-    """Outcomes by key, sorted by it, each key once.
+    """Outcomes by key: sorted, and each key once.
 
     Attributes
     ----------
     by : client_id or request_id
-    keys : of shape (n, 2)
-    outcome : int8, 1 is default
-    rows : of the file
+    keys : shape (n, 2)
+    outcome : int8, shape (n,), 1 is default
+    rows : rows of the file
     immature : rows without an outcome
-    doubled : rows whose key was there before; where they contradict each other, all of them
+    doubled : rows that repeat a key; all rows of the key if they contradict each other
     floats : client ids that look like whole numbers which became floats
     """
 
@@ -66,7 +66,7 @@ class Outcomes:
 
 
 def read_outcomes(path: Path, client_hash: ClientHash | None) -> Outcomes:
-    """The outcomes in a .csv or .parquet file; SourceError if it is not as stated, or needs a key that is not there.
+    """Read the outcomes in a .csv or .parquet file; SourceError for other columns or values, or if the key is missing.
 
     FileError or ColumnsError if it cannot be read as a table.
     """
@@ -77,7 +77,7 @@ def read_outcomes(path: Path, client_hash: ClientHash | None) -> Outcomes:
         outcome.append(_outcomes(block, path))
     if not keys:
         raise SourceError(f"{path}: has no rows")
-    return _unique(by, _emptied(keys), _emptied(outcome), floats)
+    return _unique(by, _joined(keys), _joined(outcome), floats)
 
 
 def _outcomes(block: Keyed, path: Path) -> NDArray[np.int8]:
@@ -87,8 +87,9 @@ def _outcomes(block: Keyed, path: Path) -> NDArray[np.int8]:
     return np.where(np.isnan(known), UNKNOWN, known).astype(np.int8)
 
 
-def _emptied(blocks: list[NDArray[Any]]) -> NDArray[Any]:
-    """The blocks as one array; only one of the two forms stays in memory."""
+def _joined(blocks: list[NDArray[Any]]) -> NDArray[Any]:
+    """Join the blocks into one array, and empty the list."""
+    # a file of ten million outcomes would otherwise be in memory twice
     joined = np.concatenate(blocks)
     blocks.clear()
     return joined
@@ -110,10 +111,11 @@ def _unique(by: str, keys: Keys, outcome: NDArray[np.int8], floats: int) -> Outc
 
 
 def _agreed(same: NDArray[np.bool_], outcome: NDArray[np.int8]) -> NDArray[np.intp]:
-    """The first row of each key whose rows agree; `same` says of each row but the first that it has the key before."""
+    """The first row of each key whose rows agree; `same` marks rows, from the second on, with the key before."""
     first = np.flatnonzero(np.append(True, ~same))
     bad = np.add.reduceat(outcome, first, dtype=np.int64)
     size = np.diff(np.append(first, len(outcome)))
+    # of a contradiction nobody knows which side is right, so the key is left out
     agreed: NDArray[np.intp] = first[(bad == 0) | (bad == size)]
     return agreed
 
@@ -124,19 +126,19 @@ _NEVER = np.iinfo(np.int64).min
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Matched:
-    """Decisions with a known outcome: of a client with several decisions the last one. All arrays have shape (n,).
+    """Decisions with a known outcome; of several decisions of a client, the last one. Arrays have shape (n,).
 
     Attributes
     ----------
     outcome : int8, 1 is default
-    probability : the PD decided with
+    probability : the PD at the decision
     month : int32, months since January 1970
-    decision : int8, position in `Outcome`
-    decisions : by position in `Outcome`, how many decisions there are in all
+    decision : int8, position in `DecisionKind`
+    decisions : number of all decisions, by position in `DecisionKind`
     unmatched : decisions without a known outcome
     repeated : decisions of a client before its last one
     unknown : outcomes of no decision in the log
-    contested : outcomes of a request_id that names several decisions; they are left out
+    ambiguous : outcomes of a request_id that names several decisions; they are left out
     """
 
     outcome: NDArray[np.int8]
@@ -147,12 +149,12 @@ class Matched:
     unmatched: int
     repeated: int
     unknown: int
-    contested: int = 0
+    ambiguous: int = 0
 
 
 def match(log: DecisionLogReader, outcomes: Outcomes, progress: Callable[[int], object] = lambda _: None) -> Matched:
-    """The decisions of the log that an outcome is known of; SourceError if there is none."""
-    several = contested(log, outcomes.by, outcomes.keys)
+    """Join the outcomes to the decisions of the log; SourceError if no decision has an outcome."""
+    several = ambiguous_keys(log, outcomes.by, outcomes.keys)
     matching = _Matching(replace(outcomes, keys=outcomes.keys[~several], outcome=outcomes.outcome[~several]))
     for table in log.tables([*decision_columns(outcomes.by), "time", "probability", "decision"]):
         matching.add(decision_keys(outcomes.by, table), table)
@@ -161,7 +163,9 @@ def match(log: DecisionLogReader, outcomes: Outcomes, progress: Callable[[int], 
 
 
 class _Matching:
-    """What is known of each outcome's decision after each block."""
+    """The last decision of each outcome so far, while the log is read block by block."""
+
+    # Arrays are as long as the outcomes, not as the log, which may be many times larger.
 
     def __init__(self, outcomes: Outcomes) -> None:
         count = len(outcomes.outcome)
@@ -173,11 +177,11 @@ class _Matching:
         self._found = 0
 
     def add(self, keys: Keys, table: pa.Table) -> None:
-        """Take in one block of decisions."""
+        """Add one block of decisions."""
         decision = _codes(table["decision"])
         self._decisions += np.bincount(decision, minlength=len(_DECISIONS))
         time = table["time"].cast("int64").to_numpy()
-        row = np.argsort(time, kind="stable")  # of several decisions in the block the last one is written last
+        row = np.argsort(time, kind="stable")  # the last of several decisions is written last and stays
         place = places(self._outcomes.keys, keys[row])
         row, place = row[place >= 0], place[place >= 0]
         self._found += len(row)
@@ -187,8 +191,8 @@ class _Matching:
         self._probability[place] = table["probability"].to_numpy()[row]
         self._decision[place] = decision[row]
 
-    def result(self, log: DecisionLogReader, contested: int) -> Matched:
-        """All that was found."""
+    def result(self, log: DecisionLogReader, ambiguous: int) -> Matched:
+        """The matched decisions of all blocks; SourceError if there is none."""
         matched = self._time != _NEVER
         count = int(np.count_nonzero(matched))
         if not count:
@@ -204,12 +208,12 @@ class _Matching:
             unmatched=int(self._decisions.sum()) - self._found,
             repeated=self._found - count,
             unknown=len(matched) - count,
-            contested=contested,
+            ambiguous=ambiguous,
         )
 
 
 def _codes(column: pa.ChunkedArray[Any]) -> NDArray[np.int8]:
-    """The position of each decision in `Outcome`."""
+    """The position of each decision in `DecisionKind`."""
     import pyarrow as pa
 
     whole = column.combine_chunks()

@@ -24,14 +24,14 @@ from scoring.policy import DecisionPolicy
 
 @dataclass(frozen=True, slots=True)
 class Performance:
-    """What is known of a model's decisions.
+    """The performance of a model's decisions.
 
     Attributes
     ----------
     estimated : of all decisions, from their PDs alone
-    realised : of those whose outcome is known; None without outcomes
-    counts : what was matched and what was not
-    reasons : why the alarm goes off; empty if it does not
+    realised : of decisions with a known outcome; None without outcomes
+    counts : numbers of matched and unmatched rows, by their names in the report
+    reasons : why the alarm is raised; empty if it is not
     """
 
     confidence: float
@@ -54,7 +54,7 @@ def perform(
     settings: PerformanceSettings,
     progress: Callable[[int], object] = lambda _: None,
 ) -> Performance:
-    """The performance of the log's decisions; SourceError if it has none, or no outcome is of one of them."""
+    """Measure the decisions of the log; SourceError if it has none, or no outcome belongs to one of them."""
     realised, counts = None, {}
     if outcomes is not None:
         matched = match(log, outcomes, progress)
@@ -64,7 +64,7 @@ def perform(
             "not matured yet": outcomes.immature,
             "doubled or contradictory": outcomes.doubled,
             "of no decision in the log": matched.unknown,
-            "of several decisions under one request_id": matched.contested,
+            "of several decisions under one request_id": matched.ambiguous,
             "decisions without a known outcome": matched.unmatched,
             "earlier decisions of the same client": matched.repeated,
         }
@@ -82,7 +82,9 @@ def _probabilities(log: DecisionLogReader) -> np.ndarray[tuple[int], np.dtype[np
 
 
 def _reasons(realised: Realised, settings: PerformanceSettings) -> list[str]:
-    """Of accepted applications alone the AUC is lower by nature; then it must be lower than their PDs imply as well."""
+    """Why the realised AUC raises the alarm; of accepted applications alone it must be below the implied AUC too."""
+    # The accepted differ less from each other than all applicants, so their AUC is lower even for a model as good as
+    # ever.
     auc = realised.estimates["auc"]
     if not _below(auc, settings):
         return []
@@ -101,6 +103,7 @@ def _estimated_reasons(estimated: Estimated, settings: PerformanceSettings) -> l
 
 def _below(auc: Estimate, settings: PerformanceSettings) -> bool:
     """Whether the whole interval lies below the floor."""
+    # the value alone would raise the alarm every other time for a model that is just at the floor
     return bool(auc.high < settings.min_auc)
 
 
@@ -111,7 +114,7 @@ ACCEPTED_ONLY = (
 
 
 def performance_lines(performance: Performance) -> Iterator[str]:
-    """What a person reads: the verdict, realised figures with intervals, and the estimate with its assumptions."""
+    """The performance as lines of text: verdict, realised figures, and the estimate with its assumptions."""
     yield f"ALARM: {'; '.join(performance.reasons)}" if performance.alarm else "no alarm"
     yield f"floor of the AUC {performance.floor:g}; intervals {performance.confidence:.0%}"
     if performance.realised:
@@ -144,7 +147,7 @@ def _parts(title: str, parts: Sequence[Part]) -> Iterator[str]:
 
 
 def performance_json(performance: Performance) -> dict[str, Any]:
-    """JSON-ready form; what cannot be measured is null."""
+    """The performance in JSON-ready form; figures that cannot be measured are null."""
     values = {"alarm": performance.alarm, **asdict(performance), "assumptions": list(ASSUMPTIONS)}
     plain: dict[str, Any] = _without_nan(values)
     return plain
@@ -160,7 +163,7 @@ def _without_nan(value: Any) -> Any:
 
 @dataclass(frozen=True)
 class Rates:
-    """Default rates of the same decisions: the mean PD, and what became of them."""
+    """Default rates of the same decisions: expected (the mean PD) and observed."""
 
     expected: float
     observed: float
@@ -168,12 +171,12 @@ class Rates:
 
 @dataclass(frozen=True)
 class Figures:
-    """Performance on matured outcomes.
+    """The figures on matured outcomes that become metrics.
 
     Attributes
     ----------
-    at : when it was measured
-    auc, lower, upper : with the ends of its interval
+    at : time of the measurement
+    auc, lower, upper : AUC and the ends of its interval
     """
 
     digest: str
@@ -187,13 +190,14 @@ class Figures:
 
     @classmethod
     def of(cls, realised: Realised, digest: str, at: datetime) -> Self:
-        """The figures of what became of the decisions of the model with the digest."""
+        """Take the figures from the realised performance of the model with the digest."""
         auc = realised.estimates["auc"]
         levels = {part.name: Rates(part.mean_probability, part.default_rate.value) for part in realised.levels}
         return cls(digest, at, auc.value, auc.low, auc.high, _all(realised.levels), levels)
 
     def write(self, path: Path) -> None:
         """Write the metrics into a file that appears whole; OutputError if it cannot be written."""
+        # node_exporter reads the file at any moment: the job itself has ended when Prometheus scrapes
         write_bytes(path, generate_latest(self._registry()))
 
     def _registry(self) -> CollectorRegistry:

@@ -1,4 +1,4 @@
-"""Cohorts: PDs, and their outcomes, in groups of nearly equal PD, so that a million decisions cost what a few do."""
+"""Realised performance from outcomes, and estimated performance from PDs alone, over groups of equal PD."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Cohort:
-    """Groups of rising PD; every array has shape (groups,).
+    """Decisions in groups of rising, nearly equal PD; every array has shape (groups,).
 
     Attributes
     ----------
@@ -27,15 +27,17 @@ class Cohort:
     rows, bad : how many decisions, and how many of them defaulted
     """
 
+    # With groups every resample costs as much for ten million decisions as for four thousand.
+
     probability: Floats
     rows: Floats
     bad: Floats
 
     @classmethod
     def of(cls, probability: Floats, outcome: NDArray[np.int8] | None, groups: int) -> Self:
-        """The cohort of PDs and outcomes, shape (n,); each distinct PD is a group if there are at most `groups`.
+        """Group PDs and outcomes, shape (n,); each distinct PD is a group if there are at most `groups`.
 
-        Without outcomes nobody defaulted.
+        Without outcomes `bad` is 0 throughout.
         """
         order = np.argsort(probability)
         ordered = probability[order]
@@ -46,16 +48,16 @@ class Cohort:
 
     @property
     def good(self) -> Floats:
-        """How many of each group did not default."""
+        """The decisions of each group that did not default."""
         return self.rows - self.bad
 
     @property
     def expected(self) -> Self:
-        """The cohort in which as many of each group default as its PD says."""
+        """The cohort with the expected number of defaults in each group."""
         return type(self)(self.probability, self.rows, self.rows * self.probability)
 
     def drawn(self, random: np.random.Generator) -> Self:
-        """The cohort with outcomes drawn by the PDs."""
+        """The cohort with outcomes drawn at random from the PDs."""
         bad = random.binomial(self.rows.astype(np.int64), self.probability)
         return type(self)(self.probability, self.rows, bad.astype(np.float64))
 
@@ -74,12 +76,15 @@ ASSUMPTIONS = (
     "what a PD depends on still means the same: there is no concept drift",
     "applicants are like those that the model was fitted on: see the drift report",
 )
-"""What the estimate rests on; none of it can be seen without outcomes."""
+"""The assumptions of the estimate; none can be checked without outcomes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Estimated:
-    """AUC and default rate that the PDs of `rows` decisions imply, with the interval that chance alone gives."""
+    """The AUC and default rate that the PDs of `rows` decisions imply, with the intervals of chance alone."""
+
+    # Outcomes take a year, so this comes first. The idea is NannyML's confidence-based performance estimation (CBPE);
+    # its package is not used, since version 0.13 demands lightgbm below 4.6.
 
     rows: int
     auc: Estimate
@@ -87,11 +92,12 @@ class Estimated:
 
 
 def estimate(probability: Floats, settings: PerformanceSettings) -> Estimated:
-    """The performance that PDs, shape (n,), imply."""
+    """Estimate the performance that PDs, shape (n,), imply."""
     cohort = Cohort.of(probability, None, settings.groups)
     random = np.random.default_rng(settings.seed)
     samples = [_area(cohort.drawn(random)) for _ in range(settings.resamples)]
     tail = (1 - settings.confidence) / 2
+    # a draw without a default, or with nothing else, has no AUC
     known = [area for area in samples if np.isfinite(area)]
     low, high = np.quantile(known, [tail, 1 - tail]) if known else (np.nan, np.nan)
     variance = float((cohort.rows * cohort.probability * (1 - cohort.probability)).sum())
@@ -105,8 +111,9 @@ def _area(cohort: Cohort) -> float:
 
 
 def expected_auc(cohort: Cohort) -> float:
-    """The expected number of pairs in the right order over that of pairs; nobody is a pair with himself."""
+    """The expected number of pairs in the right order over the expected number of pairs; NaN for no pairs."""
     bad, good = cohort.expected.bad, cohort.expected.good
+    # The products below pair each decision with itself too, which has to come off: with few rows it is a visible part.
     itself = (cohort.rows * cohort.probability * (1 - cohort.probability)).sum()
     right = (bad * (np.cumsum(good) - good / 2)).sum() - itself / 2
     pairs = bad.sum() * good.sum() - itself
@@ -118,7 +125,7 @@ _SHOWN = ("ks", "brier", "ece", "cost_per_applicant", "cost_ratio", "declined_sh
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Some of the decisions: a risk level, a month, or a tenth of the PDs."""
+    """A part of the decisions: a risk level, a month, or a bin of PDs."""
 
     name: str
     rows: int
@@ -129,7 +136,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Coverage:
-    """How many decisions of one kind there are, and of how many the outcome is known."""
+    """The number of decisions of one kind, and how many of them have a known outcome."""
 
     decision: DecisionKind
     rows: int
@@ -138,16 +145,16 @@ class Coverage:
 
 @dataclass(frozen=True, slots=True)
 class Realised:
-    """What was measured; every interval has the confidence of the settings.
+    """The realised performance; every interval has the confidence of the settings.
 
     Attributes
     ----------
-    rows, defaults : of the decisions whose outcome is known
+    rows, defaults : decisions with a known outcome, and defaults among them
     estimates : auc, gini, ks, brier, ece, calibration_slope, calibration_intercept, costs
     levels, months, bins : the same decisions in parts
-    coverage : by decision, how many outcomes are known
-    accepted_only : whether outcomes are known of hardly any declined application
-    expected_auc : what the PDs of these very decisions imply
+    coverage : the number of known outcomes, by decision
+    accepted_only : whether hardly any declined application has a known outcome
+    expected_auc : AUC that the PDs of the same decisions imply
     """
 
     rows: int
@@ -162,7 +169,7 @@ class Realised:
 
 
 def realise(matched: Matched, policy: DecisionPolicy, settings: PerformanceSettings) -> Realised:
-    """The performance of matched decisions."""
+    """Measure the performance of matched decisions."""
     cohort = Cohort.of(matched.probability, matched.outcome, settings.groups)
     coverage = _coverage(matched)
     bins = _bins(cohort.rows, settings.calibration_bins)
@@ -191,7 +198,7 @@ def _discrimination(cohort: Cohort, settings: PerformanceSettings) -> dict[str, 
 
 def _calibration(cohort: Cohort, settings: PerformanceSettings) -> dict[str, Estimate]:
     """Slope and intercept of the logistic regression of the outcome on the log-odds of the PD."""
-    values, target, weights = _long(cohort)
+    values, target, weights = _weighted_rows(cohort)
     within = np.clip(values, np.finfo(np.float64).tiny, 1 - np.finfo(np.float64).eps)
     if min(cohort.bad.sum(), cohort.good.sum()) == 0:
         missing = Estimate(np.nan, np.nan, np.nan)
@@ -203,7 +210,7 @@ def _calibration(cohort: Cohort, settings: PerformanceSettings) -> dict[str, Est
     }
 
 
-def _long(cohort: Cohort) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.float64]]:
+def _weighted_rows(cohort: Cohort) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.float64]]:
     """PD, outcome and number of rows, one entry for each group and outcome that occurs."""
     values = np.concatenate([cohort.probability, cohort.probability])
     target = np.repeat([0, 1], len(cohort.probability))
@@ -215,10 +222,11 @@ def _long(cohort: Cohort) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArr
 def _resampled(cohort: Cohort, policy: DecisionPolicy, settings: PerformanceSettings) -> dict[str, Estimate]:
     """The other statistics, with percentiles of a Poisson bootstrap within each outcome.
 
-    A draw without a default, or without a repaid one, measures nothing, as such decisions themselves do not: another
-    one is taken in its place.
+    A draw with only one outcome measures nothing, and another one takes its place.
     """
-    values, target, weights = _long(cohort)
+    # A Poisson bootstrap counts each row a Poisson(1) number of times, so a group of k rows counts Poisson(k) times:
+    # one draw for each group. The usual bootstrap would draw every row.
+    values, target, weights = _weighted_rows(cohort)
     if len(np.unique(target)) == 1:
         return {name: Estimate(np.nan, np.nan, np.nan) for name in _SHOWN}
     ranking = Ranking.of(target, values, settings.calibration_bins)
@@ -233,7 +241,7 @@ def _resampled(cohort: Cohort, policy: DecisionPolicy, settings: PerformanceSett
 
 
 def _drawn(counts: NDArray[np.float64], target: NDArray[np.int64], random: np.random.Generator) -> NDArray[np.float64]:
-    """Weights of a draw in which both outcomes occur: of single ones at least two in five draws are such."""
+    """Draw weights until both outcomes occur; with one row of each, two draws in five are such."""
     while True:
         weights: NDArray[np.float64] = random.poisson(counts).astype(np.float64)
         if weights[target == 1].any() and weights[target == 0].any():
@@ -290,6 +298,8 @@ def _coverage(matched: Matched) -> tuple[Coverage, ...]:
 
 
 def _accepted_only(coverage: tuple[Coverage, ...], settings: PerformanceSettings) -> bool:
-    """Whether the share of known outcomes is, beyond doubt, less than half as large for the declined."""
+    """Whether the share of known outcomes is less than half as large for the declined, by the ends of intervals."""
+    # A declined applicant gets no loan and so has no outcome. Measures of the accepted alone are biased (on such bias:
+    # N. Kozodoi and others, arXiv 2407.13009).
     by = {each.decision: share_estimate(each.known, each.rows, settings.confidence) for each in coverage}
     return bool(by[DecisionKind.DECLINE].high < by[DecisionKind.APPROVE].low / 2)

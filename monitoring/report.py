@@ -1,4 +1,4 @@
-"""Charts as SVG text, without a library or a script."""
+"""The monitoring report: one HTML page with tables and SVG charts."""
 
 from __future__ import annotations
 
@@ -15,6 +15,9 @@ from monitoring.performance import ACCEPTED_ONLY, Performance
 from monitoring.realised import ASSUMPTIONS, Part
 from scoring.drift_reference import Bins, DriftReference, Window
 
+# The page has no script, font or picture of its own and needs no library of charts: so it opens as an attachment and
+# under any content security policy. Every text is escaped, since names of categories come from data.
+
 _CHARTED = 6
 _LISTED = 25
 
@@ -22,7 +25,7 @@ _LISTED = 25
 def drift_section(
     judgement: Judgement, model: DriftReference, window: Window, levels: Mapping[str, Sequence[str]]
 ) -> Iterator[str]:
-    """The verdict, the drifted columns, the score, and the features that moved most; `levels` names categories."""
+    """The section on drift: verdict, drifted columns, score, most drifted features; `levels` names categories."""
     yield heading("Drift")
     yield verdict("; ".join(judgement.reasons) or "No alarm.", alarm=judgement.alarm)
     yield paragraph(
@@ -47,7 +50,7 @@ def drift_section(
 
 
 def performance_section(performance: Performance) -> Iterator[str]:
-    """Realised figures where outcomes are known, and what the PDs alone say."""
+    """The section on performance: realised figures if outcomes are known, and the estimate from PDs."""
     yield heading("Performance")
     yield verdict("; ".join(performance.reasons) or "No alarm.", alarm=performance.alarm)
     if performance.realised:
@@ -76,7 +79,7 @@ def performance_section(performance: Performance) -> Iterator[str]:
 
 
 def fairness_section(screenings: Sequence[FairnessScreening]) -> Iterator[str]:
-    """Rates by group, and what stands out."""
+    """The section on fairness: rates by group, and signals."""
     yield heading("Fairness")
     signals = [signal for screening in screenings for signal in screening.signals]
     yield verdict("; ".join(signals) or "No group stands out.", alarm=bool(signals))
@@ -115,7 +118,7 @@ _TITLES = ("", "drift", "PSI", "beyond chance", "p", "KS", "JS", "missing", "cha
 
 
 def p_value(value: float) -> str:
-    """A p-value as readers know it.
+    """Format a p-value for readers.
 
     >>> p_value(0.8814), p_value(0.0491), p_value(0.0009)
     ('0.881', '0.049', '< 0.001')
@@ -155,6 +158,7 @@ def _drift_charts(
 def _bars(bins: Bins, levels: Sequence[str], reference: Iterable[int], window: Iterable[int]) -> str:
     counts = [np.array(each, dtype=np.float64) for each in (list(reference), list(window))]
     shares = [each / max(each.sum(), 1) for each in counts]
+    # the bins of unseen and missing values are empty as a rule, and would only make the others narrow
     kept = [i for i in range(bins.size) if i < bins.size - 2 or counts[0][i] + counts[1][i]]
     labels = _labels(bins, levels)
     return pair_of_bars([labels[i] for i in kept], *([float(each[i]) for i in kept] for each in shares))
@@ -206,7 +210,7 @@ svg text { font: 11px system-ui, sans-serif; fill: var(--soft); }
 
 
 def whole_page(title: str, parts: Iterable[str]) -> str:
-    """The whole file; `parts` are HTML."""
+    """The whole HTML file; `parts` are HTML."""
     return (
         f'<!doctype html>\n<html lang="en">\n<head><meta charset="utf-8"><title>{escape(title)}</title>'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
@@ -225,12 +229,12 @@ def paragraph(text: str, *, soft: bool = False) -> str:
 
 
 def verdict(text: str, *, alarm: bool) -> str:
-    """What the section comes to."""
+    """The result of a section, in a box."""
     return f'<div class="verdict{" alarm" if alarm else ""}">{escape(text)}</div>\n'
 
 
 def bullets(items: Iterable[str]) -> str:
-    """A list."""
+    """A list with bullets."""
     return f"<ul>{''.join(f'<li>{escape(item)}</li>' for item in items)}</ul>\n"
 
 
@@ -255,7 +259,7 @@ _REFERENCE, _WINDOW = "#9fb3c8", "#b2182b"
 def pair_of_bars(
     labels: Sequence[str], reference: Sequence[float], window: Sequence[float], *, width: int = _WIDTH
 ) -> str:
-    """Shares of the reference and of the window in the same bins, side by side."""
+    """A bar chart: the shares of the reference and of the window in the same bins, side by side."""
     top = max([*reference, *window, 1e-9])
     step = (width - _LEFT - _RIGHT) / max(len(labels), 1)
     bars = []
@@ -281,7 +285,7 @@ def pair_of_bars(
 def points_with_intervals(
     points: Sequence[tuple[float, float, float, float]], *, diagonal: bool, width: int = _WIDTH
 ) -> str:
-    """Points (x, y, low, high); with the `diagonal` where x = y."""
+    """A chart of points (x, y, low, high) with their intervals; `diagonal` adds the line x = y."""
     most_x = max([x for x, *_ in points] + [1e-9]) * 1.05
     most_y = max([high for *_, high in points] + [most_x if diagonal else 1e-9])
 

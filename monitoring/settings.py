@@ -1,4 +1,4 @@
-"""The settings of monitoring: configs/monitoring.yaml as frozen models."""
+"""The settings of monitoring: reads configs/monitoring.yaml into frozen models."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ class WindowSettings(Settings):
 
     rows: int = Field(ge=1)
     seconds: float = Field(gt=0)
-    """Or after this time, if there are enough rows to judge."""
+    """A window is also complete after this time, if it has enough rows to judge."""
     at_least_seconds: float = Field(ge=0)
-    """But never sooner: nobody looks more often, and judging takes some milliseconds."""
+    """No window is complete sooner: nobody looks more often, and judging takes about 10 ms."""
 
 
 class RecordingSettings(Settings):
-    """What a service keeps of the decisions it makes."""
+    """The records that a service keeps of its decisions."""
 
     enabled: bool
     log: LogSettings
     window: WindowSettings
     checks: tuple[Annotated[str, Field(pattern=r"^[\w.]+:\w+$")], ...]
-    """User's own checks of a complete window: module:function."""
+    """The user's own checks of a complete window, each as module:function."""
     probability_buckets: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(min_length=1)
     """Upper bounds of the histogram of PDs."""
     default_rate_days: int = Field(ge=1, le=90)
@@ -35,18 +35,19 @@ class RecordingSettings(Settings):
     @field_validator("probability_buckets")
     @classmethod
     def _rises(cls, buckets: tuple[float, ...]) -> tuple[float, ...]:
+        # prometheus_client takes equal bounds, and refuses falling ones only when a worker makes the histogram
         if list(buckets) != sorted(set(buckets)):
             raise ValueError("must rise")
         return buckets
 
 
 class Materiality(Settings):
-    """How large a PSI, less what the sizes alone bring about, must be to matter."""
+    """The PSI that matters, after the PSI that chance gives at these sizes is taken off."""
 
     moderate: float = Field(gt=0)
-    """Look into it."""
+    """From here on, somebody should look into it."""
     major: float = Field(gt=0)
-    """Act."""
+    """From here on, somebody must act."""
 
     @model_validator(mode="after")
     def _they_rise(self) -> Self:
@@ -56,18 +57,18 @@ class Materiality(Settings):
 
 
 class Importance(Settings):
-    """How the features' shares of the model's gain weigh."""
+    """How a feature's share of the model's gain changes its bounds and the alarm."""
 
     important: float = Field(gt=0, le=1)
-    """A feature that carries this share, with its part of what is derived from it, is held to tighter bounds."""
+    """A feature with this share is held to tighter bounds; its part of derived features counts."""
     bound_factor: float = Field(gt=0, le=1)
-    """Part of the bounds on PSI that is enough for such a feature."""
+    """Such a feature's bounds on the PSI are the others' times this."""
     alarming: float = Field(gt=0, le=1)
     """Moderate drift raises the alarm where the drifting features carry at least this share together."""
 
 
 class DriftSettings(Settings):
-    """When a feature has drifted, and when the alarm goes off."""
+    """When a feature has drifted, and when the alarm is raised."""
 
     false_alarm_rate: float = Field(gt=0, le=0.2)
     """Share of windows without any drift that may raise the alarm."""
@@ -76,20 +77,20 @@ class DriftSettings(Settings):
     psi: Materiality
     importance: Importance
     missing_shift: float = Field(gt=0, le=1)
-    """Change of a feature's share of missing values that is major, whatever its PSI."""
+    """A change of the share of missing values by this much is major drift, whatever the PSI."""
     unseen_share: float = Field(gt=0, le=1)
-    """Share of categories that the model does not know, beyond the reference's, that is major likewise."""
+    """A rise of the share of unknown categories by this much is major drift, whatever the PSI."""
 
 
 class PerformanceSettings(Settings):
-    """What is measured of decisions whose outcome is known or estimated, and when that is an alarm."""
+    """How performance is measured, and when it raises the alarm."""
 
     min_auc: float = Field(ge=0.5, le=1)
-    """The alarm goes off when the whole interval of the AUC lies below."""
+    """The alarm is raised if the whole interval of the AUC lies below."""
     confidence: float = Field(gt=0, lt=1)
     resamples: int = Field(ge=20, le=100_000)
     groups: int = Field(ge=100, le=1_000_000)
-    """More decisions than this are measured as so many groups of nearly equal PD."""
+    """Decisions beyond this number are joined into so many groups of nearly equal PD."""
     calibration_bins: int = Field(ge=2, le=1000)
     f_beta: float = Field(gt=0)
     lift_share: float = Field(gt=0, lt=1)
@@ -97,25 +98,25 @@ class PerformanceSettings(Settings):
 
 
 class FairnessSettings(Settings):
-    """What is measured by protected group."""
+    """How protected groups are compared."""
 
     confidence: float = Field(gt=0, lt=1)
     min_rows: int = Field(ge=1)
-    """Groups with fewer decisions are shown and not judged."""
+    """Groups with fewer decisions are shown but not judged."""
     min_impact_ratio: float = Field(ge=0, le=1)
-    """A group below this, its whole interval, is signalled."""
+    """A group is signalled if the whole interval of its impact ratio lies below."""
 
 
 class NotificationSettings(Settings):
-    """How Alertmanager is told of what a command finds. Durations are in seconds."""
+    """How commands send their findings to Alertmanager; durations are in seconds."""
 
     attempts: int = Field(ge=1)
     timeout_seconds: float = Field(gt=0)
-    """Of one attempt."""
+    """The longest that one attempt may take."""
     pause_seconds: float = Field(ge=0)
-    """After the first failure; it doubles from attempt to attempt."""
+    """The pause after the first failure; it doubles with each attempt."""
     lasts_seconds: float = Field(gt=0, le=31_622_400)
-    """An alarm ends by itself after this long, unless it is told again."""
+    """An alarm ends by itself after this time, unless it is sent again."""
 
 
 class MonitoringSettings(Settings):
@@ -126,5 +127,5 @@ class MonitoringSettings(Settings):
     performance: PerformanceSettings
     fairness: FairnessSettings
     alerting: dict[str, Any]
-    """Read and checked by `python -m deploy.observability`: the service has no use for it."""
+    """Read and checked by `python -m deploy.observability`; the service does not use it."""
     notification: NotificationSettings

@@ -1,4 +1,4 @@
-"""Files that say something of applications or clients, and the keys that join them to decisions."""
+"""Files about applications or clients, such as outcomes, and the keys that join them to decisions."""
 
 from __future__ import annotations
 
@@ -25,23 +25,24 @@ if TYPE_CHECKING:
 
 
 Keys = NDArray[np.uint64]
-"""Shape (n, 2): 128 bits that stand for a client or an application."""
+"""Shape (n, 2): a hash of 128 bits for each client or application."""
 
 NAMES = ("client_id", "request_id")
 INDEX = "index"
 _BLOCK = 1 << 18
+# pandas writes whole numbers as floats if one of them is missing, and spreadsheets write large ones with an exponent
 _FLOAT = r"^\s*\d+(\.0+|(\.\d+)?[eE]\+?\d+)\s*$"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Keyed:
-    """A block of a file that says something of applications.
+    """A block of rows from a file about applications, with their keys.
 
     Attributes
     ----------
     by : client_id or request_id
-    keys : of shape (n, 2)
-    columns : what is said, as it is stored; every column of a CSV file is text
+    keys : shape (n, 2)
+    columns : the other columns as they are stored; every column of a CSV file is text
     first_row : position of the first row in the file, counted from 0
     floats : client ids that look like whole numbers which became floats
     """
@@ -54,10 +55,10 @@ class Keyed:
 
 
 def keyed_tables(path: Path, client_hash: ClientHash | None, columns: Sequence[str] | None = None) -> Iterator[Keyed]:
-    """The keys of a .csv or .parquet file and its `columns`, all but the keys' own if they are not stated, in blocks.
+    """Read the keys and `columns` of a .csv or .parquet file in blocks; without `columns`, all but the keys' own.
 
-    FileError or ColumnsError if it cannot be read or lacks a column. SourceError if it names nobody or some rows
-    nothing, or has client ids and there is no key.
+    FileError or ColumnsError if it cannot be read or lacks a column. SourceError if a row has no id, or if there is
+    no key to hash client ids with.
     """
     file = open_table(path, known={*NAMES, *(columns or ())})
     by = _identifier(file.header, path)
@@ -65,10 +66,10 @@ def keyed_tables(path: Path, client_hash: ClientHash | None, columns: Sequence[s
         raise SourceError(
             f"{path}: client_id needs the key of the decision log in {KEY_VARIABLE} or {KEY_FILE_VARIABLE}"
         )
-    said = [name for name in file.header if name not in (by, INDEX)] if columns is None else columns
+    values = [name for name in file.header if name not in (by, INDEX)] if columns is None else columns
     positions = [INDEX] if by == "request_id" and INDEX in file.header else []
     first_row = 0
-    for table in file.blocks([by, *positions, *said], _BLOCK):
+    for table in file.blocks([by, *positions, *values], _BLOCK):
         names, wrong = as_client_ids(table[by]) if by == "client_id" else as_texts(table[by])
         refuse_rows(path, by, f"must be a text of 1 to {LONGEST_CLIENT_ID} characters", wrong, first_row)
         refuse_rows(path, by, "is missing", names.is_null().to_numpy(), first_row)
@@ -76,7 +77,7 @@ def keyed_tables(path: Path, client_hash: ClientHash | None, columns: Sequence[s
             keys = _keys(b"".join(map(client_hash.digest, names.to_pylist())))
         else:
             keys = _request_keys(names, _positions(table, path, first_row))
-        yield Keyed(by, keys, table.select(said), first_row, _floats(names) if by == "client_id" else 0)
+        yield Keyed(by, keys, table.select(values), first_row, _floats(names) if by == "client_id" else 0)
         first_row += table.num_rows
 
 
@@ -88,9 +89,9 @@ def refuse_rows(path: Path, column: str, rule: str, rows: NDArray[np.bool_], fir
 
 
 def unmatched(by: str, floats: int) -> str:
-    """What to think of where no key is found in a log: ids that became floats, or the key that clients are hashed with.
+    """The likely reason why no key of a file is in the log: ids that became floats, or another hash key.
 
-    A request id needs no key, so that there is nothing to think of.
+    Empty for request ids that are no floats, which need no hash key.
     """
     if floats:
         return f"; {floats:,} of the client ids in the file look like floats, as 7.0 for 7: write them as in requests"
@@ -98,17 +99,17 @@ def unmatched(by: str, floats: int) -> str:
 
 
 def request_keys(table: pa.Table) -> Keys:
-    """The keys of applications by request_id and index, as the decision log has them."""
+    """The keys of a block of decisions, by request_id and index."""
     return _request_keys(table["request_id"], table[INDEX].to_pylist())
 
 
 def client_keys(hashes: pa.ChunkedArray[Any]) -> Keys:
-    """The keys of clients by their hashes as the decision log has them; 0 for none."""
+    """The keys of clients, from their hashes in the decision log; 0 for no client."""
     return _keys(b"".join(hashes.fill_null(bytes(CLIENT_BYTES)).to_pylist()))
 
 
 def decision_columns(by: str) -> Sequence[str]:
-    """The columns of the decision log that the keys are made of."""
+    """The columns of the decision log that make the keys."""
     return ("client",) if by == "client_id" else ("request_id", INDEX)
 
 
@@ -117,12 +118,13 @@ def decision_keys(by: str, table: pa.Table) -> Keys:
     return client_keys(table["client"]) if by == "client_id" else request_keys(table)
 
 
-def contested(log: DecisionLogReader, by: str, known: Keys) -> NDArray[np.bool_]:
-    """Which of the known keys, sorted, name several decisions that differ, so that nobody can say which is meant.
+def ambiguous_keys(log: DecisionLogReader, by: str, known: Keys) -> NDArray[np.bool_]:
+    """Which of the known keys, sorted, name several decisions with different margins.
 
-    A caller chooses the ids of requests and may use one twice. The same decision asked for again has the same margin,
-    and is one. Of a client there may be any number of decisions.
+    A client may have any number of decisions, so no client is ambiguous.
     """
+    # A caller chooses request ids and may use one twice. A request that is sent again after a timeout has the same
+    # margin, bit for bit, and counts as the same decision.
     low, high = np.full(len(known), np.inf), np.full(len(known), -np.inf)
     if by != "request_id":
         return low < high
@@ -139,6 +141,8 @@ def places(known: NDArray[np.uint64], keys: Keys) -> NDArray[np.intp]:
     """The position of each key in `known`, which is sorted by its first column; -1 where it is not there."""
     if not len(known):
         return np.full(len(keys), -1)
+    # Rows are found by 64 bits of the key, and all 128 are compared. Among ten million keys two share those 64 bits
+    # with a probability of 3 in a million, and then one of them is not found.
     order = np.argsort(keys[:, 0])  # a search in order stays in the processor's cache
     place = np.empty(len(keys), dtype=np.intp)
     place[order] = np.minimum(np.searchsorted(known[:, 0], keys[order, 0]), len(known) - 1)
@@ -146,6 +150,7 @@ def places(known: NDArray[np.uint64], keys: Keys) -> NDArray[np.intp]:
 
 
 def _digest(request: str, position: int) -> bytes:
+    # a hash and not the text: keys of one size fit into an array, 16 bytes each
     return blake2b(f"{position}:{request}".encode(), digest_size=CLIENT_BYTES).digest()
 
 

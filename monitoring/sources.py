@@ -1,4 +1,4 @@
-"""The model that decisions are held against."""
+"""The sources of a window of drift counts: a file of applications, running services, or the decision log."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from decision_log.reader import DecisionLogReader
 from features.application import APPLICATION
 from features.files import open_file
 from features.schema import Calendar
-from monitoring.drift import PERIODS, bound_to, whole_periods
+from monitoring.drift import PERIODS, calendars_of, whole_periods
 from monitoring.errors import WindowError
 from monitoring.side_files import NAMES
 from scoring.artefact import Artefact
@@ -35,9 +35,9 @@ if TYPE_CHECKING:
 
 
 def load_model(name: str, *, threads: int = 1) -> Scorer:
-    """The model in the artefact directory `name` or, if there is none, with this tag in the BentoML model store.
+    """Load the model in the artefact directory `name` or, without such a directory, of this tag in the BentoML store.
 
-    ArtefactError unless it is whole and, where the environment says what is trusted, is that.
+    ArtefactError if it is damaged, or is not one that the environment trusts.
     """
     directory = Path(name)
     if directory.is_dir():
@@ -52,10 +52,10 @@ _ROWS_PER_BATCH = 20_000
 
 @dataclass(frozen=True, slots=True)
 class FileWindow:
-    """The window of a file, and what is wrong with the file.
+    """The window of a file, and the faults of the file.
 
-    Rows that break a rule are counted like the others, although the service would have refused them: they are what a
-    broken feed looks like.
+    Rows that break a rule are counted like the others, although the service refuses such requests: a broken feed looks
+    like that.
 
     Attributes
     ----------
@@ -71,7 +71,7 @@ class FileWindow:
 
 
 def window_of_file(path: Path, scorer: Scorer, progress: Callable[[int], object] = lambda _: None) -> FileWindow:
-    """The window of a .csv or .parquet file of raw applications; SourceError if it has no rows."""
+    """Score and count a .csv or .parquet file of raw applications; SourceError if it has no rows."""
     windows = None
     broken: Counter[str] = Counter()
     stated: set[str] = set()
@@ -97,15 +97,15 @@ def window_of_file(path: Path, scorer: Scorer, progress: Callable[[int], object]
 
 _SECONDS = 10
 _KEY = "CREDIT_SCORING_API_KEY"
-"""The environment variable with an API key of the scope `admin`, where the services ask for one."""
+"""The environment variable with an API key of the scope `admin`, if the services ask for one."""
 
 
 def window_of_services(
     urls: Sequence[str], model: Artefact, *, last: bool = False
 ) -> tuple[Window, frozenset[Calendar]]:
-    """The counts since the start of the services at these addresses, or those of their `last` complete windows.
+    """Add up the counts of the services at these addresses: since their start, or of their `last` complete windows.
 
-    With them come the calendars of which all of these windows cover whole periods; none of the counts since the start.
+    The second value holds the calendars whose periods all of the windows cover whole; none for counts since the start.
     SourceError if one does not answer or has no complete window yet; WindowError if one serves another model.
     """
     first, *others = (_window(url, model, last=last) for url in urls)
@@ -123,6 +123,7 @@ def _window(url: str, model: Artefact, *, last: bool) -> tuple[Window, frozenset
             raise SourceError(f"{url}: no window is complete yet")
         covered = timedelta(seconds=counts["end"] - counts["start"]) if last else timedelta()
         return _counted(counts, model), whole_periods(covered)
+    # the answer comes from another machine, and anything may listen there
     except (KeyError, OverflowError, TypeError, ValueError) as error:
         raise SourceError(f"{url}: not what GET /drift answers ({type(error).__name__})") from None
 
@@ -165,10 +166,10 @@ _PROBABILITY = "probability"
 
 @dataclass(frozen=True, slots=True)
 class LogWindow:
-    """The window of a log, and the calendars that it can be judged by.
+    """The window of a log, and the calendars whose periods it covers whole.
 
-    What follows a calendar is counted over as many whole periods as there are, up to the last decision; over all of the
-    time where there is no whole one.
+    Features that follow a calendar are counted over the whole periods up to the last decision, or over all of the time
+    if there is no whole period.
     """
 
     window: Window
@@ -178,7 +179,8 @@ class LogWindow:
 def window_of_log(
     log: DecisionLogReader, reference: DriftReference, progress: Callable[[int], object] = lambda _: None
 ) -> LogWindow:
-    """The window of the log's decisions; SourceError if it has none of this model and time."""
+    """Count the decisions of the log; SourceError if it has none of this model and time."""
+    # The log is read twice, first for its times alone: the whole periods end at the last decision, which is known late.
     first, last = log.span()
     begin = {calendar: _begin(first, last, period) for calendar, period in PERIODS.items() if last - first >= period}
     features = np.zeros_like(reference.counts)
@@ -187,7 +189,7 @@ def window_of_log(
     for table in log.tables(["time", _PROBABILITY, *columns]):
         for row, (name, bins) in zip(features, columns.items(), strict=True):
             counted = _since(
-                table, [begin[each] for each in bound_to(name.removeprefix(FEATURE_PREFIX)) & begin.keys()]
+                table, [begin[each] for each in calendars_of(name.removeprefix(FEATURE_PREFIX)) & begin.keys()]
             )
             row[: bins.size] += bins.count(counted[name].to_numpy())
         probability += reference.probability.count(table[_PROBABILITY].to_numpy())

@@ -1,4 +1,4 @@
-"""Windows of the counts of all workers: when one is complete, and what is said of the last one that was."""
+"""Windows of drift counts: when one is complete over all workers, and how the last complete one was judged."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ _LOGGER = logging.getLogger("bentoml.credit_scoring")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CompleteWindow:
-    """A window that is complete: what a check is asked about.
+    """A complete window, as a user's check gets it.
 
     Attributes
     ----------
     start, end : seconds since 1970
     counts : over the bins of the reference
-    reference : the bins, and what the model was fitted on
+    reference : the bins, and the counts of the rows that the model was fitted on
     """
 
     start: float
@@ -46,7 +46,7 @@ class CompleteWindow:
 
     @property
     def rows(self) -> int:
-        """How many applications it holds."""
+        """How many applications the window holds."""
         return self.counts.rows
 
     def of(self, feature: str) -> NDArray[np.int64]:
@@ -60,7 +60,7 @@ Check = Callable[[CompleteWindow], float]
 
 
 def load_checks(names: Sequence[str]) -> dict[str, Check]:
-    """The functions that are named; CheckError for one that is not there."""
+    """Import the checks that the settings name; CheckError for one that cannot be found."""
     return {name: _load(name) for name in names}
 
 
@@ -78,7 +78,7 @@ def _load(name: str) -> Check:
 def run_checks(
     checks: Mapping[str, Check], window: CompleteWindow, failed: Callable[[str], object]
 ) -> dict[str, float]:
-    """What the checks say of a window; `failed` is told of those that say nothing."""
+    """Run the checks on a window; `failed` is called with the name of each that gives no finite number."""
     results = {}
     for name, check in checks.items():
         try:
@@ -103,7 +103,7 @@ _OWNER_ONLY = 0o600
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """What was said of a window, by feature; `checks` are users' own."""
+    """The figures of one judged window, by feature; `checks` holds the results of users' checks."""
 
     psi: Mapping[str, float]
     missing: Mapping[str, float]
@@ -115,7 +115,7 @@ class Findings:
 
     @classmethod
     def of(cls, window: CompleteWindow, drift: DriftSettings, checks: Mapping[str, float]) -> Self:
-        """The figures of the judgement of a window."""
+        """Judge a window and keep the figures that become metrics."""
         whole = whole_periods(timedelta(seconds=window.end - window.start))
         judgement = judge(window.reference, window.counts, drift, whole=whole)
         return cls(
@@ -131,7 +131,7 @@ class Findings:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class State:
-    """The counts that the window under way began with, when that was, and the last complete window."""
+    """The counts and the time at which the current window began, and the last complete window."""
 
     base: Window
     since: float
@@ -139,12 +139,15 @@ class State:
 
 
 class Windows:
-    """Completes windows of the shared counts, in a file that all workers of a service share.
+    """Completes windows of the shared counts, and keeps them in a file that all workers of a service share.
 
     Parameters
     ----------
-    failed : is told of users' checks that failed
+    failed : called with the name of each user's check that failed
     """
+
+    # Counts only grow, so a window is the counts now less those at its beginning. No worker has to set its own counts
+    # back, and a scrape sees no moment in between.
 
     def __init__(
         self,
@@ -172,41 +175,43 @@ class Windows:
 
     @property
     def state(self) -> State:
-        """As the last worker to complete a window left it; where that is damaged, a window begins now."""
+        """The state in the shared file; if the file is damaged, a window begins now."""
         try:
+            # every scrape asks, so the file is parsed again only when another worker has written it
             written = self._path.stat().st_mtime_ns
             if self._read is None or self._read[0] != written:
                 self._read = written, _state(json.loads(read_regular(self._path, _MOST)), self._shared_counts.reference)
         except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-            return self._begun_anew(type(error).__name__)
+            return self._restarted(type(error).__name__)
         return self._read[1]
 
-    def _begun_anew(self, reason: str) -> State:
+    def _restarted(self, reason: str) -> State:
         state = State(self._shared_counts.total().window, self._clock(), None)
         with locked(self._lock, wait=False) as ours:
             if ours:
                 _LOGGER.error("%s: damaged (%s), a new window begins", self._path.name, reason)
-                with suppress(OSError):  # where not even that goes, the next who asks tries again
+                with suppress(OSError):  # if that fails too, the next caller tries again
                     if self._path.is_dir():
                         self._path.rename(self._path.with_suffix(f".{time.time_ns()}"))
                     self._write(state)
         return state
 
     def due(self, now: float) -> bool:
-        """Whether the window under way is complete."""
+        """Whether the current window is complete."""
         state, settings = self.state, self._settings
         seconds = now - state.since
         if seconds < settings.at_least_seconds:
             return False
         rows = self._shared_counts.rows() - state.base.rows
         if rows < 0:  # the counts of a worker were lost
-            self._begun_anew("fewer applications than before")
+            self._restarted("fewer applications than before")
             return False
         return rows >= self._drift.min_rows and (rows >= settings.rows or seconds >= settings.seconds)
 
     def complete(self, now: float) -> None:
-        """Judge the window under way and begin the next one, unless another worker is about it."""
+        """Judge the current window and begin the next one, unless another worker does so already."""
         with locked(self._lock, wait=False) as ours:
+            # asked again under the lock: another worker may have completed the window a moment ago
             if not ours or not self.due(now):
                 return
             state, total = self.state, self._shared_counts.total().window
@@ -215,6 +220,8 @@ class Windows:
             self._write(State(total, now, (window, findings)))
 
     def _write(self, state: State) -> None:
+        # Other workers read the file at any moment, so it is replaced whole. It is not flushed to the disk, since it
+        # does not outlive the service.
         remove_unfinished(self._path)
         with replaced(self._path, mode=_OWNER_ONLY) as file:
             file.write(json.dumps(_plain(state)).encode())

@@ -219,4 +219,4 @@ def test_without_an_address_it_says_so(monkeypatch, capsys):
     monkeypatch.delenv("ALERTMANAGER_URL", raising=False)
     settings = str(ROOT / "configs" / "monitoring.yaml")
     assert main(["notify", "--settings", settings, "--name", "feed", "--summary", "late"]) == 1
-    assert capsys.readouterr().err == "error: ALERTMANAGER_URL is not set: nobody to tell\n"
+    assert capsys.readouterr().err == "error: ALERTMANAGER_URL is not set: name an Alertmanager to send alarms to\n"
