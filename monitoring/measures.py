@@ -46,8 +46,7 @@ def auc_estimate(target: Target, scores: Scores, confidence: float) -> Estimate:
     Source: E. DeLong, D. DeLong and D. Clarke-Pearson, Biometrics 44, 1988; computed from midranks as in X. Sun and
     W. Xu, IEEE Signal Processing Letters 21, 2014.
     """
-    # DeLong's variance is exact enough and costs one sort; a bootstrap of the same rows would cost a sort for each
-    # draw.
+    # DeLong's variance costs one sort of the rows; a bootstrap would cost one for each draw.
     areas, covariance = _delong(target, scores[np.newaxis])
     return normal_estimate(float(areas[0]), float(np.sqrt(covariance[0, 0])), confidence)
 
