@@ -1,1 +1,1 @@
-"""What every command shares: command line, signals, progress, files written whole, locks, strict settings."""
+"""Tools of every command: command line, signals, progress, whole files, locks, strict settings, watched threads."""

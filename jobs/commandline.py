@@ -1,4 +1,4 @@
-"""The command line of every package: how its words are read, and how a command ends."""
+"""Read the command line of every package, run the command, and turn its end into an exit code."""
 
 from __future__ import annotations
 
@@ -14,23 +14,24 @@ from jobs.errors import ProjectError
 from jobs.progress import until_stopped
 
 PATH = click.Path(path_type=Path)
-"""The kind of an option that names a file or folder."""
+"""Type of an option that names a file or folder."""
 
 _WRONG_USAGE = 2
 
 
 class Command(click.Command):
-    """A command whose repeatable options take several values too: `--peer a b` is `--peer a --peer b`."""
+    """A command whose repeatable options also take several values: `--peer a b` means `--peer a --peer b`."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Read the words."""
+        """Parse the arguments."""
+        # click 8 gives an option a fixed number of values, so the name is repeated before each value.
         options = [option for option in self.params if isinstance(option, click.Option) and option.multiple]
         repeatable = {name for option in options for name in option.opts}
         return super().parse_args(ctx, [*_repeated(args, repeatable)])
 
 
 class CommandGroup(click.Group):
-    """Commands, in the order in which they were declared."""
+    """A group that lists its commands in the order in which they were declared."""
 
     command_class = Command
     group_class = type
@@ -39,31 +40,32 @@ class CommandGroup(click.Group):
         super().__init__(*args, **{"no_args_is_help": False, **kwargs})
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - what click calls
-        """The names, as --help shows them."""
+        """Return the names in the order of --help; click would sort them."""
         return list(self.commands)
 
 
 def run_command(command: click.Command, arguments: Sequence[str] | None, *, program: str, at_once: bool = False) -> int:
-    """The exit code of a command line: 0, or what the command returns, or that of how it failed.
+    """Run a command line and return its exit code: that of the command, 1 for a ProjectError, 2 for wrong usage.
 
-    Wrong usage is 2, an error of the project 1, each with one line on standard error. SIGINT or SIGTERM stops the
-    command in order (`until_stopped`); or, where `at_once` is set, wherever it is: 130.
+    An error is one line on standard error. SIGINT or SIGTERM stops the command at its next safe place
+    (`until_stopped`). With `at_once` it stops anywhere, and the exit code is 130.
     """
     words = sys.argv[1:] if arguments is None else list(arguments)
 
-    def told() -> int:
-        return _told(command, words, program)
+    def invoke() -> int:
+        return _exit_code(command, words, program)
 
-    return _until_interrupted(told) if at_once else until_stopped(told)
+    return _until_interrupted(invoke) if at_once else until_stopped(invoke)
 
 
 def say(lines: Iterable[str]) -> None:
-    """Write lines to standard output, now."""
+    """Write lines to standard output and flush it."""
+    # Flushed, since a program that reads through a pipe waits for the lines.
     sys.stdout.write("".join(f"{line}\n" for line in lines))
     sys.stdout.flush()
 
 
-def _told(command: click.Command, words: list[str], program: str) -> int:
+def _exit_code(command: click.Command, words: list[str], program: str) -> int:
     try:
         with command.make_context(program, words) as context:
             code = command.invoke(context)
@@ -82,7 +84,8 @@ def _failed(reason: str, code: int) -> int:
 
 
 def _until_interrupted(work: Callable[[], int]) -> int:
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # what was started is stopped on the way out
+    # SIGTERM alone would run no `finally`: servers that the command has started would stay.
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         return work()
     except KeyboardInterrupt:
@@ -93,7 +96,7 @@ def _until_interrupted(work: Callable[[], int]) -> int:
 
 
 def _repeated(words: Sequence[str], repeatable: set[str]) -> Iterator[str]:
-    """The words, with the name of a repeatable option before each of its values."""
+    """Yield the words, with the name of a repeatable option before each of its values."""
     name, values = "", 0
     for word in words:
         if word.startswith("-"):

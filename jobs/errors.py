@@ -1,4 +1,4 @@
-"""Errors, and what those of every package derive from.
+"""Errors of the tools that commands share, and the base of the errors of every package.
 
 ProjectError
   * SettingsError      a configuration file is not what its model declares
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 
 class ProjectError(Exception):
-    """What every error of the project derives from; a command tells it in one line and ends with 1."""
+    """Base of every error of the project; a command prints it in one line and exits with 1."""
 
 
 class SettingsError(ProjectError):

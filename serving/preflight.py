@@ -113,7 +113,7 @@ def _reason(error: OSError | ValueError, *, locked: bool) -> str:
     if reason == "KEY_VALUES_MISMATCH":
         return "the key is not that of the certificate"
     if locked:
-        return "the key has a passphrase, and --ssl-keyfile-password is not it"
+        return "the key has a passphrase, and --ssl-keyfile-password does not match it"
     return f"no certificate with its key, in PEM ({reason or 'not readable'})"
 
 
@@ -125,7 +125,9 @@ def _warn_if_expired(name: str, content: bytes) -> None:
     except ValueError:  # OpenSSL has accepted the file, and reads more forms than this parser
         return
     if end < datetime.now(UTC):
-        _LOGGER.warning("--ssl-certfile %s: expired on %s; who verifies it gets no answer", name, f"{end:%Y-%m-%d}")
+        _LOGGER.warning(
+            "--ssl-certfile %s: expired on %s; clients that verify it will not connect", name, f"{end:%Y-%m-%d}"
+        )
 
 
 def require_keys_or_loopback(environment: Mapping[str, str]) -> Path | None:
@@ -139,8 +141,8 @@ def require_keys_or_loopback(environment: Mapping[str, str]) -> Path | None:
         if not is_loopback(host):
             raise BentoMLConfigException(
                 f"without API keys the service listens on loopback only, not at {host}: name a file of keys in"
-                f" {KEYS_VARIABLE} (python -m scoring keys create), or serve with --host 127.0.0.1; only that option"
-                " counts, not http.host of a configuration"
+                f" {KEYS_VARIABLE} (python -m scoring keys create), or serve with --host 127.0.0.1; http.host of a"
+                " configuration does not count"
             )
         return None
     try:

@@ -56,7 +56,7 @@ class Connections(Settings):
 
 
 class Placement(StrEnum):
-    """Where the model runs."""
+    """The process in which the model runs."""
 
     EMBEDDED = "embedded"
     """In every API worker: for models that take microseconds."""
@@ -65,7 +65,7 @@ class Placement(StrEnum):
 
 
 class BoundaryPosition(StrEnum):
-    """Where the boundary stands among BentoML's middlewares."""
+    """The place of the boundary among BentoML's middlewares."""
 
     OUTERMOST = "outermost"
     """A scoring request meets none of them."""
@@ -74,7 +74,7 @@ class BoundaryPosition(StrEnum):
 
 
 class RunnerSettings(Settings):
-    """How concurrent single requests are scored together."""
+    """The batching of concurrent single requests, and the place of the model."""
 
     placement: Placement
     max_batch_rows: int = Field(ge=1)
@@ -87,7 +87,7 @@ class RunnerSettings(Settings):
 
 
 class Metrics(Settings):
-    """How requests are measured."""
+    """The metrics of requests."""
 
     duration_buckets: tuple[float, ...] = Field(min_length=1)
     """Upper bounds, in seconds."""

@@ -65,7 +65,7 @@ def with_proxy_hint(error: httpx.RequestError, url: httpx.URL) -> httpx.RequestE
     proxy = getproxies().get(url.scheme) or getproxies().get("all")
     if proxy is None or _is_loopback(url.host) or proxy_bypass(url.host):
         return error
-    hint = f"through the proxy that {url.scheme.upper()}_PROXY names; NO_PROXY={url.host} goes round it"
+    hint = f"through the proxy that {url.scheme.upper()}_PROXY names; set NO_PROXY={url.host} to bypass it"
     return type(error)(f"{error} ({hint})", request=error.request)
 
 

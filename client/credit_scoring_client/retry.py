@@ -33,7 +33,7 @@ _MOST_DOUBLINGS = 64  # 2.0 ** 1024 is an OverflowError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retry:
-    """How often and how long a call is tried again after 429, 503 and broken connections.
+    """Rules for trying a call again after 429, 503 and broken connections.
 
     Before attempt k + 1 the client waits a time drawn evenly from [0, min(`longest_pause`, `first_pause` * 2**(k-1)))
     (full jitter: Brooker, "Exponential Backoff and Jitter", AWS 2015), after a Retry-After of at most

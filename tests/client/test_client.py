@@ -191,4 +191,4 @@ def test_an_error_says_that_the_request_went_to_a_proxy(monkeypatch):
     monkeypatch.delenv("no_proxy", raising=False)
     with Client("http://scores.example", retry=Retry(attempts=1)) as client, pytest.raises(ConnectionFailed) as failed:
         client.predict({})
-    assert "through the proxy that HTTP_PROXY names; NO_PROXY=scores.example goes round it" in str(failed.value)
+    assert "through the proxy that HTTP_PROXY names; set NO_PROXY=scores.example to bypass it" in str(failed.value)

@@ -106,7 +106,10 @@ def tls_files(folder: Path, kind: str) -> tuple[Path, Path]:
         ("key: garbage", "TLS: {0} and {1}: no certificate with its key, in PEM"),
         ("certificate: empty", "TLS: {0} and {1}: no certificate with its key, in PEM"),
         ("key: of another", "TLS: {0} and {1}: the key is not that of the certificate"),
-        ("key: with a passphrase", "TLS: {0} and {1}: the key has a passphrase, and --ssl-keyfile-password is not it"),
+        (
+            "key: with a passphrase",
+            "TLS: {0} and {1}: the key has a passphrase, and --ssl-keyfile-password does not match it",
+        ),
     ],
 )
 def test_files_for_tls_that_are_none(tmp_path: Path, kind: str, said: str) -> None:
