@@ -101,14 +101,15 @@ class Listing:
         """List the directory; a segment that is in both folders counts as closed."""
         # The order matters: a segment that is closed between the two scans is in both lists. The other way round it
         # could be in neither, and its decisions would be missing.
-        (first, strange), (closed, stranger) = _sorted(directory / OPEN, _OPEN), _sorted(directory / CLOSED, _CLOSED)
+        begun, others = _segments_and_others(directory / OPEN, _OPEN)
+        closed, more_others = _segments_and_others(directory / CLOSED, _CLOSED)
         stems = {path.stem for path in closed}
-        waiting = tuple(path for path in first if path.stem not in stems)
-        closing = tuple(path for path in first if path.stem in stems)
-        return cls(waiting, tuple(closed), closing, (*strange, *stranger))
+        waiting = tuple(path for path in begun if path.stem not in stems)
+        closing = tuple(path for path in begun if path.stem in stems)
+        return cls(waiting, tuple(closed), closing, (*others, *more_others))
 
 
-def _sorted(folder: Path, names: re.Pattern[str]) -> tuple[list[Path], list[Path]]:
+def _segments_and_others(folder: Path, names: re.Pattern[str]) -> tuple[list[Path], list[Path]]:
     """The segments in a folder and everything else in it; both empty if there is no folder."""
     segments: list[Path] = []
     others: list[Path] = []

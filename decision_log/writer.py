@@ -71,7 +71,7 @@ class Failure(StrEnum):
 
 
 class Position(NamedTuple):
-    """A place in what one worker writes: the number of a segment, and a byte in it."""
+    """A place in the lines of one worker: the number of a segment, and a byte in it."""
 
     segment: int
     offset: int
@@ -182,7 +182,7 @@ class DecisionLogWriter:
                 self._lost(lines)
 
     def close(self) -> None:
-        """Finish what is open. Nothing may be appended any more."""
+        """Finish all segments; nothing may be appended afterwards."""
         with self._changed:
             self._stopping = True
             self._changed.notify()
@@ -190,7 +190,7 @@ class DecisionLogWriter:
         with self._changed:
             self._drop_missing()
             self._begin_next()
-            if self._current is not None:  # allocated for what does not come any more
+            if self._current is not None:  # the segment that was allocated ahead, which nobody needs now
                 self._current.path.unlink(missing_ok=True)
                 self._begin_next()
         self._finish()
@@ -227,12 +227,12 @@ class DecisionLogWriter:
             self._allocate()
 
     def _idle(self) -> bool:
-        """Whether there is nothing to do at present."""
+        """Whether the thread has nothing to do at present."""
         ready = self._next is not None or self._failure is not None
         return ready and not self._finished and not self._stopping
 
     def _pause(self) -> float:
-        """Seconds until there may be something to do, if nobody says so before."""
+        """Seconds until the thread looks again, unless it is notified before."""
         if self._next is None:
             return _RETRY_SECONDS
         return min(_CHECK_SECONDS, max(0.0, self._settings.segment_seconds - self.age))
@@ -295,7 +295,7 @@ def _make_folders(directory: Path) -> None:
         directory.chmod(_OWNER_ONLY_FOLDER)
     for name in (OPEN, CLOSED):
         (directory / name).mkdir(mode=_OWNER_ONLY_FOLDER, exist_ok=True)
-        with suppress(PermissionError):  # they belong to another user
+        with suppress(PermissionError):  # the folder belongs to another user
             (directory / name).chmod(_OWNER_ONLY_FOLDER)
 
 

@@ -87,7 +87,7 @@ class ScoredCounts:
             self._add_hour(hour, rows, pds)
 
     def recent(self, now: float) -> tuple[int, float]:
-        """The applications scored in the hours that there is room for, and the sum of their PDs."""
+        """The number of applications scored in the last days, as many as are kept, and the sum of their PDs."""
         within = self.hours > now // _HOUR - len(self.hours)
         return int(self.hour_rows[within].sum()), float(self.hour_pds[within].sum())
 
@@ -314,7 +314,7 @@ def replay(counts: ScoredCounts, log: Path, worker: WorkerId, reference: DriftRe
         if number < start.segment:
             continue
         offset = start.offset if number == start.segment else 0
-        with suppress(SegmentError, FileNotFoundError):  # `close` names a damaged one
+        with suppress(SegmentError, FileNotFoundError):  # `close` reports a damaged one
             for lines in _chunks(_decisions(path, offset, reference)):
                 pds = [line["probability"] for line in lines]
                 window = Window.of(reference, vectors(lines), np.array(pds))

@@ -186,8 +186,7 @@ def _p_values(
             statistics.share_test(reference, window, size - 2),
         ),
     )
-    # Bonferroni's correction: the tests look at the same counts, and it holds for any dependence. At three tests it
-    # loses little.
+    # Bonferroni's correction, since the tests look at the same counts and it holds for any dependence.
     p_values: Floats = np.minimum(np.min(tests, axis=0) * len(tests), 1.0)
     return p_values
 
@@ -199,7 +198,7 @@ def _present(width: int, size: NDArray[np.intp]) -> NDArray[np.bool_]:
 
 
 def _levels(measured: Mapping[str, NDArray[np.float64]], settings: DriftSettings) -> NDArray[np.int64]:
-    # A feed that loses a tenth of its values, or sends a new code, is broken though the PSI of all bins may be small.
+    # 40 % of missing values that become 45 % are a PSI of 0.01 only, and yet a part of the feed may be broken.
     broken = (np.abs(measured["missing_shift"]) >= settings.missing_shift) | (
         measured["unseen_shift"] >= settings.unseen_share
     )

@@ -46,7 +46,7 @@ def auc_estimate(target: Target, scores: Scores, confidence: float) -> Estimate:
     Source: E. DeLong, D. DeLong and D. Clarke-Pearson, Biometrics 44, 1988; computed from midranks as in X. Sun and
     W. Xu, IEEE Signal Processing Letters 21, 2014.
     """
-    # DeLong's variance costs one sort of the rows; a bootstrap would cost one for each draw.
+    # DeLong's variance comes from ranks that the AUC needs anyway; a bootstrap would rank the rows for each draw.
     areas, covariance = _delong(target, scores[np.newaxis])
     return normal_estimate(float(areas[0]), float(np.sqrt(covariance[0, 0])), confidence)
 
@@ -109,7 +109,6 @@ def _placements(target: Target, scores: NDArray[np.float64]) -> tuple[NDArray[np
     """For each default the share of good rows it outranks, shape (k, bad), and the reverse, shape (k, good)."""
     positive, negative = scores[:, target == 1], scores[:, target == 0]
     bad, good = positive.shape[1], negative.shape[1]
-    # midranks: to compare every default with every good row would take their product in time and memory
     joint = rankdata(np.concatenate([positive, negative], axis=1), axis=1)
     beaten = (joint[:, :bad] - rankdata(positive, axis=1)) / good
     beating = 1 - (joint[:, bad:] - rankdata(negative, axis=1)) / bad

@@ -78,7 +78,7 @@ class DecisionMetrics:
         """Count applications that were scored, and lines that were written."""
         self._lines.inc(lines)
         self._applications.inc(len(decided))
-        # comparing whole arrays is cheaper than hashing an enumeration for each row
+        # cheaper than hashing an enumeration for each row
         outcomes = {outcome: decided.decision == outcome for outcome in DecisionKind}
         levels = {level: decided.risk_level == level for level in RiskLevel}
         for (outcome, level), counter in self._decisions.items():

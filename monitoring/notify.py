@@ -27,7 +27,7 @@ _AGAIN = {408, 425, 429, 500, 502, 503, 504}
 
 @dataclass(frozen=True)
 class Alarm:
-    """The finding of a check: an alarm, or that there is none.
+    """The finding of a check: an alarm, or the end of one.
 
     Attributes
     ----------

@@ -83,8 +83,7 @@ def _probabilities(log: DecisionLogReader) -> np.ndarray[tuple[int], np.dtype[np
 
 def _reasons(realised: Realised, settings: PerformanceSettings) -> list[str]:
     """Why the realised AUC raises the alarm; of accepted applications alone it must be below the implied AUC too."""
-    # The accepted differ less from each other than all applicants, so their AUC is lower even for a model as good as
-    # ever.
+    # The accepted differ less from each other than all applicants do, so their AUC is lower for the same model.
     auc = realised.estimates["auc"]
     if not _below(auc, settings):
         return []

@@ -97,7 +97,6 @@ def estimate(probability: Floats, settings: PerformanceSettings) -> Estimated:
     random = np.random.default_rng(settings.seed)
     samples = [_area(cohort.drawn(random)) for _ in range(settings.resamples)]
     tail = (1 - settings.confidence) / 2
-    # a draw without a default, or with nothing else, has no AUC
     known = [area for area in samples if np.isfinite(area)]
     low, high = np.quantile(known, [tail, 1 - tail]) if known else (np.nan, np.nan)
     variance = float((cohort.rows * cohort.probability * (1 - cohort.probability)).sum())

@@ -228,8 +228,7 @@ class Recorder(Collector):
         now = self._clock()
         yield metrics.model_info(self._header)
         for part in (self._default_rate, self._log, self._last_window):
-            # prometheus_client fails the whole scrape when a collector raises, so each part is collected to its end
-            # first
+            # prometheus_client fails the whole scrape when a collector raises: each part is collected whole before
             families: list[Metric] = []
             with self._collecting.guarded():
                 families = list(part(now))

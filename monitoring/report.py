@@ -158,7 +158,7 @@ def _drift_charts(
 def _bars(bins: Bins, levels: Sequence[str], reference: Iterable[int], window: Iterable[int]) -> str:
     counts = [np.array(each, dtype=np.float64) for each in (list(reference), list(window))]
     shares = [each / max(each.sum(), 1) for each in counts]
-    # the bins of unseen and missing values are empty as a rule, and would only make the others narrow
+    # empty bins of unseen and missing values are left out, since they would only make the others narrow
     kept = [i for i in range(bins.size) if i < bins.size - 2 or counts[0][i] + counts[1][i]]
     labels = _labels(bins, levels)
     return pair_of_bars([labels[i] for i in kept], *([float(each[i]) for i in kept] for each in shares))

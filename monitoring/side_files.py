@@ -82,7 +82,7 @@ def keyed_tables(path: Path, client_hash: ClientHash | None, columns: Sequence[s
 
 
 def refuse_rows(path: Path, column: str, rule: str, rows: NDArray[np.bool_], first_row: int) -> None:
-    """SourceError that names the rows of a block in which a column breaks a rule, if there is one."""
+    """Raise SourceError with the rows of a block that break a rule, if there are any."""
     if rows.any():
         violation = RuleViolation(column, rule, np.flatnonzero(rows)).shifted(first_row)
         raise SourceError(f"{path}: {violation}")

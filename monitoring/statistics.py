@@ -184,15 +184,15 @@ def _pooled(reference: Counts, window: Counts) -> Floats:
 
 
 def _at_least_one(counts: Counts) -> Counts:
-    """Rows of each feature, shape (features, 1), 1 for none."""
+    """Rows of each feature, at least 1, so that shares of no rows are 0; shape (features, 1)."""
     rows: Counts = np.maximum(counts.sum(axis=1, keepdims=True), 1)
     return rows
 
 
 def _floored(counts: Counts, other: Counts) -> Floats:
     """Shares; an empty bin has half a row if the other side has some, and 1 on both sides if neither has."""
-    # Half a row and not a tiny constant, as some libraries fill in: the logarithm of that would make the PSI of one
-    # sparse bin larger than any drift.
+    # Half a row and not a tiny constant, as some libraries fill in: its logarithm would let one sparse bin outweigh all
+    # others.
     filled = np.where(counts > 0, counts, 0.5) / _at_least_one(counts)
     return np.where((counts > 0) | (other > 0), filled, 1.0)
 
@@ -226,7 +226,7 @@ def chi_squared_survival(value: Floats, dof: NDArray[np.intp]) -> Floats:
     log_half = np.log(np.maximum(half, _TINY))[:, np.newaxis]
     log = step * log_half - half[:, np.newaxis] - _HALVES[(2 * step).astype(np.intp)]
     sums = np.where(step < dof[:, np.newaxis] / 2, np.exp(log), 0.0).sum(axis=1)
-    # for an odd number of degrees the sum begins with the complementary error function
+    # for an odd number of degrees of freedom the sum begins with the complementary error function
     start = np.where(odd == 1, _erfc(np.sqrt(half)), 0.0)
     return np.where(dof == 0, 1.0, np.minimum(start + sums, 1.0))
 
