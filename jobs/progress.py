@@ -22,7 +22,7 @@ Advance = Callable[..., object]
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _PATIENCE = 5.0  # seconds from a signal until the command is stopped wherever it is; Kubernetes kills after 30
 
-_asked: list[int] = []
+_stop_signals: list[int] = []
 """The signal that asked the command to stop, once one has."""
 
 
@@ -44,14 +44,14 @@ def until_stopped(command: Callable[[], int]) -> int:
         finally:
             _leave_alone()  # no alarm may interrupt the clean-up below
     except _Stopped:
-        number = _asked[0]
+        number = _stop_signals[0]
         sys.stderr.write(f"stopped by {signal.Signals(number).name}\n")
         return 128 + number
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-        if _asked:
-            _asked.clear()
+        if _stop_signals:
+            _stop_signals.clear()
             signal.signal(signal.SIGALRM, alarm)
             signal.setitimer(signal.ITIMER_REAL, *timer)
 
@@ -59,14 +59,14 @@ def until_stopped(command: Callable[[], int]) -> int:
 def stop_if_asked() -> None:
     """Stop the command here if a signal has come; in a thread other than the main one, do nothing."""
     # The clean-up is on the stack of the main thread alone.
-    if _asked and threading.current_thread() is threading.main_thread():
+    if _stop_signals and threading.current_thread() is threading.main_thread():
         _leave_alone()
         raise _Stopped
 
 
 def _note_signal(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - what signal.signal calls
-    if not _asked:
-        _asked.append(number)
+    if not _stop_signals:
+        _stop_signals.append(number)
         signal.signal(signal.SIGALRM, _force)
         signal.setitimer(signal.ITIMER_REAL, _PATIENCE, _PATIENCE)
 
@@ -77,7 +77,7 @@ def _force(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - what
 
 
 def _leave_alone() -> None:
-    if _asked:
+    if _stop_signals:
         signal.setitimer(signal.ITIMER_REAL, 0)
 
 

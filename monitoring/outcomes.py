@@ -77,7 +77,7 @@ def read_outcomes(path: Path, client_hash: ClientHash | None) -> Outcomes:
         outcome.append(_outcomes(block, path))
     if not keys:
         raise SourceError(f"{path}: has no rows")
-    return _unique(by, _joined(keys), _joined(outcome), floats)
+    return _unique(by, _move_into_one(keys), _move_into_one(outcome), floats)
 
 
 def _outcomes(block: Keyed, path: Path) -> NDArray[np.int8]:
@@ -87,12 +87,12 @@ def _outcomes(block: Keyed, path: Path) -> NDArray[np.int8]:
     return np.where(np.isnan(known), UNKNOWN, known).astype(np.int8)
 
 
-def _joined(blocks: list[NDArray[Any]]) -> NDArray[Any]:
+def _move_into_one(blocks: list[NDArray[Any]]) -> NDArray[Any]:
     """Join the blocks into one array, and empty the list."""
     # a file of ten million outcomes would otherwise be in memory twice
-    joined = np.concatenate(blocks)
+    whole = np.concatenate(blocks)
     blocks.clear()
-    return joined
+    return whole
 
 
 def _unique(by: str, keys: Keys, outcome: NDArray[np.int8], floats: int) -> Outcomes:

@@ -273,7 +273,7 @@ def pair_of_bars(
             )
     ends = [(_LEFT, "start", labels[0]), (width - _RIGHT, "end", labels[-1])] if labels else []
     ticks = "".join(
-        f'<text x="{x}" y="{_HEIGHT - 14}" text-anchor="{anchor}">{escape(label)}</text>' for x, anchor, label in ends
+        f'<text x="{x}" y="{_HEIGHT - 14}" text-anchor="{align}">{escape(label)}</text>' for x, align, label in ends
     )
     legend = (
         f'<text x="{_LEFT}" y="11"><tspan fill="{_REFERENCE}">■</tspan> reference '

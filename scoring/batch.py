@@ -293,11 +293,11 @@ def _columns(scores: Scores, sound: NDArray[np.bool_]) -> dict[str, pa.Array[Any
         "score": spread(scores.points, pa.int64()),
         "missing": spread(scores.missing, pa.int64()),
         "unknown": spread(np.fromiter(map(len, scores.unknown), np.int64, len(scores)), pa.int64()),
-        "unknown_columns": spread(_joined(scores.unknown), pa.string()),
-        "withheld": spread(_joined(scores.withheld), pa.string()),
+        "unknown_columns": spread(_concatenated(scores.unknown), pa.string()),
+        "withheld": spread(_concatenated(scores.withheld), pa.string()),
     }
 
 
-def _joined(texts: NDArray[np.object_]) -> NDArray[np.object_]:
+def _concatenated(texts: NDArray[np.object_]) -> NDArray[np.object_]:
     """Tuples of text as one text each, None where there is none."""
     return np.array(["; ".join(row) or None for row in texts], dtype=object)

@@ -79,19 +79,19 @@ class DecisionEngine:
             self._applications = RemoteRunner(self._ask_of, _join_rows(concatenate), settings.runner, observe)
             self._matrices = RemoteRunner(self._ask_of_matrix, _join_rows(np.concatenate), settings.runner, observe)
 
-    def _score(self, asked: _CallerRows[Columns]) -> Scores:
-        matrix = self.served.scorer.transformer.transform(asked.rows)
-        return self._decide(_PREDICT, asked.callers, matrix, self.served.scorer.model.margins(matrix))
+    def _score(self, given: _CallerRows[Columns]) -> Scores:
+        matrix = self.served.scorer.transformer.transform(given.rows)
+        return self._decide(_PREDICT, given.callers, matrix, self.served.scorer.model.margins(matrix))
 
-    def _score_matrix(self, asked: _CallerRows[Matrix]) -> Scores:
-        return self._decide(_FEATURES, asked.callers, asked.rows, self.served.scorer.model.margins(asked.rows))
+    def _score_matrix(self, given: _CallerRows[Matrix]) -> Scores:
+        return self._decide(_FEATURES, given.callers, given.rows, self.served.scorer.model.margins(given.rows))
 
-    async def _ask_of(self, asked: _CallerRows[Columns]) -> Scores:
-        matrix = self.served.scorer.transformer.transform(asked.rows)
-        return self._decide(_PREDICT, asked.callers, matrix, await self._margins(matrix))
+    async def _ask_of(self, given: _CallerRows[Columns]) -> Scores:
+        matrix = self.served.scorer.transformer.transform(given.rows)
+        return self._decide(_PREDICT, given.callers, matrix, await self._margins(matrix))
 
-    async def _ask_of_matrix(self, asked: _CallerRows[Matrix]) -> Scores:
-        return self._decide(_FEATURES, asked.callers, asked.rows, await self._margins(asked.rows))
+    async def _ask_of_matrix(self, given: _CallerRows[Matrix]) -> Scores:
+        return self._decide(_FEATURES, given.callers, given.rows, await self._margins(given.rows))
 
     def _decide(self, route: str, callers: Sequence[Caller], matrix: Matrix, margins: Margins) -> Scores:
         """Decide and record; Unrecorded if the record cannot be written."""
@@ -192,8 +192,8 @@ class DecisionEngine:
         for position, errors in batch.rejected.items():
             results[position] = {"index": position, "status": "rejected", "errors": errors}
         callers = [
-            Caller(request, asked.client_id, position)
-            for position, asked in zip(batch.positions, batch.requests, strict=True)
+            Caller(request, one.client_id, position)
+            for position, one in zip(batch.positions, batch.requests, strict=True)
         ]
         scored = self._decisions(self._decide(_BATCH, callers, matrix, margins), callers)
         for position, decision in zip(batch.positions, scored, strict=True):
@@ -216,6 +216,6 @@ def _unknown_code(position: int, largest: int, names: Sequence[str]) -> Fault:
 
 def _join_rows(join: Callable[[Sequence[Rows]], Rows]) -> Callable[[Sequence[_CallerRows[Rows]]], _CallerRows[Rows]]:
     """Return a function that joins the rows and the callers of several requests into one."""
-    return lambda asked: _CallerRows(
-        join([one.rows for one in asked]), [caller for one in asked for caller in one.callers]
+    return lambda batch: _CallerRows(
+        join([one.rows for one in batch]), [caller for one in batch for caller in one.callers]
     )

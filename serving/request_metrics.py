@@ -170,9 +170,9 @@ class Exposition:
         with self._heartbeat.guarded():
             if isinstance(collector, CollectorRegistry):
                 return generate_latest(collector)
-            asked = CollectorRegistry()
-            asked.register(collector)
-            return generate_latest(asked)
+            chosen = CollectorRegistry()
+            chosen.register(collector)
+            return generate_latest(chosen)
         return b""
 
     def fault(self) -> str | None:

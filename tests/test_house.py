@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import io
 import statistics
+import tokenize
 from collections import defaultdict
 
 from tests.test_architecture import MODULES, TREES, loaded_by, top
@@ -55,3 +57,33 @@ def test_no_public_class_name_is_defined_twice():
             if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
                 found[node.name].append(name)
     assert {name: modules for name, modules in found.items() if len(modules) > 1} == {}
+
+
+def test_comments_say_why_but_not_too_much():
+    comments = code = 0
+    for text in TEXTS.values():
+        tokens = tokenize.generate_tokens(io.StringIO(text).readline)
+        found = [token.string for token in tokens if token.type == tokenize.COMMENT]
+        comments += sum(not comment.startswith(("# type:", "# noqa", "# fmt", "# pragma")) for comment in found)
+        code += sum(bool(line.strip()) and not line.strip().startswith("#") for line in text.splitlines())
+    assert 0.02 <= comments / code <= 0.04
+
+
+RIDDLES = {
+    *("anchor", "asked", "board", "contend", "contender", "culprit", "enthrone", "joined", "journal"),
+    *("keys_or_loopback", "no_codes", "reigning", "startable", "tightened"),
+}
+"""Names that a newcomer had to decipher. CONTRIBUTING.md has the words in their place."""
+
+
+def names_in(tree: ast.Module) -> set[str]:
+    found = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    found |= {node.arg for node in ast.walk(tree) if isinstance(node, ast.arg)}
+    found |= {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    defined = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+    return found | {node.name for node in ast.walk(tree) if isinstance(node, defined)}
+
+
+def test_no_riddle_is_a_name():
+    riddles = {name: {found for found in names_in(TREES[name]) if found.strip("_") in RIDDLES} for name in PRODUCT}
+    assert {name: found for name, found in riddles.items() if found} == {}

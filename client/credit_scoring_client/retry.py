@@ -74,8 +74,8 @@ class Retry:
     def pause(self, failures: int, retry_after: float | None = None) -> float:
         """Seconds to wait after so many failed attempts (1 or more)."""
         most = min(self.longest_pause, self.first_pause * 2.0 ** min(failures - 1, _MOST_DOUBLINGS))
-        asked = min(retry_after or 0.0, self.longest_retry_after)
-        return asked + self.draw() * most
+        least = min(retry_after or 0.0, self.longest_retry_after)
+        return least + self.draw() * most
 
 
 def is_transient(reply: httpx.Response | httpx.RequestError) -> bool:

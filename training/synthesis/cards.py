@@ -206,10 +206,10 @@ def _times(rng: np.random.Generator, amount: Floats) -> Floats:
 
 def _matured(cards: Cards) -> Floats:
     """Payments asked for so far, over the months of each card."""
-    asked = np.cumsum(cards.minimum > 0)
+    requested = np.cumsum(cards.minimum > 0)
     first = np.cumsum(cards.rows.lengths) - cards.rows.lengths
-    before = np.concatenate(([0], asked))[first]
-    so_far: Integers = asked - before[cards.rows.owner]
+    before = np.concatenate(([0], requested))[first]
+    so_far: Integers = requested - before[cards.rows.owner]
     return so_far.astype(np.float64)
 
 

@@ -175,7 +175,7 @@ class Terms:
     `credit` is what the client received, or the limit of a card; `months` the number of instalments (0 for a card).
     """
 
-    asked: Floats
+    requested: Floats
     credit: Floats
     down_payment: Floats
     months: Floats
@@ -185,21 +185,21 @@ class Terms:
 
     def __getitem__(self, rows: Booleans) -> Terms:
         return Terms(
-            self.asked[rows], self.credit[rows], self.down_payment[rows], self.months[rows], self.instalment[rows],
+            self.requested[rows], self.credit[rows], self.down_payment[rows], self.months[rows], self.instalment[rows],
             self.monthly_rate[rows], self.yield_group[rows],
         )  # fmt: skip
 
     def columns(self) -> Columns:
         """The columns of previous_application that state amounts."""
-        priceless = np.isnan(self.asked) | (self.asked == 0)
+        priceless = np.isnan(self.requested) | (self.requested == 0)
         return {
             "AMT_ANNUITY": self.instalment,
             # These two columns hold 0 where no amount was agreed on; the others are missing there.
-            "AMT_APPLICATION": np.nan_to_num(self.asked),
+            "AMT_APPLICATION": np.nan_to_num(self.requested),
             "AMT_CREDIT": np.nan_to_num(self.credit),
             "AMT_DOWN_PAYMENT": self.down_payment,
-            "AMT_GOODS_PRICE": missing_where(priceless, self.asked),
-            "RATE_DOWN_PAYMENT": to_decimals(self.down_payment / self.asked, 4),
+            "AMT_GOODS_PRICE": missing_where(priceless, self.requested),
+            "RATE_DOWN_PAYMENT": to_decimals(self.down_payment / self.requested, 4),
             "CNT_PAYMENT": self.months,
         }
 
@@ -209,10 +209,10 @@ def draw_terms(rng: np.random.Generator, clients: Clients, offers: Offers) -> Te
     size = len(offers)
     cash, consumer, card = (offers.contract.equals(contract) for contract in (CASH, CONSUMER, REVOLVING))
     demand = blend(rng, (0.35, clients.income_score[offers.client]))
-    asked = _requested_amounts(offers, demand)
-    down = np.where(consumer, to_multiple(asked * _DOWN_PAYMENT.at(rng.standard_normal(size)), 4.5), 0.0)
+    requested = _requested_amounts(offers, demand)
+    down = np.where(consumer, to_multiple(requested * _DOWN_PAYMENT.at(rng.standard_normal(size)), 4.5), 0.0)
     loading = np.where(cash, _INSURANCE.at(rng.standard_normal(size)), _SHOP_INSURANCE.at(rng.standard_normal(size)))
-    credit = np.where(card, asked, to_multiple((asked - down) * loading, 4.5))
+    credit = np.where(card, requested, to_multiple((requested - down) * loading, 4.5))
     yields = draw_by(rng, offers.contract, _YIELDS).only(offers.priced & ~card)
     rate = yields.values(_MONTHLY_RATES, otherwise=_MONTHLY_RATES["low_normal"])
     months = _draw_months(rng, offers, demand)
@@ -221,7 +221,7 @@ def draw_terms(rng: np.random.Generator, clients: Clients, offers: Offers) -> Te
     instalment = np.where(card, credit * CARD_INSTALMENT, to_multiple(equal_instalment, 0.5))
     named = offers.priced | consumer
     return Terms(
-        asked=np.where(named & ~(card & chance(rng, 0.4, size)), asked, np.where(named, 0.0, np.nan)),
+        requested=np.where(named & ~(card & chance(rng, 0.4, size)), requested, np.where(named, 0.0, np.nan)),
         credit=missing_where(~named, credit),
         down_payment=missing_where(~(consumer & named), down),
         months=missing_where(~offers.priced, months),
