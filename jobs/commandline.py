@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +63,23 @@ def say(lines: Iterable[str]) -> None:
     # Flushed, since a program that reads through a pipe waits for the lines.
     sys.stdout.write("".join(f"{line}\n" for line in lines))
     sys.stdout.flush()
+
+
+def table(rows: Iterable[Sequence[str]], *, right: Collection[int] = ()) -> Iterator[str]:
+    """Yield the lines of a table whose columns are as wide as their widest cell; those of `right` end flush.
+
+    >>> for line in table([("name", "rows"), ("a", "1,000"), ("long one", "")], right={1}):
+    ...     print(line)
+    name       rows
+    a         1,000
+    long one
+    """
+    cells = [tuple(row) for row in rows]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    for row in cells:
+        columns = enumerate(zip(row, widths, strict=True))
+        placed = (cell.rjust(width) if i in right else cell.ljust(width) for i, (cell, width) in columns)
+        yield "  ".join(placed).rstrip()
 
 
 def _exit_code(command: click.Command, words: list[str], program: str) -> int:

@@ -366,6 +366,8 @@ _NAMED = 6
 
 def judgement_lines(judgement: Judgement) -> Iterator[str]:
     """The judgement as lines of text: verdict, drifted columns, score, and the features that moved most."""
+    from jobs.commandline import table  # a worker of the service judges windows and prints none
+
     yield f"{judgement.rows:,} applications against {judgement.reference_rows:,} of the reference"
     if judgement.alarm:
         yield f"ALARM: {'; '.join(judgement.reasons)}"
@@ -380,9 +382,8 @@ def judgement_lines(judgement: Judgement) -> Iterator[str]:
         yield f"  and {len(judgement.drifted_columns) - _NAMED} more columns"
     if partial := unjudged(judgement):
         yield f"shown, but values not judged, since no whole days or weeks are known to be covered: {partial}"
-    yield _HEADER
-    yield _row(judgement.score)
-    yield from map(_row, ordered(judgement)[:_SHOWN])
+    shown = [judgement.score, *ordered(judgement)[:_SHOWN]]
+    yield from table([_TITLES, *map(_row, shown)], right=range(1, len(_TITLES)))
 
 
 def unjudged(judgement: Judgement) -> str:
@@ -403,16 +404,15 @@ def judgement_json(judgement: Judgement) -> dict[str, Any]:
 
 _TITLES = ("", "drift", "PSI", "beyond", "p", "KS", "JS", "missing", "change", "gain")
 
-_HEADER = "{:34} {:>8} {:>8} {:>8} {:>8} {:>6} {:>6} {:>8} {:>8} {:>6}".format(*_TITLES)
 
-
-def _row(shift: Shift) -> str:
+def _row(shift: Shift) -> tuple[str, ...]:
     ks = "" if math.isnan(shift.ks) else f"{shift.ks:.3f}"
     drift = "" if shift.level is DriftLevel.STABLE else shift.level.name.lower()
     return (
-        f"{shift.name:34} {drift:>8} {shift.psi:8.4f} {shift.excess:8.4f} {shift.adjusted:8.1e} {ks:>6} "
-        f"{shift.jensen_shannon:6.3f} {shift.missing:8.1%} {shift.missing_shift:+8.1%} {shift.importance:6.1%}"
-    )
+        shift.name, drift, f"{shift.psi:.4f}", f"{shift.excess:.4f}", f"{shift.adjusted:.1e}", ks,
+        f"{shift.jensen_shannon:.3f}", f"{shift.missing:.1%}", f"{shift.missing_shift:+.1%}",
+        f"{shift.importance:.1%}",
+    )  # fmt: skip
 
 
 def _listed(names: list[str]) -> str:

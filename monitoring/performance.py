@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry, Gauge, generate_latest
 
 from decision_log.errors import SourceError
 from decision_log.reader import DecisionLogReader
+from jobs.commandline import table
 from jobs.output import write_bytes
 from monitoring.measures import Estimate
 from monitoring.outcomes import Outcomes, match
@@ -138,11 +139,12 @@ def _realised(realised: Realised) -> Iterator[str]:
 
 
 def _parts(title: str, parts: Sequence[Part]) -> Iterator[str]:
-    yield f"  {title:12} {'rows':>11} {'mean PD':>8} {'default rate':>26} {'AUC':>26}"
-    for part in parts:
-        yield (
-            f"  {part.name:12} {part.rows:11,} {part.mean_probability:8.4f} {part.default_rate!s:>26} {part.auc!s:>26}"
-        )
+    cells = [
+        (part.name, f"{part.rows:,}", f"{part.mean_probability:.4f}", str(part.default_rate), str(part.auc))
+        for part in parts
+    ]
+    head = (title, "rows", "mean PD", "default rate", "AUC")
+    yield from (f"  {line}" for line in table([head, *cells], right={1, 2, 3, 4}))
 
 
 def performance_json(performance: Performance) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import mlflow
 import numpy as np
 from numpy.typing import NDArray
 
+from jobs.commandline import table
 from jobs.progress import Progress
 from monitoring.measures import Estimate, auc, auc_difference, normal_estimate
 from scoring.policy import DecisionPolicy
@@ -195,11 +196,8 @@ def rows(compared: Sequence[Compared]) -> Iterator[dict[str, str]]:
 
 
 def table_lines(compared: Sequence[Compared]) -> Iterator[str]:
-    """Format the table, line by line, in columns that are as wide as their cells."""
-    cells = [_HEADINGS, *(tuple(row.values()) for row in rows(compared))]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    for line in cells:
-        yield "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+    """Format the table, line by line."""
+    return table([_HEADINGS, *(tuple(row.values()) for row in rows(compared))])
 
 
 def _signed(difference: Estimate | None) -> str:

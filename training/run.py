@@ -15,6 +15,7 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from features.files import open_file
+from jobs.commandline import table
 from jobs.progress import Progress
 from monitoring.measures import Estimate
 from training.dataset import (
@@ -187,7 +188,7 @@ def _judged(judged: JudgedModel, rows: int) -> str:
     return f"{judged.registered}: {judged.fitted_on} out of fold, {rows - judged.fitted_on} by the registered model"
 
 
-_ROW = "{:>7}  {:20} {:12}  {:27}  {:16}  {:32}  {:12}  {}"
+_HEADINGS = ("version", "alias", "digest", "AUC", "registered", "run", "commit", "data")
 
 
 def registry_lines(name: str) -> Iterator[str]:
@@ -199,9 +200,7 @@ def registry_lines(name: str) -> Iterator[str]:
     if not found:
         yield f"{name}: nothing is registered"
         return
-    yield _ROW.format("version", "alias", "digest", "AUC", "registered", "run", "commit", "data")
-    for version in found:
-        yield _row(version, named)
+    yield from table([_HEADINGS, *(_row(version, named) for version in found)], right={0})
     yield from map(str, changes(name))
     in_charge = current_champion(name)
     if in_charge and named.get(CHAMPION) != in_charge.version:
@@ -212,11 +211,11 @@ def registry_lines(name: str) -> Iterator[str]:
         yield f"this machine's BentoML store {held}, not version {in_charge.version}: `python -m training import`"
 
 
-def _row(version: ModelVersion, named: Mapping[str, str]) -> str:
+def _row(version: ModelVersion, named: Mapping[str, str]) -> tuple[str, ...]:
     run = _run(version)
     registered = datetime.fromtimestamp(version.creation_timestamp / 1000, UTC)
-    return _ROW.format(
-        version.version,
+    return (
+        str(version.version),
         ", ".join(alias for alias, number in named.items() if number == str(version.version)),
         version.tags.get("digest", "")[:12],
         _auc(run) if run else "",
