@@ -164,8 +164,16 @@ def test_the_runbook_has_a_paragraph_for_every_alert_and_no_other():
 
 
 @pytest.mark.parametrize("name", sorted({alert["alert"] for alert in alerts()}))
-def test_a_paragraph_of_the_runbook_says_meaning_check_and_action(name):
-    assert re.findall(r"^\*\*(\w+)\.\*\*", paragraphs()[name], flags=re.MULTILINE) == ["Means", "Check", "Do"]
+def test_a_paragraph_of_the_runbook_says_severity_meaning_check_and_action(name):
+    found = re.findall(r"^\*\*(\w+)\.\*\*", paragraphs()[name], flags=re.MULTILINE)
+    assert found == ["Severity", "Means", "Check", "Do"]
+
+
+@pytest.mark.parametrize("name", sorted({alert["alert"] for alert in alerts()}))
+def test_the_severities_in_the_runbook_are_those_of_the_rules(name):
+    (line,) = re.findall(r"^\*\*Severity\.\*\* (.*)\.$", paragraphs()[name], flags=re.MULTILINE)
+    stated = {part.split()[0] for part in line.split("; ")}
+    assert stated == {alert["labels"]["severity"] for alert in alerts() if alert["alert"] == name}
 
 
 def test_every_panel_has_a_place_of_its_own():
