@@ -17,6 +17,9 @@ WRITTEN = sorted((ROOT / "docs").rglob("*.md"))
 LINKING = [ROOT / "README.md", ROOT / "benchmarks/README.md", *WRITTEN]
 SITE = yaml.safe_load((ROOT / "mkdocs.yml").read_text())
 
+# runpy warns of a command whose module another test of this process has imported, such as deploy.observability's.
+pytestmark = pytest.mark.filterwarnings(r"ignore:.*found in sys\.modules after import of package:RuntimeWarning")
+
 
 @pytest.fixture(scope="module")
 def made() -> dict[str, str]:
