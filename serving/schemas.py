@@ -39,7 +39,7 @@ class FeaturesRequest(Record):
 
 
 class BatchRequest(Record):
-    """Applications to score together; `serving.batches` decodes them."""
+    """Applications to score together, in the order of their answers."""
 
     applications: list[PredictRequest] = Field(min_length=1)
 
