@@ -14,7 +14,9 @@ TEXT = "\n".join(file.read_text() for file in FILES)
 
 def groups() -> list[tuple[str, list[str]]]:
     """The headings of `make help`, each with its targets."""
-    done = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True)
+    # below another make, such as that of `make test`, it would say which folder it enters
+    command = ["make", "--no-print-directory", "help"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     blocks = [block.splitlines() for block in done.stdout.split("\n\n")]
     return [(heading, [line.split()[0] for line in lines]) for heading, *lines in blocks]
 

@@ -60,7 +60,7 @@ import os, signal
 from pathlib import Path
 from training.dataset import load_dataset
 from training.settings import TrainingSettings
-from training import tuning_objective
+from training import tuning_objective as objective
 from training.tuning_study import open_study, run_trials
 settings = TrainingSettings.load(Path({str(path)!r}))
 dataset = load_dataset(Path({str(generated)!r}))
