@@ -170,6 +170,14 @@ def test_a_closed_file_without_a_content_is_set_aside(log: Path, kind: str) -> N
     assert len(close(log, SETTINGS, LATER).aside) == 1
 
 
+def test_a_second_file_is_set_aside_beside_the_first(log: Path) -> None:
+    for later in (LATER, LATER + timedelta(days=1)):
+        (log / "open" / "other.jsonl").write_text("of somebody else")
+        assert len(close(log, SETTINGS, later).aside) == 1
+        assert not (log / "open" / "other.jsonl").exists()
+    assert len(list((log / "aside").iterdir())) == 2
+
+
 def test_a_truncated_closed_file_is_set_aside_and_retention_goes_on(log: Path) -> None:
     close(log, SETTINGS, LATER)
     (whole,) = Listing.of(log).closed
