@@ -17,6 +17,7 @@ from decision_log.segments import Listing, WorkerId, read_lines
 from decision_log.writer import Position
 from monitoring.counts import CountsFile, ScoredCounts, read_counts, replay
 from monitoring.errors import CheckError
+from monitoring.recorder import check_recording
 from monitoring.windows import CompleteWindow, load_checks
 from scoring.drift_reference import Window
 from scoring.store import StoredModel
@@ -221,6 +222,18 @@ def test_users_checks_become_gauges_and_their_failures_are_counted(
 def test_a_check_that_is_not_there_is_refused(name: str) -> None:
     with pytest.raises(CheckError, match=f"^recording.checks: {name}: "):
         load_checks([name])
+    with pytest.raises(CheckError, match=f"^recording.checks: {name}: "):
+        check_recording(settings({"checks": [name]}).recording, {})
+
+
+def test_missing_columns_are_counted_in_tens_and_the_first_five(small: StoredModel, tmp_path: Path) -> None:
+    worker = Worker(small, tmp_path)
+    worker.record(1)
+    worker.recorder.publish()
+    found = [sample for metric in worker.registry.collect() for sample in metric.samples]
+    bounds = [sample.labels["le"] for sample in found if sample.name == "credit_scoring_missing_columns_bucket"]
+    assert bounds == [f"{float(bound)}" for bound in (0, 5, *range(10, 120, 10))] + ["+Inf"]
+    worker.recorder.close()
 
 
 def test_the_age_of_the_log_is_that_of_its_first_line(small: StoredModel, tmp_path: Path) -> None:

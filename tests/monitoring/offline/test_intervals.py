@@ -198,3 +198,7 @@ def test_a_certainty_that_was_wrong_costs_a_finite_loss():
 )
 def test_f_beta_from_counts(hits, false_alarms, missed, beta, score):
     assert f_score(hits, false_alarms, missed, beta) == pytest.approx(score)
+
+
+def test_no_share_is_above_one_whatever_the_rounding() -> None:
+    assert max(share_estimate(trials, trials, 0.95).high for trials in range(1, 1000)) == 1.0
