@@ -214,9 +214,6 @@ _TINY = np.finfo(np.float64).tiny
 _erfc = np.vectorize(math.erfc, otypes=[np.float64])
 _lgamma = np.vectorize(math.lgamma, otypes=[np.float64])
 
-_HALVES = _lgamma(np.arange(2_048) / 2 + 1)
-"""Logarithms of (i / 2)!, for up to two thousand degrees of freedom."""
-
 
 def chi_squared_survival(value: Floats, dof: NDArray[np.intp]) -> Floats:
     """P(chi-squared with `dof` degrees of freedom > value), by its finite sum; 1 for 0 degrees of freedom."""
@@ -224,7 +221,8 @@ def chi_squared_survival(value: Floats, dof: NDArray[np.intp]) -> Floats:
     odd = dof % 2
     step = np.arange(max(int(dof.max(initial=0)) // 2, 1)) + odd[:, np.newaxis] / 2
     log_half = np.log(np.maximum(half, _TINY))[:, np.newaxis]
-    log = step * log_half - half[:, np.newaxis] - _HALVES[(2 * step).astype(np.intp)]
+    factorials = _lgamma(np.arange(2 * step.shape[1]) / 2 + 1)  # logarithms of (i / 2)!
+    log = step * log_half - half[:, np.newaxis] - factorials[(2 * step).astype(np.intp)]
     sums = np.where(step < dof[:, np.newaxis] / 2, np.exp(log), 0.0).sum(axis=1)
     # for an odd number of degrees of freedom the sum begins with the complementary error function
     start = np.where(odd == 1, _erfc(np.sqrt(half)), 0.0)

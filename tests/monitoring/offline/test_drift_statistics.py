@@ -41,6 +41,13 @@ def test_the_tail_of_chi_squared_is_exact(dof: int, value: float) -> None:
     np.testing.assert_allclose(chi_squared_survival(np.array([value]), np.array([dof])), expected, rtol=1e-9)
 
 
+@pytest.mark.parametrize("dof", [2_047, 2_048, 5_001, 20_001])
+def test_the_tail_of_chi_squared_is_exact_for_thousands_of_bins(dof: int) -> None:
+    values = dof + np.array([-200.0, 0.0, 200.0])
+    found = chi_squared_survival(values, np.full(3, dof))
+    np.testing.assert_allclose(found, stats.chi2.sf(values, dof), rtol=1e-7)
+
+
 @pytest.mark.slow
 @given(st.integers(0, 40), st.integers(0, 40))
 def test_rare_events_are_tested_exactly(before: int, now: int) -> None:
