@@ -168,7 +168,7 @@ def test_a_recorder_that_refuses_says_so_as_long_as_it_does(
     until(refused)
     assert worker.recorder.fault() == "the decision log cannot be written (no_space)"
     for path in (small_disk / "ballast", *(small_disk / "open").iterdir()):
-        path.unlink()
+        path.unlink(missing_ok=True)
     until(lambda: worker.recorder.fault() is None)
     worker.record(1)
     worker.recorder.close()
