@@ -39,17 +39,17 @@ class ReferencePopulation:
         self, reference: DriftReference, matrix: NDArray[np.float64], probability: NDArray[np.float64]
     ) -> None:
         self.reference = reference
-        self._width = max(reference.width, reference.probability.size)
         bins = [*reference.features.values(), reference.probability]
         columns = [*matrix.T, probability]
         self._codes = np.stack([positions(each, values) for each, values in zip(bins, columns, strict=True)], axis=1)
-        self._starts = np.arange(len(bins)) * self._width
+        self._starts = reference.offsets
 
     def window(self, rows: NDArray[np.intp]) -> Window:
         """The window of these rows."""
         codes = self._codes[rows] + self._starts
-        counts = np.bincount(codes.ravel(), minlength=len(self._starts) * self._width).reshape(-1, self._width)
-        return Window(counts[:-1, : self.reference.width], counts[-1, : self.reference.probability.size])
+        end = self._starts[-1]
+        counts = np.bincount(codes.ravel(), minlength=end + self.reference.probability.size)
+        return Window(counts[:end], counts[end:])
 
     def windows(self, rows: int, count: int, random: np.random.Generator) -> Iterator[Window]:
         """`count` windows of `rows` rows each, drawn with replacement."""

@@ -44,12 +44,14 @@ class ScoredCounts:
 
     Attributes
     ----------
+    reference : the bins
     window : the drift counts
     hours : int64, shape (h,), hours since 1970; 0 for an unused slot
     hour_rows, hour_pds : applications that were scored in each of these hours, and the sum of their PDs
     position : the place in the worker's decision log up to which lines are counted
     """
 
+    reference: DriftReference
     window: Window
     hours: NDArray[np.int64]
     hour_rows: NDArray[np.int64]
@@ -61,7 +63,7 @@ class ScoredCounts:
         """Empty counts, with room for so many days."""
         size = days * 24
         window = Window(np.zeros_like(reference.counts), np.zeros(reference.probability.size, dtype=np.int64))
-        return cls(window, np.zeros(size, dtype=np.int64), np.zeros(size, dtype=np.int64), np.zeros(size))
+        return cls(reference, window, np.zeros(size, dtype=np.int64), np.zeros(size, dtype=np.int64), np.zeros(size))
 
     def add(self, window: Window, pds: float, *, at: float) -> None:
         """Add applications scored at one time, in seconds since 1970, with the sum of their PDs."""
@@ -257,7 +259,7 @@ def read_counts(path: Path, empty: ScoredCounts) -> ScoredCounts:
             content = os.pread(descriptor, layout.itemsize, 0)
             if os.pread(descriptor, _NUMBER_BYTES, 0) == content[:_NUMBER_BYTES]:
                 whole = np.frombuffer(content, layout)[0]
-                return _plausible(_counts(whole["copies"][int(whole["number"]) % 2].copy()))
+                return _plausible(_counts(whole["copies"][int(whole["number"]) % 2].copy(), empty.reference))
     finally:
         os.close(descriptor)
 
@@ -268,7 +270,7 @@ def _plausible(counts: ScoredCounts) -> ScoredCounts:
     whole = (counts.window.features, counts.window.probability, counts.hours, counts.hour_rows, *counts.position)
     if not all(np.all((np.asarray(each) >= 0) & (np.asarray(each) < _MOST)) for each in whole):
         raise ValueError("counts out of bounds")
-    if not np.all(counts.window.features.sum(axis=1) == rows):
+    if not np.all(np.add.reduceat(counts.window.features, counts.reference.offsets[:-1]) == rows):
         raise ValueError("counts of features differ")
     if not np.all((counts.hour_pds >= 0) & (counts.hour_pds <= counts.hour_rows + 1)):
         raise ValueError("sums of PDs out of bounds")
@@ -291,9 +293,10 @@ def _layout(counts: ScoredCounts) -> np.dtype[Any]:
     return np.dtype([("number", "<i8"), ("copies", copy, (2,))])
 
 
-def _counts(copy: Any) -> ScoredCounts:
+def _counts(copy: Any, reference: DriftReference) -> ScoredCounts:
     segment, offset = copy["position"].tolist()
     return ScoredCounts(
+        reference,
         Window(copy["features"], copy["probability"]),
         copy["hours"],
         copy["hour_rows"],

@@ -66,6 +66,8 @@ def _calendars() -> dict[str, frozenset[Calendar]]:
 _CALENDARS = _calendars()
 
 _CHANCE = 0.99
+_TOGETHER = 128
+"""Bins of the features that are measured in one table; a wider one would pad all of them to its width."""
 
 
 class DriftLevel(IntEnum):
@@ -128,40 +130,83 @@ def measure(
     bound_factor: Floats,
     partial: NDArray[np.bool_] | None = None,
 ) -> list[Shift]:
-    """Measure the shift of each of `bins` between two sets of counts, shape (bins, width), as one family of tests.
+    """Measure the shift of each of `bins` between two sets of counts, as one family of tests.
 
-    The following have shape (bins,). `gain` holds importance and carried. `bound_factor` multiplies the bounds. Where
-    `partial`, only missing values and unknown categories are judged. The family gets half of the rate of false alarms.
+    The counts are flat, as of `DriftReference.bin`. The following have shape (bins,). `gain` holds importance and
+    carried. `bound_factor` multiplies the bounds. Where `partial`, only missing values and unknown categories are
+    judged. The family gets half of the rate of false alarms.
     """
     partial = np.zeros(len(bins), dtype=np.bool_) if partial is None else partial
-    size = np.array([each.size for each in bins.values()])
-    numeric = np.array([each.kind == "numeric" for each in bins.values()])
-    present = _present(reference.shape[1], size)
-    psi = statistics.psi(reference, window)
-    p_value = _p_values(reference, window, size, numeric, partial)
-    measured = {
+    measured: dict[str, NDArray[Any]] = {
         **gain,
-        "psi": psi,
-        "excess": np.maximum(psi - statistics.psi_bias(reference, window), 0.0),
-        "chance": statistics.psi_quantile(reference, window, _CHANCE),
+        **_figures([*bins.values()], reference, window, partial),
         "moderate": settings.psi.moderate * bound_factor,
         "major": settings.psi.major * bound_factor,
-        "ks": np.where(numeric, statistics.kolmogorov_smirnov(reference * present, window * present), np.nan),
-        "jensen_shannon": statistics.jensen_shannon(reference, window),
-        "missing": statistics.share(window, size - 1),
-        "missing_shift": statistics.share(window, size - 1) - statistics.share(reference, size - 1),
-        "unseen": statistics.share(window, size - 2),
-        "unseen_shift": statistics.share(window, size - 2) - statistics.share(reference, size - 2),
-        "p_value": p_value,
-        "adjusted": statistics.benjamini_hochberg(p_value),
+        "partial": partial,
     }
+    measured["adjusted"] = statistics.benjamini_hochberg(measured["p_value"])
     # The score and the features are two families, and either may raise the alarm. With half of the rate for each, their
     # union stays within the stated rate however they depend on each other (C. Bonferroni, 1936).
     measured["significant"] = measured["adjusted"] <= settings.false_alarm_rate / 2
-    measured["partial"] = partial
     levels = map(DriftLevel, _levels(measured, settings).tolist())
-    columns = [values.tolist() for values in measured.values()]
-    return [Shift(*values) for values in zip(bins, *columns, levels, strict=True)]
+    rows = zip(*(values.tolist() for values in measured.values()), strict=True)
+    return [
+        Shift(name, level=level, **dict(zip(measured, row, strict=True)))
+        for name, level, row in zip(bins, levels, rows, strict=True)
+    ]
+
+
+def _figures(bins: Sequence[Bins], reference: Counts, window: Counts, partial: NDArray[np.bool_]) -> dict[str, Floats]:
+    """What is measured of each feature by itself, by the names of `Shift`; shape (bins,)."""
+    size = np.array([each.size for each in bins])
+    numeric = np.array([each.kind == "numeric" for each in bins])
+    groups = _groups(size)
+    found = []
+    for group in groups:
+        before, now = (_table(counts, size, group) for counts in (reference, window))
+        found.append(_figures_of_tables(before, now, size[group], numeric[group], partial[group]))
+    place = np.argsort(np.concatenate(groups))
+    return {name: np.concatenate([figures[name] for figures in found])[place] for name in found[0]}
+
+
+def _groups(size: NDArray[np.intp]) -> list[NDArray[np.intp]]:
+    """The positions of features of about the same number of bins, from `_TOGETHER` on by powers of two."""
+    power = np.ceil(np.log2(np.maximum(size, _TOGETHER)))
+    return [np.flatnonzero(power == each) for each in np.unique(power)]
+
+
+def _table(counts: Counts, size: NDArray[np.intp], group: NDArray[np.intp]) -> Counts:
+    """The counts of a group of features, one in each row, with 0 beyond its bins."""
+    column = np.arange(size[group].max())
+    used = column < size[group, np.newaxis]
+    table = np.zeros(used.shape, dtype=np.int64)
+    table[used] = counts[((np.cumsum(size) - size)[group, np.newaxis] + column)[used]]
+    return table
+
+
+def _figures_of_tables(
+    reference: Counts,
+    window: Counts,
+    size: NDArray[np.intp],
+    numeric: NDArray[np.bool_],
+    partial: NDArray[np.bool_],
+) -> dict[str, Floats]:
+    """The same for features in two tables of counts, shape (features, bins)."""
+    present = _present(reference.shape[1], size)
+    psi = statistics.psi(reference, window)
+    missing, unseen = (statistics.share(window, size - place) for place in (1, 2))
+    return {
+        "psi": psi,
+        "excess": np.maximum(psi - statistics.psi_bias(reference, window), 0.0),
+        "chance": statistics.psi_quantile(reference, window, _CHANCE),
+        "ks": np.where(numeric, statistics.kolmogorov_smirnov(reference * present, window * present), np.nan),
+        "jensen_shannon": statistics.jensen_shannon(reference, window),
+        "missing": missing,
+        "missing_shift": missing - statistics.share(reference, size - 1),
+        "unseen": unseen,
+        "unseen_shift": unseen - statistics.share(reference, size - 2),
+        "p_value": _p_values(reference, window, size, numeric, partial),
+    }
 
 
 def _p_values(
@@ -333,7 +378,7 @@ def _features(
 
 
 def _score(model: DriftReference, base: Window, window: Window, settings: DriftSettings) -> Shift:
-    counts = base.probability[np.newaxis], window.probability[np.newaxis]
+    counts = base.probability, window.probability
     gain = {"importance": np.ones(1), "carried": np.ones(1)}
     return measure({SCORE: model.probability}, gain, *counts, settings, bound_factor=np.ones(1))[0]
 

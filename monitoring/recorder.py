@@ -266,12 +266,10 @@ class Recorder(Collector):
         }
 
     def _counted(self, window: Window) -> dict[str, Any]:
-        bins = self._shared_counts.reference.features.items()
+        counts = self._shared_counts.reference.by_feature(window.features)
         return {
             "rows": window.rows,
-            "features": {
-                name: row[: each.size].tolist() for (name, each), row in zip(bins, window.features, strict=True)
-            },
+            "features": {name: each.tolist() for name, each in counts.items()},
             "probability": window.probability.tolist(),
         }
 

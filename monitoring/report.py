@@ -147,12 +147,10 @@ def _drift_charts(
 ) -> Iterator[tuple[str, str]]:
     base = Window.reference(model)
     yield _bars(model.probability, (), base.probability, window.probability), judgement.score.name
-    names = list(model.features)
+    before, now = (model.by_feature(each.features) for each in (base, window))
     chosen = [each.name for each in judgement.drifted_columns] + [shift.name for shift in ordered(judgement)]
     for name in list(dict.fromkeys(chosen))[: _CHARTED - 1]:
-        row, bins = names.index(name), model.features[name]
-        counts = (each.features[row, : bins.size] for each in (base, window))
-        yield _bars(bins, levels.get(name, ()), *counts), name
+        yield _bars(model.features[name], levels.get(name, ()), before[name], now[name]), name
 
 
 def _bars(bins: Bins, levels: Sequence[str], reference: Iterable[int], window: Iterable[int]) -> str:

@@ -130,8 +130,8 @@ def _window(url: str, model: Artefact, *, last: bool) -> tuple[Window, frozenset
 
 def _counted(counts: Mapping[str, Any], model: Artefact) -> Window:
     features = np.zeros_like(model.reference.counts)
-    for row, (name, bins) in zip(features, model.reference.features.items(), strict=True):
-        row[: bins.size] = np.array(counts["features"][name], dtype=np.int64)
+    for name, part in model.reference.by_feature(features).items():
+        part[:] = np.array(counts["features"][name], dtype=np.int64)
     return Window(features, np.array(counts["probability"], dtype=np.int64))
 
 
@@ -185,13 +185,14 @@ def window_of_log(
     begin = {calendar: _begin(first, last, period) for calendar, period in PERIODS.items() if last - first >= period}
     features = np.zeros_like(reference.counts)
     probability = np.zeros(reference.probability.size, dtype=np.int64)
-    columns = {f"{FEATURE_PREFIX}{name}": bins for name, bins in reference.features.items()}
+    parts = reference.by_feature(features)
+    columns = {f"{FEATURE_PREFIX}{name}": (bins, parts[name]) for name, bins in reference.features.items()}
     for table in log.tables(["time", _PROBABILITY, *columns]):
-        for row, (name, bins) in zip(features, columns.items(), strict=True):
+        for name, (bins, part) in columns.items():
             counted = _since(
                 table, [begin[each] for each in calendars_of(name.removeprefix(FEATURE_PREFIX)) & begin.keys()]
             )
-            row[: bins.size] += bins.count(counted[name].to_numpy())
+            np.add(part, bins.count(counted[name].to_numpy()), out=part)
         probability += reference.probability.count(table[_PROBABILITY].to_numpy())
         progress(table.num_rows)
     if not probability.sum():

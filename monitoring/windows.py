@@ -51,8 +51,7 @@ class CompleteWindow:
 
     def of(self, feature: str) -> NDArray[np.int64]:
         """The counts of one feature; the last two are of unseen categories and of missing values."""
-        bins = self.reference.features[feature]
-        return self.counts.features[list(self.reference.features).index(feature), : bins.size]
+        return self.reference.by_feature(self.counts.features)[feature]
 
 
 Check = Callable[[CompleteWindow], float]

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from decision_log.format import vectors
 from decision_log.reader import DecisionLogReader
@@ -19,7 +22,7 @@ from monitoring.counts import CountsFile, ScoredCounts, read_counts, replay
 from monitoring.errors import CheckError
 from monitoring.recorder import check_recording
 from monitoring.windows import CompleteWindow, load_checks
-from scoring.drift_reference import Window
+from scoring.drift_reference import Bins, DriftReference, Window
 from scoring.store import StoredModel
 from tests.monitoring.recording import Worker, settings
 from tests.server import ROOT
@@ -108,8 +111,8 @@ def test_without_a_log_everything_else_is_recorded(small: StoredModel, tmp_path:
     assert (drift["rows"], drift["window"], drift["digest"]) == (50, None, small.scorer.artefact.digest)
     assert list(drift["features"]) == list(reference.features)
     expected = reference.bin(matrix)
-    for row, (name, bins) in zip(expected, reference.features.items(), strict=True):
-        assert drift["features"][name] == row[: bins.size].tolist()
+    for name, counts in reference.by_feature(expected).items():
+        assert drift["features"][name] == counts.tolist()
     assert worker.value("decision_log_lines_total") == 0
     worker.recorder.close()
 
@@ -169,10 +172,11 @@ def test_a_window_is_complete_after_its_rows(small: StoredModel, tmp_path: Path)
     drift = workers[0].recorder.drift()
     assert (drift["rows"], drift["window"]["rows"]) == (410, 400)
     assert (drift["window"]["start"], drift["window"]["end"]) == (1_000_000.0, 1_000_005.0)
-    expected = small.scorer.artefact.reference.bin(np.concatenate(parts))
+    reference = small.scorer.artefact.reference
+    expected = reference.bin(np.concatenate(parts))
     counts = drift["window"]["features"].values()
-    assert [sum(each) for each in counts] == [400] * len(expected)
-    assert [each[0] for each in counts] == expected[:, 0].tolist()
+    assert [sum(each) for each in counts] == [400] * len(reference.features)
+    assert [each[0] for each in counts] == expected[reference.offsets[:-1]].tolist()
     gauges = workers[0].gauges()
     assert gauges["drift_window_rows"] == {(): 400}
     assert gauges["drift_window_end_timestamp_seconds"] == {(): 1_000_005.0}
@@ -385,6 +389,85 @@ def test_counts_at_their_bounds_are_read(small: StoredModel, tmp_path: Path, par
     file.close()
 
 
+def with_wide_category(model: StoredModel, levels: int) -> DriftReference:
+    """The reference of the model with a category of so many levels, all of which it has never seen."""
+    reference = model.scorer.artefact.reference
+    bins = Bins("category", tuple(map(float, range(levels))), (*[0] * (levels + 1), reference.rows))
+    return replace(reference, features={**reference.features, next(iter(reference.features)): bins})
+
+
+@pytest.mark.parametrize("levels", [2, 128, 129, 5_000])
+def test_counts_of_a_category_of_any_width_are_published_and_read(
+    small: StoredModel, tmp_path: Path, levels: int
+) -> None:
+    reference = with_wide_category(small, levels)
+    matrix = np.random.default_rng(levels).integers(0, levels, (80, len(reference.features))).astype(np.float64)
+    counts = ScoredCounts.none(reference, 1)
+    counts.add(Window.of(reference, matrix, np.full(80, 0.5)), 40.0, at=7_200.0)
+    file = CountsFile(tmp_path / "a.counts", counts)
+    file.publish(counts)
+    file.close()
+    found = read_counts(tmp_path / "a.counts", ScoredCounts.none(reference, 1)).window
+    parts = reference.by_feature(found.features)
+    assert found.rows == 80
+    for (name, bins), column in zip(reference.features.items(), matrix.T, strict=True):
+        assert parts[name].tolist() == bins.count(column).tolist()
+
+
+@pytest.mark.parametrize("levels", [5_000, 20_000])
+def test_a_file_of_counts_grows_by_the_bins_of_a_category_alone(
+    small: StoredModel, tmp_path: Path, levels: int
+) -> None:
+    narrow, wide = with_wide_category(small, 2), with_wide_category(small, levels)
+    for name, reference in (("narrow", narrow), ("wide", wide)):
+        CountsFile(tmp_path / name, ScoredCounts.none(reference, 7)).close()
+    copies, bytes_each = 2, 8
+    more = (tmp_path / "wide").stat().st_size - (tmp_path / "narrow").stat().st_size
+    assert more == copies * bytes_each * (levels - 2)
+
+
+def padded(window: Window, reference: DriftReference) -> NDArray[np.int64]:
+    """The counts as older versions wrote them: each feature in a row as long as the widest one."""
+    rows = reference.by_feature(window.features).values()
+    width = max(map(len, rows))
+    return np.stack([np.pad(row, (0, width - len(row))) for row in rows])
+
+
+def test_counts_of_the_padded_layout_are_passed_over_with_one_line(
+    small: StoredModel, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    worker = Worker(small, tmp_path / "counts")
+    worker.record(5)
+    worker.recorder.publish()
+    shared = worker.recorder._shared_counts
+    counts = shared.counts
+    older = replace(counts, window=Window(padded(counts.window, shared.reference), counts.window.probability))
+    path = shared._file._path.with_name("older.counts")
+    CountsFile(path, older).close()
+    for _ in range(2):
+        assert total(worker).rows == 5
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert line == f"{path}: no counts of a worker, passed over (ValueError)"
+    worker.recorder.close()
+
+
+def test_a_window_of_the_padded_layout_begins_anew_with_one_line(
+    small: StoredModel, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    worker = Worker(small, tmp_path / "counts")
+    windows, reference = worker.recorder._windows, small.scorer.artefact.reference
+    (path,) = (tmp_path / "counts").rglob("window.json")
+    written = json.loads(path.read_text())
+    written["base"]["features"] = padded(windows.state.base, reference).tolist()
+    path.write_text(json.dumps(written))
+    worker.now += 60
+    for _ in range(2):
+        assert (windows.state.since, windows.state.base.features.shape) == (worker.now, reference.counts.shape)
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert line == "window.json: damaged (ValueError), a new window begins"
+    worker.recorder.close()
+
+
 @pytest.mark.parametrize("harm", [lambda path: os.truncate(path, 0), lambda path: path.unlink()])
 def test_a_worker_whose_counts_are_cut_or_removed_publishes_them_again(
     small: StoredModel, tmp_path: Path, harm: Callable[[Path], None]
@@ -413,13 +496,14 @@ def test_what_waits_to_be_closed_has_an_age(small: StoredModel, tmp_path: Path) 
 
 def test_a_second_window_counts_only_what_came_after_the_first(small: StoredModel, tmp_path: Path) -> None:
     worker = Worker(small, tmp_path / "counts", changed=settings({"window": WINDOW}))
+    reference = small.scorer.artefact.reference
     for rows in (400, 450):
         worker.now += 5
-        expected = small.scorer.artefact.reference.bin(worker.record(rows))
+        expected = reference.bin(worker.record(rows))
         worker.recorder.publish()
         worker.recorder._background.submit(int).result()
     drift = worker.recorder.drift()
     assert (drift["rows"], drift["window"]["rows"]) == (850, 450)
     assert (drift["window"]["start"], drift["window"]["end"]) == (1_000_005.0, 1_000_010.0)
-    assert [each[0] for each in drift["window"]["features"].values()] == expected[:, 0].tolist()
+    assert [each[0] for each in drift["window"]["features"].values()] == expected[reference.offsets[:-1]].tolist()
     worker.recorder.close()

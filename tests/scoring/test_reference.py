@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
+import tracemalloc
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -82,9 +85,13 @@ def test_the_edges_are_quantiles_and_a_frequent_value_has_its_own_bin(values: li
 
 def test_a_matrix_is_counted_feature_by_feature(small: DriftReference) -> None:
     matrix = np.array([[0.5, 0.0], [2.5, 1.0], [9.0, 7.0], [np.nan, np.nan]])
-    assert small.width == 6
-    assert small.bin(matrix).tolist() == [[1, 0, 1, 1, 0, 1], [1, 1, 1, 1, 0, 0]]
-    assert small.counts.tolist() == [[1, 1, 1, 1, 0, 0], [1, 1, 1, 1, 0, 0]]
+    assert small.offsets.tolist() == [0, 6, 10]
+    assert small.bin(matrix).tolist() == [1, 0, 1, 1, 0, 1, 1, 1, 1, 1]
+    assert small.counts.tolist() == [1, 1, 1, 1, 0, 0, 1, 1, 1, 1]
+    assert {name: counts.tolist() for name, counts in small.by_feature(small.bin(matrix)).items()} == {
+        "AMT_CREDIT": [1, 0, 1, 1, 0, 1],
+        "NAME_CONTRACT_TYPE": [1, 1, 1, 1],
+    }
     assert small.bin(np.tile(matrix, (700, 1))).tolist() == (700 * small.bin(matrix)).tolist()
 
 
@@ -97,19 +104,65 @@ def test_all_features_at_once_are_counted_like_each_by_itself(
     bins = (quantile_bins(values, count), category_bins(codes, 3), category_bins(codes, 1), quantile_bins(codes, 2))
     empty = {str(i): Bins.empty(each.kind, each.edges) for i, each in enumerate(bins)}
     counts = DriftReference(empty, Bins.empty("numeric", ()), dict.fromkeys(empty, 0.25), 0).bin(matrix)
-    for row, each, column in zip(counts, bins, matrix.T, strict=True):
-        assert row.tolist() == [*each.count(column).tolist(), *[0] * (len(row) - each.size)]
+    assert counts.tolist() == [n for each, column in zip(bins, matrix.T, strict=True) for n in each.count(column)]
+
+
+def bin_of(kind: BinKind, levels: int, value: float) -> int:
+    """The bin of a value by the definition, where the edges are 0, 1, 2, ... up to `levels`."""
+    known = levels + (kind == "numeric")
+    if math.isnan(value):
+        return known + 1
+    if kind == "numeric":
+        return min(max(math.ceil(value), 0), levels)
+    return int(value) if value.is_integer() and 0 <= value < levels else known
+
+
+@given(
+    features=st.lists(st.tuples(st.sampled_from(["numeric", "category"]), st.integers(2, 5_000)), max_size=5),
+    rows=st.integers(0, 600),
+    seed=st.integers(0, 1 << 32),
+)
+def test_flat_counts_are_direct_counts_of_features_of_any_width(
+    features: list[tuple[BinKind, int]], rows: int, seed: int
+) -> None:
+    random = np.random.default_rng(seed)
+    matrix = np.empty((rows, len(features)))
+    for column, (_, levels) in zip(matrix.T, features, strict=True):
+        column[:] = random.integers(-2, levels + 2, rows) + random.choice([0.0, 0.5, np.nan], rows, p=[0.8, 0.1, 0.1])
+    bins = {str(i): Bins.empty(kind, tuple(map(float, range(n)))) for i, (kind, n) in enumerate(features)}
+    reference = DriftReference(bins, Bins.empty("numeric", ()), dict.fromkeys(bins, 0.2), 0)
+    counts = reference.bin(matrix)
+    assert counts.shape == (sum(each.size for each in bins.values()),)
+    parts = reference.by_feature(counts)
+    for (name, each), (kind, levels), column in zip(bins.items(), features, matrix.T, strict=True):
+        found = Counter(bin_of(kind, levels, value) for value in column.tolist())
+        assert parts[name].tolist() == [found[place] for place in range(each.size)]
+        assert each.count(column).tolist() == parts[name].tolist()
+
+
+def test_counting_takes_no_memory_for_the_widest_of_all_features() -> None:
+    features, levels = 100, 20_000
+    bins = {str(i): Bins.empty("category", tuple(map(float, range(levels if i == 0 else 5)))) for i in range(features)}
+    reference = DriftReference(bins, Bins.empty("numeric", ()), dict.fromkeys(bins, 0.01), 0)
+    matrix = np.zeros((256, features))
+    reference.bin(matrix)
+    tracemalloc.start()
+    counts = reference.bin(matrix)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(counts) == levels + 2 + (features - 1) * 7
+    assert most < features * levels * counts.itemsize / 10
 
 
 @pytest.mark.parametrize(("kind", "counts"), [("numeric", [1, 1, 0, 1]), ("category", [1, 1, 1])])
 def test_features_of_one_kind_only_are_counted(kind: BinKind, counts: list[int]) -> None:
     only = DriftReference({"a": Bins.empty(kind, (0.0,))}, Bins.empty("numeric", ()), {"a": 1.0}, 0)
-    assert only.bin(np.array([[0.0], [2.0], [np.nan]])).tolist() == [counts]
+    assert only.bin(np.array([[0.0], [2.0], [np.nan]])).tolist() == counts
 
 
 def test_a_model_without_features_has_no_bins() -> None:
     nothing = DriftReference({}, Bins.empty("numeric", ()), {}, 0)
-    assert (nothing.width, nothing.counts.shape) == (0, (0, 0))
+    assert (nothing.offsets.tolist(), nothing.counts.tolist()) == ([0], [])
 
 
 def test_a_matrix_of_another_width_is_not_counted(small: DriftReference) -> None:

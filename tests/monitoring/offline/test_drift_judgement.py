@@ -233,8 +233,8 @@ def test_a_log_is_judged_by_the_whole_weeks_in_it(
     write_segment(table, tmp_path / "closed" / segment.name)
     found = window_of_log(DecisionLogReader(tmp_path), scorer.artefact.reference)
     assert (found.whole, found.window.rows) == (whole, table.num_rows)
-    names = list(scorer.artefact.reference.features)
-    rows = {name: int(found.window.features[names.index(name)].sum()) for name in (WEEKDAY, HOUR, "AMT_CREDIT")}
+    counts = scorer.artefact.reference.by_feature(found.window.features)
+    rows = {name: int(counts[name].sum()) for name in (WEEKDAY, HOUR, "AMT_CREDIT")}
     weeks = sum(time > end - timedelta(weeks=2) for time in times) if days > 7 else table.num_rows
     hours = sum(time > end - timedelta(days=int(days)) for time in times) if days >= 1 else table.num_rows
     assert rows == {WEEKDAY: weeks, HOUR: hours, "AMT_CREDIT": table.num_rows}

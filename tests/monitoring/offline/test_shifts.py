@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -139,7 +140,7 @@ REFERENCE, WINDOW = (
 def measured(settings: DriftSettings = SETTINGS, bound_factor: tuple[float, float] = (1.0, 1.0)) -> list[Shift]:
     gain = {"importance": np.array([0.6, 0.4]), "carried": np.array([0.7, 0.5])}
     bins = {"number": NUMBER, "category": CATEGORY}
-    return measure(bins, gain, REFERENCE, WINDOW, settings, bound_factor=np.array(bound_factor))
+    return measure(bins, gain, REFERENCE.ravel(), WINDOW.ravel(), settings, bound_factor=np.array(bound_factor))
 
 
 def test_every_measure_is_taken_over_its_own_bins():
@@ -178,6 +179,37 @@ def test_a_p_value_is_the_smallest_of_three_times_three():
     assert category.p_value == pytest.approx(min(1.0, 3 * min(tests)))
     adjusted = statistics.benjamini_hochberg(np.array([number.p_value, category.p_value]))
     assert [number.adjusted, category.adjusted] == pytest.approx(adjusted.tolist())
+
+
+def test_features_of_any_width_are_measured_as_each_by_itself():
+    random = np.random.default_rng(5)
+    levels = [3, 126, 127, 5_000, 10, 300]
+    bins = {str(n): Bins.empty("category", tuple(map(float, range(n)))) for n in levels}
+    parts = [
+        [random.multinomial(rows, np.full(each.size, 1 / each.size)) for each in bins.values()]
+        for rows in (60_000, 50_000)
+    ]
+    gain = {"importance": np.ones(1), "carried": np.ones(1)}
+    many = {name: np.ones(len(bins)) for name in gain}
+    together = measure(bins, many, *map(np.concatenate, parts), SETTINGS, bound_factor=np.ones(len(bins)))
+    for (name, each), before, now, shift in zip(bins.items(), *parts, together, strict=True):
+        (alone,) = measure({name: each}, gain, before, now, SETTINGS, bound_factor=np.ones(1))
+        assert (shift.name, shift.p_value) == (name, pytest.approx(alone.p_value))
+        assert (shift.psi, shift.excess, shift.chance, shift.jensen_shannon, shift.missing, shift.unseen) == (
+            pytest.approx((alone.psi, alone.excess, alone.chance, alone.jensen_shannon, alone.missing, alone.unseen))
+        )
+
+
+def test_judging_takes_no_memory_for_the_widest_of_all_features():
+    features, levels = 100, 20_000
+    bins = {str(i): Bins.empty("category", tuple(map(float, range(levels if i == 0 else 5)))) for i in range(features)}
+    flat = np.ones(sum(each.size for each in bins.values()), dtype=np.int64)
+    gain = {name: np.ones(features) for name in ("importance", "carried")}
+    tracemalloc.start()
+    measure(bins, gain, flat, flat, SETTINGS, bound_factor=np.ones(features))
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < features * levels * flat.itemsize / 4
 
 
 def changed(**values: object) -> DriftSettings:
@@ -225,7 +257,7 @@ def test_missing_and_unseen_values_are_major_drift_at_their_bounds():
 def test_fewer_missing_values_are_drift_as_much_as_more():
     settings = changed(false_alarm_rate=0.2, psi=psi_bounds(8.0, 9.0), missing_shift=0.1, unseen_share=1.0)
     gain = {"importance": np.ones(1), "carried": np.ones(1)}
-    full, holes = counts([300, 300, 300, 0, 10]), counts([240, 240, 240, 0, 200])
+    full, holes = np.array([300, 300, 300, 0, 10]), np.array([240, 240, 240, 0, 200])
     for pair in ((full, holes), (holes, full)):
         (shift,) = measure({"number": NUMBER}, gain, *pair, settings, bound_factor=np.ones(1))
         assert shift.level is DriftLevel.MAJOR
@@ -292,7 +324,7 @@ def model(importance: tuple[float, float] = (0.5, 0.5)) -> DriftReference:
 def window(credit: int, annuity: int, pd: int, rows: int = 1000) -> Window:
     """A window with so many rows in the lower of the two bins."""
     return Window(
-        counts([credit, rows - credit, 0, 0], [annuity, rows - annuity, 0, 0]), np.array([pd, rows - pd, 0, 0])
+        np.array([credit, rows - credit, 0, 0, annuity, rows - annuity, 0, 0]), np.array([pd, rows - pd, 0, 0])
     )
 
 
@@ -357,7 +389,7 @@ def test_a_window_needs_enough_rows_over_the_bins_of_the_model():
         judge(model(), window(50, 50, 50, rows=99), SETTINGS)
     with pytest.raises(WindowError, match=r"^the reference has 99 rows"):
         judge(model(), window(50, 50, 50), SETTINGS, base=window(50, 50, 50, rows=99))
-    other = Window(counts([500, 500, 0, 0]), np.array([500, 500, 0, 0]))
+    other = Window(np.array([500, 500, 0, 0]), np.array([500, 500, 0, 0]))
     with pytest.raises(WindowError, match=r"^the window was counted over other bins than those of the model$"):
         judge(model(), other, SETTINGS)
     other = Window(window(500, 500, 500).features, np.array([500, 500, 0]))
@@ -367,6 +399,6 @@ def test_a_window_needs_enough_rows_over_the_bins_of_the_model():
 
 def test_two_windows_add_up():
     both = window(500, 400, 300) + window(100, 200, 300)
-    assert both.features.tolist() == [[600, 1400, 0, 0], [600, 1400, 0, 0]]
+    assert both.features.tolist() == [600, 1400, 0, 0, 600, 1400, 0, 0]
     assert both.probability.tolist() == [600, 1400, 0, 0]
     assert both.rows == 2000
