@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import base64
-import json
+import ssl
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from http.client import HTTPException, HTTPMessage
-from typing import IO
-from urllib.error import HTTPError
-from urllib.parse import unquote, urlsplit
-from urllib.request import HTTPRedirectHandler, Request, build_opener
+
+import httpx
 
 from monitoring.errors import NotificationError
 from monitoring.settings import NotificationSettings
@@ -21,6 +17,7 @@ ADDRESS = "ALERTMANAGER_URL"
 """The environment variable with the address of Alertmanager, or those of all members of its cluster with commas."""
 
 _ALERTS = "/api/v2/alerts"
+_PORTS = range(1, 65_536)
 # only these answers may be different next time; any other status means that the request is wrong
 _AGAIN = {408, 425, 429, 500, 502, 503, 504}
 
@@ -56,13 +53,12 @@ class Alarm:
         }
 
 
-class _NoRedirects(HTTPRedirectHandler):
-    """A redirect would turn the POST into a GET, and its answer would look like success."""
+@dataclass(frozen=True)
+class _Member:
+    """One Alertmanager: the address of its API, and the name and password that it asks for."""
 
-    def redirect_request(
-        self, req: Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
-    ) -> None:
-        """Follow no redirect."""
+    url: httpx.URL
+    login: tuple[str, str] | None
 
 
 @dataclass(frozen=True)
@@ -83,10 +79,10 @@ class Alertmanager:
     def __init__(
         self, addresses: str, settings: NotificationSettings, *, sleep: Callable[[float], None] = time.sleep
     ) -> None:
-        self._requests = [_request(address.strip()) for address in addresses.split(",")]
+        self._members = [_member(address.strip()) for address in addresses.split(",")]
         self._settings = settings
         self._sleep = sleep
-        self._opener = build_opener(_NoRedirects)
+        self._tls = ssl.create_default_context()  # the machine's certificates: httpx would take those of certifi alone
 
     @classmethod
     def named(cls, environment: Mapping[str, str], settings: NotificationSettings) -> Alertmanager:
@@ -99,47 +95,47 @@ class Alertmanager:
     def tell(self, alarm: Alarm, now: datetime) -> None:
         """Send the alarm to every member of the cluster; NotificationError if none takes it."""
         # Members share what they have delivered, but not the alarms they got, so each one must be sent it.
-        body = json.dumps([alarm.document(now, timedelta(seconds=self._settings.lasts_seconds))]).encode()
-        failures = [self._post(request, body) for request in self._requests]
+        alarms = [alarm.document(now, timedelta(seconds=self._settings.lasts_seconds))]
+        failures = [self._post(member, alarms) for member in self._members]
         if all(failures):
             raise NotificationError(f"{ADDRESS}: no Alertmanager took the alarm: {'; '.join(filter(None, failures))}")
 
-    def _post(self, request: tuple[str, dict[str, str]], body: bytes) -> str | None:
-        """Why one member did not take the alarm after all attempts; None if it did."""
+    def _post(self, member: _Member, alarms: list[dict[str, object]]) -> str | None:
+        """Why one member did not take the alarms after all attempts; None if it did."""
         attempt, pause = 1, self._settings.pause_seconds
-        while (failure := self._attempt(request, body)) is not None:
+        while (failure := self._attempt(member, alarms)) is not None:
             if not failure.again or attempt == self._settings.attempts:
                 return f"{failure.reason} in {attempt} attempts"
             self._sleep(pause)
             attempt, pause = attempt + 1, pause * 2
         return None
 
-    def _attempt(self, request: tuple[str, dict[str, str]], body: bytes) -> _Failure | None:
-        url, headers = request
-        posted = Request(url, data=body, headers=headers, method="POST")  # noqa: S310 - http(s), as checked
+    def _attempt(self, member: _Member, alarms: list[dict[str, object]]) -> _Failure | None:
+        seconds = self._settings.timeout_seconds
         try:
-            with self._opener.open(posted, timeout=self._settings.timeout_seconds):
-                return None
-        except HTTPError as error:
-            with error:
-                return _Failure(f"status {error.code}", again=error.code in _AGAIN)
-        except (OSError, HTTPException) as error:  # its text may hold the address
-            reason = getattr(error, "reason", error)
-            return _Failure(type(reason if isinstance(reason, Exception) else error).__name__, again=True)
+            # no redirect is followed: it would turn the POST into a GET, and its answer would look like success
+            answer = httpx.post(member.url, json=alarms, auth=member.login, timeout=seconds, verify=self._tls)
+        except httpx.RequestError as error:
+            return _Failure(type(_origin(error)).__name__, again=True)  # its text may hold the address
+        status = answer.status_code
+        return None if answer.is_success else _Failure(f"status {status}", again=status in _AGAIN)
 
 
-def _request(address: str) -> tuple[str, dict[str, str]]:
-    """The address of the API, and the headers of a request to it."""
+def _origin(error: BaseException) -> BaseException:
+    """The error that httpx wrapped, such as ConnectionRefusedError."""
+    while error.__context__ is not None:  # httpcore drops the causes
+        error = error.__context__
+    return error
+
+
+def _member(address: str) -> _Member:
     try:
-        parts = urlsplit(address)
-        reachable = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
-    except ValueError:
+        url = httpx.URL(address)
+        reachable = url.scheme in {"http", "https"} and url.host and (url.port is None or url.port in _PORTS)
+    except httpx.InvalidURL:
         reachable = False
     if not reachable:
         raise NotificationError(f"{ADDRESS}: each address must be http:// or https://, a host, and a port if need be")
-    headers = {"Content-Type": "application/json"}
-    # urllib would take a password in the address for a part of the host's name
-    if parts.username is not None:
-        login = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
-        headers["Authorization"] = f"Basic {base64.b64encode(login.encode()).decode()}"
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}{_ALERTS}", headers
+    # httpx logs the addresses that it asks
+    api = url.copy_with(userinfo=b"", path=f"{url.path.rstrip('/')}{_ALERTS}", query=None, fragment=None)
+    return _Member(api, (url.username, url.password) if url.userinfo else None)

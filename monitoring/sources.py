@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
+import ssl
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,9 +11,8 @@ from datetime import datetime, timedelta
 from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.error import HTTPError, URLError
-from urllib.request import Request, urlopen
 
+import httpx
 import numpy as np
 
 from decision_log.errors import SourceError
@@ -135,27 +134,27 @@ def _counted(counts: Mapping[str, Any], model: Artefact) -> Window:
     return Window(features, np.array(counts["probability"], dtype=np.int64))
 
 
-def _request(url: str) -> Request:
-    request = Request(f"{url.rstrip('/')}/drift")  # noqa: S310 - the scheme was checked
-    if key := os.environ.get(_KEY):
-        request.add_unredirected_header("X-API-Key", key)  # another host does not get it
-    return request
+def _asked(url: str) -> httpx.Response:
+    # of all headers, httpx keeps this one alone from another host to which a service redirects
+    key = {"Authorization": f"Bearer {secret}"} if (secret := os.environ.get(_KEY)) else {}
+    tls = ssl.create_default_context()  # the machine's certificates: httpx would take those of certifi alone
+    return httpx.get(f"{url.rstrip('/')}/drift", headers=key, follow_redirects=True, timeout=_SECONDS, verify=tls)
 
 
 def _answer(url: str) -> Mapping[str, Any]:
     if not url.startswith(("http://", "https://")):
         raise SourceError(f"{url}: not an address of a service: http://... or https://...")
     try:
-        with urlopen(_request(url), timeout=_SECONDS) as response:  # noqa: S310 - the scheme was checked
-            answer = json.load(response)
-    except HTTPError as error:
-        asks = error.code in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
-        hint = f": set {_KEY} to an API key of the scope admin" if asks else ""
-        raise SourceError(f"{url}: refuses ({error.code} {error.reason}){hint}") from None
-    except URLError as error:
-        raise SourceError(f"{url}: does not answer ({error.reason})") from None
-    except (OSError, ValueError) as error:
+        response = _asked(url)
+        answer = response.json() if response.is_success else None
+    except (httpx.ConnectError, httpx.TimeoutException) as error:
+        raise SourceError(f"{url}: does not answer ({error})") from None
+    except (httpx.RequestError, httpx.InvalidURL, OverflowError, ValueError) as error:
         raise SourceError(f"{url}: does not answer as expected ({type(error).__name__})") from None
+    if not response.is_success:
+        asks = response.status_code in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
+        hint = f": set {_KEY} to an API key of the scope admin" if asks else ""
+        raise SourceError(f"{url}: refuses ({response.status_code} {response.reason_phrase}){hint}")
     if not isinstance(answer, dict):
         raise SourceError(f"{url}: not what GET /drift answers")
     return answer

@@ -200,14 +200,17 @@ def test_of_a_cluster_every_member_is_told_and_one_is_enough():
     assert first.posted[0].body == second.posted[0].body
 
 
-def test_a_login_in_the_address_is_sent_as_a_header():
+def test_a_login_in_the_address_is_sent_as_a_header_and_not_logged(caplog):
+    caplog.set_level("INFO")
     with receiving() as receiver:
         post(receiver.url.replace("http://", "http://me:a%40b@"))
     assert receiver.posted[0].headers["Authorization"] == "Basic bWU6YUBi"
+    assert caplog.messages == [f'HTTP Request: POST {receiver.url}/api/v2/alerts "HTTP/1.0 200 OK"']
 
 
 @pytest.mark.parametrize(
-    "address", ["", "file:///secret", "ftp://host/secret", "example.com/secret", "https://", "http://h:secret/", "http://h,"]
+    "address", ["", "file:///secret", "ftp://host/secret", "example.com/secret", "https://", "http://h:secret/", "http://h,",
+     "http://h:0/secret", "http://h:65536/secret"],
 )  # fmt: skip
 def test_only_addresses_of_the_web_are_accepted(address):
     with pytest.raises(NotificationError, match=r"^ALERTMANAGER_URL: each address must be http:// or ") as raised:

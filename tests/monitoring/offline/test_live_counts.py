@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -18,17 +18,16 @@ from monitoring.errors import WindowError
 from monitoring.sources import window_of_services
 from scoring.store import StoredModel
 from tests.monitoring.recording import Worker
+from tests.server import free_port
 
 
 @contextmanager
-def answering(drift: Any) -> Iterator[str]:
-    """The address of a server that answers GET /drift with this."""
+def listening(answer: Callable[[BaseHTTPRequestHandler], None]) -> Iterator[str]:
+    """The address of a server that answers every GET so."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            self.send_response(200 if self.path == "/drift" else 404)
-            self.end_headers()
-            self.wfile.write(json.dumps(drift).encode())
+            answer(self)
 
         def log_message(self, *_: object) -> None:
             """Nothing is logged."""
@@ -37,6 +36,30 @@ def answering(drift: Any) -> Iterator[str]:
         Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
+
+
+def answering(drift: Any, keys: list[str | None] | None = None) -> AbstractContextManager[str]:
+    """A server that answers GET /drift with this, and keeps the key that comes with it."""
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        if keys is not None:
+            keys.append(handler.headers["Authorization"])
+        handler.send_response(200 if handler.path == "/drift" else 404)
+        handler.end_headers()
+        handler.wfile.write(drift if isinstance(drift, bytes) else json.dumps(drift).encode())
+
+    return listening(answer)
+
+
+def redirecting(to: str) -> AbstractContextManager[str]:
+    """A server that sends its callers elsewhere."""
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        handler.send_response(302)
+        handler.send_header("Location", f"{to}{handler.path}")
+        handler.end_headers()
+
+    return listening(answer)
 
 
 @pytest.fixture
@@ -84,3 +107,56 @@ def test_what_cannot_be_judged_is_said_of_its_service(
 ) -> None:
     with answering(drift | change) as url, pytest.raises(error, match=rf"^{url}: {said}"):
         window_of_services([url], small.scorer.artefact, last=last)
+
+
+def test_the_key_goes_to_the_service_alone_and_to_no_host_that_it_redirects_to(
+    small: StoredModel, drift: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CREDIT_SCORING_API_KEY", "secret")
+    keys: list[str | None] = []
+    with answering(drift, keys) as service, redirecting(service) as other:
+        for url in (service, other):
+            assert window_of_services([url], small.scorer.artefact)[0].rows == 50
+    assert keys == ["Bearer secret", None]
+
+
+@pytest.mark.parametrize("address", ["file:///etc/passwd", "127.0.0.1:3000"])
+def test_only_addresses_of_the_web_are_asked(small: StoredModel, address: str) -> None:
+    with pytest.raises(SourceError, match=rf"^{address}: not an address of a service: http://\.\.\. or https://"):
+        window_of_services([address], small.scorer.artefact)
+
+
+def test_a_service_that_does_not_answer_is_named_with_the_reason(small: StoredModel) -> None:
+    url = f"http://127.0.0.1:{free_port()}"
+    with pytest.raises(SourceError, match=rf"^{url}: does not answer \(.*Connection refused\)$"):
+        window_of_services([url], small.scorer.artefact)
+
+
+def test_a_service_that_refuses_is_named_with_the_status(small: StoredModel) -> None:
+    with answering({}) as service, pytest.raises(SourceError, match=r"/prefix: refuses \(404 Not Found\)$"):
+        window_of_services([f"{service}/prefix"], small.scorer.artefact)
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"), [(b"<html>", r"as expected \(JSONDecodeError\)"), (b"[]", None)], ids=["no JSON", "no object"]
+)
+def test_what_is_no_answer_of_a_service_is_said(small: StoredModel, answer: bytes, said: str | None) -> None:
+    reason = f"does not answer {said}" if said else "not what GET /drift answers"
+    with answering(answer) as url, pytest.raises(SourceError, match=rf"^{url}: {reason}$"):
+        window_of_services([url], small.scorer.artefact)
+
+
+@pytest.mark.parametrize("key", ["a\nb", "ä"])
+def test_a_key_that_no_header_can_hold_is_not_shown(
+    small: StoredModel, monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    monkeypatch.setenv("CREDIT_SCORING_API_KEY", key)
+    with answering({}) as url, pytest.raises(SourceError, match=rf"^{url}: does not answer as expected \(\w+Error\)$"):
+        window_of_services([url], small.scorer.artefact)
+
+
+@pytest.mark.parametrize("port", ["70000", "x"])
+def test_an_address_with_a_wrong_port_is_an_error(small: StoredModel, port: str) -> None:
+    url = f"http://127.0.0.1:{port}"
+    with pytest.raises(SourceError, match=rf"^{url}: does not answer"):
+        window_of_services([url], small.scorer.artefact)
