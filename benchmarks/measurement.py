@@ -9,8 +9,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from http.client import HTTPConnection, HTTPException
 
+import httpx
 import yaml
 
 from benchmarks.environment import Environment
@@ -256,15 +256,11 @@ class _Loads:
 
 def _post(port: int, path: str, body: bytes, limit: float, headers: Sequence[str]) -> bytes:
     extra = dict(header.split(": ", 1) for header in headers)
-    connection = HTTPConnection(HOST, port, timeout=limit)
+    every = {"Content-Type": "application/json", **extra}
     try:
-        connection.request("POST", path, body=body, headers={"Content-Type": "application/json", **extra})
-        answer = connection.getresponse()
-        content = answer.read()
-    except (OSError, HTTPException) as error:
+        answer = httpx.post(f"http://{HOST}:{port}{path}", content=body, headers=every, timeout=limit, trust_env=False)
+    except httpx.RequestError as error:
         raise BenchmarkError(f"POST {path}: no answer ({type(error).__name__})") from None
-    finally:
-        connection.close()
-    if answer.status != 200:
-        raise BenchmarkError(f"POST {path}: status {answer.status}")
-    return content
+    if answer.status_code != 200:
+        raise BenchmarkError(f"POST {path}: status {answer.status_code}")
+    return answer.content

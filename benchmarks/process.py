@@ -8,9 +8,9 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 
+import httpx
 import psutil
 
 from benchmarks.errors import BenchmarkError
@@ -102,23 +102,20 @@ def _is_free(port: int) -> bool:
 
 
 def _wait_until_ready(process: subprocess.Popen[bytes], *, port: int, path: str, log: Path, deadline: float) -> None:
-    while not _answers(port, path, timeout=max(1.0, deadline - time.perf_counter())):
-        if process.poll() is not None:
-            raise BenchmarkError(f"the server ended with {process.returncode}: {_tail(log)}")
-        if time.perf_counter() > deadline:
-            raise BenchmarkError(f"the server did not become ready: {_tail(log)}")
-        time.sleep(_POLL_SECONDS)
+    with httpx.Client(base_url=f"http://{HOST}:{port}", trust_env=False) as http:
+        while not _answers(http, path, timeout=max(1.0, deadline - time.perf_counter())):
+            if process.poll() is not None:
+                raise BenchmarkError(f"the server ended with {process.returncode}: {_tail(log)}")
+            if time.perf_counter() > deadline:
+                raise BenchmarkError(f"the server did not become ready: {_tail(log)}")
+            time.sleep(_POLL_SECONDS)
 
 
-def _answers(port: int, path: str, timeout: float) -> bool:
-    connection = HTTPConnection(HOST, port, timeout=timeout)
+def _answers(http: httpx.Client, path: str, timeout: float) -> bool:
     try:
-        connection.request("GET", path)
-        return connection.getresponse().status == 200
-    except (OSError, HTTPException):
+        return http.get(path, timeout=timeout).status_code == 200
+    except httpx.RequestError:
         return False
-    finally:
-        connection.close()
 
 
 def _stop(process: subprocess.Popen[bytes], limit: float) -> None:

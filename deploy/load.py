@@ -103,6 +103,7 @@ def request(
     address: tuple[str, int], path: str, body: bytes, *, key: str | None = None, tls: ssl.SSLContext | None = None
 ) -> Outcome:
     """POST once, over a connection of its own."""
+    # with http.client, unlike httpx, the times of connecting and sending can be taken one by one
     connected = sent = None
     connection = _connection(address, tls)
     try:

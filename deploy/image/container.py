@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
 import os
 import signal
 import socket
@@ -12,6 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+import httpx
 
 from deploy.command import run
 from deploy.errors import DeployError
@@ -68,24 +69,22 @@ def hardened(image: str, log: Path, *, memory: str) -> Iterator[Container]:
 
 
 def _wait_until_ready(address: tuple[str, int], process: subprocess.Popen[bytes], log: Path, deadline: float) -> None:
-    while time.monotonic() < deadline:
-        if process.poll() is not None:
-            raise DeployError(f"the container ended with {process.returncode}: {_last_line(log)}")
-        if _is_ready(address):
-            return
-        time.sleep(0.05)
+    host, port = address
+    with httpx.Client(base_url=f"http://{host}:{port}", timeout=5, trust_env=False) as http:
+        while time.monotonic() < deadline:
+            if process.poll() is not None:
+                raise DeployError(f"the container ended with {process.returncode}: {_last_line(log)}")
+            if _is_ready(http):
+                return
+            time.sleep(0.05)
     raise DeployError(f"the container is not ready after {_START_SECONDS:g} s: {_last_line(log)}")
 
 
-def _is_ready(address: tuple[str, int]) -> bool:
-    connection = http.client.HTTPConnection(*address, timeout=5)
+def _is_ready(http: httpx.Client) -> bool:
     try:
-        connection.request("GET", "/readyz")
-        return connection.getresponse().status == http.client.OK
-    except (OSError, http.client.HTTPException):
+        return http.get("/readyz").is_success
+    except httpx.RequestError:
         return False
-    finally:
-        connection.close()
 
 
 def _last_line(log: Path) -> str:

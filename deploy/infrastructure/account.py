@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import base64
-import json
 import os
 import socket
 import subprocess
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+
+import httpx
 
 from deploy.command import run
 from deploy.errors import DeployError
@@ -25,6 +24,7 @@ _PYTHON = ROOT / ".venv-infrastructure" / "bin" / "python"
 _MOTO = Path(__file__).with_name("moto_account.py")
 _REGION = "eu-west-1"
 _START_SECONDS = 60.0
+_ANSWER_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +60,8 @@ class Account:
     def _ask(self, target: str, service: str, body: dict[str, str]) -> Any:
         credential = f"AWS4-HMAC-SHA256 Credential=rehearsal/20260101/{_REGION}/{service}/aws4_request"
         headers = {"X-Amz-Target": target, "Content-Type": "application/x-amz-json-1.1", "Authorization": credential}
-        request = urllib.request.Request(self.url, json.dumps(body).encode(), headers)  # noqa: S310
-        with urllib.request.urlopen(request) as answer:  # noqa: S310
-            return json.load(answer)
+        answer = httpx.post(self.url, json=body, headers=headers, timeout=_ANSWER_SECONDS, trust_env=False)
+        return answer.raise_for_status().json()
 
 
 @contextmanager
@@ -90,9 +89,9 @@ def _answering(url: str, playing: subprocess.Popen[bytes]) -> Account:
     deadline = time.monotonic() + _START_SECONDS
     while time.monotonic() < deadline and playing.poll() is None:
         try:
-            with urllib.request.urlopen(f"{url}/moto-api/data.json"):  # noqa: S310
-                return Account(url)
-        except (urllib.error.URLError, ConnectionError):
+            httpx.get(f"{url}/moto-api/data.json", trust_env=False).raise_for_status()
+            return Account(url)
+        except httpx.HTTPError:
             time.sleep(0.2)
     raise DeployError("moto does not answer")
 
