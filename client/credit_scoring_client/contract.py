@@ -55,6 +55,8 @@ Steps = Generator[Attempt, Reply, T]
 
 def exchange(request: Request, *, retry: Retry, clock: Clock) -> Steps[Answer]:
     """Send a request until it is answered or `retry` gives up; then raise the error of the last attempt."""
+    # tenacity and stamina read time.monotonic themselves: the budget, the pauses and Retry-After would stay our own.
+    # The loop below would become two, since each client would have to run it.
     start = clock.monotonic()
     reply = yield Attempt(request)
     for failures in range(1, retry.attempts):
