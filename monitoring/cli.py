@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -272,50 +272,48 @@ def report(
 ) -> None:  # fmt: skip
     """Write one HTML page about the decisions in a log."""
     from decision_log.reader import DecisionLogReader
-    from monitoring.report import whole_page
     from monitoring.sources import load_model
 
     loaded = MonitoringSettings.load(settings)
     scorer = load_model(model)
     log = DecisionLogReader(folder, digest=scorer.artefact.digest, since=since, until=until)
-    parts = [*_parts(scorer, log, loaded, outcomes=outcomes, protected=protected)]
-    write_text(output, whole_page("Monitoring report", parts))
+    write_text(output, _page(scorer, log, loaded, outcomes=outcomes, protected=protected))
     _warn_of(log)
     say([f"{output}: {output.stat().st_size:,} bytes"])
 
 
-def _parts(
+def _page(
     scorer: Scorer,
     log: DecisionLogReader,
     settings: MonitoringSettings,
     *,
     outcomes: Path | None,
     protected: Path | None,
-) -> Iterator[str]:
+) -> str:
     from decision_log.format import stated_hash
     from monitoring.drift import judge
     from monitoring.fairness import decided, read_protected, screen
     from monitoring.performance import perform
-    from monitoring.report import drift_section, fairness_section, paragraph, performance_section
+    from monitoring.report import drift_charts, monitoring_report
     from monitoring.sources import window_of_log
 
     artefact = scorer.artefact
     with Progress().step("period") as advance:
         span = " to ".join(f"{end:{_MINUTE}}" for end in log.span(advance))
-    yield paragraph(
-        f"Model {artefact.digest[:12]}; decisions from {span}; written {datetime.now(UTC):{_MINUTE}}, all UTC"
-    )
     with Progress().step("drift") as advance:
         logged = window_of_log(log, artefact.reference, advance)
     judgement = judge(artefact.reference, logged.window, settings.drift, whole=logged.whole)
-    yield from drift_section(judgement, artefact.reference, logged.window, artefact.features.vocabularies)
+    charts = [*drift_charts(judgement, artefact.reference, logged.window, artefact.features.vocabularies)]
     known = _outcomes_of(outcomes)
     with Progress().step("performance") as advance:
-        yield from performance_section(perform(log, known, artefact.policy, settings.performance, advance))
+        performance = perform(log, known, artefact.policy, settings.performance, advance)
+    screenings = None
     if protected:
         groups = read_protected(protected, stated_hash(os.environ))
         with Progress().step("fairness") as advance:
-            yield from fairness_section(screen(decided(log, groups, known, advance), settings.fairness))
+            screenings = screen(decided(log, groups, known, advance), settings.fairness)
+    line = f"Model {artefact.digest[:12]}; decisions from {span}; written {datetime.now(UTC):{_MINUTE}}, all UTC"
+    return monitoring_report(line, judgement, charts, performance, screenings)
 
 
 @commands.command(help=f"Tell the Alertmanager in {ADDRESS} of an alarm, or of its end.")

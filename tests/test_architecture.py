@@ -32,7 +32,7 @@ MAY_IMPORT = {
 }
 SERVED = ("features", "jobs", "scoring", "decision_log", "serving", "service")
 NOT_SERVED = {"pandas", "sklearn", "scipy", "fairlearn", "mlflow", "optuna", "matplotlib", "imblearn", "xgboost"}
-ONLY_WHEN_NEEDED = {"pyarrow", "tqdm"}
+ONLY_WHEN_NEEDED = {"jinja2", "pyarrow", "tqdm"}
 NEED_ARROW = {"features.files", "scoring.batch"}
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment
 from matplotlib.figure import Figure
 
 from features.schema import ProtectedAttribute
+from monitoring.report import templates
 from scoring.artefact import Artefact
 from scoring.store import REPORT
 from training.dataset import Dataset, is_generated
@@ -157,16 +158,7 @@ def model_report(
 
 
 def _templates() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("training.report"),
-        # Names of levels and files come from a lender's data.
-        autoescape=True,
-        # By default Jinja shows an unknown name as an empty text, and a figure would be missing unnoticed.
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
+    environment = templates("training.report", "monitoring")
     shown = (figures.count, figures.decimal, figures.percent, figures.span)
     environment.filters |= {function.__name__: function for function in shown}
     return environment

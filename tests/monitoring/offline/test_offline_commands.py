@@ -22,8 +22,9 @@ from monitoring.cli import main
 from monitoring.drift import judge
 from monitoring.fairness import read_protected
 from monitoring.outcomes import Outcomes, match, read_outcomes
+from monitoring.performance import Performance
 from monitoring.realised import estimate
-from monitoring.report import drift_section
+from monitoring.report import drift_charts, monitoring_report
 from monitoring.settings import MonitoringSettings
 from monitoring.side_files import client_keys
 from scoring.drift_reference import DriftReference, Window, category_bins, quantile_bins
@@ -34,7 +35,7 @@ from tests.server import ROOT
 
 Said = pytest.CaptureFixture[str]
 
-COLOURS = {"red": ("50.0", "50.0"), "blue": ("50.0", "25.0"), "unseen": ("0.0", "25.0")}
+COLOURS = {"&lt;red&gt;": ("50.0", "50.0"), "blue": ("50.0", "25.0"), "unseen": ("0.0", "25.0")}
 """Shares of the reference and of the window."""
 
 
@@ -204,14 +205,19 @@ def test_the_report_is_one_file_that_needs_no_network(command: list[str], log: P
     assert f"decisions from {first} to {last};" in html
 
 
-def test_the_charts_of_the_report_name_the_levels_of_a_category(rules: MonitoringSettings) -> None:
+def test_the_charts_of_the_report_name_the_levels_of_a_category_and_escape_them(rules: MonitoringSettings) -> None:
     codes, pds = np.arange(1_000.0) % 2, np.linspace(0.01, 0.5, 1_000)
     bins = {"COLOUR": category_bins(codes, 2)}
     reference = DriftReference(bins, quantile_bins(pds, 10), {"COLOUR": 1.0}, len(codes))
     window = Window.of(reference, np.repeat([[0.0], [0.0], [1.0], [2.0]], 100, axis=0), pds[:400])
-    section = drift_section(judge(reference, window, rules.drift), reference, window, {"COLOUR": ("red", "blue")})
-    charted = re.findall(r"<title>(red|blue|unseen|missing): ([\d.]+)%", "".join(section))
+    judgement = judge(reference, window, rules.drift)
+    charts = [*drift_charts(judgement, reference, window, {"COLOUR": ("<red>", "blue")})]
+    performance = Performance(0.95, 0.6, estimate(pds, rules.performance), None, {}, ())
+    page = monitoring_report("of a test", judgement, charts, performance, None)
+    charted = re.findall(r"<title>(&lt;red&gt;|blue|unseen|missing): ([\d.]+)%", page)
     assert charted == [(name, share) for name, both in COLOURS.items() for share in both]
+    assert "<red>" not in page
+    assert "<h2>Fairness</h2>" not in page
 
 
 def test_client_ids_that_match_nothing_make_one_think_of_the_key(
