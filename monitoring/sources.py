@@ -134,7 +134,7 @@ def _counted(counts: Mapping[str, Any], model: Artefact) -> Window:
     return Window(features, np.array(counts["probability"], dtype=np.int64))
 
 
-def _asked(url: str) -> httpx.Response:
+def _response(url: str) -> httpx.Response:
     # of all headers, httpx keeps this one alone from another host to which a service redirects
     key = {"Authorization": f"Bearer {secret}"} if (secret := os.environ.get(_KEY)) else {}
     tls = ssl.create_default_context()  # the machine's certificates: httpx would take those of certifi alone
@@ -145,7 +145,7 @@ def _answer(url: str) -> Mapping[str, Any]:
     if not url.startswith(("http://", "https://")):
         raise SourceError(f"{url}: not an address of a service: http://... or https://...")
     try:
-        response = _asked(url)
+        response = _response(url)
         answer = response.json() if response.is_success else None
     except (httpx.ConnectError, httpx.TimeoutException) as error:
         raise SourceError(f"{url}: does not answer ({error})") from None
