@@ -25,16 +25,19 @@ from serving.app import Boundary, ScoringRoute
 from serving.authentication import Guard, Keyring
 from serving.engine import DecisionEngine
 from serving.pages import Pages
-from serving.preflight import check_start, load_settings, make_absolute, require_keys_or_loopback
+from serving.preflight import check_start, load_settings, make_absolute, require_keys_or_loopback, served_portfolio
 from serving.request_metrics import Exposition, Traffic
 from serving.runtime import METRICS_VARIABLE, Front, hold_metrics_folder, share_one_arena, use_own_metrics_folder
-from serving.schemas import Answer, BatchAnswer, BatchRequest, Decision, FeaturesRequest, PredictRequest
+from serving.schemas import Answer, BatchAnswer, Decision, FeaturesRequest, PredictRequest, Requests
 from serving.settings import BoundaryPosition, Placement, ServingSettings
 
 _CONFIGS = Path(__file__).parent / "configs"
 _SETTINGS, _MONITORING = "CREDIT_SCORING_SETTINGS", "CREDIT_SCORING_MONITORING"
 SETTINGS = load_settings(ServingSettings, Path(os.environ.get(_SETTINGS, _CONFIGS / "serving.yaml")))
 MONITORING = load_settings(MonitoringSettings, Path(os.environ.get(_MONITORING, _CONFIGS / "monitoring.yaml")))
+# BentoML wants the types of the APIs when the class is made, before any worker has a model.
+MODEL, _PORTFOLIO = served_portfolio(SETTINGS.model)
+REQUESTS = Requests(_PORTFOLIO)
 
 
 class _CreditScoringService(bentoml.Service[Any]):  # type: ignore[misc]
@@ -68,7 +71,7 @@ class ModelService:
 
     def __init__(self) -> None:
         hold_metrics_folder(os.environ)
-        self.model = load_stored(SETTINGS.model, threads=SETTINGS.runner.threads).scorer.model
+        self.model = load_stored(MODEL, threads=SETTINGS.runner.threads).scorer.model
 
     @bentoml.api(route="/margins")  # type: ignore[untyped-decorator]
     async def margins(self, matrix: np.ndarray) -> np.ndarray:
@@ -92,7 +95,7 @@ class _PartNamesOnly(bentoml.IODescriptor):  # type: ignore[misc]
         return {key: value for key, value in schema.items() if key != "$defs"} | {"properties": parts}
 
 
-class PredictInput(_PartNamesOnly, PredictRequest):
+class PredictInput(_PartNamesOnly, REQUESTS.predict):  # type: ignore[misc,name-defined]  # made from the portfolio
     """Body of /predict."""
 
 
@@ -100,7 +103,7 @@ class FeaturesInput(_PartNamesOnly, FeaturesRequest):
     """Body of /predict/features."""
 
 
-class BatchInput(_PartNamesOnly, BatchRequest):
+class BatchInput(_PartNamesOnly, REQUESTS.batch):  # type: ignore[misc,name-defined]  # made from the portfolio
     """Body of /predict/batch."""
 
 
@@ -123,8 +126,8 @@ class CreditScoring:
         share_one_arena()
         hold_metrics_folder(os.environ)
         margins = self._margins if SETTINGS.runner.placement is Placement.SERVICE else None
-        stored = load_stored(SETTINGS.model)
-        self.engine = DecisionEngine(stored, SETTINGS, _traffic().batch, _recorder_of(stored), margins)
+        stored = load_stored(MODEL)
+        self.engine = DecisionEngine(stored, REQUESTS, SETTINGS, _traffic().batch, _recorder_of(stored), margins)
         self.engine.warm_up()
 
     @bentoml.on_deployment  # type: ignore[untyped-decorator]
@@ -220,4 +223,6 @@ def _recorder() -> Recorder | None:
     return _engine().recorder
 
 
-cast("bentoml.Service[Any]", CreditScoring).mount_asgi_app(Pages(_served, _recorder, _exposition, SETTINGS).app)
+cast("bentoml.Service[Any]", CreditScoring).mount_asgi_app(
+    Pages(_served, _recorder, _exposition, SETTINGS, REQUESTS).app
+)

@@ -35,7 +35,9 @@ class Pool:
     @classmethod
     def of(cls, scorer: Scorer, applications: Path) -> Pool:
         """The applications of a file, scored."""
-        columns = concatenate([batch.columns for batch in open_file(applications).batches(50_000)])
+        columns = concatenate(
+            [batch.columns for batch in open_file(applications, scorer.artefact.portfolio).batches(50_000)]
+        )
         matrix = scorer.transformer.transform(columns)
         return cls(scorer, matrix, scorer.score_matrix(matrix))
 

@@ -14,7 +14,7 @@ from typing import Self
 from benchmarks.errors import BenchmarkError
 from benchmarks.results import ServedModel
 from benchmarks.settings import BenchmarkSettings
-from features.catalogue import DEFINITION_DIGEST
+from features.portfolio import Portfolio
 from scoring.artefact import Artefact
 from scoring.scorer import Scorer
 
@@ -87,7 +87,7 @@ class Trained:
 
 def trained(store: Store, settings: BenchmarkSettings) -> Trained:
     """The model of these settings and this feature definition; it is trained unless the store has it."""
-    wanted = json.dumps([settings.seed, settings.clients, DEFINITION_DIGEST])
+    wanted = json.dumps([settings.seed, settings.clients, Portfolio.named_in(ROOT / "configs/training.yaml").digest])
     record = store.folder / "model.json"
     if record.exists() and json.loads(record.read_text())["of"] == wanted:
         return Trained.of(record.read_text())

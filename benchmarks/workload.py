@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.errors import BenchmarkError
-from features.application import APPLICATION
-from features.request import Application, columns_of
+from features.request import Applications
+from features.schema import Schema
 from scoring.scorer import Scorer
 
 
@@ -40,10 +40,12 @@ def workload(data: Path, scorer: Scorer, size: int) -> Workload:
 
     BenchmarkError unless the scorer's margins are those of the booster itself on the same matrix, bit for bit.
     """
-    names = [column.name for column in APPLICATION]
+    portfolio = scorer.artefact.portfolio
+    names = [column.name for column in portfolio.schema]
     frame = pd.read_parquet(data / "application_train.parquet", columns=names).bfill().ffill().head(size)
-    applications = [_record(row) for row in frame.to_dict("records")]
-    columns = columns_of([Application.model_validate(application) for application in applications])
+    applications = [_record(row, portfolio.schema) for row in frame.to_dict("records")]
+    reader = Applications(portfolio)
+    columns = reader.columns_of([reader.model.model_validate(application) for application in applications])
     scores = scorer.score(columns)
     booster = lgb.Booster(model_str=scorer.artefact.model_text)
     margins = booster.predict(scorer.transformer.transform(columns), raw_score=True, num_threads=1)
@@ -52,10 +54,10 @@ def workload(data: Path, scorer: Scorer, size: int) -> Workload:
     return Workload(applications, scores.probability.tolist())
 
 
-def _record(row: dict[Any, Any]) -> dict[str, Any]:
+def _record(row: dict[Any, Any], schema: Schema) -> dict[str, Any]:
     """The row with whole numbers written as such."""
-    return {str(name): int(value) if _is_whole(name, value) else value for name, value in row.items()}
+    return {str(name): int(value) if _is_whole(schema, name, value) else value for name, value in row.items()}
 
 
-def _is_whole(name: str, value: Any) -> bool:
-    return APPLICATION[name].whole and float(value).is_integer()
+def _is_whole(schema: Schema, name: str, value: Any) -> bool:
+    return schema[name].whole and float(value).is_integer()

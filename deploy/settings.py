@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from pydantic import Field
 
+from features.portfolio import Portfolio
 from jobs.settings import Settings
+from serving.schemas import example_of
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+def example_body() -> bytes:
+    """The body of a request: the example of the portfolio that configs/training.yaml names."""
+    return json.dumps(example_of(Portfolio.named_in(ROOT / "configs/training.yaml"))).encode()
 
 
 class StopSettings(Settings):

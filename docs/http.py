@@ -6,8 +6,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+from features.portfolio import Portfolio
 from serving.pages import openapi_document
 from serving.preflight import load_settings
+from serving.schemas import Requests, example_of
 from serving.settings import ServingSettings
 
 _HEAD = """# HTTP interface
@@ -23,8 +25,13 @@ document at `/`, where requests can be tried. Probes are `/livez` and `/readyz`;
 def http_page(root: Path) -> str:
     """Every route with its body, answers and errors, then every schema."""
     settings = load_settings(ServingSettings, root / "configs/serving.yaml")
+    portfolio = Portfolio.named_in(root / "configs/training.yaml")
     document = openapi_document(
-        version="VERSION", batch_limit=settings.limits.batch_applications, opened=settings.access.open
+        Requests(portfolio),
+        example_of(portfolio),
+        version="VERSION",
+        batch_limit=settings.limits.batch_applications,
+        opened=settings.access.open,
     )
     routes = [_route(path, verb, what) for path, verbs in document["paths"].items() for verb, what in verbs.items()]
     schemas = [_schema(name, schema) for name, schema in sorted(document["components"]["schemas"].items())]

@@ -17,8 +17,9 @@ from pathlib import Path
 from credit_scoring_client.answer import CreditDecision
 from credit_scoring_client.client import Client
 
+from features.portfolio import Portfolio
 from scoring.keys import KEYS_VARIABLE, Scope, create_key, issue
-from serving.schemas import EXAMPLE
+from serving.schemas import example_of
 
 _ROOT = Path(__file__).resolve().parent.parent
 _BENTOML = Path(sys.executable).with_name("bentoml")
@@ -37,7 +38,8 @@ def main() -> None:
     with _served(tag) as (url, key), Client(url, api_key=key) as client:
         _say(f"score with {tag} at {url}")
         client.wait_until_ready(_START_SECONDS)
-        decision = client.predict(EXAMPLE["application"], client_id=EXAMPLE["client_id"])
+        example = example_of(Portfolio.named_in(_ROOT / "configs/training.yaml"))
+        decision = client.predict(example["application"], client_id=example["client_id"])
         info = client.model_info()
     sys.stdout.write(f"{_as_answered(decision)}\n")
     _say(f"stopped; the decision came from {info['name']}:{info['version']}, digest {info['digest'][:12]}")

@@ -13,7 +13,7 @@ from pathlib import Path
 from features.errors import FileError
 
 SUFFIXES = (".csv", ".parquet")
-SEPARATORS = {";": "';'", "\t": "a tabulator", "|": "'|'"}
+SEPARATORS = {",": "a comma", ";": "';'", "\t": "a tabulator", "|": "'|'"}
 
 _HEAD_BYTES = 1 << 16
 _PACKED = (".gz", ".bz2", ".xz", ".zst", ".zip", ".lz4", ".7z", ".br", ".tgz", ".tar", ".snappy", ".z")
@@ -51,7 +51,7 @@ _SEP_LINE = re.compile(r"\"?sep=.?\"?$", re.IGNORECASE)
 _COMMENT = ("#", "//", "--", "%")
 
 
-def refuse_unreadable(path: Path) -> str:
+def refuse_unreadable(path: Path, separator: str = ",") -> str:
     """The format of a regular file, csv or parquet; FileError unless its suffix and its first bytes agree on one."""
     _refuse_irregular(path)
     suffix = path.suffix.lower()
@@ -63,7 +63,7 @@ def refuse_unreadable(path: Path) -> str:
             head = file.read(_HEAD_BYTES)
     except OSError as error:
         raise FileError(f"{path}: cannot be read ({error.strerror})") from None
-    fault = _not_csv(head) if suffix == ".csv" else _not_parquet(head)
+    fault = _not_csv(head, separator) if suffix == ".csv" else _not_parquet(head)
     if fault is not None:
         raise FileError(f"{path}: {fault}")
     return suffix[1:]
@@ -89,7 +89,7 @@ def _not_parquet(head: bytes) -> str | None:
     return f"is {what}, not Parquet as its suffix says"
 
 
-def _not_csv(head: bytes) -> str | None:
+def _not_csv(head: bytes, separator: str) -> str | None:
     if not head.removeprefix(codecs.BOM_UTF8).strip():
         return "is empty"
     for mark, name in _WIDE_MARKS:
@@ -99,7 +99,7 @@ def _not_csv(head: bytes) -> str | None:
     if content is not None:
         advice = ": save it as UTF-8" if "text" in content else ", not CSV as its suffix says"
         return f"is {content}{advice}"
-    return _header_fault(head.removeprefix(codecs.BOM_UTF8))
+    return _header_fault(head.removeprefix(codecs.BOM_UTF8), separator)
 
 
 def _format_of(head: bytes) -> str | None:
@@ -120,19 +120,24 @@ def _format_of(head: bytes) -> str | None:
     return "JSON" if _JSON.match(text) else None
 
 
-def _header_fault(head: bytes) -> str | None:
+def _header_fault(head: bytes, declared: str) -> str | None:
     """The fault of the first line of a CSV file, which must name the columns; None if it has none."""
     line = next((line for line in head.decode(errors="replace").splitlines() if line.strip()), "")
     if _SEP_LINE.match(line.strip()):
-        return "its first line is 'sep=', not the names of the columns: remove it; a comma separates columns"
+        return f"its first line is 'sep=', not the names of the columns: remove it; {_said(declared)} separates columns"
     if line.lstrip('" ').startswith(_COMMENT):
         return "its first line is a comment, not the names of the columns: remove it"
     for separator, name in SEPARATORS.items():
-        if line.count(separator) > line.count(","):
-            return f"is {name} its separator? A comma separates columns"
+        if separator != declared and line.count(separator) > line.count(declared):
+            said = _said(declared).capitalize()
+            return f"is {name} its separator? {said} separates columns"
     if line.startswith('"') and _is_one_field_of_many(next(csv.reader([line]))):
         return "its rows are quoted as a whole, also that of the names: remove the outer quotes"
     return None
+
+
+def _said(separator: str) -> str:
+    return SEPARATORS.get(separator, f"'{separator}'")
 
 
 def _is_one_field_of_many(fields: list[str]) -> bool:
@@ -170,13 +175,13 @@ class _Uneven:
         return f"row {row} has {fields} of {self.expected} fields{more}"
 
 
-def uneven_rows(path: Path) -> str | None:
+def uneven_rows(path: Path, separator: str = ",") -> str | None:
     """A line on the rows with too many or too few fields; None if all have as many as the first line."""
     row = 0
     try:
         with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
             # Without `strict` the csv module mends a broken quote in silence.
-            rows = (fields for fields in csv.reader(file, strict=True) if fields)
+            rows = (fields for fields in csv.reader(file, delimiter=separator, strict=True) if fields)
             uneven = _Uneven(expected=len(next(rows, [])))
             for row, fields in enumerate(rows, start=1):
                 uneven.add(row, fields)

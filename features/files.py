@@ -6,74 +6,97 @@ from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 from pyarrow import csv, parquet
 
-from features.application import APPLICATION
 from features.diagnosis import not_utf8, refuse_unreadable, uneven_rows
 from features.errors import ColumnsError, FileError
-from features.schema import MISSING_WORDS, Column
+from features.portfolio import Portfolio
+from features.schema import MISSING_WORDS, Column, ColumnKind, Schema
 from features.transformer import Columns
 from features.validation import RuleViolation, find_violations
-from features.values import as_levels, as_numbers, stored_as
+from features.values import as_days, as_levels, as_numbers, stored_as
 
 _SPELLINGS = {form(word) for word in MISSING_WORDS for form in (str, str.upper, str.capitalize)}
 
-# A declared level is never missing, not even one that is such a word elsewhere.
-_NULLS = sorted((_SPELLINGS | {"NaN", "-NaN", "NaT"}) - {level for column in APPLICATION for level in column.levels})
+_NULLS = _SPELLINGS | {"NaN", "-NaN", "NaT"}
 """Words for missing in their usual case, which Arrow's CSV reader finds fastest; `values` knows every other form."""
+
+
+@dataclass(frozen=True, slots=True)
+class CsvLayout:
+    """How CSV files are written. `levels` are texts that never mean missing, though they look like it elsewhere."""
+
+    separator: str = ","
+    decimal: str = "."
+    levels: frozenset[str] = frozenset()
+
+    @classmethod
+    def of(cls, portfolio: Portfolio) -> Self:
+        """The layout of a portfolio's files."""
+        files = portfolio.declared.files
+        levels = frozenset(level for column in portfolio.schema for level in column.levels)
+        return cls(files.separator, files.decimal, levels)
+
+
+_PLAIN = CsvLayout()
 
 _CSV_BLOCK_BYTES = 8 << 20
 _LISTED = 8
 _ROWS_PER_CHUNK = 100_000
-_KNOWN = {APPLICATION.id_column, APPLICATION.target_column, *(column.name for column in APPLICATION)}
 
 
-def open_file(path: Path) -> File:
-    """The file of applications at `path` (.csv or .parquet).
+def open_file(path: Path, portfolio: Portfolio) -> File:
+    """The file of a portfolio's applications at `path` (.csv or .parquet).
 
     FileError if it cannot be read; ColumnsError if a declared column is absent.
     """
-    names = open_table(path, known=_KNOWN).header
-    absent = [column.name for column in APPLICATION if column.name not in names]
+    schema, layout = portfolio.schema, CsvLayout.of(portfolio)
+    names = open_table(path, known={*schema.beside, *(column.name for column in schema)}, layout=layout).header
+    absent = [column.name for column in schema if column.name not in names]
     if absent:
         raise ColumnsError(f"{path}: column missing: {_listed(absent)}{_misspelt_hint(absent, names)}")
-    return File(path, names)
+    return File(path, names, layout, portfolio)
 
 
-def open_table(path: Path, *, known: Container[str]) -> Table:
+def open_table(path: Path, *, known: Container[str], layout: CsvLayout = _PLAIN) -> Table:
     """The .csv or .parquet file at `path`, if its header has at least one `known` name.
 
     FileError if it cannot be read; ColumnsError if a column is repeated or none is known.
     """
 
-    names = tuple(_header(path))
+    names = tuple(_header(path, layout))
     # Without a known name the first line may be an applicant's: the message must not quote it.
     if not any(name in known for name in names):
         raise ColumnsError(f"{path}: it has none of the expected columns: does its first line name the columns?")
     repeated = sorted({name or "(no name)" for name in names if names.count(name) > 1})
     if repeated:
         raise ColumnsError(f"{path}: column repeated: {_listed(repeated)}")
-    return Table(path, names)
+    return Table(path, names, layout)
 
 
-def read_table(table: pa.Table, *, first_row: int = 0, others: Sequence[str] = ()) -> RowBatch:
+def read_table(
+    table: pa.Table, portfolio: Portfolio, *, first_row: int = 0, others: Sequence[str] = (), decimal: str = "."
+) -> RowBatch:
     """The batch of an Arrow table that has every declared column, checked against the declaration."""
-    numbers = np.empty((table.num_rows, len(APPLICATION.numeric)))
-    levels = np.empty((table.num_rows, len(APPLICATION.categorical)), dtype=object)
+    schema = portfolio.schema
+    numbers = np.empty((table.num_rows, len(schema.numeric)))
+    levels = np.empty((table.num_rows, len(schema.categorical)), dtype=object)
     violations: list[RuleViolation] = []
-    for column in APPLICATION:
-        stored, position = table[column.name], APPLICATION.position[column.name]
-        if column.numeric:
-            numbers[:, position], wrong = as_numbers(stored, column.kind)
+    for column in schema:
+        stored, position = table[column.name], schema.position[column.name]
+        if column.kind is ColumnKind.DATE:
+            numbers[:, position], wrong = as_days(stored)
+        elif column.numeric:
+            numbers[:, position], wrong = as_numbers(stored, column.kind, decimal=decimal)
         else:
             levels[:, position], wrong = as_levels(stored, column)
         violations.extend(_type_violation(column, stored, wrong))
-    columns = Columns(numbers, levels)
+    columns = Columns(numbers, levels, portfolio)
     violations.extend(_without_unreadable(find_violations(columns), violations))
     return RowBatch(first_row, columns, {name: table[name] for name in others}, violations)
 
@@ -84,6 +107,7 @@ class Table:
 
     path: Path
     header: tuple[str, ...]
+    layout: CsvLayout
 
     def blocks(self, columns: Sequence[str], rows: int) -> Iterator[pa.Table]:
         """The chosen columns in Arrow tables of at most `rows` rows; every column of a CSV file is text.
@@ -94,7 +118,7 @@ class Table:
         absent = [name for name in columns if name not in self.header]
         if absent:
             raise ColumnsError(f"{self.path}: column missing: {_listed(absent)}")
-        yield from _tables(self.path, columns, rows)
+        yield from _tables(self.path, columns, rows, self.layout)
 
     def column(self, name: str) -> pa.ChunkedArray[Any]:
         """One column of the whole file; ColumnsError if it is not in the header."""
@@ -107,10 +131,17 @@ class Table:
 class File(Table):
     """A readable file whose header has every declared column."""
 
+    portfolio: Portfolio
+
+    @property
+    def schema(self) -> Schema:
+        """The declaration of the columns."""
+        return self.portfolio.schema
+
     @property
     def undeclared(self) -> tuple[str, ...]:
         """Columns of the file that are not declared; they are ignored unless the caller asks for them."""
-        return tuple(name for name in self.header if name not in APPLICATION)
+        return tuple(name for name in self.header if name not in self.schema)
 
     def batches(self, rows: int, *, others: Sequence[str] = ()) -> Iterator[RowBatch]:
         """The rows in batches of at most `rows`.
@@ -121,9 +152,9 @@ class File(Table):
         if rows < 1:
             raise ColumnsError(f"a batch has at least 1 row, not {rows}")
         first_row = 0
-        wanted = [*(column.name for column in APPLICATION), *others]
+        wanted = [*(column.name for column in self.schema), *others]
         for table in self.blocks(wanted, rows):
-            yield read_table(table, first_row=first_row, others=others)
+            yield read_table(table, self.portfolio, first_row=first_row, others=others, decimal=self.layout.decimal)
             first_row += table.num_rows
 
 
@@ -151,8 +182,9 @@ class RowBatch:
     def stated(self) -> frozenset[str]:
         """The declared columns in which some row holds a value, be it a wrong one."""
         numbers = np.flatnonzero((~np.isnan(self.columns.numbers)).any(axis=0)).tolist()
-        found = {APPLICATION.numeric[i].name for i in numbers}
-        for i, column in enumerate(APPLICATION.categorical):
+        schema = self.columns.schema
+        found = {schema.numeric[i].name for i in numbers}
+        for i, column in enumerate(schema.categorical):
             if any(level is not None for level in self.columns.levels[:, i]):
                 found.add(column.name)
         return frozenset(found | {violation.column for violation in self.violations})
@@ -161,7 +193,8 @@ class RowBatch:
 def _type_violation(column: Column, stored: pa.ChunkedArray[Any], wrong: NDArray[np.bool_]) -> Iterator[RuleViolation]:
     if wrong.any():
         kind = stored_as(stored)
-        rule = f"must be a {'number' if column.numeric else 'text'}{f', but is stored as {kind}' if kind else ''}"
+        wanted = "date, as in 2026-01-31" if column.kind is ColumnKind.DATE else "number" if column.numeric else "text"
+        rule = f"must be a {wanted}{f', but is stored as {kind}' if kind else ''}"
         yield RuleViolation(column.name, rule, np.flatnonzero(wrong))
 
 
@@ -186,37 +219,37 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join(names[:_LISTED]) + more
 
 
-def _header(path: Path) -> list[str]:
+def _header(path: Path, layout: CsvLayout) -> list[str]:
     """The column names of the file; FileError if it is empty, damaged or neither CSV nor Parquet."""
-    kind = refuse_unreadable(path)
-    with _reading(path):
+    kind = refuse_unreadable(path, layout.separator)
+    with _reading(path, layout):
         if kind == "parquet":
             return list(parquet.read_schema(path).names)
-        return list(_csv_reader(path, []).schema.names)
+        return list(_csv_reader(path, [], layout).schema.names)
 
 
-def _tables(path: Path, columns: Sequence[str], rows: int) -> Iterator[pa.Table]:
+def _tables(path: Path, columns: Sequence[str], rows: int, layout: CsvLayout) -> Iterator[pa.Table]:
     """The chosen columns in tables of at most `rows` rows. Every CSV column is text."""
-    with _reading(path):
+    with _reading(path, layout):
         if path.suffix.lower() == ".parquet":
             with parquet.ParquetFile(path) as file:
                 for batch in file.iter_batches(batch_size=rows, columns=list(columns)):
                     yield pa.Table.from_batches([batch])
         else:
-            yield from _rebatched(_csv_reader(path, columns), rows)
+            yield from _rebatched(_csv_reader(path, columns, layout), rows)
 
 
-def _csv_reader(path: Path, columns: Sequence[str]) -> csv.CSVStreamingReader:
+def _csv_reader(path: Path, columns: Sequence[str], layout: CsvLayout) -> csv.CSVStreamingReader:
     return csv.open_csv(
         path,
         read_options=csv.ReadOptions(use_threads=False, block_size=_CSV_BLOCK_BYTES),
         # Without this a block may be cut inside a quoted cell that holds a line break.
-        parse_options=csv.ParseOptions(newlines_in_values=True),
+        parse_options=csv.ParseOptions(delimiter=layout.separator, newlines_in_values=True),
         convert_options=csv.ConvertOptions(
             include_columns=list(columns),
             # Arrow fixes a type by the first block: 007 would become 7, and a later text an error.
             column_types=dict.fromkeys(columns, pa.string()),
-            null_values=_NULLS,
+            null_values=sorted(_NULLS - layout.levels),  # a declared level never means missing
             strings_can_be_null=True,
         ),
     )
@@ -235,22 +268,22 @@ def _rebatched(reader: csv.CSVStreamingReader, rows: int) -> Iterator[pa.Table]:
 
 
 @contextmanager
-def _reading(path: Path) -> Iterator[None]:
+def _reading(path: Path, layout: CsvLayout) -> Iterator[None]:
     """Turn Arrow's errors into a FileError of one line."""
     try:
         yield
     # Arrow quotes the row that it cannot read, and no log may hold an applicant's value.
     except (pa.ArrowException, UnicodeDecodeError) as error:
-        raise FileError(f"{path}: {_reason(path, error)}") from None
+        raise FileError(f"{path}: {_reason(path, error, layout.separator)}") from None
     except OSError as error:
         raise FileError(f"{path}: cannot be read ({type(error).__name__})") from None
 
 
-def _reason(path: Path, error: Exception) -> str:
+def _reason(path: Path, error: Exception, separator: str) -> str:
     if path.suffix.lower() == ".csv":
         if "Empty CSV file" in str(error):
             return "is empty"
-        fault = not_utf8(path) or uneven_rows(path)
+        fault = not_utf8(path) or uneven_rows(path, separator)
         if fault is not None:
             return fault
     if isinstance(error, pa.ArrowNotImplementedError):

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from features.application import APPLICATION
-from features.catalogue import FeatureSet, select
-from features.schema import Column, ColumnKind, ProtectedAttribute
+from features.errors import SchemaError
+from features.portfolio import Portfolio
+from features.schema import Column, ColumnKind
 from features.transformer import Columns, FeatureState, FeatureTransformer, missing_as_nan
 from jobs.settings import Settings
 
@@ -37,13 +38,31 @@ class Filters(Settings):
 class FeatureSettings(Settings):
     """Settings of the features that a training chooses and fits."""
 
-    sets: tuple[FeatureSet, ...] = Field(min_length=1)
-    without: tuple[ProtectedAttribute, ...]
+    sets: tuple[str, ...] | Literal["all"]
+    """Sets of features of the portfolio."""
+    without: tuple[str, ...] | Literal["all"]
     """Protected attributes that no feature may read."""
     category_min_count: int = Field(ge=1)
     """Levels rarer than this in the fold become the unknown category."""
     clip: Clipping | None
     filters: Filters
+
+    def sets_of(self, portfolio: Portfolio) -> tuple[str, ...]:
+        """The chosen sets of features; SchemaError if the portfolio has no set of a name, or none is chosen."""
+        return _chosen(self.sets, portfolio.sets, "features.sets", at_least=1)
+
+    def without_of(self, portfolio: Portfolio) -> tuple[str, ...]:
+        """The protected attributes that are left out; SchemaError if no column states one of them."""
+        return _chosen(self.without, portfolio.schema.attributes, "features.without")
+
+
+def _chosen(stated: Sequence[str] | str, known: tuple[str, ...], name: str, *, at_least: int = 0) -> tuple[str, ...]:
+    if isinstance(stated, str):
+        return known
+    unknown = sorted(set(stated) - set(known))
+    if unknown or len(stated) < at_least:
+        raise SchemaError(f"{name}: must be of {', '.join(known) or 'nothing'}, not {', '.join(unknown) or 'empty'}")
+    return tuple(stated)
 
 
 def constant(matrix: NDArray[np.float64], share: float) -> NDArray[np.bool_]:
@@ -97,38 +116,43 @@ def fit_features(columns: Columns, settings: FeatureSettings, *, importance: Imp
 
     `importance` fits a first model on the fold; it is asked for only when the importance filter is on.
     """
+    portfolio = columns.portfolio
+    chosen = portfolio.select(settings.sets_of(portfolio), settings.without_of(portfolio))
     candidates = FeatureState(
-        names=tuple(feature.name for feature in select(settings.sets, settings.without)),
+        names=tuple(feature.name for feature in chosen),
         vocabularies=_vocabularies(columns, settings.category_min_count),
         clip=_clip_bounds(columns, settings.clip),
+        portfolio=portfolio,
     )
     names = _filtered(FeatureTransformer(candidates), columns, settings, importance)
     used = {name: levels for name, levels in candidates.vocabularies.items() if name in names}
-    return FeatureState(names=names, vocabularies=used, clip=candidates.clip)
+    return FeatureState(names=names, vocabularies=used, clip=candidates.clip, portfolio=portfolio)
 
 
 def _vocabularies(columns: Columns, min_count: int) -> dict[str, tuple[str, ...]]:
     return {
         column.name: _vocabulary(columns.levels[:, i], column, min_count)
-        for i, column in enumerate(APPLICATION.categorical)
+        for i, column in enumerate(columns.schema.categorical)
     }
 
 
 def _vocabulary(levels: NDArray[np.object_], column: Column, min_count: int) -> tuple[str, ...]:
-    # Sorted, so that the codes do not depend on the order of the rows.
     counts = Counter(level for level in levels if level is not None and not column.is_missing(level))
-    return tuple(sorted(level for level, count in counts.items() if count >= min_count))
+    frequent = [level for level, count in counts.items() if count >= min_count]
+    commonest = sorted(frequent, key=lambda level: (-counts[level], level))[: column.most_levels]
+    # Sorted, so that the codes do not depend on the order of the rows.
+    return tuple(sorted(commonest))
 
 
 def _clip_bounds(columns: Columns, clip: Clipping | None) -> dict[str, tuple[float, float]]:
     if clip is None:
         return {}
-    numbers = missing_as_nan(columns.numbers)
+    numbers = missing_as_nan(columns)
     # Flags are not clipped: both quantiles of a rare flag are 0, which would make it a constant.
     return {
         column.name: _quantiles(numbers[:, i], clip)
-        for i, column in enumerate(APPLICATION.numeric)
-        if column.kind is not ColumnKind.FLAG and not np.isnan(numbers[:, i]).all()
+        for i, column in enumerate(columns.schema.numeric)
+        if column.kind not in (ColumnKind.FLAG, ColumnKind.DATE) and not np.isnan(numbers[:, i]).all()
     }
 
 

@@ -1,6 +1,7 @@
-"""Row-wise operations, from which derived features are made.
+"""Row-wise operations, from which the formulas of features are made.
 
-Every operation takes `values` of shape (m, k, n), which holds the m source values of k features in n rows, and
+Names are versions: an operation never changes what it computes, since models hold formulas by these names. Every
+operation takes `values` of shape (m, k, n), which holds the m source values of k features in n rows, and
 `weights` of shape (w, k, 1), and returns shape (k, n). Each row is computed from itself alone with a fixed order of
 operations, so the result for a row has the same bits in any batch. NaN is a missing value and never becomes a number
 unless the operation says so.
@@ -8,7 +9,8 @@ unless the operation says so.
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -112,3 +114,94 @@ def product(values: Values, _: Values, /) -> Values:
     for value in values[1:]:
         result = result * value
     return result
+
+
+def plus(values: Values, _: Values, /) -> Values:
+    """First plus second source."""
+    return values[0, ...] + values[1, ...]
+
+
+def coalesce(values: Values, _: Values, /) -> Values:
+    """The first source, or the second where the first is missing."""
+    return np.where(np.isnan(values[0, ...]), values[1, ...], values[0, ...])
+
+
+def when(values: Values, _: Values, /) -> Values:
+    """The second source where the first is not 0, else the third; NaN where the first is missing."""
+    condition = values[0, ...]
+    return _or_missing(np.where(condition != 0, values[1, ...], values[2, ...]), ~np.isnan(condition))
+
+
+def absolute(values: Values, _: Values, /) -> Values:
+    """The source without its sign."""
+    return np.abs(values[0, ...])
+
+
+def log1p(values: Values, _: Values, /) -> Values:
+    """Natural logarithm of 1 plus the source; NaN where that is not positive."""
+    return np.log1p(_or_missing(values[0, ...], values[0, ...] > -1))
+
+
+def clip(values: Values, _: Values, /) -> Values:
+    """The first source, within the second and the third."""
+    return np.minimum(np.maximum(values[0, ...], values[1, ...]), values[2, ...])
+
+
+def every(values: Values, _: Values, /) -> Values:
+    """1 where no source is 0, else 0; NaN where any is missing."""
+    return _compared((values != 0).all(axis=0), values)
+
+
+def either(values: Values, _: Values, /) -> Values:
+    """1 where some source is not 0, else 0; NaN where any is missing."""
+    return _compared((values != 0).any(axis=0), values)
+
+
+def negation(values: Values, _: Values, /) -> Values:
+    """1 where the source is 0, else 0; NaN where it is missing."""
+    return _or_missing((values[0, ...] == 0).astype(np.float64), ~np.isnan(values[0, ...]))
+
+
+def less(values: Values, _: Values, /) -> Values:
+    """1 where the first source is below the second, else 0; NaN where either is missing."""
+    return _compared(values[0, ...] < values[1, ...], values)
+
+
+def at_most(values: Values, _: Values, /) -> Values:
+    """1 where the first source is at most the second, else 0; NaN where either is missing."""
+    return _compared(values[0, ...] <= values[1, ...], values)
+
+
+def more(values: Values, _: Values, /) -> Values:
+    """1 where the first source is above the second, else 0; NaN where either is missing."""
+    return _compared(values[0, ...] > values[1, ...], values)
+
+
+def at_least(values: Values, _: Values, /) -> Values:
+    """1 where the first source is at least the second, else 0; NaN where either is missing."""
+    return _compared(values[0, ...] >= values[1, ...], values)
+
+
+def equal(values: Values, _: Values, /) -> Values:
+    """1 where both sources are equal, else 0; NaN where either is missing."""
+    return _compared(values[0, ...] == values[1, ...], values)
+
+
+def unequal(values: Values, _: Values, /) -> Values:
+    """1 where the sources differ, else 0; NaN where either is missing."""
+    return _compared(values[0, ...] != values[1, ...], values)
+
+
+def _compared(true: Any, values: Values) -> Values:
+    return _or_missing(np.asarray(true, dtype=np.float64), ~np.logical_or.reduce(np.isnan(values), axis=0))
+
+
+OPERATIONS: Mapping[str, Operation] = {
+    operation.__name__: operation
+    for operation in (
+        ratio, difference, scaled, missing, missing_count, total, weighted_mean, minimum, maximum, deviation, product,
+        plus, coalesce, when, absolute, log1p, clip, every, either, negation, less, at_most, more, at_least, equal,
+        unequal,
+    )
+}  # fmt: skip
+"""Every operation by its name in expressions."""

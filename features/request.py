@@ -1,18 +1,28 @@
-"""The pydantic model of one raw application, which the API, the client and the documentation share."""
+"""The pydantic model of one raw application, made from a portfolio's declaration."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from datetime import date
 from functools import partial
 from operator import itemgetter
-from typing import Annotated, Any, Literal, Self, cast
+from typing import Annotated, Any, ClassVar, Literal, Self, cast
 
 import numpy as np
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, create_model, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictBool,
+    create_model,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
-from features.application import APPLICATION
-from features.schema import Column, ColumnKind, Order, Schema
+from features.portfolio import Portfolio
+from features.schema import Column, ColumnKind, Order, Schema, day_number
 from features.transformer import Columns
 
 LONGEST_LEVEL = 100
@@ -26,25 +36,125 @@ ClientId = Annotated[str, Field(strict=True, min_length=1, max_length=LONGEST_CL
 
 
 class Record(BaseModel):
-    """Base of `Application`: it refuses unknown fields, NaN and infinity, and no error message quotes a value."""
+    """Base of all bodies: it refuses unknown fields, NaN and infinity, and no error message quotes a value."""
 
     # A misspelt column must not pass as a missing one, and an applicant's value must not reach a log.
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, hide_input_in_errors=True)
 
 
+class ApplicationRecord(Record):
+    """One raw application, with its columns under the names of fields.
+
+    A portfolio's own model derives from this one. Its fields have the names c0, c1, ... in the order of the columns,
+    and the columns' names as aliases: a column may have any name, such as `json` or `a b`.
+    """
+
+    declaration: ClassVar[Schema]
+    fields: ClassVar[dict[str, str]]
+    """The field of each column."""
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        stated = self.__dict__
+        for order in self.declaration.orders:
+            smaller, larger = stated[self.fields[order.smaller]], stated[self.fields[order.larger]]
+            if smaller is not None and larger is not None and smaller > larger and not self._are_codes(order):
+                raise PydanticCustomError("order", "{name} {rule}", {"name": order.smaller, "rule": order.rule})
+        return self
+
+    def _are_codes(self, order: Order) -> bool:
+        """Whether one of the two columns holds a code for missing."""
+        return any(self[name] in self.declaration[name].missing for name in (order.smaller, order.larger))
+
+    def __getitem__(self, column: str) -> Any:
+        """The stated value of a column, None where it is missing."""
+        return self.__dict__[self.fields[column]]
+
+
+class Applications:
+    """Reads applications of one portfolio.
+
+    Attributes
+    ----------
+    model : the pydantic model of one application
+    """
+
+    def __init__(self, portfolio: Portfolio) -> None:
+        self.portfolio = portfolio
+        self.schema = schema = portfolio.schema
+        fields = {column.name: f"c{i}" for i, column in enumerate(schema)}
+        # The class that is made takes the schema along as class variables, which pydantic does not check.
+        base = type(
+            "Application",
+            (ApplicationRecord,),
+            {"declaration": schema, "fields": fields, "__doc__": ApplicationRecord.__doc__},
+        )
+        parts: Any = {fields[column.name]: _field(column) for column in schema}
+        self.model = cast("type[ApplicationRecord]", create_model("Application", __base__=base, **parts))
+        self.model.__doc__ = _DOC
+        self._numbers = _getter([fields[column.name] for column in schema.numeric])
+        self._levels = _getter([fields[column.name] for column in schema.categorical])
+
+    def columns_of(self, applications: Sequence[Record]) -> Columns:
+        """The applications as columns, one row each, in order; None becomes NaN in the numeric columns."""
+        values = [application.__dict__ for application in applications]
+        levels = np.empty((len(values), len(self.schema.categorical)), dtype=object)
+        for row, value in enumerate(values):
+            levels[row] = self._levels(value)
+        numbers = np.array([self._numbers(value) for value in values], dtype=np.float64)
+        return Columns(numbers.reshape(len(values), len(self.schema.numeric)), levels, self.portfolio)
+
+
+_DOC = (
+    "One raw loan application. A column that is absent, null or a word for missing is missing; `required` columns must "
+    "be there."
+)
+
+
+def _getter(names: Sequence[str]) -> Callable[[dict[str, Any]], tuple[Any, ...]]:
+    """Several values of a dictionary as a tuple; itemgetter alone gives no tuple for one name, and fails for none."""
+    if len(names) > 1:
+        return itemgetter(*names)
+    return lambda values: tuple(values[name] for name in names)
+
+
 def _number(column: Column) -> Any:
     multiple = 1 if column.whole else None
-    legal = Annotated[float, Field(strict=True, ge=column.low, le=column.high, multiple_of=multiple)]
+    low, high = (None if np.isinf(bound) else bound for bound in (column.low, column.high))
+    legal: Any = Annotated[float, Field(strict=True, ge=low, le=high, multiple_of=multiple)]
     if column.kind is ColumnKind.FLAG:
         return Annotated[legal | StrictBool, Field(union_mode="left_to_right")]
     codes = [code for code in column.missing if isinstance(code, float) and not column.low <= code <= column.high]
     # A code such as 365243 lies beyond the bounds. Type checkers allow no float in a Literal (PEP 586).
-    return Literal[tuple(map(int, codes))] | legal if codes else legal
+    whole = [int(code) for code in codes if code.is_integer()]
+    others = [Annotated[float, Field(strict=True, ge=code, le=code)] for code in codes if not code.is_integer()]
+    for other in [*([Literal[tuple(whole)]] if whole else []), *others]:
+        legal = other | legal
+    return legal
+
+
+def _date(column: Column) -> Any:
+    return Annotated[date, Field(strict=True), AfterValidator(partial(_day, column))]
+
+
+def _day(column: Column, stated: date) -> float:
+    days = day_number(stated.isoformat())
+    if not column.low <= days <= column.high:
+        raise PydanticCustomError("range", "Input should be {range}", {"range": column.range})
+    return days
 
 
 def _level(column: Column) -> Any:
-    legal = Annotated[str, Field(strict=True, max_length=LONGEST_LEVEL)]
+    legal: Any = Annotated[str, Field(strict=True, max_length=LONGEST_LEVEL)]
+    if column.coded:
+        legal = Annotated[legal, BeforeValidator(_code, json_schema_input_type=int | str)]
     return Annotated[legal, AfterValidator(partial(_present, column))] if column.required else legal
+
+
+def _code(stated: object) -> object:
+    """A whole number as the text of its level."""
+    whole = isinstance(stated, int | float) and not isinstance(stated, bool) and stated == int(stated)
+    return str(int(cast("float", stated))) if whole else stated
 
 
 def _present(column: Column, level: str) -> str:
@@ -55,53 +165,9 @@ def _present(column: Column, level: str) -> str:
 
 
 def _field(column: Column) -> tuple[Any, Any]:
-    annotation = _number(column) if column.numeric else _level(column)
+    kind = _date if column.kind is ColumnKind.DATE else _number if column.numeric else _level
+    annotation = kind(column)
     description = f"{column.description} [{column.unit}]"
     if column.required:
-        return annotation, Field(description=description)
-    return annotation | None, Field(default=None, description=description)
-
-
-class _Ordered(Record):
-    """Checks the declared orders, each between two columns."""
-
-    @model_validator(mode="after")
-    def _in_order(self) -> Self:
-        stated = self.__dict__
-        for order in APPLICATION.orders:
-            smaller, larger = stated[order.smaller], stated[order.larger]
-            if smaller is not None and larger is not None and smaller > larger and not _are_codes(order, stated):
-                raise PydanticCustomError("order", "{name} {rule}", {"name": order.smaller, "rule": order.rule})
-        return self
-
-
-def _are_codes(order: Order, stated: dict[str, Any]) -> bool:
-    """Whether one of the two columns holds a code for missing."""
-    return any(stated[name] in APPLICATION[name].missing for name in (order.smaller, order.larger))
-
-
-def _model(schema: Schema) -> type[Record]:
-    fields: Any = {column.name: _field(column) for column in schema}
-    return cast("type[Record]", create_model("Application", __base__=_Ordered, __doc__=_DOC, **fields))
-
-
-_DOC = (
-    "One raw loan application. A column that is absent, null or a word for missing is missing; `required` columns must "
-    "be there."
-)
-
-Application = _model(APPLICATION)
-"""The pydantic model of one raw application, derived from the declaration."""
-
-_numbers = itemgetter(*(column.name for column in APPLICATION.numeric))
-_levels = itemgetter(*(column.name for column in APPLICATION.categorical))
-
-
-def columns_of(applications: Sequence[Record]) -> Columns:
-    """The records as columns, one row each, in order; None becomes NaN in the numeric columns."""
-    values = [application.__dict__ for application in applications]
-    levels = np.empty((len(values), len(APPLICATION.categorical)), dtype=object)
-    for row, value in enumerate(values):
-        levels[row] = _levels(value)
-    numbers = np.array([_numbers(value) for value in values], dtype=np.float64)
-    return Columns(numbers.reshape(len(values), len(APPLICATION.numeric)), levels)
+        return annotation, Field(alias=column.name, title=column.name, description=description)
+    return annotation | None, Field(default=None, alias=column.name, title=column.name, description=description)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from datetime import date, timedelta
 from enum import StrEnum
 from functools import cached_property
 
@@ -14,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.errors import SchemaError
+
+_EPOCH = date(1970, 1, 1)
 
 
 class ColumnKind(StrEnum):
@@ -28,6 +29,8 @@ class ColumnKind(StrEnum):
     """0 or 1, stored as float64."""
     CATEGORY = "category"
     """A non-empty string."""
+    DATE = "date"
+    """A calendar day, stored as float64 days since 1970-01-01; only differences of two reach a feature."""
 
 
 class Calendar(StrEnum):
@@ -37,12 +40,24 @@ class Calendar(StrEnum):
     WEEK = "week"
 
 
-class ProtectedAttribute(StrEnum):
-    """Attributes that fair-lending law protects (12 CFR 1002.2(z); EU Charter, article 21)."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Protection:
+    """A protected attribute that a column states (12 CFR 1002.2(z); EU Charter, article 21), and its groups.
 
-    SEX = "sex"
-    MARITAL_STATUS = "marital_status"
-    AGE = "age"
+    Attributes
+    ----------
+    attribute : the attribute's name
+    groups : of a category: the name of each group and its levels
+    bands : of a number: the first value of each group after the lowest, rising
+    elderly : of an age: applicants from this band on are compared with all younger ones (12 CFR 1002.2(o)); else None
+    per_unit : a value divided by it is in the unit of `bands`; -365.25 turns days before today into years
+    """
+
+    attribute: str
+    groups: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    bands: tuple[float, ...] = ()
+    elderly: float | None = None
+    per_unit: float = 1.0
 
 
 # The words that pandas reads as missing, and what databases write: \N is null in exports of MySQL and PostgreSQL.
@@ -64,14 +79,33 @@ def is_missing_word(text: str) -> bool:
     return text.strip().casefold() in MISSING_WORDS
 
 
+MOST_LEVELS = 100
+"""Levels of a category that a model knows at most, unless its declaration says otherwise."""
+
+
+def day_number(text: str) -> float:
+    """Days from 1970-01-01 to an ISO date; ValueError if the text is none.
+
+    >>> day_number("1970-02-01")
+    31.0
+    """
+    return float((date.fromisoformat(text) - _EPOCH).days)
+
+
+def day_text(days: float) -> str:
+    """The ISO date so many days after 1970-01-01; infinities stay words."""
+    return (_EPOCH + timedelta(days=days)).isoformat() if math.isfinite(days) else f"{days:g}"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Column:
     """One raw column of the application table.
 
     `low` and `high` are inclusive bounds of the values that are present. `missing` holds the data's own codes for "not
     known"; they, and the texts in `MISSING_WORDS`, become missing before the bounds apply. `levels` are the categories
-    of the data dictionary; any other string is legal and becomes the unknown category. `calendar` belongs to a column
-    of the time of application: its drift is judged over whole periods only.
+    of the data dictionary; any other string is legal and becomes the unknown category. `coded` is true where the levels
+    are whole numbers: 2, 2.0 and "2" are one level. A model knows the `most_levels` commonest levels at most.
+    `calendar` belongs to a column of the time of application: its drift is judged over whole periods only.
     """
 
     name: str
@@ -82,8 +116,10 @@ class Column:
     high: float = math.inf
     required: bool = False
     missing: tuple[float, ...] | tuple[str, ...] = ()
-    protected: ProtectedAttribute | None = None
+    protections: tuple[Protection, ...] = ()
     levels: tuple[str, ...] = ()
+    coded: bool = False
+    most_levels: int = MOST_LEVELS
     calendar: Calendar | None = None
 
     @property
@@ -94,7 +130,18 @@ class Column:
     @property
     def whole(self) -> bool:
         """True where only whole numbers are legal."""
-        return self.kind in (ColumnKind.COUNT, ColumnKind.FLAG)
+        return self.kind in (ColumnKind.COUNT, ColumnKind.FLAG, ColumnKind.DATE)
+
+    @property
+    def protected(self) -> bool:
+        """True where the column states a protected attribute."""
+        return bool(self.protections)
+
+    @property
+    def range(self) -> str:
+        """The bounds in words; days of a date are written as dates."""
+        low, high = (day_text(x) if self.kind is ColumnKind.DATE else f"{x:.12g}" for x in (self.low, self.high))
+        return f"between {low} and {high}"
 
     def is_missing(self, level: str) -> bool:
         """Whether the text of a category means a missing value: a word for it, or the column's own code.
@@ -124,17 +171,19 @@ class Schema:
     """The raw columns of one table, in file order, and the orders between them.
 
     `id_column` and `target_column` name the identifier and the outcome: a file has them, and no feature reads them.
+    Applications without an identifier have None.
     """
 
-    id_column: str
+    id_column: str | None
     target_column: str
     columns: tuple[Column, ...]
     orders: tuple[Order, ...] = ()
 
     def __post_init__(self) -> None:
-        names = [self.id_column, self.target_column, *(column.name for column in self.columns)]
-        if len(set(names)) != len(names):
-            raise SchemaError("a column is declared twice")
+        names = [*self.beside, *(column.name for column in self.columns)]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise SchemaError(f"declared twice: {', '.join(twice)}")
         numeric = {column.name for column in self.columns if column.numeric}
         if any({order.smaller, order.larger} - numeric for order in self.orders):
             raise SchemaError("an order needs two declared numeric columns")
@@ -153,6 +202,11 @@ class Schema:
 
     def __contains__(self, name: object) -> bool:
         return name in self._by_name
+
+    @property
+    def beside(self) -> tuple[str, ...]:
+        """The columns of a labelled file that are not raw columns: the outcome and, if there is one, the identifier."""
+        return (self.target_column,) if self.id_column is None else (self.id_column, self.target_column)
 
     @cached_property
     def _by_name(self) -> dict[str, Column]:
@@ -188,19 +242,21 @@ class Schema:
         """Which numeric columns hold whole numbers only, shape (n_numeric,)."""
         return np.array([column.whole for column in self.numeric])
 
-    def protected(self, attributes: tuple[ProtectedAttribute, ...] = tuple(ProtectedAttribute)) -> frozenset[str]:
-        """Names of the columns that state one of the protected attributes."""
-        return frozenset(column.name for column in self.columns if column.protected in attributes)
-
     @cached_property
-    def digest(self) -> str:
-        """SHA-256 of the declaration, hexadecimal: equal exactly when every property but `calendar` is equal.
+    def attributes(self) -> tuple[str, ...]:
+        """The protected attributes that some column states, in the order of the columns."""
+        return tuple(dict.fromkeys(one.attribute for column in self.columns for one in column.protections))
 
-        `calendar` tells how windows are judged, and not what a value means to a model.
-        """
-        # Sorted keys: the digest must not change when a field of `Column` moves.
-        columns = [
-            {name: value for name, value in asdict(column).items() if name != "calendar"} for column in self.columns
-        ]
-        text = json.dumps([self.id_column, self.target_column, *columns, *map(asdict, self.orders)], sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()
+    def protected(self, attributes: Collection[str]) -> frozenset[str]:
+        """Names of the columns that state one of the protected attributes."""
+        return frozenset(
+            column.name for column in self.columns if any(one.attribute in attributes for one in column.protections)
+        )
+
+    def stating(self, attribute: str) -> tuple[Column, Protection]:
+        """The first column that states a protected attribute; SchemaError if none does."""
+        for column in self.columns:
+            for protection in column.protections:
+                if protection.attribute == attribute:
+                    return column, protection
+        raise SchemaError(f"no column states the protected attribute '{attribute}'")

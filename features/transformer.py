@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from features.application import APPLICATION
-from features.catalogue import CATALOGUE, DEFINITION_DIGEST, Feature
 from features.errors import ColumnsError, SchemaError
-from features.operations import Operation
-from features.schema import Schema
+from features.formulas import Call, Constant, Expression, Source
+from features.operations import OPERATIONS, Values
+from features.portfolio import Feature, Portfolio
+from features.schema import Column, Schema
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,26 +25,49 @@ class Columns:
     ----------
     numbers : float64, shape (n, len(schema.numeric)); NaN is a missing value
     levels : object, shape (n, len(schema.categorical)); str, or None where the value is missing
+    portfolio : what declares the columns
     """
 
     numbers: NDArray[np.float64]
     levels: NDArray[np.object_]
+    portfolio: Portfolio
+
+    @property
+    def schema(self) -> Schema:
+        """The declaration of the columns."""
+        return self.portfolio.schema
 
     def __len__(self) -> int:
         return len(self.numbers)
 
     def take(self, rows: NDArray[np.intp] | NDArray[np.bool_] | slice) -> Columns:
         """The chosen rows, in the order given."""
-        return Columns(self.numbers[rows], self.levels[rows])
+        return Columns(self.numbers[rows], self.levels[rows], self.portfolio)
 
-    def check(self, schema: Schema) -> None:
-        """Raise ColumnsError unless both arrays have the shape that `schema` asks for."""
+    def check(self) -> None:
+        """Raise ColumnsError unless both arrays have the shape that the declaration asks for."""
+        schema = self.schema
         expected = (len(self.numbers), len(schema.numeric)), (len(self.numbers), len(schema.categorical))
         if (self.numbers.shape, self.levels.shape) != expected:
             raise ColumnsError(
                 f"columns have shapes {self.numbers.shape} and {self.levels.shape}, "
                 f"the declaration asks for {expected[0]} and {expected[1]}"
             )
+
+    def declared_by(self, portfolio: Portfolio) -> Columns:
+        """The same applications in the columns of another portfolio; ColumnsError if one is not among these."""
+        if portfolio is self.portfolio or portfolio == self.portfolio:
+            return self
+        schema = portfolio.schema
+        for column in schema:
+            if column.name not in self.schema or self.schema[column.name].kind is not column.kind:
+                raise ColumnsError(f"the applications have no column {column.name} of the kind {column.kind}")
+        at = self.schema.position
+        return Columns(
+            np.ascontiguousarray(self.numbers[:, [at[column.name] for column in schema.numeric]]),
+            np.ascontiguousarray(self.levels[:, [at[column.name] for column in schema.categorical]]),
+            portfolio,
+        )
 
 
 def concatenate(parts: Sequence[Columns]) -> Columns:
@@ -54,6 +77,7 @@ def concatenate(parts: Sequence[Columns]) -> Columns:
     return Columns(
         np.concatenate([part.numbers for part in parts]),
         np.concatenate([part.levels for part in parts]),
+        parts[0].portfolio,
     )
 
 
@@ -66,44 +90,40 @@ class FeatureState:
     names : features of the model matrix, in its order
     vocabularies : for each categorical column the known levels; the position of a level is its code
     clip : for each clipped numeric column its inclusive bounds
-    definition : digest of the declaration that this state was fitted with
+    portfolio : the declaration that the state was fitted with
     """
 
     names: tuple[str, ...]
     vocabularies: Mapping[str, tuple[str, ...]]
     clip: Mapping[str, tuple[float, float]]
-    definition: str = DEFINITION_DIGEST
+    portfolio: Portfolio = field(repr=False)
 
     def __post_init__(self) -> None:
-        # Another formula under the same name would score every applicant differently, without an error.
-        if self.definition != DEFINITION_DIGEST:
-            raise SchemaError("the features were fitted with another feature definition than this code's")
-        unknown = set(self.names) - {feature.name for feature in CATALOGUE}
+        unknown = set(self.names) - self.portfolio.features.keys()
         if unknown or len(set(self.names)) != len(self.names):
             raise SchemaError(f"features that are not declared, or declared twice: {sorted(unknown)}")
-        categories = {column.name for column in APPLICATION.categorical}
+        categories = {column.name for column in self.portfolio.schema.categorical}
         without = [name for name in self.names if name in categories and name not in self.vocabularies]
         if without:
             raise SchemaError(f"categories without a vocabulary: {', '.join(without)}")
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready form; `from_dict` is its inverse."""
-        return asdict(self)
+        """JSON-ready form, without the portfolio; `from_dict` is its inverse."""
+        return {"names": self.names, "vocabularies": self.vocabularies, "clip": self.clip}
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """The state that `to_dict` wrote; SchemaError if it belongs to another definition."""
+    def from_dict(cls, values: Mapping[str, Any], portfolio: Portfolio) -> Self:
+        """The state that `to_dict` wrote; SchemaError if it does not belong to the portfolio."""
         return cls(
             names=tuple(values["names"]),
             vocabularies={name: tuple(levels) for name, levels in values["vocabularies"].items()},
             clip={name: (low, high) for name, (low, high) in values["clip"].items()},
-            definition=values["definition"],
+            portfolio=portfolio,
         )
 
 
 # Rows at once: the arrays on the way to the matrix stay small, however long the file is.
 _BLOCK = 4_096
-_FEATURES = {feature.name: feature for feature in CATALOGUE}
 
 _Rows = NDArray[np.float64]
 """Shape (columns, n): each column is contiguous, and the transpose of a single row needs no copy."""
@@ -118,11 +138,16 @@ class FeatureTransformer:
 
     def __init__(self, state: FeatureState) -> None:
         self.state = state
-        chosen = [_FEATURES[name] for name in state.names]
-        self._clean = _Cleaner(state)
-        self._numbers = _Numbers(chosen)
+        self.schema = state.portfolio.schema
+        chosen = [state.portfolio.features[name] for name in state.names]
+        self._clean = _Cleaner(self.schema, state.clip)
+        self._numbers = _Numbers(chosen, self.schema)
         self._categories = _Categories(chosen, state)
-        self._order = np.argsort([*self._numbers.targets, *self._categories.targets])
+        # Where each feature lies among the computed rows; the categories follow the numbers.
+        places = np.empty(len(chosen), dtype=np.intp)
+        places[list(self._numbers.targets)] = self._numbers.places
+        places[list(self._categories.targets)] = self._numbers.rows + np.arange(len(self._categories.targets))
+        self._places = places
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -141,7 +166,8 @@ class FeatureTransformer:
 
     def transform(self, columns: Columns) -> NDArray[np.float64]:
         """The model matrix, float64 of shape (n, len(names)), C order; ColumnsError if the columns do not fit."""
-        columns.check(APPLICATION)
+        columns = columns.declared_by(self.state.portfolio)
+        columns.check()
         if len(columns) <= _BLOCK:
             return np.ascontiguousarray(self._block(columns).T)
         matrix = np.empty((len(columns), len(self.names)))
@@ -152,8 +178,8 @@ class FeatureTransformer:
 
     def _block(self, columns: Columns) -> _Rows:
         cleaned = self._clean(np.ascontiguousarray(columns.numbers.T))
-        features = [*self._numbers.of(cleaned), self._categories.of(columns.levels)]
-        return np.concatenate(features).take(self._order, axis=0)
+        computed = [*self._numbers.of(cleaned, columns.levels), self._categories.of(columns.levels)]
+        return np.concatenate(computed).take(self._places, axis=0)
 
     def unknown_codes(self, matrix: NDArray[np.float64]) -> dict[int, int]:
         """The columns of a foreign matrix that hold an illegal category code, and the largest legal code of each.
@@ -166,48 +192,166 @@ class FeatureTransformer:
 
 
 @dataclass(frozen=True, slots=True)
-class _Derived:
-    """The chosen features of one operation and arity, computed in one call of NumPy."""
+class _Group:
+    """The expressions of one operation, arity and form, computed in one call of NumPy.
 
-    operation: Operation
+    `sources` is their part of the gathered rows. `constants` are the arguments that are numbers, with their places
+    among all arguments; an operation that takes weights gets them as these.
+    """
+
+    operation: str
     sources: slice
     shape: tuple[int, int, int]
-    weights: NDArray[np.float64]
+    weights: Values
+    constants: tuple[tuple[int, Values], ...] = ()
 
     def of(self, gathered: _Rows) -> _Rows:
-        return self.operation(gathered[self.sources].reshape(self.shape), self.weights)
+        values = gathered[self.sources].reshape(self.shape)
+        if self.constants:
+            values = self._with_constants(values)
+        return OPERATIONS[self.operation](values, self.weights)
+
+    def _with_constants(self, values: Values) -> Values:
+        every = np.empty((len(values) + len(self.constants), *values.shape[1:]))
+        filled = {place for place, _ in self.constants}
+        every[[i for i in range(len(every)) if i not in filled]] = values
+        for place, numbers in self.constants:
+            every[place] = numbers
+        return every
 
 
 class _Numbers:
-    """The numeric features: raw columns first, then the derived ones. `targets` are their matrix columns."""
+    """The numeric features, computed level by level: an expression after those that it reads.
 
-    def __init__(self, chosen: Sequence[Feature]) -> None:
-        raw = [i for i, feature in enumerate(chosen) if _is_number(feature)]
-        groups = _grouped(chosen)
-        self.targets = (*raw, *(i for members in groups.values() for i in members))
+    `targets` are their matrix columns, and `places` the rows of each among the `rows` that `of` returns.
+    """
+
+    def __init__(self, chosen: Sequence[Feature], schema: Schema) -> None:
+        named = {i: _expression(feature, schema) for i, feature in enumerate(chosen)}
+        wanted = {i: expression for i, expression in named.items() if expression is not None}
+        self.targets = tuple(wanted)
+        self._indicators = _Indicators([node for expression in wanted.values() for node in _nodes(expression)], schema)
+        # The rows that a level may read: the numeric columns, the indicators, and the levels before it.
+        at: dict[Expression, int] = {Source(column.name): i for i, column in enumerate(schema.numeric)}
+        at |= {source: len(schema.numeric) + i for i, source in enumerate(self._indicators.sources)}
+        raw = list(dict.fromkeys(one for one in wanted.values() if isinstance(one, Source)))
+        computed: dict[Expression, int] = {one: i for i, one in enumerate(raw)}
+        levels: list[tuple[NDArray[np.intp], tuple[_Group, ...]]] = []
+        first = [at[one] for one in raw]
+        for calls in _by_level(wanted.values()):
+            sources, groups, made = _grouped(calls, at, first)
+            levels.append((np.array(sources, dtype=np.intp), groups))
+            start, first = len(at), []
+            at |= {one: start + i for i, one in enumerate(made)}
+            computed |= {one: len(computed) + i for i, one in enumerate(made)}
         self._raw = len(raw)
-        sources = [APPLICATION.position[chosen[i].name] for i in raw]
-        derived = []
-        for (operation, arity), members in groups.items():
-            start = len(sources)
-            sources += [APPLICATION.position[chosen[i].sources[j]] for j in range(arity) for i in members]
-            weights = np.array([chosen[i].weights for i in members], dtype=np.float64).T[:, :, np.newaxis].copy()
-            derived.append(_Derived(operation, slice(start, len(sources)), (arity, len(members), -1), weights))
-        self._sources = np.array(sources, dtype=np.intp)
-        self._derived = tuple(derived)
+        self._levels = levels or [(np.array(first, dtype=np.intp), ())]
+        self.rows = len(computed)
+        self.places = [computed[one] for one in wanted.values()]
 
-    def of(self, cleaned: _Rows) -> list[_Rows]:
-        gathered = cleaned.take(self._sources, axis=0)
-        with np.errstate(over="ignore"):  # a ratio of legal amounts may be infinite, which LightGBM takes
-            return [gathered[: self._raw], *[derived.of(gathered) for derived in self._derived]]
+    def of(self, cleaned: _Rows, texts: NDArray[np.object_]) -> list[_Rows]:
+        known = cleaned if not self._indicators.sources else np.concatenate([cleaned, self._indicators.of(texts)])
+        computed: list[_Rows] = []
+        with np.errstate(over="ignore", invalid="ignore"):  # a ratio of legal amounts may be infinite
+            for level, (sources, groups) in enumerate(self._levels):
+                gathered = known.take(sources, axis=0)
+                made = [group.of(gathered) for group in groups]
+                computed += [gathered[: self._raw], *made] if level == 0 else made
+                if level + 1 < len(self._levels):
+                    known = np.concatenate([known, *made])
+        return computed
+
+
+class _Indicators:
+    """Whether categories have one level: 1 or 0, NaN where the category is missing."""
+
+    def __init__(self, nodes: Sequence[Expression], schema: Schema) -> None:
+        self.sources = list(
+            dict.fromkeys(node for node in nodes if isinstance(node, Source) and node.level is not None)
+        )
+        self._columns = [(schema.position[one.column], schema[one.column], one.level) for one in self.sources]
+
+    def of(self, texts: NDArray[np.object_]) -> _Rows:
+        rows = np.empty((len(self._columns), len(texts)))
+        for row, (position, column, level) in zip(rows, self._columns, strict=True):
+            for i, text in enumerate(texts[:, position].tolist()):
+                row[i] = np.nan if text is None or column.is_missing(text) else float(text == level)
+        return rows
+
+
+def _expression(feature: Feature, schema: Schema) -> Expression | None:
+    """What computes a feature; None for a category, which is coded."""
+    if feature.expression is not None:
+        return feature.expression
+    return Source(feature.name) if schema[feature.name].numeric else None
+
+
+def _nodes(expression: Expression) -> Iterator[Expression]:
+    yield expression
+    if isinstance(expression, Call):
+        for argument in expression.arguments:
+            yield from _nodes(argument)
+
+
+def _depth(expression: Expression) -> int:
+    match expression:
+        case Call(_, arguments):
+            return 1 + max(map(_depth, arguments))
+    return 0
+
+
+def _by_level(wanted: Iterable[Expression]) -> list[list[Call]]:
+    """Every call in the expressions, once each, by the number of calls that it waits for."""
+    calls = dict.fromkeys(node for one in wanted for node in _nodes(one) if isinstance(node, Call))
+    levels: dict[int, list[Call]] = defaultdict(list)
+    for call in calls:
+        levels[_depth(call)].append(call)
+    return [levels[depth] for depth in sorted(levels)]
+
+
+def _grouped(
+    calls: Sequence[Call], at: Mapping[Expression, int], first: Sequence[int]
+) -> tuple[list[int], tuple[_Group, ...], list[Call]]:
+    """The rows to gather after `first`, the groups that compute the calls from them, and the calls in their order."""
+    members: dict[tuple[str, tuple[bool, ...]], list[Call]] = defaultdict(list)
+    for call in calls:
+        members[call.operation, tuple(isinstance(one, Constant) for one in call.arguments)].append(call)
+    sources, groups, made = list(first), list[_Group](), list[Call]()
+    for (operation, constant), alike in members.items():
+        start, arity = len(sources), constant.count(False)
+        for place, is_constant in enumerate(constant):
+            if not is_constant:
+                sources += [at[call.arguments[place]] for call in alike]
+        numbers = [(place, _column(alike, place)) for place, is_constant in enumerate(constant) if is_constant]
+        weighted = operation in _WEIGHTED
+        groups.append(
+            _Group(
+                operation,
+                slice(start, len(sources)),
+                (arity, len(alike), -1),
+                np.array([one for _, one in numbers]) if weighted else _NO_WEIGHTS,
+                () if weighted else tuple(numbers),
+            )
+        )
+        made += alike
+    return sources, tuple(groups), made
+
+
+def _column(calls: Sequence[Call], place: int) -> Values:
+    """The constants that some calls have in one place, shape (calls, 1)."""
+    return np.array([[one.value] for call in calls if isinstance(one := call.arguments[place], Constant)])
+
+
+_WEIGHTED = frozenset({"scaled", "weighted_mean"})
+_NO_WEIGHTS = np.empty((0, 1, 1))
 
 
 class _Codes(dict[str | None, float]):
     """The codes of one category by level; any other level has the code of the unknown."""
 
-    def __init__(self, name: str, vocabulary: Sequence[str]) -> None:
+    def __init__(self, column: Column, vocabulary: Sequence[str]) -> None:
         self.unknown = float(len(vocabulary))
-        self._column = APPLICATION[name]
+        self._column = column
         self.update({level: float(code) for code, level in enumerate(vocabulary)})
         self.update(dict.fromkeys((None, *map(str, self._column.missing)), np.nan))
 
@@ -219,11 +363,12 @@ class _Categories:
     """The raw categorical columns that are features, with their matrix columns (`targets`) and `largest` codes."""
 
     def __init__(self, chosen: Sequence[Feature], state: FeatureState) -> None:
-        named = {i: feature.name for i, feature in enumerate(chosen) if _is_category(feature)}
+        schema = state.portfolio.schema
+        named = {i: feature.name for i, feature in enumerate(chosen) if _expression(feature, schema) is None}
         self.targets = tuple(named)
-        self.codes = tuple(_Codes(name, state.vocabularies[name]) for name in named.values())
+        self.codes = tuple(_Codes(schema[name], state.vocabularies[name]) for name in named.values())
         self.largest = np.array([codes.unknown for codes in self.codes])
-        self._columns = np.array([APPLICATION.position[name] for name in named.values()], dtype=np.intp)
+        self._columns = np.array([schema.position[name] for name in named.values()], dtype=np.intp)
 
     def of(self, levels: NDArray[np.object_]) -> _Rows:
         columns = levels.T.take(self._columns, axis=0).tolist()
@@ -231,42 +376,31 @@ class _Categories:
         return np.array(coded, dtype=np.float64).reshape(len(columns), len(levels))
 
 
-def _is_number(feature: Feature) -> bool:
-    return feature.operation is None and APPLICATION[feature.name].numeric
-
-
-def _is_category(feature: Feature) -> bool:
-    return feature.operation is None and not APPLICATION[feature.name].numeric
-
-
-def _grouped(chosen: Sequence[Feature]) -> dict[tuple[Operation, int], list[int]]:
-    groups: dict[tuple[Operation, int], list[int]] = defaultdict(list)
-    for i, feature in enumerate(chosen):
-        if feature.operation is not None:
-            groups[feature.operation, len(feature.sources)].append(i)
-    return groups
-
-
 class _Cleaner:
     """Turns the data's own codes for missing into NaN and clips to the learned bounds."""
 
-    def __init__(self, state: FeatureState) -> None:
-        coded = [(i, code) for i, column in enumerate(APPLICATION.numeric) for code in column.missing]
-        self._coded = np.array([i for i, _ in coded], dtype=np.intp)
-        self._codes = np.array([[code] for _, code in coded], dtype=np.float64)
-        bounds = [state.clip.get(column.name, (-np.inf, np.inf)) for column in APPLICATION.numeric]
-        self._low, self._high = np.array(bounds).T[:, :, np.newaxis].copy()
+    def __init__(self, schema: Schema, clip: Mapping[str, tuple[float, float]]) -> None:
+        bounds = [clip.get(column.name, (-np.inf, np.inf)) for column in schema.numeric]
+        self._low, self._high = np.array(bounds).reshape(-1, 2).T[:, :, np.newaxis].copy()
+        # One row of codes for each place among a column's codes: a column with two has a row in both.
+        most = max((len(column.missing) for column in schema.numeric), default=0)
+        self._coded = []
+        for place in range(most):
+            coded = [(i, one.missing[place]) for i, one in enumerate(schema.numeric) if len(one.missing) > place]
+            rows, codes = zip(*coded, strict=True)
+            self._coded.append((np.array(rows, dtype=np.intp), np.array(codes, dtype=np.float64)[:, np.newaxis]))
 
     def __call__(self, numbers: _Rows) -> _Rows:
         # np.maximum passes NaN on; np.fmax would put the bound in its place.
         cleaned: _Rows = np.maximum(numbers, self._low)
         np.minimum(cleaned, self._high, out=cleaned)
-        # The raw numbers are compared, since clipping has changed a code such as 365243.
-        coded = numbers.take(self._coded, axis=0) == self._codes
-        cleaned[self._coded] = np.where(coded, np.nan, cleaned.take(self._coded, axis=0))
+        for rows, codes in self._coded:
+            # The raw numbers are compared, since clipping has changed a code such as 365243.
+            coded = numbers.take(rows, axis=0) == codes
+            cleaned[rows] = np.where(coded, np.nan, cleaned.take(rows, axis=0))
         return cleaned
 
 
-def missing_as_nan(numbers: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Raw numbers of shape (n, n_numeric) with the codes for missing turned into NaN."""
-    return _Cleaner(FeatureState(names=(), vocabularies={}, clip={}))(numbers.T).T
+def missing_as_nan(columns: Columns) -> NDArray[np.float64]:
+    """The raw numbers, shape (n, n_numeric), with the codes for missing turned into NaN."""
+    return _Cleaner(columns.schema, {})(columns.numbers.T).T

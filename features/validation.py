@@ -9,9 +9,8 @@ from itertools import groupby
 import numpy as np
 from numpy.typing import NDArray
 
-from features.application import APPLICATION
 from features.request import LONGEST_LEVEL
-from features.schema import Column
+from features.schema import Column, Schema
 from features.transformer import Columns, missing_as_nan
 
 _SHOWN = 5
@@ -46,9 +45,13 @@ class RuleViolation:
 
 def find_violations(columns: Columns) -> list[RuleViolation]:
     """The violations of every declared rule: finite, whole, bounds, required, length of a category, orders."""
-    columns.check(APPLICATION)
-    known = missing_as_nan(columns.numbers)
-    return [*_number_violations(known), *_level_violations(columns.levels), *_order_violations(known)]
+    columns.check()
+    known, schema = missing_as_nan(columns), columns.schema
+    return [
+        *_number_violations(known, schema),
+        *_level_violations(columns.levels, schema),
+        *_order_violations(known, schema),
+    ]
 
 
 def merge_violations(violations: Sequence[RuleViolation]) -> list[RuleViolation]:
@@ -64,8 +67,7 @@ def merge_violations(violations: Sequence[RuleViolation]) -> list[RuleViolation]
     ]
 
 
-def _number_violations(known: NDArray[np.float64]) -> Iterator[RuleViolation]:
-    schema = APPLICATION
+def _number_violations(known: NDArray[np.float64], schema: Schema) -> Iterator[RuleViolation]:
     required = np.array([column.required for column in schema.numeric])
     infinite = np.isinf(known)
     missing = np.isnan(known) & required
@@ -79,13 +81,13 @@ def _number_violations(known: NDArray[np.float64]) -> Iterator[RuleViolation]:
         yield from _violation(column, _bounds(column), outside[:, i])
 
 
-def _order_violations(known: NDArray[np.float64]) -> Iterator[RuleViolation]:
+def _order_violations(known: NDArray[np.float64], schema: Schema) -> Iterator[RuleViolation]:
     """The violations of orders; a value out of its bounds breaks its bounds alone."""
-    at, within = APPLICATION.position, (known >= APPLICATION.low) & (known <= APPLICATION.high)
-    for order in APPLICATION.orders:
+    at, within = schema.position, (known >= schema.low) & (known <= schema.high)
+    for order in schema.orders:
         smaller, larger = at[order.smaller], at[order.larger]
         broken = (known[:, smaller] > known[:, larger]) & within[:, smaller] & within[:, larger]
-        yield from _violation(APPLICATION[order.smaller], order.rule, broken)
+        yield from _violation(schema[order.smaller], order.rule, broken)
 
 
 def _fractional(values: NDArray[np.float64]) -> NDArray[np.bool_]:
@@ -94,8 +96,8 @@ def _fractional(values: NDArray[np.float64]) -> NDArray[np.bool_]:
     return np.asarray(np.abs(finite - np.rint(finite)) > _WHOLE_WITHIN)
 
 
-def _level_violations(levels: NDArray[np.object_]) -> Iterator[RuleViolation]:
-    for i, column in enumerate(APPLICATION.categorical):
+def _level_violations(levels: NDArray[np.object_], schema: Schema) -> Iterator[RuleViolation]:
+    for i, column in enumerate(schema.categorical):
         values = levels[:, i]
         # A column has few levels: each is judged once, and not once a row.
         distinct: set[str | None] = set(values.tolist())
@@ -113,7 +115,7 @@ def _is_one_of(values: NDArray[np.object_], chosen: Collection[str | None]) -> N
 
 
 def _bounds(column: Column) -> str:
-    return f"must be between {column.low:.12g} and {column.high:.12g}"
+    return f"must be {column.range}"
 
 
 def _violation(column: Column, rule: str, mask: NDArray[np.bool_]) -> Iterator[RuleViolation]:

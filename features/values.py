@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.request import LONGEST_CLIENT_ID
-from features.schema import MISSING_WORDS, Column, ColumnKind, is_missing_word
+from features.schema import MISSING_WORDS, Column, ColumnKind, day_number, is_missing_word
 
 # A worker answers JSON requests without pyarrow, so that each function below imports it itself.
 if TYPE_CHECKING:
@@ -33,15 +33,20 @@ _EXACT = {16: 2**11, 32: 2**24, 64: 2**53}
 """For floats of 16, 32 and 64 bits: the limit up to which a float holds every whole number."""
 
 
-def as_numbers(values: pa.ChunkedArray[Any], kind: ColumnKind = ColumnKind.NUMBER) -> tuple[NDArray[np.float64], Wrong]:
-    """Values as float64, NaN where one is missing or wrong; true and false are 1 and 0 in a flag alone."""
+def as_numbers(
+    values: pa.ChunkedArray[Any], kind: ColumnKind = ColumnKind.NUMBER, *, decimal: str = "."
+) -> tuple[NDArray[np.float64], Wrong]:
+    """Values as float64, NaN where one is missing or wrong; true and false are 1 and 0 in a flag alone.
+
+    `decimal` is the decimal mark of texts; with a comma, a point groups thousands and is refused.
+    """
     import pyarrow as pa
     from pyarrow import types
 
     values, flag = _plain(values), kind is ColumnKind.FLAG
     stored = values.type
     if types.is_string(stored):
-        return _parsed(values, flag)
+        return _parsed(_with_point(values) if decimal == "," else values, flag)
     if types.is_decimal(stored):  # Arrow's own conversion is one unit in the last place off for one decimal in eight
         values = values.cast(pa.string())
     elif not (_is_number(stored) or types.is_null(stored) or (flag and types.is_boolean(stored))):
@@ -55,9 +60,31 @@ def as_levels(values: pa.ChunkedArray[Any], column: Column) -> tuple[NDArray[np.
     from pyarrow import types
 
     values = _plain(values)
+    if column.coded and not types.is_string(values.type):
+        texts, wrong = as_texts(values)
+        return np.array(texts.to_pylist(), dtype=object), wrong
     if types.is_string(values.type):
         return _read_distinct(values, lambda text: _level(text, column), np.object_)
     return np.full(len(values), None, dtype=object), _present(values)
+
+
+def as_days(values: pa.ChunkedArray[Any]) -> tuple[NDArray[np.float64], Wrong]:
+    """Dates as float64 days since 1970-01-01, NaN where one is missing or wrong: dates, timestamps or ISO texts."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    from pyarrow import types
+
+    values = _plain(values)
+    if types.is_string(values.type):
+        return _read_distinct(values, _days, np.float64)
+    if types.is_timestamp(values.type):
+        values = pc.floor_temporal(values, unit="day").cast(pa.timestamp("s")).cast(pa.date32())
+    elif types.is_null(values.type):
+        values = values.cast(pa.date32())
+    if not types.is_date(values.type):
+        return np.full(len(values), np.nan), _present(values)
+    numbers = values.cast(pa.date32()).cast(pa.int32()).cast(pa.float64()).to_numpy()
+    return np.asarray(numbers, dtype=np.float64), np.zeros(len(values), dtype=np.bool_)
 
 
 def as_whole_numbers(values: pa.ChunkedArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.bool_], Wrong]:
@@ -209,7 +236,30 @@ def _read_distinct(values: pa.ChunkedArray[Any], read: Callable[[str], Any], kin
 
 
 def _level(text: str, column: Column) -> str | None:
-    return None if column.is_missing(text) and text not in column.missing else text
+    if column.is_missing(text) and text not in column.missing:
+        return None
+    return _code(text) if column.coded else text
+
+
+def _code(text: str) -> str:
+    """The usual writing of a whole number, such as 2 for 2.0; any other text as it is."""
+    try:
+        number = _whole(text)
+    except ValueError:
+        return text
+    return text if number is None else str(number)
+
+
+def _days(text: str) -> float | None:
+    stated = text.strip()
+    return None if is_missing_word(stated) else day_number(stated[:10] if "T" in stated else stated)
+
+
+def _with_point(values: pa.ChunkedArray[Any]) -> pa.ChunkedArray[Any]:
+    """Texts with a point for their comma; one with a point in it can then not be read as a number."""
+    import pyarrow.compute as pc
+
+    return pc.replace_substring(pc.replace_substring(values, ".", "_"), ",", ".")
 
 
 def _number(text: str, flag: bool) -> float:

@@ -125,6 +125,16 @@ def _refuse(problem: str, node: yaml.Node) -> NoReturn:
     raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
 
 
+def read_document(path: Path) -> Any:
+    """Return the plain values in the YAML file at `path`; SettingsError, naming it, if it cannot be read."""
+    try:
+        return read_yaml(read_regular(path, SETTINGS_BYTES))
+    except OSError as error:
+        raise SettingsError(f"{path}: cannot be read ({error.strerror})") from None
+    except SettingsError as error:
+        raise SettingsError(f"{path}: {error}") from None
+
+
 SETTINGS_BYTES = 1 << 19
 """Largest file of settings; 2,500 API keys fit."""
 
@@ -140,11 +150,7 @@ class Settings(BaseModel):
     @classmethod
     def load(cls, path: Path) -> Self:
         """Return the settings in the YAML file at `path`; SettingsError if it cannot be read or does not fit."""
-        try:
-            content = read_regular(path, SETTINGS_BYTES)
-        except OSError as error:
-            raise SettingsError(f"{path}: cannot be read ({error.strerror})") from None
-        return cls.parse(content, path)
+        return cls.checked(read_document(path), path)
 
     @classmethod
     def parse(cls, content: bytes, source: Path) -> Self:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from enum import IntEnum
@@ -18,8 +18,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from features.application import APPLICATION
-from features.catalogue import CATALOGUE
 from features.schema import Calendar
 from monitoring import statistics
 from monitoring.errors import WindowError
@@ -31,13 +29,6 @@ PERIODS = {Calendar.DAY: timedelta(days=1), Calendar.WEEK: timedelta(weeks=1)}
 WHOLE = frozenset(Calendar)
 _TOLERANCE = 0.02
 """Part of a window that may exceed or lack whole periods: it changes a share too little to reach any bound."""
-_OF_MISSINGNESS = ("missing", "missing_count")
-"""Operations that see only whether a value is missing."""
-
-
-def calendars_of(feature: str) -> frozenset[Calendar]:
-    """The calendars that the values of a feature follow."""
-    return _CALENDARS.get(feature, frozenset())
 
 
 def whole_periods(covered: timedelta) -> frozenset[Calendar]:
@@ -45,25 +36,14 @@ def whole_periods(covered: timedelta) -> frozenset[Calendar]:
     return frozenset(calendar for calendar, period in PERIODS.items() if _is_whole(covered / period))
 
 
-def partial(features: Iterable[str], whole: frozenset[Calendar]) -> NDArray[np.bool_]:
+def partial(model: DriftReference, whole: frozenset[Calendar]) -> NDArray[np.bool_]:
     """Which of the features follow a calendar whose periods the window does not cover whole."""
-    return np.array([not calendars_of(name) <= whole for name in features])
+    return np.array([not model.calendars.get(name, frozenset()) <= whole for name in model.features])
 
 
 def _is_whole(periods: float) -> bool:
     return round(periods) >= 1 and abs(periods - round(periods)) <= _TOLERANCE * periods
 
-
-def _calendars() -> dict[str, frozenset[Calendar]]:
-    of = {column.name: column.calendar for column in APPLICATION if column.calendar}
-    return {
-        feature.name: frozenset(of[source] for source in feature.sources if source in of)
-        for feature in CATALOGUE
-        if feature.operation is None or feature.operation.__name__ not in _OF_MISSINGNESS
-    }
-
-
-_CALENDARS = _calendars()
 
 _CHANCE = 0.99
 _TOGETHER = 128
@@ -254,9 +234,6 @@ def _levels(measured: Mapping[str, NDArray[np.float64]], settings: DriftSettings
     return levels
 
 
-_SOURCES = {feature.name: feature.sources for feature in CATALOGUE}
-
-
 @dataclass(frozen=True, slots=True)
 class DriftedColumn:
     """A column, the drifting features that it explains, and the sum of their materiality x importance."""
@@ -266,26 +243,26 @@ class DriftedColumn:
     weight: float
 
 
-def carried_importance(importance: Mapping[str, float]) -> NDArray[np.float64]:
+def carried_importance(importance: Mapping[str, float], sources: Mapping[str, Sequence[str]]) -> NDArray[np.float64]:
     """The share of the model's gain that rests on each feature: its own, and an equal part of each derived feature's.
 
     Only sources that are features themselves get a part.
     """
     carried = dict(importance)
     for name, share in importance.items():
-        sources = {source for source in _SOURCES.get(name, ()) if source in importance} - {name}
-        for source in sources:
-            carried[source] += share / len(sources)
+        read = {source for source in sources.get(name, ()) if source in importance} - {name}
+        for source in read:
+            carried[source] += share / len(read)
     return np.array([*carried.values()])
 
 
-def rank_columns(shifts: Sequence[Shift]) -> tuple[DriftedColumn, ...]:
+def rank_columns(shifts: Sequence[Shift], sources: Mapping[str, Sequence[str]]) -> tuple[DriftedColumn, ...]:
     """The columns to look at, those of the largest weight first, then those of the larger PSI."""
     by_name = {shift.name: shift for shift in shifts}
     charged: defaultdict[str, list[Shift]] = defaultdict(list)
     for shift in shifts:
         if shift.level > DriftLevel.STABLE:
-            charged[_explaining_column(shift, by_name)].append(shift)
+            charged[_explaining_column(shift, by_name, sources)].append(shift)
     drifted_columns = [
         DriftedColumn(
             name, tuple(shift.name for shift in group), sum(shift.excess * shift.importance for shift in group)
@@ -295,10 +272,10 @@ def rank_columns(shifts: Sequence[Shift]) -> tuple[DriftedColumn, ...]:
     return tuple(sorted(drifted_columns, key=lambda column: (-column.weight, -by_name[column.name].excess)))
 
 
-def _explaining_column(shift: Shift, by_name: Mapping[str, Shift]) -> str:
+def _explaining_column(shift: Shift, by_name: Mapping[str, Shift], sources: Mapping[str, Sequence[str]]) -> str:
     # a ratio moves if either of its columns does: the one that moved is the cause, and fixing it mends the others
-    sources = [by_name[name] for name in _SOURCES.get(shift.name, ()) if name in by_name and name != shift.name]
-    moved = [source for source in sources if source.significant]
+    read = [by_name[name] for name in sources.get(shift.name, ()) if name in by_name and name != shift.name]
+    moved = [source for source in read if source.significant]
     return max(moved, key=lambda source: source.excess).name if moved else shift.name
 
 
@@ -354,7 +331,7 @@ def judge(
     base = base or Window.reference(model)
     for name, counted in (("the window", window), ("the reference", base)):
         _check(model, counted, settings, name)
-    features = _features(model, base, window, settings, partial(model.features, whole))
+    features = _features(model, base, window, settings, partial(model, whole))
     score = _score(model, base, window, settings)
     return Judgement(
         rows=window.rows,
@@ -362,7 +339,7 @@ def judge(
         false_alarm_rate=settings.false_alarm_rate,
         score=score,
         features=tuple(features),
-        drifted_columns=rank_columns(features),
+        drifted_columns=rank_columns(features, model.sources),
         reasons=tuple(_reasons(score, features, settings)),
     )
 
@@ -371,7 +348,7 @@ def _features(
     model: DriftReference, base: Window, window: Window, settings: DriftSettings, part: NDArray[np.bool_]
 ) -> list[Shift]:
     importance = {name: model.importance[name] for name in model.features}
-    gain = {"importance": np.array([*importance.values()]), "carried": carried_importance(importance)}
+    gain = {"importance": np.array([*importance.values()]), "carried": carried_importance(importance, model.sources)}
     bound_factor = np.where(gain["carried"] >= settings.importance.important, settings.importance.bound_factor, 1.0)
     counts = base.features, window.features
     return measure(model.features, gain, *counts, settings, bound_factor=bound_factor, partial=part)

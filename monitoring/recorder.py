@@ -22,11 +22,10 @@ from decision_log.format import Caller, ClientHash, Header, LineFormat, client_h
 from decision_log.segments import ASIDE, Ages, WorkerId
 from decision_log.writer import DecisionLogWriter, Failure, LogSettings, OnFailure, Position, make_folders
 from jobs.heartbeat import Heartbeat
-from monitoring import metrics
+from monitoring import windows
 from monitoring.counts import Buffer, PendingDecisions, SharedCounts
-from monitoring.metrics import DecisionMetrics
 from monitoring.settings import DriftSettings, RecordingSettings
-from monitoring.windows import Windows, load_checks
+from monitoring.windows import DecisionMetrics, Windows, load_checks
 from scoring.drift_reference import Window
 from scoring.scorer import Scores
 from scoring.store import StoredModel
@@ -226,7 +225,7 @@ class Recorder(Collector):
     def collect(self) -> Iterator[Metric]:
         """The gauges over all workers; those that fail are left out and counted."""
         now = self._clock()
-        yield metrics.model_info(self._header)
+        yield windows.model_info(self._header)
         for part in (self._default_rate, self._log, self._last_window):
             # prometheus_client fails the whole scrape when a collector raises: each part is collected whole before
             families: list[Metric] = []
@@ -237,17 +236,17 @@ class Recorder(Collector):
     def _default_rate(self, now: float) -> Iterator[Metric]:
         rows, pds = self._shared_counts.total().recent(now)
         if rows:
-            yield metrics.default_rate(pds / rows)
-        yield metrics.passed_over(len(self._shared_counts.passed_over))
+            yield windows.default_rate(pds / rows)
+        yield windows.passed_over(len(self._shared_counts.passed_over))
 
     def _log(self, now: float) -> Iterator[Metric]:
         if self._records is not None:
-            yield from metrics.decision_log(*self._records.ages(now), self._records.set_aside())
+            yield from windows.decision_log(*self._records.ages(now), self._records.set_aside())
 
     def _last_window(self, now: float) -> Iterator[Metric]:  # noqa: ARG002 - called like the others
         last = self._windows.state.last
         if last is not None:
-            yield from metrics.drift(*last)
+            yield from windows.drift(*last)
 
     def fault(self) -> str | None:
         """Why decisions are refused, if they cannot be recorded and the settings demand it; None otherwise."""

@@ -18,10 +18,9 @@ import numpy as np
 from decision_log.errors import SourceError
 from decision_log.format import FEATURE_PREFIX
 from decision_log.reader import DecisionLogReader
-from features.application import APPLICATION
 from features.files import open_file
 from features.schema import Calendar
-from monitoring.drift import PERIODS, calendars_of, whole_periods
+from monitoring.drift import PERIODS, whole_periods
 from monitoring.errors import WindowError
 from monitoring.side_files import NAMES
 from scoring.artefact import Artefact
@@ -74,7 +73,8 @@ def window_of_file(path: Path, scorer: Scorer, progress: Callable[[int], object]
     windows = None
     broken: Counter[str] = Counter()
     stated: set[str] = set()
-    file = open_file(path)
+    portfolio = scorer.artefact.portfolio
+    file = open_file(path, portfolio)
     for batch in file.batches(_ROWS_PER_BATCH):
         matrix = scorer.transformer.transform(batch.columns)
         window = Window.of(scorer.artefact.reference, matrix, scorer.score_matrix(matrix).probability)
@@ -85,11 +85,11 @@ def window_of_file(path: Path, scorer: Scorer, progress: Callable[[int], object]
         progress(len(batch))
     if windows is None:
         raise SourceError(f"{path}: has no rows")
-    known = {APPLICATION.id_column, APPLICATION.target_column, *NAMES}
+    known = {*portfolio.schema.beside, *NAMES}
     return FileWindow(
         windows,
         dict(broken.most_common()),
-        tuple(column.name for column in APPLICATION if column.name not in stated),
+        tuple(column.name for column in portfolio.schema if column.name not in stated),
         tuple(name for name in file.undeclared if name not in known),
     )
 
@@ -188,9 +188,8 @@ def window_of_log(
     columns = {f"{FEATURE_PREFIX}{name}": (bins, parts[name]) for name, bins in reference.features.items()}
     for table in log.tables(["time", _PROBABILITY, *columns]):
         for name, (bins, part) in columns.items():
-            counted = _since(
-                table, [begin[each] for each in calendars_of(name.removeprefix(FEATURE_PREFIX)) & begin.keys()]
-            )
+            followed = reference.calendars.get(name.removeprefix(FEATURE_PREFIX), frozenset())
+            counted = _since(table, [begin[each] for each in followed & begin.keys()])
             np.add(part, bins.count(counted[name].to_numpy()), out=part)
         probability += reference.probability.count(table[_PROBABILITY].to_numpy())
         progress(table.num_rows)

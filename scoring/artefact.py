@@ -2,6 +2,7 @@
 
 manifest.json      format, the SHA-256 of every other file, and the digest over those
 model.txt          LightGBM text
+portfolio.json     the lender's declaration of columns, features and outcome
 features.json      fitted feature state
 calibration.json   margin to PD
 policy.json        cut-off, refer band, risk levels, costs, points, what must be known for an approval
@@ -16,7 +17,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -25,9 +26,8 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from features.application import APPLICATION
 from features.errors import SchemaError
-from features.schema import Column
+from features.portfolio import Portfolio, portfolio_of
 from features.transformer import Columns, FeatureState
 from jobs.settings import read_regular
 from scoring.drift_reference import DriftReference
@@ -39,27 +39,18 @@ if TYPE_CHECKING:
     from scoring.scorer import Scorer
 
 
-_FORMAT = 3
-_MANIFEST = "manifest.json"
+_FORMAT = 4
+_MANIFEST, _PORTFOLIO = "manifest.json", "portfolio.json"
 
 # A damaged store must not fill the memory of a service.
 _FILE_BYTES = 1 << 30
 _NAMES = (
-    "model.txt", "features.json", "calibration.json", "policy.json", "reference.json", "conformance.json",
-    "metrics.json", "lineage.json",
+    "model.txt", "portfolio.json", "features.json", "calibration.json", "policy.json", "reference.json",
+    "conformance.json", "metrics.json", "lineage.json",
 )  # fmt: skip
-
-_ROWS = 128
-
-# NumPy may change the stream of a seed (NEP 19): the artefact keeps the rows themselves.
-_SEED = 20_180_517
-_LARGEST_DRAWN = 1e6
-"""The largest value drawn for a column without bounds."""
 
 _PD_TOLERANCE = 1e-12
 """NumPy's exp differs in the last bits between processors; every other operation is exact everywhere (IEEE 754)."""
-
-_UNKNOWN_LEVEL = "a level that nobody declared"
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +96,7 @@ class Conformance:
 
     def check(self, scorer: Scorer) -> None:
         """Raise ConformanceError, which names the first difference, unless the scorer computes the same results."""
-        found = Conformance.of(self._columns(), scorer)
+        found = Conformance.of(self._columns(scorer.artefact.portfolio), scorer)
         differing = [
             name for (name, kept), (_, made) in zip(self.features, found.features, strict=True) if kept != made
         ]
@@ -117,12 +108,13 @@ class Conformance:
         if not np.allclose(found.probability, self.probability, rtol=_PD_TOLERANCE, atol=0.0):
             raise ConformanceError("this code gives another probability than the code that trained the model")
 
-    def _columns(self) -> Columns:
+    def _columns(self, portfolio: Portfolio) -> Columns:
+        schema = portfolio.schema
         numbers = np.array(self.numbers, dtype=np.float64)  # None becomes NaN
-        levels = np.empty((len(self), len(APPLICATION.categorical)), dtype=object)
+        levels = np.empty((len(self), len(schema.categorical)), dtype=object)
         for row, values in enumerate(self.levels):
             levels[row] = values
-        return Columns(numbers.reshape(len(self), len(APPLICATION.numeric)), levels)
+        return Columns(numbers.reshape(len(self), len(schema.numeric)), levels, portfolio)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready form; `from_dict` is its inverse."""
@@ -148,10 +140,16 @@ class Artefact:
     lineage: Mapping[str, Any]
     conformance: Conformance = field(default_factory=Conformance)
 
+    @property
+    def portfolio(self) -> Portfolio:
+        """The declaration of the applications that the model scores."""
+        return self.features.portfolio
+
     @cached_property
     def _files(self) -> dict[str, bytes]:
         return {
             "model.txt": self.model_text.encode(),
+            "portfolio.json": self.portfolio.content,
             "features.json": _json(self.features.to_dict()),
             "calibration.json": _json(asdict(self.calibration)),
             "policy.json": _json(asdict(self.policy)),
@@ -181,9 +179,10 @@ class Artefact:
         """
         contents = _verified(directory, digest)
         try:
+            portfolio = portfolio_of(contents[_PORTFOLIO])
             artefact = cls(
                 model_text=contents["model.txt"].decode(),
-                features=FeatureState.from_dict(json.loads(contents["features.json"])),
+                features=FeatureState.from_dict(json.loads(contents["features.json"]), portfolio),
                 calibration=Calibration(**json.loads(contents["calibration.json"])),
                 policy=_policy(json.loads(contents["policy.json"])),
                 reference=DriftReference.from_dict(json.loads(contents["reference.json"])),
@@ -203,47 +202,13 @@ class Artefact:
         return artefact
 
 
-def draw_applications(state: FeatureState, reference: DriftReference) -> Columns:
-    """Drawn applications with every edge case: codes for missing, bounds, zeros, unknown levels.
-
-    A number that is a feature itself is drawn from the bins of the drift reference, so that the trees separate the
-    rows. The first row is empty, and the second is complete.
-    """
-    generator = np.random.default_rng(_SEED)
-    numbers = np.column_stack([_numbers(column, reference, generator) for column in APPLICATION.numeric])
-    levels = np.empty((_ROWS, len(APPLICATION.categorical)), dtype=object)
-    for i, column in enumerate(APPLICATION.categorical):
-        levels[:, i] = _levels(column, state.vocabularies.get(column.name, column.levels), generator)
-    return Columns(numbers, levels)
-
-
-def _numbers(column: Column, reference: DriftReference, generator: np.random.Generator) -> NDArray[np.float64]:
-    low, high = max(column.low, -_LARGEST_DRAWN), min(column.high, _LARGEST_DRAWN)
-    bins = reference.features.get(column.name)
-    edges = np.clip(bins.edges if bins and len(bins.edges) > 1 else (low, high), column.low, column.high)
-    place = generator.integers(0, len(edges) - 1, _ROWS)
-    values = generator.uniform(edges[place], edges[place + 1])
-    special = [
-        np.nan,
-        np.nan,
-        *(float(code) for code in column.missing),
-        low,
-        high,
-        *([0.0] if low <= 0 <= high else []),
-    ]
-    chosen = generator.choice(np.array(special), _ROWS)
-    values = np.where(generator.random(_ROWS) < 0.3, chosen, np.rint(values) if column.whole else values)
-    values[:2] = np.nan, np.rint(edges[0]) if column.whole else edges[0]
-    return np.asarray(values, dtype=np.float64)
-
-
-def _levels(column: Column, known: Sequence[str], generator: np.random.Generator) -> list[str | None]:
-    special = [None, _UNKNOWN_LEVEL, *map(str, column.missing)]
-    legal = list(dict.fromkeys([*known, *column.levels])) or [_UNKNOWN_LEVEL]
-    rare = generator.random(_ROWS) < 0.2
-    places = generator.integers(0, 1 << 30, _ROWS).tolist()
-    drawn = [special[i % len(special)] if odd else legal[i % len(legal)] for i, odd in zip(places, rare, strict=True)]
-    return [None, legal[0], *drawn[2:]]
+def read_portfolio(directory: Path) -> Portfolio:
+    """The portfolio of the artefact in `directory`, without reading the model; ArtefactError as in `Artefact.read`."""
+    contents = _verified(directory, None)
+    try:
+        return portfolio_of(contents[_PORTFOLIO])
+    except (SchemaError, ValueError) as error:
+        raise ArtefactError(f"{directory}: {_PORTFOLIO} is no portfolio ({type(error).__name__})") from None
 
 
 def _rows_sha256(values: NDArray[np.float64]) -> str:

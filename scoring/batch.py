@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from features.application import APPLICATION
 from features.errors import ColumnsError
 from features.files import File, RowBatch, open_file
+from features.portfolio import Portfolio
 from features.request import LONGEST_CLIENT_ID
 from features.transformer import FeatureTransformer
 from features.validation import RuleViolation
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 
 CLIENT_ID = "client_id"
+ROW = "row"
+"""The column of decisions that numbers the rows, from 1, of applications without a name."""
 _SUFFIXES = (".csv", ".parquet")
 
 # Hidden files, lock files of office programs, and marks such as Spark's _SUCCESS.
@@ -60,18 +62,23 @@ def score_files(
     from pyarrow import parquet
 
     # All headers are read before the first chunk: a wrong file must not stop a long job near its end.
-    read = _Source.of(source)
-    identifier = _identifier(read.files)
+    portfolio = model.scorer.artefact.portfolio
+    read = _Source.of(source, portfolio)
+    identifier = _Identifier.of(read.files, portfolio)
     tally = _Tally()
     with staged(output) as folder:
         for part, (file, batch) in enumerate(_batches(read.files, identifier, chunk_rows)):
-            table = _decision_table(batch, _identifiers(file, batch, identifier), model, tally, identifier)
+            table = _decision_table(
+                batch, _identifiers(file, batch, identifier, tally.rows), model, tally, identifier.name
+            )
             # Padded numbers, so that sorting by name keeps the order of the rows.
             parquet.write_table(table, folder / f"part-{part:05}.parquet")
             progress(len(batch))
         # An applicant may be in two files, so that only the end can tell; the scratch folder then vanishes.
         _check_unique(tally.identifiers, source)
-        summary = tally.summary(model, passed_over=read.passed_over, ignored_columns=_ignored_columns(read.files))
+        summary = tally.summary(
+            model, passed_over=read.passed_over, ignored_columns=_ignored_columns(read.files, portfolio)
+        )
         (folder / "_summary.json").write_text(json.dumps(asdict(summary), indent=1) + "\n")
     return summary
 
@@ -150,7 +157,9 @@ class _Tally:
             broken_rules=dict(self._rules.most_common()),
             unknown_levels=unknown,
             never_known=tuple(name for name, count in unknown.items() if count == self._levels[name]),
-            never_stated=tuple(column.name for column in APPLICATION if column.name not in self._stated),
+            never_stated=tuple(
+                column.name for column in model.scorer.transformer.schema if column.name not in self._stated
+            ),
             ignored_columns=ignored_columns,
             passed_over=passed_over,
         )
@@ -164,14 +173,14 @@ class _Source:
     passed_over: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, source: Path) -> Self:
+    def of(cls, source: Path, portfolio: Portfolio) -> Self:
         """The file `source`, or every .csv and .parquet file in it.
 
         Marks of systems and office programs (.name, ~$name, _name) and files that are no tables are passed over.
         BatchError or FileError for a folder inside, or a table of another format: it may hold applications.
         """
         if not source.is_dir():
-            return cls((open_file(source),))
+            return cls((open_file(source, portfolio),))
         names = sorted(path.name for path in source.iterdir())
         marks = [name for name in names if name.startswith(_MARKS)]
         held = [source / name for name in names if name not in marks]
@@ -179,36 +188,54 @@ class _Source:
         if not tables:
             raise BatchError(f"{source}: no .csv or .parquet file in it")
         others = [path.name for path in held if path not in tables]
-        return cls(tuple(map(open_file, tables)), tuple(sorted([*marks, *others])))
+        return cls(tuple(open_file(path, portfolio) for path in tables), tuple(sorted([*marks, *others])))
 
 
 def _may_hold_applications(path: Path) -> bool:
     return path.is_dir() or not _TABLES.isdisjoint(suffix.lower() for suffix in path.suffixes)
 
 
-def _identifier(files: Sequence[File]) -> str:
-    """The column that identifies the applicants in every file; BatchError if the files share none."""
-    for name in (APPLICATION.id_column, CLIENT_ID):
-        if all(name in file.header for file in files):
-            return name
-    nameless = next((file for file in files if not {APPLICATION.id_column, CLIENT_ID} & {*file.header}), None)
-    if nameless is None:
-        raise BatchError(f"some files name the applicants by {APPLICATION.id_column} and others by {CLIENT_ID}")
-    raise BatchError(f"{nameless.path}: neither {APPLICATION.id_column} nor {CLIENT_ID} names the applicants")
+@dataclass(frozen=True, slots=True)
+class _Identifier:
+    """What names the applicants: a column of all files, as whole numbers or as text, or the number of the row."""
+
+    name: str
+    whole: bool
+    in_files: bool = True
+
+    @classmethod
+    def of(cls, files: Sequence[File], portfolio: Portfolio) -> Self:
+        """The column that identifies the applicants in every file; BatchError if the files share none."""
+        identity = portfolio.declared.identity
+        names = [CLIENT_ID] if identity is None else [identity.column, CLIENT_ID]
+        for name in names:
+            if all(name in file.header for file in files):
+                return cls(name, identity is not None and name == identity.column and identity.kind == "whole")
+        nameless = next((file for file in files if not {*names} & {*file.header}), None)
+        if nameless is None:
+            raise BatchError(f"some files name the applicants by {' and others by '.join(names)}")
+        if identity is None:
+            if any(CLIENT_ID in file.header for file in files):
+                raise BatchError(f"{nameless.path}: has no {CLIENT_ID}, as other files have")
+            return cls(ROW, whole=True, in_files=False)
+        raise BatchError(f"{nameless.path}: neither {' nor '.join(names)} names the applicants")
 
 
-def _batches(files: Sequence[File], identifier: str, chunk_rows: int) -> Iterator[tuple[File, RowBatch]]:
+def _batches(files: Sequence[File], identifier: _Identifier, chunk_rows: int) -> Iterator[tuple[File, RowBatch]]:
     for file in files:
-        for batch in file.batches(chunk_rows, others=[identifier]):
+        for batch in file.batches(chunk_rows, others=[identifier.name] if identifier.in_files else []):
             yield file, batch
 
 
-def _identifiers(file: File, batch: RowBatch, name: str) -> pa.ChunkedArray[Any]:
-    """The identifiers of the rows, null where one is missing: whole numbers as SK_ID_CURR, text as client_id."""
+def _identifiers(file: File, batch: RowBatch, identifier: _Identifier, before: int) -> pa.ChunkedArray[Any]:
+    """The identifiers of the rows, null where one is missing; row numbers count on from the rows `before`."""
     import pyarrow as pa
 
+    name = identifier.name
+    if not identifier.in_files:
+        return pa.chunked_array([pa.array(np.arange(before + 1, before + 1 + len(batch)))])
     values = batch.others[name]
-    if name == APPLICATION.id_column:
+    if identifier.whole:
         numbers, missing, wrong = as_whole_numbers(values)
         read, rule = pa.chunked_array([pa.array(numbers, mask=missing)]), "must be a whole number"
     else:
@@ -235,9 +262,9 @@ def _check_unique(seen: Sequence[pa.ChunkedArray[Any]], source: Path) -> None:
         )
 
 
-def _ignored_columns(files: Sequence[File]) -> tuple[str, ...]:
+def _ignored_columns(files: Sequence[File], portfolio: Portfolio) -> tuple[str, ...]:
     """Columns of the files that are neither declared, nor an identifier, nor the outcome."""
-    known = {APPLICATION.id_column, APPLICATION.target_column, CLIENT_ID}
+    known = {*portfolio.schema.beside, CLIENT_ID}
     return tuple(sorted({name for file in files for name in file.undeclared} - known))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
 from typing import Any, Literal, Self, TypeGuard
@@ -11,6 +11,7 @@ from typing import Any, Literal, Self, TypeGuard
 import numpy as np
 from numpy.typing import NDArray
 
+from features.schema import Calendar
 from scoring.errors import ArtefactError
 
 Counts = NDArray[np.int64]
@@ -37,6 +38,8 @@ class DriftReference:
     probability : the bins of the PD; counted over the out-of-fold PDs of the same rows
     importance : share of the model's gain per feature, adding up to 1
     rows : how many rows were counted
+    sources : the raw columns that each feature reads
+    calendars : the calendars that the values of a feature follow, for those that follow one
     """
 
     features: Mapping[str, Bins]
@@ -44,6 +47,8 @@ class DriftReference:
     probability: Bins
     importance: Mapping[str, float]
     rows: int
+    sources: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    calendars: Mapping[str, frozenset[Calendar]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if set(self.importance) != set(self.features):
@@ -128,7 +133,13 @@ class DriftReference:
             "rows": self.rows,
             "probability": _written(self.probability),
             "features": [
-                {"name": name, "importance": self.importance[name], **_written(bins)}
+                {
+                    "name": name,
+                    "importance": self.importance[name],
+                    "sources": list(self.sources.get(name, ())),
+                    "calendars": sorted(self.calendars.get(name, ())),
+                    **_written(bins),
+                }
                 for name, bins in self.features.items()
             ],
         }
@@ -142,6 +153,8 @@ class DriftReference:
             probability=_read(values["probability"]),
             importance={feature["name"]: feature["importance"] for feature in features},
             rows=values["rows"],
+            sources={one["name"]: tuple(one["sources"]) for one in features if one["sources"]},
+            calendars={one["name"]: frozenset(map(Calendar, one["calendars"])) for one in features if one["calendars"]},
         )
 
 

@@ -11,20 +11,11 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from features.application import APPLICATION
-from features.catalogue import CATALOGUE
+from features.portfolio import Portfolio
 from features.transformer import FeatureTransformer
 from scoring.errors import ArtefactError
 
 Matrix = NDArray[np.float64]
-
-_SOURCES = {feature.name: frozenset(feature.sources) for feature in CATALOGUE}
-_COUNTS = frozenset(
-    feature.name
-    for feature in CATALOGUE
-    if feature.operation is not None and feature.operation.__name__ in ("missing", "missing_count")
-)
-"""Features that are never missing themselves."""
 
 # Sums of shares are exact only within rounding: a row at the limit must not fall short by chance.
 _ROUNDING = 1e-9
@@ -135,9 +126,8 @@ class CompletenessRule:
     max_missing_share: float
 
     def __post_init__(self) -> None:
-        undeclared = [name for name in self.known if name not in APPLICATION]
-        if undeclared or len(set(self.known)) != len(self.known):
-            raise ArtefactError(f"columns that are not declared, or named twice: {', '.join(undeclared or self.known)}")
+        if len(set(self.known)) != len(self.known):
+            raise ArtefactError(f"columns named twice: {', '.join(self.known)}")
         if not 0 <= self.max_missing_share <= 1:
             raise ArtefactError("a completeness rule needs a share of the gain between 0 and 1")
 
@@ -152,8 +142,11 @@ class Completeness:
     def __init__(
         self, transformer: FeatureTransformer, importance: Mapping[str, float], rule: CompletenessRule | None
     ) -> None:
-        names = transformer.names
-        read = _inputs(names)
+        names, portfolio = transformer.names, transformer.state.portfolio
+        undeclared = [name for name in (rule.known if rule else ()) if name not in portfolio.schema]
+        if undeclared:
+            raise ArtefactError(f"columns that are not declared: {', '.join(undeclared)}")
+        read = _inputs(names, portfolio)
         own, derived = [name for name in read if name in names], [name for name in read if name not in names]
         self.inputs = (*own, *derived)
         """The raw columns that the model reads; those that are features themselves come first."""
@@ -161,13 +154,13 @@ class Completeness:
         self._unknown = np.full(len(names), np.nan)  # equal to nothing where the feature is no category
         self._unknown[list(transformer.categorical)] = transformer.largest_codes
         self._own = np.array([names.index(name) for name in own], dtype=np.intp)
-        of_features = [[name in _SOURCES[feature] for name in derived] for feature in names]
+        of_features = [[name in portfolio.features[feature].sources for name in derived] for feature in names]
         members = np.array(of_features, dtype=np.bool_).reshape(len(names), len(derived))
-        members[[i for i, name in enumerate(names) if name in _COUNTS]] = False
+        members[[i for i, name in enumerate(names) if portfolio.features[name].never_missing]] = False
         self._sources = np.flatnonzero(members.any(axis=1))
         self._members = members[self._sources].astype(np.float64)
         self._all_members = self._members.sum(axis=0)
-        shares = column_shares(importance, self.inputs)
+        shares = column_shares(importance, self.inputs, portfolio)
         self._shares = np.array([shares[name] for name in self.inputs])
         self._importance = np.array([importance[name] for name in names])
         self._rule = rule
@@ -230,18 +223,15 @@ class Known:
     short: NDArray[np.object_]
 
 
-def column_shares(importance: Mapping[str, float], columns: Sequence[str]) -> dict[str, float]:
+def column_shares(importance: Mapping[str, float], columns: Sequence[str], portfolio: Portfolio) -> dict[str, float]:
     """Share of the model's gain that rests on each column, its derived features included.
 
     The sources of a feature that are among the columns share its importance equally. The shares add up to the sum of
     the importance.
-
-    >>> column_shares({"AMT_CREDIT": 0.5, "credit_to_income": 0.5}, ["AMT_CREDIT", "AMT_INCOME_TOTAL"])
-    {'AMT_CREDIT': 0.75, 'AMT_INCOME_TOTAL': 0.25}
     """
     shares = dict.fromkeys(columns, 0.0)
     for feature, share in importance.items():
-        sources = [name for name in columns if name in _SOURCES[feature]]
+        sources = [name for name in columns if name in portfolio.features[feature].sources]
         for name in sources:
             shares[name] += share / len(sources)
     return shares
@@ -251,9 +241,10 @@ def _too_little_known(limit: float) -> str:
     return f"more than {100 * limit:.12g} % of the model's gain rests on what is missing or unknown"
 
 
-def _inputs(features: Sequence[str]) -> tuple[str, ...]:
-    read = {source for name in features if name not in _COUNTS for source in _SOURCES[name]}
-    return tuple(column.name for column in APPLICATION if column.name in read)
+def _inputs(names: Sequence[str], portfolio: Portfolio) -> tuple[str, ...]:
+    features = [portfolio.features[name] for name in names]
+    read = {source for feature in features if not feature.never_missing for source in feature.sources}
+    return tuple(column.name for column in portfolio.schema if column.name in read)
 
 
 def _empty_tuples(rows: int) -> NDArray[np.object_]:

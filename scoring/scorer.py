@@ -9,10 +9,14 @@ from numpy.typing import NDArray
 
 from features.errors import ColumnsError
 from features.transformer import Columns, FeatureTransformer
-from scoring.artefact import Artefact, Conformance, draw_applications
+from scoring.artefact import Artefact, Conformance
 from scoring.errors import ArtefactError
 from scoring.model import Model
 from scoring.policy import Completeness, DecisionKind, Known
+
+_CONFORMANCE_ROWS = 128
+# NumPy may change the stream of a seed (NEP 19): the artefact keeps the rows themselves.
+_SEED = 20_180_517
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +141,16 @@ def _withheld(decision: NDArray[np.object_], known: Known) -> tuple[NDArray[np.o
 
 def with_conformance(artefact: Artefact) -> Artefact:
     """The artefact with new conformance rows, computed by the code that has just fitted the model."""
+    from features.drawing import draw_columns
+
     bare = replace(artefact, conformance=Conformance())
-    drawn = draw_applications(artefact.features, artefact.reference)
+    state, reference = artefact.features, artefact.reference
+    # A number that is a feature itself is drawn from the bins of the reference, so that the trees separate the rows.
+    drawn = draw_columns(
+        artefact.portfolio,
+        _CONFORMANCE_ROWS,
+        seed=_SEED,
+        edges={name: bins.edges for name, bins in reference.features.items() if bins.kind == "numeric"},
+        vocabularies=state.vocabularies,
+    )
     return replace(artefact, conformance=Conformance.of(drawn, Scorer(bare)))

@@ -11,8 +11,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self, TypeVar
 
+from features.portfolio import Portfolio
 from jobs.settings import read_regular
-from scoring.artefact import Artefact
+from scoring.artefact import Artefact, read_portfolio
 from scoring.errors import ArtefactError, SignatureError
 from scoring.scorer import Scorer
 
@@ -72,6 +73,12 @@ def load_stored(tag: str, *, threads: int = 1, environment: Mapping[str, str] = 
         raise ArtefactError(f"{name}:{version}: {REPORT} is not the one that the model was imported with")
     trust.require(folder, digest, named=(name, version))
     return StoredModel(name, version, Scorer(artefact, threads=threads))
+
+
+def load_portfolio(tag: str) -> tuple[str, Portfolio]:
+    """The exact tag and the portfolio of the model that `load_stored` would load; ArtefactError if it is damaged."""
+    model = _stored_model(tag)
+    return str(model.tag), read_portfolio(Path(model.path))
 
 
 @dataclass(frozen=True, slots=True)

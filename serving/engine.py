@@ -1,32 +1,209 @@
-"""The decision engine: it turns the bodies of scoring requests into the bodies of their answers."""
+"""The decision engine turns the bodies of scoring requests into the bodies of their answers.
+
+A parser holds the interpreter's lock for as long as it runs, and all other requests wait. So a batch is first cut into
+its applications, in small steps, and each is read like a single request. An invalid one does not spoil the others, and
+no step is longer than the largest application takes.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+import json
+import re
+from codecs import BOM_UTF8
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NoReturn, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field, ValidationError
 from pydantic_core import to_json
 
 from decision_log.errors import NotRecordedError
 from decision_log.format import Caller
-from features.request import columns_of
+from features.request import Record
 from features.transformer import Columns, concatenate
 from monitoring.recorder import Recorder
 from scoring.scorer import Scores
 from scoring.store import StoredModel
 from serving.app import ScoringRoute
 from serving.authentication import count_applications
-from serving.batches import ParsedBatch, decode_batch
 from serving.exchange import request_id
-from serving.problems import Fault, Invalid, Unrecorded
+from serving.problems import Fault, Invalid, NotJson, Unrecorded
 from serving.runner import EmbeddedRunner, Observer, RemoteRunner, Runner
-from serving.schemas import EXAMPLE, Answer, FeaturesRequest, PredictRequest, decisions, decode
+from serving.schemas import (
+    NOT_JSON,
+    Answer,
+    FeaturesRequest,
+    PredictRequest,
+    Requests,
+    decisions,
+    decode,
+    example_of,
+    refusal,
+    require_distinct_names,
+)
 from serving.settings import ServingSettings
+
+_START = re.compile(rb'\s*+\{\s*+"applications"\s*+:\s*+\[\s*+')
+_END = re.compile(rb"\]\s*+\}\s*+\Z")  # no blanks in front: a search would scan each run of them again and again
+_BETWEEN = re.compile(rb"\}\s*+,\s*+(?=\{)")
+_COMMA = re.compile(rb"\s*+,\s*+")
+_SCAN = json.JSONDecoder().scan_once  # type: ignore[attr-defined]  # what raw_decode calls, without its error
+_USUAL_BYTES = 4_096
+"""Bytes that are looked at first; most applications are smaller."""
+_SPACE = 1_024
+"""Bytes of blanks that may lie between two applications."""
+_MOST_MARKS = 2_000
+"""Brackets, braces and colons of an application, far more than a legal one can have; so many take a parser 1 ms."""
+_MOST_LISTS = 10
+"""Lists and objects for each application of a batch; a legal application has two objects."""
+_MOST_FAULTS = 1_000
+"""Faults of a batch that are listed in full; beyond them only the first of each application is."""
+
+
+@dataclass(frozen=True, slots=True)
+class ParsedBatch:
+    """The applications of a batch that can be scored, their positions, and the faults of the others by position."""
+
+    size: int
+    positions: Sequence[int]
+    requests: Sequence[PredictRequest]
+    rejected: dict[int, list[Fault]]
+
+
+class _Envelope(Record):
+    """A batch, without a look into its applications."""
+
+    applications: list[Any] = Field(min_length=1)
+
+
+class _WronglyCut(Exception):  # noqa: N818 - a signal within this module
+    """A cut was not between two applications."""
+
+
+def decode_batch(body: bytes, requests: Requests, *, limit: int, item_bytes: int) -> ParsedBatch:
+    """Decode the body as a batch of at most `limit` applications of at most `item_bytes` bytes each.
+
+    An invalid application is listed as rejected. NotJson or Invalid if the body as a whole is no batch.
+    """
+    body = body.removeprefix(BOM_UTF8)
+    start = _START.match(body)
+    if start is None or body.startswith(b"]", start.end()):
+        _refuse(body, item_bytes)
+    try:
+        return _read(_cut(body, start.end(), limit, item_bytes), requests.predict)
+    except _WronglyCut:  # there are other values than objects, or a text holds what looks like the end of one
+        pass
+    try:
+        return _read(_scanned(body, start.end(), limit, item_bytes), requests.predict)
+    except _WronglyCut:
+        raise NotJson(NOT_JSON) from None
+
+
+def _read(items: Iterator[bytes], model: type[PredictRequest]) -> ParsedBatch:
+    requests: dict[int, PredictRequest] = {}
+    rejected: dict[int, list[Fault]] = {}
+    said = 0
+    for position, item in enumerate(items):
+        try:
+            requests[position] = _decoded(item, model)
+        except NotJson:
+            raise _WronglyCut from None
+        except Invalid as invalid:
+            rejected[position] = list(invalid.errors if said < _MOST_FAULTS else invalid.errors[:1])
+            said += len(rejected[position])
+    return ParsedBatch(len(requests) + len(rejected), list(requests), list(requests.values()), rejected)
+
+
+def _decoded(item: bytes, model: type[PredictRequest]) -> PredictRequest:
+    if _marks(item) > _MOST_MARKS:
+        raise Invalid.because([{"loc": [], "msg": "holds too many names, lists or objects for an application"}])
+    return decode(model, item)
+
+
+def _marks(item: bytes) -> int:
+    return item.count(b"[") + item.count(b"{") + item.count(b":")
+
+
+def _cut(body: bytes, at: int, limit: int, item_bytes: int) -> Iterator[bytes]:
+    """Cut at each `},{`. After a wrong cut a piece lacks its end, so that it is no JSON."""
+    for _ in range(limit - 1):
+        between = _BETWEEN.search(body, at, at + item_bytes + _SPACE)
+        if between is None or between.start() - at >= item_bytes:
+            break
+        yield _plain(body[at : between.start() + 1])
+        at = between.end()
+    end = _END.search(body, at, at + item_bytes + _SPACE)
+    if end is None or end.end() != len(body) or end.start() - at > item_bytes:
+        raise _WronglyCut
+    yield _plain(body[at : end.start()])
+
+
+def _plain(item: bytes) -> bytes:
+    if _marks(item) > _MOST_MARKS:  # the scanner is quicker here than the parser of applications
+        raise _WronglyCut
+    return item
+
+
+def _scanned(body: bytes, at: int, limit: int, item_bytes: int) -> Iterator[bytes]:
+    """Yield the bytes of each value of the list, whatever its kind."""
+    lists = 0
+    for position in range(limit):
+        size = _size(body, at, min(_USUAL_BYTES, item_bytes)) or _size(body, at, item_bytes)
+        if not size:
+            _refuse_item(body, at, position, item_bytes)
+        lists += body.count(b"[", at, at + size) + body.count(b"{", at, at + size)
+        if lists > _MOST_LISTS * limit:
+            raise Invalid.because([{"loc": ["applications"], "msg": "holds too many lists and objects"}])
+        yield body[at : at + size]
+        comma = _COMMA.match(body, at + size)
+        if comma is None:
+            _require_end(body, at + size, item_bytes)
+            return
+        at = comma.end()
+    raise Invalid.because([{"loc": ["applications"], "msg": f"holds more than {limit} applications"}])
+
+
+def _size(body: bytes, at: int, most: int) -> int:
+    """Return the number of bytes of the JSON value that begins at `at`; 0 if none ends within `most` bytes."""
+    text = body[at : at + most].decode(errors="surrogateescape")
+    try:
+        _, end = _SCAN(text, 0)
+    except (StopIteration, ValueError, RecursionError):
+        return 0
+    if end == len(text) and at + most < len(body):  # a number may go on
+        return 0
+    return len(text[:end].encode(errors="surrogateescape"))
+
+
+def _refuse_item(body: bytes, at: int, position: int, item_bytes: int) -> NoReturn:
+    if len(body) - at <= item_bytes:
+        raise NotJson(NOT_JSON)
+    message = f"is larger than {item_bytes} bytes, or not JSON"
+    raise Invalid.because([{"loc": ["applications", position], "msg": message}])
+
+
+def _require_end(body: bytes, at: int, item_bytes: int) -> None:
+    """Refuse a body in which anything but the closing brackets follows the applications."""
+    if not _END.match(body, len(body) - len(body[at:].lstrip(b" \t\r\n"))):
+        _refuse(b'{"applications":[0' + body[at:], item_bytes)
+
+
+def _refuse(body: bytes, item_bytes: int) -> NoReturn:
+    """Raise the problem of the body as a whole; a large body is not read for it."""
+    if len(body) <= item_bytes:
+        try:
+            _Envelope.model_validate_json(body)
+        except ValidationError as error:
+            raise refusal(error) from None
+        require_distinct_names(body)
+    elif not body.lstrip(b" \t\r\n").startswith((b"{", b"[")):
+        raise NotJson(NOT_JSON)
+    raise Invalid.because([{"loc": [], "msg": 'must be an object of "applications", a list, and nothing else'}])
+
 
 Result = TypeVar("Result")
 Rows = TypeVar("Rows")
@@ -51,6 +228,7 @@ class DecisionEngine:
     Parameters
     ----------
     served : the model
+    requests : the bodies of the portfolio that the model scores
     observe : is told of every batch of single requests
     recorder : is told of every decision before it is answered; None where nothing is recorded
     ask : asks the model for margins where it runs as a service of its own; None where it is embedded
@@ -59,12 +237,15 @@ class DecisionEngine:
     def __init__(
         self,
         served: StoredModel,
+        requests: Requests,
         settings: ServingSettings,
         observe: Observer,
         recorder: Recorder | None = None,
         ask: Callable[[Matrix], Awaitable[Margins]] | None = None,
     ) -> None:
         self.served = served
+        self._requests = requests
+        self._columns_of = requests.applications.columns_of
         self._limits = settings.limits
         # One thread: batches wait for each other, so single requests compete with one of them at most.
         self._background = ThreadPoolExecutor(1, thread_name_prefix="batch")
@@ -110,7 +291,9 @@ class DecisionEngine:
     def warm_up(self) -> None:
         """Score and encode one example, so that the first request pays for no lazy set-up."""
         # Not through `_decide`: the example is nobody's application and must not be recorded.
-        scores = self.served.scorer.score(columns_of([PredictRequest.model_validate(EXAMPLE).application]))
+        artefact = self.served.scorer.artefact
+        body = to_json(example_of(artefact.portfolio, artefact.reference))
+        scores = self.served.scorer.score(self._columns_of([decode(self._requests.predict, body).application]))
         to_json(self._decisions(scores, [Caller(request_id(), None)]))
 
     @property
@@ -127,7 +310,7 @@ class DecisionEngine:
     async def predict(self, request: PredictRequest) -> Answer:
         """Return the decision on one application; see `schemas.Decision`."""
         caller = Caller(request_id(), request.client_id)
-        scores = await self._applications.score(_CallerRows(columns_of([request.application]), [caller]))
+        scores = await self._applications.score(_CallerRows(self._columns_of([request.application]), [caller]))
         return self._decisions(scores, [caller])[0]
 
     async def predict_features(self, request: FeaturesRequest) -> Answer:
@@ -155,10 +338,10 @@ class DecisionEngine:
         return self._decided(batch, matrix, await self._margins(matrix), request_id())
 
     async def _predict(self, body: bytes) -> bytes:
-        return to_json(await self.predict(decode(PredictRequest, body)))
+        return to_json(await self.predict(decode(self._requests.predict, body)))
 
     async def _predict_features(self, body: bytes) -> bytes:
-        return to_json(await self.predict_features(decode(FeaturesRequest, body)))
+        return to_json(await self.predict_features(decode(self._requests.features, body)))
 
     async def _predict_batch(self, body: bytes) -> bytes:
         """Answer a batch on the background thread, so that single requests go on meanwhile."""
@@ -178,11 +361,12 @@ class DecisionEngine:
 
     def _batch_read(self, body: bytes) -> tuple[ParsedBatch, Matrix]:
         limits = self._limits
-        batch = decode_batch(body, limit=limits.batch_applications, item_bytes=limits.application_bytes)
+        batch = decode_batch(body, self._requests, limit=limits.batch_applications, item_bytes=limits.application_bytes)
         return batch, self._matrix(batch)
 
     def _matrix(self, batch: ParsedBatch) -> Matrix:
-        return self.served.scorer.transformer.transform(columns_of([request.application for request in batch.requests]))
+        applications = self._columns_of([request.application for request in batch.requests])
+        return self.served.scorer.transformer.transform(applications)
 
     def _batch_written(self, batch: ParsedBatch, matrix: Matrix, margins: Margins, request: str) -> bytes:
         return to_json(self._decided(batch, matrix, margins, request))

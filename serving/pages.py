@@ -15,13 +15,11 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
-from features.application import APPLICATION
 from monitoring.recorder import Recorder
 from scoring.store import StoredModel
 from serving.problems import MEDIA_TYPE
 from serving.request_metrics import Exposition
 from serving.schemas import (
-    EXAMPLE,
     BatchAnswer,
     BatchRequest,
     Decision,
@@ -31,6 +29,8 @@ from serving.schemas import (
     ModelInfo,
     PredictRequest,
     ProblemDocument,
+    Requests,
+    example_of,
 )
 from serving.settings import ServingSettings
 
@@ -46,7 +46,6 @@ _READING: dict[str, tuple[str, type[BaseModel]]] = {
     "/drift": ("What was scored, counted over the bins of the model's drift reference", DriftCounts),
     "/health": ("The service answers, and with which model", Health),
 }
-_EXAMPLES = {"/predict": EXAMPLE, "/predict/batch": {"applications": [EXAMPLE]}}
 _SCHEMES = {
     "apiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
     "bearer": {"type": "http", "scheme": "bearer"},
@@ -67,11 +66,12 @@ _REFUSALS = {
 }
 
 
-def openapi_document(*, version: str, batch_limit: int, opened: Collection[str]) -> dict[str, Any]:
+def openapi_document(
+    requests: Requests, example: Any, *, version: str, batch_limit: int, opened: Collection[str]
+) -> dict[str, Any]:
     """Return the OpenAPI 3.1 document of the routes that callers use; those in `opened` need no key."""
     models: list[type[BaseModel]] = [ProblemDocument, *(answer for _, answer in _READING.values())]
-    for _, request, answer in _SCORING.values():
-        models += [request, answer]
+    models += [requests.predict, requests.batch, requests.features, *(answer for _, _, answer in _SCORING.values())]
     _, definitions = models_json_schema([(model, "validation") for model in models], ref_template=_REFERENCE)
     schemas = definitions["$defs"]
     # The limit is a setting, and the models are made before settings are read.
@@ -83,19 +83,20 @@ def openapi_document(*, version: str, batch_limit: int, opened: Collection[str])
             "version": version,
             "description": "Credit decisions on loan applications.",
         },
-        "paths": {**_scoring_paths(opened), **_reading_paths(opened)},
+        "paths": {**_scoring_paths(opened, example), **_reading_paths(opened)},
         "components": {"schemas": schemas, "securitySchemes": _SCHEMES},
     }
 
 
-def _scoring_paths(opened: Collection[str]) -> dict[str, Any]:
+def _scoring_paths(opened: Collection[str], example: Any) -> dict[str, Any]:
+    examples = {"/predict": example, "/predict/batch": {"applications": [example]}}
     return {
         path: {
             "post": {
                 "summary": summary,
                 "tags": ["scoring"],
                 "operationId": path.strip("/").replace("/", "_"),
-                "requestBody": {"required": True, **_content(None, request, example=_EXAMPLES.get(path))},
+                "requestBody": {"required": True, **_content(None, request, example=examples.get(path))},
                 "security": _security(path, opened),
                 "responses": {"200": _content("Scored", answer), **_problems(_REFUSALS)},
             }
@@ -165,6 +166,7 @@ class Pages:
     ----------
     served, recorder, exposition : return the model, the recorder of its decisions, and the metrics; called at each
         request
+    requests : the bodies of requests
     settings : give the OpenAPI document its limits and open routes
     """
 
@@ -174,7 +176,9 @@ class Pages:
         recorder: Callable[[], Recorder | None],
         exposition: Callable[[], Exposition],
         settings: ServingSettings,
+        requests: Requests,
     ) -> None:
+        self._requests = requests
         self._served = served
         self._recorder = recorder
         self._exposition = exposition
@@ -200,7 +204,10 @@ class Pages:
 
     async def _docs(self, _: Request) -> Response:
         limit, opened = self._settings.limits.batch_applications, self._settings.access.open
-        return _json(openapi_document(version=self._served().version, batch_limit=limit, opened=opened))
+        served = self._served()
+        example = example_of(served.scorer.artefact.portfolio, served.scorer.artefact.reference)
+        document = openapi_document(self._requests, example, version=served.version, batch_limit=limit, opened=opened)
+        return _json(document)
 
     async def _model_info(self, _: Request) -> Response:
         return _json(model_info(self._served()))
@@ -225,11 +232,12 @@ def model_info(served: StoredModel) -> dict[str, Any]:
     artefact, state = served.scorer.artefact, served.scorer.transformer.state
     return {
         "name": served.name,
+        "portfolio": artefact.portfolio.name,
         "version": served.version,
         "digest": artefact.digest,
         "features": served.scorer.features,
         "categories": {name: state.vocabularies[name] for name in state.names if name in state.vocabularies},
-        "required_columns": [column.name for column in APPLICATION if column.required],
+        "required_columns": [column.name for column in artefact.portfolio.schema if column.required],
         "policy": artefact.policy,
         "metrics": artefact.metrics,
         "lineage": artefact.lineage,

@@ -16,6 +16,7 @@ import click
 from bentoml.exceptions import BentoMLConfigException
 
 from decision_log.errors import DecisionLogError
+from features.portfolio import Portfolio
 from jobs.errors import SettingsError
 from jobs.settings import Settings, read_regular
 from monitoring.errors import CheckError
@@ -23,7 +24,7 @@ from monitoring.recorder import check_recording
 from monitoring.settings import MonitoringSettings
 from scoring.errors import ScoringError
 from scoring.keys import KEYS_VARIABLE, AccessError, KeyFile
-from scoring.store import load_stored
+from scoring.store import load_portfolio, load_stored
 from serving.settings import ServingSettings
 
 _LOGGER = logging.getLogger("bentoml.credit_scoring")
@@ -42,6 +43,14 @@ def check_start(settings: ServingSettings, monitoring: MonitoringSettings, envir
         if monitoring.recording.enabled:
             check_recording(monitoring.recording, environment)
     except (ScoringError, DecisionLogError, CheckError) as error:
+        raise BentoMLConfigException(str(error)) from None
+
+
+def served_portfolio(tag: str) -> tuple[str, Portfolio]:
+    """Return the exact tag and the portfolio of the model to serve; BentoMLConfigException if it cannot be read."""
+    try:
+        return load_portfolio(tag)
+    except ScoringError as error:
         raise BentoMLConfigException(str(error)) from None
 
 

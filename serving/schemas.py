@@ -9,11 +9,12 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError, create_model
 
 from decision_log.format import Caller
-from features.application import APPLICATION
-from features.request import Application, ClientId, Record
+from features.portfolio import Portfolio
+from features.request import ApplicationRecord, Applications, ClientId, Record
+from scoring.drift_reference import DriftReference
 from scoring.policy import DecisionKind, RiskLevel
 from scoring.scorer import Scores
 from serving.problems import Fault, Invalid, NotJson, faults
@@ -24,11 +25,15 @@ Body = TypeVar("Body", bound=BaseModel)
 NOT_JSON = "The body is not JSON in UTF-8."
 
 
+_PARTS = frozenset({"client_id", "application", "applications", "features"})
+"""The names of the parts of bodies; a column of such a name is reported as a part."""
+
+
 class PredictRequest(Record):
     """One application to score."""
 
     client_id: ClientId | None = Field(default=None, description="The caller's name for the applicant, given back")
-    application: Application  # type: ignore[valid-type]  # a model made from the declaration
+    application: ApplicationRecord
 
 
 class FeaturesRequest(Record):
@@ -42,6 +47,28 @@ class BatchRequest(Record):
     """Applications to score together, in the order of their answers."""
 
     applications: list[PredictRequest] = Field(min_length=1)
+
+
+class Requests:
+    """The bodies of requests of one portfolio: its own models of them, made from its declaration.
+
+    Attributes
+    ----------
+    applications : reads applications
+    predict, features, batch : the models of the bodies of /predict, /predict/features and /predict/batch
+    """
+
+    def __init__(self, portfolio: Portfolio) -> None:
+        self.applications = Applications(portfolio)
+        self.predict = _made(PredictRequest, application=(self.applications.model, ...))
+        self.features = FeaturesRequest
+        self.batch = _made(BatchRequest, applications=(list[self.predict], Field(min_length=1)))  # type: ignore[name-defined]
+
+
+def _made(base: type[Body], **fields: Any) -> type[Body]:
+    made = create_model(base.__name__, __base__=base, **fields)
+    made.__doc__ = base.__doc__
+    return made
 
 
 def decode(model: type[Body], body: bytes) -> Body:
@@ -75,7 +102,7 @@ def require_distinct_names(body: bytes) -> None:
     def read(pairs: list[tuple[str, Any]]) -> None:
         counts = Counter(name for name, _ in pairs)
         for name in (name for name, count in counts.items() if count > 1):
-            loc = ["application", name] if name in APPLICATION else [name]
+            loc = [name] if name in _PARTS else ["application", name]
             repeated.append({"loc": loc, "msg": "is stated more than once"})
 
     json.loads(body, object_pairs_hook=read)
@@ -149,6 +176,7 @@ class ModelInfo(BaseModel):
     """
 
     name: str
+    portfolio: str = Field(description="Whose applications it scores")
     version: str
     digest: str
     features: list[str]
@@ -243,33 +271,18 @@ def decisions(
     ]
 
 
-EXAMPLE: dict[str, Any] = {
-    "client_id": "example",
-    "application": {
-        "NAME_CONTRACT_TYPE": "Cash loans",
-        "FLAG_OWN_CAR": "Y",
-        "FLAG_OWN_REALTY": "Y",
-        "CNT_CHILDREN": 1,
-        "AMT_INCOME_TOTAL": 180000,
-        "AMT_CREDIT": 450000,
-        "AMT_ANNUITY": 22500,
-        "AMT_GOODS_PRICE": 450000,
-        "NAME_INCOME_TYPE": "Working",
-        "NAME_EDUCATION_TYPE": "Higher education",
-        "NAME_HOUSING_TYPE": "House / apartment",
-        "REGION_POPULATION_RELATIVE": 0.02,
-        "DAYS_EMPLOYED": -2200,
-        "DAYS_REGISTRATION": -4200,
-        "DAYS_ID_PUBLISH": -2900,
-        "OWN_CAR_AGE": 6,
-        "OCCUPATION_TYPE": "Core staff",
-        "CNT_FAM_MEMBERS": 3,
-        "REGION_RATING_CLIENT": 2,
-        "REGION_RATING_CLIENT_W_CITY": 2,
-        "ORGANIZATION_TYPE": "School",
-        "EXT_SOURCE_2": 0.61,
-        "EXT_SOURCE_3": 0.54,
-        "DAYS_LAST_PHONE_CHANGE": -900,
-        "AMT_REQ_CREDIT_BUREAU_YEAR": 1,
-    },
-}
+def example_of(portfolio: Portfolio, reference: DriftReference | None = None) -> Answer:
+    """An example body of /predict: the portfolio's own example, else the usual values of the drift reference."""
+    return {"client_id": "example", "application": portfolio.declared.example or _usual(portfolio, reference)}
+
+
+def _usual(portfolio: Portfolio, reference: DriftReference | None) -> dict[str, Any]:
+    from features.drawing import draw_legal, records_of  # most portfolios declare an example
+
+    [drawn] = records_of(draw_legal(portfolio, 3, seed=0).take(slice(1, 2)))
+    usual = dict(drawn)
+    for name, bins in (reference.features if reference else {}).items():
+        if name in portfolio.schema and bins.kind == "numeric" and bins.edges:
+            middle = bins.edges[len(bins.edges) // 2]
+            usual[name] = int(middle) if portfolio.schema[name].whole else middle
+    return {name: value for name, value in usual.items() if value is not None}

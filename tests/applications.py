@@ -6,8 +6,8 @@ import csv
 from pathlib import Path
 from typing import Any
 
-from features.application import APPLICATION
 from features.schema import Column
+from tests.home_credit import APPLICATION
 
 Application = dict[str, Any]
 

@@ -23,6 +23,7 @@ from coverage import Coverage  # noqa: E402
 from hypothesis import HealthCheck  # noqa: E402
 from hypothesis import settings as properties  # noqa: E402
 
+from configs.portfolios.home_credit.generator.dataset import synthesize  # noqa: E402
 from jobs.progress import Progress  # noqa: E402
 from scoring.store import StoredModel, load_stored  # noqa: E402
 from tests.markers import pytest_collection_modifyitems  # noqa: E402, F401 - unit, service or slow
@@ -31,7 +32,6 @@ from tests.skipped import pytest_terminal_summary  # noqa: E402, F401 - what a r
 from training.promotion import promote  # noqa: E402
 from training.run import Delivered, deliver  # noqa: E402
 from training.settings import TrainingSettings  # noqa: E402
-from training.synthesis.dataset import synthesize  # noqa: E402
 
 # The same examples in every run, and no verdict that depends on how busy the machine is.
 properties.register_profile("project", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])

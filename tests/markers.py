@@ -10,7 +10,7 @@ TESTS = Path(__file__).resolve().parent
 SERVICE_FOLDERS = {"e2e", "faults", "parity"}
 """The tests below these run the real service."""
 SLOW_FOLDERS = {"benchmarks", "deploy", "mutation", "training"}
-"""The tests below these train, measure, or run the tools that ship."""
+"""The tests below these train, measure, or run the tools that ship; so do those of a portfolio."""
 TRAINED = {"delivered", "generated", "histories", "many", "settings"}
 """A test with one of these fixtures waits for a training, or for the data of one."""
 
@@ -28,7 +28,7 @@ def _markers(item: pytest.Item) -> set[str]:
     fixtures = set(getattr(item, "fixturenames", ()))
     folder = _folder(item.path)
     service = folder in SERVICE_FOLDERS or {"delivered", "server"} <= fixtures
-    slow = folder in SLOW_FOLDERS or bool(TRAINED & fixtures)
+    slow = folder in SLOW_FOLDERS or "portfolios" in item.path.parts or bool(TRAINED & fixtures)
     return {name for name, holds in {"service": service, "slow": slow}.items() if holds}
 
 

@@ -27,7 +27,8 @@ MAY_IMPORT = {
     "credit_scoring_client": set(),
     "benchmarks": {"features", "jobs", "scoring", "decision_log", "monitoring"},
     "deploy": {"benchmarks", "features", "jobs", "monitoring", "scoring", "serving"},
-    "docs": {"jobs", "serving"},
+    "docs": {"features", "jobs", "serving"},
+    "configs": {"features", "jobs", "training"},
     "examples": {"credit_scoring_client", "features", "scoring", "serving"},
 }
 SERVED = ("features", "jobs", "scoring", "decision_log", "serving", "service")
@@ -42,6 +43,7 @@ def _found() -> dict[str, Path]:
     files = [(ROOT, file) for file in ROOT.glob("*.py")]
     files += [(ROOT, file) for folder in folders for file in folder.rglob("*.py")]
     files += [(CLIENT, file) for file in CLIENT.rglob("*.py")]
+    files += [(ROOT, file) for file in (ROOT / "configs").rglob("*.py") if "tests" not in file.parts]
     return {_name(file.relative_to(root)): file for root, file in sorted(files)}
 
 

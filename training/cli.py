@@ -31,6 +31,13 @@ def _settings(command: _Command) -> _Command:
     """Options of every command that uses the settings."""
     tracking = "MLflow server or database (default: MLFLOW_TRACKING_URI, then the settings)"
     command = click.option("--tracking-uri", envvar="MLFLOW_TRACKING_URI", help=tracking)(command)
+    return _declared(command)
+
+
+def _declared(command: _Command) -> _Command:
+    """Options that name the settings and the portfolio."""
+    named = "folder or file of the portfolio (default: the one that the settings name)"
+    command = click.option("--portfolio", type=PATH, help=named)(command)
     return click.option("--settings", type=PATH, default=_SETTINGS, help="default: configs/training.yaml")(command)
 
 
@@ -42,7 +49,9 @@ def _allowed(command: _Command) -> _Command:
     return click.option("--allow-generated", is_flag=True, help=generated)(command)
 
 
-_data = click.option("--data", type=PATH, help="folder with application_train, CSV or Parquet (default: generated)")
+_data = click.option(
+    "--data", type=PATH, help="folder of the portfolio's files, or its file, CSV or Parquet (default: generated)"
+)
 
 
 @commands.command()
@@ -96,7 +105,7 @@ def tune(**options: Any) -> None:
 
 @commands.command()
 @click.option("--version", default="@challenger", show_default=True, help="number or @alias")
-@click.option("--data", type=PATH, help="folder with application_train to judge on; default: generated")
+@click.option("--data", type=PATH, help="folder or file of labelled applications to judge on; default: generated")
 @_allowed
 @_settings
 def promote(**options: Any) -> None:
@@ -145,13 +154,14 @@ def import_(**options: Any) -> None:
 
 
 @commands.command("synthesize")
-@click.option("--clients", type=int, required=True, help="rows of application_train")
+@click.option("--clients", type=int, required=True, help="labelled applications")
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--output", type=PATH, required=True, help="folder that does not exist yet, or is empty")
 @click.option("--format", "file_format", type=click.Choice(("csv", "parquet")), default="csv", show_default=True)
 @click.option("--applications-only", is_flag=True, help="leave the history tables out")
+@_declared
 def generate(**options: Any) -> None:
-    """Write generated data in Kaggle's Home Credit layout."""
+    """Write generated data of a portfolio that has a generator."""
     from training.commands import generate as write_data
 
     write_data(**options)

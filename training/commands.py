@@ -17,6 +17,7 @@ from jobs.errors import OutputError, SettingsError
 from jobs.progress import Progress
 from training.dataset import is_generated, split_by_time
 from training.errors import RegistryError, TrackingError, TrainingError
+from training.generation import FileFormat, generator_of
 from training.promotion import Verdict, judge, keep, make_champion, promote, rollback
 from training.registry.fitted import register_fitted, run_of_fitted
 from training.registry.registry import Registered, copy_report, current_champion, find
@@ -24,7 +25,6 @@ from training.registry.store import champion_lock, import_model
 from training.registry.tracking import connect, resumed_run, scratch, without_secrets
 from training.run import deliver, load, registry_lines, trained_lines, verdict_lines
 from training.settings import TrainingSettings
-from training.synthesis.dataset import ALL, APPLICATIONS, FileFormat, synthesize, total_clients
 
 _Options = ParamSpec("_Options")
 
@@ -47,8 +47,8 @@ def _working(command: Callable[_Options, None]) -> Callable[_Options, None]:
     return working
 
 
-def _loaded(settings: Path, tracking_uri: str | None) -> TrainingSettings:
-    loaded = TrainingSettings.load(settings)
+def _loaded(settings: Path, portfolio: Path | None, tracking_uri: str | None) -> TrainingSettings:
+    loaded = TrainingSettings.load(settings, portfolio)
     if not tracking_uri:
         return loaded
     tracking = loaded.tracking.model_copy(update={"uri": tracking_uri})
@@ -64,10 +64,11 @@ def run(
     allow_generated: bool,
     allow_uncompared: bool,
     settings: Path,
+    portfolio: Path | None,
     tracking_uri: str | None,
 ) -> None:
     """Train, register and judge a model; promote it if it passes."""
-    loaded = _loaded(settings, tracking_uri)
+    loaded = _loaded(settings, portfolio, tracking_uri)
     if params is not None:
         from training.tuning import TunedParameters
 
@@ -84,22 +85,24 @@ def run(
 
 
 @_working
-def register(*, folder: Path, settings: Path, tracking_uri: str | None) -> None:
+def register(*, folder: Path, settings: Path, portfolio: Path | None, tracking_uri: str | None) -> None:
     """Register a fitted model that was kept in a folder."""
     run_id = run_of_fitted(folder)
-    with resumed_run(_loaded(settings, tracking_uri).tracking, run_id):
+    with resumed_run(_loaded(settings, portfolio, tracking_uri).tracking, run_id):
         registered = register_fitted(folder)
     say([f"{registered} is challenger"])
 
 
 @_working
-def experiments(*, data: Path | None, only: str | None, settings: Path, tracking_uri: str | None) -> None:
+def experiments(
+    *, data: Path | None, only: str | None, settings: Path, portfolio: Path | None, tracking_uri: str | None
+) -> None:
     """Compare models on the same folds."""
     from training.experiments import EXPERIMENTS, table_lines  # imbalanced-learn takes seconds
 
     if only is not None and only not in EXPERIMENTS:
         raise TrainingError(f"--only {only}: not one of {', '.join(EXPERIMENTS)}")
-    loaded, progress = _loaded(settings, tracking_uri), Progress()
+    loaded, progress = _loaded(settings, portfolio, tracking_uri), Progress()
     dataset, _ = split_by_time(load(data, loaded, progress), loaded.out_of_time)
     for name in [only] if only else EXPERIMENTS:
         say([f"{name}:", *table_lines(EXPERIMENTS[name].run(dataset, loaded, progress)), ""])
@@ -114,6 +117,7 @@ def search(
     storage: str | None,
     output: Path,
     settings: Path,
+    portfolio: Path | None,
     tracking_uri: str | None,
 ) -> None:
     """Search parameters, into a file."""
@@ -122,7 +126,7 @@ def search(
     if not output.parent.is_dir() or output.is_dir():
         raise OutputError(f"--output {output}: not a file in a folder that exists")
     progress = Progress()
-    values = _loaded(settings, tracking_uri).model_dump(mode="json")
+    values = _loaded(settings, portfolio, tracking_uri).model_dump(mode="json")
     given = {"trials": trials, "study": study, "storage": storage}
     values["tuning"] |= {name: value for name, value in given.items() if value is not None}
     loaded = _with_options(values)
@@ -148,10 +152,11 @@ def promote_version(
     allow_generated: bool,
     allow_uncompared: bool,
     settings: Path,
+    portfolio: Path | None,
     tracking_uri: str | None,
 ) -> None:
     """Judge a registered model and put it in charge if it passes."""
-    loaded = _connected(settings, tracking_uri)
+    loaded = _connected(settings, portfolio, tracking_uri)
     registered = find(loaded.tracking.model, version)
     with champion_lock():
         finished = (
@@ -178,32 +183,32 @@ def _say_champion(registered: Registered, tag: bentoml.Tag) -> None:
 
 
 @_working
-def rollback_champion(*, settings: Path, tracking_uri: str | None) -> None:
+def rollback_champion(*, settings: Path, portfolio: Path | None, tracking_uri: str | None) -> None:
     """Put the previous champion back in charge."""
-    name = _connected(settings, tracking_uri).tracking.model
+    name = _connected(settings, portfolio, tracking_uri).tracking.model
     _say_champion(*rollback(name, datetime.now(UTC), lambda line: say([line])))
 
 
 @_working
-def list_registered(*, settings: Path, tracking_uri: str | None) -> None:
+def list_registered(*, settings: Path, portfolio: Path | None, tracking_uri: str | None) -> None:
     """Show the registered models."""
-    say(registry_lines(_connected(settings, tracking_uri).tracking.model))
+    say(registry_lines(_connected(settings, portfolio, tracking_uri).tracking.model))
 
 
 @_working
-def report(*, version: str, output: Path, settings: Path, tracking_uri: str | None) -> None:
+def report(*, version: str, output: Path, settings: Path, portfolio: Path | None, tracking_uri: str | None) -> None:
     """Copy the report of a registered model."""
     if not output.parent.is_dir() or output.is_dir():
         raise OutputError(f"--output {output}: not a file in a folder that exists")
-    registered = find(_connected(settings, tracking_uri).tracking.model, version)
+    registered = find(_connected(settings, portfolio, tracking_uri).tracking.model, version)
     copy_report(registered, output)
     say([f"report of {registered}, digest {registered.digest[:12]}: {output}"])
 
 
 @_working
-def import_champion(*, settings: Path, tracking_uri: str | None) -> None:
+def import_champion(*, settings: Path, portfolio: Path | None, tracking_uri: str | None) -> None:
     """Import the champion into the BentoML store."""
-    name = _connected(settings, tracking_uri).tracking.model
+    name = _connected(settings, portfolio, tracking_uri).tracking.model
     with champion_lock():
         registered = current_champion(name)
         if registered is None:
@@ -212,22 +217,31 @@ def import_champion(*, settings: Path, tracking_uri: str | None) -> None:
     say([str(tag)])
 
 
-def _connected(settings: Path, tracking_uri: str | None) -> TrainingSettings:
-    loaded = _loaded(settings, tracking_uri)
+def _connected(settings: Path, portfolio: Path | None, tracking_uri: str | None) -> TrainingSettings:
+    loaded = _loaded(settings, portfolio, tracking_uri)
     connect(loaded.tracking)
     return loaded
 
 
 @_working
-def generate(*, output: Path, clients: int, seed: int, file_format: FileFormat, applications_only: bool) -> None:
+def generate(
+    *,
+    output: Path,
+    clients: int,
+    seed: int,
+    file_format: FileFormat,
+    applications_only: bool,
+    settings: Path,
+    portfolio: Path | None,
+) -> None:
     """Write generated data."""
-    tables = APPLICATIONS if applications_only else ALL
-    with Progress().step("clients", total_clients(clients)) as advance:
-        synthesize(
+    generator = generator_of(TrainingSettings.load(settings, portfolio).declared)
+    with Progress().step("clients", generator.total_clients(clients)) as advance:
+        generator.synthesize(
             output,
             clients=clients,
             seed=seed,
             file_format=file_format,
-            tables=tables,
+            tables="applications" if applications_only else "all",
             progress=advance,
         )

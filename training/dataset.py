@@ -13,18 +13,22 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from features.application import APPLICATION
 from features.files import File, RowBatch, open_file
+from features.portfolio import OutcomeDeclaration, Portfolio
 from features.schema import ColumnKind
 from features.transformer import Columns, concatenate
 from features.validation import RuleViolation, merge_violations
-from features.values import as_numbers, as_whole_numbers
+from features.values import as_client_ids, as_numbers, as_texts, as_whole_numbers
 from monitoring.measures import Estimate, auc_estimate
 from training.errors import DataError
 from training.settings import LeakageSettings, OutOfTimeSettings
 
 Target = NDArray[np.int64]
+Ids = NDArray[np.int64] | NDArray[np.object_]
+"""Identifiers, shape (n,): whole numbers, or text; row numbers, from 1, of applications without an identifier."""
 GENERATED = "generated: "
+TRUE_PD = "true_pd"
+"""The table of a generator's folder that holds the PDs from which outcomes were drawn; real data have none."""
 
 
 def is_generated(source: str) -> bool:
@@ -42,7 +46,7 @@ class Dataset:
 
     Attributes
     ----------
-    ids : int64, shape (n,), unique
+    ids : unique, shape (n,); see `Ids`
     columns : the raw columns of the n applications
     target : int64, shape (n,); 1 is default
     fingerprint : SHA-256 of the file's bytes, hexadecimal
@@ -51,7 +55,7 @@ class Dataset:
     warnings : what is legal but worth knowing, one line each
     """
 
-    ids: NDArray[np.int64]
+    ids: Ids
     columns: Columns
     target: NDArray[np.int64]
     fingerprint: str
@@ -61,6 +65,11 @@ class Dataset:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @property
+    def portfolio(self) -> Portfolio:
+        """What declares the columns."""
+        return self.columns.portfolio
 
     def take(self, rows: NDArray[np.intp]) -> Dataset:
         """Return the chosen rows, in the order given; fingerprint and source stay those of the whole file."""
@@ -73,26 +82,26 @@ class Dataset:
         )
 
 
-def load_dataset(directory: Path, *, dates: str | None = None) -> Dataset:
-    """Read and validate application_train in `directory`; no row may be in application_test too.
+def load_dataset(data: Path, portfolio: Portfolio, *, dates: str | None = None) -> Dataset:
+    """Read and validate a portfolio's labelled applications; none may be in the file of later ones too.
 
-    `dates` names the column that holds the day of each application; None reads no days.
+    `data` is the folder with both files, or the labelled file itself. `dates` names the column that holds the day of
+    each application; None reads no days.
 
     DataError lists every violation; FileError and ColumnsError say why a file cannot be read at all.
     """
-    file = open_file(find_table(directory, "application_train"))
-    batches = list(file.batches(_ROWS_PER_BATCH, others=(APPLICATION.id_column, APPLICATION.target_column)))
+    schema, outcome = portfolio.schema, portfolio.declared.outcome
+    file = open_file(find_applications(data, portfolio), portfolio)
+    batches = list(file.batches(_ROWS_PER_BATCH, others=schema.beside))
     if not batches:
         raise DataError(f"{file.path}: has no rows")
     columns = concatenate([batch.columns for batch in batches])
-    ids, unnamed = _identifiers([batch.others[APPLICATION.id_column] for batch in batches])
-    target = np.concatenate(
-        [as_numbers(batch.others[APPLICATION.target_column], ColumnKind.FLAG)[0] for batch in batches]
-    )
+    ids, unnamed = _identifiers(batches, portfolio)
+    target = np.concatenate([outcomes(batch.others[schema.target_column], outcome) for batch in batches])
     violations = [
-        *identifier_violations(ids, unnamed),
-        *target_violations(target),
-        *overlap_violations(ids, _test_ids(directory)),
+        *identifier_violations(ids, unnamed, portfolio),
+        *target_violations(target, outcome),
+        *overlap_violations(ids, _later_ids(data, portfolio), portfolio),
         *merge_violations(list(_violations(batches))),
         *level_violations(columns),
     ]
@@ -103,9 +112,14 @@ def load_dataset(directory: Path, *, dates: str | None = None) -> Dataset:
         target=target.astype(np.int64),
         fingerprint=_sha256(file.path),
         source=file.path.name,
-        warnings=tuple(_warnings(columns, [name for name in file.undeclared if name != dates])),
+        warnings=tuple(_warnings(columns, [name for name in file.undeclared if name not in (dates, *schema.beside)])),
         dates=None if dates is None else _dates(file, dates),
     )
+
+
+def find_applications(data: Path, portfolio: Portfolio) -> Path:
+    """Find the file of labelled applications: `data` itself, or the portfolio's file in the folder `data`."""
+    return data if data.is_file() else find_table(data, portfolio.declared.files.train)
 
 
 def find_table(directory: Path, name: str) -> Path:
@@ -127,11 +141,44 @@ def _tables(directory: Path, name: str) -> list[Path]:
     return sorted(path for path in directory.iterdir() if path.stem == name and path.suffix.lower() in _SUFFIXES)
 
 
-def _identifiers(chunks: Sequence[pa.ChunkedArray[Any]]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """The identifiers, and a mask of those that are missing or not whole numbers."""
-    read = [as_whole_numbers(chunk) for chunk in chunks]
-    ids = np.concatenate([numbers for numbers, _, _ in read])
-    return ids, np.concatenate([missing | wrong for _, missing, wrong in read])
+def _identifiers(batches: Sequence[RowBatch], portfolio: Portfolio) -> tuple[Ids, NDArray[np.bool_]]:
+    """The identifiers, and a mask of those that are missing or of the wrong kind."""
+    identity = portfolio.declared.identity
+    if identity is None:
+        rows = sum(map(len, batches))
+        return np.arange(1, rows + 1), np.zeros(rows, dtype=np.bool_)
+    return _read_identifiers([batch.others[identity.column] for batch in batches], whole=identity.kind == "whole")
+
+
+def _read_identifiers(chunks: Sequence[pa.ChunkedArray[Any]], *, whole: bool) -> tuple[Ids, NDArray[np.bool_]]:
+    if whole:
+        read = [as_whole_numbers(chunk) for chunk in chunks]
+        ids = np.concatenate([numbers for numbers, _, _ in read])
+        return ids, np.concatenate([missing | wrong for _, missing, wrong in read])
+    texts = [np.array(as_client_ids(chunk)[0].to_pylist(), dtype=object) for chunk in chunks]
+    named = np.concatenate(texts)
+    unnamed = np.array([name is None for name in named], dtype=np.bool_)
+    return np.where(unnamed, "", named), unnamed
+
+
+def outcomes(values: pa.ChunkedArray[Any], outcome: OutcomeDeclaration) -> NDArray[np.float64]:
+    """Outcomes as the portfolio declares them: 1 where a value is bad, 0 where it is good, NaN for any other value."""
+    meaning: dict[str | None, float] = {**dict.fromkeys(outcome.good, 0.0), **dict.fromkeys(outcome.bad, 1.0)}
+    # 1, 1.0 and true are one value, however the file has it stored.
+    for text, value in (("true", "1"), ("false", "0")):
+        if text not in meaning and value in meaning:
+            meaning[text] = meaning[value]
+    texts, _ = as_texts(values)
+    found = {text: meaning.get(_usual(text), np.nan) for text in set(texts.to_pylist())}
+    return np.array([found[text] for text in texts.to_pylist()], dtype=np.float64)
+
+
+def _usual(text: str | None) -> str | None:
+    stated = (text or "").strip()
+    if stated.casefold() in ("true", "false"):
+        return stated.casefold()
+    whole, _, fraction = stated.partition(".")
+    return whole if fraction.strip("0") == "" and whole.lstrip("+-").isdecimal() else stated
 
 
 def _dates(file: File, name: str) -> NDArray[np.datetime64]:
@@ -151,11 +198,13 @@ def _violations(batches: list[RowBatch]) -> Iterator[RuleViolation]:
             yield violation.shifted(batch.first_row)
 
 
-def _test_ids(directory: Path) -> NDArray[np.int64]:
-    if not _tables(directory, "application_test"):
+def _later_ids(data: Path, portfolio: Portfolio) -> Ids:
+    identity, later = portfolio.declared.identity, portfolio.declared.files.later
+    folder = data.parent if data.is_file() else data
+    if identity is None or later is None or not _tables(folder, later):
         return np.empty(0, dtype=np.int64)
-    file = open_file(find_table(directory, "application_test"))
-    ids, unnamed = _identifiers([file.column(APPLICATION.id_column)])
+    file = open_file(find_table(folder, later), portfolio)
+    ids, unnamed = _read_identifiers([file.column(identity.column)], whole=identity.kind == "whole")
     return ids[~unnamed]
 
 
@@ -167,9 +216,8 @@ def _warnings(columns: Columns, undeclared: Sequence[str]) -> Iterator[str]:
     if undeclared_rows:
         said = ", ".join(f"{name} ({count:,})" for name, count in undeclared_rows.items())
         yield f"rows with a level that is not declared: {said}"
-    ignored = [name for name in undeclared if name not in (APPLICATION.id_column, APPLICATION.target_column)]
-    if ignored:
-        yield f"columns that are not declared and were ignored: {', '.join(ignored)}"
+    if undeclared:
+        yield f"columns that are not declared and were ignored: {', '.join(undeclared)}"
 
 
 def _sha256(path: Path) -> str:
@@ -211,15 +259,15 @@ def outside_leaks(dataset: Dataset, file: File, settings: LeakageSettings) -> It
     """Warn where identifiers, row order or undeclared columns rank the outcome; no feature reads these."""
     rows = _spaced_rows(len(dataset), settings.rows)
     target = dataset.target[rows]
-    outside = {
-        APPLICATION.id_column: dataset.ids[rows].astype(np.float64),
-        "the order of the rows": rows.astype(np.float64),
-    }
+    outside = {"the order of the rows": rows.astype(np.float64)}
+    schema = dataset.columns.schema
+    if schema.id_column is not None and dataset.ids.dtype != object:
+        outside = {schema.id_column: dataset.ids[rows].astype(np.float64), **outside}
     for name, values in outside.items():
         area = ranking(values, target, settings.confidence)
         if area.low > settings.max_order_auc:
             yield f"{name} ranks the outcome with AUC {area}: no feature reads it, but the rows are not in random order"
-    for name in set(file.undeclared) - {APPLICATION.id_column, APPLICATION.target_column}:
+    for name in set(file.undeclared) - {*schema.beside}:
         area = ranking(as_numbers(file.column(name))[0][rows], target, settings.confidence)
         if area.low > settings.max_column_auc:
             yield f"{name} ranks the outcome with AUC {area}: it is not declared and was ignored; do not declare it"
@@ -249,9 +297,11 @@ def _spaced_rows(rows: int, most: int) -> NDArray[np.intp]:
 
 
 def _column_rankings(dataset: Dataset, settings: LeakageSettings) -> Iterator[tuple[str, Estimate]]:
-    for i, column in enumerate(APPLICATION.numeric):
+    for i, column in enumerate(dataset.columns.schema.numeric):
+        if column.kind is ColumnKind.DATE:  # no feature reads a date itself
+            continue
         yield column.name, ranking(dataset.columns.numbers[:, i], dataset.target, settings.confidence)
-    for i, column in enumerate(APPLICATION.categorical):
+    for i, column in enumerate(dataset.columns.schema.categorical):
         levels = dataset.columns.levels[:, i]
         yield column.name, _level_ranking(levels, dataset.target, settings.confidence)
 
@@ -291,15 +341,18 @@ _MOST_UNDECLARED = 0.5
 _NO_ROWS = np.empty(0, dtype=np.intp)
 
 
-def identifier_violations(ids: NDArray[np.int64], unnamed: NDArray[np.bool_]) -> list[RuleViolation]:
+def identifier_violations(ids: Ids, unnamed: NDArray[np.bool_], portfolio: Portfolio) -> list[RuleViolation]:
     """Find identifiers that repeat, or that are missing or unreadable (`unnamed`); both arrays have the shape (n,)."""
+    identity = portfolio.declared.identity
+    if identity is None:
+        return []
     # An identifier that cannot be read is 0; two of them are not a repetition.
     named = np.flatnonzero(~unnamed)
     _, first = np.unique(ids[named], return_index=True)
     repeated = ~unnamed
     repeated[named[first]] = False
-    name = APPLICATION.id_column
-    return _found((name, "must be a whole number and present", unnamed), (name, "must be unique", repeated))
+    name, kind = identity.column, "a whole number" if identity.kind == "whole" else "a text"
+    return _found((name, f"must be {kind} and present", unnamed), (name, "must be unique", repeated))
 
 
 def level_violations(columns: Columns) -> list[RuleViolation]:
@@ -320,7 +373,7 @@ def undeclared_levels(columns: Columns) -> dict[str, int]:
 
 def _undeclared_levels(columns: Columns) -> Iterator[tuple[str, NDArray[np.intp], int]]:
     """Each category with undeclared levels, the rows that hold one, and how many rows state any level."""
-    for i, column in enumerate(APPLICATION.categorical):
+    for i, column in enumerate(columns.schema.categorical):
         levels = columns.levels[:, i]
         counts = Counter(levels.tolist())
         missing = {level for level in counts if level is None or column.is_missing(level)}
@@ -330,30 +383,34 @@ def _undeclared_levels(columns: Columns) -> Iterator[tuple[str, NDArray[np.intp]
             yield column.name, rows, len(levels) - sum(counts[level] for level in missing)
 
 
-def target_violations(target: NDArray[np.float64]) -> list[RuleViolation]:
-    """Find outcomes other than 0 and 1, or a single outcome in every row; `target` is float64 of shape (n,)."""
-    name = APPLICATION.target_column
-    found = _found((name, "must be 0 or 1", ~np.isin(target, (0.0, 1.0))))
+def target_violations(target: NDArray[np.float64], outcome: OutcomeDeclaration) -> list[RuleViolation]:
+    """Find values that are no outcome, or a single outcome in every row; `target` is that of `outcomes`."""
+    name, legal = outcome.column, [*outcome.good, *outcome.bad]
+    rule = f"must be {', '.join(legal[:-1])} or {legal[-1]}"
+    found = _found((name, rule, ~np.isin(target, (0.0, 1.0))))
     if len(np.unique(target[np.isin(target, (0.0, 1.0))])) < 2:
         found.append(RuleViolation(name, "must hold both classes", _NO_ROWS))
     return found
 
 
-def overlap_violations(train: NDArray[np.int64], test: NDArray[np.int64]) -> list[RuleViolation]:
-    """Find rows of the training data whose identifier is in the test data as well."""
-    # Kaggle's two files hold different applicants, so a shared identifier means that files were mixed up.
-    return _found((APPLICATION.id_column, "must not be in application_test too", np.isin(train, test)))
+def overlap_violations(train: Ids, later: Ids, portfolio: Portfolio) -> list[RuleViolation]:
+    """Find rows of the training data whose identifier is among the later applications as well."""
+    # The two files hold different applicants, so a shared identifier means that files were mixed up.
+    identity, files = portfolio.declared.identity, portfolio.declared.files
+    if identity is None or not len(later):
+        return []
+    return _found((identity.column, f"must not be in {files.later} too", np.isin(train, later)))
 
 
 def constant_columns(columns: Columns) -> tuple[str, ...]:
     """Name the columns that hold the same value, or none, in every row; they are legal but teach a model nothing."""
     numbers = columns.numbers
     same = np.all((numbers == numbers[:1]) | (np.isnan(numbers) & np.isnan(numbers[:1])), axis=0)
-    names = [column.name for column, one in zip(APPLICATION.numeric, same, strict=True) if one]
-    for i, column in enumerate(APPLICATION.categorical):
+    names = [column.name for column, one in zip(columns.schema.numeric, same, strict=True) if one]
+    for i, column in enumerate(columns.schema.categorical):
         if len(set(columns.levels[:, i])) < 2:
             names.append(column.name)
-    return tuple(name.name for name in APPLICATION if name.name in names)
+    return tuple(column.name for column in columns.schema if column.name in names)
 
 
 def _found(*rules: tuple[str, str, NDArray[np.bool_]]) -> list[RuleViolation]:

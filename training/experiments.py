@@ -69,7 +69,8 @@ def options(dataset: Dataset, settings: TrainingSettings, progress: Progress) ->
         name: (settings.features.model_copy(update={"without": without}), [free])
         for name, without in chosen.profiles.items()
     }
-    groups["monotone"] = (settings.features, [directed])
+    if chosen.monotone:
+        groups["monotone"] = (settings.features, [directed])
     with progress.step("options", len(groups) * settings.model.folds) as advance:
         return cross_fit(dataset, groups, settings, advance)
 

@@ -12,40 +12,29 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from features.application import APPLICATION
-from features.schema import ProtectedAttribute
-from features.transformer import Columns
+from features.schema import Protection
+from features.transformer import Columns, missing_as_nan
 from monitoring.measures import Estimate, Group, ImpactRatio, auc_estimate
 from training.evaluation import Observation, observe
 
 _Rows = NDArray[np.bool_]
-_DAYS_PER_YEAR = 365.25
 
 
-def members_by_level(columns: Columns, attribute: ProtectedAttribute) -> dict[str, _Rows]:
-    """Mark the rows that state each declared level of a protected category, in the declaration's order."""
-    column = next(column for column in APPLICATION.categorical if column.protected is attribute)
-    stated = columns.levels[:, APPLICATION.position[column.name]]
-    return {level: np.asarray(stated == level) for level in column.levels}
+def members(columns: Columns, attribute: str) -> dict[str, _Rows]:
+    """Mark the rows of each declared group of a protected attribute: its levels', or its bands' from the lowest on."""
+    column, protection = columns.schema.stating(attribute)
+    place = columns.schema.position[column.name]
+    if not column.numeric:
+        stated = columns.levels[:, place]
+        return {name: np.isin(stated, np.array(levels, dtype=object)) for name, levels in protection.groups}
+    values = missing_as_nan(columns)[:, place] / protection.per_unit
+    ends = zip([-np.inf, *protection.bands], [*protection.bands, np.inf], strict=True)
+    return {_band(low, high): (values >= low) & (values < high) for low, high in ends}
 
 
-def members_by_age(columns: Columns, bounds: Sequence[int]) -> dict[str, _Rows]:
-    """Mark the rows of each age band, from youngest to oldest; each of `bounds` is the first year of a band."""
-    column = next(column for column in APPLICATION.numeric if column.protected is ProtectedAttribute.AGE)
-    # Home Credit states the date of birth in days before the application, so it is negative.
-    years = -columns.numbers[:, APPLICATION.position[column.name]] / _DAYS_PER_YEAR
-    ends = zip([-np.inf, *bounds], [*bounds, np.inf], strict=True)
-    return {_band(low, high): (years >= low) & (years < high) for low, high in ends}
-
-
-def groups_by_sex(columns: Columns, approved: _Rows) -> tuple[Group, ...]:
-    """Count approvals by declared sex, in the declaration's order; `approved` is bool of shape (len(columns),)."""
-    return _groups(ProtectedAttribute.SEX, members_by_level(columns, ProtectedAttribute.SEX), approved)
-
-
-def groups_by_age(columns: Columns, approved: _Rows, bounds: Sequence[int]) -> tuple[Group, ...]:
-    """Count approvals by age band, from youngest to oldest; each of `bounds` is the first year of a band."""
-    return _groups(ProtectedAttribute.AGE, members_by_age(columns, bounds), approved)
+def groups_of(columns: Columns, attribute: str, approved: _Rows) -> tuple[Group, ...]:
+    """Count approvals by group of a protected attribute; `approved` is bool of shape (len(columns),)."""
+    return tuple(Group.of(attribute, name, rows, approved) for name, rows in members(columns, attribute).items())
 
 
 def most_approved(groups: Sequence[Group], min_rows: int) -> Group | None:
@@ -54,36 +43,38 @@ def most_approved(groups: Sequence[Group], min_rows: int) -> Group | None:
     return max((group for group in groups if group.rows >= min_rows), key=lambda group: group.share, default=None)
 
 
-def ratio_by_sex(groups: Sequence[Group], min_rows: int) -> ImpactRatio | None:
-    """Compare the least approved sex with the most approved one; None unless two have `min_rows` rows."""
+def screened_ratio(groups: Sequence[Group], protection: Protection, min_rows: int) -> ImpactRatio | None:
+    """Compare approvals as an attribute's declaration asks; None where too few rows are left to compare.
+
+    The least approved group is compared with the most approved one; of an age, the elderly with all younger applicants.
+    """
+    if protection.elderly is not None:
+        first = protection.bands.index(protection.elderly) + 1
+        return _ratio_of_elderly(groups[:first], groups[first:], min_rows)
     large = sorted((group for group in groups if group.rows >= min_rows), key=lambda group: group.share)
     return ImpactRatio(large[0], large[-1]) if len(large) > 1 else None
 
 
-def ratio_of_elderly(groups: Sequence[Group], min_rows: int) -> ImpactRatio | None:
-    """Compare the oldest age band with all younger applicants; None if either has fewer than `min_rows` rows.
+def _ratio_of_elderly(younger: Sequence[Group], elderly: Sequence[Group], min_rows: int) -> ImpactRatio | None:
+    """Compare the elderly with all younger applicants.
 
     Regulation B lets a system weigh age if the age of the elderly, 62 or older, is not held against them
     (12 CFR 1002.2(o) and 1002.6(b)(2)).
     """
-    *younger, oldest = groups
-    reference = Group(
-        ProtectedAttribute.AGE,
-        "younger",
-        sum(group.rows for group in younger),
-        sum(group.approved for group in younger),
+    old, reference = _together(elderly, elderly[0].name), _together(younger, "younger")
+    return ImpactRatio(old, reference) if min(old.rows, reference.rows) >= min_rows else None
+
+
+def _together(groups: Sequence[Group], name: str) -> Group:
+    return Group(
+        groups[0].attribute, name, sum(group.rows for group in groups), sum(group.approved for group in groups)
     )
-    return ImpactRatio(oldest, reference) if min(oldest.rows, reference.rows) >= min_rows else None
 
 
 def group_lines(groups: Sequence[Group]) -> Iterator[str]:
     """Format the groups, one line each."""
     for group in groups:
         yield f"  {group!s:30} {group.rows:8} applications, approved {group.share:.1%}"
-
-
-def _groups(attribute: ProtectedAttribute, members: Mapping[str, _Rows], approved: _Rows) -> tuple[Group, ...]:
-    return tuple(Group.of(attribute, name, rows, approved) for name, rows in members.items())
 
 
 def _band(low: float, high: float) -> str:
@@ -107,8 +98,8 @@ class GroupPerformance:
 
 
 def group_performances(
-    attribute: ProtectedAttribute,
-    members: Mapping[str, _Rows],
+    attribute: str,
+    marked: Mapping[str, _Rows],
     *,
     target: NDArray[np.int64],
     probability: NDArray[np.float64],
@@ -117,14 +108,14 @@ def group_performances(
     min_outcomes: int,
     confidence: float,
 ) -> tuple[GroupPerformance, ...]:
-    """Measure each group of an attribute; `members` marks which of the n rows each group holds."""
-    groups = [Group.of(attribute, name, rows, approved) for name, rows in members.items()]
+    """Measure each group of an attribute; `marked` says which of the n rows each group holds."""
+    groups = [Group.of(attribute, name, rows, approved) for name, rows in marked.items()]
     reference = most_approved(groups, min_rows)
 
     def performance(group: Group) -> GroupPerformance:
         if reference is None or group.rows < min_rows:
             return GroupPerformance(group, None, None, None)
-        rows = members[group.name]
+        rows = marked[group.name]
         outcomes = target[rows]
         defaults = int(outcomes.sum())
         # DeLong's interval needs some rows of either outcome, however many rows the group has.

@@ -231,9 +231,12 @@ def drift_reference(
         for i, values in enumerate(matrix.T)
     ]
     shares = gain / max(float(gain.sum()), np.finfo(np.float64).tiny)
+    portfolio = transformer.state.portfolio
     return DriftReference(
         features=dict(zip(transformer.names, bins, strict=True)),
         probability=quantile_bins(probabilities, settings.probability_bins),
         importance=dict(zip(transformer.names, map(float, shares), strict=True)),
         rows=len(matrix),
+        sources={name: portfolio.features[name].sources for name in transformer.names},
+        calendars={name: found for name in transformer.names if (found := portfolio.calendars(name))},
     )

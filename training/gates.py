@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +16,7 @@ from scoring.policy import DecisionKind, DecisionPolicy
 from scoring.scorer import Scorer
 from training.dataset import is_generated
 from training.evaluation import Evaluation
-from training.fairness import groups_by_age, groups_by_sex, ratio_by_sex, ratio_of_elderly
+from training.fairness import groups_of, screened_ratio
 from training.settings import ApprovalSettings, GateSettings
 
 Target = NDArray[np.int64]
@@ -62,13 +63,15 @@ def comparison_gates(comparison: Comparison, settings: GateSettings) -> Iterator
 
 
 def fairness_gates(ratios: Mapping[str, ImpactRatio | None], settings: GateSettings) -> Iterator[Gate]:
-    """Hold adverse impact ratios against their limit; a ratio of too few rows (None) passes."""
+    """Hold adverse impact ratios against their limit; a ratio of too few rows (None) was not judged and passes."""
     # Screening only: the four fifths are an employment rule (29 CFR 1607.4(D)), and no lending regulator adopted it.
     limit = settings.fairness.min_impact_ratio
+    if not ratios:
+        yield Gate("adverse impact ratios (screening)", "nothing is declared", "not screened", passed=True)
     for attribute, ratio in ratios.items():
-        name = f"adverse impact ratio by {attribute} (screening)"
+        name = f"adverse impact ratio by {attribute.replace('_', ' ')} (screening)"
         if ratio is None:
-            yield Gate(name, "too few rows", f"at least {limit:g}", passed=True)
+            yield Gate(name, "too few rows", "not screened", passed=True)
         else:
             figure = f"{ratio.value:.4f} {ratio.group.name}"
             yield Gate(name, figure, f"at least {limit:g}", ratio.value >= limit)
@@ -142,21 +145,22 @@ def _costs(target: Target, probability: Probabilities, policy: DecisionPolicy) -
 
 @dataclass(frozen=True, slots=True)
 class Screening:
-    """The screening counts approvals by sex and by age band."""
+    """The screening counts approvals by group of each declared protected attribute.
 
-    by_sex: tuple[Group, ...]
-    by_age: tuple[Group, ...]
+    `ratios` compare them; None for an attribute of which too few rows could be compared.
+    """
+
+    by_attribute: Mapping[str, tuple[Group, ...]]
+    ratios: Mapping[str, ImpactRatio | None]
 
     @property
     def groups(self) -> tuple[Group, ...]:
-        """All groups, sexes first."""
-        return *self.by_sex, *self.by_age
+        """All groups, in the order of the declaration."""
+        return tuple(chain.from_iterable(self.by_attribute.values()))
 
     def gates(self, limits: GateSettings) -> Iterator[Gate]:
         """Yield the fairness gates of these groups."""
-        fewest = limits.fairness.min_rows
-        ratios = {"sex": ratio_by_sex(self.by_sex, fewest), "age": ratio_of_elderly(self.by_age, fewest)}
-        return fairness_gates(ratios, limits)
+        return fairness_gates(self.ratios, limits)
 
 
 def screen(
@@ -164,7 +168,12 @@ def screen(
 ) -> Screening:
     """Count the approvals of n applications by group; the PDs have the shape (n,)."""
     approved = np.asarray(policy.outcomes(probability) == DecisionKind.APPROVE)
-    return Screening(groups_by_sex(columns, approved), groups_by_age(columns, approved, settings.age_bounds))
+    schema = columns.schema
+    found = {attribute: groups_of(columns, attribute, approved) for attribute in schema.attributes}
+    return Screening(
+        found,
+        {name: screened_ratio(groups, schema.stating(name)[1], settings.min_rows) for name, groups in found.items()},
+    )
 
 
 def median_milliseconds(scorer: Scorer, columns: Columns, applications: int) -> float:

@@ -15,6 +15,7 @@ import numpy as np
 from mlflow import MlflowClient
 from numpy.typing import NDArray
 
+from features.errors import ColumnsError
 from features.transformer import Columns
 from monitoring.measures import Group
 from scoring.artefact import Artefact
@@ -91,9 +92,9 @@ def _predicted(registered: Registered, columns: Columns, scratch: Path) -> NDArr
     # MLflow's own loader would run the code that is stored with the model.
     try:
         scorer = Scorer(Artefact.read(artefact_folder(download(registered, scratch), registered)))
-    except ArtefactError as error:
+        return scorer.score(columns).probability
+    except (ArtefactError, ColumnsError) as error:
         raise RegistryError(f"{registered} cannot score the rows it was not fitted on: {error}") from None
-    return scorer.score(columns).probability
 
 
 @dataclass(frozen=True, slots=True, eq=False)

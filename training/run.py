@@ -20,8 +20,9 @@ from jobs.progress import Progress
 from monitoring.measures import Estimate
 from training.dataset import (
     GENERATED,
+    TRUE_PD,
     Dataset,
-    find_table,
+    find_applications,
     load_dataset,
     outside_leaks,
     refuse_leaks,
@@ -30,6 +31,7 @@ from training.dataset import (
 )
 from training.evaluation import Evaluation
 from training.fairness import group_lines
+from training.generation import generator_of
 from training.promotion import JudgedModel, Verdict, judge
 from training.registry.fitted import FILES, place_of_fitted, register_fitted, write_fitted
 from training.registry.packaging import code_digest
@@ -37,8 +39,7 @@ from training.registry.registry import CHAMPION, Registered, aliases, changes, c
 from training.registry.store import served_version
 from training.registry.tracking import commit, tracked_run
 from training.report.model_report import write_report
-from training.settings import SyntheticSettings, TrainingSettings
-from training.synthesis.dataset import APPLICATIONS, TRUE_PD, synthesize, total_clients
+from training.settings import TrainingSettings
 from training.trainer import TrainedModel, lineage, train
 
 
@@ -101,12 +102,12 @@ def load(data: Path | None, settings: TrainingSettings, progress: Progress, *, t
     DataError if the data break a rule. Data `to_fit` a model must also be large enough and not leak the outcome.
     """
     synthetic = settings.synthetic
-    with _files(data, synthetic, progress) as directory, progress.step("load and validate"):
-        dataset = _fit_for_training(directory, settings) if to_fit else load_dataset(directory)
+    with _files(data, settings, progress) as directory, progress.step("load and validate"):
+        dataset = _fit_for_training(directory, settings) if to_fit else load_dataset(directory, settings.declared)
     if data is None:
         dataset = replace(dataset, source=f"{GENERATED}{synthetic.clients} clients, seed {synthetic.seed}")
     # Only the generator knows true PDs, so a folder that holds them holds generated data.
-    elif any(data.glob(f"{TRUE_PD.name}.*")):
+    elif any((data.parent if data.is_file() else data).glob(f"{TRUE_PD}.*")):
         dataset = replace(dataset, source=f"{GENERATED}{dataset.source}")
     for warning in dataset.warnings:
         progress.line(f"{dataset.source}: {warning}")
@@ -115,22 +116,25 @@ def load(data: Path | None, settings: TrainingSettings, progress: Progress, *, t
 
 def _fit_for_training(directory: Path, settings: TrainingSettings) -> Dataset:
     dates = None if settings.out_of_time is None else settings.out_of_time.column
-    dataset = load_dataset(directory, dates=dates)
+    dataset = load_dataset(directory, settings.declared, dates=dates)
     refuse_too_few(dataset.target, folds=settings.model.folds, per_fold=settings.model.min_outcomes_per_fold)
     refuse_leaks(dataset, settings.leakage)
-    file = open_file(find_table(directory, "application_train"))
+    file = open_file(find_applications(directory, settings.declared), settings.declared)
     return replace(dataset, warnings=(*dataset.warnings, *outside_leaks(dataset, file, settings.leakage)))
 
 
 @contextmanager
-def _files(data: Path | None, synthetic: SyntheticSettings, progress: Progress) -> Iterator[Path]:
+def _files(data: Path | None, settings: TrainingSettings, progress: Progress) -> Iterator[Path]:
     if data is not None:
         yield data
         return
+    generator, synthetic = generator_of(settings.declared), settings.synthetic
     with tempfile.TemporaryDirectory() as scratch:
         directory = Path(scratch) / "generated"
-        with progress.step("generate applications", total_clients(synthetic.clients)) as advance:
-            synthesize(directory, clients=synthetic.clients, seed=synthetic.seed, tables=APPLICATIONS, progress=advance)
+        with progress.step("generate applications", generator.total_clients(synthetic.clients)) as advance:
+            generator.synthesize(
+                directory, clients=synthetic.clients, seed=synthetic.seed, tables="applications", progress=advance
+            )
         yield directory
 
 

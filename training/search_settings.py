@@ -9,8 +9,6 @@ from urllib.parse import unquote
 
 from pydantic import AfterValidator, Field, model_validator
 
-from features.catalogue import FeatureSet
-from features.schema import ProtectedAttribute
 from jobs.settings import Settings
 
 # By hand rather than by urlsplit, which ends the host at the first ? or #, also at one inside a password.
@@ -215,7 +213,7 @@ class FeatureEngineeringSettings(Settings):
     """The experiment fits each set of features with each way of sampling."""
 
     experiment: str = Field(min_length=1)
-    feature_sets: dict[str, tuple[FeatureSet, ...]] = Field(min_length=1)
+    feature_sets: dict[str, tuple[str, ...] | Literal["all"]] = Field(min_length=1)
     samplings: tuple[Sampling, ...] = Field(min_length=1)
     sampling: SamplingSettings
     learning_rate: float = Field(gt=0, le=1)
@@ -227,10 +225,10 @@ class OptionSettings(Settings):
     """The experiment measures what protected attributes and directions of features cost in AUC."""
 
     experiment: str = Field(min_length=1)
-    profiles: dict[str, tuple[ProtectedAttribute, ...]] = Field(min_length=1)
+    profiles: dict[str, tuple[str, ...] | Literal["all"]] = Field(min_length=1)
     """Protected attributes that no feature may read."""
-    monotone: dict[str, Literal[-1, 1]] = Field(min_length=1)
-    """Features with which the PD may only fall (-1) or rise (1), in one further candidate."""
+    monotone: dict[str, Literal[-1, 1]]
+    """Features with which the PD may only fall (-1) or rise (1), in one further candidate; none without any."""
 
 
 class ExperimentSettings(Settings):

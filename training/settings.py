@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
 from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from features.application import APPLICATION
-from features.catalogue import CATALOGUE
+from features.errors import SchemaError
 from features.fitting import FeatureSettings
-from jobs.settings import Settings
+from features.portfolio import Portfolio
+from jobs.settings import Settings, read_document
 from scoring.policy import CompletenessRule, PointScale
 from training.search_settings import ExperimentSettings, TreeParameters, TuningSettings, without_credentials
 
@@ -38,15 +41,6 @@ class ModelSettings(Settings):
     monotone: dict[str, Literal[-1, 1]]
     """Features with which the PD may only fall (-1) or rise (1)."""
 
-    @model_validator(mode="after")
-    def _monotone_features_are_numbers(self) -> Self:
-        # The codes of a category have no order, so LightGBM takes no direction for it.
-        numbers = {feature.name for feature in CATALOGUE} - {column.name for column in APPLICATION.categorical}
-        unknown = sorted(set(self.monotone) - numbers)
-        if unknown:
-            raise ValueError(f"monotone: not numeric features: {', '.join(unknown)}")
-        return self
-
 
 class Scale(Settings):
     """The scale of score points: `base` points at the odds `odds`, and `double` more when the odds double."""
@@ -69,7 +63,7 @@ class CompletenessSettings(Settings):
     @field_validator("known")
     @classmethod
     def _declared(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        wrong = [name for name in names if name not in APPLICATION or names.count(name) > 1]
+        wrong = [name for name in names if names.count(name) > 1]
         if wrong:
             raise ValueError(f"must be declared columns, each once, not {', '.join(wrong)}")
         return names
@@ -155,17 +149,8 @@ class ApprovalSettings(Settings):
     """The screening compares approvals of protected groups; see `training.fairness`."""
 
     min_impact_ratio: float = Field(ge=0, le=1)
-    # Regulation B calls applicants of 62 or more elderly (12 CFR 1002.2(o)).
-    age_bounds: tuple[int, ...] = Field(min_length=1)
-    """The first year of each age band after the youngest, rising; applicants from the last one on are elderly."""
     min_rows: int = Field(ge=1)
     """Groups with fewer rows are not judged."""
-
-    @model_validator(mode="after")
-    def _ages_rise(self) -> ApprovalSettings:
-        if list(self.age_bounds) != sorted(set(self.age_bounds)):
-            raise ValueError("age_bounds must rise")
-        return self
 
 
 class LatencySettings(Settings):
@@ -215,8 +200,10 @@ class SyntheticSettings(Settings):
 
 
 class TrainingSettings(Settings):
-    """All of configs/training.yaml."""
+    """All of configs/training.yaml, with what the portfolio lays over it."""
 
+    portfolio: Path
+    """The portfolio's folder or file; in a settings file, from the folder of that file."""
     seed: int = Field(ge=0)
     features: FeatureSettings
     leakage: LeakageSettings
@@ -239,10 +226,73 @@ class TrainingSettings(Settings):
             raise ValueError("policy.level_bounds must rise within (0, 1)")
         return self
 
+    @model_validator(mode="after")
+    def _names_are_of_the_portfolio(self) -> Self:
+        # Everything that a run needs at its end is checked before its first fit.
+        portfolio, options = self.declared, self.experiments.options
+        engineering = self.experiments.feature_engineering
+        try:
+            features = _resolved(self.features, portfolio)
+            for sets in engineering.feature_sets.values():
+                _resolved(self.features.model_copy(update={"sets": sets}), portfolio)
+            for without in options.profiles.values():
+                _resolved(self.features.model_copy(update={"without": without}), portfolio)
+        except SchemaError as error:
+            raise ValueError(str(error)) from None
+        # The codes of a category have no order, so LightGBM takes no direction for it.
+        numbers = portfolio.features.keys() - {column.name for column in portfolio.schema.categorical}
+        for place, monotone in (("model.monotone", self.model.monotone), ("experiments.options", options.monotone)):
+            unknown = sorted(set(monotone) - numbers)
+            if unknown:
+                raise ValueError(f"{place}: not numeric features: {', '.join(unknown)}")
+        known = self.policy.completeness.known if self.policy.completeness else ()
+        undeclared = [name for name in known if name not in portfolio.schema]
+        if undeclared:
+            raise ValueError(f"policy.completeness.known: not declared columns: {', '.join(undeclared)}")
+        return self.model_copy(update={"features": features})
+
+    @cached_property
+    def declared(self) -> Portfolio:
+        """The portfolio; SettingsError if it is wrong."""
+        return Portfolio.load(self.portfolio)
+
+    @classmethod
+    def load(cls, path: Path, portfolio: Path | None = None) -> Self:
+        """Return the settings in the YAML file at `path`, with what the portfolio lays over them.
+
+        `portfolio` takes the place of the one that the file names. SettingsError if either cannot be read or is wrong.
+        """
+        document = read_document(path)
+        if not isinstance(document, dict):
+            return cls.checked(document, path)
+        named = document.get("portfolio")
+        if portfolio is None and isinstance(named, str):
+            portfolio = path.parent / named
+        if portfolio is None:
+            return cls.checked(document, path)
+        declared = Portfolio.load(portfolio)
+        laid = _laid_over(document | {"portfolio": str(portfolio.absolute())}, declared.declared.training)
+        return cls.checked(laid, path)
+
     def recorded(self) -> dict[str, Any]:
         """Return the settings for a run and a model, JSON-ready; addresses have no user and no password."""
         # Every copy of the artefact holds them, and everybody who may read the experiment in MLflow.
         values = self.model_dump(mode="json")
+        values["portfolio"] = self.declared.name
         values["tracking"]["uri"] = without_credentials(self.tracking.uri)
         values["tuning"]["storage"] = without_credentials(self.tuning.storage)
         return values
+
+
+def _resolved(features: FeatureSettings, portfolio: Portfolio) -> FeatureSettings:
+    """The settings with the names that `all` stands for."""
+    return features.model_copy(update={"sets": features.sets_of(portfolio), "without": features.without_of(portfolio)})
+
+
+def _laid_over(below: dict[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of `below`, with those of `above` in their place; mappings are merged name by name."""
+    merged = dict(below)
+    for name, value in above.items():
+        held = merged.get(name)
+        merged[name] = _laid_over(held, value) if isinstance(held, dict) and isinstance(value, dict) else value
+    return merged

@@ -9,16 +9,21 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from features.request import Application, Record, columns_of
+from features.request import Applications, Record
 from scoring.artefact import Artefact
 from scoring.scorer import Scorer
+
+# Servers want the types of bodies when they are defined: the model must be known when this module is loaded.
+_FOLDER = Path(os.environ["ARTEFACT"])
+_ARTEFACT = Artefact.read(_FOLDER)
+_APPLICATIONS = Applications(_ARTEFACT.portfolio)
 
 
 class PredictRequest(Record):
     """One application to score."""
 
     client_id: str | None = None
-    application: Application  # type: ignore[valid-type]  # a model made from the declaration
+    application: _APPLICATIONS.model  # type: ignore[name-defined]  # a model made from the declaration
 
 
 class BatchRequest(Record):
@@ -31,13 +36,12 @@ class Decider:
     """The served model's scorer with the decision policy on."""
 
     def __init__(self) -> None:
-        folder = Path(os.environ["ARTEFACT"])
-        self._version = folder.name
-        self._scorer = Scorer(Artefact.read(folder))
+        self._version = _FOLDER.name
+        self._scorer = Scorer(_ARTEFACT)
 
     def decide(self, requests: Sequence[PredictRequest]) -> list[dict[str, Any]]:
         """One JSON-ready decision for each request, in order."""
-        scores = self._scorer.score(columns_of([request.application for request in requests]))
+        scores = self._scorer.score(_APPLICATIONS.columns_of([request.application for request in requests]))
         request_id, timestamp = uuid.uuid4().hex, datetime.now(UTC).isoformat(timespec="milliseconds")
         return [
             {

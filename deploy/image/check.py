@@ -17,8 +17,7 @@ from deploy.errors import DeployError
 from deploy.image.container import HARDENED, hardened
 from deploy.load import Load, Outcome, counted
 from deploy.record import write_record
-from deploy.settings import ROOT, DeploySettings, ImageSettings
-from serving.schemas import EXAMPLE
+from deploy.settings import ROOT, DeploySettings, ImageSettings, example_body
 
 RESULTS = ROOT / "deploy" / "image" / "results.json"
 _MEGABYTE = 1_000_000
@@ -85,7 +84,7 @@ def _starts(image: str, settings: ImageSettings) -> list[float]:
 
 def _stop(image: str, settings: ImageSettings) -> dict[str, Any]:
     """SIGTERM in the middle of load: what became of the requests that were sent before it, and after it."""
-    body, stop = json.dumps(EXAMPLE).encode(), settings.stop
+    body, stop = example_body(), settings.stop
     with tempfile.TemporaryDirectory() as folder, hardened(image, Path(folder) / "log", memory=settings.memory) as it:
         with Load(it.address, "/predict", body, threads=stop.threads, per_second=stop.per_second) as load:
             time.sleep(stop.seconds)

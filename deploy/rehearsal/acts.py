@@ -14,10 +14,8 @@ from deploy.errors import DeployError
 from deploy.load import Load, Outcome, counted, request
 from deploy.rehearsal.cluster import Cluster, wait_until
 from deploy.rehearsal.manifests import NAMESPACE
-from deploy.settings import RehearsalSettings
-from serving.schemas import EXAMPLE
+from deploy.settings import RehearsalSettings, example_body
 
-_BODY = json.dumps(EXAMPLE).encode()
 _PODS = "app.kubernetes.io/component=service"
 _DEPLOYMENT = "deployment/credit-scoring"
 # Memory that belongs to a file rather than to the process that fills it: the worker is then the largest of the pod.
@@ -130,8 +128,12 @@ class Acts:
         watched, load = Watched(), self._settings.requests
         address = self._cluster.kubectl("get", "service", "credit-scoring", "--output", "jsonpath={.spec.clusterIP}")
         where = (address, 80)
-        wait_until("an answer", lambda: request(where, "/predict", _BODY, key=self._key).answered, self._seconds)
-        with Load(where, "/predict", _BODY, threads=load.threads, per_second=load.per_second, key=self._key) as running:
+        wait_until(
+            "an answer", lambda: request(where, "/predict", example_body(), key=self._key).answered, self._seconds
+        )
+        with Load(
+            where, "/predict", example_body(), threads=load.threads, per_second=load.per_second, key=self._key
+        ) as running:
             time.sleep(self._settings.settle_seconds)
             yield watched
             time.sleep(self._settings.settle_seconds)

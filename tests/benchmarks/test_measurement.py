@@ -17,12 +17,12 @@ from benchmarks.request_format import DECISIONS
 from benchmarks.results import Round
 from benchmarks.store import Store
 from benchmarks.workload import Workload, workload
-from features.application import APPLICATION
+from configs.portfolios.home_credit.generator.dataset import APPLICATIONS, synthesize
 from scoring.scorer import Scorer
 from scoring.store import StoredModel
 from tests.benchmarks.examples import SETTINGS
+from tests.home_credit import APPLICATION
 from tests.skipped import needs
-from training.synthesis.dataset import APPLICATIONS, synthesize
 
 pytestmark = needs("h2load")
 

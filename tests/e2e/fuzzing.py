@@ -11,8 +11,7 @@ from functools import partial
 from http.client import HTTPConnection
 from typing import Any
 
-from features.application import APPLICATION
-from serving.schemas import EXAMPLE
+from tests.home_credit import APPLICATION, EXAMPLE
 
 MARK = "S3CR3T-VALUE"
 NUMBER = "918273645"

@@ -24,8 +24,9 @@ from decision_log.errors import SourceError
 from monitoring.sources import window_of_services
 from scoring.keys import Scope, revoke_key
 from scoring.store import StoredModel
-from serving.schemas import EXAMPLE, ProblemDocument
+from serving.schemas import ProblemDocument
 from tests.broken_files import mend, put
+from tests.home_credit import EXAMPLE
 from tests.keys import Keys
 from tests.server import ROOT, Server, free_port, serve_with
 from training.run import Delivered

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from serving.schemas import EXAMPLE
+from tests.home_credit import EXAMPLE
 from tests.server import Server, free_port, serve_with
 from training.run import Delivered
 

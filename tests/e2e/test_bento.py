@@ -15,7 +15,7 @@ import yaml
 from credit_scoring_client.client import Client
 
 from scoring.store import StoredModel
-from serving.schemas import EXAMPLE
+from tests.home_credit import EXAMPLE
 from tests.server import serve
 from training.run import Delivered
 

@@ -19,7 +19,7 @@ from credit_scoring_client.errors import InvalidRequest
 import serving.schemas
 from scoring.policy import DecisionKind, RiskLevel
 from scoring.store import StoredModel
-from serving.schemas import EXAMPLE
+from tests.home_credit import EXAMPLE
 from tests.server import Server
 
 APPLICATION = EXAMPLE["application"]

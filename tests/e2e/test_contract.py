@@ -13,9 +13,9 @@ import httpx
 import pytest
 from pydantic import TypeAdapter
 
-from features.request import columns_of
 from scoring.store import StoredModel
-from serving.schemas import EXAMPLE, BatchAnswer, Decision, Health, ModelInfo, PredictRequest, ProblemDocument
+from serving.schemas import BatchAnswer, Decision, Health, ModelInfo, ProblemDocument
+from tests.home_credit import EXAMPLE, REQUESTS, columns_of
 from tests.server import Server
 
 APPLICATION = EXAMPLE["application"]
@@ -108,7 +108,7 @@ def test_model_info_says_which_model_answers(http: httpx.Client, stored: StoredM
 
 def test_model_info_says_how_a_category_is_coded(http: httpx.Client, stored: StoredModel) -> None:
     info = ModelInfo.model_validate_json(http.get("/model/info").content)
-    application = PredictRequest.model_validate(EXAMPLE).application
+    application = REQUESTS.predict.model_validate(EXAMPLE).application
     (row,) = stored.scorer.transformer.transform(columns_of([application])).tolist()
     assert {info.features[position] for position in stored.scorer.transformer.categorical} == set(info.categories)
     for name, levels in info.categories.items():

@@ -15,7 +15,7 @@ import httpx
 import psutil
 import pytest
 
-from serving.schemas import EXAMPLE
+from tests.home_credit import EXAMPLE
 from tests.server import Server, serve_with
 from training.run import Delivered
 

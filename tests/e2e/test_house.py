@@ -11,6 +11,7 @@ from pathlib import Path
 import yaml
 
 from scoring.keys import Scope
+from tests.home_credit import EXAMPLE
 from tests.keys import Keys
 from tests.server import ROOT
 from training.run import Delivered
@@ -19,8 +20,9 @@ SCRIPT = """
 import asyncio, json, sys, threading
 from pathlib import Path
 import httpx
-from serving.schemas import EXAMPLE
 import service
+
+EXAMPLE = json.loads(sys.argv[2])
 
 async def main():
     app, state = service.CreditScoring.to_asgi(), {}
@@ -61,7 +63,7 @@ def test_one_prediction_runs_through_few_files(delivered: Delivered, tmp_path: P
         "DECISION_LOG_DIR": str(tmp_path / "log"),
         "DECISION_LOG_KEY": "0123456789abcdef" * 4,
     }
-    command = [sys.executable, "-c", SCRIPT, secret]
+    command = [sys.executable, "-c", SCRIPT, secret, json.dumps(EXAMPLE)]
     done = subprocess.run(command, cwd=ROOT, env=environment, check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     files = json.loads(done.stdout.splitlines()[-1])

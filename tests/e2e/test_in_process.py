@@ -11,18 +11,17 @@ from pathlib import Path
 import httpx
 import yaml
 
-from serving.schemas import EXAMPLE
+from tests.home_credit import EXAMPLE
 from tests.server import ROOT, Server
 from training.run import Delivered
 
 SCRIPT = """
-import asyncio, json
-from serving.schemas import EXAMPLE, PredictRequest
-from service import CreditScoring
+import asyncio, json, sys
+from service import CreditScoring, REQUESTS
 
 async def main():
     service = CreditScoring()
-    request = PredictRequest.model_validate(EXAMPLE)
+    request = REQUESTS.predict.model_validate(json.loads(sys.argv[1]))
     one = await service.predict(application=request.application, client_id=request.client_id)
     many = await service.predict_batch(applications=[request, request])
     vector = await service.predict_features(features=[None] * len(service.engine.served.scorer.features))
@@ -36,7 +35,7 @@ def test_the_typed_apis_answer_as_the_routes_do(delivered: Delivered, server: Se
     settings = yaml.safe_load((ROOT / "configs" / "serving.yaml").read_text()) | {"model": delivered.tag}
     (tmp_path / "serving.yaml").write_text(yaml.safe_dump(settings))
     environment = {**os.environ, "CREDIT_SCORING_SETTINGS": str(tmp_path / "serving.yaml")}
-    command = [sys.executable, "-c", SCRIPT]
+    command = [sys.executable, "-c", SCRIPT, json.dumps(EXAMPLE)]
     done = subprocess.run(command, cwd=ROOT, env=environment, check=True, capture_output=True, text=True)
     single, *batch, vector = json.loads(done.stdout)
     served = httpx.post(f"{server.url}/predict", json=EXAMPLE).json()

@@ -19,7 +19,7 @@ import psutil
 import pytest
 
 from scoring.keys import Scope
-from serving.schemas import EXAMPLE
+from tests.home_credit import EXAMPLE
 from tests.keys import Keys
 from tests.server import Server, serve_with
 from training.run import Delivered

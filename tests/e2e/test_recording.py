@@ -23,7 +23,7 @@ from decision_log.segments import Listing, read_lines
 from monitoring.cli import main
 from scoring.drift_reference import Window
 from scoring.store import StoredModel
-from serving.schemas import EXAMPLE
+from tests.home_credit import EXAMPLE
 from tests.server import ROOT, Server, serve_with
 from tests.workers import workers
 from training.run import Delivered

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from decision_log.segments import Listing, read_lines
-from serving.schemas import EXAMPLE
+from tests.home_credit import EXAMPLE
 from tests.server import ROOT, Server, serve_with
 from training.run import Delivered
 

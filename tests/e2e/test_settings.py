@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from decision_log.segments import Listing, read_lines
-from serving.schemas import EXAMPLE
+from tests.home_credit import EXAMPLE
 from tests.server import Server, serve_with
 from training.run import Delivered
 

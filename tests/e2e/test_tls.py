@@ -14,8 +14,8 @@ from credit_scoring_client.client import Client
 from credit_scoring_client.errors import ConnectionFailed
 
 from scoring.keys import Scope
-from serving.schemas import EXAMPLE
 from tests.certificates import certificate
+from tests.home_credit import EXAMPLE
 from tests.keys import Keys
 from tests.server import Server, Tls, serve_with
 from training.run import Delivered

@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from serving.schemas import EXAMPLE
+from tests.home_credit import EXAMPLE
 from tests.server import ROOT, Server, free_port, serve_with
 from training.run import Delivered
 

@@ -13,12 +13,11 @@ import numpy as np
 import pytest
 
 from deploy.record import write_record
-from features.request import columns_of
 from scoring.store import StoredModel
-from serving.schemas import PredictRequest
 from tests.applications import applications
 from tests.faults.rehearsal import Asked, encoded
 from tests.faults.table import write_table
+from tests.home_credit import REQUESTS, columns_of
 from tests.server import ROOT
 
 RESULTS = os.environ.get("FAULT_RESULTS")
@@ -37,7 +36,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def asked(generated: Path, stored: StoredModel) -> Asked:
     """Different applications, and what the scorer says of them."""
     chosen = applications(generated / "application_train.csv")[:_DIFFERENT]
-    columns = columns_of([PredictRequest.model_validate({"application": one}).application for one in chosen])
+    columns = columns_of([REQUESTS.predict.model_validate({"application": one}).application for one in chosen])
     probabilities: list[float] = np.asarray(stored.scorer.score(columns).probability).tolist()
     return Asked(tuple(map(encoded, chosen)), tuple(probabilities))
 

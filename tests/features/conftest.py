@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from features.catalogue import CATALOGUE, FeatureSet
 from features.fitting import Clipping, FeatureSettings, Filters, fit_features
 from features.transformer import Columns, FeatureState
 from tests.features.examples import generate, read
+from tests.home_credit import CATALOGUE, PORTFOLIO
 
 
 @pytest.fixture(scope="session")
@@ -28,7 +28,7 @@ def applications(generated_csv: Path) -> Columns:
 def everything() -> FeatureSettings:
     """Every feature, nothing filtered; rare categories become unknown and the tails are clipped."""
     return FeatureSettings(
-        sets=tuple(FeatureSet),
+        sets=PORTFOLIO.sets,
         without=(),
         category_min_count=5,
         clip=Clipping(lower=0.05, upper=0.95),

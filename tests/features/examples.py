@@ -12,10 +12,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pyarrow import parquet
 
-from features.application import APPLICATION
+from configs.portfolios.home_credit.generator.dataset import APPLICATIONS, synthesize
 from features.files import open_file
 from features.transformer import Columns, FeatureState, FeatureTransformer
-from training.synthesis.dataset import APPLICATIONS, synthesize
+from tests.home_credit import APPLICATION, PORTFOLIO
 
 Values = Mapping[str, Any]
 
@@ -32,13 +32,13 @@ def columns(*records: Values) -> Columns:
         for name, value in {**REQUIRED, **record}.items():
             target = numbers if APPLICATION[name].numeric else levels
             target[row, APPLICATION.position[name]] = value
-    return Columns(numbers, levels)
+    return Columns(numbers, levels, PORTFOLIO)
 
 
 def state(*names: str, **learned: Any) -> FeatureState:
     """A state of these features; no category is known and nothing clipped unless `learned` says so."""
     vocabularies = {column.name: () for column in APPLICATION.categorical} | learned.get("vocabularies", {})
-    return FeatureState(names=names, vocabularies=vocabularies, clip=learned.get("clip", {}))
+    return FeatureState(names=names, vocabularies=vocabularies, clip=learned.get("clip", {}), portfolio=PORTFOLIO)
 
 
 def matrix(raw: Columns, *names: str, **learned: Any) -> NDArray[np.float64]:
@@ -75,7 +75,7 @@ def table(rows: int, **given: pa.Array | pa.ChunkedArray) -> pa.Table:
 
 def read(path: Path) -> Columns:
     """All rows of a file of fewer than 10,000 rows without a violation."""
-    [batch] = open_file(path).batches(10_000)
+    [batch] = open_file(path, PORTFOLIO).batches(10_000)
     assert [str(violation) for violation in batch.violations] == []
     return batch.columns
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from features.application import APPLICATION
 from features.schema import ColumnKind
+from tests.home_credit import APPLICATION
 
 LIFETIME = 120 * 365.25
 BOUNDS = {

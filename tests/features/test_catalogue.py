@@ -7,10 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from features import catalogue as module
-from features.application import APPLICATION
-from features.catalogue import CATALOGUE, DEFINITION_DIGEST, FeatureSet, select
 from tests.features.examples import columns, matrix
+from tests.home_credit import CATALOGUE, PORTFOLIO
 
 APPLICANT = {
     "AMT_INCOME_TOTAL": 160_000,
@@ -94,7 +92,7 @@ STATED_OF_NOTHING = {
 
 
 def test_every_derived_feature_is_in_the_table():
-    assert tuple(DERIVED) == tuple(feature.name for feature in CATALOGUE if feature.operation is not None)
+    assert tuple(DERIVED) == tuple(feature.name for feature in CATALOGUE if feature.expression is not None)
 
 
 @pytest.mark.parametrize("name", DERIVED)
@@ -145,47 +143,15 @@ def test_the_formula_at_its_edges(name, applicant, expected):
 
 @pytest.mark.parametrize(
     ("group", "count"),
-    [(FeatureSet.BASELINE, 120), (FeatureSet.DOMAIN, 5), (FeatureSet.POLYNOMIAL, 15), (FeatureSet.APPLICATION, 29)],
+    [("baseline", 120), ("domain", 5), ("polynomial", 15), ("application", 29)],
 )
 def test_a_group_is_chosen_alone_or_with_others(group, count):
-    alone = select((group,), ())
+    alone = PORTFOLIO.select((group,), ())
     assert len(alone) == count
     assert {feature.group for feature in alone} == {group}
-    assert [feature for feature in select(tuple(FeatureSet), ()) if feature.group is group] == list(alone)
+    assert [feature for feature in PORTFOLIO.select(PORTFOLIO.sets, ()) if feature.group == group] == list(alone)
 
 
 def test_names_are_unique_and_described():
     assert len({feature.name for feature in CATALOGUE}) == len(CATALOGUE) == 169
     assert all(feature.description for feature in CATALOGUE)
-
-
-def _changed(**values: object) -> str:
-    """The definition's digest if `credit_to_income` were declared with these values."""
-    changed = [_replaced(feature, values) if feature.name == "credit_to_income" else feature for feature in CATALOGUE]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "CATALOGUE", tuple(changed))
-        return module._catalogue_digest()
-
-
-def _replaced(feature, values):
-    return type(feature)(**{name: getattr(feature, name) for name in feature.__slots__} | values)
-
-
-@pytest.mark.parametrize(
-    "values",
-    [
-        {"name": "dti"},
-        {"operation": module.operations.difference},
-        {"sources": ("AMT_INCOME_TOTAL", "AMT_CREDIT")},
-        {"weights": (1.0,)},
-    ],
-    ids=lambda values: next(iter(values)),
-)
-def test_the_definition_has_another_digest_when_a_feature_is_computed_otherwise(values):
-    assert _changed() == DEFINITION_DIGEST
-    assert _changed(**values) != DEFINITION_DIGEST
-
-
-def test_the_definition_has_another_digest_when_a_raw_column_is_declared_otherwise(monkeypatch):
-    monkeypatch.setitem(APPLICATION.__dict__, "digest", "another")
-    assert module._catalogue_digest() != DEFINITION_DIGEST

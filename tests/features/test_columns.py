@@ -3,11 +3,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from features.application import APPLICATION
 from features.errors import ColumnsError
 from features.transformer import Columns, FeatureTransformer, concatenate
 from features.validation import find_violations
 from tests.features.examples import columns, state
+from tests.home_credit import APPLICATION, PORTFOLIO
 
 THREE = columns({"AMT_CREDIT": 1.0}, {"AMT_CREDIT": 2.0}, {"AMT_CREDIT": 3.0, "CODE_GENDER": "F"})
 
@@ -43,10 +43,10 @@ def test_parts_follow_one_another():
 @pytest.mark.parametrize(
     "misshapen",
     [
-        Columns(THREE.numbers[:, 1:], THREE.levels),
-        Columns(THREE.numbers, THREE.levels[:, 1:]),
-        Columns(THREE.numbers, THREE.levels[1:]),
-        Columns(THREE.numbers[:, 0], THREE.levels),
+        Columns(THREE.numbers[:, 1:], THREE.levels, PORTFOLIO),
+        Columns(THREE.numbers, THREE.levels[:, 1:], PORTFOLIO),
+        Columns(THREE.numbers, THREE.levels[1:], PORTFOLIO),
+        Columns(THREE.numbers[:, 0], THREE.levels, PORTFOLIO),
     ],
     ids=["numbers", "levels", "rows", "vector"],
 )

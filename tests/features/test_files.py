@@ -14,12 +14,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from features.application import APPLICATION
 from features.diagnosis import refuse_unreadable
 from features.errors import ColumnsError, FileError
 from features.files import open_file
 from features.transformer import concatenate
 from tests.features.examples import NAMES, bits, columns, read, write_csv, write_parquet
+from tests.home_credit import APPLICATION, PORTFOLIO
 from tests.skipped import HOME_CREDIT, needs_home_credit
 
 HEADER = ",".join(NAMES)
@@ -42,12 +42,12 @@ def row(**cells: object) -> str:
 
 
 def violations(path: Path, rows: int = 100) -> list[str]:
-    return [str(violation) for batch in open_file(path).batches(rows) for violation in batch.violations]
+    return [str(violation) for batch in open_file(path, PORTFOLIO).batches(rows) for violation in batch.violations]
 
 
 def everything(path: Path) -> int:
     """Read the file to its end; how many rows it has."""
-    return sum(map(len, open_file(path).batches(2)))
+    return sum(map(len, open_file(path, PORTFOLIO).batches(2)))
 
 
 def test_a_csv_file_is_read(tmp_path):
@@ -63,7 +63,7 @@ def test_a_csv_file_is_read(tmp_path):
 def test_the_usual_words_for_null_are_missing_whatever_stands_in_the_next_row(tmp_path, null, neighbour):
     beside = row(AMT_ANNUITY=neighbour)
     path = written(tmp_path / "a.csv", HEADER, row(AMT_ANNUITY=null, OCCUPATION_TYPE=null), beside)
-    [batch] = open_file(path).batches(10)
+    [batch] = open_file(path, PORTFOLIO).batches(10)
     assert [violation.rows.tolist() for violation in batch.violations] == ([[1]] if neighbour == "seven" else [])
     raw = batch.columns
     assert np.isnan(raw.numbers[0, APPLICATION.position["AMT_ANNUITY"]])
@@ -77,7 +77,7 @@ def test_the_usual_words_for_null_are_missing_whatever_stands_in_the_next_row(tm
 @pytest.mark.parametrize("neighbour", ["7", "seven"])
 def test_a_number_is_read_whatever_stands_in_the_next_row(tmp_path, text, number, neighbour):
     path = written(tmp_path / "a.csv", HEADER, row(AMT_ANNUITY=text), row(AMT_ANNUITY=neighbour))
-    [batch] = open_file(path).batches(10)
+    [batch] = open_file(path, PORTFOLIO).batches(10)
     assert bits(batch.columns.numbers[:1, APPLICATION.position["AMT_ANNUITY"]]) == bits(np.array([number]))
 
 
@@ -104,7 +104,7 @@ def test_a_required_value_that_is_no_number_is_not_missing_as_well(tmp_path):
 
 def test_what_is_no_number_is_missing_in_the_columns(tmp_path):
     path = written(tmp_path / "a.csv", HEADER, row(AMT_ANNUITY="seven"))
-    [batch] = open_file(path).batches(10)
+    [batch] = open_file(path, PORTFOLIO).batches(10)
     assert math.isnan(batch.columns.numbers[0, APPLICATION.position["AMT_ANNUITY"]])
 
 
@@ -116,17 +116,17 @@ def test_what_is_no_number_is_missing_in_the_columns(tmp_path):
 )
 def test_batches_have_at_most_the_rows_asked_for_and_know_their_first_row(tmp_path, write, rows, sizes):
     path = write(tmp_path / ("a.csv" if write is write_csv else "a.parquet"), *({} for _ in range(20)))
-    batches = list(open_file(path).batches(rows))
+    batches = list(open_file(path, PORTFOLIO).batches(rows))
     assert list(map(len, batches)) == sizes
     assert [batch.first_row for batch in batches] == [sum(sizes[:i]) for i in range(len(sizes))]
 
 
 def test_batches_of_a_file_are_the_file_in_order(tmp_path, generated_csv, applications):
-    batches = list(open_file(generated_csv).batches(37, others=["SK_ID_CURR"]))
+    batches = list(open_file(generated_csv, PORTFOLIO).batches(37, others=["SK_ID_CURR"]))
     joined = concatenate([batch.columns for batch in batches])
     assert bits(joined.numbers) == bits(applications.numbers)
     assert joined.levels.tolist() == applications.levels.tolist()
-    whole = open_file(generated_csv).column("SK_ID_CURR").to_pylist()
+    whole = open_file(generated_csv, PORTFOLIO).column("SK_ID_CURR").to_pylist()
     assert [name for batch in batches for name in batch.others["SK_ID_CURR"].to_pylist()] == whole
 
 
@@ -135,7 +135,7 @@ def test_rows_that_lie_across_the_blocks_in_which_a_csv_file_is_read_are_whole(t
     records = [{"NOTE": f"{i} 4567\n" * 30_000, "AMT_CREDIT": i, "OCCUPATION_TYPE": f"job {i}"} for i in range(100)]
     path = write_csv(tmp_path / "a.csv", *records, header=(*NAMES[:60], "NOTE", *NAMES[60:]))
     assert path.stat().st_size > 2 * (8 << 20)
-    batches = list(open_file(path).batches(30))
+    batches = list(open_file(path, PORTFOLIO).batches(30))
     assert list(map(len, batches)) == [30, 30, 30, 10]
     joined = concatenate([batch.columns for batch in batches])
     assert joined.numbers[:, APPLICATION.position["AMT_CREDIT"]].tolist() == list(range(100))
@@ -144,7 +144,7 @@ def test_rows_that_lie_across_the_blocks_in_which_a_csv_file_is_read_are_whole(t
 
 def test_violations_count_their_rows_from_the_start_of_the_batch(tmp_path):
     path = written(tmp_path / "a.csv", HEADER, *[ROW] * 5, row(CNT_CHILDREN="-1", AMT_CREDIT="x"), *[ROW] * 2)
-    batches = list(open_file(path).batches(4))
+    batches = list(open_file(path, PORTFOLIO).batches(4))
     assert [[str(v) for v in batch.violations] for batch in batches] == [
         [],
         ["AMT_CREDIT: must be a number (1 row: 2)", "CNT_CHILDREN: must be between 0 and 30 (1 row: 2)"],
@@ -153,7 +153,7 @@ def test_violations_count_their_rows_from_the_start_of_the_batch(tmp_path):
 
 def test_undeclared_columns_are_listed_and_ignored_unless_they_are_asked_for(tmp_path):
     path = write_csv(tmp_path / "a.csv", {"NOTE": "x", "TARGET": "1"}, header=("NOTE", *NAMES, "TARGET"))
-    file = open_file(path)
+    file = open_file(path, PORTFOLIO)
     assert file.header == ("NOTE", *NAMES, "TARGET")
     assert file.undeclared == ("NOTE", "TARGET")
     [plain], [asked] = file.batches(10), file.batches(10, others=["TARGET"])
@@ -171,7 +171,7 @@ def test_the_order_of_the_columns_in_a_file_does_not_matter(tmp_path):
 
 
 def test_a_column_that_was_asked_for_and_is_not_there_is_named(tmp_path):
-    file = open_file(write_csv(tmp_path / "a.csv", {}))
+    file = open_file(write_csv(tmp_path / "a.csv", {}), PORTFOLIO)
     with pytest.raises(ColumnsError, match=r"a.csv: column missing: SK_ID_CURR, TARGET$"):
         next(file.batches(10, others=["SK_ID_CURR", "TARGET"]))
     with pytest.raises(ColumnsError, match=r"a.csv: column missing: SK_ID_CURR$"):
@@ -181,27 +181,27 @@ def test_a_column_that_was_asked_for_and_is_not_there_is_named(tmp_path):
 def test_many_missing_columns_are_not_all_listed(tmp_path):
     path = written(tmp_path / "a.csv", ",".join(NAMES[10:]), "")
     with pytest.raises(ColumnsError, match=f"column missing: {', '.join(NAMES[:8])} and 2 more$"):
-        open_file(path)
+        open_file(path, PORTFOLIO)
     path = written(tmp_path / "a.csv", ",".join(NAMES[8:]), "")
     with pytest.raises(ColumnsError, match=f"column missing: {', '.join(NAMES[:8])}$"):
-        open_file(path)
+        open_file(path, PORTFOLIO)
 
 
 def test_one_column_of_a_whole_file(tmp_path):
     path = write_csv(tmp_path / "a.csv", {"ID": 7}, {"ID": ""}, {"ID": "x"}, header=("ID", *NAMES))
-    assert open_file(path).column("ID").to_pylist() == ["7", None, "x"]
-    assert open_file(path).column("AMT_CREDIT").to_pylist() == ["400000.0"] * 3
+    assert open_file(path, PORTFOLIO).column("ID").to_pylist() == ["7", None, "x"]
+    assert open_file(path, PORTFOLIO).column("AMT_CREDIT").to_pylist() == ["400000.0"] * 3
 
 
 @pytest.mark.parametrize("repeated", [["AMT_CREDIT"], ["TARGET", "TARGET"], ["", ""]])
 def test_a_repeated_column_is_named(tmp_path, repeated):
     path = written(tmp_path / "a.csv", ",".join([*NAMES, *repeated]), ",".join([ROW, *repeated]))
     with pytest.raises(ColumnsError, match=rf"a.csv: column repeated: {repeated[0] or '.no name.'}$"):
-        open_file(path)
+        open_file(path, PORTFOLIO)
 
 
 def test_a_file_with_a_header_and_nothing_else_has_no_batch(tmp_path):
-    file = open_file(written(tmp_path / "a.csv", HEADER))
+    file = open_file(written(tmp_path / "a.csv", HEADER), PORTFOLIO)
     assert list(file.batches(10)) == []
     assert len(file.column("AMT_CREDIT")) == 0
 
@@ -299,7 +299,7 @@ def test_a_format_is_told_by_its_mark(tmp_path, mark, name):
     path = tmp_path / "a.parquet"
     path.write_bytes(mark + (b"" if name == "PDF" else b"\0"))
     with pytest.raises(FileError) as caught:
-        open_file(path)
+        open_file(path, PORTFOLIO)
     assert str(caught.value) == f"{path}: is {name}, not Parquet as its suffix says"
 
 
@@ -309,7 +309,7 @@ def test_a_format_is_told_by_its_mark(tmp_path, mark, name):
 def test_a_packed_file_is_to_be_unpacked(tmp_path, suffix):
     path = written(tmp_path / f"a{suffix}", HEADER)
     with pytest.raises(FileError) as caught:
-        open_file(path)
+        open_file(path, PORTFOLIO)
     assert str(caught.value) == f"{path}: neither .csv nor .parquet (compressed files are not read: unpack it)"
 
 
@@ -327,7 +327,7 @@ def test_more_than_a_quarter_of_zero_bytes_on_one_side_is_utf_16(tmp_path, first
     path = tmp_path / "a.csv"
     path.write_bytes(bytes(content))
     with pytest.raises(FileError) as caught:
-        open_file(path)
+        open_file(path, PORTFOLIO)
     assert str(caught.value) == f"{path}: {said}"
 
 
@@ -378,14 +378,14 @@ def test_what_is_no_regular_file_is_refused_by_its_kind(tmp_path, monkeypatch, s
     monkeypatch.chdir(tmp_path)  # the path of a socket is short
     make(Path(f"a{suffix}"))
     with pytest.raises(FileError) as caught:
-        open_file(Path(f"a{suffix}"))
+        open_file(Path(f"a{suffix}"), PORTFOLIO)
     assert str(caught.value).startswith(f"a{suffix}: {said}")
 
 
 def test_what_lies_below_a_file_is_not_there(tmp_path):
     below = write_csv(tmp_path / "a.csv", {}) / "b.csv"
     with pytest.raises(FileError, match=f"{below}: no such file$"):
-        open_file(below)
+        open_file(below, PORTFOLIO)
 
 
 def test_the_case_of_a_suffix_does_not_matter(tmp_path):
@@ -397,14 +397,14 @@ def test_the_case_of_a_suffix_does_not_matter(tmp_path):
 
 @pytest.mark.parametrize("lead", ["PARTNER", "ORCHARD", "BZhang", "ARROW1", "-x", "a;b", "{x", "[x]"])
 def test_a_name_that_begins_like_another_format_is_a_name(tmp_path, lead):
-    assert open_file(write_csv(tmp_path / "a.csv", {}, header=(lead, *NAMES))).undeclared == (lead,)
+    assert open_file(write_csv(tmp_path / "a.csv", {}, header=(lead, *NAMES)), PORTFOLIO).undeclared == (lead,)
 
 
 def test_a_file_without_names_is_told_so_and_not_quoted(tmp_path):
     for first in (ROW, "4711,4711", "4711"):
         path = written(tmp_path / "a.csv", first, first)
         with pytest.raises(ColumnsError) as caught:
-            open_file(path)
+            open_file(path, PORTFOLIO)
         said = "it has none of the expected columns: does its first line name the columns?"
         assert str(caught.value) == f"{path}: {said}"
 
@@ -412,7 +412,7 @@ def test_a_file_without_names_is_told_so_and_not_quoted(tmp_path):
 def test_names_in_another_case_or_with_blanks_are_pointed_at(tmp_path):
     path = written(tmp_path / "a.csv", HEADER.replace("AMT_CREDIT,", " amt_credit ,").replace("AMT_ANNUITY", "X"), ROW)
     with pytest.raises(ColumnsError) as caught:
-        open_file(path)
+        open_file(path, PORTFOLIO)
     assert str(caught.value) == (
         f"{path}: column missing: AMT_CREDIT, AMT_ANNUITY; "
         "in another case, or with blanks around the name, it has AMT_CREDIT"
@@ -421,7 +421,7 @@ def test_names_in_another_case_or_with_blanks_are_pointed_at(tmp_path):
 
 def test_a_file_that_vanishes_while_it_is_open_is_refused(tmp_path):
     path = write_csv(tmp_path / "a.csv", {})
-    file = open_file(path)
+    file = open_file(path, PORTFOLIO)
     path.unlink()
     with pytest.raises(FileError, match=r"a.csv: cannot be read \(FileNotFoundError\)$"):
         list(file.batches(10))
@@ -440,12 +440,12 @@ def test_a_text_that_only_some_readers_take_for_a_number_is_a_violation_whatever
 def test_a_batch_has_at_least_one_row(tmp_path, rows, name):
     path = write_csv(tmp_path / name, {}) if name == "a.csv" else write_parquet(tmp_path / name, 1)
     with pytest.raises(ColumnsError, match="row"):
-        next(open_file(path).batches(rows))
+        next(open_file(path, PORTFOLIO).batches(rows))
 
 
 @needs_home_credit
 def test_a_real_file_is_read_in_any_batches(tmp_path):
-    file = open_file(HOME_CREDIT / "application_test.csv")
+    file = open_file(HOME_CREDIT / "application_test.csv", PORTFOLIO)
     small, large = (concatenate([batch.columns for batch in file.batches(rows)]) for rows in (1000, 100_000))
     assert file.undeclared == ("SK_ID_CURR",)
     assert bits(small.numbers) == bits(large.numbers)

@@ -7,7 +7,6 @@ import copy
 import numpy as np
 import pytest
 
-from features.catalogue import FeatureSet
 from features.fitting import Clipping, FeatureSettings, Filters, fit_features
 from features.transformer import FeatureTransformer, concatenate
 from tests.features.examples import bits, columns, matrix
@@ -15,9 +14,9 @@ from tests.features.examples import bits, columns, matrix
 NO_FILTER = Filters(constant=None, correlation=None, importance=None)
 
 
-def settings(*sets: FeatureSet, **changed: object) -> FeatureSettings:
+def settings(*sets: str, **changed: object) -> FeatureSettings:
     plain = {"without": (), "category_min_count": 1, "clip": None, "filters": NO_FILTER}
-    return FeatureSettings(sets=sets or (FeatureSet.BASELINE,), **(plain | changed))
+    return FeatureSettings(sets=sets or ("baseline",), **(plain | changed))
 
 
 def unasked(*_: object) -> np.ndarray:
@@ -101,7 +100,7 @@ def test_without_clipping_nothing_is_clipped(applications):
 
 
 def test_only_the_groups_that_are_switched_on_become_features(applications):
-    state = fit_features(applications, settings(FeatureSet.DOMAIN), importance=unasked)
+    state = fit_features(applications, settings("domain"), importance=unasked)
     assert state.names == (
         "credit_to_income",
         "employment_years",
@@ -113,13 +112,13 @@ def test_only_the_groups_that_are_switched_on_become_features(applications):
 
 
 def test_rule_3_the_constant_filter_sees_the_fold_alone():
-    kept = settings(FeatureSet.DOMAIN, filters=NO_FILTER.model_copy(update={"constant": 0.75}))
+    kept = settings("domain", filters=NO_FILTER.model_copy(update={"constant": 0.75}))
     varying = [{"CNT_FAM_MEMBERS": float(i + 1), "AMT_GOODS_PRICE": 1.0 if i else 2.0} for i in range(4)]
     assert fit_features(columns(*varying), kept, importance=unasked).names == ("income_per_person",)
 
 
 def test_the_correlation_filter_drops_the_later_of_two_features_that_agree():
-    kept = settings(FeatureSet.DOMAIN, filters=NO_FILTER.model_copy(update={"correlation": 0.99}))
+    kept = settings("domain", filters=NO_FILTER.model_copy(update={"correlation": 0.99}))
     people = ((-10_000.0, -100.0, 3.0), (-12_000.0, -120.0, 1.0), (-14_000.0, -140.0, 2.0))
     fold = columns(*({"DAYS_BIRTH": a, "DAYS_EMPLOYED": e, "CNT_FAM_MEMBERS": c} for a, e, c in people))
     names = fit_features(fold, kept, importance=unasked).names
@@ -149,7 +148,7 @@ def test_rule_3_the_importance_filter_keeps_what_gains_more_than_its_share_on_th
         assert categorical == ()
         return np.array([1.0, 1.0, 0.0, 0.0, 2.0])
 
-    assert fit_features(fold, settings(FeatureSet.DOMAIN, filters=filters), importance=importance).names == kept
+    assert fit_features(fold, settings("domain", filters=filters), importance=importance).names == kept
 
 
 def test_the_importance_filter_does_not_see_what_another_filter_dropped():
@@ -162,7 +161,7 @@ def test_the_importance_filter_does_not_see_what_another_filter_dropped():
         assert known.sum() == 3  # family, sex, income per person
         return np.ones(seen.shape[1])
 
-    sets = settings(FeatureSet.BASELINE, FeatureSet.DOMAIN, filters=filters)
+    sets = settings("baseline", "domain", filters=filters)
     state = fit_features(fold, sets, importance=importance)
     assert state.names == ("CODE_GENDER", "CNT_FAM_MEMBERS", "income_per_person")
     assert dict(state.vocabularies) == {"CODE_GENDER": ("F", "M")}

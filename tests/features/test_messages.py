@@ -10,9 +10,9 @@ from pydantic import ValidationError
 
 from features.errors import FeatureError
 from features.files import open_file
-from features.request import Application
 from features.transformer import FeatureTransformer
 from tests.features.examples import NAMES, REQUIRED, columns, state, write_csv, write_parquet
+from tests.home_credit import PORTFOLIO, Application
 
 SECRET = "kgjq4711"
 NUMBER = 8675309.25
@@ -38,7 +38,7 @@ def test_an_unreadable_csv_file_is_not_quoted(tmp_path, kind):
     path = tmp_path / "a.csv"
     path.write_bytes(broken_lines(kind))
     with pytest.raises(FeatureError) as caught:
-        list(open_file(path).batches(10))
+        list(open_file(path, PORTFOLIO).batches(10))
     assert SECRET not in said_by(caught.value)
     assert "8675309" not in said_by(caught.value)
 
@@ -47,7 +47,7 @@ def test_text_that_is_not_utf_8_is_not_quoted(tmp_path):
     path = write_csv(tmp_path / "a.csv", {"CODE_GENDER": SECRET})
     path.write_bytes(path.read_bytes().replace(SECRET.encode(), SECRET.encode() + b"\xff"))
     with pytest.raises(FeatureError) as caught:
-        list(open_file(path).batches(10))
+        list(open_file(path, PORTFOLIO).batches(10))
     assert SECRET not in said_by(caught.value)
 
 
@@ -65,7 +65,7 @@ RECORDS = [
 
 @pytest.mark.parametrize("record", RECORDS, ids=lambda record: next(iter(record)))
 def test_a_violation_of_a_file_is_not_quoted(tmp_path, record):
-    [batch] = open_file(write_csv(tmp_path / "a.csv", record)).batches(10)
+    [batch] = open_file(write_csv(tmp_path / "a.csv", record), PORTFOLIO).batches(10)
     said = "; ".join(map(str, batch.violations))
     assert said.startswith(f"{next(iter(record))}: must ")
     assert SECRET not in said
@@ -83,7 +83,7 @@ def test_a_refused_request_is_not_quoted(record):
 
 def test_a_parquet_file_of_other_types_is_not_quoted(tmp_path):
     path = write_parquet(tmp_path / "a.parquet", 1, AMT_CREDIT=pa.array([SECRET]), CODE_GENDER=pa.array([8675309]))
-    [batch] = open_file(path).batches(10)
+    [batch] = open_file(path, PORTFOLIO).batches(10)
     assert sorted(map(str, batch.violations)) == [
         "AMT_CREDIT: must be a number (1 row: 1)",
         "CODE_GENDER: must be a text, but is stored as int64 (1 row: 1)",
@@ -92,7 +92,7 @@ def test_a_parquet_file_of_other_types_is_not_quoted(tmp_path):
 
 def test_columns_of_another_shape_are_not_quoted():
     raw = columns({"AMT_CREDIT": NUMBER, "CODE_GENDER": SECRET})
-    short = type(raw)(raw.numbers[:, 1:], raw.levels)
+    short = type(raw)(raw.numbers[:, 1:], raw.levels, raw.portfolio)
     with pytest.raises(FeatureError) as caught:
         FeatureTransformer(state("AMT_CREDIT")).transform(short)
     assert SECRET not in said_by(caught.value)

@@ -8,14 +8,13 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from features.application import APPLICATION
 from features.errors import ColumnsError
 from features.files import open_file
-from features.request import Application, columns_of
 from features.schema import Column, ColumnKind
 from features.transformer import FeatureTransformer
 from features.validation import find_violations
 from tests.features.examples import NAMES, REQUIRED, columns, matrix, state, write_csv
+from tests.home_credit import APPLICATION, PORTFOLIO, Application, columns_of
 
 OPTIONAL = [name for name in NAMES if name not in REQUIRED]
 NUMERIC = [column.name for column in APPLICATION.numeric]
@@ -25,7 +24,7 @@ NUMERIC = [column.name for column in APPLICATION.numeric]
 def test_rule_4_a_file_without_a_declared_column_is_an_error(tmp_path, name):
     path = write_csv(tmp_path / "a.csv", {}, header=[other for other in NAMES if other != name])
     with pytest.raises(ColumnsError, match=f"a.csv: column missing: {name}$"):
-        open_file(path)
+        open_file(path, PORTFOLIO)
 
 
 @pytest.mark.parametrize("name", REQUIRED)

@@ -10,24 +10,24 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from features.application import APPLICATION
 from features.errors import ColumnsError, FeatureError, FileError
 from features.files import open_file, read_table
 from features.values import as_numbers
 from tests.features.examples import NAMES, generate, table, write_parquet
+from tests.home_credit import APPLICATION, PORTFOLIO
 
 NAN = np.nan
 
 
 def numbers(kind: pa.DataType, values: list, name: str = "AMT_ANNUITY") -> tuple[list, list[str]]:
     """A numeric column as it is read, and the violations of the table."""
-    batch = read_table(table(len(values), **{name: pa.array(values, kind)}))
+    batch = read_table(table(len(values), **{name: pa.array(values, kind)}), PORTFOLIO)
     return batch.columns.numbers[:, APPLICATION.position[name]].tolist(), [str(v) for v in batch.violations]
 
 
 def levels(values: pa.Array | pa.ChunkedArray, name: str = "ORGANIZATION_TYPE") -> tuple[list, list[str]]:
     """A categorical column as it is read, and the violations of the table."""
-    batch = read_table(table(len(values), **{name: values}))
+    batch = read_table(table(len(values), **{name: values}), PORTFOLIO)
     return batch.columns.levels[:, APPLICATION.position[name]].tolist(), [str(v) for v in batch.violations]
 
 
@@ -118,7 +118,7 @@ def test_what_is_no_text_is_a_violation_where_it_is_present(values, stored):
 def test_text_that_is_not_utf_8_is_a_violation_of_its_row():
     values = pa.array([b"Bank", b"B\xff", None, b"Hotel"]).cast(pa.binary()).view(pa.string())
     assert levels(values) == (["Bank", None, None, "Hotel"], ["ORGANIZATION_TYPE: must be a text (1 row: 2)"])
-    batch = read_table(table(4, AMT_ANNUITY=pa.array([b"1", b"2\xff", None, b"3"]).view(pa.string())))
+    batch = read_table(table(4, AMT_ANNUITY=pa.array([b"1", b"2\xff", None, b"3"]).view(pa.string())), PORTFOLIO)
     np.testing.assert_array_equal(batch.columns.numbers[:, APPLICATION.position["AMT_ANNUITY"]], [1, NAN, NAN, 3])
     assert [str(v) for v in batch.violations] == ["AMT_ANNUITY: must be a number (1 row: 2)"]
 
@@ -136,7 +136,7 @@ def test_nulls_may_be_spread_over_chunks_with_other_dictionaries():
     encoded = [pa.array(chunk, pa.string()).dictionary_encode() for chunk in chunks]
     amounts = pa.chunked_array([[1.0, None], [None, None], [], [2.0, 3.0], [None]], type=pa.float64())
     given = {"ORGANIZATION_TYPE": pa.chunked_array(encoded), "AMT_ANNUITY": amounts}
-    batch = read_table(table(7, **given), first_row=5)
+    batch = read_table(table(7, **given), PORTFOLIO, first_row=5)
     assert (batch.first_row, len(batch), batch.violations) == (5, 7, [])
     read = batch.columns.levels[:, APPLICATION.position["ORGANIZATION_TYPE"]]
     assert read.tolist() == ["Bank", None, None, None, "Hotel", "Bank", None]
@@ -149,7 +149,7 @@ def test_row_groups_do_not_matter(tmp_path):
     whole, split = tmp_path / "whole.parquet", tmp_path / "split.parquet"
     write_parquet(whole, 50, AMT_ANNUITY=amounts)
     parquet.write_table(table(50, AMT_ANNUITY=amounts), split, row_group_size=7)
-    read = [[list(b.columns.numbers[:, 7]) for b in open_file(path).batches(20)] for path in (whole, split)]
+    read = [[list(b.columns.numbers[:, 7]) for b in open_file(path, PORTFOLIO).batches(20)] for path in (whole, split)]
     assert list(map(len, read[1])) == [20, 20, 10]
     np.testing.assert_array_equal(np.concatenate(read[0]), np.concatenate(read[1]))
 
@@ -164,17 +164,17 @@ def test_a_repeated_column_is_named(tmp_path):
     both = table(1)
     parquet.write_table(both.append_column("AMT_CREDIT", pa.array([1.0])), tmp_path / "a.parquet")
     with pytest.raises(ColumnsError, match=r"a.parquet: column repeated: AMT_CREDIT$"):
-        open_file(tmp_path / "a.parquet")
+        open_file(tmp_path / "a.parquet", PORTFOLIO)
 
 
 def test_a_missing_column_is_named(tmp_path):
     parquet.write_table(table(1).drop_columns(["AMT_CREDIT", "CODE_GENDER"]), tmp_path / "a.parquet")
     with pytest.raises(ColumnsError, match=r"a.parquet: column missing: CODE_GENDER, AMT_CREDIT$"):
-        open_file(tmp_path / "a.parquet")
+        open_file(tmp_path / "a.parquet", PORTFOLIO)
 
 
 def test_a_file_without_rows_has_no_batch(tmp_path):
-    file = open_file(write_parquet(tmp_path / "a.parquet", 0))
+    file = open_file(write_parquet(tmp_path / "a.parquet", 0), PORTFOLIO)
     assert file.header == NAMES
     assert list(file.batches(10)) == []
     assert len(file.column("AMT_CREDIT")) == 0
@@ -190,13 +190,13 @@ def test_a_truncated_file_is_refused(tmp_path, sound, share):
     path = tmp_path / "a.parquet"
     path.write_bytes(sound[: int(len(sound) * share)])
     with pytest.raises(FileError, match=r"a.parquet: is damaged or not in the format of its suffix$"):
-        open_file(path)
+        open_file(path, PORTFOLIO)
 
 
 def test_a_file_with_its_middle_cut_out_is_refused_when_it_is_read(tmp_path, sound):
     path = tmp_path / "a.parquet"
     path.write_bytes(sound[:4] + bytes(len(sound) // 2) + sound[4 + len(sound) // 2 :])
-    file = open_file(path)
+    file = open_file(path, PORTFOLIO)
     with pytest.raises(FileError, match=r"a.parquet: (cannot be read|is damaged)"):
         list(file.batches(1000))
 
@@ -208,6 +208,6 @@ def test_a_file_with_a_flipped_bit_is_read_or_refused_and_nothing_else(tmp_path,
         damaged[position] ^= 1 << random.integers(8)
         path.write_bytes(damaged)
         try:
-            list(open_file(path).batches(1000))
+            list(open_file(path, PORTFOLIO).batches(1000))
         except FeatureError as error:
             assert "\n" not in str(error)  # noqa: PT017 - whether it is refused is open

@@ -9,16 +9,13 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from features.application import APPLICATION
-from features.catalogue import CATALOGUE, FeatureSet, select
 from features.files import open_file
 from features.fitting import FeatureSettings, fit_features
-from features.request import Application
-from features.schema import ProtectedAttribute
 from features.transformer import Columns, FeatureTransformer
 from tests.features.examples import NAMES, REQUIRED, ROOT, bits, read, write_csv
+from tests.home_credit import APPLICATION, CATALOGUE, PORTFOLIO, PROTECTED, Application
 
-SUBSETS = [subset for size in (1, 2, 3) for subset in combinations(ProtectedAttribute, size)]
+SUBSETS = [subset for size in (1, 2, 3) for subset in combinations(PROTECTED, size)]
 by_subset = pytest.mark.parametrize("without", SUBSETS, ids="+".join)
 
 SEX = {"CODE_GENDER"}
@@ -37,33 +34,33 @@ AGE = {
     "phone_change_to_age",
     "car_age_to_age",
 }
-READERS = {ProtectedAttribute.SEX: SEX, ProtectedAttribute.MARITAL_STATUS: MARITAL_STATUS, ProtectedAttribute.AGE: AGE}
+READERS = {"sex": SEX, "marital_status": MARITAL_STATUS, "age": AGE}
 COLUMNS = {
-    ProtectedAttribute.SEX: "CODE_GENDER",
-    ProtectedAttribute.MARITAL_STATUS: "NAME_FAMILY_STATUS",
-    ProtectedAttribute.AGE: "DAYS_BIRTH",
+    "sex": "CODE_GENDER",
+    "marital_status": "NAME_FAMILY_STATUS",
+    "age": "DAYS_BIRTH",
 }
 
 
-def with_other(applications: Columns, attribute: ProtectedAttribute) -> Columns:
+def with_other(applications: Columns, attribute: str) -> Columns:
     """The same applications by people who differ in nothing but the attribute, in what is stated and in what not."""
     numbers, levels = applications.numbers.copy(), applications.levels.copy()
     name = COLUMNS[attribute]
-    if attribute is ProtectedAttribute.AGE:
+    if attribute == "age":
         numbers[:, APPLICATION.position[name]] = np.where(np.arange(len(numbers)) % 2, -9000.0, np.nan)
     else:
         levels[:, APPLICATION.position[name]] = np.where(np.arange(len(levels)) % 2, "other", None)
-    return Columns(numbers, levels)
+    return Columns(numbers, levels, PORTFOLIO)
 
 
 def test_rule_5_the_protected_attributes_are_declared():
-    declared = {column.name: column.protected for column in APPLICATION if column.protected is not None}
+    declared = {column.name: one.attribute for column in APPLICATION for one in column.protections}
     assert declared == {name: attribute for attribute, name in COLUMNS.items()}
 
 
 @by_subset
 def test_rule_5_what_is_left_out_is_what_reads_a_protected_column_and_nothing_else(without):
-    every, kept = (tuple(f.name for f in select(tuple(FeatureSet), barred)) for barred in ((), without))
+    every, kept = (tuple(f.name for f in PORTFOLIO.select(PORTFOLIO.sets, barred)) for barred in ((), without))
     barred = {name for attribute in without for name in READERS[attribute]}
     assert kept == tuple(name for name in every if name not in barred)
 
@@ -73,7 +70,7 @@ def test_rule_5_features_do_not_change_with_a_protected_attribute_that_is_left_o
     settings = everything.model_copy(update={"without": without})
     transformer = FeatureTransformer(fit_features(applications, settings, importance=lambda *_: np.empty(0)))
     expected = bits(transformer.transform(applications))
-    for attribute in ProtectedAttribute:
+    for attribute in PROTECTED:
         same = bits(transformer.transform(with_other(applications, attribute))) == expected
         assert same is (attribute in without)
 
@@ -88,12 +85,12 @@ def test_rule_5_a_protected_attribute_that_is_left_out_teaches_nothing(applicati
     again = fit_features(other, settings, importance=lambda *_: np.empty(0))
     assert again.names == fitted.names
     assert again.vocabularies == fitted.vocabularies
-    assert set(READERS) - set(without) or COLUMNS[ProtectedAttribute.SEX] not in fitted.vocabularies
+    assert set(READERS) - set(without) or COLUMNS["sex"] not in fitted.vocabularies
 
 
 def test_rule_5_the_project_leaves_every_protected_attribute_out():
     configured = yaml.safe_load((ROOT / "configs" / "training.yaml").read_text())["features"]
-    assert set(FeatureSettings.model_validate(configured).without) == set(ProtectedAttribute)
+    assert FeatureSettings.model_validate(configured).without_of(PORTFOLIO) == PROTECTED
 
 
 def test_rule_5_a_protected_attribute_stays_available_for_fairness_monitoring(tmp_path):
@@ -117,6 +114,6 @@ def test_rule_5_the_identifier_and_the_outcome_of_a_file_change_no_feature(tmp_p
     header = ("SK_ID_CURR", "TARGET", *NAMES)
     one = write_csv(tmp_path / "one.csv", {"SK_ID_CURR": 1, "TARGET": 0}, header=header)
     two = write_csv(tmp_path / "two.csv", {"SK_ID_CURR": 2, "TARGET": 1}, header=header)
-    assert open_file(one).undeclared == ("SK_ID_CURR", "TARGET")
+    assert open_file(one, PORTFOLIO).undeclared == ("SK_ID_CURR", "TARGET")
     assert bits(read(one).numbers) == bits(read(two).numbers)
     assert read(one).levels.tolist() == read(two).levels.tolist()

@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from features.application import APPLICATION
 from features.files import open_file
-from features.request import Application, Record, columns_of
+from features.request import Record
 from features.transformer import Columns, FeatureState, FeatureTransformer, concatenate
 from features.validation import find_violations
 from tests.features.examples import NAMES, bits, columns, generate, read
+from tests.home_credit import APPLICATION, PORTFOLIO, Application, columns_of
 from tests.skipped import HOME_CREDIT, needs_home_credit
 
 AWKWARD = [math.nan, 0.0, -0.0, 1.0, -1.0, 0.1, 365243.0, 1e9, -43830.0]
@@ -77,7 +77,7 @@ def test_rule_2_a_row_far_down_a_large_batch_has_the_bits_it_has_alone(applicati
 
 def test_rule_2_the_layout_of_the_memory_does_not_matter(applications, fitted):
     transform = FeatureTransformer(fitted).transform
-    other = Columns(np.asfortranarray(applications.numbers), np.asfortranarray(applications.levels))
+    other = Columns(np.asfortranarray(applications.numbers), np.asfortranarray(applications.levels), PORTFOLIO)
     assert bits(transform(other)) == bits(transform(applications))
 
 
@@ -89,7 +89,7 @@ def test_rule_2_no_state_is_kept_between_calls(applications, fitted):
 
 
 def test_rule_2_the_input_is_not_changed(applications, fitted):
-    raw = Columns(applications.numbers.copy(), applications.levels.copy())
+    raw = Columns(applications.numbers.copy(), applications.levels.copy(), PORTFOLIO)
     FeatureTransformer(fitted).transform(raw)
     assert bits(raw.numbers) == bits(applications.numbers)
     assert raw.levels.tolist() == applications.levels.tolist()
@@ -118,7 +118,7 @@ def test_rule_2_a_request_has_the_features_of_the_same_row_in_a_file(application
 @needs_home_credit
 def test_rule_2_a_request_has_the_features_of_the_same_row_in_a_real_file(fitted):
     transform = FeatureTransformer(fitted).transform
-    raw = next(open_file(HOME_CREDIT / "application_test.csv").batches(300)).columns
+    raw = next(open_file(HOME_CREDIT / "application_test.csv", PORTFOLIO).batches(300)).columns
     one_by_one = [transform(columns_of([request])) for request in as_requests(raw)]
     assert bits(np.concatenate(one_by_one)) == bits(transform(raw))
 
@@ -158,6 +158,6 @@ def test_no_rows_have_no_features(applications, fitted):
 
 
 def test_a_state_that_was_written_and_read_gives_the_same_bits(applications, fitted):
-    again = FeatureState.from_dict(fitted.to_dict())
+    again = FeatureState.from_dict(fitted.to_dict(), fitted.portfolio)
     expected = FeatureTransformer(fitted).transform(applications)
     assert bits(FeatureTransformer(again).transform(applications)) == bits(expected)

@@ -1,13 +1,12 @@
 from __future__ import annotations
 
-import hashlib
 from dataclasses import replace
 
 import pytest
 
-from features.application import APPLICATION
 from features.errors import SchemaError
-from features.schema import Column, ColumnKind, ProtectedAttribute, Schema
+from features.schema import Column, ColumnKind, Protection, Schema
+from tests.home_credit import APPLICATION, PROTECTED
 
 AGE = Column(
     name="AGE",
@@ -16,7 +15,7 @@ AGE = Column(
     unit="years",
     low=0,
     high=120,
-    protected=ProtectedAttribute.AGE,
+    protections=(Protection(attribute="age", bands=(25.0, 62.0), elderly=62.0),),
 )
 CITY = Column(
     name="CITY", kind=ColumnKind.CATEGORY, description="City", unit="level", missing=("XNA",), levels=("A", "B")
@@ -55,63 +54,22 @@ def test_a_column_is_declared_once(name):
     ("attributes", "names"),
     [
         ((), set()),
-        ((ProtectedAttribute.SEX,), set()),
-        ((ProtectedAttribute.AGE,), {"AGE"}),
-        (tuple(ProtectedAttribute), {"AGE"}),
+        (("sex",), set()),
+        (("age",), {"AGE"}),
+        (PROTECTED, {"AGE"}),
     ],
 )
 def test_the_columns_that_state_a_protected_attribute(attributes, names):
     assert TABLE.protected(attributes) == names
 
 
-def test_every_protected_attribute_is_meant_if_none_is_named():
-    assert APPLICATION.protected() == {"CODE_GENDER", "NAME_FAMILY_STATUS", "DAYS_BIRTH"}
+def test_the_protected_attributes_are_those_of_the_columns_in_their_order():
+    assert APPLICATION.attributes == ("sex", "marital_status", "age")
+    assert APPLICATION.protected(PROTECTED) == {"CODE_GENDER", "NAME_FAMILY_STATUS", "DAYS_BIRTH"}
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"name": "DAYS"},
-        {"kind": ColumnKind.NUMBER},
-        {"description": "Years of age"},
-        {"unit": "days"},
-        {"low": 1},
-        {"high": 121},
-        {"required": True},
-        {"missing": (-1.0,)},
-        {"protected": None},
-    ],
-    ids=lambda change: next(iter(change)),
-)
-def test_the_digest_changes_with_every_property_of_a_column(change):
-    assert replace(TABLE, columns=(replace(AGE, **change), CITY, PRICE)).digest != TABLE.digest
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"id_column": "KEY"},
-        {"target_column": "TARGET"},
-        {"columns": (AGE, PRICE, CITY)},
-        {"columns": (AGE, CITY)},
-        {"columns": (AGE, replace(CITY, levels=("A", "B", "C")), PRICE)},
-    ],
-    ids=["id_column", "target_column", "order", "fewer", "levels"],
-)
-def test_the_digest_changes_with_the_table(change):
-    assert replace(TABLE, **change).digest != TABLE.digest
-
-
-def test_the_digest_is_of_the_names_and_values_in_their_alphabet():
-    """Artefacts hold it: another form of the same declaration would make each of them useless."""
-    table = Schema(id_column="ID", target_column="BAD", columns=(PRICE,))
-    form = (
-        '["ID", "BAD", {"description": "Price", "high": 9, "kind": "number", "levels": [], "low": 1, "missing": [], '
-        '"name": "PRICE", "protected": null, "required": true, "unit": "currency"}]'
-    )
-    assert table.digest == hashlib.sha256(form.encode()).hexdigest()
-
-
-def test_the_digest_of_an_equal_declaration_is_equal():
-    again = Schema(id_column="ID", target_column="BAD", columns=(replace(AGE), replace(CITY), replace(PRICE)))
-    assert again.digest == TABLE.digest
+def test_the_column_that_states_an_attribute_is_found_with_its_groups():
+    column, protection = TABLE.stating("age")
+    assert (column, protection.bands) == (AGE, (25.0, 62.0))
+    with pytest.raises(SchemaError, match="no column states the protected attribute 'sex'"):
+        TABLE.stating("sex")

@@ -1,14 +1,15 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 import yaml
 
-from features.catalogue import FeatureSet
+from features.errors import SchemaError
 from features.fitting import FeatureSettings
-from features.schema import ProtectedAttribute
 from jobs.errors import SettingsError
+from tests.home_credit import APPLICATION, PORTFOLIO
 
 VALID = {
     "sets": ["baseline", "domain"],
@@ -32,8 +33,8 @@ def test_feature_settings_are_read(tmp_path):
     path = tmp_path / "settings.yaml"
     path.write_text(yaml.safe_dump(VALID))
     loaded = FeatureSettings.load(path)
-    assert loaded.sets == (FeatureSet.BASELINE, FeatureSet.DOMAIN)
-    assert loaded.without == (ProtectedAttribute.SEX,)
+    assert loaded.sets == ("baseline", "domain")
+    assert loaded.without == ("sex",)
     assert loaded.clip is not None
     assert (loaded.clip.lower, loaded.clip.upper) == (0.01, 0.99)
     assert (loaded.filters.constant, loaded.filters.correlation, loaded.filters.importance) == (0.99, None, 0.0)
@@ -54,15 +55,32 @@ def test_feature_settings_are_read(tmp_path):
         ("clip.upper", {"clip": {"lower": 0.01, "upper": 0.5}}),
         ("clip.upper", {"clip": {"lower": 0.01, "upper": 1.01}}),
         ("category_min_count", {"category_min_count": 0}),
-        ("without.0", {"without": ["religion"]}),
-        ("sets.1", {"sets": ["baseline", "bureau"]}),
-        ("sets", {"sets": []}),
     ],
 )
 def test_a_feature_setting_that_is_not_legal_is_named(tmp_path, key, change):
     said = refusal(tmp_path, yaml.safe_dump(VALID | change))
     assert said.startswith(f"{key}: ")
     assert ";" not in said
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"without": ["religion"]}, "features.without: must be of sex, marital_status, age, not religion"),
+        ({"sets": ["baseline", "bureau"]}, "features.sets: must be of baseline, domain, polynomial, application, not"),
+        ({"sets": []}, "features.sets: must be of baseline, domain, polynomial, application, not empty"),
+    ],
+)
+def test_a_name_that_the_portfolio_does_not_declare_is_named(change, said):
+    settings = FeatureSettings.model_validate(VALID | change)
+    with pytest.raises(SchemaError, match=re.escape(said)):
+        settings.sets_of(PORTFOLIO), settings.without_of(PORTFOLIO)
+
+
+def test_all_stands_for_every_name_of_the_portfolio():
+    settings = FeatureSettings.model_validate(VALID | {"sets": "all", "without": "all"})
+    assert settings.sets_of(PORTFOLIO) == PORTFOLIO.sets
+    assert settings.without_of(PORTFOLIO) == APPLICATION.attributes
 
 
 @pytest.mark.parametrize(

@@ -18,12 +18,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyarrow import compute, parquet
 
-from features.application import APPLICATION
 from features.files import open_table, read_table
-from features.request import Application, columns_of
 from features.schema import MISSING_WORDS, ColumnKind
 from features.values import as_client_ids, as_numbers, as_texts, as_whole_numbers
 from tests.features.examples import REQUIRED, ROOT, bits, table
+from tests.home_credit import APPLICATION, PORTFOLIO, Application, columns_of
 
 PAGE = (ROOT / "docs" / "reference" / "files.md").read_text(encoding="utf-8")
 COLUMNS = {"number": "AMT_ANNUITY", "flag": "FLAG_MOBIL", "category": "OCCUPATION_TYPE"}
@@ -45,7 +44,7 @@ def documented(chapter: str) -> list[dict[str, str]]:
 
 
 def declared(values: pa.ChunkedArray, name: str) -> Any:
-    batch = read_table(table(len(values), **{name: values}))
+    batch = read_table(table(len(values), **{name: values}), PORTFOLIO)
     if batch.violations:
         assert {violation.column for violation in batch.violations} == {name}
         return REFUSED

@@ -38,7 +38,7 @@ PACKAGES = {
     "monitoring": [  # its statistics, and the recording of decisions
         *("monitoring/drift.py", "monitoring/fairness.py", "monitoring/measures.py", "monitoring/outcomes.py"),
         *("monitoring/performance.py", "monitoring/realised.py", "monitoring/statistics.py"),
-        *("monitoring/counts.py", "monitoring/metrics.py", "monitoring/recorder.py", "monitoring/windows.py"),
+        *("monitoring/counts.py", "monitoring/windows.py", "monitoring/recorder.py", "monitoring/windows.py"),
         *("decision_log/format.py", "decision_log/writer.py"),
     ],
     "training": ["training/evaluation.py", "training/fairness.py", "training/gates.py", "training/promotion.py"],

@@ -13,12 +13,12 @@ import pytest
 from credit_scoring_client.client import Client
 from numpy.typing import NDArray
 
-from features.application import APPLICATION
 from features.files import open_file
 from features.transformer import Columns
 from scoring.batch import score_files
 from scoring.scorer import Scorer
 from scoring.store import StoredModel
+from tests.home_credit import APPLICATION, PORTFOLIO
 from tests.server import Server
 from training.run import Delivered
 
@@ -40,7 +40,7 @@ def file(generated: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def columns(file: Path) -> Columns:
-    (batch,) = open_file(file).batches(ROWS)
+    (batch,) = open_file(file, PORTFOLIO).batches(ROWS)
     return batch.columns
 
 

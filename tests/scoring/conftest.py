@@ -8,10 +8,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from features.catalogue import FeatureSet
 from features.files import open_file
 from features.fitting import Clipping, FeatureSettings, Filters, fit_features
-from features.schema import ProtectedAttribute
 from features.transformer import Columns, FeatureTransformer, concatenate
 from features.values import as_numbers
 from scoring.artefact import Artefact
@@ -21,10 +19,11 @@ from scoring.policy import CompletenessRule, DecisionPolicy, PointScale
 from scoring.scorer import Scorer, with_conformance
 from scoring.store import StoredModel
 from tests.features.examples import generate
+from tests.home_credit import PORTFOLIO, PROTECTED
 
 SETTINGS = FeatureSettings(
-    sets=tuple(FeatureSet),
-    without=tuple(ProtectedAttribute),
+    sets=PORTFOLIO.sets,
+    without=PROTECTED,
     category_min_count=5,
     clip=Clipping(lower=0.01, upper=0.99),
     filters=Filters(constant=0.99, correlation=None, importance=None),
@@ -50,13 +49,13 @@ def labelled_csv(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def applications(labelled_csv: Path) -> Columns:
     """The applications of `labelled_csv`."""
-    return concatenate([batch.columns for batch in open_file(labelled_csv).batches(1000)])
+    return concatenate([batch.columns for batch in open_file(labelled_csv, PORTFOLIO).batches(1000)])
 
 
 @pytest.fixture(scope="session")
 def artefact(labelled_csv: Path, applications: Columns) -> Artefact:
     """20 trees on `labelled_csv`, made without the training package."""
-    outcomes, _ = as_numbers(open_file(labelled_csv).column("TARGET"))
+    outcomes, _ = as_numbers(open_file(labelled_csv, PORTFOLIO).column("TARGET"))
     features = fit_features(applications, SETTINGS, importance=lambda *_: pytest.fail("no filter asks for it"))
     transformer = FeatureTransformer(features)
     matrix = transformer.transform(applications)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from features.transformer import FeatureState
-from scoring.artefact import Artefact
+from scoring.artefact import Artefact, read_portfolio
 from scoring.drift_reference import Bins
 from scoring.errors import ArtefactError
 from scoring.model import Calibration
@@ -20,6 +20,7 @@ from scoring.policy import PointScale
 
 FILES = [
     "model.txt",
+    "portfolio.json",
     "features.json",
     "calibration.json",
     "policy.json",
@@ -81,7 +82,7 @@ def test_rule_6_what_was_read_is_written_with_the_same_bytes(written, tmp_path):
 def test_rule_6_the_digest_is_over_the_sha_256_of_every_file(artefact, written):
     sums = {name: hashlib.sha256((written / name).read_bytes()).hexdigest() for name in FILES}
     manifest = json.loads((written / "manifest.json").read_text())
-    assert manifest == {"format": 3, "digest": artefact.digest, "files": sums}
+    assert manifest == {"format": 4, "digest": artefact.digest, "files": sums}
     assert artefact.digest == digest_of(sums)
 
 
@@ -217,8 +218,8 @@ def test_rule_6_two_files_that_changed_places_are_refused(folder):
 
 def test_an_artefact_of_another_format_is_refused(folder):
     manifest = json.loads((folder / "manifest.json").read_text())
-    (folder / "manifest.json").write_text(json.dumps(manifest | {"format": 4}))
-    with pytest.raises(ArtefactError, match=r"artefact format 4, this code reads 3: train the model again$"):
+    (folder / "manifest.json").write_text(json.dumps(manifest | {"format": 5}))
+    with pytest.raises(ArtefactError, match=r"artefact format 5, this code reads 4: train the model again$"):
         Artefact.read(folder)
 
 
@@ -226,15 +227,29 @@ def test_an_older_artefact_which_lacks_files_is_refused_as_one_of_another_format
     manifest = json.loads((folder / "manifest.json").read_text())
     (folder / "manifest.json").write_text(json.dumps(manifest | {"format": 1}))
     (folder / "reference.json").unlink()
-    with pytest.raises(ArtefactError, match=r"artefact format 1, this code reads 3: train the model again$"):
+    with pytest.raises(ArtefactError, match=r"artefact format 1, this code reads 4: train the model again$"):
         Artefact.read(folder)
 
 
-def test_an_artefact_of_another_feature_definition_is_refused(folder, artefact):
-    other = artefact.features.to_dict() | {"definition": "0" * 64}
-    forge(folder, **{"features.json": json.dumps(other).encode()})
-    with pytest.raises(ArtefactError, match=r"another feature definition than this code's$"):
+@pytest.mark.parametrize("content", [b"{}", b"no JSON", b"", b'{"name": "x", "outcome": {"column": "y"}}'], ids=str)
+def test_an_artefact_without_a_sound_portfolio_is_refused(folder, content):
+    forge(folder, **{"portfolio.json": content})
+    for read in (Artefact.read, read_portfolio):
+        with pytest.raises(ArtefactError):
+            read(folder)
+
+
+def test_a_portfolio_that_does_not_declare_a_feature_of_the_model_is_refused(folder):
+    declared = json.loads((folder / "portfolio.json").read_text())
+    del declared["features"]
+    del declared["training"]
+    forge(folder, **{"portfolio.json": json.dumps(declared, indent=1).encode()})
+    with pytest.raises(ArtefactError, match="features that are not declared"):
         Artefact.read(folder)
+
+
+def test_the_portfolio_is_read_alone(folder, artefact):
+    assert read_portfolio(folder) == artefact.portfolio
 
 
 def test_an_artefact_with_an_impossible_calibration_is_refused(folder):
@@ -293,7 +308,7 @@ def test_rule_6_every_changed_byte_of_the_manifest_is_refused(folder):
                     Artefact.read(folder)
 
 
-@pytest.mark.parametrize("content", ["[]", "null", '{"format": 3, "digest": "", "files": 1}'])
+@pytest.mark.parametrize("content", ["[]", "null", '{"format": 4, "digest": "", "files": 1}'])
 def test_a_manifest_of_another_shape_is_refused(folder, content):
     (folder / "manifest.json").write_text(content)
     with pytest.raises(ArtefactError, match="not a complete artefact"):

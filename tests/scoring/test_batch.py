@@ -10,10 +10,10 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from features.application import APPLICATION
 from features.errors import ColumnsError
 from scoring.batch import Summary, score_files
 from tests.features.examples import NAMES, REQUIRED, write_csv
+from tests.home_credit import APPLICATION
 from tests.scoring.jobs import parquet_of, parts, people, refused, rows
 
 HEADER = ("SK_ID_CURR", *NAMES)

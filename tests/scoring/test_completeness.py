@@ -7,7 +7,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from features.application import APPLICATION
 from features.transformer import Columns, FeatureTransformer
 from scoring.artefact import Artefact
 from scoring.batch import score_files
@@ -17,6 +16,7 @@ from scoring.policy import Completeness, CompletenessRule, DecisionKind, Decisio
 from scoring.scorer import Scorer, with_conformance
 from scoring.store import StoredModel
 from tests.features.examples import columns, state, write_csv
+from tests.home_credit import APPLICATION, PORTFOLIO
 from tests.scoring.jobs import parts
 
 VOCABULARIES = {"NAME_INCOME_TYPE": ("Working",), "OCCUPATION_TYPE": ("Drivers",)}
@@ -91,19 +91,24 @@ def test_no_share_and_every_share_are_legal(share):
 
 
 def test_the_sources_of_a_feature_share_its_gain_and_all_of_it_is_shared():
-    shares = column_shares(IMPORTANCE, ["AMT_CREDIT", "NAME_INCOME_TYPE", "OCCUPATION_TYPE", "EXT_SOURCE_1"])
+    shares = column_shares(IMPORTANCE, ["AMT_CREDIT", "NAME_INCOME_TYPE", "OCCUPATION_TYPE", "EXT_SOURCE_1"], PORTFOLIO)
     assert shares == {"AMT_CREDIT": 0.1, "NAME_INCOME_TYPE": 0.2, "OCCUPATION_TYPE": 0.1, "EXT_SOURCE_1": 0.6}
-    halves = column_shares({"credit_to_income": 0.5, "AMT_CREDIT": 0.5}, ["AMT_CREDIT", "AMT_INCOME_TOTAL"])
+    halves = column_shares({"credit_to_income": 0.5, "AMT_CREDIT": 0.5}, ["AMT_CREDIT", "AMT_INCOME_TOTAL"], PORTFOLIO)
     assert halves == {"AMT_CREDIT": 0.75, "AMT_INCOME_TOTAL": 0.25}
 
 
 @pytest.mark.parametrize(
     ("known", "share"),
-    [(("NO_SUCH_COLUMN",), 0.5), (("AMT_CREDIT",) * 2, 0.5), ((), 1.1), ((), -0.1), ((), float("nan"))],
+    [(("AMT_CREDIT",) * 2, 0.5), ((), 1.1), ((), -0.1), ((), float("nan"))],
 )
 def test_a_rule_that_makes_no_sense_is_refused(known, share):
     with pytest.raises(ArtefactError):
         CompletenessRule(known=known, max_missing_share=share)
+
+
+def test_a_rule_of_a_column_that_the_portfolio_does_not_declare_is_refused():
+    with pytest.raises(ArtefactError, match="columns that are not declared: NO_SUCH_COLUMN"):
+        judged(CompletenessRule(known=("NO_SUCH_COLUMN",), max_missing_share=0.5), {})
 
 
 @pytest.fixture(scope="module")
@@ -153,7 +158,7 @@ def test_without_a_rule_the_pd_alone_decides(lenient):
 
 @pytest.mark.parametrize("level", ["\1", "cash loans", " Working"])
 def test_unknown_levels_everywhere_are_named(lenient, applications: Columns, level):
-    strange = Columns(applications.numbers[:1], np.full_like(applications.levels[:1], level))
+    strange = Columns(applications.numbers[:1], np.full_like(applications.levels[:1], level), PORTFOLIO)
     read = [name for name in lenient.features if name in APPLICATION and not APPLICATION[name].numeric]
     assert lenient.score(strange).unknown.tolist() == [tuple(read)]
 

@@ -12,15 +12,15 @@ import numpy as np
 import pytest
 
 from features import transformer
-from features.application import APPLICATION
+from features.drawing import draw_columns
 from features.transformer import Columns
 from scoring import policy
-from scoring.artefact import Artefact, Conformance, draw_applications
-from scoring.drift_reference import Bins, DriftReference
+from scoring.artefact import Artefact, Conformance
+from scoring.drift_reference import Bins
 from scoring.errors import ArtefactError, ConformanceError
 from scoring.model import Calibration, Model
 from scoring.scorer import Scorer, with_conformance
-from tests.features.examples import state
+from tests.home_credit import APPLICATION, PORTFOLIO
 
 
 def test_the_rows_meet_what_is_declared(artefact: Artefact) -> None:
@@ -48,9 +48,7 @@ def test_the_first_row_is_empty_and_the_second_lacks_nothing(artefact: Artefact)
 
 
 def drawn(**bins: Bins) -> Columns:
-    importance = dict.fromkeys(bins, 1 / max(len(bins), 1))
-    reference = DriftReference(features=bins, probability=Bins("numeric", (), (3, 0, 0)), importance=importance, rows=3)
-    return draw_applications(state(), reference)
+    return draw_columns(PORTFOLIO, 128, seed=1, edges={name: found.edges for name, found in bins.items()})
 
 
 def test_three_numbers_in_ten_and_two_levels_in_ten_are_at_an_edge() -> None:
@@ -107,7 +105,7 @@ def _doubled(function: Callable[..., Any]) -> Callable[..., Any]:
 @pytest.mark.parametrize(
     ("owner", "name", "change", "named"),
     [
-        (transformer._Derived, "of", _doubled, "this code computes another "),
+        (transformer._Group, "of", _doubled, "this code computes another "),
         (transformer._Codes, "__missing__", lambda _: lambda *__: np.nan, "this code computes another "),
         (Model, "margins", _doubled, "this code gives another margin "),
         (Calibration, "log_odds", _doubled, "this code gives another "),

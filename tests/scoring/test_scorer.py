@@ -103,7 +103,9 @@ def test_a_drift_reference_of_other_features_is_refused(artefact):
 
 def test_an_artefact_whose_model_takes_other_features_is_refused(artefact):
     state = artefact.features
-    fewer = type(state)(names=state.names[:-1], vocabularies=state.vocabularies, clip=state.clip)
+    fewer = type(state)(
+        names=state.names[:-1], vocabularies=state.vocabularies, clip=state.clip, portfolio=state.portfolio
+    )
     other = replace(artefact, features=fewer)
     with pytest.raises(ArtefactError, match=f"the model takes {len(state.names)} features, not {len(fewer.names)}$"):
         Scorer(other)

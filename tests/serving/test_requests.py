@@ -5,9 +5,12 @@ from typing import Any
 
 import pytest
 
-from serving.batches import ParsedBatch, decode_batch
+from serving.engine import ParsedBatch, decode_batch
 from serving.problems import HTTPProblem, Invalid, NotJson
-from serving.schemas import FeaturesRequest, PredictRequest, decode
+from serving.schemas import FeaturesRequest, decode
+from tests.home_credit import REQUESTS
+
+PredictRequest = REQUESTS.predict
 
 APPLICATION: dict[str, Any] = {
     "NAME_CONTRACT_TYPE": "Cash loans",
@@ -23,12 +26,16 @@ def body(**changes: Any) -> bytes:
 
 def batch(*applications: Any) -> ParsedBatch:
     content = {"applications": [{"application": application} for application in applications]}
-    return decode_batch(json.dumps(content).encode(), limit=3, item_bytes=65_536)
+    return decode_batch(json.dumps(content).encode(), REQUESTS, limit=3, item_bytes=65_536)
 
 
 def test_absent_and_null_columns_are_missing() -> None:
     request = decode(PredictRequest, body(AMT_ANNUITY=None))
-    assert (request.client_id, request.application.AMT_ANNUITY, request.application.EXT_SOURCE_1) == (None, None, None)
+    assert (request.client_id, request.application["AMT_ANNUITY"], request.application["EXT_SOURCE_1"]) == (
+        None,
+        None,
+        None,
+    )
 
 
 @pytest.mark.parametrize(
@@ -120,7 +127,7 @@ def test_a_batch_may_be_bad_altogether() -> None:
 @pytest.mark.parametrize("content", [{}, {"applications": []}, {"applications": 3}, {"applications": [], "x": 1}, []])
 def test_a_batch_without_applications_is_invalid(content: Any) -> None:
     with pytest.raises(HTTPProblem) as refusal:
-        decode_batch(json.dumps(content).encode(), limit=3, item_bytes=65_536)
+        decode_batch(json.dumps(content).encode(), REQUESTS, limit=3, item_bytes=65_536)
     assert refusal.value.status == 422
 
 
@@ -140,14 +147,16 @@ def test_a_refusal_stays_short_however_much_is_wrong() -> None:
 @pytest.mark.parametrize("text", [b"", b"{", b'{"applications": [}', b"\xff\xfe", b"[" * 10_000])
 def test_a_batch_that_is_no_json_is_said_to_be_none(text: bytes) -> None:
     with pytest.raises(NotJson):
-        decode_batch(text, limit=3, item_bytes=65_536)
+        decode_batch(text, REQUESTS, limit=3, item_bytes=65_536)
 
 
 ITEM = b'{"application":{"NAME_CONTRACT_TYPE":"Cash loans","AMT_INCOME_TOTAL":100000,"AMT_CREDIT":200000}}'
 
 
 def read(*items: bytes, limit: int = 1_000, between: bytes = b",", item_bytes: int = 65_536) -> ParsedBatch:
-    return decode_batch(b'{"applications":[' + between.join(items) + b"]}", limit=limit, item_bytes=item_bytes)
+    return decode_batch(
+        b'{"applications":[' + between.join(items) + b"]}", REQUESTS, limit=limit, item_bytes=item_bytes
+    )
 
 
 @pytest.mark.parametrize("between", [b",", b", ", b" ,\n\t", b",\r\n" + b" " * 900, b"," + b" " * 5_000])
@@ -216,7 +225,7 @@ def test_an_item_beyond_the_limit_of_a_single_application_is_refused(large: byte
 )
 def test_a_batch_of_another_shape_is_named_in_plain_words(body: bytes, errors: list[Any]) -> None:
     with pytest.raises(Invalid) as refused:
-        decode_batch(body, limit=3, item_bytes=65_536)
+        decode_batch(body, REQUESTS, limit=3, item_bytes=65_536)
     assert refused.value.errors == errors
 
 
@@ -234,7 +243,7 @@ def test_the_same_words_for_singles_and_items(body: bytes) -> None:
 )
 def test_a_wrong_shape_of_any_size_is_refused(shape: bytes, size: int) -> None:
     with pytest.raises(Invalid):
-        decode_batch(shape % (b"[]," * size + b"[]"), limit=3, item_bytes=65_536)
+        decode_batch(shape % (b"[]," * size + b"[]"), REQUESTS, limit=3, item_bytes=65_536)
 
 
 REPEATED = [
@@ -273,7 +282,7 @@ def test_colons_within_texts_are_no_names() -> None:
 def test_a_byte_order_mark_is_passed_over() -> None:
     mark = b"\xef\xbb\xbf"
     assert decode(PredictRequest, mark + ITEM) == decode(PredictRequest, ITEM)
-    assert decode_batch(mark + b'{"applications":[' + ITEM + b"]}", limit=3, item_bytes=9_999).size == 1
+    assert decode_batch(mark + b'{"applications":[' + ITEM + b"]}", REQUESTS, limit=3, item_bytes=9_999).size == 1
     with pytest.raises(NotJson):
         decode(PredictRequest, "text".encode("utf-16"))
 

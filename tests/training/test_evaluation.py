@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from features.schema import ProtectedAttribute
+from features.schema import Protection
 from monitoring.measures import Estimate, Group, ImpactRatio, Ranking, auc_estimate, fit_line, normal_estimate
 from scoring.policy import DecisionPolicy, PointScale, RiskLevel
 from tests.features.examples import columns
@@ -19,15 +21,7 @@ from training.evaluation import (
     observe_bands,
     thresholds,
 )
-from training.fairness import (
-    GroupPerformance,
-    group_lines,
-    group_performances,
-    members_by_age,
-    most_approved,
-    ratio_by_sex,
-    ratio_of_elderly,
-)
+from training.fairness import GroupPerformance, group_lines, group_performances, members, most_approved, screened_ratio
 from training.settings import EvaluationSettings, TrainingSettings
 
 SETTINGS = EvaluationSettings(confidence=0.9, resamples=50, calibration_bins=4, f_beta=2.0, lift_share=0.2)
@@ -114,7 +108,7 @@ def test_a_cutoff_above_every_pd_declines_nobody():
 
 
 def test_a_policy_is_what_costs_and_bands_imply():
-    content = TrainingSettings.load("configs/training.yaml").policy
+    content = TrainingSettings.load(Path("configs/training.yaml")).policy
     asked = content.model_copy(
         update={"cost_fn": 4.0, "cost_fp": 1.0, "refer_band": 0.25, "level_bounds": (0.1, 0.2, 0.5)}
     )
@@ -143,8 +137,12 @@ def test_an_observation_is_of_its_members_only():
     assert (found.rows, found.mean_probability, found.default_rate.value) == (2, pytest.approx(0.3), 0.5)
 
 
+BANDS = Protection(attribute="age", bands=(30.0, 62.0))
+AGE = Protection(attribute="age", bands=(30.0, 62.0), elderly=62.0)
+
+
 def of(name: str, rows: int, approved: int) -> Group:
-    return Group(ProtectedAttribute.AGE, name, rows, approved)
+    return Group("age", name, rows, approved)
 
 
 def test_the_group_approved_most_has_enough_rows():
@@ -156,25 +154,26 @@ def test_the_group_approved_most_has_enough_rows():
 
 def test_a_ratio_needs_two_groups_with_enough_rows():
     low, high, small = of("a", 10, 4), of("b", 10, 8), of("c", 9, 9)
-    assert ratio_by_sex([high, low, small], 10) == ImpactRatio(low, high)
-    assert ratio_by_sex([high, small], 10) is None
+    assert screened_ratio([high, low, small], BANDS, 10) == ImpactRatio(low, high)
+    assert screened_ratio([high, small], BANDS, 10) is None
 
 
 def test_the_elderly_are_held_against_everybody_younger():
     groups = [of("under 30", 6, 3), of("30 to under 62", 4, 3), of("62 and over", 10, 5)]
-    assert ratio_of_elderly(groups, 10) == ImpactRatio(groups[2], of("younger", 10, 6))
-    assert ratio_of_elderly(groups, 11) is None
-    assert ratio_of_elderly([*groups[:2], of("62 and over", 9, 5)], 10) is None
-    assert ratio_of_elderly([groups[0], groups[2]], 7) is None
+    assert screened_ratio(groups, AGE, 10) == ImpactRatio(groups[2], of("younger", 10, 6))
+    assert screened_ratio(groups, AGE, 11) is None
+    assert screened_ratio([*groups[:2], of("62 and over", 9, 5)], AGE, 10) is None
+    assert screened_ratio([groups[0], of("30 to under 62", 0, 0), groups[2]], AGE, 7) is None
 
 
 def test_a_band_begins_with_the_birthday():
-    days = [-(32 * 365.25), -(32 * 365.25) + 1, -(60 * 365.25)]  # whole days
+    days = [-(40 * 365.25), -(40 * 365.25) + 1, -(62 * 365.25) - 0.5]  # a year has 365.25 days
     rows = columns(*({"DAYS_BIRTH": day} for day in days))
-    assert {name: members.tolist() for name, members in members_by_age(rows, (32, 60)).items()} == {
-        "under 32": [False, True, False],
-        "32 to under 60": [True, False, False],
-        "60 and over": [False, False, True],
+    assert {name: marked.tolist() for name, marked in members(rows, "age").items()} == {
+        "under 25": [False, False, False],
+        "25 to under 40": [False, True, False],
+        "40 to under 62": [True, False, False],
+        "62 and over": [False, False, True],
     }
 
 
@@ -185,13 +184,13 @@ def test_a_group_is_one_line():
 
 
 def test_a_small_group_and_one_with_few_outcomes_are_told_apart():
-    members = {"a": np.arange(10) < 6, "b": np.arange(10) >= 6}
+    marked = {"a": np.arange(10) < 6, "b": np.arange(10) >= 6}
     approved = PROBABILITY < 0.3
 
     def performances(min_rows: int, min_outcomes: int):
         return group_performances(
-            ProtectedAttribute.SEX,
-            members,
+            "sex",
+            marked,
             target=TARGET,
             probability=PROBABILITY,
             approved=approved,
@@ -204,7 +203,7 @@ def test_a_small_group_and_one_with_few_outcomes_are_told_apart():
     assert first.impact_ratio == ImpactRatio(first.group, first.group)
     assert second.impact_ratio == ImpactRatio(second.group, first.group)
     assert (first.auc, second.auc) == (auc_estimate(TARGET[:6], PROBABILITY[:6], 0.9), None)
-    assert second.observed == observe(TARGET, PROBABILITY, members["b"], 0.9)
+    assert second.observed == observe(TARGET, PROBABILITY, marked["b"], 0.9)
     assert [found.auc for found in performances(4, 4)] == [None, None]
     first, second = performances(5, 3)
     assert second == GroupPerformance(second.group, None, None, None)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from jobs.errors import SettingsError
 from jobs.progress import Progress
 from monitoring.measures import auc, auc_difference
+from tests.home_credit import PORTFOLIO
 from training.cli import main
 from training.cross_fitting import Candidate, CrossFitted, FoldMatrices, cross_fit, cross_fitted, encoder, fold_matrices
 from training.dataset import Dataset, load_dataset
@@ -35,7 +36,7 @@ def nothing() -> None:
 
 @pytest.fixture(scope="module")
 def dataset(generated: Path) -> Dataset:
-    return load_dataset(generated)
+    return load_dataset(generated, PORTFOLIO)
 
 
 @pytest.fixture(scope="module")

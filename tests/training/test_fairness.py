@@ -5,59 +5,59 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from features.schema import ProtectedAttribute
+from features.schema import Protection
 from monitoring.measures import Group, ImpactRatio
 from tests.features.examples import columns
-from training.fairness import (
-    group_performances,
-    groups_by_age,
-    groups_by_sex,
-    members_by_age,
-    members_by_level,
-    ratio_by_sex,
-    ratio_of_elderly,
-)
+from training.fairness import group_performances, groups_of, members, screened_ratio
+
+SEX = Protection(attribute="sex")
+AGE = Protection(attribute="age", bands=(25.0, 62.0), elderly=62.0)
 
 
 def sex(name: str, rows: int, approved: int) -> Group:
-    return Group(ProtectedAttribute.SEX, name, rows, approved)
+    return Group("sex", name, rows, approved)
 
 
 def age(name: str, rows: int, approved: int) -> Group:
-    return Group(ProtectedAttribute.AGE, name, rows, approved)
+    return Group("age", name, rows, approved)
 
 
 def test_approvals_are_counted_by_sex() -> None:
     rows = columns(*({"CODE_GENDER": value} for value in ("F", "F", "F", "M", "M", "XNA", None)))
     approved = np.array([True, True, False, True, False, True, True])
-    assert groups_by_sex(rows, approved) == (sex("F", 3, 2), sex("M", 2, 1))
+    assert groups_of(rows, "sex", approved) == (sex("F", 3, 2), sex("M", 2, 1))
 
 
 def test_approvals_are_counted_by_age_band() -> None:
-    birthdays = [-9131, -9132, -22645, -22646, None]  # a year has 365.25 days
+    birthdays = [-9131, -9132, -14610, -22645, -22646, None]  # a year has 365.25 days
     rows = columns(*({"DAYS_BIRTH": days} for days in birthdays))
-    found = groups_by_age(rows, np.array([True, False, True, True, True]), [25, 62])
-    assert found == (age("under 25", 1, 1), age("25 to under 62", 2, 1), age("62 and over", 1, 1))
+    found = groups_of(rows, "age", np.array([True, False, False, True, True, True]))
+    assert found == (
+        age("under 25", 1, 1),
+        age("25 to under 40", 1, 0),
+        age("40 to under 62", 2, 1),
+        age("62 and over", 1, 1),
+    )
 
 
 def test_who_states_a_level_or_an_age_is_found() -> None:
     rows = columns({"NAME_FAMILY_STATUS": "Widow", "DAYS_BIRTH": -9131}, {"DAYS_BIRTH": -9132}, {})
-    by_status = members_by_level(rows, ProtectedAttribute.MARITAL_STATUS)
+    by_status = members(rows, "marital_status")
     assert list(by_status) == ["Civil marriage", "Married", "Separated", "Single / not married", "Widow"]
     assert by_status["Widow"].tolist() == [True, False, False]
-    assert {name: found.tolist() for name, found in members_by_age(rows, [25]).items()} == {
-        "under 25": [True, False, False],
-        "25 and over": [False, True, False],
-    }
+    by_age = {name: found.tolist() for name, found in members(rows, "age").items()}
+    assert by_age["under 25"] == [True, False, False]
+    assert by_age["25 to under 40"] == [False, True, False]
+    assert by_age["62 and over"] == [False, False, False]
 
 
 def test_a_group_is_observed_and_held_against_the_group_approved_most() -> None:
     target = np.array([0, 1, 1, 0, 0, 0, 0])
     probability = np.array([0.1, 0.4, 0.2, 0.1, 0.4, 0.1, 0.2])
-    members = {"a": np.arange(7) < 4, "b": np.arange(7) >= 5, "c": np.arange(7) == 4}
+    marked = {"a": np.arange(7) < 4, "b": np.arange(7) >= 5, "c": np.arange(7) == 4}
     first, second, small = group_performances(
-        ProtectedAttribute.SEX,
-        members,
+        "sex",
+        marked,
         target=target,
         probability=probability,
         approved=np.array([True, False, False, False, True, True, True]),
@@ -79,12 +79,14 @@ def test_a_group_is_observed_and_held_against_the_group_approved_most() -> None:
 
 def test_the_least_approved_sex_is_held_against_the_most_approved() -> None:
     women, men = sex("F", 200, 150), sex("M", 100, 60)
-    assert ratio_by_sex([women, men], 100) == ImpactRatio(men, women)
+    assert screened_ratio([women, men], SEX, 100) == ImpactRatio(men, women)
     assert ImpactRatio(men, women).value == pytest.approx(0.6 / 0.75)
 
 
 def test_the_elderly_are_held_against_everybody_younger() -> None:
-    ratio = ratio_of_elderly([age("under 25", 50, 10), age("25 to under 62", 50, 30), age("62 and over", 40, 32)], 40)
+    ratio = screened_ratio(
+        [age("under 25", 50, 10), age("25 to under 62", 50, 30), age("62 and over", 40, 32)], AGE, 40
+    )
     assert ratio is not None
     assert (ratio.group.rows, ratio.reference.rows, ratio.reference.approved) == (40, 100, 40)
     assert ratio.value == pytest.approx(0.8 / 0.4)
@@ -92,8 +94,8 @@ def test_the_elderly_are_held_against_everybody_younger() -> None:
 
 @pytest.mark.parametrize("rows", [99, 0])
 def test_small_groups_are_not_judged(rows: int) -> None:
-    assert ratio_by_sex([sex("F", 100, 50), sex("M", rows, 0)], 100) is None
-    assert ratio_of_elderly([age("under 62", 100, 50), age("62 and over", rows, 0)], 100) is None
+    assert screened_ratio([sex("F", 100, 50), sex("M", rows, 0)], SEX, 100) is None
+    assert screened_ratio([age("under 25", 0, 0), age("25", 100, 50), age("62 and over", rows, 0)], AGE, 100) is None
 
 
 @pytest.mark.parametrize(("approved", "of_reference", "value"), [(0, 0, 1.0), (1, 0, np.inf), (0, 1, 0.0)])

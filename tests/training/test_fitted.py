@@ -14,6 +14,7 @@ import mlflow
 import pytest
 import yaml
 
+from tests.home_credit import PORTFOLIO
 from tests.server import free_port
 from training.cli import main
 from training.dataset import load_dataset
@@ -70,7 +71,7 @@ def test_a_server_that_dies_at_the_end_takes_no_model_with_it(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    port, dataset = free_port(), load_dataset(generated)
+    port, dataset = free_port(), load_dataset(generated, PORTFOLIO)
     tracking = settings.tracking.model_copy(update={"uri": f"http://127.0.0.1:{port}", "model": "late_model"})
     own = settings.model_copy(update={"tracking": tracking})
     file = tmp_path / "training.yaml"
@@ -118,7 +119,7 @@ def test_what_cannot_be_logged_is_kept_and_an_altered_one_refused(
     with tracked_run(tracking, name="full") as run:
         (tmp_path / "kept" / "artifacts").write_text("")
         with pytest.raises(TrackingError, match=r"^the model is fitted, but was not registered \("):
-            track(load_dataset(generated), delivered.trained, own, run_id=run)
+            track(load_dataset(generated, PORTFOLIO), delivered.trained, own, run_id=run)
     folder = place_of_fitted() / run
     assert run_of_fitted(folder) == run
     (folder / "artefact" / "policy.json").write_text("{}")

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from features.schema import ProtectedAttribute
 from monitoring.measures import Estimate, Group, ImpactRatio
 from scoring.policy import DecisionPolicy, PointScale
 from tests.features.examples import columns
+from tests.home_credit import APPLICATION
 from training.evaluation import Evaluation
 from training.gates import (
     Comparison,
@@ -33,7 +33,7 @@ POLICY = DecisionPolicy(0.5, 0.4, 0.6, (0.2, 0.4, 0.6), 10, 1, PointScale(600, 5
 
 def limits(min_rows: int = 2, **changed: Any) -> GateSettings:
     values = {"min_auc": 0.7, "max_ece": 0.02, "max_cost_ratio": 0.9, "max_auc_loss": 0.01, "max_cost_increase": 0.02}
-    fairness = ApprovalSettings(min_impact_ratio=0.8, age_bounds=(30, 62), min_rows=min_rows)
+    fairness = ApprovalSettings(min_impact_ratio=0.8, min_rows=min_rows)
     return GateSettings(
         **values | changed, fairness=fairness, latency=LatencySettings(max_milliseconds=2.0, applications=3)
     )
@@ -81,14 +81,14 @@ def test_a_comparison_says_the_worse_end_and_the_value():
 
 
 def ratio(approved: int) -> ImpactRatio:
-    return ImpactRatio(Group(ProtectedAttribute.SEX, "M", 100, approved), Group(ProtectedAttribute.SEX, "F", 100, 100))
+    return ImpactRatio(Group("sex", "M", 100, approved), Group("sex", "F", 100, 100))
 
 
 def test_every_ratio_is_a_gate_that_says_its_group():
     assert list(fairness_gates({"sex": ratio(80), "age": ratio(79), "status": None}, limits())) == [
         Gate("adverse impact ratio by sex (screening)", "0.8000 M", "at least 0.8", passed=True),
         Gate("adverse impact ratio by age (screening)", "0.7900 M", "at least 0.8", passed=False),
-        Gate("adverse impact ratio by status (screening)", "too few rows", "at least 0.8", passed=True),
+        Gate("adverse impact ratio by status (screening)", "too few rows", "not screened", passed=True),
     ]
 
 
@@ -136,22 +136,39 @@ def test_approvals_are_screened_by_sex_and_by_age():
     probability = np.array([0.39, 0.4, 0.1, 0.7])  # a referral is no approval
     screening = screen(rows, probability, POLICY, limits().fairness)
     assert screening == Screening(
-        by_sex=(Group(ProtectedAttribute.SEX, "F", 2, 1), Group(ProtectedAttribute.SEX, "M", 2, 1)),
-        by_age=(
-            Group(ProtectedAttribute.AGE, "under 30", 1, 1),
-            Group(ProtectedAttribute.AGE, "30 to under 62", 1, 0),
-            Group(ProtectedAttribute.AGE, "62 and over", 2, 1),
-        ),
+        {
+            "sex": (Group("sex", "F", 2, 1), Group("sex", "M", 2, 1)),
+            "marital_status": tuple(
+                Group("marital_status", level, 0, 0) for level in APPLICATION["NAME_FAMILY_STATUS"].levels
+            ),
+            "age": (
+                Group("age", "under 25", 1, 1),
+                Group("age", "25 to under 40", 0, 0),
+                Group("age", "40 to under 62", 1, 0),
+                Group("age", "62 and over", 2, 1),
+            ),
+        },
+        {
+            "sex": ImpactRatio(Group("sex", "F", 2, 1), Group("sex", "M", 2, 1)),
+            "marital_status": None,
+            "age": ImpactRatio(Group("age", "62 and over", 2, 1), Group("age", "younger", 2, 1)),
+        },
     )
-    assert screening.groups == (*screening.by_sex, *screening.by_age)
+    assert [group.attribute for group in screening.groups] == ["sex"] * 2 + ["marital_status"] * 5 + ["age"] * 4
 
 
 def test_the_screening_is_held_against_the_limits_where_groups_are_large_enough():
-    screening = Screening(
-        by_sex=(Group(ProtectedAttribute.SEX, "F", 10, 9), Group(ProtectedAttribute.SEX, "M", 12, 6)),
-        by_age=(Group(ProtectedAttribute.AGE, "under 62", 10, 5), Group(ProtectedAttribute.AGE, "62 and over", 12, 6)),
-    )
-    sex, age = screening.gates(limits(min_rows=10))
+    women, men = Group("sex", "F", 10, 9), Group("sex", "M", 12, 6)
+    young, old = Group("age", "under 62", 10, 5), Group("age", "62 and over", 12, 6)
+    found = {"sex": (women, men), "age": (young, old)}
+    screening = Screening(found, {"sex": ImpactRatio(men, women), "age": ImpactRatio(old, young)})
+    sex, age = screening.gates(limits())
     assert (sex.name, sex.figure, sex.passed) == ("adverse impact ratio by sex (screening)", "0.5556 M", False)
     assert (age.name, age.figure, age.passed) == ("adverse impact ratio by age (screening)", "1.0000 62 and over", True)
-    assert [gate.figure for gate in screening.gates(limits(min_rows=11))] == ["too few rows", "too few rows"]
+    few = Screening(found, {"sex": None, "age": None})
+    assert [gate.figure for gate in few.gates(limits())] == ["too few rows", "too few rows"]
+
+
+def test_a_portfolio_without_protected_attributes_is_not_said_to_have_been_screened():
+    [gate] = Screening({}, {}).gates(limits())
+    assert (gate.figure, gate.limit, gate.passed) == ("nothing is declared", "not screened", True)

@@ -23,6 +23,7 @@ from mlflow.pyfunc.scoring_server import parse_csv_input
 from features import operations
 from scoring.errors import SignatureError
 from scoring.store import load_stored
+from tests.home_credit import PORTFOLIO
 from tests.scoring.signers import Signer
 from tests.training.contests import Contest
 from tests.training.contests import contest as make_contest
@@ -39,7 +40,7 @@ from training.settings import TrainingSettings
 
 @pytest.fixture(scope="module")
 def versions(generated: Path, delivered: Delivered, settings: TrainingSettings) -> Contest:
-    return make_contest(load_dataset(generated), delivered.trained, settings, "imported_model")
+    return make_contest(load_dataset(generated, PORTFOLIO), delivered.trained, settings, "imported_model")
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ import yaml
 
 from features.files import open_file
 from jobs.progress import Progress
+from tests.home_credit import PORTFOLIO
 from training.cli import main
 from training.dataset import Dataset, load_dataset, outside_leaks, ranking, refuse_leaks
 from training.errors import DataError
@@ -101,9 +102,9 @@ def test_identifiers_and_rows_in_the_order_of_the_outcome_are_named(
 
 
 def test_generated_data_do_not_leak(generated: Path, settings: TrainingSettings) -> None:
-    dataset = load_dataset(generated)
+    dataset = load_dataset(generated, PORTFOLIO)
     refuse_leaks(dataset, settings.leakage)
-    file = open_file(generated / "application_train.csv")
+    file = open_file(generated / "application_train.csv", PORTFOLIO)
     assert list(outside_leaks(dataset, file, settings.leakage)) == []
 
 
@@ -121,11 +122,11 @@ def test_a_leak_ends_the_command_with_one_line(
 
 def test_levels_of_two_rows_each_are_no_leak(generated: Path, settings: TrainingSettings) -> None:
     """Their default rates tell the outcome of the rows that they were taken from, and of no other."""
-    dataset = load_dataset(generated)
+    dataset = load_dataset(generated, PORTFOLIO)
     rare = np.random.default_rng(3).permutation(len(dataset)) // 2
     levels = dataset.columns.levels.copy()
     levels[:, 0] = [f"level {i}" for i in rare]
-    columns = type(dataset.columns)(dataset.columns.numbers, levels)
+    columns = type(dataset.columns)(dataset.columns.numbers, levels, PORTFOLIO)
     refuse_leaks(replace(dataset, columns=columns), settings.leakage)
 
 
@@ -144,7 +145,7 @@ def test_the_ranking_of_a_column_takes_its_better_direction(values: list[float],
 
 
 def test_the_limit_is_held_against_the_lower_end_of_the_interval(generated: Path, settings: TrainingSettings) -> None:
-    dataset: Dataset = load_dataset(generated)
+    dataset: Dataset = load_dataset(generated, PORTFOLIO)
     column = dataset.columns.numbers.copy()
     area = ranking(column[:, 0], dataset.target, 0.99)
     assert area.low < area.value

@@ -14,6 +14,7 @@ from jobs.errors import SettingsError
 from jobs.progress import Progress
 from monitoring.measures import auc
 from scoring.scorer import Scorer
+from tests.home_credit import PORTFOLIO
 from training.dataset import Dataset, load_dataset, split_by_time
 from training.errors import DataError
 from training.experiments import EXPERIMENTS
@@ -27,7 +28,7 @@ DATE = OutOfTimeSettings(column="APPLIED", share=0.25)
 
 @pytest.fixture(scope="module")
 def dataset(generated: Path) -> Dataset:
-    return load_dataset(generated)
+    return load_dataset(generated, PORTFOLIO)
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +102,7 @@ def test_every_profile_and_the_directions_are_compared(dataset: Dataset, setting
 
 
 def test_the_newest_applications_are_set_aside(dated: Path) -> None:
-    dataset = load_dataset(dated, dates="APPLIED")
+    dataset = load_dataset(dated, PORTFOLIO, dates="APPLIED")
     earlier, later = split_by_time(dataset, DATE)
     assert later is not None
     assert (len(earlier), len(later)) == (2250, 750)
@@ -116,7 +117,7 @@ def test_without_dates_nothing_is_set_aside(dataset: Dataset) -> None:
 
 
 def test_a_single_day_cannot_be_divided(dated: Path) -> None:
-    dataset = load_dataset(dated, dates="APPLIED")
+    dataset = load_dataset(dated, PORTFOLIO, dates="APPLIED")
     assert dataset.dates is not None
     one_day = dataset.take(np.flatnonzero(dataset.dates == dataset.dates[0]))
     with pytest.raises(DataError, match=r"APPLIED: no later part of 0\.25 of the rows holds both outcomes"):
@@ -124,7 +125,7 @@ def test_a_single_day_cannot_be_divided(dated: Path) -> None:
 
 
 def test_the_delivered_model_is_judged_on_later_applications(dated: Path, settings: TrainingSettings) -> None:
-    _, later = split_by_time(load_dataset(dated, dates="APPLIED"), DATE)
+    _, later = split_by_time(load_dataset(dated, PORTFOLIO, dates="APPLIED"), DATE)
     assert later is not None
     tracking = settings.tracking.model_copy(update={"model": "later_model"})
     delivered = deliver(
@@ -147,4 +148,4 @@ def test_a_column_that_holds_no_dates_is_refused(dated: Path, tmp_path: Path, da
     frame.loc[3, "APPLIED"] = dates
     frame.to_csv(tmp_path / "application_train.csv", index=False)
     with pytest.raises(DataError, match=f"APPLIED: {message}"):
-        load_dataset(tmp_path, dates="APPLIED")
+        load_dataset(tmp_path, PORTFOLIO, dates="APPLIED")

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from scoring.artefact import Artefact
+from tests.home_credit import PORTFOLIO
 from tests.training.page import Page
 from training.dataset import Dataset, load_dataset
 from training.report.figures import ReportTable, model_figures, place_in_interval
@@ -28,7 +29,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture(scope="module")
 def dataset(generated: Path, delivered: Delivered) -> Dataset:
-    return replace(load_dataset(generated), source=delivered.registered.source)
+    return replace(load_dataset(generated, PORTFOLIO), source=delivered.registered.source)
 
 
 def artefact_of(trained: TrainedModel, dataset: Dataset, settings: TrainingSettings, commit: str | None) -> Artefact:
@@ -149,7 +150,7 @@ def test_gates_say_what_the_judgement_says(page: Page, delivered: Delivered) -> 
     """The training's own rows are judged by the same out-of-fold PDs."""
     shown = {row[0]: row[1:3] for row in page.tables["gates"][0][1:] if row[3] in ("met", "missed")}
     judged = {gate.name: [gate.figure, gate.limit] for gate in delivered.verdict.gates}
-    assert len(shown) == 5
+    assert len(shown) == 6
     assert shown == {name: judged[name] for name in shown}
 
 
@@ -205,7 +206,7 @@ def test_no_applicant_can_be_read_off_it(
     assert words.isdisjoint(precise)
     numbers, levels = dataset.columns.numbers.copy(), dataset.columns.levels.copy()
     numbers[5], levels[5] = 918273645.5, "a canary"
-    altered = replace(dataset, columns=type(dataset.columns)(numbers, levels))
+    altered = replace(dataset, columns=type(dataset.columns)(numbers, levels, dataset.portfolio))
     other = written(altered, delivered.trained, settings)
     assert "other or not stated" in other
     assert re.findall("canary|918273645", other) == []

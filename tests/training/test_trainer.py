@@ -9,13 +9,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from features.schema import ProtectedAttribute
 from features.transformer import FeatureTransformer
 from jobs.progress import Progress
 from monitoring.measures import auc, fit_line
 from scoring.model import Calibration
 from scoring.policy import RiskLevel
 from scoring.scorer import Scorer
+from tests.home_credit import PORTFOLIO
 from training.dataset import Dataset, load_dataset
 from training.evaluation import evaluate
 from training.fitting import (
@@ -36,7 +36,7 @@ from training.trainer import train
 
 @pytest.fixture(scope="module")
 def dataset(generated: Path) -> Dataset:
-    return load_dataset(generated)
+    return load_dataset(generated, PORTFOLIO)
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +49,7 @@ def altered(dataset: Dataset, rows: np.ndarray) -> Dataset:
     numbers, levels = dataset.columns.numbers.copy(), dataset.columns.levels.copy()
     numbers[rows] = -numbers[rows] * 1e6
     levels[rows] = "never seen"
-    return replace(dataset, columns=type(dataset.columns)(numbers, levels))
+    return replace(dataset, columns=type(dataset.columns)(numbers, levels, dataset.portfolio))
 
 
 def test_every_row_is_judged_once(dataset: Dataset, validation: CrossValidation) -> None:
@@ -187,9 +187,9 @@ def test_protected_attributes_are_out_and_their_price_is_measured(delivered: Del
 
 def test_without_protected_attributes_there_is_no_price(settings: TrainingSettings) -> None:
     assert settings.features.without == (
-        ProtectedAttribute.SEX,
-        ProtectedAttribute.MARITAL_STATUS,
-        ProtectedAttribute.AGE,
+        "sex",
+        "marital_status",
+        "age",
     )
 
 
@@ -227,7 +227,7 @@ def test_two_trainings_with_one_seed_write_the_same_bytes(
 def test_the_drift_reference_counts_the_rows_that_the_model_was_fitted_on(
     delivered: Delivered, generated: Path
 ) -> None:
-    dataset, trained = load_dataset(generated), delivered.trained
+    dataset, trained = load_dataset(generated, PORTFOLIO), delivered.trained
     transformer = FeatureTransformer(trained.features)
     matrix = transformer.transform(dataset.columns)
     assert tuple(trained.reference.features) == trained.features.names

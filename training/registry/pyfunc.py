@@ -16,7 +16,6 @@ from mlflow.models import set_model
 from mlflow.pyfunc.model import PythonModel
 from numpy.typing import NDArray
 
-from features.application import APPLICATION
 from features.errors import ColumnsError
 from features.files import read_table
 from scoring.artefact import Artefact
@@ -61,14 +60,16 @@ class CreditScoringModel(PythonModel):
         return np.column_stack([1 - probability, probability])
 
     def _score(self, frame: pd.DataFrame) -> Scores:
-        absent = [column.name for column in APPLICATION if column.name not in frame]
+        portfolio = self.scorer.artefact.portfolio
+        names = [column.name for column in portfolio.schema]
+        absent = [name for name in names if name not in frame]
         if absent:
             raise ColumnsError(f"column missing: {', '.join(absent)}")
         # pandas allows a name twice, and `frame[name]` is then a frame.
-        repeated = [column.name for column in APPLICATION if frame.columns.tolist().count(column.name) > 1]
+        repeated = [name for name in names if frame.columns.tolist().count(name) > 1]
         if repeated:
             raise ColumnsError(f"column repeated: {', '.join(repeated)}")
-        batch = read_table(pa.table({column.name: _stored(frame[column.name]) for column in APPLICATION}))
+        batch = read_table(pa.table({name: _stored(frame[name]) for name in names}), portfolio)
         if batch.violations:
             raise ColumnsError("; ".join(map(str, batch.violations)))
         return self.scorer.score(batch.columns)

@@ -20,7 +20,6 @@ from mlflow.exceptions import MlflowException
 from numpy.typing import NDArray
 from pyarrow import parquet
 
-from features.application import APPLICATION
 from jobs.output import write_bytes
 from scoring.artefact import Artefact
 from scoring.errors import ArtefactError
@@ -351,13 +350,15 @@ def fingerprints(dataset: Dataset) -> NDArray[np.uint64]:
     """Digest the identifier and the required columns of each application, uint64 of shape (len(dataset),).
 
     Two people with one identifier, as in data generated from two seeds, differ. A further optional column changes
-    nothing.
+    nothing. Applications without an identifier are digested by all of their columns.
     """
-    required = [column for column in APPLICATION if column.required]
-    position = APPLICATION.position
+    schema = dataset.columns.schema
+    required = [column for column in schema if column.required or schema.id_column is None]
+    position = schema.position
     numbers = dataset.columns.numbers[:, [position[column.name] for column in required if column.numeric]]
     levels = dataset.columns.levels[:, [position[column.name] for column in required if not column.numeric]]
-    rows = zip(dataset.ids.tolist(), numbers.tolist(), levels.tolist(), strict=True)
+    names = dataset.ids.tolist() if schema.id_column is not None else [None] * len(dataset)
+    rows = zip(names, numbers.tolist(), levels.tolist(), strict=True)
     # Python writes a float with all the digits that it needs, so equal rows give equal text on every machine.
     return np.array([_digest(repr(row)) for row in rows], dtype=np.uint64)
 

@@ -15,7 +15,7 @@ import numpy as np
 from bentoml._internal.configuration.containers import BentoMLContainer
 from bentoml.exceptions import NotFound
 
-from features.files import open_file
+from features.drawing import draw_legal
 from jobs.output import locked
 from scoring.artefact import Artefact
 from scoring.errors import ConformanceError
@@ -23,10 +23,9 @@ from scoring.scorer import Scorer
 from scoring.store import Trust, write_signature
 from training.errors import ParityError, RegistryError
 from training.registry.registry import Registered, artefact_folder, download, report_file, signature_of
-from training.synthesis.dataset import APPLICATIONS, synthesize
 
 PARITY_CLIENTS = 1_000
-"""How many generated applications LightGBM and the scorer are compared on."""
+"""How many drawn applications LightGBM and the scorer are compared on."""
 
 SIGNING_KEY_VARIABLE = "CREDIT_SCORING_SIGNING_KEY"
 """The environment variable that names the PEM file of the private key that signs promoted models."""
@@ -85,22 +84,17 @@ def verified_artefact(registered: Registered, model: Path) -> Path:
 
 
 def differing_probabilities(artefact: Path) -> int:
-    """Count the generated applications, of 1,000, on which LightGBM's package and the scorer differ.
+    """Count the drawn applications, of 1,000, on which LightGBM's package and the scorer differ.
 
     ConformanceError if the scorer departs from the artefact's conformance rows.
     """
     # The scorer calls LightGBM's C interface, so the Python package is a second way to the same bits.
     scorer = Scorer(Artefact.read(artefact))
     booster = lgb.Booster(model_str=scorer.artefact.model_text)
-    with tempfile.TemporaryDirectory() as scratch:
-        applications = _applications(Path(scratch) / "parity")
-        differing = 0
-        for batch in open_file(applications).batches(PARITY_CLIENTS):
-            matrix = scorer.transformer.transform(batch.columns)
-            margins = np.asarray(booster.predict(matrix, raw_score=True), dtype=np.float64)
-            expected = scorer.artefact.calibration.probabilities(margins)
-            differing += int(np.count_nonzero(scorer.score(batch.columns).probability != expected))
-        return differing
+    columns = draw_legal(scorer.artefact.portfolio, PARITY_CLIENTS, seed=_PARITY_SEED)
+    margins = np.asarray(booster.predict(scorer.transformer.transform(columns), raw_score=True), dtype=np.float64)
+    expected = scorer.artefact.calibration.probabilities(margins)
+    return int(np.count_nonzero(scorer.score(columns).probability != expected))
 
 
 def _staged_version(registered: Registered, scratch: Path) -> Path:
@@ -172,8 +166,3 @@ def _discard(tag: bentoml.Tag) -> None:
     """Remove a version, whole or half written."""
     with suppress(NotFound):
         bentoml.models.delete(tag)
-
-
-def _applications(folder: Path) -> Path:
-    synthesize(folder, clients=PARITY_CLIENTS, seed=_PARITY_SEED, file_format="parquet", tables=APPLICATIONS)
-    return folder / "application_train.parquet"

@@ -8,7 +8,6 @@ from pathlib import Path
 from jinja2 import Environment
 from matplotlib.figure import Figure
 
-from features.schema import ProtectedAttribute
 from monitoring.report import templates
 from scoring.artefact import Artefact
 from scoring.store import REPORT
@@ -35,7 +34,7 @@ def findings(
     settings: TrainingSettings,
     *,
     gates: Sequence[Gate],
-    groups: Mapping[ProtectedAttribute, Sequence[GroupPerformance]],
+    groups: Mapping[str, Sequence[GroupPerformance]],
 ) -> Iterator[str]:
     """Yield one sentence for each finding: a missed gate, a group or level out of line, ageing, an unclear origin."""
     if is_generated(dataset.source):
@@ -60,7 +59,9 @@ def findings(
 
 def _of_policy(settings: TrainingSettings) -> Iterator[str]:
     inside = [
-        attribute.replace("_", " ") for attribute in ProtectedAttribute if attribute not in settings.features.without
+        attribute.replace("_", " ")
+        for attribute in settings.declared.schema.attributes
+        if attribute not in settings.features.without
     ]
     if inside:
         yield f"Protected attributes in the model: {', '.join(inside)}."
@@ -73,9 +74,7 @@ def _of_calibration(evaluation: Evaluation) -> Iterator[str]:
             yield f"Calibration: the mean PD of risk level {level.level} is {verdict} for what was observed."
 
 
-def _of_groups(
-    attribute: ProtectedAttribute, performances: Sequence[GroupPerformance], settings: TrainingSettings
-) -> Iterator[str]:
+def _of_groups(attribute: str, performances: Sequence[GroupPerformance], settings: TrainingSettings) -> Iterator[str]:
     least, name = settings.gates.fairness.min_impact_ratio, str(attribute).replace("_", " ")
     for performance in performances:
         group, observed = performance.group.name, performance.observed

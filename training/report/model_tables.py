@@ -7,15 +7,12 @@ from dataclasses import dataclass
 
 import yaml
 
-from features.application import APPLICATION
-from features.catalogue import CATALOGUE
 from scoring.artefact import Artefact
 from training.dataset import Dataset
 from training.report.figures import NOTHING, ReportTable, Row, count, percent
 from training.settings import TrainingSettings
 from training.trainer import TrainedModel
 
-_DESCRIPTIONS = {feature.name: feature.description for feature in CATALOGUE}
 _DIRECTIONS = {None: "free", -1: "PD may only fall", 1: "PD may only rise"}
 
 
@@ -27,7 +24,7 @@ def feature_table(trained: TrainedModel, settings: TrainingSettings) -> ReportTa
     rows = (
         (
             name,
-            _DESCRIPTIONS[name],
+            trained.features.portfolio.features[name].description,
             percent(share),
             percent(gain[name] / total),
             _missing(trained, name),
@@ -59,13 +56,17 @@ def rule_table(trained: TrainedModel, settings: TrainingSettings) -> ReportTable
 
 
 def _rules(trained: TrainedModel, settings: TrainingSettings) -> Iterator[Row]:
-    required = ", ".join(column.name for column in APPLICATION if column.required)
-    # Home Credit writes 365243 days for an employment that is not known, and XNA for a category that is not.
-    coded = [f"{column.name} {code:g}" for column in APPLICATION.numeric for code in map(float, column.missing)]
+    schema = trained.features.portfolio.schema
+    required = ", ".join(column.name for column in schema if column.required) or "none"
+    coded = [f"{column.name} {code:g}" for column in schema.numeric for code in map(float, column.missing)]
+    words = sorted({str(word) for column in schema.categorical for word in column.missing})
+    codes = "; ".join(
+        [*([", ".join(coded)] if coded else []), *([f"{', '.join(words)} in categories"] if words else [])]
+    )
     rare = settings.features.category_min_count
     yield "a required column is absent", f"the application is refused; required are {required}"
     yield "a value of any other column is absent", "missing: each split of a tree sends it the way learned in training"
-    yield "a code for not known", f"read as missing: {', '.join(coded)}; XNA in categories"
+    yield "a code for not known", f"read as missing: {codes or 'none is declared'}"
     yield "a value out of the declared bounds", "the application is refused, with the column and the rule"
     clipped = len(trained.features.clip)
     if clipped and settings.features.clip is not None:
@@ -86,22 +87,23 @@ def _missing(trained: TrainedModel, name: str) -> str:
 
 def protected_table(settings: TrainingSettings) -> ReportTable:
     """List the columns that state a protected attribute, and whether features may read them."""
-    barred = APPLICATION.protected(settings.features.without)
-    columns = [column for column in APPLICATION if column.protected is not None]
+    schema = settings.declared.schema
+    barred = schema.protected(settings.features.without)
     rows = (
         (
             column.name,
-            str(column.protected).replace("_", " "),
+            ", ".join(one.attribute.replace("_", " ") for one in column.protections),
             "kept out, with everything derived from it" if column.name in barred else "IN the model",
         )
-        for column in columns
+        for column in schema
+        if column.protected
     )
     return ReportTable.of("lll", ("column", "states", "the model"), rows)
 
 
 def feature_counts(trained: TrainedModel) -> str:
     """Say in words how many features the model reads."""
-    raw = sum(name in APPLICATION for name in trained.features.names)
+    raw = sum(name in trained.features.portfolio.schema for name in trained.features.names)
     return f"{count(len(trained.features.names))} features, {count(raw)} of them raw columns"
 
 
@@ -113,7 +115,8 @@ def identity_table(artefact: Artefact) -> ReportTable:
 def _identity(artefact: Artefact) -> Iterator[Row]:
     lineage = artefact.lineage
     yield "digest of the artefact, SHA-256", artefact.digest
-    yield "digest of the feature definition, SHA-256", artefact.features.definition
+    yield "portfolio", artefact.portfolio.name
+    yield "digest of the portfolio, SHA-256", artefact.portfolio.digest
     yield "MLflow run", str(lineage["run_id"])
     yield "commit of the code", str(lineage["commit"] or "not in a repository")
     yield "digest of the computing code, SHA-256", str(lineage["code"])

@@ -8,12 +8,11 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from features.schema import ProtectedAttribute
 from monitoring.measures import Estimate
 from scoring.policy import DecisionKind, DecisionPolicy, RiskLevel
 from training.dataset import Dataset
 from training.evaluation import Evaluation, LevelObservation, Observation, Threshold, observe, observe_bands
-from training.fairness import GroupPerformance, group_performances, members_by_age, members_by_level
+from training.fairness import GroupPerformance, group_performances, members
 from training.gates import Gate, evaluation_gates, screen
 from training.report.figures import (
     NOTHING,
@@ -242,13 +241,13 @@ _NOT_STATED = "other or not stated"
 
 def performance_by_group(
     dataset: Dataset, trained: TrainedModel, settings: TrainingSettings
-) -> dict[ProtectedAttribute, tuple[GroupPerformance, ...]]:
+) -> dict[str, tuple[GroupPerformance, ...]]:
     """Measure the groups of each protected attribute; the last group holds those who stated none."""
     approved = np.asarray(trained.policy.outcomes(trained.probabilities) == DecisionKind.APPROVE)
     return {
         attribute: group_performances(
             attribute,
-            _with_the_rest(members),
+            _with_the_rest(members(dataset.columns, attribute)),
             target=dataset.target,
             probability=trained.probabilities,
             approved=approved,
@@ -256,21 +255,13 @@ def performance_by_group(
             min_outcomes=settings.report.min_outcomes,
             confidence=settings.evaluation.confidence,
         )
-        for attribute, members in _members(dataset, settings)
+        for attribute in dataset.columns.schema.attributes
     }
 
 
-def _members(
-    dataset: Dataset, settings: TrainingSettings
-) -> Iterator[tuple[ProtectedAttribute, dict[str, NDArray[np.bool_]]]]:
-    yield ProtectedAttribute.SEX, members_by_level(dataset.columns, ProtectedAttribute.SEX)
-    yield ProtectedAttribute.AGE, members_by_age(dataset.columns, settings.gates.fairness.age_bounds)
-    yield ProtectedAttribute.MARITAL_STATUS, members_by_level(dataset.columns, ProtectedAttribute.MARITAL_STATUS)
-
-
-def _with_the_rest(members: Mapping[str, NDArray[np.bool_]]) -> dict[str, NDArray[np.bool_]]:
+def _with_the_rest(marked: Mapping[str, NDArray[np.bool_]]) -> dict[str, NDArray[np.bool_]]:
     # So that the groups of an attribute add up to all applications.
-    return {**members, _NOT_STATED: ~np.logical_or.reduce(list(members.values()))}
+    return {**marked, _NOT_STATED: ~np.logical_or.reduce(list(marked.values()))}
 
 
 def group_table(groups: tuple[GroupPerformance, ...]) -> ReportTable:

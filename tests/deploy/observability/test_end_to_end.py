@@ -21,6 +21,7 @@ from typing import Any, ClassVar
 import pytest
 import yaml
 
+from configs.portfolios.home_credit.generator.dataset import APPLICATIONS, synthesize
 from deploy.observability.files import rendered, written
 from deploy.observability.settings import AlertingSettings, Duration, Observed
 from monitoring.performance import Figures, Rates
@@ -32,7 +33,6 @@ from tests.monitoring.receiver import Posted, Receiver, receiving
 from tests.server import ROOT, Server, free_port, serve
 from tests.skipped import needs
 from training.run import Delivered
-from training.synthesis.dataset import APPLICATIONS, synthesize
 
 FASTER = 60
 DASHBOARD = "grafana/dashboards/credit_scoring.json"

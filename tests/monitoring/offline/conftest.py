@@ -5,14 +5,15 @@ from pathlib import Path
 import pytest
 
 from benchmarks.decisions import Pool, generate
+from configs.portfolios.home_credit.generator.dataset import APPLICATIONS, synthesize
 from decision_log.format import ClientHash
 from features.files import open_file
 from features.transformer import Columns, concatenate
 from monitoring.settings import MonitoringSettings
 from scoring.scorer import Scorer
 from scoring.store import StoredModel
+from tests.home_credit import PORTFOLIO
 from tests.server import ROOT
-from training.synthesis.dataset import APPLICATIONS, synthesize
 
 
 @pytest.fixture(scope="session")
@@ -32,7 +33,7 @@ def population(tmp_path_factory: pytest.TempPathFactory) -> Columns:
     folder = tmp_path_factory.mktemp("population") / "data"
     synthesize(folder, clients=20_000, seed=12, file_format="parquet", tables=APPLICATIONS)
     file: Path = folder / "application_train.parquet"
-    return concatenate([batch.columns for batch in open_file(file).batches(50_000)])
+    return concatenate([batch.columns for batch in open_file(file, PORTFOLIO).batches(50_000)])
 
 
 KEY = "0123456789abcdef" * 4

@@ -15,7 +15,6 @@ from pyarrow import parquet
 from benchmarks.simulation import ReferencePopulation, simulate
 from decision_log.closing import write_segment
 from decision_log.reader import DecisionLogReader
-from features.application import APPLICATION
 from features.schema import Calendar
 from features.transformer import Columns
 from monitoring.drift import WHOLE, DriftLevel, Judgement, judge, judgement_json, judgement_lines, whole_periods
@@ -25,6 +24,7 @@ from monitoring.sources import window_of_file, window_of_log
 from monitoring.windows import CompleteWindow, Findings
 from scoring.drift_reference import Window
 from scoring.scorer import Scorer
+from tests.home_credit import APPLICATION
 from tests.skipped import HOME_CREDIT, needs_home_credit
 
 Drift = Callable[[Columns], Columns]

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.home_credit import PORTFOLIO
 from tests.training.tuning.searches import changed
 from training.dataset import Dataset, load_dataset
 from training.settings import TrainingSettings
@@ -13,7 +14,7 @@ from training.settings import TrainingSettings
 
 @pytest.fixture(scope="module")
 def dataset(generated: Path) -> Dataset:
-    return load_dataset(generated)
+    return load_dataset(generated, PORTFOLIO)
 
 
 @pytest.fixture

@@ -1,1 +1,0 @@
-"""Synthetic applications with known default probabilities, in the layout of Kaggle's "Home Credit Default Risk"."""
