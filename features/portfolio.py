@@ -37,7 +37,8 @@ _AGE_BANDS = (25.0, 40.0, _ELDERLY)
 class IdentityDeclaration(Settings):
     """The column that names an application in a file."""
 
-    column: str = Field(min_length=1)
+    column: str
+    """A file that was written with its row numbers has "" as the name of their column."""
     kind: Literal["whole", "text"] = "text"
     """Whole numbers, or any text."""
 
