@@ -90,6 +90,16 @@ def load_dataset(data: Path, portfolio: Portfolio, *, dates: str | None = None) 
 
     DataError lists every violation; FileError and ColumnsError say why a file cannot be read at all.
     """
+    dataset, violations = read_dataset(data, portfolio, dates=dates)
+    raise_if_any(dataset.source, violations)
+    return dataset
+
+
+def read_dataset(data: Path, portfolio: Portfolio, *, dates: str | None = None) -> tuple[Dataset, list[RuleViolation]]:
+    """Read a portfolio's labelled applications, and find every violation; see `load_dataset`.
+
+    Where the data break a rule, an outcome that is none is -1, and a value that cannot be read is missing.
+    """
     schema, outcome = portfolio.schema, portfolio.declared.outcome
     file = open_file(find_applications(data, portfolio), portfolio)
     batches = list(file.batches(_ROWS_PER_BATCH, others=schema.beside))
@@ -105,16 +115,16 @@ def load_dataset(data: Path, portfolio: Portfolio, *, dates: str | None = None) 
         *merge_violations(list(_violations(batches))),
         *level_violations(columns),
     ]
-    raise_if_any(file.path.name, violations)
-    return Dataset(
+    dataset = Dataset(
         ids=ids,
         columns=columns,
-        target=target.astype(np.int64),
+        target=np.where(np.isnan(target), -1, target).astype(np.int64),
         fingerprint=_sha256(file.path),
         source=file.path.name,
         warnings=tuple(_warnings(columns, [name for name in file.undeclared if name not in (dates, *schema.beside)])),
-        dates=None if dates is None else _dates(file, dates),
+        dates=None if dates is None or violations else _dates(file, dates),
     )
+    return dataset, violations
 
 
 def find_applications(data: Path, portfolio: Portfolio) -> Path:
@@ -303,11 +313,11 @@ def _column_rankings(dataset: Dataset, settings: LeakageSettings) -> Iterator[tu
         yield column.name, ranking(dataset.columns.numbers[:, i], dataset.target, settings.confidence)
     for i, column in enumerate(dataset.columns.schema.categorical):
         levels = dataset.columns.levels[:, i]
-        yield column.name, _level_ranking(levels, dataset.target, settings.confidence)
+        yield column.name, level_ranking(levels, dataset.target, settings.confidence)
 
 
-def _level_ranking(levels: NDArray[np.object_], target: Target, confidence: float) -> Estimate:
-    """AUC of the default rates of levels; they are taken from every other row and judged on the rest."""
+def level_ranking(levels: NDArray[np.object_], target: Target, confidence: float) -> Estimate:
+    """Measure the AUC of the default rates of levels, which are taken from every other row and judged on the rest."""
     # On the rows that made it, the rate of a rare level repeats their outcomes: every rare category would look a leak.
     _, codes = np.unique([level or "" for level in levels], return_inverse=True)
     taken, judged = slice(0, None, 2), slice(1, None, 2)
@@ -315,6 +325,8 @@ def _level_ranking(levels: NDArray[np.object_], target: Target, confidence: floa
     defaults = np.bincount(codes[taken], weights=target[taken], minlength=codes.max() + 1)
     # One row at the mean rate is added to each level; a level of a single row would otherwise have a rate of 0 or 1.
     rate = (defaults + target.mean()) / (rows + 1)
+    if len(np.unique(target[judged])) < 2:
+        return Estimate(0.5, 0.0, 1.0)  # these rows tell nothing
     return auc_estimate(target[judged], rate[codes[judged]], confidence)
 
 
