@@ -15,6 +15,7 @@ from features.fitting import FeatureSettings
 from features.portfolio import Portfolio
 from jobs.settings import Settings, read_document
 from scoring.policy import CompletenessRule, PointScale
+from training.questions import refuse_open_questions
 from training.search_settings import ExperimentSettings, TreeParameters, TuningSettings, without_credentials
 
 
@@ -257,10 +258,11 @@ class TrainingSettings(Settings):
         return Portfolio.load(self.portfolio)
 
     @classmethod
-    def load(cls, path: Path, portfolio: Path | None = None) -> Self:
+    def load(cls, path: Path, portfolio: Path | None = None, *, draft: bool = False) -> Self:
         """Return the settings in the YAML file at `path`, with what the portfolio lays over them.
 
-        `portfolio` takes the place of the one that the file names. SettingsError if either cannot be read or is wrong.
+        `portfolio` takes the place of the one that the file names. SettingsError if either cannot be read or is wrong,
+        or if the portfolio is a `draft` with open questions where none is expected.
         """
         document = read_document(path)
         if not isinstance(document, dict):
@@ -271,6 +273,8 @@ class TrainingSettings(Settings):
         if portfolio is None:
             return cls.checked(document, path)
         declared = Portfolio.load(portfolio)
+        if not draft:
+            refuse_open_questions(portfolio)
         laid = _laid_over(document | {"portfolio": str(portfolio.absolute())}, declared.declared.training)
         return cls.checked(laid, path)
 
