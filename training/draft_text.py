@@ -1,0 +1,161 @@
+"""Writes a draft as the text of a portfolio file: one column a line, the same bytes for the same draft."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import yaml
+
+from features.schema import MOST_LEVELS
+from training.column_drafts import ColumnDraft
+from training.drafting import Draft, Role
+from training.labelled_file import LabelledFile
+from training.questions import MARK
+
+_LONGEST_WHOLE = 1e15
+_HEAD = (
+    "# A draft of `python -m training init`. Answer each comment that begins with a question mark, and take it away:",
+    "# nothing is trained before. Bounds are rounded; levels of fewer than 5 rows are not written.",
+)
+
+
+def draft_text(draft: Draft, file: LabelledFile, *, name: str, schema: str | None = None) -> str:
+    """Return the YAML text of a draft.
+
+    Parameters
+    ----------
+    name : the portfolio's name
+    schema : where an editor finds the JSON Schema of portfolio files, seen from the file; None names none
+    """
+    head = [f"# yaml-language-server: $schema={schema}"] if schema else []
+    return "".join(f"{line}\n" for line in [*head, *_HEAD, *_body(draft, file, name)])
+
+
+def _body(draft: Draft, file: LabelledFile, name: str) -> Iterator[str]:
+    yield from _questions(draft.questions)
+    yield f"name: {scalar(name)}"
+    yield from _identity(draft.identity)
+    yield from _questions(draft.outcome.questions)
+    yield f"outcome: {flow(_outcome(draft.outcome))}"
+    if draft.decided_on is not None:
+        yield f"decided_on: {scalar(draft.decided_on)}  {MARK} is it the day of the application?"
+    yield f"files: {flow(_files(file))}"
+    yield ""
+    yield "columns:"
+    for column in draft.columns:
+        yield from _questions([f"{column.name}: {question}" for question in column.questions], "  ")
+        if not column.left_out:
+            yield f"  {scalar(column.name)}: {flow(_declared(column))}"
+
+
+def _questions(questions: Sequence[str], indent: str = "") -> Iterator[str]:
+    return (f"{indent}{MARK} {_one_line(question)}" for question in questions)
+
+
+def _one_line(text: str) -> str:
+    """The text as a comment may hold it."""
+    return "".join(character if character.isprintable() else "?" for character in text)
+
+
+def _identity(role: Role | None) -> Iterator[str]:
+    if role is None:
+        yield "identity: null   # no column names an application"
+        return
+    yield from _questions(role.questions)
+    yield f"identity: {flow({'column': role.column, 'kind': 'whole' if role.whole else 'text'})}"
+
+
+def _outcome(role: Role) -> dict[str, Any]:
+    return {"column": role.column, "bad": list(role.bad), "good": list(role.good)}
+
+
+def _files(file: LabelledFile) -> dict[str, Any]:
+    found = {"train": file.path.stem}
+    if file.separator != ",":
+        found["separator"] = file.separator
+    if file.decimal != ".":
+        found["decimal"] = file.decimal
+    return found
+
+
+def _declared(column: ColumnDraft) -> dict[str, Any]:
+    """What is said of a column, in one order, without what goes without saying."""
+    listed = column.levels or not column.coded
+    values = {
+        "kind": column.kind.value,
+        "unit": column.unit,
+        "low": column.low,
+        "high": column.high,
+        "required": column.required or None,
+        "missing": list(column.missing) or None,
+        "protected": _protected(column.protected),
+        "coded": None if listed else True,
+        "levels": list(column.levels) or None,
+        "most_levels": column.most_levels or (len(column.levels) if len(column.levels) > MOST_LEVELS else None),
+        "description": column.description,
+    }
+    return {key: value for key, value in values.items() if value not in (None, "")}
+
+
+def _protected(stated: Mapping[str, Mapping[str, Any]] | None) -> Any:
+    if not stated:
+        return None
+    if any(stated.values()):
+        return {attribute: dict(parts) for attribute, parts in stated.items()}
+    return list(stated) if len(stated) > 1 else next(iter(stated))
+
+
+def flow(value: Any) -> str:
+    """Return a value in YAML's flow style.
+
+    >>> flow({"kind": "count", "low": 0.0, "missing": [96.0, 98.5], "levels": ["N", "a, b"]})
+    '{kind: count, low: 0, missing: [96, 98.5], levels: ["N", "a, b"]}'
+    """
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{scalar(key)}: {flow(held)}" for key, held in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(quoted(one) if isinstance(one, str) else flow(one) for one in value) + "]"
+    return scalar(value)
+
+
+def scalar(value: Any) -> str:
+    """Return one value as YAML: a text is quoted unless it is a plain word that YAML reads as itself.
+
+    >>> scalar("TARGET"), scalar("no"), scalar("a: b"), scalar(1e9), scalar(0.00001)
+    ('TARGET', '"no"', '"a: b"', '1000000000', '1.0e-05')
+    """
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int):
+        return str(value)
+    if isinstance(value, float):
+        return _number(value)
+    plain = value.replace("_", "").replace("-", "").replace(".", "").isalnum() and value.isascii()
+    return value if plain and value[0].isalpha() and yaml.safe_load(value) == value else quoted(value)
+
+
+def _number(value: float) -> str:
+    """A number as YAML 1.1 reads one: a mantissa with a point, an exponent with a sign."""
+    if value.is_integer() and abs(value) < _LONGEST_WHOLE:
+        return str(int(value))
+    mantissa, exponent, power = f"{value:.12g}".partition("e")
+    return f"{mantissa}{'' if not exponent or '.' in mantissa else '.0'}{exponent}{power}"
+
+
+def quoted(text: str) -> str:
+    r"""Return a text in double quotes.
+
+    >>> print(quoted('say "a"' + chr(10) + chr(0x1F600)))
+    "say \"a\"\x0a😀"
+    """
+    return '"' + "".join(map(_escaped, text)) + '"'
+
+
+def _escaped(character: str) -> str:
+    if character in '"\\':
+        return f"\\{character}"
+    if character.isprintable():
+        return character
+    code = ord(character)
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
