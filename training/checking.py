@@ -1,0 +1,105 @@
+"""Holds labelled data against a portfolio's declaration and the settings of training. Nothing is fitted."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from pydantic import ValidationError
+
+from features.files import open_file
+from features.portfolio import Portfolio
+from features.request import Applications
+from features.validation import RuleViolation
+from jobs.errors import ProjectError, SettingsError
+from training.dataset import (
+    Dataset,
+    find_applications,
+    outside_leaks,
+    read_dataset,
+    refuse_leaks,
+    refuse_too_few,
+    split_by_time,
+)
+from training.questions import questions_in, told
+from training.settings import TrainingSettings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checked:
+    """What keeps data from being trained on (`faults`), and what is legal but worth knowing (`warnings`)."""
+
+    portfolio: str
+    rows: int
+    defaults: int
+    faults: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+
+def check(data: Path, settings: Path, portfolio: Path | None) -> Checked:
+    """Check the labelled data of a portfolio; `portfolio` takes the place of the one that the settings name.
+
+    SettingsError, FileError or ColumnsError where the portfolio or the data cannot be read at all.
+    """
+    declared = Portfolio.named_in(settings) if portfolio is None else Portfolio.load(portfolio)
+    loaded, wrong = _settings(settings, portfolio)
+    dates = loaded.out_of_time.column if loaded and loaded.out_of_time else None
+    dataset, violations = read_dataset(data, declared, dates=dates)
+    return Checked(
+        portfolio=declared.name,
+        rows=len(dataset),
+        defaults=int(np.sum(dataset.target == 1)),
+        faults=(*wrong, *_example_faults(declared), *map(str, violations), *_data_faults(dataset, violations, loaded)),
+        warnings=(*dataset.warnings, *_outside(data, dataset, loaded)),
+    )
+
+
+def _settings(settings: Path, portfolio: Path | None) -> tuple[TrainingSettings | None, tuple[str, ...]]:
+    """The settings, None if they are wrong, and what is wrong with them or still open."""
+    try:
+        loaded = TrainingSettings.load(settings, portfolio, draft=True)
+    except SettingsError as error:
+        return None, (str(error),)
+    file, lines = questions_in(loaded.portfolio)
+    return loaded, ((f"{file}: {told(lines)}",) if lines else ())
+
+
+def _example_faults(portfolio: Portfolio) -> Iterator[str]:
+    """The parts of the declared example that a request may not state."""
+    example = portfolio.declared.example
+    if not example:
+        return
+    try:
+        Applications(portfolio).model.model_validate_json(json.dumps(example))
+    except ValidationError as error:
+        for fault in error.errors(include_url=False, include_input=False, include_context=False):
+            yield f"example.{'.'.join(map(str, fault['loc'][:1])) or 'application'}: {fault['msg']}"
+
+
+def _data_faults(dataset: Dataset, violations: list[RuleViolation], settings: TrainingSettings | None) -> Iterator[str]:
+    """Too few rows, leaks and a later part of one outcome, in the rows whose outcome can be read."""
+    sound = dataset.take(np.flatnonzero(dataset.target >= 0))
+    if settings is None or len(np.unique(sound.target)) < 2:
+        return
+    model = settings.model
+    yield from _refused(lambda: refuse_too_few(sound.target, folds=model.folds, per_fold=model.min_outcomes_per_fold))
+    yield from _refused(lambda: refuse_leaks(sound, settings.leakage))
+    if not violations:
+        yield from _refused(lambda: split_by_time(sound, settings.out_of_time))
+
+
+def _refused(step: Callable[[], object]) -> Iterator[str]:
+    try:
+        step()
+    except ProjectError as error:
+        yield str(error)
+
+
+def _outside(data: Path, dataset: Dataset, settings: TrainingSettings | None) -> Iterator[str]:
+    if settings is None or not np.array_equal(np.unique(dataset.target), (0, 1)):
+        return
+    file = open_file(find_applications(data, dataset.portfolio), dataset.portfolio)
+    yield from outside_leaks(dataset, file, settings.leakage)
