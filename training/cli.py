@@ -1,4 +1,4 @@
-"""`python -m training`: run, register, experiments, tune, promote, rollback, list, report, import, synthesize."""
+"""`python -m training`: portfolios (init, check, diff), training (run, tune), models (promote, list) and data."""
 
 from __future__ import annotations
 
@@ -52,6 +52,58 @@ def _allowed(command: _Command) -> _Command:
 _data = click.option(
     "--data", type=PATH, help="folder of the portfolio's files, or its file, CSV or Parquet (default: generated)"
 )
+
+
+@commands.command()
+@click.option("--data", type=PATH, required=True, help="labelled file, CSV or Parquet")
+@click.option("--output", type=PATH, required=True, metavar="DIR", help="folder that does not exist yet, or is empty")
+@click.option("--outcome", metavar="COLUMN", help="column of the outcome (default: found by name and values)")
+@click.option("--hint", type=PATH, metavar="FILE", help="Table Schema of the file, which says what need not be guessed")
+def init(**options: Any) -> None:
+    """Draft a portfolio from one labelled file; a person answers its questions."""
+    from training.portfolio_commands import init as draft_portfolio
+
+    draft_portfolio(**options)
+
+
+@commands.command()
+@click.option("--data", type=PATH, required=True, help="folder of the portfolio's files, or its file, CSV or Parquet")
+@_declared
+def check(**options: Any) -> None:
+    """Hold labelled data against a portfolio and the settings; fits no model."""
+    from training.portfolio_commands import check_data
+
+    check_data(**options)
+
+
+@commands.command()
+@click.argument("old", type=PATH)
+@click.argument("new", type=PATH)
+@click.option("--json", "as_json", is_flag=True, help="as JSON")
+def diff(**options: Any) -> int:
+    """Say what the portfolio NEW breaks for callers of OLD; exits with 1 if it breaks anything."""
+    from training.portfolio_commands import diff as compare
+
+    return compare(**options)
+
+
+@commands.command("table-schema")
+@click.option("--portfolio", type=PATH, required=True, help="folder or file of the portfolio")
+@click.option("--output", type=PATH, required=True, metavar="FILE", help="replaced if it exists")
+def table_schema(**options: Any) -> None:
+    """Write the Table Schema of a portfolio's labelled file."""
+    from training.portfolio_commands import write_table_schema
+
+    write_table_schema(**options)
+
+
+@commands.command("json-schema")
+@click.option("--output", type=PATH, required=True, metavar="FILE", help="replaced if it exists")
+def json_schema(**options: Any) -> None:
+    """Write the JSON Schema of portfolio files, for editors."""
+    from training.portfolio_commands import write_json_schema
+
+    write_json_schema(**options)
 
 
 @commands.command()

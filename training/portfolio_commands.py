@@ -1,0 +1,85 @@
+"""What the commands that write, check and compare portfolio files do. They start without MLflow."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from dataclasses import asdict
+from pathlib import Path
+
+from features.portfolio import FILE_NAME, Portfolio, PortfolioDeclaration
+from jobs.commandline import say
+from jobs.output import staged, write_json
+from jobs.settings import read_yaml
+from training.checking import check
+from training.draft_text import draft_text
+from training.drafting import draft
+from training.errors import DataError
+from training.labelled_file import read_labelled
+from training.portfolio_changes import changes, read_portfolio
+from training.questions import open_questions, told
+from training.table_schema import TableSchema, table_schema
+
+SCHEMA_NAME = "portfolio.schema.json"
+_NAME_LENGTH = 40
+
+
+def init(*, data: Path, output: Path, hint: Path | None, outcome: str | None) -> None:
+    """Draft a portfolio from a labelled file."""
+    stated = None if hint is None else TableSchema.load(hint)
+    file = read_labelled(data)
+    drafted = draft(file, outcome=outcome, hint=stated)
+    beside = output.absolute().parent / SCHEMA_NAME
+    text = draft_text(drafted, file, name=_name(output), schema=f"../{SCHEMA_NAME}" if beside.is_file() else None)
+    Portfolio.of(read_yaml(text.encode()), str(output / FILE_NAME))  # nothing is written that could not be loaded
+    with staged(output) as folder:
+        (folder / FILE_NAME).write_text(text, encoding="utf-8")
+    lines = open_questions(text)
+    left = told(lines) if lines else "no open questions"
+    say([f"{output / FILE_NAME}: {len(drafted.columns)} columns; {left}"])
+
+
+def _name(output: Path) -> str:
+    """A legal name from that of the folder."""
+    name = re.sub(r"[^a-z0-9_-]+", "_", Path(os.path.abspath(output)).name.lower()).strip("_-")  # noqa: PTH100
+    return name[:_NAME_LENGTH] or "portfolio"
+
+
+def check_data(*, data: Path, settings: Path, portfolio: Path | None) -> None:
+    """Hold labelled data against a declaration; DataError, after a line for each fault, if they do not fit."""
+    checked = check(data, settings, portfolio)
+    say([f"warning: {warning}" for warning in checked.warnings])
+    say([f"fault: {fault}" for fault in checked.faults])
+    if checked.faults:
+        number = len(checked.faults)
+        raise DataError(f"{data} does not fit {checked.portfolio}: {number} fault{'s' if number > 1 else ''}")
+    say([f"{data} fits {checked.portfolio}: {checked.rows} applications, {checked.defaults} defaults"])
+
+
+def diff(*, old: Path, new: Path, as_json: bool) -> int:
+    """Say what differs between two portfolios; 1 if the newer one breaks callers, else 0."""
+    found = changes(read_portfolio(old), read_portfolio(new))
+    breaks, retrain = sum(change.breaks for change in found), any(change.retrain for change in found)
+    if as_json:
+        say([json.dumps({"breaks": breaks, "retrain": retrain, "changes": [asdict(one) for one in found]}, indent=1)])
+    else:
+        again = "train again" if retrain else "no new training is needed"
+        say([*map(str, found), f"{breaks} of {len(found)} changes break callers; {again}"])
+    return int(breaks > 0)
+
+
+def write_table_schema(*, portfolio: Path, output: Path) -> None:
+    """Write the Table Schema of a portfolio."""
+    write_json(output, table_schema(Portfolio.load(portfolio)))
+
+
+def write_json_schema(*, output: Path) -> None:
+    """Write the JSON Schema of portfolio files."""
+    write_json(output, json_schema())
+
+
+def json_schema() -> dict[str, object]:
+    """Return the JSON Schema of portfolio files, by which editors check and complete them."""
+    schema = PortfolioDeclaration.model_json_schema(by_alias=True)
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **json.loads(json.dumps(schema))}
