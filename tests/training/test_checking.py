@@ -1,0 +1,113 @@
+"""`python -m training check`: data held against a declaration, before anything is fitted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from training.cli import main
+
+DECLARED = """name: small
+outcome: {column: bad, bad: ["1"], good: ["0"]}
+files: {train: loans}
+columns:
+  income: {kind: number, low: 0, high: 1000, required: true}
+  job: {kind: category, levels: [clerk, farmer]}
+"""
+ROWS = [f"{100 + i},{'clerk' if i % 3 else 'farmer'},{int(i % 4 == 0)}" for i in range(600)]
+
+
+def check(folder: Path, declared: str = DECLARED, rows: list[str] = ROWS, header: str = "income,job,bad") -> int:
+    (folder / "portfolio.yaml").write_text(declared)
+    (folder / "loans.csv").write_text("\n".join([header, *rows]) + "\n")
+    return main(["check", "--data", str(folder), "--portfolio", str(folder)])
+
+
+def faults(capsys: pytest.CaptureFixture[str], folder: Path) -> list[str]:
+    """What is said before the last line, which counts the faults."""
+    said = capsys.readouterr()
+    lines = [line for line in said.out.splitlines() if line.startswith("fault: ")]
+    plural = "" if len(lines) == 1 else "s"
+    assert said.err == f"error: {folder} does not fit small: {len(lines)} fault{plural}\n"
+    return [line.removeprefix("fault: ") for line in lines]
+
+
+def test_data_that_fit_are_said_to_fit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert check(tmp_path) == 0
+    assert capsys.readouterr().out == f"{tmp_path} fits small: 600 applications, 150 defaults\n"
+
+
+def test_a_portfolio_may_have_categories_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    declared = DECLARED.replace("  income: {kind: number, low: 0, high: 1000, required: true}\n", "")
+    assert check(tmp_path, declared) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == f"{tmp_path} fits small: 600 applications, 150 defaults"
+
+
+def test_every_violation_is_listed_and_no_value_is_quoted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert check(tmp_path, rows=["5000,clerk,1", ",clerk,0", "7,farmer,maybe", *ROWS]) == 1
+    assert faults(capsys, tmp_path) == [
+        "bad: must be 0 or 1 (1 row: 3)",
+        "income: is required (1 row: 2)",
+        "income: must be between 0 and 1000 (1 row: 1)",
+    ]
+
+
+def test_leaks_and_too_few_rows_are_found_beside_violations(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [f"{900 if i % 4 == 0 else 100 + i},clerk,{int(i % 4 == 0)}" for i in range(200)]
+    area, limit = "1.0000 [1.0000, 1.0000]", "leakage.max_column_auc 0.85"
+    assert check(tmp_path, rows=["5000,clerk,1", *rows]) == 1
+    assert faults(capsys, tmp_path) == [
+        "income: must be between 0 and 1000 (1 row: 1)",
+        "51 defaults in 201 rows are too few: 5 folds that judge at least 20 rows of either outcome need 100 of either",
+        f"loans.csv leaks the outcome: income alone ranks the outcome with AUC {area}, above {limit}",
+    ]
+
+
+def test_an_example_that_a_request_may_not_state_is_a_fault(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert check(tmp_path, f"{DECLARED}example: {{income: 5000, jbo: clerk}}\n") == 1
+    assert faults(capsys, tmp_path) == [
+        "example.income: Input should be less than or equal to 1000",
+        "example.jbo: Extra inputs are not permitted",
+    ]
+
+
+def test_wrong_settings_are_a_fault(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert check(tmp_path, f"{DECLARED}training: {{model: {{monotone: {{wage: 1}}}}}}\n", rows=ROWS) == 1
+    (fault,) = faults(capsys, tmp_path)
+    assert fault.endswith("model.monotone: not numeric features: wage")
+
+
+def test_open_questions_are_a_fault(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert check(tmp_path, f"{DECLARED}# ? is it so\n") == 1
+    assert faults(capsys, tmp_path) == [f"{tmp_path}/portfolio.yaml: 1 open question, the first in line 7"]
+
+
+def test_what_is_worth_knowing_is_a_warning(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [f"{row},{i}" for i, row in enumerate(ROWS)]
+    assert check(tmp_path, rows=[*rows, "10,baker,0,0"], header="income,job,bad,branch") == 0
+    assert capsys.readouterr().out.splitlines()[:2] == [
+        "warning: rows with a level that is not declared: job (1)",
+        "warning: columns that are not declared and were ignored: branch",
+    ]
+
+
+def test_a_later_part_of_one_outcome_is_a_fault(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [f"{row},2026-01-{'20' if row.endswith(',0') else '10'}" for row in ROWS]
+    later = "training: {out_of_time: {column: day, share: 0.2}}\n"
+    assert check(tmp_path, DECLARED + later, rows=rows, header="income,job,bad,day") == 1
+    assert faults(capsys, tmp_path) == ["day: no later part of 0.2 of the rows holds both outcomes"]
+
+
+@pytest.mark.parametrize(
+    ("header", "said"),
+    [
+        ("income,work,bad", "loans.csv: column missing: job"),
+        ("income,job,good", "loans.csv: column missing: bad"),
+    ],
+)
+def test_a_column_that_is_missing_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], header: str, said: str
+) -> None:
+    assert check(tmp_path, header=header) == 1
+    assert capsys.readouterr().err == f"error: {tmp_path}/{said}\n"
