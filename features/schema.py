@@ -240,7 +240,7 @@ class Schema:
     @cached_property
     def whole(self) -> NDArray[np.bool_]:
         """Which numeric columns hold whole numbers only, shape (n_numeric,)."""
-        return np.array([column.whole for column in self.numeric])
+        return np.array([column.whole for column in self.numeric], dtype=np.bool_)
 
     @cached_property
     def attributes(self) -> tuple[str, ...]:

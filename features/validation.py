@@ -68,7 +68,7 @@ def merge_violations(violations: Sequence[RuleViolation]) -> list[RuleViolation]
 
 
 def _number_violations(known: NDArray[np.float64], schema: Schema) -> Iterator[RuleViolation]:
-    required = np.array([column.required for column in schema.numeric])
+    required = np.array([column.required for column in schema.numeric], dtype=np.bool_)
     infinite = np.isinf(known)
     missing = np.isnan(known) & required
     fractional = _fractional(known) & schema.whole
