@@ -61,7 +61,7 @@ _data = click.option(
 @click.option("--hint", type=PATH, metavar="FILE", help="Table Schema of the file, which says what need not be guessed")
 def init(**options: Any) -> None:
     """Draft a portfolio from one labelled file; a person answers its questions."""
-    from training.portfolio_commands import init as draft_portfolio
+    from training.portfolio.commands import init as draft_portfolio
 
     draft_portfolio(**options)
 
@@ -71,7 +71,7 @@ def init(**options: Any) -> None:
 @_declared
 def check(**options: Any) -> None:
     """Hold labelled data against a portfolio and the settings; fits no model."""
-    from training.portfolio_commands import check_data
+    from training.portfolio.commands import check_data
 
     check_data(**options)
 
@@ -82,7 +82,7 @@ def check(**options: Any) -> None:
 @click.option("--json", "as_json", is_flag=True, help="as JSON")
 def diff(**options: Any) -> int:
     """Say what the portfolio NEW breaks for callers of OLD; exits with 1 if it breaks anything."""
-    from training.portfolio_commands import diff as compare
+    from training.portfolio.commands import diff as compare
 
     return compare(**options)
 
@@ -92,7 +92,7 @@ def diff(**options: Any) -> int:
 @click.option("--output", type=PATH, required=True, metavar="FILE", help="replaced if it exists")
 def table_schema(**options: Any) -> None:
     """Write the Table Schema of a portfolio's labelled file."""
-    from training.portfolio_commands import write_table_schema
+    from training.portfolio.commands import write_table_schema
 
     write_table_schema(**options)
 
@@ -101,7 +101,7 @@ def table_schema(**options: Any) -> None:
 @click.option("--output", type=PATH, required=True, metavar="FILE", help="replaced if it exists")
 def json_schema(**options: Any) -> None:
     """Write the JSON Schema of portfolio files, for editors."""
-    from training.portfolio_commands import write_json_schema
+    from training.portfolio.commands import write_json_schema
 
     write_json_schema(**options)
 

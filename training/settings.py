@@ -15,7 +15,7 @@ from features.fitting import FeatureSettings
 from features.portfolio import Portfolio
 from jobs.settings import Settings, read_document
 from scoring.policy import CompletenessRule, PointScale
-from training.questions import refuse_open_questions
+from training.portfolio.questions import refuse_open_questions
 from training.search_settings import ExperimentSettings, TreeParameters, TuningSettings, without_credentials
 
 

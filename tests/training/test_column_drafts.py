@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.training.drafts import ALTERNATING, ROWS, column, init, spread, write
-from training.column_values import bounds
-from training.draft_text import draft_text
-from training.drafting import draft
-from training.labelled_file import LabelledFile
+from training.portfolio.drafting import draft
+from training.portfolio.labelled_file import LabelledFile
+from training.portfolio.text import draft_text
+from training.portfolio.values import bounds
 
 
 @pytest.mark.parametrize(

@@ -21,10 +21,10 @@ from jobs.settings import read_yaml
 from tests.training.drafts import ALTERNATING, ROWS, init, spread, write
 from training.cli import main
 from training.dataset import load_dataset
-from training.draft_text import draft_text
-from training.drafting import draft
 from training.errors import DataError
-from training.labelled_file import LabelledFile
+from training.portfolio.drafting import draft
+from training.portfolio.labelled_file import LabelledFile
+from training.portfolio.text import draft_text
 
 
 def test_a_draft_is_whole_and_canonical(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import yaml
 from features.portfolio import Portfolio
 from tests.features.examples import ROOT
 from training.cli import main
-from training.portfolio_changes import changes, read_portfolio
+from training.portfolio.changes import changes, read_portfolio
 
 SMALL: dict[str, Any] = {
     "name": "small",

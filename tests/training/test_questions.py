@@ -10,7 +10,7 @@ import pytest
 from jobs.errors import SettingsError
 from tests.features.examples import ROOT
 from training.cli import main
-from training.questions import open_questions, refuse_open_questions
+from training.portfolio.questions import open_questions, refuse_open_questions
 
 PORTFOLIO = """name: small
 outcome: {column: bad, bad: ["1"], good: ["0"]}

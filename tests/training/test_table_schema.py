@@ -12,8 +12,8 @@ from features.portfolio import Portfolio
 from tests.features.examples import ROOT
 from tests.training.drafts import ALTERNATING, ROWS, init, spread, write
 from training.cli import main
-from training.portfolio_commands import json_schema
-from training.table_schema import table_schema
+from training.portfolio.commands import json_schema
+from training.portfolio.table_schema import table_schema
 
 DECLARED = """name: small
 identity: {column: loan, kind: whole}

@@ -24,7 +24,7 @@ from training.dataset import (
     refuse_too_few,
     split_by_time,
 )
-from training.questions import questions_in, told
+from training.portfolio.questions import questions_in, told
 from training.settings import TrainingSettings
 
 

@@ -8,10 +8,10 @@ from typing import Any
 import yaml
 
 from features.schema import MOST_LEVELS
-from training.column_drafts import ColumnDraft
-from training.drafting import Draft, Role
-from training.labelled_file import LabelledFile
-from training.questions import MARK
+from training.portfolio.columns import ColumnDraft
+from training.portfolio.drafting import Draft, Role
+from training.portfolio.labelled_file import LabelledFile
+from training.portfolio.questions import MARK
 
 _LONGEST_WHOLE = 1e15
 _HEAD = (

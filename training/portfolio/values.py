@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from features.schema import ColumnKind
 from features.values import as_days, as_numbers, as_texts
-from training.column_names import is_money, is_place_code, protected_by_name, sounds_coded
+from training.portfolio.names import is_money, is_place_code, protected_by_name, sounds_coded
 
 _TEXTS = frozenset({
     "xna", "xap", "?", "unknown", "missing", "not available", "not stated", "not known", "n.a.", "-", "--",

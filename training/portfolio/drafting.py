@@ -14,8 +14,11 @@ from numpy.typing import NDArray
 from features.portfolio import OutcomeDeclaration
 from features.schema import MOST_LEVELS, ColumnKind
 from features.values import as_texts, as_whole_numbers
-from training.column_drafts import FEWEST_ROWS, ColumnDraft, Drafted, draft_column
-from training.column_names import (
+from training.dataset import level_ranking, outcomes, ranking
+from training.errors import DataError
+from training.portfolio.columns import FEWEST_ROWS, ColumnDraft, Drafted, draft_column
+from training.portfolio.labelled_file import LabelledFile
+from training.portfolio.names import (
     identity_rank,
     is_decision_day,
     is_good_outcome,
@@ -23,10 +26,7 @@ from training.column_names import (
     outcome_rank,
     protected_by_name,
 )
-from training.dataset import level_ranking, outcomes, ranking
-from training.errors import DataError
-from training.labelled_file import LabelledFile
-from training.table_schema import TableSchema
+from training.portfolio.table_schema import TableSchema
 
 LEAK_AUC = 0.9
 """A column that ranks the outcome better than this alone is asked about."""

@@ -12,14 +12,14 @@ from features.portfolio import FILE_NAME, Portfolio, PortfolioDeclaration
 from jobs.commandline import say
 from jobs.output import staged, write_json
 from jobs.settings import read_yaml
-from training.checking import check
-from training.draft_text import draft_text
-from training.drafting import draft
 from training.errors import DataError
-from training.labelled_file import read_labelled
-from training.portfolio_changes import changes, read_portfolio
-from training.questions import open_questions, told
-from training.table_schema import TableSchema, table_schema
+from training.portfolio.changes import changes, read_portfolio
+from training.portfolio.checking import check
+from training.portfolio.drafting import draft
+from training.portfolio.labelled_file import read_labelled
+from training.portfolio.questions import open_questions, told
+from training.portfolio.table_schema import TableSchema, table_schema
+from training.portfolio.text import draft_text
 
 SCHEMA_NAME = "portfolio.schema.json"
 _NAME_LENGTH = 40
