@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.portfolio import Portfolio
-from features.schema import Column, ColumnKind, day_text
+from features.schema import Column, ColumnKind, Order, day_text
 from features.transformer import Columns
 
 UNKNOWN_LEVEL = "a level that nobody declared"
@@ -70,6 +70,38 @@ def draw_legal(portfolio: Portfolio, rows: int, *, seed: int) -> Columns:
         optional = order.larger if not schema[order.larger].required else order.smaller
         columns.numbers[broken, schema.position[optional]] = np.nan
     return columns
+
+
+def keep_orders(columns: Columns) -> None:
+    """Change the numbers of rows that break an order: a smaller value is lowered, else the optional one is missing."""
+    schema = columns.schema
+    for _ in schema.orders:  # one change may break an order that was looked at before
+        for order in schema.orders:
+            _keep_order(columns, order)
+    for order in schema.orders:
+        broken = _broken(columns, order)[0]
+        if broken.any() and not (schema[order.smaller].required and schema[order.larger].required):
+            name = order.larger if not schema[order.larger].required else order.smaller
+            columns.numbers[broken, schema.position[name]] = np.nan
+
+
+def _keep_order(columns: Columns, order: Order) -> None:
+    broken, smaller, larger = _broken(columns, order)
+    for name, values in ((order.smaller, np.floor(larger)), (order.larger, np.ceil(smaller))):
+        column = columns.schema[name]
+        wanted = values if column.whole else larger if name == order.smaller else smaller
+        legal = broken & (wanted >= column.low) & (wanted <= column.high) & ~np.isin(wanted, column.missing)
+        columns.numbers[legal, columns.schema.position[name]] = wanted[legal]
+        broken = broken & ~legal
+
+
+def _broken(columns: Columns, order: Order) -> tuple[NDArray[np.bool_], NDArray[np.float64], NDArray[np.float64]]:
+    """Which rows break an order, and the values of both columns, NaN for codes."""
+    schema, found = columns.schema, []
+    for name in (order.smaller, order.larger):
+        values = columns.numbers[:, schema.position[name]]
+        found.append(np.where(np.isin(values, schema[name].missing), np.nan, values))
+    return found[0] > found[1], found[0], found[1]
 
 
 def records_of(columns: Columns) -> list[dict[str, float | int | str | None]]:
