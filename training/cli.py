@@ -206,14 +206,22 @@ def import_(**options: Any) -> None:
 
 
 @commands.command("synthesize")
+@click.option(
+    "--like", type=PATH, metavar="FILE", help="labelled file that the data shall look like; no generator draws"
+)
 @click.option("--clients", type=int, required=True, help="labelled applications")
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--output", type=PATH, required=True, help="folder that does not exist yet, or is empty")
 @click.option("--format", "file_format", type=click.Choice(("csv", "parquet")), default="csv", show_default=True)
-@click.option("--applications-only", is_flag=True, help="leave the history tables out")
+@click.option("--applications-only", is_flag=True, help="leave the history tables out; --like never has any")
 @_declared
-def generate(**options: Any) -> None:
-    """Write generated data of a portfolio that has a generator."""
+def generate(*, like: Path | None, applications_only: bool, **options: Any) -> None:
+    """Write generated data: of the portfolio's generator, or --like a labelled file, and say what they give away."""
+    if like is not None:
+        from training.portfolio.commands import imitate
+
+        imitate(like=like, **options)
+        return
     from training.commands import generate as write_data
 
-    write_data(**options)
+    write_data(applications_only=applications_only, **options)

@@ -1,18 +1,25 @@
-"""What the commands that write, check and compare portfolio files do. They start without MLflow."""
+"""What the commands that need a portfolio and no model do. They start without MLflow."""
 
 from __future__ import annotations
 
 import json
 import os
 import re
+from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 
+from features.drawing import UNKNOWN_LEVEL
 from features.portfolio import FILE_NAME, Portfolio, PortfolioDeclaration
 from jobs.commandline import say
 from jobs.output import staged, write_json
+from jobs.progress import Advance, Progress
 from jobs.settings import read_yaml
+from training.dataset import TRUE_PD, load_dataset
 from training.errors import DataError
+from training.generation import FileFormat, LabelledWriter
+from training.likeness import FEWEST_ROWS, SEGMENTS, STATED, Drawn, Likeness, row_digests
 from training.portfolio.changes import changes, read_portfolio
 from training.portfolio.checking import check
 from training.portfolio.drafting import draft
@@ -20,6 +27,7 @@ from training.portfolio.labelled_file import read_labelled
 from training.portfolio.questions import open_questions, told
 from training.portfolio.table_schema import TableSchema, table_schema
 from training.portfolio.text import draft_text
+from training.settings import TrainingSettings
 
 SCHEMA_NAME = "portfolio.schema.json"
 _NAME_LENGTH = 40
@@ -55,6 +63,58 @@ def check_data(*, data: Path, settings: Path, portfolio: Path | None) -> None:
         number = len(checked.faults)
         raise DataError(f"{data} does not fit {checked.portfolio}: {number} fault{'s' if number > 1 else ''}")
     say([f"{data} fits {checked.portfolio}: {checked.rows} applications, {checked.defaults} defaults"])
+
+
+def imitate(
+    *,
+    like: Path,
+    output: Path,
+    clients: int,
+    seed: int,
+    file_format: FileFormat,
+    settings: Path,
+    portfolio: Path | None,
+) -> None:
+    """Write applications that look like a labelled file, and say what they give away; see `training.likeness`."""
+    if clients < FEWEST_ROWS or seed < 0:
+        raise DataError(f"--clients must be at least {FEWEST_ROWS}, and --seed not negative")
+    if not like.exists():
+        raise DataError(f"--like {like}: no such file")
+    declared, progress = TrainingSettings.load(settings, portfolio).declared, Progress()
+    with staged(output) as folder:  # first, since something may be in its way
+        with progress.step("read and measure"):
+            likeness = Likeness.of(load_dataset(like, declared))
+        with ExitStack() as files, progress.step("applications", clients) as advance:
+            drawn = likeness.batches(clients, seed)
+            compared, copies = _write(drawn, LabelledWriter(folder, declared, file_format, files), likeness, advance)
+    say(_given_away(likeness, rows=clients, compared=compared, copies=copies))
+
+
+def _write(batches: Iterator[Drawn], writer: LabelledWriter, likeness: Likeness, advance: Advance) -> tuple[int, int]:
+    """Write drawn applications; how many were compared with the rows that were read, and how many equal one."""
+    known, compared, copies = set(row_digests(likeness.dataset.columns)), 0, 0
+    outcomes: set[int] = set()
+    for drawn in batches:
+        writer.write(drawn.columns, drawn.target, drawn.pd)
+        digests = list(row_digests(drawn.columns))
+        compared, copies = compared + len(digests), copies + sum(digest in known for digest in digests)
+        outcomes |= set(drawn.target.tolist())
+        advance(len(drawn.columns))
+    if len(outcomes) < 2:
+        raise DataError("--clients: too few, all drawn outcomes are the same")
+    return compared, copies
+
+
+def _given_away(likeness: Likeness, *, rows: int, compared: int, copies: int) -> Iterator[str]:
+    """The lines that say what the files of `rows` drawn applications tell of the file that was read."""
+    read, source, latents = len(likeness.dataset), likeness.dataset.source, len(likeness.factor)
+    yield f"read {read:,} applications of {source}, drew {rows:,}"
+    yield f"given away: up to {SEGMENTS + 1} quantiles of each number, shares of values and levels that many rows hold,"
+    yield f"  shares of missing values and codes, the default rate, and {latents} x {latents} rank correlations"
+    yield f"smallest group behind a share: {likeness.smallest_group} rows; rarer levels are pooled as '{UNKNOWN_LEVEL}'"
+    yield f"copies: {copies:,} of {compared:,} drawn rows that state {STATED} numbers or more equal a row that was read"
+    yield f"{TRUE_PD} holds the PD from which each outcome was drawn, and marks these files as generated"
+    yield "this does not make anybody anonymous: there is no differential privacy, so do not publish these files"
 
 
 def diff(*, old: Path, new: Path, as_json: bool) -> int:
