@@ -12,6 +12,7 @@ from typing import Any, NoReturn, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import ErrorDetails
 
 from jobs.errors import SettingsError
 
@@ -115,7 +116,7 @@ def _require_names(node: yaml.MappingNode) -> None:
     names = set()
     for key, _ in node.value:
         if key.tag not in (_TEXT, _MERGE):
-            _refuse("a name that is no text", key)
+            _refuse("a name that is no text: put it in quotes", key)
         if key.value in names:
             _refuse(f"repeated key: {key.value}", key)
         names.add(key.value)
@@ -176,8 +177,14 @@ class Settings(BaseModel):
 
 
 def _listed(error: ValidationError) -> str:
-    faults = error.errors(include_url=False, include_input=False)
+    faults = error.errors(include_url=False)
     faults.sort(key=lambda fault: fault["type"] == "missing")  # a key that is not known explains those that are missing
-    told = [f"{'.'.join(map(str, item['loc'])) or 'file'}: {item['msg']}" for item in faults[:_LISTED]]
+    told = [f"{'.'.join(map(str, item['loc'])) or 'file'}: {item['msg']}{_hint(item)}" for item in faults[:_LISTED]]
     more = [f"and {len(faults) - _LISTED} more"] if len(faults) > _LISTED else []
     return "; ".join([printable(one) for one in told] + more)
+
+
+def _hint(fault: ErrorDetails) -> str:
+    # YAML 1.1 reads yes, no, on and off as truth values, also where they are levels of a category.
+    truth = fault["type"] == "string_type" and isinstance(fault["input"], bool)
+    return " (yes, no, on, off, true and false need quotes to be text)" if truth else ""
