@@ -166,6 +166,12 @@ class Ranking:
             **dict(self._decision_statistics(weights, policy, settings.f_beta)),
         }
 
+    def chance_ece(self, draws: int, random: np.random.Generator) -> NDArray[np.float64]:
+        """The ECE that right PDs have by chance: that of outcomes drawn from them, shape (draws,)."""
+        expected, rows = np.bincount(self.bins, self.probability), len(self.target)
+        found = [np.bincount(self.bins, random.random(rows) < self.probability) for _ in range(draws)]
+        return np.asarray(np.abs(expected - np.array(found)).sum(axis=1) / rows, dtype=np.float64)
+
     def _probability_statistics(self, weights: Weights) -> Iterator[tuple[str, float]]:
         p, y, total = self.probability, self.target, weights.sum()
         # a certain PD that is wrong has an infinite loss, and one such row would hide all others

@@ -57,7 +57,8 @@ def evaluate(
     """Measure PDs against outcomes, both of shape (n,).
 
     AUC and Gini carry DeLong's interval, the calibration line Wald's, shares Wilson's, and the others percentiles of a
-    bootstrap stratified by outcome (B. Efron and R. Tibshirani, 1993).
+    bootstrap stratified by outcome (B. Efron and R. Tibshirani, 1993). `ece_by_chance` is the ECE that right PDs would
+    have on as many rows: on 1,000 it is above 0.03.
     """
     return Evaluation(
         rows=len(target),
@@ -67,6 +68,7 @@ def evaluate(
             **_discrimination(target, probability, settings.confidence),
             **_calibration_line(target, probability, settings.confidence),
             **_resampled(target, probability, policy, settings, np.random.default_rng(seed)),
+            "ece_by_chance": _chance_ece(target, probability, settings, np.random.default_rng(seed)),
         },
         levels=tuple(_level(level, target, probability, policy, settings.confidence) for level in RiskLevel),
         thresholds=thresholds(target, probability, policy, settings.f_beta),
@@ -105,6 +107,16 @@ def _resampled(
     tail = (1 - settings.confidence) / 2
     ends = {name: np.quantile([sample[name] for sample in samples], [tail, 1 - tail]) for name in measured}
     return {name: Estimate(value, float(ends[name][0]), float(ends[name][1])) for name, value in measured.items()}
+
+
+def _chance_ece(
+    target: Target, probability: Probabilities, settings: EvaluationSettings, random: np.random.Generator
+) -> Estimate:
+    """The mean ECE that right PDs would have on these rows, with the range of such values."""
+    found = Ranking.of(target, probability, settings.calibration_bins).chance_ece(settings.resamples, random)
+    tail = (1 - settings.confidence) / 2
+    low, high = np.quantile(found, [tail, 1 - tail])
+    return Estimate(float(found.mean()), float(low), float(high))
 
 
 def _resample(target: Target, random: np.random.Generator) -> NDArray[np.float64]:

@@ -38,6 +38,7 @@ _MEASURES = {
     "brier": ("Brier score", "mean squared error of the PD; lower is better"),
     "log_loss": ("log loss", "mean surprise at the outcome; lower is better"),
     "ece": ("ECE", "mean distance between PD and default rate over bands of equal size"),
+    "ece_by_chance": ("ECE by chance", "the ECE that right PDs would have on as many applications"),
     "calibration_slope": ("calibration slope", "1 if PDs are spread as outcomes are; lower is over-confident"),
     "calibration_intercept": ("calibration intercept", "of the same line; 0 if the slope is 1 and the level is right"),
     "precision": ("precision", "share of defaults among those predicted to default"),
