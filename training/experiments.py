@@ -19,6 +19,7 @@ from scoring.policy import DecisionPolicy
 from training.cross_fitting import CrossFitted, cross_fit
 from training.dataset import Dataset
 from training.evaluation import Evaluation, decision_policy, evaluate
+from training.fitting import fitted_to
 from training.model_families import blended, candidate, sampled, stacked
 from training.registry.tracking import commit, tracked_run
 from training.report.figures import evaluation_figures
@@ -84,6 +85,7 @@ class Experiment:
 
     def run(self, dataset: Dataset, settings: TrainingSettings, progress: Progress) -> tuple[Compared, ...]:
         """Fit the candidates, compare each with the best and record them in MLflow."""
+        settings = fitted_to(dataset, settings)
         candidates = self.fit(dataset, settings, progress)
         with progress.step("compare"):
             policy = decision_policy(settings.policy)

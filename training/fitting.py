@@ -19,7 +19,8 @@ from scoring.drift_reference import DriftReference, category_bins, quantile_bins
 from scoring.model import Calibration
 from training.dataset import Dataset
 from training.errors import CalibrationError
-from training.settings import DriftReferenceSettings, ModelSettings
+from training.search_settings import TreeParameters
+from training.settings import DriftReferenceSettings, ModelSettings, TrainingSettings
 
 Matrix = NDArray[np.float64]
 Margins = NDArray[np.float64]
@@ -144,6 +145,58 @@ def fit_trees(
 def stoppable(_: lgb.callback.CallbackEnv) -> None:
     """Let a signal end the command after any tree; LightGBM calls this after each."""
     stop_if_asked()
+
+
+_MANY_OUTCOMES = 5_000
+
+
+def usual_parameters(outcomes: int, features: int) -> TreeParameters:
+    """Choose parameters by the number of rows of the rarer outcome and the number of features.
+
+    Rows of the rarer outcome bound what a tree can learn: below 5,000 it has 8 leaves and a strong penalty, else 16. A
+    tree is offered 2 sqrt(d) of d features, at most all: few enough that trees differ, and enough on a narrow table.
+    """
+    # Chosen on four public portfolios with 300 to 10,000 defaults and 16 to 165 features, by AUC out of fold: 16 leaves
+    # lose 0.013 where there are 300 defaults, and 8 leaves lose 0.001 where there are 6,600 or more.
+    few = outcomes < _MANY_OUTCOMES
+    return TreeParameters(
+        learning_rate=0.03,
+        num_leaves=8 if few else 16,
+        max_depth=3 if few else 6,
+        min_child_samples=25 if few else 100,
+        colsample_bytree=round(min(1.0, 2 / features**0.5), 3),
+        reg_alpha=5.0 if few else 1.0,
+        reg_lambda=1.0,
+        min_data_per_group=100,
+        cat_smooth=100.0,
+        cat_l2=50.0,
+        max_cat_threshold=8,
+    )
+
+
+def fitted_to(dataset: Dataset, settings: TrainingSettings) -> TrainingSettings:
+    """Return the settings with the usual parameters for these data where the settings state none."""
+    usual = usual_parameters(*_sizes(dataset, settings))
+    model = settings.model.model_copy(update={"parameters": settings.model.parameters.over(usual)})
+    return settings.model_copy(update={"model": model})
+
+
+def parameters_line(dataset: Dataset, settings: TrainingSettings) -> str:
+    """Say which parameters of the trees the data chose, and why."""
+    outcomes, features = _sizes(dataset, settings)
+    used, stated = fitted_to(dataset, settings).model.parameters.stated(), settings.model.parameters.stated()
+    chosen = ", ".join(f"{name} {value:g}" for name, value in used.items() if name not in stated)
+    if not chosen:
+        return "parameters of the trees: all stated in the settings"
+    return f"parameters of the trees for {outcomes:,} rows of the rarer outcome and {features} features: {chosen}"
+
+
+def _sizes(dataset: Dataset, settings: TrainingSettings) -> tuple[int, int]:
+    """The rows of the rarer outcome, and the features that are chosen from."""
+    features, portfolio = settings.features, dataset.portfolio
+    chosen = portfolio.select(features.sets_of(portfolio), features.without_of(portfolio))
+    defaults = int(dataset.target.sum())
+    return min(defaults, len(dataset) - defaults), max(1, len(chosen))
 
 
 def parameters(settings: ModelSettings, seed: int, names: Sequence[str]) -> dict[str, Any]:

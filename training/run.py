@@ -29,15 +29,17 @@ from training.dataset import (
     refuse_too_few,
     split_by_time,
 )
+from training.errors import RegistryError
 from training.evaluation import Evaluation
 from training.fairness import group_lines
+from training.fitting import fitted_to, parameters_line
 from training.generation import generator_of
 from training.promotion import JudgedModel, Verdict, judge
 from training.registry.fitted import FILES, place_of_fitted, register_fitted, write_fitted
 from training.registry.packaging import code_digest
 from training.registry.registry import CHAMPION, Registered, aliases, changes, current_champion, versions
 from training.registry.store import served_version
-from training.registry.tracking import commit, tracked_run
+from training.registry.tracking import commit, connect, portfolio_of_run, tracked_run
 from training.report.model_report import write_report
 from training.settings import TrainingSettings
 from training.trainer import TrainedModel, lineage, train
@@ -69,9 +71,13 @@ def deliver(
 
     Later applications judge it if the settings set some aside, else the training data do.
     """
+    connect(settings.tracking, make=True)
+    if not uncompared_allowed:
+        _refuse_other_portfolio(settings)
     dataset, later = split_by_time(load(data, settings, progress), settings.out_of_time)
     # Before the training: a folder that cannot be written, or a server that is down, would cost its whole result.
     place_of_fitted()
+    progress.line(parameters_line(dataset, settings))
     with tracked_run(settings.tracking, name=dataset.source) as run_id:
         trained = train(dataset, settings, progress, later=later)
         with progress.step("MLflow"):
@@ -87,10 +93,23 @@ def deliver(
     return Delivered(trained, registered, verdict)
 
 
+def _refuse_other_portfolio(settings: TrainingSettings) -> None:
+    """Refuse, before anything is fitted, a champion of another portfolio: no gate could compare the two."""
+    name = settings.tracking.model
+    in_charge, own = current_champion(name), settings.declared.name
+    other = None if in_charge is None else portfolio_of_run(in_charge.run_id)
+    if other not in (None, own):
+        raise RegistryError(
+            f"{in_charge} is the champion of the portfolio {other}, not of {own}: give {own} a registered model of its"
+            " own (training: {tracking: {model: NAME}} in its portfolio file), or replace it with --allow-uncompared"
+        )
+
+
 def track(dataset: Dataset, trained: TrainedModel, settings: TrainingSettings, *, run_id: str) -> Registered:
     """Record a trained model with its figures and report in the active run and register it as challenger."""
     # Everything is on the disk before MLflow is asked to keep any of it.
-    artefact = trained.artefact(lineage(dataset, settings, run_id=run_id, commit=commit(), code=code_digest()))
+    used = fitted_to(dataset, settings)
+    artefact = trained.artefact(lineage(dataset, used, run_id=run_id, commit=commit(), code=code_digest()))
     folder = write_fitted(dataset, trained, artefact, settings, run_id=run_id)
     write_report(folder / FILES, dataset, trained, artefact, settings)
     return register_fitted(folder)
@@ -139,8 +158,8 @@ def _files(data: Path | None, settings: TrainingSettings, progress: Progress) ->
 
 
 _SHOWN = (
-    "auc", "gini", "ks", "average_precision", "brier", "log_loss", "ece", "calibration_slope", "lift", "precision",
-    "recall", "f1", "f_beta", "declined_share", "cost_per_applicant", "cost_approve_all",
+    "auc", "gini", "ks", "average_precision", "brier", "log_loss", "ece", "ece_by_chance", "calibration_slope", "lift",
+    "precision", "recall", "f1", "f_beta", "declined_share", "cost_per_applicant", "cost_approve_all",
 )  # fmt: skip
 
 

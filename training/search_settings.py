@@ -68,14 +68,15 @@ DRAWING_ROWS = {"subsample_freq": 1}
 
 
 class TreeParameters(Settings):
-    """How single trees are grown, by the names of LightGBM's scikit-learn interface; null is LightGBM's own default.
+    """How single trees are grown, by the names of LightGBM's scikit-learn interface.
 
-    The seed, the objective and the number of trees are not set here.
+    What is null follows the data, see `fitting.usual_parameters`, or is LightGBM's own default where that has none. The
+    seed, the objective and the number of trees are not set here.
     Source: https://lightgbm.readthedocs.io/en/stable/Parameters.html
     """
 
-    learning_rate: float = Field(gt=0, le=1)
-    num_leaves: int = Field(ge=2, le=131_072)
+    learning_rate: float | None = Field(default=None, gt=0, le=1)
+    num_leaves: int | None = Field(default=None, ge=2, le=131_072)
     max_depth: int | None = Field(default=None, ge=-1, le=1000)
     """-1 is no limit."""
     min_child_samples: int | None = Field(default=None, ge=1)
@@ -105,8 +106,12 @@ class TreeParameters(Settings):
         return self
 
     def stated(self) -> dict[str, Any]:
-        """Return the parameters that are set; LightGBM chooses the others."""
+        """Return the parameters that are set."""
         return self.model_dump(exclude_none=True)
+
+    def over(self, usual: TreeParameters) -> TreeParameters:
+        """Return these parameters, with the usual ones where these are null."""
+        return TreeParameters(**usual.stated() | self.stated())
 
 
 class Family(StrEnum):

@@ -30,6 +30,7 @@ from training.fitting import (
     drift_reference,
     fit_state,
     fit_trees,
+    fitted_to,
     gain,
     margins_of,
     text,
@@ -94,6 +95,7 @@ def train(
     dataset: Dataset, settings: TrainingSettings, progress: Progress, *, later: Dataset | None = None
 ) -> TrainedModel:
     """Train the model that `settings` describe on `dataset`, and judge it on the applications `later` too."""
+    settings = fitted_to(dataset, settings)
     model, seed = settings.model, settings.seed
     with progress.step("cross-validation", model.folds) as advance:
         validation = cross_validate(dataset, settings.features, model, seed=seed, progress=advance)

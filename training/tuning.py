@@ -23,7 +23,7 @@ from jobs.settings import Settings
 from monitoring.measures import Estimate, auc_difference, auc_estimate
 from training.dataset import Dataset
 from training.errors import StudyError
-from training.fitting import splits
+from training.fitting import fitted_to, splits
 from training.registry.tracking import commit, connect, tracked_run
 from training.search_settings import DRAWING_ROWS, NestedSettings
 from training.settings import TrackingSettings, TrainingSettings
@@ -45,7 +45,7 @@ def tune(dataset: Dataset, settings: TrainingSettings, progress: Progress) -> Tu
     StudyError if the study cannot be used, or if its database fails.
     """
     try:
-        return _tuned(dataset, settings, progress)
+        return _tuned(dataset, fitted_to(dataset, settings), progress)
     except OptunaError as error:
         raise StudyError(f"study {settings.tuning.study}: {error}") from None
 

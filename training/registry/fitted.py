@@ -25,9 +25,10 @@ from scoring.errors import ArtefactError
 from scoring.store import REPORT
 from training.dataset import Dataset
 from training.errors import RegistryError, TrackingError
+from training.fitting import fitted_to
 from training.registry.packaging import sha256
 from training.registry.registry import OUT_OF_FOLD, OutOfFold, Registered, register
-from training.registry.tracking import log_model, without_secrets
+from training.registry.tracking import PORTFOLIO, log_model, without_secrets
 from training.settings import TrainingSettings
 from training.trainer import TrainedModel
 
@@ -72,18 +73,19 @@ def write_fitted(
         name=settings.tracking.model,
         digest=artefact.digest,
         source=dataset.source,
-        parameters={name: str(value) for name, value in _parameters(settings, trained).items()},
+        parameters={name: str(value) for name, value in _parameters(dataset, settings, trained).items()},
         metrics=_metrics(trained),
         tags={
             "digest": artefact.digest,
             "commit": artefact.lineage["commit"] or "none",
+            PORTFOLIO: dataset.portfolio.name,
             "data.sha256": dataset.fingerprint,
             "data.source": dataset.source,
         },
     )
     _write(folder / _RUN, run.model_dump())
     _write(files / "metrics.json", trained.metrics())
-    _write(files / "settings.json", settings.recorded())
+    _write(files / "settings.json", fitted_to(dataset, settings).recorded())
     _write(files / "interpretation.json", asdict(trained.interpretation))
     OutOfFold.of(dataset, trained.probabilities).write(files / OUT_OF_FOLD)
     artefact.write(folder / _ARTEFACT)
@@ -139,7 +141,8 @@ def _write(path: Path, content: Mapping[str, Any]) -> None:
     path.write_text(json.dumps(content, indent=2), encoding="utf-8")
 
 
-def _parameters(settings: TrainingSettings, trained: TrainedModel) -> dict[str, Any]:
+def _parameters(dataset: Dataset, settings: TrainingSettings, trained: TrainedModel) -> dict[str, Any]:
+    used, stated = fitted_to(dataset, settings).model.parameters.stated(), settings.model.parameters.stated()
     return {
         "seed": settings.seed,
         "folds": settings.model.folds,
@@ -148,7 +151,8 @@ def _parameters(settings: TrainingSettings, trained: TrainedModel) -> dict[str, 
         "feature_sets": ",".join(settings.features.sets),
         "without": ",".join(settings.features.without) or "nothing",
         "cutoff": trained.policy.cutoff,
-        **settings.model.parameters.stated(),
+        "parameters_from_data": ",".join(name for name in used if name not in stated) or "none",
+        **used,
     }
 
 

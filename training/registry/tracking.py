@@ -98,6 +98,18 @@ _UPGRADE = "mlflow db upgrade"
 _SERVED_WITH = ("lightgbm", "mlflow", "numpy", "pandas", "pyarrow", "pydantic", "pyyaml", "scipy")
 
 
+PORTFOLIO = "portfolio"
+"""The tag of a run that names the portfolio of its model."""
+
+
+def portfolio_of_run(run_id: str) -> str | None:
+    """Name the portfolio whose model a run made; None if the run says none, or was deleted."""
+    try:
+        return MlflowClient().get_run(run_id).data.tags.get(PORTFOLIO)
+    except MlflowException:
+        return None
+
+
 def connect(settings: TrackingSettings, *, make: bool = False) -> None:
     """Connect MLflow to the configured server or database; `make` creates a local database if it is absent.
 
