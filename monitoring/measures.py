@@ -87,6 +87,8 @@ def share_estimate(hits: int, trials: int, confidence: float) -> Estimate:
 
     >>> share_estimate(0, 10, 0.95).low
     0.0
+    >>> share_estimate(10, 10, 0.95).high
+    1.0
     """
     if trials == 0:
         return Estimate(np.nan, np.nan, np.nan)
@@ -95,7 +97,8 @@ def share_estimate(hits: int, trials: int, confidence: float) -> Estimate:
     share = hits / trials
     centre = (share + z * z / (2 * trials)) / (1 + z * z / trials)
     half = z / (1 + z * z / trials) * np.sqrt(share * (1 - share) / trials + z * z / (4 * trials * trials))
-    return Estimate(share, max(0.0, float(centre - half)), min(1.0, float(centre + half)))
+    # Rounding may leave the share itself outside, where all or none of the trials are hits.
+    return Estimate(share, max(0.0, min(share, float(centre - half))), min(1.0, max(share, float(centre + half))))
 
 
 def _delong(target: Target, scores: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
