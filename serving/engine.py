@@ -292,7 +292,7 @@ class DecisionEngine:
         """Score and encode one example, so that the first request pays for no lazy set-up."""
         # Not through `_decide`: the example is nobody's application and must not be recorded.
         artefact = self.served.scorer.artefact
-        body = to_json(example_of(artefact.portfolio, artefact.reference))
+        body = to_json(example_of(artefact.portfolio, artefact))
         scores = self.served.scorer.score(self._columns_of([decode(self._requests.predict, body).application]))
         to_json(self._decisions(scores, [Caller(request_id(), None)]))
 

@@ -205,7 +205,7 @@ class Pages:
     async def _docs(self, _: Request) -> Response:
         limit, opened = self._settings.limits.batch_applications, self._settings.access.open
         served = self._served()
-        example = example_of(served.scorer.artefact.portfolio, served.scorer.artefact.reference)
+        example = example_of(served.scorer.artefact.portfolio, served.scorer.artefact)
         document = openapi_document(self._requests, example, version=served.version, batch_limit=limit, opened=opened)
         return _json(document)
 

@@ -14,8 +14,10 @@ from typing import Any, TypeGuard, TypeVar
 
 import click
 from bentoml.exceptions import BentoMLConfigException
+from pydantic_core import to_json
 
 from decision_log.errors import DecisionLogError
+from features.errors import FeatureError
 from features.portfolio import Portfolio
 from jobs.errors import SettingsError
 from jobs.settings import Settings, read_regular
@@ -24,7 +26,9 @@ from monitoring.recorder import check_recording
 from monitoring.settings import MonitoringSettings
 from scoring.errors import ScoringError
 from scoring.keys import KEYS_VARIABLE, AccessError, KeyFile
-from scoring.store import load_portfolio, load_stored
+from scoring.store import StoredModel, load_portfolio, load_stored
+from serving.problems import Invalid
+from serving.schemas import Requests, decode, example_of
 from serving.settings import ServingSettings
 
 _LOGGER = logging.getLogger("bentoml.credit_scoring")
@@ -33,17 +37,33 @@ _LOGGER = logging.getLogger("bentoml.credit_scoring")
 def check_start(settings: ServingSettings, monitoring: MonitoringSettings, environment: Mapping[str, str]) -> None:
     """Check all that a start needs; BentoMLConfigException, which BentoML's command prints in one line, at a fault.
 
-    Checked are the address, the certificate and its key, the API keys, the model, and the decision log.
+    Checked are the address, the certificate and its key, the API keys, the model, its example and the decision log.
     """
     check_address()
     check_encryption()
     require_keys_or_loopback(environment)
     try:
-        load_stored(settings.model)
+        check_example(load_stored(settings.model))
         if monitoring.recording.enabled:
             check_recording(monitoring.recording, environment)
     except (ScoringError, DecisionLogError, CheckError) as error:
         raise BentoMLConfigException(str(error)) from None
+
+
+def check_example(stored: StoredModel) -> None:
+    """BentoMLConfigException if the model cannot score the example with which every worker warms up."""
+    artefact = stored.scorer.artefact
+    try:
+        requests = Requests(artefact.portfolio)
+        request = decode(requests.predict, to_json(example_of(artefact.portfolio, artefact)))
+        stored.scorer.score(requests.applications.columns_of([request.application]))
+    except Invalid as error:
+        reason = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors or ())
+        raise BentoMLConfigException(
+            f"{stored.name}:{stored.version}: its example is no application: {reason}"
+        ) from None
+    except (FeatureError, ScoringError, ArithmeticError, LookupError, ValueError) as error:
+        raise BentoMLConfigException(f"{stored.name}:{stored.version}: cannot score its example: {error}") from None
 
 
 def served_portfolio(tag: str) -> tuple[str, Portfolio]:

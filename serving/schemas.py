@@ -9,12 +9,13 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, TypeVar
 
+import numpy as np
 from pydantic import BaseModel, Field, ValidationError, create_model
 
 from decision_log.format import Caller
 from features.portfolio import Portfolio
 from features.request import ApplicationRecord, Applications, ClientId, Record
-from scoring.drift_reference import DriftReference
+from scoring.artefact import Artefact
 from scoring.policy import DecisionKind, RiskLevel
 from scoring.scorer import Scores
 from serving.problems import Fault, Invalid, NotJson, faults
@@ -271,18 +272,38 @@ def decisions(
     ]
 
 
-def example_of(portfolio: Portfolio, reference: DriftReference | None = None) -> Answer:
-    """An example body of /predict: the portfolio's own example, else the usual values of the drift reference."""
-    return {"client_id": "example", "application": portfolio.declared.example or _usual(portfolio, reference)}
+def example_of(portfolio: Portfolio, artefact: Artefact | None = None) -> Answer:
+    """An example body of /predict: the portfolio's own example, else the usual values of the model's training data."""
+    return {"client_id": "example", "application": portfolio.declared.example or _usual(portfolio, artefact)}
 
 
-def _usual(portfolio: Portfolio, reference: DriftReference | None) -> dict[str, Any]:
-    from features.drawing import draw_legal, records_of  # most portfolios declare an example
+def _usual(portfolio: Portfolio, artefact: Artefact | None) -> dict[str, Any]:
+    from features.drawing import UNKNOWN_LEVEL, draw_legal, records_of  # most portfolios declare an example
 
+    schema = portfolio.schema
     [drawn] = records_of(draw_legal(portfolio, 3, seed=0).take(slice(1, 2)))
-    usual = dict(drawn)
-    for name, bins in (reference.features if reference else {}).items():
-        if name in portfolio.schema and bins.kind == "numeric" and bins.edges:
+    usual = drawn | (_seen(portfolio, artefact) if artefact else {})
+    read = {one for name in artefact.features.names for one in portfolio.features[name].sources} if artefact else usual
+    for order in schema.orders:
+        smaller, larger = usual[order.smaller], usual[order.larger]
+        if smaller is not None and larger is not None and smaller > larger:
+            usual |= {name: drawn[name] for name in (order.smaller, order.larger)}
+    # An example shows what the model reads, and no level that stands for no level, unless the column must be there.
+    return {
+        name: value
+        for name, value in usual.items()
+        if schema[name].required or (name in read and value not in (None, UNKNOWN_LEVEL))
+    }
+
+
+def _seen(portfolio: Portfolio, artefact: Artefact) -> dict[str, Any]:
+    """The median or the commonest level of each column that is a feature."""
+    seen: dict[str, Any] = {}
+    for name, bins in artefact.reference.features.items():
+        levels = artefact.features.vocabularies.get(name, ())
+        if bins.kind == "category" and levels:
+            seen[name] = levels[int(np.argmax(bins.counts[: len(levels)]))]
+        elif bins.kind == "numeric" and bins.edges and name in portfolio.schema:
             middle = bins.edges[len(bins.edges) // 2]
-            usual[name] = int(middle) if portfolio.schema[name].whole else middle
-    return {name: value for name, value in usual.items() if value is not None}
+            seen[name] = int(middle) if portfolio.schema[name].whole else middle
+    return seen

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from features.errors import SchemaError
 from features.fitting import FeatureSettings
 from features.portfolio import Portfolio
+from features.request import Applications
 from jobs.settings import Settings, read_document
 from scoring.policy import CompletenessRule, PointScale
 from training.portfolio.questions import refuse_open_questions
@@ -250,6 +252,7 @@ class TrainingSettings(Settings):
         undeclared = [name for name in known if name not in portfolio.schema]
         if undeclared:
             raise ValueError(f"policy.completeness.known: not declared columns: {', '.join(undeclared)}")
+        _require_legal_example(portfolio)
         return self.model_copy(update={"features": features})
 
     @cached_property
@@ -291,6 +294,19 @@ class TrainingSettings(Settings):
 def _resolved(features: FeatureSettings, portfolio: Portfolio) -> FeatureSettings:
     """The settings with the names that `all` stands for."""
     return features.model_copy(update={"sets": features.sets_of(portfolio), "without": features.without_of(portfolio)})
+
+
+def _require_legal_example(portfolio: Portfolio) -> None:
+    """ValueError if the declared example is no application: each worker of the service scores it at its start."""
+    if not portfolio.declared.example:
+        return
+    try:
+        Applications(portfolio).model.model_validate_json(json.dumps(portfolio.declared.example))
+    except ValidationError as error:
+        faults = error.errors(include_url=False, include_input=False, include_context=False)
+        faults.sort(key=lambda fault: fault["type"] == "missing")  # an unknown name explains one that is missing
+        said = "; ".join(f"{'.'.join(map(str, fault['loc'])) or 'columns'}: {fault['msg']}" for fault in faults)
+        raise ValueError(f"example of the portfolio {portfolio.name}: {said}") from None
 
 
 def _laid_over(below: dict[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
