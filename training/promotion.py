@@ -6,7 +6,7 @@ import json
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from features.errors import ColumnsError
 from features.transformer import Columns
 from monitoring.measures import Group
-from scoring.artefact import Artefact
+from scoring.artefact import Artefact, read_portfolio
 from scoring.errors import ArtefactError
 from scoring.policy import DecisionPolicy
 from scoring.scorer import Scorer
@@ -80,11 +80,22 @@ class JudgedModel:
 def judged_model(registered: Registered, dataset: Dataset) -> JudgedModel:
     """Find or compute the version's PDs on `dataset`; RegistryError if it keeps none or cannot score a row."""
     with tempfile.TemporaryDirectory() as scratch:
-        probability = recorded_predictions(registered, Path(scratch)).of_rows(dataset)
+        fitted = _as_the_model_knows_them(registered, dataset, Path(scratch))
+        probability = recorded_predictions(registered, Path(scratch)).of_rows(fitted)
         new = np.isnan(probability)
         if new.any():
             probability[new] = _predicted(registered, dataset.columns.take(new), Path(scratch))
     return JudgedModel(registered, probability, int(np.count_nonzero(~new)))
+
+
+def _as_the_model_knows_them(registered: Registered, dataset: Dataset, scratch: Path) -> Dataset:
+    """The rows in the columns of the model's own portfolio, by which its training recorded them, if they have these."""
+    # In other columns its training rows would look new, and it would be judged on rows that it was fitted on.
+    try:
+        portfolio = read_portfolio(artefact_folder(download(registered, scratch), registered))
+        return replace(dataset, columns=dataset.columns.declared_by(portfolio))
+    except (ArtefactError, ColumnsError, RegistryError):
+        return dataset
 
 
 def _predicted(registered: Registered, columns: Columns, scratch: Path) -> NDArray[np.float64]:
