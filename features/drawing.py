@@ -12,13 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.portfolio import Portfolio
-from features.schema import Column, ColumnKind, Order, day_text
+from features.schema import Column, ColumnKind, Order, day_number, day_text
 from features.transformer import Columns
 
 UNKNOWN_LEVEL = "a level that nobody declared"
 
 _LARGEST_DRAWN = 1e6
 """The largest value drawn for a column without bounds."""
+_FIRST_DAY, _LAST_DAY = day_number("1900-01-01"), day_number("2100-01-01")
+"""The days between which a date without bounds is drawn."""
 _FREQUENT = 0.3
 """The share of numbers that are special: missing, codes for missing, bounds and zero."""
 _RARE = 0.2
@@ -50,9 +52,11 @@ def draw_columns(
     return Columns(numbers, levels, portfolio)
 
 
-def draw_legal(portfolio: Portfolio, rows: int, *, seed: int) -> Columns:
-    """Drawn applications that break no rule: required columns are there, and orders hold."""
-    columns, schema = draw_columns(portfolio, rows, seed=seed), portfolio.schema
+def draw_legal(
+    portfolio: Portfolio, rows: int, *, seed: int, vocabularies: Mapping[str, Sequence[str]] | None = None
+) -> Columns:
+    """Drawn applications that break no rule: required columns are there, and orders hold; see `draw_columns`."""
+    columns, schema = draw_columns(portfolio, rows, seed=seed, vocabularies=vocabularies), portfolio.schema
     for i, column in enumerate(schema.numeric):
         if column.required:
             values = columns.numbers[:, i]
@@ -135,6 +139,8 @@ def _legal_value(column: Column) -> float:
 
 
 def _bounds(column: Column) -> tuple[float, float]:
+    if column.kind is ColumnKind.DATE:  # 1e6 days before 1970 are no date
+        return max(column.low, _FIRST_DAY), min(column.high, _LAST_DAY)
     return max(column.low, -_LARGEST_DRAWN), min(column.high, _LARGEST_DRAWN)
 
 

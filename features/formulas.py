@@ -93,7 +93,7 @@ def read_formula(text: str, schema: Schema, above: Mapping[str, Expression]) -> 
     try:
         body = ast.parse(text.strip(), mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError):
-        raise SchemaError("is no formula") from None
+        raise SchemaError('is no formula (a name such as "a b" or "class" needs quotes)') from None
     expression = _Reader(schema, above).read(body)
     if isinstance(expression, Constant):
         raise SchemaError("reads no column")

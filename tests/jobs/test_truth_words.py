@@ -25,5 +25,5 @@ def test_a_truth_word_in_the_place_of_a_text_is_told_to_be_quoted(word):
 
 
 def test_a_number_in_the_place_of_a_text_gets_no_such_hint():
-    with pytest.raises(SettingsError, match="levels.0: Input should be a valid string$"):
+    with pytest.raises(SettingsError, match=r"levels\.0: Input should be a valid string$"):
         Levels.parse(b"levels: [1]", Path("a.yaml"))
