@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from features.schema import Protection
+from features.schema import ColumnKind, Protection
 from features.transformer import Columns, missing_as_nan
 from monitoring.measures import Estimate, Group, ImpactRatio, auc_estimate
 from training.evaluation import Observation, observe
@@ -28,6 +28,8 @@ def members(columns: Columns, attribute: str) -> dict[str, _Rows]:
         stated = columns.levels[:, place]
         return {name: np.isin(stated, np.array(levels, dtype=object)) for name, levels in protection.groups}
     values = missing_as_nan(columns)[:, place] / protection.per_unit
+    if column.kind is ColumnKind.FLAG:
+        return {"0": values == 0, "1": values == 1}
     ends = zip([-np.inf, *protection.bands], [*protection.bands, np.inf], strict=True)
     return {_band(low, high): (values >= low) & (values < high) for low, high in ends}
 
