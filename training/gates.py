@@ -106,8 +106,7 @@ def _calibration_gate(ece: float, chance: float, limit: float) -> Gate:
     """Hold the ECE less that of chance against the limit."""
     # The ECE adds up distances, so it is above 0 for right PDs too, and the more the fewer rows judge it.
     beyond = ece - chance
-    figure = f"{beyond:.4f} ({ece:.4f} - {chance:.4f})"
-    return Gate("ECE, less that of chance", figure, f"at most {limit:g}", beyond <= limit)
+    return Gate("ECE", f"{beyond:.4f} + {chance:.4f} by chance", f"at most {limit:g}", beyond <= limit)
 
 
 def _at_least(name: str, figure: float, limit: float) -> Gate:

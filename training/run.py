@@ -101,7 +101,8 @@ def _refuse_other_portfolio(settings: TrainingSettings) -> None:
     if other not in (None, own):
         raise RegistryError(
             f"{in_charge} is the champion of the portfolio {other}, not of {own}: give {own} a registered model of its"
-            " own (training: {tracking: {model: NAME}} in its portfolio file), or replace it with --allow-uncompared"
+            " own (training: {tracking: {model: NAME}} in its portfolio file, and NAME in configs/serving.yaml and"
+            " bentofile.yaml), or replace it with --allow-uncompared"
         )
 
 

@@ -113,8 +113,8 @@ def test_a_champion_of_another_portfolio_is_refused_before_anything_is_fitted(gr
         deliver(tmp_path, settings, Progress(quiet=True))
     assert str(refused.value) == (
         "german-like version 1 is the champion of the portfolio german-like, not of gmsc-like: give gmsc-like a"
-        " registered model of its own (training: {tracking: {model: NAME}} in its portfolio file), or replace it with"
-        " --allow-uncompared"
+        " registered model of its own (training: {tracking: {model: NAME}} in its portfolio file, and NAME in"
+        " configs/serving.yaml and bentofile.yaml), or replace it with --allow-uncompared"
     )
 
 
