@@ -15,7 +15,7 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from features.errors import SchemaError
 from features.formulas import Expression, Source, is_never_missing, read_formula, sources
@@ -52,6 +52,13 @@ class OutcomeDeclaration(Settings):
     good: tuple[str, ...] = Field(min_length=1)
     means: str = "default"
     """What a bad outcome is, for people."""
+
+    @field_validator("bad", "good", mode="before")
+    @classmethod
+    def _as_texts(cls, values: object) -> object:
+        # People write 1 as well as "1", and one value without a list around it.
+        listed = values if isinstance(values, list) else [values]
+        return tuple(str(one) if isinstance(one, int) and not isinstance(one, bool) else one for one in listed)
 
     @model_validator(mode="after")
     def _values_differ(self) -> Self:
@@ -199,7 +206,7 @@ class PortfolioDeclaration(Settings):
     """null: the rows of a file have no names."""
     outcome: OutcomeDeclaration
     decided_on: str | None = None
-    """The column with the day of the application: a date."""
+    """The column with the day of the application: a date, by which `out_of_time` may set the newest ones aside."""
     files: FilesDeclaration = FilesDeclaration()
     generator: str | None = None
     """The Python module that generates data where `run` gets none."""

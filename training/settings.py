@@ -115,8 +115,8 @@ class LeakageSettings(Settings):
 class OutOfTimeSettings(Settings):
     """The newest applications are set aside; they judge the model and train none."""
 
-    column: str = Field(min_length=1)
-    """A column of dates in the file; it never becomes a feature."""
+    column: str | None = Field(default=None, min_length=1)
+    """A column of dates in the file; it never becomes a feature. Null is the portfolio's `decided_on`."""
     share: float = Field(gt=0, le=0.5)
 
 
@@ -253,7 +253,7 @@ class TrainingSettings(Settings):
         if undeclared:
             raise ValueError(f"policy.completeness.known: not declared columns: {', '.join(undeclared)}")
         _require_legal_example(portfolio)
-        return self.model_copy(update={"features": features})
+        return self.model_copy(update={"features": features, "out_of_time": _dated(self.out_of_time, portfolio)})
 
     @cached_property
     def declared(self) -> Portfolio:
@@ -294,6 +294,15 @@ class TrainingSettings(Settings):
 def _resolved(features: FeatureSettings, portfolio: Portfolio) -> FeatureSettings:
     """The settings with the names that `all` stands for."""
     return features.model_copy(update={"sets": features.sets_of(portfolio), "without": features.without_of(portfolio)})
+
+
+def _dated(settings: OutOfTimeSettings | None, portfolio: Portfolio) -> OutOfTimeSettings | None:
+    """The settings with the portfolio's own day where they name none; ValueError if it has none either."""
+    if settings is None or settings.column is not None:
+        return settings
+    if portfolio.declared.decided_on is None:
+        raise ValueError(f"out_of_time.column: must name a date, since {portfolio.name} has no decided_on")
+    return settings.model_copy(update={"column": portfolio.declared.decided_on})
 
 
 def _require_legal_example(portfolio: Portfolio) -> None:

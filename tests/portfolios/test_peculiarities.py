@@ -15,8 +15,9 @@ from features.fitting import fit_features
 from features.portfolio import Portfolio
 from features.schema import ColumnKind
 from features.transformer import Columns, FeatureTransformer
+from jobs.errors import SettingsError
 from tests.portfolios.samples import LEVELS, drawn, write_csv
-from training.dataset import load_dataset, outcomes
+from training.dataset import load_dataset, outcomes, split_by_time
 from training.fairness import members
 from training.settings import TrainingSettings
 
@@ -84,6 +85,44 @@ def test_a_protected_flag_has_the_groups_0_and_1():
 def test_outcomes_are_what_the_portfolio_says(portfolio, values, expected):
     found = outcomes(pa.chunked_array([values]), load(portfolio).declared.outcome)
     assert np.array_equal(found, expected, equal_nan=True)
+
+
+@pytest.mark.parametrize("stated", [1, [1], "1", ["1"]])
+def test_outcomes_may_be_stated_as_numbers(stated):
+    document = {"name": "a", "outcome": {"column": "y", "bad": stated, "good": [0, "paid"]}}
+    declared = Portfolio.of(document | {"columns": {"x": {"kind": "number"}}}).declared.outcome
+    assert (declared.bad, declared.good) == (("1",), ("0", "paid"))
+
+
+def out_of_time(folder: Path, tmp_path: Path) -> TrainingSettings:
+    text = (
+        (folder / "portfolio.yaml")
+        .read_text(encoding="utf-8")
+        .replace("training:", "training:\n  out_of_time: {share: 0.2}")
+    )
+    (tmp_path / "portfolio.yaml").write_text(text, encoding="utf-8")
+    return TrainingSettings.load(ROOT / "configs" / "training.yaml", tmp_path)
+
+
+def test_the_newest_applications_are_set_aside_by_the_declared_day(tmp_path):
+    portfolio = load("nasty")
+    settings = out_of_time(portfolio.folder, tmp_path)
+    columns = drawn(portfolio, 400)
+    target = [str(row % 2) for row in range(400)]
+    others = {"model_config": target, "": [f"{row}" for row in range(400)]}
+    write_csv(tmp_path / "Anträge 2025.csv", portfolio, records_of(columns), **others)
+    dataset = load_dataset(tmp_path, portfolio, dates=settings.out_of_time.column)
+    earlier, later = split_by_time(dataset, settings.out_of_time)
+    days = columns.numbers[:, portfolio.schema.position["decided on"]]
+    assert len(earlier) + len(later) == 400
+    assert days[later.ids.astype(int)].min() > days[earlier.ids.astype(int)].max()
+
+
+def test_without_a_declared_day_the_column_must_be_named(tmp_path):
+    with pytest.raises(
+        SettingsError, match=r"out_of_time\.column: must name a date, since gmsc-like has no decided_on"
+    ):
+        out_of_time(load("gmsc_like").folder, tmp_path)
 
 
 def test_an_identity_may_be_the_column_without_a_name(tmp_path):
