@@ -57,7 +57,7 @@ class OutcomeDeclaration(Settings):
     @classmethod
     def _as_texts(cls, values: object) -> object:
         # People write 1 as well as "1", and one value without a list around it.
-        listed = values if isinstance(values, list) else [values]
+        listed = values if isinstance(values, list | tuple) else [values]
         return tuple(str(one) if isinstance(one, int) and not isinstance(one, bool) else one for one in listed)
 
     @model_validator(mode="after")
