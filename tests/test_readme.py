@@ -95,7 +95,7 @@ def test_commands_are_understood(page: str, command: str) -> None:
 
 def test_the_readme_shows_the_main_commands() -> None:
     shown = {text.split(" -m ")[1].split(" --")[0] for page, text in MODULES if page == "README.md"}
-    assert shown == {"training run", "training report", "scoring batch"}
+    assert shown == {"training init", "training run", "scoring batch"}
 
 
 def test_the_readme_is_read_in_a_few_minutes() -> None:
