@@ -23,12 +23,12 @@ from coverage import Coverage  # noqa: E402
 from hypothesis import HealthCheck  # noqa: E402
 from hypothesis import settings as properties  # noqa: E402
 
-from configs.portfolios.home_credit.generator.dataset import synthesize  # noqa: E402
 from jobs.progress import Progress  # noqa: E402
 from scoring.store import StoredModel, load_stored  # noqa: E402
 from tests.markers import pytest_collection_modifyitems  # noqa: E402, F401 - unit, service or slow
 from tests.server import ROOT, Server, serve_with  # noqa: E402
 from tests.skipped import pytest_terminal_summary  # noqa: E402, F401 - what a run says at its end
+from tests.without_home_credit import left_out  # noqa: E402
 from training.promotion import promote  # noqa: E402
 from training.run import Delivered, deliver  # noqa: E402
 from training.settings import TrainingSettings  # noqa: E402
@@ -36,6 +36,9 @@ from training.settings import TrainingSettings  # noqa: E402
 # The same examples in every run, and no verdict that depends on how busy the machine is.
 properties.register_profile("project", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 properties.load_profile("project")
+
+
+collect_ignore = left_out()
 
 
 def pytest_sessionfinish() -> None:
@@ -55,6 +58,8 @@ def home() -> Path:
 @pytest.fixture(scope="session")
 def generated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Generated data of 3,000 clients, every table, as CSV."""
+    from configs.portfolios.home_credit.generator.dataset import synthesize
+
     folder = tmp_path_factory.mktemp("data") / "generated"
     synthesize(folder, clients=3_000, seed=11)
     return folder

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.without_home_credit import FIXTURES, HERE
+
 TESTS = Path(__file__).resolve().parent
 SERVICE_FOLDERS = {"e2e", "faults", "parity"}
 """The tests below these run the real service."""
@@ -18,6 +20,10 @@ TRAINED = {"delivered", "generated", "histories", "many", "settings"}
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark each test as `service`, `slow` or both; what is neither is `unit`."""
     for item in items:
+        if not HERE and FIXTURES & set(getattr(item, "fixturenames", ())):
+            item.add_marker(
+                pytest.mark.skip(reason="Home Credit's portfolio is deleted, and this test's data are of it")
+            )
         for marker in _markers(item):
             item.add_marker(marker)
         if not {"service", "slow"} & {marker.name for marker in item.iter_markers()}:

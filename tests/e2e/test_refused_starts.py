@@ -23,6 +23,9 @@ from tests.scoring.signers import Signer
 from tests.server import ROOT, unmeasured
 from training.run import Delivered
 
+# The types of the APIs come from the model: without one, no other fault of a start is looked for.
+pytestmark = pytest.mark.usefixtures("delivered")
+
 
 def start(*options: str, **variables: str) -> tuple[int, str]:
     """Exit code and standard error of a `bentoml serve` that ends by itself."""

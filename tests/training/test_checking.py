@@ -66,10 +66,8 @@ def test_leaks_and_too_few_rows_are_found_beside_violations(tmp_path: Path, caps
 
 def test_an_example_that_a_request_may_not_state_is_a_fault(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert check(tmp_path, f"{DECLARED}example: {{income: 5000, jbo: clerk}}\n") == 1
-    assert faults(capsys, tmp_path) == [
-        "example.income: Input should be less than or equal to 1000",
-        "example.jbo: Extra inputs are not permitted",
-    ]
+    (fault,) = faults(capsys, tmp_path)
+    assert fault.endswith("income: Input should be less than or equal to 1000; jbo: Extra inputs are not permitted")
 
 
 def test_wrong_settings_are_a_fault(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -20,6 +20,7 @@ from mlflow import MlflowClient
 
 from scoring.artefact import Artefact
 from scoring.store import StoredModel
+from tests.without_home_credit import HERE
 from training.cli import main
 from training.errors import ParityError, RegistryError
 from training.registry import store, tracking
@@ -205,6 +206,7 @@ def test_a_failed_command_says_why_in_one_line(
     assert said[0].startswith(message)
 
 
+@pytest.mark.skipif(not HERE, reason="the generator went with Home Credit's portfolio")
 def test_synthesize_writes_every_table(tmp_path: Path) -> None:
     out = tmp_path / "out"
     command = [sys.executable, "-m", "training", "synthesize", "--clients", "200", "--output", str(out)]

@@ -8,6 +8,7 @@ import pytest
 
 from features.drawing import draw_legal
 from features.portfolio import Portfolio
+from tests.without_home_credit import HERE
 from training.dataset import Dataset
 from training.fitting import fitted_to, parameters_line, usual_parameters
 from training.search_settings import TreeParameters
@@ -22,6 +23,7 @@ HOME_CREDIT = {
 }  # fmt: skip
 
 
+@pytest.mark.skipif(not HERE, reason="Home Credit's portfolio is deleted")
 def test_home_credit_keeps_its_own_parameters():
     settings = TrainingSettings.load(ROOT / "configs" / "training.yaml")
     assert settings.model.parameters.stated() == HOME_CREDIT

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from pydantic import ValidationError
 
 from features.files import open_file
 from features.portfolio import Portfolio
-from features.request import Applications
 from features.validation import RuleViolation
 from jobs.errors import ProjectError, SettingsError
 from training.dataset import (
@@ -52,7 +49,7 @@ def check(data: Path, settings: Path, portfolio: Path | None) -> Checked:
         portfolio=declared.name,
         rows=len(dataset),
         defaults=int(np.sum(dataset.target == 1)),
-        faults=(*wrong, *_example_faults(declared), *map(str, violations), *_data_faults(dataset, violations, loaded)),
+        faults=(*wrong, *map(str, violations), *_data_faults(dataset, violations, loaded)),
         warnings=(*dataset.warnings, *_outside(data, dataset, loaded)),
     )
 
@@ -65,18 +62,6 @@ def _settings(settings: Path, portfolio: Path | None) -> tuple[TrainingSettings 
         return None, (str(error),)
     file, lines = questions_in(loaded.portfolio)
     return loaded, ((f"{file}: {told(lines)}",) if lines else ())
-
-
-def _example_faults(portfolio: Portfolio) -> Iterator[str]:
-    """The parts of the declared example that a request may not state."""
-    example = portfolio.declared.example
-    if not example:
-        return
-    try:
-        Applications(portfolio).model.model_validate_json(json.dumps(example))
-    except ValidationError as error:
-        for fault in error.errors(include_url=False, include_input=False, include_context=False):
-            yield f"example.{'.'.join(map(str, fault['loc'][:1])) or 'application'}: {fault['msg']}"
 
 
 def _data_faults(dataset: Dataset, violations: list[RuleViolation], settings: TrainingSettings | None) -> Iterator[str]:
