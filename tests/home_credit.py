@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+
+import yaml
 
 from features.portfolio import Portfolio
 from features.request import Applications
@@ -18,3 +21,11 @@ READER = Applications(PORTFOLIO)
 Application = READER.model
 columns_of = READER.columns_of
 REQUESTS = Requests(PORTFOLIO)
+
+
+def write_bare_portfolio(folder: Path) -> Path:
+    """Write the portfolio without the settings that it lays over a file of settings, and return its file."""
+    declared = {name: part for name, part in json.loads(PORTFOLIO.content).items() if name != "training"}
+    path = folder / "portfolio.yaml"
+    path.write_text(yaml.safe_dump(declared, sort_keys=False))
+    return path

@@ -22,7 +22,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if not HERE and FIXTURES & set(getattr(item, "fixturenames", ())):
             item.add_marker(
-                pytest.mark.skip(reason="Home Credit's portfolio is deleted, and this test's data are of it")
+                pytest.mark.skip(
+                    reason="Home Credit's portfolio is deleted: `git checkout configs/portfolios` brings it"
+                )
             )
         for marker in _markers(item):
             item.add_marker(marker)

@@ -20,6 +20,7 @@ from mlflow import MlflowClient
 
 from scoring.artefact import Artefact
 from scoring.store import StoredModel
+from tests.home_credit import write_bare_portfolio
 from tests.without_home_credit import HERE
 from training.cli import main
 from training.errors import ParityError, RegistryError
@@ -37,7 +38,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def settings_file(settings: TrainingSettings, tmp_path: Path) -> Path:
     """The settings, for a model of its own: what the commands promote is not the delivered model's business."""
     path = tmp_path / "training.yaml"
-    values = settings.model_dump(mode="json")
+    values = settings.model_dump(mode="json") | {"portfolio": str(write_bare_portfolio(tmp_path))}
     values["tracking"]["model"] = "commands_model"
     path.write_text(yaml.safe_dump(values))
     return path
@@ -172,7 +173,7 @@ def test_run_prints_what_it_measured(
 def test_run_without_data_generates_it(
     settings: TrainingSettings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    small = settings.model_dump(mode="json")
+    small = settings.model_dump(mode="json") | {"portfolio": str(write_bare_portfolio(tmp_path))}
     small["tracking"]["model"] = "generated_model"
     small["synthetic"] = {"clients": 1500, "seed": 1}
     small["model"] |= {"max_trees": 10}
@@ -206,7 +207,7 @@ def test_a_failed_command_says_why_in_one_line(
     assert said[0].startswith(message)
 
 
-@pytest.mark.skipif(not HERE, reason="the generator went with Home Credit's portfolio")
+@pytest.mark.skipif(not HERE, reason="Home Credit's portfolio is deleted: `git checkout configs/portfolios` brings it")
 def test_synthesize_writes_every_table(tmp_path: Path) -> None:
     out = tmp_path / "out"
     command = [sys.executable, "-m", "training", "synthesize", "--clients", "200", "--output", str(out)]

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from jobs.errors import SettingsError
-from tests.home_credit import PORTFOLIO
+from tests.home_credit import write_bare_portfolio
 from training.cli import main
 from training.settings import TrainingSettings
 
@@ -21,10 +21,7 @@ SHIPPED = ROOT / "configs" / "training.yaml"
 def written(folder: Path, key: str, value: object) -> Path:
     """The shipped settings with one value changed or added, `key` being its path."""
     content = yaml.safe_load(SHIPPED.read_text())
-    # A portfolio that lays nothing over the settings.
-    declared = {name: part for name, part in json.loads(PORTFOLIO.content).items() if name != "training"}
-    (folder / "portfolio.yaml").write_text(yaml.safe_dump(declared, sort_keys=False))
-    content["portfolio"] = str(folder)
+    content["portfolio"] = str(write_bare_portfolio(folder))
     *parents, last = key.split(".")
     place: Any = content
     for parent in parents:

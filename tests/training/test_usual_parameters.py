@@ -23,7 +23,7 @@ HOME_CREDIT = {
 }  # fmt: skip
 
 
-@pytest.mark.skipif(not HERE, reason="Home Credit's portfolio is deleted")
+@pytest.mark.skipif(not HERE, reason="Home Credit's portfolio is deleted: `git checkout configs/portfolios` brings it")
 def test_home_credit_keeps_its_own_parameters():
     settings = TrainingSettings.load(ROOT / "configs" / "training.yaml")
     assert settings.model.parameters.stated() == HOME_CREDIT
