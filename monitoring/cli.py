@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from decision_log.reader import DecisionLogReader
     from features.schema import Calendar
     from monitoring.outcomes import Outcomes
+    from scoring.artefact import Artefact
     from scoring.drift_reference import Window
-    from scoring.scorer import Scorer
 
 ALARM = 3
 """Exit code of a command that did its work and raised the alarm."""
@@ -126,12 +126,12 @@ def drift(
     if sum(map(bool, (source["live"], source["folder"], current))) != 1:
         raise click.UsageError("one of --live, --log and --current is required, and only one")
     loaded = MonitoringSettings.load(settings)
-    scorer = load_model(model)
+    artefact = load_model(model)
     if current:
-        window, said = _counted(current, scorer)
+        window, said = _counted(current, artefact)
         whole = WHOLE if whole_weeks else frozenset()
     else:
-        window, whole = _recorded_window(scorer, **source)
+        window, whole = _recorded_window(artefact, **source)
         said = []
     base = None
     if whole_weeks and not current:
@@ -139,18 +139,18 @@ def drift(
     if reference:
         if not current:
             raise SourceError("--reference goes with --current")
-        base = _counted(reference, scorer)[0]
-    judgement = judge(scorer.artefact.reference, window, loaded.drift, base=base, whole=whole)
+        base = _counted(reference, artefact)[0]
+    judgement = judge(artefact.reference, window, loaded.drift, base=base, whole=whole)
     if found:
-        write_json(found, {"model_digest": scorer.artefact.digest, **judgement_json(judgement)})
+        write_json(found, {"model_digest": artefact.digest, **judgement_json(judgement)})
     say([*judgement_lines(judgement), *said])
     if notified:
-        tell_reasons("drift", judgement.reasons, scorer.artefact.digest, loaded.notification)
+        tell_reasons("drift", judgement.reasons, artefact.digest, loaded.notification)
     return ALARM if judgement.alarm else 0
 
 
 def _recorded_window(
-    scorer: Scorer,
+    artefact: Artefact,
     *,
     live: Sequence[str],
     folder: Path,
@@ -162,7 +162,6 @@ def _recorded_window(
     from decision_log.reader import DecisionLogReader
     from monitoring.sources import window_of_log, window_of_services
 
-    artefact = scorer.artefact
     if live:
         return window_of_services(live, artefact, last=last_window)
     log = DecisionLogReader(folder, digest=artefact.digest, since=since, until=until)
@@ -172,9 +171,11 @@ def _recorded_window(
     return logged.window, logged.whole
 
 
-def _counted(path: Path, scorer: Scorer) -> tuple[Window, list[str]]:
+def _counted(path: Path, artefact: Artefact) -> tuple[Window, list[str]]:
     from monitoring.sources import window_of_file
+    from scoring.scorer import Scorer
 
+    scorer = Scorer(artefact)
     with Progress().step(str(path)) as advance:
         counted = window_of_file(path, scorer, advance)
     rules = [f"  {rule}: {count} rows of {path}" for rule, count in counted.broken_rules.items()]
@@ -209,7 +210,7 @@ def performance(
     if metrics and not outcomes:
         raise SourceError("--metrics goes with --outcomes")
     loaded = MonitoringSettings.load(settings)
-    artefact = load_model(model).artefact
+    artefact = load_model(model)
     log = DecisionLogReader(folder, digest=artefact.digest, since=since, until=until)
     with Progress().step("decisions") as advance:
         done = perform(log, _outcomes_of(outcomes), artefact.policy, loaded.performance, advance)
@@ -243,7 +244,7 @@ def fairness(
     from monitoring.sources import load_model
 
     rules = MonitoringSettings.load(settings).fairness
-    artefact = load_model(model).artefact
+    artefact = load_model(model)
     groups = read_protected(protected, stated_hash(os.environ))
     log = DecisionLogReader(folder, digest=artefact.digest, since=since, until=until)
     with Progress().step("decisions") as advance:
@@ -275,15 +276,15 @@ def report(
     from monitoring.sources import load_model
 
     loaded = MonitoringSettings.load(settings)
-    scorer = load_model(model)
-    log = DecisionLogReader(folder, digest=scorer.artefact.digest, since=since, until=until)
-    write_text(output, _page(scorer, log, loaded, outcomes=outcomes, protected=protected))
+    artefact = load_model(model)
+    log = DecisionLogReader(folder, digest=artefact.digest, since=since, until=until)
+    write_text(output, _page(artefact, log, loaded, outcomes=outcomes, protected=protected))
     _warn_of(log)
     say([f"{output}: {output.stat().st_size:,} bytes"])
 
 
 def _page(
-    scorer: Scorer,
+    artefact: Artefact,
     log: DecisionLogReader,
     settings: MonitoringSettings,
     *,
@@ -297,7 +298,6 @@ def _page(
     from monitoring.report import drift_charts, monitoring_report
     from monitoring.sources import window_of_log
 
-    artefact = scorer.artefact
     with Progress().step("period") as advance:
         span = " to ".join(f"{end:{_MINUTE}}" for end in log.span(advance))
     with Progress().step("drift") as advance:

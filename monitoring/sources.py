@@ -26,23 +26,24 @@ from monitoring.side_files import NAMES
 from scoring.artefact import Artefact
 from scoring.drift_reference import DriftReference, Window
 from scoring.scorer import Scorer
-from scoring.store import Trust, load_stored
+from scoring.store import Trust, load_artefact
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 
-def load_model(name: str, *, threads: int = 1) -> Scorer:
+def load_model(name: str) -> Artefact:
     """Load the model in the artefact directory `name` or, without such a directory, of this tag in the BentoML store.
 
-    ArtefactError if it is damaged, or is not one that the environment trusts.
+    ArtefactError if it is damaged, or is not one that the environment trusts. It is not made ready to score: what
+    services and logs counted needs no scores.
     """
     directory = Path(name)
     if directory.is_dir():
         trust, artefact = Trust.of(os.environ), Artefact.read(directory)
         trust.require(directory, artefact.digest)
-        return Scorer(artefact, threads=threads)
-    return load_stored(name, threads=threads).scorer
+        return artefact
+    return load_artefact(name)[2]
 
 
 _ROWS_PER_BATCH = 20_000

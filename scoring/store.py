@@ -60,6 +60,12 @@ def load_stored(tag: str, *, threads: int = 1, environment: Mapping[str, str] = 
     ArtefactError unless it is there, has the digest and the report of its import, and is the one that the environment
     trusts; see `Trust`.
     """
+    name, version, artefact = load_artefact(tag, environment=environment)
+    return StoredModel(name, version, Scorer(artefact, threads=threads))
+
+
+def load_artefact(tag: str, *, environment: Mapping[str, str] = os.environ) -> tuple[str, str, Artefact]:
+    """Name, version and artefact of the model of this tag, verified as in `load_stored` but not made ready to score."""
     trust = Trust.of(environment)
     model = _stored_model(tag)
     name, version, folder = model.tag.name, str(model.tag.version), Path(model.path)
@@ -72,7 +78,7 @@ def load_stored(tag: str, *, threads: int = 1, environment: Mapping[str, str] = 
     if report_digest(folder) != report:
         raise ArtefactError(f"{name}:{version}: {REPORT} is not the one that the model was imported with")
     trust.require(folder, digest, named=(name, version))
-    return StoredModel(name, version, Scorer(artefact, threads=threads))
+    return name, version, artefact
 
 
 def load_portfolio(tag: str) -> tuple[str, Portfolio]:

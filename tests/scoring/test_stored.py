@@ -254,12 +254,12 @@ def test_what_is_no_signed_statement_is_said_in_one_line(kept: Path, signer: Sig
 def test_a_folder_that_monitoring_is_given_is_held_to_the_same(
     kept: Path, artefact: Artefact, signer: Signer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert load_model(str(kept)).artefact.digest == artefact.digest
+    assert load_model(str(kept)).digest == artefact.digest
     monkeypatch.setenv("CREDIT_SCORING_SIGNER", str(signer.public))
     with pytest.raises(SignatureError, match="is not signed"):
         load_model(str(kept))
     write_signature(kept, statement(artefact), sign(statement(artefact), signer.private))
-    assert load_model(str(kept)).artefact.digest == artefact.digest
+    assert load_model(str(kept)).digest == artefact.digest
     monkeypatch.setenv("CREDIT_SCORING_DIGEST", "0" * 64)
     with pytest.raises(SignatureError, match="CREDIT_SCORING_DIGEST"):
         load_model(str(kept))

@@ -58,12 +58,13 @@ def test_a_killed_search_ends_with_the_trials_of_an_uninterrupted_one(
     code = f"""
 import os, signal
 from pathlib import Path
+import yaml
 from tests.home_credit import PORTFOLIO
 from training.dataset import load_dataset
 from training.settings import TrainingSettings
 from training import tuning_objective as objective
 from training.tuning_study import open_study, run_trials
-settings = TrainingSettings.load(Path({str(path)!r}))
+settings = TrainingSettings.model_validate(yaml.safe_load(Path({str(path)!r}).read_text()))
 dataset = load_dataset(Path({str(generated)!r}), PORTFOLIO)
 measure, measured = objective._measure, []
 def measure_then_die(*arguments):
@@ -104,12 +105,13 @@ def test_processes_that_share_a_study_divide_its_trials(
     path.write_text(yaml.safe_dump(shared.model_dump(mode="json")))
     code = f"""
 from pathlib import Path
+import yaml
 from tests.home_credit import PORTFOLIO
 from training.dataset import load_dataset
 from training.settings import TrainingSettings
 from training.tuning_objective import tuning_folds
 from training.tuning_study import open_study, run_trials
-settings = TrainingSettings.load(Path({str(path)!r}))
+settings = TrainingSettings.model_validate(yaml.safe_load(Path({str(path)!r}).read_text()))
 dataset = load_dataset(Path({str(generated)!r}), PORTFOLIO)
 study = open_study("shared", dataset, settings)
 run_trials(study, 8, tuning_folds(dataset, 2, settings), settings)
