@@ -153,8 +153,9 @@ def _level(column: Column) -> Any:
 
 def _code(stated: object) -> object:
     """A whole number as the text of its level."""
-    whole = isinstance(stated, int | float) and not isinstance(stated, bool) and stated == int(stated)
-    return str(int(cast("float", stated))) if whole else stated
+    if isinstance(stated, float) and stated.is_integer():  # infinity is none
+        return str(int(stated))
+    return str(stated) if isinstance(stated, int) and not isinstance(stated, bool) else stated
 
 
 def _present(column: Column, level: str) -> str:

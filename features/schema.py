@@ -141,6 +141,8 @@ class Column:
     def range(self) -> str:
         """The bounds in words; days of a date are written as dates."""
         low, high = (day_text(x) if self.kind is ColumnKind.DATE else f"{x:.12g}" for x in (self.low, self.high))
+        if math.isinf(self.low) or math.isinf(self.high):
+            return f"at least {low}" if math.isinf(self.high) else f"at most {high}"
         return f"between {low} and {high}"
 
     def is_missing(self, level: str) -> bool:

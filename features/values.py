@@ -252,7 +252,8 @@ def _code(text: str) -> str:
 
 def _days(text: str) -> float | None:
     stated = text.strip()
-    return None if is_missing_word(stated) else day_number(stated[:10] if "T" in stated else stated)
+    # A time of day may follow, after a T or a blank.
+    return None if is_missing_word(stated) else day_number(re.split("[T ]", stated, maxsplit=1)[0])
 
 
 def _with_point(values: pa.ChunkedArray[Any]) -> pa.ChunkedArray[Any]:
