@@ -174,7 +174,10 @@ class _Reader:
             case ast.Name(id=name) | ast.Constant(value=str() as name), ast.Constant(value=level) if (
                 name in self._schema and not self._schema[name].numeric and isinstance(operator, ast.Eq | ast.NotEq)
             ):
-                indicator = Source(name, str(level))
+                text, declared = str(level), self._schema[name].levels
+                if declared and text not in declared:
+                    raise SchemaError(f"compares {name} with a level that is not declared: {text}")
+                indicator = Source(name, text)
                 return indicator if isinstance(operator, ast.Eq) else Call("negation", (indicator,))
         return self._call(_COMPARED[type(operator)], [self.read(left), self.read(right)])
 

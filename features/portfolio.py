@@ -100,6 +100,12 @@ class ProtectionDeclaration(Settings):
             if self.bands:
                 raise ValueError(f"{attribute}: bands are of numbers; a category has groups of levels")
             groups = self.groups or {str(level): (level,) for level in column.levels}
+            grouped = [level for levels in groups.values() for level in _texts(levels)]
+            unknown = sorted(set(grouped) - set(_texts(column.levels))) if column.levels else []
+            if unknown or len(set(grouped)) < len(grouped):
+                # A misspelt level would leave its applicants out of every group, and so out of the screening.
+                told = ", ".join(unknown) or "one that is in two groups"
+                raise ValueError(f"{attribute}: groups must hold declared levels, each once, not {told}")
             return Protection(
                 attribute=attribute, groups=tuple((name, _texts(levels)) for name, levels in groups.items())
             )

@@ -122,6 +122,10 @@ def test_protected_attributes_are_free_names_with_groups_or_bands(
         ({"kind": "number", "protected": {"age": {"bands": [40, 25]}}}, "a number needs rising bands"),
         ({"kind": "number", "protected": {"age": {"bands": [25], "elderly": 62}}}, "elderly must be one of the bands"),
         ({"kind": "category", "protected": {"age": {"bands": [25]}}}, "bands are of numbers"),
+        ({"kind": "category", "levels": ["F", "M"], "protected": {"sex": {"groups": {"men": ["m"]}}}},
+         "sex: groups must hold declared levels, each once, not m"),
+        ({"kind": "category", "levels": ["F"], "protected": {"sex": {"groups": {"a": ["F"], "b": ["F"]}}}},
+         "sex: groups must hold declared levels, each once, not one that is in two groups"),
     ],
 )  # fmt: skip
 def test_a_column_that_makes_no_sense_is_refused_by_its_key(parts: dict[str, Any], said: str) -> None:

@@ -63,7 +63,7 @@ def edited(*edits: tuple[str, Any]) -> Portfolio:
          ["income: bounds narrowed: between 0 and 1000 becomes between 0 and 500 (breaks callers)"]),
         ("columns.income.low", -5, ["income: bounds widened: between 0 and 1000 becomes between -5 and 1000"]),
         ("columns.opened.low", "2010-01-01",
-         ["opened: bounds narrowed: between 2000-01-01 and inf becomes between 2010-01-01 and inf (breaks callers)"]),
+         ["opened: bounds narrowed: at least 2000-01-01 becomes at least 2010-01-01 (breaks callers)"]),
         ("columns.income.missing", [999],
          ["income: codes for missing: -1, 999 becomes 999 (breaks callers, train again)"]),
         ("columns.income.missing", [-1], ["income: codes for missing: -1, 999 becomes -1 (train again)"]),
