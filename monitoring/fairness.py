@@ -124,6 +124,11 @@ class FairnessScreening:
     false_positive_gap: float | None
     signals: tuple[str, ...]
 
+    @property
+    def screened(self) -> bool:
+        """True where two groups or more had enough decisions to be compared."""
+        return any(group.impact is not None for group in self.groups)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class GroupedDecisions:
@@ -273,6 +278,8 @@ def screening_lines(screenings: Sequence[FairnessScreening]) -> Iterator[str]:
         yield f"{screening.attribute}{_gap_texts(screening)}"
         yield from map(_line, screening.groups)
         yield from (f"  SIGNAL {signal}" for signal in screening.signals)
+        if not screening.screened:
+            yield "  not screened: fewer than two groups have enough decisions"
 
 
 def screening_json(screenings: Sequence[FairnessScreening]) -> dict[str, Any]:

@@ -65,6 +65,7 @@ def monitoring_report(
         screenings=screenings,
         signal=SIGNAL,
         signals=[signal for screening in screenings or () for signal in screening.signals],
+        unscreened=[screening.attribute for screening in screenings or () if not screening.screened],
         tables={
             **_drift_tables(judgement),
             **_performance_tables(performance),

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from features.schema import ColumnKind, Protection
 from features.transformer import Columns, missing_as_nan
+from jobs.commandline import table
 from monitoring.measures import Estimate, Group, ImpactRatio, auc_estimate
 from training.evaluation import Observation, observe
 
@@ -45,26 +46,43 @@ def most_approved(groups: Sequence[Group], min_rows: int) -> Group | None:
     return max((group for group in groups if group.rows >= min_rows), key=lambda group: group.share, default=None)
 
 
-def screened_ratio(groups: Sequence[Group], protection: Protection, min_rows: int) -> ImpactRatio | None:
-    """Compare approvals as an attribute's declaration asks; None where too few rows are left to compare.
+@dataclass(frozen=True, slots=True)
+class GroupComparison:
+    """One comparison of approvals by an attribute; `ratio` is None where too few rows are left to compare.
 
-    The least approved group is compared with the most approved one; of an age, the elderly with all younger applicants.
+    `elderly` is empty where the least approved group is compared with the most approved one. Else it names the
+    elderly and the younger applicants, who are compared.
     """
+
+    attribute: str
+    ratio: ImpactRatio | None
+    elderly: str = ""
+
+
+def compared(groups: Sequence[Group], protection: Protection, min_rows: int) -> Iterator[GroupComparison]:
+    """Compare the least approved of the groups that have `min_rows` with the most approved, then old with younger.
+
+    The second comparison is only of an age that has the elderly declared.
+    """
+    large = sorted((group for group in groups if group.rows >= min_rows), key=lambda group: group.share)
+    yield GroupComparison(protection.attribute, ImpactRatio(large[0], large[-1]) if len(large) > 1 else None)
     if protection.elderly is not None:
         first = protection.bands.index(protection.elderly) + 1
-        return _ratio_of_elderly(groups[:first], groups[first:], min_rows)
-    large = sorted((group for group in groups if group.rows >= min_rows), key=lambda group: group.share)
-    return ImpactRatio(large[0], large[-1]) if len(large) > 1 else None
+        yield _elderly_compared(groups[:first], groups[first:], protection.elderly, min_rows)
 
 
-def _ratio_of_elderly(younger: Sequence[Group], elderly: Sequence[Group], min_rows: int) -> ImpactRatio | None:
+def _elderly_compared(
+    younger: Sequence[Group], elderly: Sequence[Group], bound: float, min_rows: int
+) -> GroupComparison:
     """Compare the elderly with all younger applicants.
 
     Regulation B lets a system weigh age if the age of the elderly, 62 or older, is not held against them
     (12 CFR 1002.2(o) and 1002.6(b)(2)).
     """
-    old, reference = _together(elderly, elderly[0].name), _together(younger, "younger")
-    return ImpactRatio(old, reference) if min(old.rows, reference.rows) >= min_rows else None
+    old, reference = _together(elderly, _band(bound, np.inf)), _together(younger, _band(-np.inf, bound))
+    enough = min(old.rows, reference.rows) >= min_rows
+    named = f"{old.name} against {reference.name}"
+    return GroupComparison(old.attribute, ImpactRatio(old, reference) if enough else None, named)
 
 
 def _together(groups: Sequence[Group], name: str) -> Group:
@@ -75,8 +93,14 @@ def _together(groups: Sequence[Group], name: str) -> Group:
 
 def group_lines(groups: Sequence[Group]) -> Iterator[str]:
     """Format the groups, one line each."""
-    for group in groups:
-        yield f"  {group!s:30} {group.rows:8} applications, approved {group.share:.1%}"
+    if groups:
+        yield from table(map(_group_cells, groups), right={1})
+
+
+def _group_cells(group: Group) -> tuple[str, str, str]:
+    if not group.rows:
+        return str(group), "no rows", ""
+    return str(group), f"{group.rows} applications", f"approved {group.share:.1%}"
 
 
 def _band(low: float, high: float) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
@@ -11,12 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.transformer import Columns
-from monitoring.measures import Estimate, Group, ImpactRatio, auc_difference, normal_estimate
+from jobs.commandline import table
+from monitoring.measures import Estimate, Group, auc_difference, normal_estimate
 from scoring.policy import DecisionKind, DecisionPolicy
 from scoring.scorer import Scorer
 from training.dataset import is_generated
 from training.evaluation import Evaluation
-from training.fairness import groups_of, screened_ratio
+from training.fairness import GroupComparison, compared, groups_of
 from training.settings import ApprovalSettings, GateSettings
 
 Target = NDArray[np.int64]
@@ -25,15 +26,28 @@ Probabilities = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """A gate holds a requirement, the figure that was measured, and whether it passed."""
+    """A gate holds a requirement, the figure that was measured, and whether it lets the challenger through.
+
+    A gate that could not be judged lets through, and is never said to be passed.
+    """
 
     name: str
     figure: str
     limit: str
     passed: bool
+    judged: bool = True
 
-    def __str__(self) -> str:
-        return f"{self.name:44} {self.figure:26} {self.limit:16} {'passed' if self.passed else 'FAILED'}"
+    @property
+    def result(self) -> str:
+        """The result in words."""
+        if not self.judged:
+            return "not screened"
+        return "passed" if self.passed else "FAILED"
+
+
+def gate_lines(gates: Sequence[Gate]) -> Iterator[str]:
+    """Format the gates as a table: name, figure, limit and result."""
+    return table((gate.name, gate.figure, gate.limit, gate.result) for gate in gates)
 
 
 def evaluation_gates(evaluation: Evaluation, settings: GateSettings) -> Iterator[Gate]:
@@ -62,19 +76,25 @@ def comparison_gates(comparison: Comparison, settings: GateSettings) -> Iterator
     )
 
 
-def fairness_gates(ratios: Mapping[str, ImpactRatio | None], settings: GateSettings) -> Iterator[Gate]:
-    """Hold adverse impact ratios against their limit; a ratio of too few rows (None) was not judged and passes."""
+def fairness_gates(comparisons: Sequence[GroupComparison], settings: GateSettings) -> Iterator[Gate]:
+    """Hold adverse impact ratios against their limit; what has too few rows is not judged and lets through."""
     # Screening only: the four fifths are an employment rule (29 CFR 1607.4(D)), and no lending regulator adopted it.
-    limit = settings.fairness.min_impact_ratio
-    if not ratios:
-        yield Gate("adverse impact ratios (screening)", "nothing is declared", "not screened", passed=True)
-    for attribute, ratio in ratios.items():
-        name = f"adverse impact ratio by {attribute.replace('_', ' ')} (screening)"
-        if ratio is None:
-            yield Gate(name, "too few rows", "not screened", passed=True)
-        else:
-            figure = f"{ratio.value:.4f} {ratio.group.name}"
-            yield Gate(name, figure, f"at least {limit:g}", ratio.value >= limit)
+    if not comparisons:
+        limit = f"at least {settings.fairness.min_impact_ratio:g}"
+        yield Gate("adverse impact ratios (screening)", "nothing is declared", limit, passed=True, judged=False)
+    yield from (_fairness_gate(comparison, settings.fairness) for comparison in comparisons)
+
+
+def _fairness_gate(comparison: GroupComparison, settings: ApprovalSettings) -> Gate:
+    ratio, elderly = comparison.ratio, comparison.elderly
+    # A lender may accept less of the young, whose age a system may weigh (12 CFR 1002.6(b)(2)), never of the elderly.
+    least = settings.min_impact_ratio if elderly else settings.limit(comparison.attribute)
+    attribute = comparison.attribute.replace("_", " ")
+    name = f"adverse impact ratio by {attribute}{f', {elderly}' if elderly else ''} (screening)"
+    if ratio is None:
+        return Gate(name, "too few rows", f"at least {least:g}", passed=True, judged=False)
+    figure = f"{ratio.value:.4f}" if elderly else f"{ratio.value:.4f} {ratio.group.name}"
+    return Gate(name, figure, f"at least {least:g}", ratio.value >= least)
 
 
 def latency_gate(milliseconds: float, settings: GateSettings) -> Gate:
@@ -105,8 +125,7 @@ def source_gate(challenger: str, champion: str, *, generated_allowed: bool) -> G
 def _calibration_gate(ece: float, chance: float, limit: float) -> Gate:
     """Hold the ECE less that of chance against the limit."""
     # The ECE adds up distances, so it is above 0 for right PDs too, and the more the fewer rows judge it.
-    beyond = ece - chance
-    return Gate("ECE", f"{beyond:.4f} + {chance:.4f} by chance", f"at most {limit:g}", beyond <= limit)
+    return Gate("ECE", f"{ece:.4f}, by chance {chance:.4f}", f"at most {limit:g} above chance", ece - chance <= limit)
 
 
 def _at_least(name: str, figure: float, limit: float) -> Gate:
@@ -154,11 +173,11 @@ def _costs(target: Target, probability: Probabilities, policy: DecisionPolicy) -
 class Screening:
     """The screening counts approvals by group of each declared protected attribute.
 
-    `ratios` compare them; None for an attribute of which too few rows could be compared.
+    `comparisons` hold what is judged of them, in the same order.
     """
 
     by_attribute: Mapping[str, tuple[Group, ...]]
-    ratios: Mapping[str, ImpactRatio | None]
+    comparisons: tuple[GroupComparison, ...]
 
     @property
     def groups(self) -> tuple[Group, ...]:
@@ -167,7 +186,7 @@ class Screening:
 
     def gates(self, limits: GateSettings) -> Iterator[Gate]:
         """Yield the fairness gates of these groups."""
-        return fairness_gates(self.ratios, limits)
+        return fairness_gates(self.comparisons, limits)
 
 
 def screen(
@@ -177,10 +196,8 @@ def screen(
     approved = np.asarray(policy.outcomes(probability) == DecisionKind.APPROVE)
     schema = columns.schema
     found = {attribute: groups_of(columns, attribute, approved) for attribute in schema.attributes}
-    return Screening(
-        found,
-        {name: screened_ratio(groups, schema.stating(name)[1], settings.min_rows) for name, groups in found.items()},
-    )
+    judged = (compared(groups, schema.stating(name)[1], settings.min_rows) for name, groups in found.items())
+    return Screening(found, tuple(chain.from_iterable(judged)))
 
 
 def median_milliseconds(scorer: Scorer, columns: Columns, applications: int) -> float:

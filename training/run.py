@@ -33,6 +33,7 @@ from training.errors import RegistryError
 from training.evaluation import Evaluation
 from training.fairness import group_lines
 from training.fitting import fitted_to, parameters_line
+from training.gates import gate_lines
 from training.generation import generator_of
 from training.promotion import JudgedModel, Verdict, judge
 from training.registry.fitted import FILES, place_of_fitted, register_fitted, write_fitted
@@ -198,8 +199,8 @@ def verdict_lines(verdict: Verdict) -> Iterator[str]:
     yield f"gates, judged on {verdict.rows} applications, each by a model that was not fitted on it:"
     yield f"  challenger {_judged(verdict.challenger, verdict.rows)}"
     yield f"  {_champion_line(verdict)}"
-    yield from (f"  {gate}" for gate in verdict.gates)
-    yield from group_lines(verdict.groups)
+    yield from (f"  {line}" for line in gate_lines(verdict.gates))
+    yield from (f"  {line}" for line in group_lines(verdict.groups))
 
 
 def _champion_line(verdict: Verdict) -> str:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
@@ -152,8 +152,14 @@ class ApprovalSettings(Settings):
     """The screening compares approvals of protected groups; see `training.fairness`."""
 
     min_impact_ratio: float = Field(ge=0, le=1)
+    limits: dict[str, Annotated[float, Field(ge=0, le=1)]] = Field(default={})
+    """Other limits, by protected attribute; the elderly against the younger keep `min_impact_ratio`."""
     min_rows: int = Field(ge=1)
     """Groups with fewer rows are not judged."""
+
+    def limit(self, attribute: str) -> float:
+        """Return the least ratio between two groups of an attribute."""
+        return self.limits.get(attribute, self.min_impact_ratio)
 
 
 class LatencySettings(Settings):
@@ -252,6 +258,9 @@ class TrainingSettings(Settings):
         undeclared = [name for name in known if name not in portfolio.schema]
         if undeclared:
             raise ValueError(f"policy.completeness.known: not declared columns: {', '.join(undeclared)}")
+        unstated = sorted(set(self.gates.fairness.limits) - set(portfolio.schema.attributes))
+        if unstated:
+            raise ValueError(f"gates.fairness.limits: no column states: {', '.join(unstated)}")
         _require_legal_example(portfolio)
         return self.model_copy(update={"features": features, "out_of_time": _dated(self.out_of_time, portfolio)})
 

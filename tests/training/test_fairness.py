@@ -8,7 +8,7 @@ import pytest
 from features.schema import Protection
 from monitoring.measures import Group, ImpactRatio
 from tests.features.examples import columns
-from training.fairness import group_performances, groups_of, members, screened_ratio
+from training.fairness import GroupComparison, compared, group_lines, group_performances, groups_of, members
 
 SEX = Protection(attribute="sex")
 AGE = Protection(attribute="age", bands=(25.0, 62.0), elderly=62.0)
@@ -79,23 +79,44 @@ def test_a_group_is_observed_and_held_against_the_group_approved_most() -> None:
 
 def test_the_least_approved_sex_is_held_against_the_most_approved() -> None:
     women, men = sex("F", 200, 150), sex("M", 100, 60)
-    assert screened_ratio([women, men], SEX, 100) == ImpactRatio(men, women)
+    assert list(compared([women, men], SEX, 100)) == [GroupComparison("sex", ImpactRatio(men, women))]
     assert ImpactRatio(men, women).value == pytest.approx(0.6 / 0.75)
 
 
-def test_the_elderly_are_held_against_everybody_younger() -> None:
-    ratio = screened_ratio(
-        [age("under 25", 50, 10), age("25 to under 62", 50, 30), age("62 and over", 40, 32)], AGE, 40
-    )
-    assert ratio is not None
-    assert (ratio.group.rows, ratio.reference.rows, ratio.reference.approved) == (40, 100, 40)
-    assert ratio.value == pytest.approx(0.8 / 0.4)
+def test_every_band_of_an_age_is_compared_and_the_elderly_besides() -> None:
+    young, middle, old = age("under 25", 50, 10), age("25 to under 62", 50, 30), age("62 and over", 40, 32)
+    bands, elderly = compared([young, middle, old], AGE, 40)
+    assert bands == GroupComparison("age", ImpactRatio(young, old))
+    assert elderly.elderly == "62 and over against under 62"
+    assert elderly.ratio == ImpactRatio(old, age("under 62", 100, 40))
+    assert elderly.ratio.value == pytest.approx(0.8 / 0.4)
+
+
+def test_the_elderly_are_named_by_their_bound_though_they_have_several_bands() -> None:
+    protection = Protection(attribute="age", bands=(62.0, 75.0), elderly=62.0)
+    groups = [age("under 62", 10, 5), age("62 to under 75", 10, 5), age("75 and over", 10, 5)]
+    assert [one.elderly for one in compared(groups, protection, 1)] == ["", "62 and over against under 62"]
+
+
+def test_bands_are_compared_where_the_elderly_are_too_few() -> None:
+    young, middle = age("under 25", 200, 16), age("25 to under 62", 200, 46)
+    bands, elderly = compared([young, middle, age("62 and over", 9, 9)], AGE, 100)
+    assert bands.ratio == ImpactRatio(young, middle)
+    assert elderly.ratio is None
 
 
 @pytest.mark.parametrize("rows", [99, 0])
 def test_small_groups_are_not_judged(rows: int) -> None:
-    assert screened_ratio([sex("F", 100, 50), sex("M", rows, 0)], SEX, 100) is None
-    assert screened_ratio([age("under 25", 0, 0), age("25", 100, 50), age("62 and over", rows, 0)], AGE, 100) is None
+    assert [one.ratio for one in compared([sex("F", 100, 50), sex("M", rows, 0)], SEX, 100)] == [None]
+    ages = [age("under 25", 0, 0), age("25", 100, 50), age("62 and over", rows, 0)]
+    assert [one.ratio for one in compared(ages, AGE, 100)] == [None, None]
+
+
+def test_a_group_without_rows_has_no_share() -> None:
+    assert list(group_lines([sex("F", 1000, 125), sex("M", 0, 0)])) == [
+        "sex F  1000 applications  approved 12.5%",
+        "sex M            no rows",
+    ]
 
 
 @pytest.mark.parametrize(("approved", "of_reference", "value"), [(0, 0, 1.0), (1, 0, np.inf), (0, 1, 0.0)])

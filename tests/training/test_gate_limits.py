@@ -12,6 +12,7 @@ from scoring.policy import DecisionPolicy, PointScale
 from tests.features.examples import columns
 from tests.home_credit import APPLICATION
 from training.evaluation import Evaluation
+from training.fairness import GroupComparison
 from training.gates import (
     Comparison,
     Gate,
@@ -21,6 +22,7 @@ from training.gates import (
     comparison_gates,
     evaluation_gates,
     fairness_gates,
+    gate_lines,
     latency_gate,
     parity_gate,
     screen,
@@ -55,7 +57,7 @@ def test_an_approved_default_and_a_declined_repayer_cost_what_the_policy_says():
 def test_an_evaluation_that_is_just_good_enough_passes():
     assert list(evaluation_gates(evaluation(AUC, ECE, COST), limits())) == [
         Gate("AUC, lower end", "0.7000", "at least 0.7", passed=True),
-        Gate("ECE", "0.0200 + 0.0100 by chance", "at most 0.02", passed=True),
+        Gate("ECE", "0.0300, by chance 0.0100", "at most 0.02 above chance", passed=True),
         Gate("cost against the cheaper blanket rule", "0.9000", "at most 0.9", passed=True),
     ]
 
@@ -85,10 +87,11 @@ def ratio(approved: int) -> ImpactRatio:
 
 
 def test_every_ratio_is_a_gate_that_says_its_group():
-    assert list(fairness_gates({"sex": ratio(80), "age": ratio(79), "status": None}, limits())) == [
+    compared = [GroupComparison("sex", ratio(80)), GroupComparison("age", ratio(79)), GroupComparison("status", None)]
+    assert list(fairness_gates(compared, limits())) == [
         Gate("adverse impact ratio by sex (screening)", "0.8000 M", "at least 0.8", passed=True),
         Gate("adverse impact ratio by age (screening)", "0.7900 M", "at least 0.8", passed=False),
-        Gate("adverse impact ratio by status (screening)", "too few rows", "not screened", passed=True),
+        Gate("adverse impact ratio by status (screening)", "too few rows", "at least 0.8", passed=True, judged=False),
     ]
 
 
@@ -119,11 +122,17 @@ def test_a_comparison_that_is_not_possible_must_be_done_without_on_demand(allowe
     assert comparability_gate(allowed=allowed) == expected
 
 
-def test_a_gate_is_one_line_of_a_table():
-    assert str(Gate("ECE", "0.0200", "at most 0.02", passed=True)) == (
-        "ECE" + " " * 41 + " 0.0200" + " " * 20 + " at most 0.02" + " " * 4 + " passed"
-    )
-    assert str(Gate("ECE", "0.0200", "at most 0.02", passed=False)).endswith(" FAILED")
+def test_gates_are_lines_of_a_table():
+    gates = [
+        Gate("ECE", "0.0200", "at most 0.02", passed=True),
+        Gate("AUC, lower end", "0.6", "at least 0.7", passed=False),
+        Gate("ratio", "too few rows", "at least 0.8", passed=True, judged=False),
+    ]
+    assert list(gate_lines(gates)) == [
+        "ECE             0.0200        at most 0.02  passed",
+        "AUC, lower end  0.6           at least 0.7  FAILED",
+        "ratio           too few rows  at least 0.8  not screened",
+    ]
 
 
 def test_approvals_are_screened_by_sex_and_by_age():
@@ -148,11 +157,16 @@ def test_approvals_are_screened_by_sex_and_by_age():
                 Group("age", "62 and over", 2, 1),
             ),
         },
-        {
-            "sex": ImpactRatio(Group("sex", "F", 2, 1), Group("sex", "M", 2, 1)),
-            "marital_status": None,
-            "age": ImpactRatio(Group("age", "62 and over", 2, 1), Group("age", "younger", 2, 1)),
-        },
+        (
+            GroupComparison("sex", ImpactRatio(Group("sex", "F", 2, 1), Group("sex", "M", 2, 1))),
+            GroupComparison("marital_status", None),
+            GroupComparison("age", None),
+            GroupComparison(
+                "age",
+                ImpactRatio(Group("age", "62 and over", 2, 1), Group("age", "under 62", 2, 1)),
+                "62 and over against under 62",
+            ),
+        ),
     )
     assert [group.attribute for group in screening.groups] == ["sex"] * 2 + ["marital_status"] * 5 + ["age"] * 4
 
@@ -161,14 +175,15 @@ def test_the_screening_is_held_against_the_limits_where_groups_are_large_enough(
     women, men = Group("sex", "F", 10, 9), Group("sex", "M", 12, 6)
     young, old = Group("age", "under 62", 10, 5), Group("age", "62 and over", 12, 6)
     found = {"sex": (women, men), "age": (young, old)}
-    screening = Screening(found, {"sex": ImpactRatio(men, women), "age": ImpactRatio(old, young)})
+    compared = (GroupComparison("sex", ImpactRatio(men, women)), GroupComparison("age", ImpactRatio(old, young)))
+    screening = Screening(found, compared)
     sex, age = screening.gates(limits())
     assert (sex.name, sex.figure, sex.passed) == ("adverse impact ratio by sex (screening)", "0.5556 M", False)
     assert (age.name, age.figure, age.passed) == ("adverse impact ratio by age (screening)", "1.0000 62 and over", True)
-    few = Screening(found, {"sex": None, "age": None})
+    few = Screening(found, (GroupComparison("sex", None), GroupComparison("age", None)))
     assert [gate.figure for gate in few.gates(limits())] == ["too few rows", "too few rows"]
 
 
 def test_a_portfolio_without_protected_attributes_is_not_said_to_have_been_screened():
-    [gate] = Screening({}, {}).gates(limits())
-    assert (gate.figure, gate.limit, gate.passed) == ("nothing is declared", "not screened", True)
+    [gate] = Screening({}, ()).gates(limits())
+    assert (gate.figure, gate.result, gate.passed) == ("nothing is declared", "not screened", True)

@@ -15,8 +15,10 @@ from scoring.scorer import Scorer, Scores
 from tests.features.examples import columns
 from tests.home_credit import APPLICATION
 from training import gates
+from training.fairness import GroupComparison
 from training.gates import (
     Comparison,
+    Gate,
     compare,
     comparison_gates,
     evaluation_gates,
@@ -43,7 +45,7 @@ def limits(**changed: Any) -> GateSettings:
     values = {"min_auc": 0.5, "max_ece": 1.0, "max_cost_ratio": 2.0, "max_auc_loss": 0.01, "max_cost_increase": 0.02}
     fairness = ApprovalSettings(min_impact_ratio=0.8, min_rows=1)
     speed = LatencySettings(max_milliseconds=2.0, applications=3)
-    return GateSettings(**values | changed, fairness=fairness, latency=speed)
+    return GateSettings(**{"fairness": fairness, **values, **changed}, latency=speed)
 
 
 @pytest.mark.parametrize(
@@ -58,7 +60,7 @@ def limits(**changed: Any) -> GateSettings:
 def test_evaluation(delivered: Delivered, changed: dict[str, float], passed: list[bool]) -> None:
     gates = list(evaluation_gates(delivered.trained.evaluation, limits(**changed)))
     assert [gate.passed for gate in gates] == passed
-    assert ["FAILED" in str(gate) for gate in gates] == [not ok for ok in passed]
+    assert [gate.result for gate in gates] == ["passed" if ok else "FAILED" for ok in passed]
 
 
 @pytest.mark.parametrize(
@@ -96,13 +98,34 @@ def test_generated_data_does_not_replace_real_data(
 @pytest.mark.parametrize(("approved", "passed"), [(80, True), (79, False)])
 def test_an_impact_ratio_below_the_limit_fails(approved: int, *, passed: bool) -> None:
     ratio = ImpactRatio(Group("sex", "M", 100, approved), Group("sex", "F", 100, 100))
-    (gate,) = fairness_gates({"sex": ratio}, limits())
+    (gate,) = fairness_gates([GroupComparison("sex", ratio)], limits())
     assert (gate.figure, gate.passed) == (f"{approved / 100:.4f} M", passed)
 
 
+def test_an_attribute_may_have_a_limit_of_its_own_but_not_the_elderly() -> None:
+    young, old = Group("age", "under 25", 100, 8), Group("age", "62 and over", 100, 23)
+    settings = limits(fairness=ApprovalSettings(min_impact_ratio=0.8, limits={"age": 0.3}, min_rows=1))
+    found = fairness_gates(
+        [
+            GroupComparison("age", ImpactRatio(young, old)),
+            GroupComparison("age", ImpactRatio(young, old), "62 and over against under 62"),
+        ],
+        settings,
+    )
+    assert list(found) == [
+        Gate("adverse impact ratio by age (screening)", "0.3478 under 25", "at least 0.3", passed=True),
+        Gate(
+            "adverse impact ratio by age, 62 and over against under 62 (screening)",
+            "0.3478",
+            "at least 0.8",
+            passed=False,
+        ),
+    ]
+
+
 def test_an_impact_ratio_that_cannot_be_judged_says_so() -> None:
-    (gate,) = fairness_gates({"sex": None}, limits())
-    assert (gate.figure, gate.passed) == ("too few rows", True)
+    (gate,) = fairness_gates([GroupComparison("sex", None)], limits())
+    assert (gate.figure, gate.passed, gate.result) == ("too few rows", True, "not screened")
 
 
 @pytest.mark.parametrize(("milliseconds", "passed"), [(2.0, True), (2.01, False)])

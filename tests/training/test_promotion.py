@@ -394,7 +394,7 @@ def test_every_gate_is_judged(contest: Contest) -> None:
     values = contest.settings.model_dump(mode="json")
     values["gates"] |= {"min_auc": 1.0, "max_ece": 1e-9, "max_cost_ratio": 1e-9, "max_auc_loss": 0.0}
     values["gates"]["latency"]["max_milliseconds"] = 1e-9
-    values["gates"]["fairness"]["min_impact_ratio"] = 1.0
+    values["gates"]["fairness"] |= {"min_impact_ratio": 1.0, "limits": {}}
     verdict = judge(contest.bad, contest.dataset, TrainingSettings.model_validate(values))
     assert [(gate.name, gate.passed) for gate in verdict.gates] == [
         ("AUC, lower end", False),
@@ -405,7 +405,8 @@ def test_every_gate_is_judged(contest: Contest) -> None:
         ("data, against the champion's", True),
         ("adverse impact ratio by sex (screening)", False),
         ("adverse impact ratio by marital status (screening)", False),
-        ("adverse impact ratio by age (screening)", True),  # the elderly are approved more
+        ("adverse impact ratio by age (screening)", False),
+        ("adverse impact ratio by age, 62 and over against under 62 (screening)", True),  # the old are approved more
         ("median time of one application", False),
         ("differing probabilities of 1,000", True),
     ]

@@ -150,7 +150,7 @@ def test_gates_say_what_the_judgement_says(page: Page, delivered: Delivered) -> 
     """The training's own rows are judged by the same out-of-fold PDs."""
     shown = {row[0]: row[1:3] for row in page.tables["gates"][0][1:] if row[3] in ("met", "missed")}
     judged = {gate.name: [gate.figure, gate.limit] for gate in delivered.verdict.gates}
-    assert len(shown) == 6
+    assert len(shown) == 7
     assert shown == {name: judged[name] for name in shown}
 
 
@@ -280,6 +280,19 @@ def test_what_stands_out_is_said_first(
     other = Page.of(written(dataset, delivered.trained, changed(settings, **sections), commit=commit))
     assert finding in findings(other)
     assert finding not in findings(page)
+
+
+def test_a_gate_that_could_judge_nothing_is_not_said_to_be_met(
+    dataset: Dataset, delivered: Delivered, settings: TrainingSettings, page: Page
+) -> None:
+    few = changed(settings, gates={"fairness": {"min_impact_ratio": 0.5, "min_rows": 1_000_000}})
+    other = Page.of(written(dataset, delivered.trained, few))
+    results = {row[0]: row[3] for row in other.tables["gates"][0][1:] if "impact" in row[0]}
+    assert len(results) == 4
+    assert set(results.values()) == {"not screened"}
+    assert "Not screened: adverse impact ratio by sex (screening), too few rows." in findings(other)
+    assert "not all screened" in other.text
+    assert "not all screened" not in page.text
 
 
 def test_the_price_of_directions_is_shown(dataset: Dataset, delivered: Delivered, settings: TrainingSettings) -> None:

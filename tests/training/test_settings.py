@@ -47,6 +47,7 @@ def test_what_decides_who_is_in_charge_and_who_is_approved_is_delivered_as_decid
         "max_cost_increase": 0.01,
         "fairness": {
             "min_impact_ratio": 0.8,
+            "limits": {"age": 0.3},  # the young default most, and are approved 0.4 times as often as the elderly
             "min_rows": 100,
         },  # four fifths; 12 CFR 1002.2
         "latency": {"max_milliseconds": 20, "applications": 200},

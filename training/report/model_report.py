@@ -39,9 +39,7 @@ def findings(
     """Yield one sentence for each finding: a missed gate, a group or level out of line, ageing, an unclear origin."""
     if is_generated(dataset.source):
         yield _GENERATED
-    for gate in gates:
-        if not gate.passed:
-            yield f"Gate missed: {gate.name} is {gate.figure}, asked for {gate.limit}. It cannot be promoted like this."
+    yield from _of_gates(gates)
     yield from _of_policy(settings)
     yield from _of_calibration(trained.evaluation)
     for attribute, performances in groups.items():
@@ -55,6 +53,21 @@ def findings(
         yield _NO_COMMIT if commit is None else _DIRTY
     for warning in dataset.warnings:
         yield f"Data: {warning}."
+
+
+def _of_gates(gates: Sequence[Gate]) -> Iterator[str]:
+    for gate in gates:
+        if not gate.passed:
+            yield f"Gate missed: {gate.name} is {gate.figure}, asked for {gate.limit}. It cannot be promoted like this."
+        elif not gate.judged:
+            yield f"Not screened: {gate.name}, {gate.figure}."
+
+
+def _gates_met(gates: Sequence[Gate]) -> str:
+    """Say in a word or two whether the gates are met."""
+    if not all(gate.passed for gate in gates):
+        return "missed"
+    return "met" if all(gate.judged for gate in gates) else "not all screened"
 
 
 def _of_policy(settings: TrainingSettings) -> Iterator[str]:
@@ -128,7 +141,7 @@ def model_report(
             sections=SECTIONS,
             requirements=REQUIREMENTS,
             findings=tuple(findings(dataset, trained, artefact, settings, gates=gates, groups=groups)),
-            gates_met=all(gate.passed for gate in gates),
+            gates_met=_gates_met(gates),
             interval=f"{100 * confidence:g} %",
             figures={name: svg(name, figure) for name, figure in drawn.items() if name not in _IN_TABLES},
             feature_counts=model_tables.feature_counts(trained),

@@ -220,7 +220,8 @@ def training_gates(dataset: Dataset, trained: TrainedModel, settings: TrainingSe
 
 def gate_table(gates: tuple[Gate, ...], limits: GateSettings, *, screened: bool) -> ReportTable:
     """Show every gate with its limit; those of the registry, and approvals not `screened` here, follow at promotion."""
-    judged = ((gate.name, gate.figure, gate.limit, "met" if gate.passed else "missed") for gate in gates)
+    met = {"passed": "met", "FAILED": "missed"}
+    judged = ((gate.name, gate.figure, gate.limit, met.get(gate.result, gate.result)) for gate in gates)
     rows = (*judged, *_gates_at_promotion(limits, screened=screened))
     return ReportTable.of("lrrl", ("gate", "figure", "limit", "here"), rows)
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from monitoring.fairness import GroupedDecisions, screen
+from monitoring.fairness import GroupedDecisions, screen, screening_lines
 from monitoring.measures import (
     Estimate,
     Group,
@@ -267,6 +267,13 @@ def test_a_group_is_held_against_the_one_approved_most_and_large_enough():
     assert ends(men.selection) == ends(share_estimate(60, 100, 0.9))
     assert (men.known, men.true_positive, men.default_rate, men.mean_probability) == (0, None, None, None)
     assert (screening.true_positive_gap, screening.false_positive_gap) == (None, None)
+
+
+def test_groups_that_are_all_too_small_are_said_to_be_not_screened():
+    few = screen(decided(("F", 100, 80), ("M", 49, 1)), FAIRNESS)
+    enough = screen(decided(("F", 100, 80), ("M", 50, 40)), FAIRNESS)
+    said = "  not screened: fewer than two groups have enough decisions"
+    assert [list(screening_lines(found))[-1] == said for found in (few, enough)] == [True, False]
 
 
 def test_a_group_of_just_enough_rows_is_judged():
