@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from decision_log.closing import closed_table, write_segment
-from decision_log.format import ClientHash, Header
+from decision_log.format import CHAMPION, ClientHash, Header
 from features.files import open_file
 from features.transformer import concatenate
 from scoring.scorer import Scorer, Scores
@@ -71,11 +71,14 @@ def generate(
 
 def _table(pool: Pool, chosen: NDArray[np.int64], clients: list[str], client_hash: ClientHash, at: float) -> pa.Table:
     scores, count = pool.scores, len(chosen)
-    header = Header("generated", "1", pool.scorer.artefact.digest, pool.scorer.features)
+    artefact = pool.scorer.artefact
+    header = Header("generated", "1", artefact.digest, pool.scorer.features, artefact.policy_version)
+    salt = ClientHash(b"salts, which are the same in every run")
     time = _START + (int(at * _YEAR) + np.arange(count) * 1_000).astype("timedelta64[us]")
     return closed_table(
         header,
         {
+            "salt": [salt.digest(client) for client in clients],
             "request_id": clients,
             "index": np.zeros(count, dtype=np.int32),
             "time": time,
@@ -83,6 +86,8 @@ def _table(pool: Pool, chosen: NDArray[np.int64], clients: list[str], client_has
             "model": [header.model] * count,
             "model_version": [header.model_version] * count,
             "digest": [header.digest] * count,
+            "variant": [CHAMPION] * count,
+            "policy": [header.policy] * count,
             "client": [client_hash.digest(client) for client in clients],
             "margin": scores.margin[chosen],
             "probability": scores.probability[chosen],
@@ -92,6 +97,7 @@ def _table(pool: Pool, chosen: NDArray[np.int64], clients: list[str], client_has
             "missing": scores.missing[chosen],
             "unknown": [len(names) for names in scores.unknown[chosen]],
             "withheld": scores.withheld[chosen].astype(np.bool_),
+            "line": [None] * count,
         },
         pool.matrix[chosen],
     )

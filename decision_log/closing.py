@@ -14,7 +14,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from decision_log.errors import DecisionLogError, SegmentError, SourceError
-from decision_log.format import ADDED_FIELDS, FEATURE_PREFIX, FORMAT, Header, schema, vectors
+from decision_log.format import (
+    ADDED_FIELDS,
+    FEATURE_PREFIX,
+    READABLE,
+    STORED_LINE,
+    Header,
+    decoded,
+    is_decision,
+    schema,
+    stored_lines,
+    vectors,
+)
 from decision_log.segments import (
     ASIDE,
     CLOSED,
@@ -23,8 +34,8 @@ from decision_log.segments import (
     Listing,
     claimed,
     opened,
-    read_decisions,
     read_header,
+    read_raw,
 )
 from decision_log.writer import LogSettings
 from jobs.output import flush_folder, remove_unfinished, replaced
@@ -124,9 +135,18 @@ class _Closing:
             broken += 1
 
         header = read_header(path)
-        lines = list(read_decisions(path, header, damaged=damaged)) if header else []
+        lines: list[bytes] = []
+        values: list[dict[str, Any]] = []
+        for line in read_raw(path, damaged=damaged) if header else ():
+            found = decoded(line)
+            if header is None or found is None or not is_decision(found, header):
+                damaged()
+            else:
+                lines.append(line)
+                values.append(found)
         if header and lines:
-            write_segment(decision_table(header, lines), self.directory / CLOSED / f"{path.stem}{CLOSED_SUFFIX}")
+            table = with_lines(header, decision_table(header, values), lines)
+            write_segment(table, self.directory / CLOSED / f"{path.stem}{CLOSED_SUFFIX}")
             self.segments += 1
             self.decisions += len(lines)
         if broken:
@@ -189,9 +209,12 @@ def _free(folder: Path, name: str) -> Path:
     return path
 
 
+_LINES = 8_192
+"""Lines that are made again at once."""
 _ROW_GROUP = 1 << 17
 """Rows that a reader has in memory at once."""
 _OWNER_ONLY_FILE = 0o600
+_FORMATS = {str(form).encode() for form in READABLE}
 _MAY_BE_NULL = frozenset({"client", *ADDED_FIELDS})
 _NAMES = {"decision": frozenset(map(str, DecisionKind)), "risk_level": frozenset(map(str, RiskLevel))}
 
@@ -201,13 +224,28 @@ def decision_table(header: Header, lines: Sequence[dict[str, Any]]) -> pa.Table:
     fields = schema(header.features)
     plain = {name: [_value(line, name) for line in lines] for name in fields.names[: -len(header.features)]}
     plain["time"] = [datetime.fromisoformat(time) for time in plain["time"]]
-    plain["client"] = [None if client is None else bytes.fromhex(client) for client in plain["client"]]
+    for name in ("client", "salt"):
+        plain[name] = [None if text is None else bytes.fromhex(text) for text in plain[name]]
     return closed_table(header, plain, vectors(lines))
 
 
 def _value(line: dict[str, Any], name: str) -> Any:
     """The value of a field; null for one that lines of an older version lack."""
+    if name == "line":
+        return None
     return line.get(name) if name in ADDED_FIELDS else line[name]
+
+
+def with_lines(header: Header, table: pa.Table, lines: Sequence[bytes]) -> pa.Table:
+    """The table with the bytes of each line that its columns do not give again; format 1 has no such lines."""
+    import pyarrow as pa
+
+    if header.format == 1:
+        return table
+    made = stored_lines(header, table)
+    kept = [None if line == again else line for line, again in zip(lines, made, strict=True)]
+    at = table.schema.get_field_index("line")
+    return table.set_column(at, table.schema.field(at), pa.array(kept, pa.binary()))
 
 
 def closed_table(header: Header, plain: Mapping[str, Any], matrix: NDArray[np.float64]) -> pa.Table:
@@ -217,7 +255,13 @@ def closed_table(header: Header, plain: Mapping[str, Any], matrix: NDArray[np.fl
     fields = schema(header.features)
     columns = [*(plain[name] for name in fields.names[: -len(header.features)]), *matrix.T]
     arrays = [pa.array(values, field.type) for values, field in zip(columns, fields, strict=True)]
-    metadata = {"format": str(FORMAT), "model": header.model, "version": header.model_version, "digest": header.digest}
+    metadata = {
+        "format": str(header.format),
+        "model": header.model,
+        "version": header.model_version,
+        "digest": header.digest,
+        "header": header.line().decode(),
+    }
     return pa.table(arrays, schema=fields.with_metadata(metadata))
 
 
@@ -246,6 +290,28 @@ def last_decision(path: Path) -> datetime:
         if not times:
             raise SegmentError("it holds no decision")
         return max(times)
+
+
+def closed_header(path: Path) -> bytes:
+    """The header line of the segment that a closed one was made from, empty for format 1; SegmentError if none."""
+    with _segment(path) as file:
+        metadata = file.schema_arrow.metadata
+        return b"" if metadata[b"format"] == b"1" else bytes(metadata.get(b"header", b""))
+
+
+def closed_lines(path: Path) -> Iterator[bytes]:
+    """The lines that a closed segment was made from, without their ends; SegmentError if it is damaged."""
+    line = closed_header(path)
+    try:
+        header = Header.parse(line)
+    except ValueError:
+        raise SegmentError("it has no header of a decision log") from None
+    columns = [*STORED_LINE, *(f"{FEATURE_PREFIX}{name}" for name in header.features)]
+    for table in read_closed(path, columns, None):
+        for start in range(0, table.num_rows, _LINES):
+            with _damage_as_error():
+                lines = list(stored_lines(header, table.slice(start, _LINES)))
+            yield from lines
 
 
 def read_closed(path: Path, columns: Sequence[str], digest: str | None) -> Iterator[pa.Table]:
@@ -279,7 +345,7 @@ def _segment(path: Path) -> Iterator[parquet.ParquetFile]:
             features = [name.removeprefix(FEATURE_PREFIX) for name in found.names if name.startswith(FEATURE_PREFIX)]
             metadata = found.metadata or {}
             same = all(_agrees(found, field) for field in schema(features))
-            if not same or metadata.get(b"format") != str(FORMAT).encode():
+            if not same or metadata.get(b"format") not in _FORMATS:
                 raise SegmentError("its columns are not those of a decision log")
             if not {b"model", b"version", b"digest"} <= metadata.keys():
                 raise SegmentError("it does not name the model of its decisions")

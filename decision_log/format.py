@@ -1,13 +1,17 @@
 """The format of the decision log: a header, then one JSON line for each scored application.
 
-The header of a segment is {"format", "model", "model_version", "digest", "features"}, the features in the order of the
-vector. A line is
+The header of a segment is {"format", "model", "model_version", "digest", "features", "policy", "previous"}, the
+features in the order of the vector. `previous` names the worker's segment before, its number of lines and the root of
+their Merkle tree, so that no whole segment can vanish. A line is
 
+salt           16 random bytes, hexadecimal: nobody guesses a line from its hash
 request_id     of the request, the caller's where it sent one
 index          position of the application in its request; 0 for a single one
 time           RFC 3339, UTC, microseconds
 route          of the request
 model, model_version, digest
+variant        which of the models that are served made the decision: champion
+policy         version of the decision policy
 client         keyed hash of the client id (BLAKE2b, 16 bytes, hexadecimal), null where there is none
 margin         raw log-odds of default
 probability    calibrated PD
@@ -20,7 +24,8 @@ withheld       whether an approval was withheld because too little is known
 vector         the row of the model matrix: little-endian float64, base64
 
 A closed segment holds the same in Parquet: `client` is 16 bytes, `time` a timestamp, and the vector is one column for
-each feature, `feature_` and its name. Neither holds a client id or raw text.
+each feature, `feature_` and its name. Its columns give the bytes of each line again; `line` holds them where they do
+not. Neither holds a client id or raw text. Format 1 has no salt, variant, policy and previous, and proves nothing.
 """
 
 from __future__ import annotations
@@ -29,8 +34,8 @@ import os
 import re
 import stat
 from binascii import a2b_base64, b2a_base64
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from hashlib import blake2b
 from json import dumps, loads
@@ -51,7 +56,10 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
-FORMAT = 1
+FORMAT = 2
+READABLE = frozenset({1, FORMAT})
+"""Formats that are read; those before 2 have no salt, and their lines prove nothing."""
+CHAMPION = "champion"
 FEATURE_PREFIX = "feature_"
 CLIENT_BYTES = 16
 
@@ -61,11 +69,13 @@ _LINE = {
     *("request_id", "index", "time", "route", *_MODEL, "client"),
     *("margin", "probability", "prediction", "decision", "risk_level", "vector"),
 }
-ADDED_FIELDS = frozenset({"missing", "unknown", "withheld"})
+ADDED_FIELDS = frozenset({"salt", "variant", "policy", "missing", "unknown", "withheld", "line"})
 """Fields that lines and segments of an older version lack."""
 # Closed segments store the index in 32 bits and the numbers of columns in 16: a larger one would not fit.
 _INDEXES, _COLUMNS = 1 << 31, 1 << 15
 _CLIENT = re.compile(rf"[0-9a-f]{{{2 * CLIENT_BYTES}}}")
+_SALT_BYTES, _SALTS = 16, 256
+_ROOT = re.compile(r"[0-9a-f]{64}")
 _DECISIONS, _LEVELS = frozenset(map(str, DecisionKind)), frozenset(map(str, RiskLevel))
 
 
@@ -78,35 +88,77 @@ class Caller(NamedTuple):
     """Of the application in its request."""
 
 
+class Previous(NamedTuple):
+    """The segment that its worker wrote before: its name, its lines, and the root of their Merkle tree, hexadecimal."""
+
+    segment: str
+    size: int
+    root: str
+
+
 @dataclass(frozen=True, slots=True)
 class Header:
-    """The model that made all decisions of a segment, and its features."""
+    """The model that made all decisions of a segment, its features and policy, and the segment before."""
 
     model: str
     model_version: str
     digest: str
     features: tuple[str, ...]
+    policy: str = ""
+    previous: Previous | None = None
+    format: int = FORMAT
 
     @classmethod
     def of(cls, model: StoredModel) -> Self:
         """The header of the decisions of a model."""
-        return cls(model.name, model.version, model.scorer.artefact.digest, model.scorer.features)
+        artefact = model.scorer.artefact
+        return cls(model.name, model.version, artefact.digest, model.scorer.features, artefact.policy_version)
+
+    def after(self, previous: Previous | None) -> Self:
+        """The same header in a segment that follows another."""
+        return replace(self, previous=previous)
 
     def line(self) -> bytes:
         """The header as it is written."""
-        return dumps({"format": FORMAT, **asdict(self)}, separators=(",", ":")).encode() + b"\n"
+        values = {"format": self.format, **asdict(self)}
+        if self.format == 1:
+            del values["policy"], values["previous"]
+        elif self.previous is not None:
+            values["previous"] = self.previous._asdict()
+        return dumps(values, separators=(",", ":")).encode() + b"\n"
 
     @classmethod
     def parse(cls, line: bytes) -> Self:
         """Read a header line; ValueError if it is none."""
         values = decoded(line)
-        if values is None or values.pop("format", None) != FORMAT or set(values) != set(cls.__slots__):
+        form = values.pop("format", None) if values else None
+        if values is None or type(form) is not int or form not in READABLE:
+            raise ValueError("not a header of this format")
+        if form == 1:
+            values = {"policy": "", "previous": None} | values if values.keys() == _FIRST_HEADER else {}
+        if values.keys() != _FIRST_HEADER | {"policy", "previous"}:
             raise ValueError("not a header of this format")
         features = values.pop("features")
+        previous = _previous(values.pop("previous"))
         texts = [*values.values(), *(features if isinstance(features, list) else [None])]
         if not features or not all(map(_is_text, texts)) or len(set(features)) < len(features):
             raise ValueError("not a header of this format")
-        return cls(**values, features=tuple(features))
+        return cls(**values, features=tuple(features), previous=previous, format=form)
+
+
+_FIRST_HEADER = {*_MODEL, "features"}
+
+
+def _previous(value: object) -> Previous | None:
+    if value is None:
+        return None
+    if not isinstance(value, dict) or value.keys() != set(Previous._fields):
+        raise ValueError("not a header of this format")
+    found = Previous(**value)
+    texts = _is_text(found.segment) and isinstance(found.root, str) and _ROOT.fullmatch(found.root)
+    if not texts or type(found.size) is not int or found.size < 0:
+        raise ValueError("not a header of this format")
+    return found
 
 
 class ClientHash:
@@ -133,48 +185,46 @@ class LineFormat:
     """Formats the decisions of one model as lines; without `client_hash` every client is null."""
 
     def __init__(self, header: Header, client_hash: ClientHash | None) -> None:
-        self._model = ",".join(f'"{name}":{dumps(getattr(header, name))}' for name in _MODEL)
+        self._model = _of_model(header, CHAMPION)
         self._hash = client_hash
         self._second = (-1.0, "")
+        self._salts: list[str] = []
 
     def lines(
         self, route: str, callers: Sequence[Caller], matrix: NDArray[np.float64], scores: Scores, time: float
     ) -> bytes:
         """One line for each row of the model matrix, shape (n, features), all scored at `time`, seconds since 1970."""
         same = f'"time":"{self._written(time)}","route":"{route}",{self._model}'
-        rows = matrix.astype(_VECTOR, copy=False).tobytes()
-        size = matrix.shape[1] * _VECTOR.itemsize
-        lines: list[str] = []
-        at = 0
-        # Lines are put together by hand, since this runs before every answer. No text needs escapes: the service takes
-        # request ids of letters, digits and `_.:-` only, and routes are its own. repr() writes the shortest text that
-        # reads back to the same bits, which a replay compares.
-        for (
-            request_id,
-            client_id,
-            position,
-        ), margin, probability, prediction, decision, risk_level, missing, unknown, withheld in zip(
-            callers,
+        values = (
+            [self._salt() for _ in callers],
+            [caller.request_id for caller in callers],
+            [caller.position for caller in callers],
+            [same] * len(callers),
+            [self._client(caller.client_id) for caller in callers],
             scores.margin.tolist(),
             scores.probability.tolist(),
             scores.prediction.tolist(),
             scores.decision.tolist(),
             scores.risk_level.tolist(),
             scores.missing.tolist(),
-            scores.unknown.tolist(),
-            scores.withheld.tolist(),
-            strict=True,
-        ):
-            client = "null" if client_id is None or self._hash is None else f'"{self._hash(client_id)}"'
-            vector = b2a_base64(rows[at : at + size], newline=False).decode("ascii")
-            lines.append(
-                f'{{"request_id":"{request_id}","index":{position},{same},"client":{client},"margin":{margin!r},'
-                f'"probability":{probability!r},"prediction":{prediction},"decision":"{decision}",'
-                f'"risk_level":"{risk_level}","missing":{missing},"unknown":{len(unknown)},'
-                f'"withheld":{"true" if withheld else "false"},"vector":"{vector}"}}\n'
-            )
-            at += size
-        return "".join(lines).encode("ascii")
+            list(map(len, scores.unknown.tolist())),
+            list(map(bool, scores.withheld.tolist())),
+            _encoded(matrix),
+        )
+        return "".join(map(_line, *values)).encode("ascii")
+
+    def _client(self, client_id: str | None) -> str | None:
+        return None if client_id is None or self._hash is None else self._hash(client_id)
+
+    def _salt(self) -> str:
+        """A salt; many are drawn at a time, since each call of the system costs a microsecond."""
+        try:
+            return self._salts.pop()
+        except IndexError:
+            drawn = os.urandom(_SALT_BYTES * _SALTS).hex()
+            size = 2 * _SALT_BYTES
+            self._salts += [drawn[at : at + size] for at in range(0, len(drawn), size)]
+            return self._salts.pop()
 
     def _written(self, time: float) -> str:
         """The time as RFC 3339 with microseconds; the part up to the second is formatted once a second."""
@@ -183,6 +233,64 @@ class LineFormat:
         if known[0] != second:
             self._second = known = second, datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
         return f"{known[1]}.{int(part * 1e6):06}Z"
+
+
+def _line(
+    salt: str, request_id: str, position: int, same: str, client: str | None, margin: float, probability: float,
+    prediction: int, decision: str, risk_level: str, missing: int, unknown: int, withheld: bool, vector: str,
+) -> str:  # fmt: skip
+    """One line. Whatever adds a field adds it here, to the schema and to `stored_lines`."""
+    # Lines are put together by hand, since this runs before every answer. No text needs escapes: the service takes
+    # request ids of letters, digits and `_.:-` only, and routes are its own. repr() writes the shortest text that
+    # reads back to the same bits, which a replay compares.
+    hashed = "null" if client is None else f'"{client}"'
+    return (
+        f'{{"salt":"{salt}","request_id":"{request_id}","index":{position},{same},"client":{hashed},"margin":{margin!r},'
+        f'"probability":{probability!r},"prediction":{prediction},"decision":"{decision}",'
+        f'"risk_level":"{risk_level}","missing":{missing},"unknown":{unknown},'
+        f'"withheld":{"true" if withheld else "false"},"vector":"{vector}"}}\n'
+    )
+
+
+def _of_model(header: Header, variant: str) -> str:
+    named = ",".join(f'"{name}":{dumps(getattr(header, name))}' for name in _MODEL)
+    return f'{named},"variant":"{variant}","policy":"{header.policy}"'
+
+
+def _encoded(matrix: NDArray[np.float64]) -> list[str]:
+    rows = matrix.astype(_VECTOR, copy=False).tobytes()
+    size = matrix.shape[1] * _VECTOR.itemsize
+    return [b2a_base64(rows[at : at + size], newline=False).decode("ascii") for at in range(0, len(rows), size)]
+
+
+def stored_lines(header: Header, table: pa.Table) -> Iterator[bytes]:
+    """The lines that the columns of a closed segment of format 2 were made from, without their ends."""
+    plain = {name: table[name].to_pylist() for name in _PLAIN}
+    times = np.datetime_as_string(table["time"].to_numpy(), unit="us")
+    matrix = np.column_stack([table[f"{FEATURE_PREFIX}{name}"].to_numpy() for name in header.features])
+    made = map(
+        _line,
+        [salt.hex() if salt else "" for salt in plain["salt"]],
+        plain["request_id"],
+        plain["index"],
+        [
+            f'"time":"{time}Z","route":"{route}",{_of_model(header, variant)}'
+            for time, route, variant in zip(times, plain["route"], plain["variant"], strict=True)
+        ],
+        [client and client.hex() for client in plain["client"]],
+        *(plain[name] for name in _AS_STORED),
+        _encoded(matrix),
+    )
+    for kept, line in zip(table["line"].to_pylist(), made, strict=True):
+        yield line[:-1].encode() if kept is None else kept
+
+
+_AS_STORED = (
+    "margin", "probability", "prediction", "decision", "risk_level", "missing", "unknown", "withheld",
+)  # fmt: skip
+_PLAIN = ("salt", "request_id", "index", "route", "variant", "client", *_AS_STORED)
+STORED_LINE = ("time", "line", *_PLAIN)
+"""Columns beside the features that `stored_lines` reads."""
 
 
 def decoded(line: bytes) -> dict[str, Any] | None:
@@ -215,9 +323,14 @@ def is_decision(line: Mapping[str, Any], header: Header) -> bool:
         and all(0 <= (line.get(name) or 0) < _COLUMNS for name in ("missing", "unknown"))
         and isinstance(line.get("withheld"), bool | None)
         and _is_moment(line["time"])
+        and (header.format == 1 or _is_salted(line, header))
         and (line["client"] is None or _is_client(line["client"]))
         and _holds_vector(line["vector"], len(header.features))
     )
+
+
+def _is_salted(line: Mapping[str, Any], header: Header) -> bool:
+    return _is_client(line.get("salt")) and _is_text(line.get("variant")) and line.get("policy") == header.policy
 
 
 def _is_text(value: object) -> bool:
@@ -255,6 +368,7 @@ def schema(features: Sequence[str]) -> pa.Schema:
     text = pa.dictionary(pa.int32(), pa.string())
     return pa.schema(
         [
+            ("salt", pa.binary(_SALT_BYTES)),
             ("request_id", pa.string()),
             ("index", pa.int32()),
             ("time", pa.timestamp("us", tz="UTC")),
@@ -262,6 +376,8 @@ def schema(features: Sequence[str]) -> pa.Schema:
             ("model", text),
             ("model_version", text),
             ("digest", text),
+            ("variant", text),
+            ("policy", text),
             ("client", pa.binary(CLIENT_BYTES)),
             ("margin", pa.float64()),
             ("probability", pa.float64()),
@@ -271,6 +387,7 @@ def schema(features: Sequence[str]) -> pa.Schema:
             ("missing", pa.int16()),
             ("unknown", pa.int16()),
             ("withheld", pa.bool_()),
+            ("line", pa.binary()),
             *((f"{FEATURE_PREFIX}{name}", pa.float64()) for name in features),
         ]
     )

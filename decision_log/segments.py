@@ -134,10 +134,10 @@ def read_header(path: Path) -> Header | None:
         raise SegmentError("its first line is no header of a decision log") from None
 
 
-def read_lines(path: Path, offset: int = 0, damaged: Callable[[], object] = lambda: None) -> Iterator[dict[str, Any]]:
-    """The JSON objects of an open segment, one a line, from a byte on; SegmentError if it cannot be read.
+def read_raw(path: Path, offset: int = 0, damaged: Callable[[], object] = lambda: None) -> Iterator[bytes]:
+    """The lines of an open segment without their ends, from a byte on; the header is left out.
 
-    `damaged` is called for every line that is no JSON object, except a last line without an end.
+    SegmentError if it cannot be read. `damaged` is called for bytes that are no line, except a last one without an end.
     """
     with opened(path) as file:
         file.seek(offset)
@@ -152,11 +152,20 @@ def read_lines(path: Path, offset: int = 0, damaged: Callable[[], object] = lamb
                 if skipped.ended:
                     continue
                 return
-            values = decoded(line)
-            if values is None:
-                damaged()
-            else:
-                yield values
+            yield line[:-1]
+
+
+def read_lines(path: Path, offset: int = 0, damaged: Callable[[], object] = lambda: None) -> Iterator[dict[str, Any]]:
+    """The JSON objects of an open segment, one a line, from a byte on; SegmentError if it cannot be read.
+
+    `damaged` is called for every line that is no JSON object, except a last line without an end.
+    """
+    for line in read_raw(path, offset, damaged):
+        values = decoded(line)
+        if values is None:
+            damaged()
+        else:
+            yield values
 
 
 class _Skipped(NamedTuple):

@@ -17,6 +17,8 @@ from prometheus_client import CollectorRegistry
 from pydantic import Field
 
 from decision_log.errors import DecisionLogError
+from decision_log.format import Header, Previous
+from decision_log.merkle import MerkleTree, leaf_hash
 from decision_log.segments import CLOSED, OPEN, WorkerId
 from jobs.heartbeat import Heartbeat
 from jobs.output import take_lock
@@ -86,7 +88,7 @@ class DecisionLogWriter:
     Parameters
     ----------
     directory : of the log; DecisionLogError if it cannot be made
-    header : first line of every segment
+    header : first line of every segment, where it names the segment before as well
     lost : called with the number of lines that were written and then lost
     heartbeat : of the thread
     """
@@ -95,7 +97,7 @@ class DecisionLogWriter:
         self,
         directory: Path,
         worker: WorkerId,
-        header: bytes,
+        header: Header,
         settings: LogSettings,
         *,
         lost: Callable[[int], object] = lambda _: None,
@@ -115,6 +117,7 @@ class DecisionLogWriter:
         self._current: Segment | None = None
         self._next: Segment | None = None
         self._finished: list[Segment] = []
+        self._previous: Previous | None = None
         self._allocated = 0
         self._first_line: float | None = None
         self._failure: Failure | None = None
@@ -175,7 +178,7 @@ class DecisionLogWriter:
                 self._current, self._first_line = None, None
             else:
                 self._next = None
-            self._finished.append(segment)
+            self._leave(segment)
             self._changed.notify()
             _LOGGER.error("the decision log: %s was removed, replaced or cut short; %d lines lost", segment.path, lines)
             if lines:
@@ -189,20 +192,38 @@ class DecisionLogWriter:
         self._thread.join()
         with self._changed:
             self._drop_missing()
+            for segment in (self._current, self._next):
+                if (
+                    segment is not None and not segment.lines
+                ):  # it was begun or allocated ahead, and nobody needs it now
+                    segment.path.unlink(missing_ok=True)
+            if self._next is not None:
+                self._finished.append(self._next)
+                self._next = None
             self._begin_next()
-            if self._current is not None:  # the segment that was allocated ahead, which nobody needs now
-                self._current.path.unlink(missing_ok=True)
-                self._begin_next()
         self._finish()
 
     def _begin_next(self) -> None:
         """Finish the current segment and begin the next one, if there is one."""
         if self._current is not None:
-            self._finished.append(self._current)
+            self._leave(self._current)
         if self._current is not self._next:
             self._changed.notify()
         self._current, self._next = self._next, None
         self._first_line = None
+        if self._current is not None:
+            try:
+                self._current.begin(self._header.after(self._previous).line())
+            except OSError as error:
+                self._finished.append(self._current)
+                self._current = None
+                self._failed(error)
+
+    def _leave(self, segment: Segment) -> None:
+        """Write no more into a segment, also one that is gone: the next header names it with the lines that it had."""
+        self._finished.append(segment)
+        if segment.lines:
+            self._previous = Previous(segment.path.stem, segment.lines, segment.tree.root().hex())
 
     def _keep_ready(self) -> None:
         """Prepare segments until the writer closes; the thread outlives every error: nobody would start it again."""
@@ -262,7 +283,7 @@ class DecisionLogWriter:
             path = self._worker.segment(self._directory, number)
             if not path.parent.is_dir():
                 _make_folders(self._directory)
-            segment = Segment.allocate(path, number, self._settings.segment_bytes, self._header)
+            segment = Segment.allocate(path, number, self._settings.segment_bytes)
             self._allocated = number + 1
             return segment
 
@@ -308,6 +329,7 @@ class Segment:
     ----------
     used : bytes, the header's included
     lines : how many were written after the header
+    tree : Merkle tree over these lines
     """
 
     # No fsync for each line: a power cut may lose the last lines, but a disk's confirmation would hold up every answer.
@@ -317,13 +339,14 @@ class Segment:
         self.number = number
         self.used = 0
         self.lines = 0
+        self.tree = MerkleTree()
         self._descriptor = descriptor
         self._size = size
         self._made = os.fstat(descriptor)
 
     @classmethod
-    def allocate(cls, path: Path, number: int, size: int, header: bytes) -> Self:
-        """Make a segment, locked, with its header; OSError if there is no room, and then no file is left behind."""
+    def allocate(cls, path: Path, number: int, size: int) -> Self:
+        """Make a segment, locked and without a header; OSError if there is no room, and then no file is left behind."""
         # O_EXCL refuses a file or a link that somebody planted under this name
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, OWNER_ONLY)
         try:
@@ -331,13 +354,15 @@ class Segment:
             take_lock(descriptor)  # a reader that tests the lock holds it for a moment only
             # posix_fallocate and not truncate, which makes a hole: a full disk would be met by a request then
             os.posix_fallocate(descriptor, 0, size)
-            segment = cls(path, number, descriptor, size)
-            segment._put(header)
         except OSError:
             path.unlink(missing_ok=True)
             os.close(descriptor)
             raise
-        return segment
+        return cls(path, number, descriptor, size)
+
+    def begin(self, header: bytes) -> None:
+        """Write the header, which names the segment before: it is known only when that one is full."""
+        self._put(header)
 
     def fits(self, lines: bytes) -> bool:
         """Whether there is allocated room for the lines."""
@@ -353,7 +378,9 @@ class Segment:
             self.used = before
             os.ftruncate(self._descriptor, before)
             return False
-        self.lines += lines.count(b"\n")
+        for line in lines[:-1].split(b"\n"):
+            self.tree.add(leaf_hash(line))
+        self.lines = self.tree.size
         return True
 
     def intact(self) -> bool:

@@ -295,7 +295,7 @@ class DecisionRecords:
         self._directory = directory
         self._host = worker.host
         self._format = LineFormat(header, client_hash)
-        self._log = DecisionLogWriter(directory, worker, header.line(), settings, lost=lost, heartbeat=heartbeat)
+        self._log = DecisionLogWriter(directory, worker, header, settings, lost=lost, heartbeat=heartbeat)
         self.refuses = settings.on_failure is OnFailure.REFUSE
 
     def lines(

@@ -164,6 +164,11 @@ class Artefact:
         """SHA-256 over the digests of all files, hexadecimal."""
         return _digest(self._files)
 
+    @cached_property
+    def policy_version(self) -> str:
+        """The version of the decision policy: the first 16 hexadecimal digits of the SHA-256 of policy.json."""
+        return _sha256(self._files["policy.json"])[:16]
+
     def write(self, directory: Path) -> None:
         """Write the artefact into `directory`, which must not exist yet."""
         directory.mkdir(parents=True)

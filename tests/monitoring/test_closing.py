@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from decision_log.closing import Closed, close, decision_table, write_segment
+from decision_log.closing import Closed, close, closed_header, closed_lines, decision_table, write_segment
 from decision_log.format import vectors
 from decision_log.reader import DecisionLogReader
 from decision_log.segments import Ages, Listing, read_header, read_lines
@@ -42,25 +43,66 @@ def log(small: StoredModel, tmp_path: Path) -> Path:
 def test_a_closed_segment_holds_the_same(small: StoredModel, log: Path) -> None:
     (segment,) = Listing.of(log).open
     lines = list(read_lines(segment))
+    header, *stored = segment.read_bytes().splitlines(keepends=True)
     assert close(log, SETTINGS, LATER) == Closed(segments=1, decisions=12, held=0, expired=0)
     listing = Listing.of(log)
     assert listing.open == ()
     assert [path.stem for path in listing.closed] == [segment.stem]
     table = parquet.read_table(listing.closed[0])
     assert table.schema.metadata == {
-        b"format": b"1",
+        b"format": b"2",
         b"model": b"small",
         b"version": small.version.encode(),
         b"digest": small.scorer.artefact.digest.encode(),
+        b"header": header,
     }
+    assert (closed_header(listing.closed[0]), [*closed_lines(listing.closed[0])]) == (header, [x[:-1] for x in stored])
     features = [f"feature_{name}" for name in small.scorer.features]
     matrix = np.column_stack([table[name].to_numpy() for name in features])
     assert matrix.tobytes() == vectors(lines).tobytes()
     for row, line in zip(table.drop_columns(features).to_pylist(), lines, strict=True):
         assert row.pop("client").hex() == line.pop("client")
+        assert row.pop("salt").hex() == line.pop("salt")
+        assert row.pop("line") is None
         assert row.pop("time") == datetime.fromisoformat(line.pop("time"))
         assert line.pop("vector")
         assert row == line
+
+
+def test_a_line_that_its_columns_do_not_give_again_is_kept_as_it_is(log: Path) -> None:
+    (segment,) = Listing.of(log).open
+    header, *lines = segment.read_bytes().splitlines(keepends=True)
+    lines[3] = lines[3].replace(b'"index":', b'"index": ')
+    lines[4] = lines[4].replace(b"}", b',"more":1}')
+    segment.write_bytes(b"".join([header, *lines]))
+    close(log, SETTINGS, LATER)
+    (closed,) = Listing.of(log).closed
+    kept = parquet.read_table(closed, columns=["line"])["line"].to_pylist()
+    assert kept == [None] * 3 + [lines[3][:-1], lines[4][:-1]] + [None] * 7
+    assert [*closed_lines(closed)] == [line[:-1] for line in lines]
+
+
+def first_format(segment: Path) -> None:
+    """What the first version of the log wrote in place of a segment."""
+    header, *lines = map(json.loads, segment.read_text().splitlines())
+    header = {"format": 1, **{name: header[name] for name in ("model", "model_version", "digest", "features")}}
+    for line in lines:
+        for name in ("salt", "variant", "policy"):
+            del line[name]
+    segment.write_text("".join(json.dumps(one, separators=(",", ":")) + "\n" for one in (header, *lines)))
+
+
+def test_segments_of_the_first_format_are_read_and_closed(log: Path) -> None:
+    (segment,) = Listing.of(log).open
+    first_format(segment)
+    columns = ["request_id", "probability", "salt"]
+    before = pa.concat_tables(DecisionLogReader(log).tables(columns))
+    assert (before.num_rows, before["salt"].null_count) == (12, 12)
+    assert close(log, SETTINGS, LATER) == Closed(segments=1, decisions=12, held=0, expired=0)
+    (closed,) = Listing.of(log).closed
+    assert parquet.read_schema(closed).metadata[b"format"] == b"1"
+    assert closed_header(closed) == b""
+    assert pa.concat_tables(DecisionLogReader(log).tables(columns)) == before
 
 
 def test_a_second_run_finds_nothing_to_do(log: Path) -> None:

@@ -20,7 +20,8 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from decision_log.errors import DecisionLogError, NotRecordedError
-from decision_log.format import Caller, ClientHash, Header, LineFormat, client_hash, stated_hash, vectors
+from decision_log.format import Caller, ClientHash, Header, LineFormat, Previous, client_hash, stated_hash, vectors
+from decision_log.merkle import MerkleTree, leaf_hash
 from decision_log.segments import Listing, WorkerId, read_header, read_lines
 from decision_log.writer import DecisionLogWriter, Failure, LogSettings, Position
 from jobs.heartbeat import Heartbeat
@@ -29,7 +30,8 @@ from tests.monitoring.recording import KEY, Worker, settings
 from tests.server import ROOT
 
 WORKER = WorkerId("20260101T000000000000Z", "host-1", 42)
-HEADER = Header("model", "1-abc", "abc", ("a",)).line()
+MODEL = Header("model", "1-abc", "abc", ("a",))
+HEADER = MODEL.line()
 LINE = b'{"n":1}\n'
 
 
@@ -40,9 +42,15 @@ def log_settings(**changes: object) -> LogSettings:
 @pytest.fixture
 def log(tmp_path: Path) -> Iterator[DecisionLogWriter]:
     """A log with segments of 64 kB."""
-    writer = DecisionLogWriter(tmp_path, WORKER, HEADER, log_settings(segment_bytes=65_536))
+    writer = DecisionLogWriter(tmp_path, WORKER, MODEL, log_settings(segment_bytes=65_536))
     yield writer
     writer.close()
+
+
+def following(lines: list[bytes]) -> bytes:
+    """The header of the segment after the first one, which has these lines."""
+    root = MerkleTree.of([leaf_hash(line) for line in lines]).root().hex()
+    return MODEL.after(Previous(WORKER.segment(Path(), 0).stem, len(lines), root)).line()
 
 
 def wait_for(condition: object) -> None:
@@ -67,7 +75,11 @@ def test_a_line_holds_what_the_format_says(small: StoredModel) -> None:
     form = LineFormat(Header.of(small), ClientHash(b"k" * 32))
     callers = [Caller("r-1", "7"), Caller("r-1", None, 3)]
     first, second = map(json.loads, form.lines("/predict", callers, matrix, scores, 1_770_000_000.25).splitlines())
+    assert next(iter(first)) == "salt"
+    assert len(bytes.fromhex(first["salt"])) == 16
+    assert first["salt"] != second["salt"]
     expected = {
+        "salt": first["salt"],
         "request_id": "r-1",
         "index": 0,
         "time": "2026-02-02T02:40:00.250000Z",
@@ -75,6 +87,8 @@ def test_a_line_holds_what_the_format_says(small: StoredModel) -> None:
         "model": small.name,
         "model_version": small.version,
         "digest": small.scorer.artefact.digest,
+        "variant": "champion",
+        "policy": small.scorer.artefact.policy_version,
         "client": blake2b(b"7", key=b"k" * 32, digest_size=16).hexdigest(),
         "margin": scores.margin[0],
         "probability": scores.probability[0],
@@ -185,7 +199,9 @@ def test_a_full_segment_is_cut_off_and_the_next_one_goes_on(log: DecisionLogWrit
     first = log.append(many)
     wait_for(WORKER.segment(tmp_path, 1).exists)
     second = log.append(many)
-    assert [first, second] == [Position(0, len(HEADER + many)), Position(1, len(HEADER + many))]
+    next_header = following(many.splitlines())
+    assert [first, second] == [Position(0, len(HEADER + many)), Position(1, len(next_header + many))]
+    assert read_header(WORKER.segment(tmp_path, 1)) == Header.parse(next_header)
     wait_for(lambda: WORKER.segment(tmp_path, 0).stat().st_size == len(HEADER + many))
 
 
@@ -195,10 +211,10 @@ def test_lines_that_no_segment_has_room_for_get_one_to_themselves(log: DecisionL
 
 
 def test_an_old_segment_is_finished_without_a_new_line(tmp_path: Path) -> None:
-    log = DecisionLogWriter(tmp_path, WORKER, HEADER, log_settings(segment_seconds=0.05))
+    log = DecisionLogWriter(tmp_path, WORKER, MODEL, log_settings(segment_seconds=0.05))
     log.append(LINE)
     wait_for(lambda: WORKER.segment(tmp_path, 0).stat().st_size == len(HEADER + LINE))
-    assert log.append(LINE) == Position(1, len(HEADER + LINE))
+    assert log.append(LINE) == Position(1, len(following([LINE[:-1]]) + LINE))
     log.close()
 
 
@@ -213,7 +229,7 @@ def test_closing_leaves_nothing_but_lines(log: DecisionLogWriter, tmp_path: Path
 def test_a_directory_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(DecisionLogError, match="no decision log can be kept there"):
-        DecisionLogWriter(tmp_path / "file", WORKER, HEADER, log_settings())
+        DecisionLogWriter(tmp_path / "file", WORKER, MODEL, log_settings())
 
 
 @pytest.fixture
@@ -231,7 +247,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_a_full_disk_is_a_failure_until_there_is_room_again(small_disk: Path) -> None:
-    log = DecisionLogWriter(small_disk, WORKER, HEADER, log_settings(segment_bytes=400_000))
+    log = DecisionLogWriter(small_disk, WORKER, MODEL, log_settings(segment_bytes=400_000))
     many = LINE * 10_000
     outcomes = []
     while not outcomes or outcomes[-1] is not Failure.NO_SPACE:
@@ -289,10 +305,10 @@ def test_a_limit_of_file_size_is_a_failure_too(tmp_path: Path) -> None:
     code = f"""
 import resource
 from pathlib import Path
-from tests.monitoring.test_decision_log import HEADER, LINE, WORKER, log_settings
+from tests.monitoring.test_decision_log import LINE, MODEL, WORKER, log_settings
 from decision_log.writer import DecisionLogWriter as DecisionLog
 resource.setrlimit(resource.RLIMIT_FSIZE, (65_536, 65_536))
-log = DecisionLog(Path({str(tmp_path)!r}), WORKER, HEADER, log_settings(segment_bytes=131_072))
+log = DecisionLog(Path({str(tmp_path)!r}), WORKER, MODEL, log_settings(segment_bytes=131_072))
 print(log.append(LINE))
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
@@ -339,7 +355,7 @@ def test_a_line_whose_file_is_gone_is_in_the_next_file_and_what_was_lost_is_coun
     tmp_path: Path, remove: Callable[[Path], None]
 ) -> None:
     lost: list[int] = []
-    log = DecisionLogWriter(tmp_path / "log", WORKER, HEADER, log_settings(segment_bytes=65_536), lost=lost.append)
+    log = DecisionLogWriter(tmp_path / "log", WORKER, MODEL, log_settings(segment_bytes=65_536), lost=lost.append)
     log.append(LINE * 3)
     log.append(LINE)
     remove(tmp_path / "log" / "open")
@@ -353,7 +369,7 @@ def test_a_line_whose_file_is_gone_is_in_the_next_file_and_what_was_lost_is_coun
 @pytest.mark.parametrize("remove", REMOVALS)
 def test_a_file_that_is_gone_is_missed_without_a_request(tmp_path: Path, remove: Callable[[Path], None]) -> None:
     lost: list[int] = []
-    log = DecisionLogWriter(tmp_path / "log", WORKER, HEADER, log_settings(), lost=lost.append)
+    log = DecisionLogWriter(tmp_path / "log", WORKER, MODEL, log_settings(), lost=lost.append)
     log.append(LINE * 3)
     remove(tmp_path / "log" / "open")
     wait_for(lambda: lost == [3] and (tmp_path / "log" / "open").is_dir() and log._next is not None)
@@ -363,7 +379,7 @@ def test_a_file_that_is_gone_is_missed_without_a_request(tmp_path: Path, remove:
 @pytest.mark.parametrize("remove", REMOVALS)
 def test_a_file_that_is_gone_at_the_end_is_missed_too(tmp_path: Path, remove: Callable[[Path], None]) -> None:
     lost: list[int] = []
-    log = DecisionLogWriter(tmp_path / "log", WORKER, HEADER, log_settings(), lost=lost.append)
+    log = DecisionLogWriter(tmp_path / "log", WORKER, MODEL, log_settings(), lost=lost.append)
     log.append(LINE * 3)
     remove(tmp_path / "log" / "open")
     log.close()
@@ -372,7 +388,7 @@ def test_a_file_that_is_gone_at_the_end_is_missed_too(tmp_path: Path, remove: Ca
 
 def test_a_cut_file_loses_only_what_was_cut(tmp_path: Path) -> None:
     lost: list[int] = []
-    log = DecisionLogWriter(tmp_path, WORKER, HEADER, log_settings(), lost=lost.append)
+    log = DecisionLogWriter(tmp_path, WORKER, MODEL, log_settings(), lost=lost.append)
     log.append(LINE * 5)
     os.truncate(WORKER.segment(tmp_path, 0), len(HEADER) + 2 * len(LINE) + 3)
     wait_for(lambda: lost == [3])
@@ -406,7 +422,7 @@ def recorded(worker: Worker) -> bool:
 
 
 def test_a_failure_is_logged_once_until_it_goes_well_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    log = DecisionLogWriter(tmp_path / "log", WORKER, HEADER, log_settings())
+    log = DecisionLogWriter(tmp_path / "log", WORKER, MODEL, log_settings())
     for count in (1, 2):
         put_in_the_way(tmp_path / "log")
         wait_for(lambda: log.append(LINE) is Failure.IO)
@@ -423,7 +439,7 @@ def test_a_failure_is_logged_once_until_it_goes_well_again(tmp_path: Path, caplo
 def test_the_thread_tells_that_it_lives_and_rests_at_the_end(tmp_path: Path) -> None:
     registry = CollectorRegistry()
     log = DecisionLogWriter(
-        tmp_path, WORKER, HEADER, log_settings(), heartbeat=Heartbeat("decision-log", registry=registry)
+        tmp_path, WORKER, MODEL, log_settings(), heartbeat=Heartbeat("decision-log", registry=registry)
     )
 
     def beat() -> float:

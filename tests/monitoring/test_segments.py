@@ -77,7 +77,8 @@ def test_a_decision_is_one_up_to_its_limits(recorded: tuple[dict[str, Any], Head
         {"index": -1}, {"index": 0.0}, {"index": True}, {"prediction": 2}, {"prediction": -1}, {"prediction": True},
         {"decision": "perhaps"}, {"risk_level": "low"}, {"missing": -1}, {"missing": 1.0}, {"unknown": -1},
         {"unknown": "1"}, {"withheld": 1}, {"time": "yesterday"}, {"client": ""}, {"client": 7}, {"vector": ""},
-        {"vector": None}, {"request_id": 5}, {"route": None},
+        {"vector": None}, {"request_id": 5}, {"route": None}, {"salt": ""}, {"salt": None}, {"salt": "AB" * 16},
+        {"variant": 1}, {"policy": "another"},
     ],
     ids=str,
 )  # fmt: skip
