@@ -339,6 +339,15 @@ class Portfolio:
         barred = self.schema.protected(without)
         return tuple(one for one in self.catalogue if one.group in sets and barred.isdisjoint(one.sources))
 
+    def left_out(self, sets: Collection[str], without: Collection[str]) -> dict[str, tuple[str, ...]]:
+        """The features of the sets that `select` leaves out, by the protected attribute that they read."""
+        barred = {name: self.schema.protected([name]) for name in self.schema.attributes if name in without}
+        chosen = [one for one in self.catalogue if one.group in sets]
+        return {
+            attribute: tuple(one.name for one in chosen if not columns.isdisjoint(one.sources))
+            for attribute, columns in barred.items()
+        }
+
     def calendars(self, feature: str) -> frozenset[Calendar]:
         """The calendars that the values of a feature follow."""
         described = self.features[feature]

@@ -63,7 +63,7 @@ def init(**options: Any) -> None:
     """Draft a portfolio from one labelled file; a person answers its questions."""
     from training.portfolio.commands import init as draft_portfolio
 
-    draft_portfolio(**options)
+    draft_portfolio(**options, settings=_SETTINGS)
 
 
 @commands.command()

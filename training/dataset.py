@@ -129,6 +129,8 @@ def read_dataset(data: Path, portfolio: Portfolio, *, dates: str | None = None) 
 
 def find_applications(data: Path, portfolio: Portfolio) -> Path:
     """Find the file of labelled applications: `data` itself, or the portfolio's file in the folder `data`."""
+    if not data.exists():
+        raise DataError(f"{data}: no such file or folder")
     return data if data.is_file() else find_table(data, portfolio.declared.files.train)
 
 

@@ -78,7 +78,8 @@ def deliver(
     dataset, later = split_by_time(load(data, settings, progress), settings.out_of_time)
     # Before the training: a folder that cannot be written, or a server that is down, would cost its whole result.
     place_of_fitted()
-    progress.line(parameters_line(dataset, settings))
+    for line in (*settings.left_out_lines(), parameters_line(dataset, settings)):
+        progress.line(line)
     with tracked_run(settings.tracking, name=dataset.source) as run_id:
         trained = train(dataset, settings, progress, later=later)
         with progress.step("MLflow"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -289,6 +289,13 @@ class TrainingSettings(Settings):
             refuse_open_questions(portfolio)
         laid = _laid_over(document | {"portfolio": str(portfolio.absolute())}, declared.declared.training)
         return cls.checked(laid, path)
+
+    def left_out_lines(self) -> Iterator[str]:
+        """Say which columns and features the model may not read, and because of which protected attribute."""
+        found = self.declared.left_out(self.features.sets_of(self.declared), self.features.without_of(self.declared))
+        for attribute, names in found.items():
+            if names:
+                yield f"left out of the model because of {attribute}: {', '.join(names)}"
 
     def recorded(self) -> dict[str, Any]:
         """Return the settings for a run and a model, JSON-ready; addresses have no user and no password."""

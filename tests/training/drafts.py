@@ -5,11 +5,26 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from tests.features.examples import ROOT
 from training.cli import main
+from training.settings import TrainingSettings
 
 ROWS = 20
 # Every second row is bad, so that the even rows hold one outcome only and nothing is ranked by it.
 ALTERNATING = [i % 2 for i in range(ROWS)]
+
+POLICY = TrainingSettings.load(ROOT / "configs" / "training.yaml").policy
+RULES = [
+    "training:   # laid over configs/training.yaml",
+    "  policy:",
+    "    # ? what costs a bad application that is approved, and a good one that is declined? these are an example's",
+    "    cost_fn: 10",
+    "    cost_fp: 1",
+    "    # ? from which PDs on is the risk MEDIUM, HIGH, CRITICAL? shown: half, once and twice a default rate of 8 %",
+    "    level_bounds: [0.04, 0.08, 0.16]",
+]
+REQUIRED = "# ? which columns must every application state? write required: true there; none says so yet"
+"""The lines that every draft has before its columns."""
 
 
 def write(path: Path, columns: Mapping[str, Sequence[object]], separator: str = ",") -> Path:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.features.examples import ROOT
 from training.cli import main
 
 DECLARED = """name: small
@@ -36,6 +37,49 @@ def faults(capsys: pytest.CaptureFixture[str], folder: Path) -> list[str]:
 def test_data_that_fit_are_said_to_fit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert check(tmp_path) == 0
     assert capsys.readouterr().out == f"{tmp_path} fits small: 600 applications, 150 defaults\n"
+
+
+PROTECTED = DECLARED.replace("required: true}", "required: true, protected: {age: {bands: [25, 1200]}}}").replace(
+    "[clerk, farmer]", "[clerk, farmer, baker], protected: {sex: {groups: {f: [clerk]}}}"
+)
+
+
+def test_what_a_declaration_leaves_open_is_a_warning(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    declared = f"{PROTECTED}features: {{own: {{half: {{is: income / 2}}}}}}\n".replace("required: true, ", "")
+    assert check(tmp_path, declared) == 0
+    assert capsys.readouterr().out.splitlines()[:-1] == [
+        "left out of the model because of age: income, half",
+        "left out of the model because of sex: job",
+        "warning: no column is required: an application that states nothing is scored, and may be declined",
+        "warning: income: the attribute age has bands outside the bounds, 0 to 1000: 1200",
+        "warning: job: the attribute sex has no group for farmer, baker: their applicants are not screened",
+    ]
+
+
+def test_bands_are_held_to_bounds_in_their_own_unit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bands = "protected: {age: {bands: [25, 62, 99], per_unit: -365.25}}"
+    declared = DECLARED.replace("low: 0, high: 1000, required: true", f"low: -30000, high: -7000, {bands}")
+    check(tmp_path, declared.replace("kind: category", "kind: category, required: true"))
+    said = "warning: income: the attribute age has bands outside the bounds, 19.165 to 82.1355: 99"
+    assert said in capsys.readouterr().out.splitlines()
+
+
+def test_the_portfolio_of_the_settings_is_named_where_no_other_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    check(tmp_path)
+    settings = tmp_path / "training.yaml"
+    settings.write_text((ROOT / "configs" / "training.yaml").read_text().replace("portfolios/home_credit", "."))
+    capsys.readouterr()
+    assert main(["check", "--data", str(tmp_path), "--settings", str(settings)]) == 0
+    assert capsys.readouterr().out.splitlines()[0] == f"portfolio small, which {settings} names"
+
+
+def test_data_that_is_nowhere_is_said_to_be_neither(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    check(tmp_path)
+    capsys.readouterr()
+    assert main(["check", "--data", f"{tmp_path}/none.csv", "--portfolio", str(tmp_path)]) == 1
+    assert capsys.readouterr().err == f"error: {tmp_path}/none.csv: no such file or folder\n"
 
 
 def test_a_portfolio_may_have_categories_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.training.drafts import ALTERNATING, ROWS, column, init, spread, write
+from tests.training.drafts import ALTERNATING, POLICY, ROWS, column, init, spread, write
 from training.portfolio.drafting import draft
 from training.portfolio.labelled_file import LabelledFile
 from training.portfolio.text import draft_text
@@ -287,7 +287,7 @@ def test_no_value_of_fewer_than_five_rows_is_written(names: list[str], numbers: 
         }
     )
     file = LabelledFile(Path("loans.csv"), table)
-    text = draft_text(draft(file), file, name="mine")
+    text = draft_text(draft(file), file, name="mine", policy=POLICY)
     assert [value for value in map(str, [*names, *numbers]) if value in text] == []
 
 

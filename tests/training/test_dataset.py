@@ -158,7 +158,7 @@ def test_what_is_no_folder_with_a_table_is_told_by_its_kind(tmp_path: Path) -> N
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "application_train.csv.gz").write_text("x")
     for name, said in (
-        ("none", "no such folder"),
+        ("none", "no such file or folder"),
         ("data", "neither application_train.csv nor .parquet; it holds application_train.csv.gz"),
     ):
         with pytest.raises(DataError) as refusal:

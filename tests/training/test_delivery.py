@@ -187,7 +187,7 @@ def test_run_without_data_generates_it(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["run", "--data", "nowhere"], "error: nowhere: no such folder"),
+        (["run", "--data", "nowhere"], "error: nowhere: no such file or folder"),
         (["run", "--settings", "nowhere.yaml"], "error: nowhere.yaml: cannot be read (No such file or directory)"),
         (
             ["report", "--output", "nowhere/x.html"],

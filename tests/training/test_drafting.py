@@ -18,13 +18,17 @@ from pyarrow import parquet
 from features.files import read_table
 from features.portfolio import Portfolio
 from jobs.settings import read_yaml
-from tests.training.drafts import ALTERNATING, ROWS, init, spread, write
+from tests.features.examples import ROOT
+from tests.training.drafts import ALTERNATING, POLICY, REQUIRED, ROWS, RULES, init, spread, write
 from training.cli import main
 from training.dataset import load_dataset
 from training.errors import DataError
 from training.portfolio.drafting import draft
 from training.portfolio.labelled_file import LabelledFile
 from training.portfolio.text import draft_text
+from training.settings import TrainingSettings
+
+CONFIGS = ROOT / "configs"
 
 
 def test_a_draft_is_whole_and_canonical(tmp_path: Path) -> None:
@@ -44,6 +48,9 @@ def test_a_draft_is_whole_and_canonical(tmp_path: Path) -> None:
         'outcome: {column: TARGET, bad: ["1"], good: ["0"]}',
         "files: {train: loans}",
         "",
+        *RULES,
+        "",
+        REQUIRED,
         "columns:",
         '  CODE_GENDER: {kind: category, protected: sex, levels: ["F", "M"]}',
         "  income: {kind: number, low: 0, high: 10000}",
@@ -85,6 +92,16 @@ def test_mostly_bad_rows_and_several_good_values_are_asked_about(tmp_path: Path)
         "# ? more than half of the rows are bad: are bad and good swapped?",
         "# ? are these all good? take the rows of open loans out of the file",
     ]
+
+
+def test_bands_of_age_are_asked_about_where_there_is_an_age(tmp_path: Path) -> None:
+    data = write(tmp_path / "loans.csv", {"age": spread(20, 30, 40, 50), "TARGET": ALTERNATING})
+    lines = init(data)
+    question = "  # ? how much less may one band of age be approved than another? the young often default more"
+    assert lines[lines.index(question) + 1] == "  gates: {fairness: {limits: {age: 0.8}}}"
+    assert TrainingSettings.load(CONFIGS / "training.yaml", tmp_path / "mine", draft=True).gates.fairness.limits == {
+        "age": 0.8
+    }
 
 
 def test_an_outcome_may_be_named(tmp_path: Path) -> None:
@@ -172,6 +189,9 @@ def test_parquet_types_are_kept(tmp_path: Path) -> None:
         'outcome: {column: TARGET, bad: ["true"], good: ["false"]}',
         "files: {train: loans}",
         "",
+        *RULES,
+        "",
+        REQUIRED,
         "columns:",
         '  opened: {kind: date, low: "2020-01-01"}',
         '  branch: {kind: category, missing: ["XNA"], levels: ["a"]}',
@@ -268,6 +288,6 @@ def test_any_table_is_drafted_or_refused_and_fits_where_nothing_is_asked(table: 
         drafted = draft(file, outcome="TARGET")
     except DataError:  # no column is left beside identity, outcome and names
         return
-    portfolio = Portfolio.of(read_yaml(draft_text(drafted, file, name="mine").encode()))
+    portfolio = Portfolio.of(read_yaml(draft_text(drafted, file, name="mine", policy=POLICY).encode()))
     doubtful = {column.name for column in drafted.columns if column.questions}
     assert {violation.column for violation in read_table(table, portfolio).violations} <= doubtful

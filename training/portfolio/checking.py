@@ -10,6 +10,7 @@ import numpy as np
 
 from features.files import open_file
 from features.portfolio import Portfolio
+from features.schema import Column, Protection
 from features.validation import RuleViolation
 from jobs.errors import ProjectError, SettingsError
 from training.dataset import (
@@ -27,13 +28,17 @@ from training.settings import TrainingSettings
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checked:
-    """What keeps data from being trained on (`faults`), and what is legal but worth knowing (`warnings`)."""
+    """What keeps data from being trained on (`faults`), and what is legal but worth knowing (`warnings`).
+
+    `left_out` are lines on the features that the model may not read.
+    """
 
     portfolio: str
     rows: int
     defaults: int
     faults: tuple[str, ...]
     warnings: tuple[str, ...]
+    left_out: tuple[str, ...] = ()
 
 
 def check(data: Path, settings: Path, portfolio: Path | None) -> Checked:
@@ -50,7 +55,8 @@ def check(data: Path, settings: Path, portfolio: Path | None) -> Checked:
         rows=len(dataset),
         defaults=int(np.sum(dataset.target == 1)),
         faults=(*wrong, *map(str, violations), *_data_faults(dataset, violations, loaded)),
-        warnings=(*dataset.warnings, *_outside(data, dataset, loaded)),
+        warnings=(*_declared_warnings(declared), *dataset.warnings, *_outside(data, dataset, loaded)),
+        left_out=() if loaded is None else tuple(loaded.left_out_lines()),
     )
 
 
@@ -62,6 +68,28 @@ def _settings(settings: Path, portfolio: Path | None) -> tuple[TrainingSettings 
         return None, (str(error),)
     file, lines = questions_in(loaded.portfolio)
     return loaded, ((f"{file}: {told(lines)}",) if lines else ())
+
+
+def _declared_warnings(portfolio: Portfolio) -> Iterator[str]:
+    """What a declaration leaves open that a lender may not have meant."""
+    if not any(column.required for column in portfolio.schema):
+        yield "no column is required: an application that states nothing is scored, and may be declined"
+    for column in portfolio.schema:
+        for protection in column.protections:
+            yield from _group_warnings(column, protection)
+
+
+def _group_warnings(column: Column, protection: Protection) -> Iterator[str]:
+    """Groups that no legal value reaches, and levels that no group holds."""
+    said = f"{column.name}: the attribute {protection.attribute}"
+    low, high = sorted((column.low / protection.per_unit, column.high / protection.per_unit))
+    outside = [f"{band:g}" for band in protection.bands if not low < band <= high]
+    if outside:
+        yield f"{said} has bands outside the bounds, {low:g} to {high:g}: {', '.join(outside)}"
+    grouped = {level for _, levels in protection.groups for level in levels}
+    alone = [level for level in column.levels if level not in grouped]
+    if alone and not column.numeric:
+        yield f"{said} has no group for {', '.join(alone)}: their applicants are not screened"
 
 
 def _data_faults(dataset: Dataset, violations: list[RuleViolation], settings: TrainingSettings | None) -> Iterator[str]:

@@ -15,7 +15,7 @@ from features.portfolio import FILE_NAME, Portfolio, PortfolioDeclaration
 from jobs.commandline import say
 from jobs.output import staged, write_json
 from jobs.progress import Advance, Progress
-from jobs.settings import read_yaml
+from jobs.settings import read_document, read_yaml
 from training.dataset import TRUE_PD, load_dataset
 from training.errors import DataError
 from training.generation import FileFormat, LabelledWriter
@@ -27,25 +27,32 @@ from training.portfolio.labelled_file import read_labelled
 from training.portfolio.questions import open_questions, told
 from training.portfolio.table_schema import TableSchema, table_schema
 from training.portfolio.text import draft_text
-from training.settings import TrainingSettings
+from training.settings import PolicySettings, TrainingSettings
 
 SCHEMA_NAME = "portfolio.schema.json"
 _NAME_LENGTH = 40
 
 
-def init(*, data: Path, output: Path, hint: Path | None, outcome: str | None) -> None:
-    """Draft a portfolio from a labelled file."""
+def init(*, data: Path, output: Path, hint: Path | None, outcome: str | None, settings: Path) -> None:
+    """Draft a portfolio from a labelled file; costs and risk levels are shown as `settings` have them."""
     stated = None if hint is None else TableSchema.load(hint)
+    policy = _policy(settings)
     file = read_labelled(data)
     drafted = draft(file, outcome=outcome, hint=stated)
     beside = output.absolute().parent / SCHEMA_NAME
-    text = draft_text(drafted, file, name=_name(output), schema=f"../{SCHEMA_NAME}" if beside.is_file() else None)
+    schema = f"../{SCHEMA_NAME}" if beside.is_file() else None
+    text = draft_text(drafted, file, name=_name(output), policy=policy, schema=schema)
     Portfolio.of(read_yaml(text.encode()), str(output / FILE_NAME))  # nothing is written that could not be loaded
     with staged(output) as folder:
         (folder / FILE_NAME).write_text(text, encoding="utf-8")
     lines = open_questions(text)
     left = told(lines) if lines else "no open questions"
     say([f"{output / FILE_NAME}: {len(drafted.columns)} columns; {left}"])
+
+
+def _policy(settings: Path) -> PolicySettings:
+    document = read_document(settings)
+    return PolicySettings.checked(document.get("policy") if isinstance(document, dict) else None, settings)
 
 
 def _name(output: Path) -> str:
@@ -57,7 +64,9 @@ def _name(output: Path) -> str:
 def check_data(*, data: Path, settings: Path, portfolio: Path | None) -> None:
     """Hold labelled data against a declaration; DataError, after a line for each fault, if they do not fit."""
     checked = check(data, settings, portfolio)
-    say([f"warning: {warning}" for warning in checked.warnings])
+    if portfolio is None:
+        say([f"portfolio {checked.portfolio}, which {settings} names"])
+    say([*checked.left_out, *(f"warning: {warning}" for warning in checked.warnings)])
     say([f"fault: {fault}" for fault in checked.faults])
     if checked.faults:
         number = len(checked.faults)

@@ -12,27 +12,36 @@ from training.portfolio.columns import ColumnDraft
 from training.portfolio.drafting import Draft, Role
 from training.portfolio.labelled_file import LabelledFile
 from training.portfolio.questions import MARK
+from training.settings import PolicySettings
 
 _LONGEST_WHOLE = 1e15
+_FOUR_FIFTHS = 0.8
+_COSTS = "what costs a bad application that is approved, and a good one that is declined? these are an example's"
+_LEVELS = "from which PDs on is the risk MEDIUM, HIGH, CRITICAL? shown: half, once and twice a default rate of 8 %"
+_AGES = "how much less may one band of age be approved than another? the young often default more"
+_REQUIRED = "which columns must every application state? write required: true there; none says so yet"
 _HEAD = (
     "# A draft of `python -m training init`. Answer each comment that begins with a question mark, and take it away:",
     "# nothing is trained before. Bounds are rounded; levels of fewer than 5 rows are not written.",
 )
 
 
-def draft_text(draft: Draft, file: LabelledFile, *, name: str, schema: str | None = None) -> str:
+def draft_text(
+    draft: Draft, file: LabelledFile, *, name: str, policy: PolicySettings, schema: str | None = None
+) -> str:
     """Return the YAML text of a draft.
 
     Parameters
     ----------
     name : the portfolio's name
+    policy : the costs and risk levels that are shown and asked about
     schema : where an editor finds the JSON Schema of portfolio files, seen from the file; None names none
     """
     head = [f"# yaml-language-server: $schema={schema}"] if schema else []
-    return "".join(f"{line}\n" for line in [*head, *_HEAD, *_body(draft, file, name)])
+    return "".join(f"{line}\n" for line in [*head, *_HEAD, *_body(draft, file, name, policy)])
 
 
-def _body(draft: Draft, file: LabelledFile, name: str) -> Iterator[str]:
+def _body(draft: Draft, file: LabelledFile, name: str, policy: PolicySettings) -> Iterator[str]:
     yield from _questions(draft.questions)
     yield f"name: {scalar(name)}"
     yield from _identity(draft.identity)
@@ -42,11 +51,29 @@ def _body(draft: Draft, file: LabelledFile, name: str) -> Iterator[str]:
         yield f"decided_on: {scalar(draft.decided_on)}  {MARK} is it the day of the application?"
     yield f"files: {flow(_files(file))}"
     yield ""
+    yield from _rules(draft, policy)
+    yield ""
+    if not any(column.required for column in draft.columns):
+        yield from _questions([_REQUIRED])
     yield "columns:"
     for column in draft.columns:
         yield from _questions([f"{column.name}: {question}" for question in column.questions], "  ")
         if not column.left_out:
             yield f"  {scalar(column.name)}: {flow(_declared(column))}"
+
+
+def _rules(draft: Draft, policy: PolicySettings) -> Iterator[str]:
+    """The lender's own rules, which no file tells."""
+    yield "training:   # laid over configs/training.yaml"
+    yield "  policy:"
+    yield from _questions([_COSTS], "    ")
+    yield f"    cost_fn: {scalar(policy.cost_fn)}"
+    yield f"    cost_fp: {scalar(policy.cost_fp)}"
+    yield from _questions([_LEVELS], "    ")
+    yield f"    level_bounds: {flow(list(policy.level_bounds))}"
+    if any("age" in (column.protected or {}) for column in draft.columns):
+        yield from _questions([_AGES], "  ")
+        yield f"  gates: {{fairness: {{limits: {{age: {scalar(_FOUR_FIFTHS)}}}}}}}"
 
 
 def _questions(questions: Sequence[str], indent: str = "") -> Iterator[str]:
