@@ -92,12 +92,33 @@ def read_formula(text: str, schema: Schema, above: Mapping[str, Expression]) -> 
     """
     try:
         body = ast.parse(text.strip(), mode="eval").body
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        raise SchemaError('is no formula (a name such as "a b" or "class" needs quotes)') from None
-    expression = _Reader(schema, above).read(body)
+    except SyntaxError as error:
+        raise SchemaError(f"is no formula{_where(text, error)} {_QUOTES}") from None
+    except (ValueError, RecursionError, MemoryError):
+        raise SchemaError(f"is no formula {_QUOTES}") from None
+    expression = _Reader(schema, above, text).read(body)
     if isinstance(expression, Constant):
         raise SchemaError("reads no column")
     return expression
+
+
+_QUOTES = '(a name such as "a b" or "class" needs quotes)'
+
+
+def _where(text: str, error: SyntaxError) -> str:
+    """The place of a fault in words; empty where Python gives none."""
+    if not text.strip() or error.lineno is None:
+        return ""
+    # Python counts 0, or beyond the last character, where the text ends too early.
+    number = _character(text, error.lineno, (error.offset or 0) - 1)
+    return f" at character {number}" if error.offset and number <= len(text.rstrip()) else " at its end"
+
+
+def _character(text: str, line: int, before: int) -> int:
+    """The number, from 1, of a character that has so many others before it in a line of the stripped text."""
+    lines = text.strip().split("\n")
+    blanks = len(text) - len(text.lstrip())
+    return blanks + sum(len(one) + 1 for one in lines[: line - 1]) + before + 1
 
 
 def sources(expression: Expression) -> tuple[str, ...]:
@@ -125,9 +146,10 @@ def is_never_missing(expression: Expression) -> bool:
 class _Reader:
     """Reads one parsed formula."""
 
-    def __init__(self, schema: Schema, above: Mapping[str, Expression]) -> None:
+    def __init__(self, schema: Schema, above: Mapping[str, Expression], text: str) -> None:
         self._schema = schema
         self._above = above
+        self._text = text
 
     def read(self, node: ast.expr) -> Expression:
         match node:
@@ -155,7 +177,17 @@ class _Reader:
                 return Call(_JOINED[type(operator)], tuple(map(self.read, values)))
             case ast.Compare(left, [operator], [right]) if type(operator) in _COMPARED:
                 return self._compared(left, operator, right)
-        raise SchemaError(f"cannot read {ast.unparse(node)}")
+        raise SchemaError(f"cannot read {ast.unparse(node)}{self._place(node)}")
+
+    def _place(self, node: ast.expr) -> str:
+        """Where an expression stands; of an operation that does not exist, also which there are."""
+        line = self._text.strip().split("\n")[node.lineno - 1]
+        before = len(line.encode()[: node.col_offset].decode())  # Python counts bytes
+        place = f" at character {_character(self._text, node.lineno, before)}"
+        match node:
+            case ast.Call(ast.Name(id=word)) if word not in _WORDS:
+                return f"{place}: {word} is none of {', '.join(sorted(_WORDS))}"
+        return place
 
     def _named(self, name: str) -> Expression:
         if name in self._above:

@@ -87,7 +87,8 @@ def _lines(summary: Summary, output: Path) -> Iterator[str]:
     if summary.withheld:
         yield f"  referred, too little is known for an approval: {summary.withheld}"
     for name, count in summary.unknown_levels.items():
-        yield f"  unknown level, {name}: {count}{', every level that is stated' if name in summary.never_known else ''}"
+        every = ", every level that is stated" if name in summary.never_known else ""
+        yield f"  level that the model did not learn, {name}: {count}{every}"
     for what, names in (
         ("missing in every row", summary.never_stated),
         ("not declared and ignored", summary.ignored_columns),

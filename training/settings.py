@@ -13,8 +13,9 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from features.errors import SchemaError
 from features.fitting import FeatureSettings
-from features.portfolio import Portfolio
+from features.portfolio import FILE_NAME, Portfolio
 from features.request import Applications
+from jobs.errors import SettingsError
 from jobs.settings import Settings, read_document
 from scoring.policy import CompletenessRule, PointScale
 from training.portfolio.questions import refuse_open_questions
@@ -287,8 +288,20 @@ class TrainingSettings(Settings):
         declared = Portfolio.load(portfolio)
         if not draft:
             refuse_open_questions(portfolio)
-        laid = _laid_over(document | {"portfolio": str(portfolio.absolute())}, declared.declared.training)
-        return cls.checked(laid, path)
+        file = portfolio / FILE_NAME if portfolio.is_dir() else portfolio
+        document |= {"portfolio": str(portfolio.absolute())}
+        laid = _laid_over(document, declared.declared.training)
+        # What is wrong only with the portfolio's part on top is the portfolio's fault.
+        ours = laid != document and not cls._fits(laid, path) and cls._fits(document, path)
+        return cls.checked(laid, Path(f"{file}: training") if ours else path)
+
+    @classmethod
+    def _fits(cls, document: Mapping[str, Any], path: Path) -> bool:
+        try:
+            cls.checked(document, path)
+        except SettingsError:
+            return False
+        return True
 
     def left_out_lines(self) -> Iterator[str]:
         """Say which columns and features the model may not read, and because of which protected attribute."""

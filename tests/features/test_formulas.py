@@ -125,8 +125,11 @@ def test_equal_parts_of_formulas_are_one_feature_in_any_order() -> None:
 @pytest.mark.parametrize(
     ("formula", "said"),
     [
-        ("a +", "is no formula"),
-        ("", "is no formula"),
+        ("a +", "is no formula at its end (a name"),
+        ("  a b", "is no formula at character 5 (a name"),
+        ("a / b +* 2", "is no formula at character 8 (a name"),
+        ("a +\n b ) c", "is no formula at character 8 (a name"),
+        ("", "is no formula (a name"),
         ("x + 1", "reads x, which is neither a declared column nor a feature above"),
         ("later + 1", "reads later, which is neither"),
         ("purpose + 1", 'reads the category purpose: compare it with a level, as in purpose == "A"'),
@@ -137,7 +140,11 @@ def test_equal_parts_of_formulas_are_one_feature_in_any_order() -> None:
         ("7", "reads no column"),
         ("a if b else 1", "cannot read a if b else 1"),
         ("__import__('os').system('ls')", "cannot read"),
-        ("a ** 2", "cannot read a ** 2"),
+        ("a ** 2", "cannot read a ** 2 at character 1"),
+        (
+            "a + log(b)",
+            "cannot read log(b) at character 5: log is none of abs, clip, coalesce, days, ",
+        ),
         ("a < b < 3", "cannot read a < b < 3"),
         ("a + True", "cannot read True"),
         ("missing(a, b)", "missing takes 1 value, not 2"),

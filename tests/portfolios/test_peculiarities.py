@@ -185,10 +185,10 @@ def test_dates_without_bounds_are_drawn_as_dates(name, draw):
 @pytest.mark.parametrize(
     ("formula", "said"),
     [
-        ("class == 1", 'is no formula (a name such as "a b" or "class" needs quotes)'),
+        ("class == 1", 'is no formula at character 1 (a name such as "a b" or "class" needs quotes)'),
         ('"decided on" + 1', "reads the date decided on: only days(later, earlier) and missing() take dates"),
         ("postcode + 1", 'reads the category postcode: compare it with a level, as in postcode == "A"'),
-        ("json.real", "cannot read json.real"),
+        ("json.real", "cannot read json.real at character 1"),
     ],
 )
 def test_a_formula_that_cannot_be_read_names_itself(formula, said):

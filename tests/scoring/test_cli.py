@@ -53,7 +53,7 @@ def test_it_counts_what_it_rejects_and_does_not_know(
     assert said.out.splitlines() == [
         f"3 applications by {model}: 2 scored, 1 rejected; {tmp_path / 'out'}",
         "  rejected, AMT_CREDIT: must be between 1 and 1000000000: 1",
-        "  unknown level, NAME_INCOME_TYPE: 2, every level that is stated",
+        "  level that the model did not learn, NAME_INCOME_TYPE: 2, every level that is stated",
         f"  missing in every row: {', '.join([name for name in NAMES if name not in stated][:8])} and 108 more",
         "  not read: notes.txt",
     ]

@@ -117,7 +117,21 @@ def test_an_example_that_a_request_may_not_state_is_a_fault(tmp_path: Path, caps
 def test_wrong_settings_are_a_fault(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert check(tmp_path, f"{DECLARED}training: {{model: {{monotone: {{wage: 1}}}}}}\n", rows=ROWS) == 1
     (fault,) = faults(capsys, tmp_path)
-    assert fault.endswith("model.monotone: not numeric features: wage")
+    said = "Value error, model.monotone: not numeric features: wage"
+    assert fault == f"{tmp_path}/portfolio.yaml: training: file: {said}"
+
+
+def test_a_wrong_key_is_said_to_be_of_the_file_that_states_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert check(tmp_path, f"{DECLARED}training: {{policy: {{cost_fn: 0}}}}\n") == 1
+    said = "policy.cost_fn: Input should be greater than 0"
+    assert faults(capsys, tmp_path) == [f"{tmp_path}/portfolio.yaml: training: {said}"]
+    settings = tmp_path / "training.yaml"
+    settings.write_text((ROOT / "configs" / "training.yaml").read_text().replace("cost_fn: 10 ", "cost_fn: 0 "))
+    (tmp_path / "portfolio.yaml").write_text(f"{DECLARED}training: {{seed: 1}}\n")
+    assert main(["run", "--data", str(tmp_path), "--portfolio", str(tmp_path), "--settings", str(settings)]) == 1
+    assert capsys.readouterr().err == f"error: {settings}: {said}\n"
 
 
 def test_open_questions_are_a_fault(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,11 +10,15 @@ from typing import Any
 import pytest
 import yaml
 
-from features.portfolio import Portfolio
+from features.portfolio import ColumnDeclaration, OutcomeDeclaration, Portfolio, PortfolioDeclaration
 from tests.features.examples import ROOT
 from training.cli import main
 from training.portfolio.changes import changes, read_portfolio
 
+KEPT = "a served model keeps the declaration that it was trained with"
+DRAWN = "in requests, files and drawn data"
+BREAKS = f"{DRAWN} (breaks callers, train again)"
+PER_HEAD = {"per_head": {"is": "income / children"}}
 SMALL: dict[str, Any] = {
     "name": "small",
     "outcome": {"column": "bad", "bad": ["1"], "good": ["0"]},
@@ -26,7 +30,7 @@ SMALL: dict[str, Any] = {
         "sex": {"kind": "category", "levels": ["f", "m"], "protected": "sex"},
         "opened": {"kind": "date", "low": "2000-01-01"},
     },
-    "features": {"domain": {"per_head": {"is": "income / children"}}},
+    "features": {"domain": PER_HEAD},
 }
 
 
@@ -48,8 +52,13 @@ def edited(*edits: tuple[str, Any]) -> Portfolio:
 @pytest.mark.parametrize(
     ("place", "value", "expected"),
     [
-        ("title", "Small", []),
-        ("columns.job.description", "what", []),
+        ("title", "Small", ["title: changes"]),
+        ("columns.job.description", "what", ["job: description changes"]),
+        ("columns.income.unit", "EUR", ["income: unit changes"]),
+        ("columns.job.coded", True, ["job: whole numbers become levels too: 2, 2.0 and '2' are one"]),
+        ("columns.branch.levels", [2, 1], ["branch: levels: another order"]),
+        ("columns.sex.levels", ["m", "f"],
+         ["sex: levels: another order", "sex: protected groups change (train again)"]),
         ("columns.job", None, ["job: removed: requests that state it are refused (breaks callers, train again)"]),
         ("columns.age", {"kind": "count"}, ["age: added, optional (train again)"]),
         ("columns.age", {"kind": "count", "required": True}, ["age: added, required (breaks callers, train again)"]),
@@ -60,10 +69,11 @@ def edited(*edits: tuple[str, Any]) -> Portfolio:
         ("columns.income.required", True, ["income: becomes required (breaks callers)"]),
         ("columns.children.required", False, ["children: is no longer required"]),
         ("columns.income.high", 500,
-         ["income: bounds narrowed: between 0 and 1000 becomes between 0 and 500 (breaks callers)"]),
-        ("columns.income.low", -5, ["income: bounds widened: between 0 and 1000 becomes between -5 and 1000"]),
+         [f"income: bounds narrowed: between 0 and 1000 becomes between 0 and 500, {BREAKS}"]),
+        ("columns.income.low", -5,
+         [f"income: bounds widened: between 0 and 1000 becomes between -5 and 1000, {DRAWN} (train again)"]),
         ("columns.opened.low", "2010-01-01",
-         ["opened: bounds narrowed: at least 2000-01-01 becomes at least 2010-01-01 (breaks callers)"]),
+         [f"opened: bounds narrowed: at least 2000-01-01 becomes at least 2010-01-01, {BREAKS}"]),
         ("columns.income.missing", [999],
          ["income: codes for missing: -1, 999 becomes 999 (breaks callers, train again)"]),
         ("columns.income.missing", [-1], ["income: codes for missing: -1, 999 becomes -1 (train again)"]),
@@ -78,10 +88,13 @@ def edited(*edits: tuple[str, Any]) -> Portfolio:
          ["orders: added: children must be at most income (breaks callers)"]),
         ("features.domain.per_head", {"is": "children / income"},
          ["features.per_head: another formula or set (train again)"]),
-        ("features.domain.per_head", {"is": " income/children", "description": "the same"}, []),
+        ("features.domain.per_head", {"is": " income/children"}, []),
+        ("features.domain.per_head.description", "what", ["features.per_head: description changes"]),
         ("features.domain.much", {"is": "income > 10"}, ["features.much: added (train again)"]),
         ("features", {}, ["features.per_head: removed (train again)"]),
-        ("outcome.means", "late", []),
+        ("outcome.means", "late", ["outcome.means: default becomes late"]),
+        ("generator", "made.up", ["generator: changes"]),
+        ("example", {"income": 5}, ["example: changes"]),
         ("outcome.good", ["0", "2"], ["outcome: another column, or other values (train again)"]),
         ("training", {"seed": 1}, ["training: other settings (train again)"]),
         ("name", "large", ["name: changes"]),
@@ -92,6 +105,29 @@ def edited(*edits: tuple[str, Any]) -> Portfolio:
 )  # fmt: skip
 def test_each_change_is_named_with_its_effect(place: str, value: Any, expected: list[str]) -> None:
     assert [str(change) for change in changes(edited(), edited((place, value)))] == expected
+
+
+def test_another_order_of_columns_or_features_is_another_model() -> None:
+    columns = dict(reversed(SMALL["columns"].items()))
+    before = edited(("features.domain.more", {"is": "income > 10"}))
+    after = edited(("columns", columns), ("features.domain", {"more": {"is": "income > 10"}, **PER_HEAD}))
+    assert [str(change) for change in changes(before, after)] == [
+        "columns: another order, in which the model reads them (train again)",
+        "features: another order, in which the model reads them (train again)",
+    ]
+
+
+def test_every_key_of_a_declaration_can_change_visibly() -> None:
+    """A key that is new in the declaration needs its line in `diff`."""
+    assert set(PortfolioDeclaration.model_fields) == {
+        *("name", "title", "identity", "outcome", "decided_on", "files", "generator", "columns", "orders", "features"),
+        *("example", "training"),
+    }
+    assert set(ColumnDeclaration.model_fields) == {
+        *("kind", "description", "unit", "low", "high", "required", "missing", "protected", "levels", "coded"),
+        *("most_levels", "calendar"),
+    }
+    assert set(OutcomeDeclaration.model_fields) == {"column", "bad", "good", "means"}
 
 
 def test_an_order_that_goes_breaks_nobody() -> None:
@@ -115,11 +151,17 @@ def test_the_exit_code_says_whether_callers_break(tmp_path: Path, capsys: pytest
     old, wider = write(tmp_path / "old", edited()), write(tmp_path / "wider", edited(("columns.income.high", 2000)))
     assert main(["diff", old, wider]) == 0
     assert capsys.readouterr().out.splitlines() == [
-        "income: bounds widened: between 0 and 1000 becomes between 0 and 2000",
-        "0 of 1 changes break callers; no new training is needed",
+        f"income: bounds widened: between 0 and 1000 becomes between 0 and 2000, {DRAWN} (train again)",
+        f"0 of 1 changes break callers; train again: {KEPT}",
     ]
     assert main(["diff", wider, old]) == 1
-    assert capsys.readouterr().out.splitlines()[-1] == "1 of 1 changes break callers; no new training is needed"
+    assert capsys.readouterr().out.splitlines()[-1].startswith("1 of 1 changes break callers; train again: ")
+    titled = write(tmp_path / "titled", edited(("title", "Small")))
+    assert main(["diff", old, titled]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "title: changes",
+        f"0 of 1 changes break callers; no new training is needed, though {KEPT}",
+    ]
 
 
 def test_the_changes_may_be_had_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,7 +46,8 @@ def read_portfolio(path: Path) -> Portfolio:
 
 def changes(old: Portfolio, new: Portfolio) -> tuple[PortfolioChange, ...]:
     """Return the differences from `old` to `new`, those of columns first, in the order of the columns."""
-    return tuple(itertools.chain(_columns(old, new), _orders(old, new), _features(old, new), _roles(old, new)))
+    parts = (_columns, _orders, _features, _roles)
+    return tuple(itertools.chain.from_iterable(part(old, new) for part in parts))
 
 
 def _columns(old: Portfolio, new: Portfolio) -> Iterator[PortfolioChange]:
@@ -61,6 +62,13 @@ def _columns(old: Portfolio, new: Portfolio) -> Iterator[PortfolioChange]:
         if column.name not in old.schema:
             need = "required" if column.required else "optional"
             yield PortfolioChange(place=column.name, what=f"added, {need}", breaks=column.required, retrain=True)
+    if _reordered([column.name for column in old.schema], [column.name for column in new.schema]):
+        yield PortfolioChange(place="columns", what="another order, in which the model reads them", retrain=True)
+
+
+def _reordered(before: Sequence[str], after: Sequence[str]) -> bool:
+    """Whether the names that are in both stand in another order."""
+    return [name for name in before if name in set(after)] != [name for name in after if name in set(before)]
 
 
 def _column(old: Column, new: Column) -> Iterator[PortfolioChange]:
@@ -71,6 +79,8 @@ def _column(old: Column, new: Column) -> Iterator[PortfolioChange]:
         yield PortfolioChange(
             place=old.name, what="whole numbers are refused, texts alone are levels", breaks=True, retrain=True
         )
+    elif new.coded and not old.coded:
+        yield PortfolioChange(place=old.name, what="whole numbers become levels too: 2, 2.0 and '2' are one")
     if new.required and not old.required:
         yield PortfolioChange(place=old.name, what="becomes required", breaks=True)
     elif old.required and not new.required:
@@ -85,7 +95,9 @@ def _bounds(old: Column, new: Column) -> Iterator[PortfolioChange]:
     if (old.low, old.high) != (new.low, new.high):
         narrower = new.low > old.low or new.high < old.high
         what = f"bounds {'narrowed' if narrower else 'widened'}: {old.range} becomes {new.range}"
-        yield PortfolioChange(place=old.name, what=what, breaks=narrower)
+        # A served model refuses by the bounds that it was trained with.
+        where = "in requests, files and drawn data"
+        yield PortfolioChange(place=old.name, what=f"{what}, {where}", breaks=narrower, retrain=True)
 
 
 def _codes(old: Column, new: Column) -> Iterator[PortfolioChange]:
@@ -101,7 +113,8 @@ def _codes(old: Column, new: Column) -> Iterator[PortfolioChange]:
 def _values(old: Column, new: Column) -> Iterator[PortfolioChange]:
     if old.levels != new.levels:
         added, gone = len(set(new.levels) - set(old.levels)), len(set(old.levels) - set(new.levels))
-        yield PortfolioChange(place=old.name, what=f"levels: {added} added, {gone} removed")
+        same = "another order" if not added + gone else f"{added} added, {gone} removed"
+        yield PortfolioChange(place=old.name, what=f"levels: {same}")
     if old.most_levels != new.most_levels:
         what = f"most_levels: {old.most_levels} becomes {new.most_levels}"
         yield PortfolioChange(place=old.name, what=what, retrain=True)
@@ -113,6 +126,9 @@ def _values(old: Column, new: Column) -> Iterator[PortfolioChange]:
         yield PortfolioChange(place=old.name, what=what, retrain=True)
     if old.calendar != new.calendar:
         yield PortfolioChange(place=old.name, what="calendar changes")
+    for key in ("unit", "description"):
+        if old.kind is new.kind and getattr(old, key) != getattr(new, key):
+            yield PortfolioChange(place=old.name, what=f"{key} changes")
 
 
 def _orders(old: Portfolio, new: Portfolio) -> Iterator[PortfolioChange]:
@@ -133,6 +149,10 @@ def _features(old: Portfolio, new: Portfolio) -> Iterator[PortfolioChange]:
             yield PortfolioChange(place=f"features.{name}", what="added", retrain=True)
         elif before[name] != after[name]:
             yield PortfolioChange(place=f"features.{name}", what="another formula or set", retrain=True)
+        elif old.features[name].description != new.features[name].description:
+            yield PortfolioChange(place=f"features.{name}", what="description changes")
+    if _reordered(list(before), list(after)):
+        yield PortfolioChange(place="features", what="another order, in which the model reads them", retrain=True)
 
 
 def _expressions(portfolio: Portfolio) -> Mapping[str, object]:
@@ -151,7 +171,9 @@ def _roles(old: Portfolio, new: Portfolio) -> Iterator[PortfolioChange]:
         yield PortfolioChange(place="outcome", what="another column, or other values", retrain=True)
     if before.training != after.training:
         yield PortfolioChange(place="training", what="other settings", retrain=True)
-    for place in ("name", "identity", "decided_on", "files"):
+    if before.outcome.means != after.outcome.means:
+        yield PortfolioChange(place="outcome.means", what=f"{before.outcome.means} becomes {after.outcome.means}")
+    for place in ("name", "title", "identity", "decided_on", "files", "generator", "example"):
         if getattr(before, place) != getattr(after, place):
             yield PortfolioChange(place=place, what="changes")
 

@@ -133,7 +133,8 @@ def diff(*, old: Path, new: Path, as_json: bool) -> int:
     if as_json:
         say([json.dumps({"breaks": breaks, "retrain": retrain, "changes": [asdict(one) for one in found]}, indent=1)])
     else:
-        again = "train again" if retrain else "no new training is needed"
+        kept = "a served model keeps the declaration that it was trained with"
+        again = f"train again: {kept}" if retrain else f"no new training is needed, though {kept}"
         say([*map(str, found), f"{breaks} of {len(found)} changes break callers; {again}"])
     return int(breaks > 0)
 
