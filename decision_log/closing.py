@@ -26,6 +26,7 @@ from decision_log.format import (
     stored_lines,
     vectors,
 )
+from decision_log.notary import Notary
 from decision_log.segments import (
     ASIDE,
     CLOSED,
@@ -73,15 +74,17 @@ class Closed:
     aside: tuple[str, ...] = ()
 
 
-def close(directory: Path, settings: LogSettings, now: datetime) -> Closed:
+def close(directory: Path, settings: LogSettings, now: datetime, notary: Notary | None = None) -> Closed:
     """Close the finished segments of a decision log, and remove old ones.
+
+    With a notary, a segment that its worker left without a last checkpoint gets one before.
 
     SourceError if there is no log, DecisionLogError if its folders cannot be written.
     """
     if not (directory / OPEN).is_dir():
         raise SourceError(f"{directory}: no decision log")
     try:
-        return _Closing(directory, settings, now).run()
+        return _Closing(directory, settings, now, notary).run()
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else type(error).__name__
         raise DecisionLogError(f"{directory}: cannot be written ({reason})") from None
@@ -94,6 +97,7 @@ class _Closing:
     directory: Path
     settings: LogSettings
     now: datetime
+    notary: Notary | None
     segments: int = 0
     decisions: int = 0
     held: int = 0
@@ -122,6 +126,8 @@ class _Closing:
                 if not free or self.now.timestamp() - path.stat().st_mtime < self.settings.settle_seconds:
                     self.held += 1
                 else:
+                    if self.notary and not self.notary.sealed(path.stem):
+                        self.notary.seal(path, self.now)
                     self._close(path)
         except SegmentError as error:
             self._set_aside(path, str(error))

@@ -5,6 +5,7 @@ RecordError
       * SegmentError     a file in a decision log is no segment, or is damaged
   * DecisionLogError   the decision log cannot be kept as the settings ask
       * NotRecordedError a decision could not be recorded
+      * CheckpointError  a checkpoint cannot be made, kept or trusted
 """
 
 from __future__ import annotations
@@ -30,3 +31,7 @@ class DecisionLogError(RecordError):
 
 class NotRecordedError(DecisionLogError):
     """A decision could not be recorded, so the caller must not get it."""
+
+
+class CheckpointError(DecisionLogError):
+    """A checkpoint cannot be made or kept, or is not signed by the key in question."""

@@ -134,6 +134,12 @@ def read_header(path: Path) -> Header | None:
         raise SegmentError("its first line is no header of a decision log") from None
 
 
+def first_line(path: Path) -> bytes:
+    """The first line of an open segment as it is stored, with its end."""
+    with opened(path) as file:
+        return file.readline(_LONGEST_LINE)
+
+
 def read_raw(path: Path, offset: int = 0, damaged: Callable[[], object] = lambda: None) -> Iterator[bytes]:
     """The lines of an open segment without their ends, from a byte on; the header is left out.
 

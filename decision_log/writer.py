@@ -16,9 +16,10 @@ from typing import NamedTuple, Self
 from prometheus_client import CollectorRegistry
 from pydantic import Field
 
+from decision_log.checkpoints import CheckpointSettings, Extent, header_hash
 from decision_log.errors import DecisionLogError
 from decision_log.format import Header, Previous
-from decision_log.merkle import MerkleTree, leaf_hash
+from decision_log.merkle import HASH_BYTES, MerkleTree, leaf_hash
 from decision_log.segments import CLOSED, OPEN, WorkerId
 from jobs.heartbeat import Heartbeat
 from jobs.output import take_lock
@@ -56,6 +57,8 @@ class LogSettings(Settings):
     settle_seconds: float = Field(ge=1)
     """How long `close` leaves a finished segment alone, so that the drift counts can catch up."""
     retention_days: int = Field(ge=1)
+    checkpoints: CheckpointSettings
+    """When a worker signs what it has written, if RECORD_KEY_FILE names a key."""
 
 
 OWNER_ONLY = 0o600
@@ -91,6 +94,11 @@ class DecisionLogWriter:
     header : first line of every segment, where it names the segment before as well
     lost : called with the number of lines that were written and then lost
     heartbeat : of the thread
+    attested : whether checkpoints are made, so that somebody calls `take`
+
+    Attributes
+    ----------
+    due : set when so many records are new that they should have a checkpoint
     """
 
     def __init__(
@@ -102,8 +110,9 @@ class DecisionLogWriter:
         *,
         lost: Callable[[int], object] = lambda _: None,
         heartbeat: Heartbeat | None = None,
+        attested: bool = False,
     ) -> None:
-        self._directory = directory
+        self.directory = directory
         self._worker = worker
         self._header = header
         self._settings = settings
@@ -118,6 +127,9 @@ class DecisionLogWriter:
         self._next: Segment | None = None
         self._finished: list[Segment] = []
         self._previous: Previous | None = None
+        self._attested = attested
+        self._left: list[Segment] = []
+        self.due = threading.Event()
         self._allocated = 0
         self._first_line: float | None = None
         self._failure: Failure | None = None
@@ -157,6 +169,10 @@ class DecisionLogWriter:
                 return self._failure or Failure.IO
             if self._first_line is None:
                 self._first_line = time.monotonic()
+            if not self._attested:
+                self._current.hashes.clear()
+            elif len(self._current.hashes) >= self._settings.checkpoints.records * HASH_BYTES:
+                self.due.set()
             return Position(self._current.number, self._current.used)
 
     def _replace(self, lines: bytes) -> None:
@@ -213,7 +229,7 @@ class DecisionLogWriter:
         self._first_line = None
         if self._current is not None:
             try:
-                self._current.begin(self._header.after(self._previous).line())
+                self._current.begin(self._header.after(self._previous))
             except OSError as error:
                 self._finished.append(self._current)
                 self._current = None
@@ -223,7 +239,17 @@ class DecisionLogWriter:
         """Write no more into a segment, also one that is gone: the next header names it with the lines that it had."""
         self._finished.append(segment)
         if segment.lines:
+            if self._attested:
+                self._left.append(segment)
             self._previous = Previous(segment.path.stem, segment.lines, segment.tree.root().hex())
+
+    def take(self) -> list[Extent]:
+        """How far each segment has been written that has new lines or an end since this was called before."""
+        with self._lock:
+            left, self._left = self._left, []
+            growing = [self._current] if self._current is not None and self._current.hashes else []
+            found = [segment.progress(finished=True) for segment in left]
+            return found + [segment.progress(finished=False) for segment in growing]
 
     def _keep_ready(self) -> None:
         """Prepare segments until the writer closes; the thread outlives every error: nobody would start it again."""
@@ -280,9 +306,9 @@ class DecisionLogWriter:
     def _allocated_now(self) -> Segment:
         with self._numbering:
             number = self._allocated
-            path = self._worker.segment(self._directory, number)
+            path = self._worker.segment(self.directory, number)
             if not path.parent.is_dir():
-                _make_folders(self._directory)
+                _make_folders(self.directory)
             segment = Segment.allocate(path, number, self._settings.segment_bytes)
             self._allocated = number + 1
             return segment
@@ -330,6 +356,7 @@ class Segment:
     used : bytes, the header's included
     lines : how many were written after the header
     tree : Merkle tree over these lines
+    hashes : of the lines since the last `progress`, one after another
     """
 
     # No fsync for each line: a power cut may lose the last lines, but a disk's confirmation would hold up every answer.
@@ -340,6 +367,9 @@ class Segment:
         self.used = 0
         self.lines = 0
         self.tree = MerkleTree()
+        self.hashes = bytearray()
+        self._header = b""
+        self._before: Previous | None = None
         self._descriptor = descriptor
         self._size = size
         self._made = os.fstat(descriptor)
@@ -360,9 +390,16 @@ class Segment:
             raise
         return cls(path, number, descriptor, size)
 
-    def begin(self, header: bytes) -> None:
+    def begin(self, header: Header) -> None:
         """Write the header, which names the segment before: it is known only when that one is full."""
-        self._put(header)
+        line = header.line()
+        self._put(line)
+        self._header, self._before = header_hash(line), header.previous
+
+    def progress(self, *, finished: bool) -> Extent:
+        """How far it has been written, with the hashes since the last call."""
+        hashes, self.hashes = bytes(self.hashes), bytearray()
+        return Extent(self.path.stem, self.lines, self.tree.root(), self._header, self._before, hashes, finished)
 
     def fits(self, lines: bytes) -> bool:
         """Whether there is allocated room for the lines."""
@@ -379,7 +416,9 @@ class Segment:
             os.ftruncate(self._descriptor, before)
             return False
         for line in lines[:-1].split(b"\n"):
-            self.tree.add(leaf_hash(line))
+            leaf = leaf_hash(line)
+            self.tree.add(leaf)
+            self.hashes += leaf
         self.lines = self.tree.size
         return True
 

@@ -90,9 +90,10 @@ _notified = click.option("--notify", "notified", is_flag=True,
 def close(*, folder: Path, settings: Path) -> None:
     """Turn the finished segments of a decision log into Parquet."""
     from decision_log.closing import close as close_log
+    from decision_log.notary import Notary
 
     log = MonitoringSettings.load(settings).recording.log
-    done = close_log(folder, log, datetime.now(UTC))
+    done = close_log(folder, log, datetime.now(UTC), Notary.of(os.environ, folder))
     sys.stdout.write(
         f"{done.segments:,} segments closed with {done.decisions:,} decisions; {done.held:,} still being written;"
         f" {done.expired:,} older than {log.retention_days} days removed; {len(done.aside):,} files set aside\n"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -19,6 +21,7 @@ from prometheus_client.registry import Collector
 
 from decision_log.errors import NotRecordedError
 from decision_log.format import Caller, ClientHash, Header, LineFormat, client_hash
+from decision_log.notary import SIGNING_VARIABLE, Checkpointer, Notary
 from decision_log.segments import ASIDE, Ages, WorkerId
 from decision_log.writer import DecisionLogWriter, Failure, LogSettings, OnFailure, Position, make_folders
 from jobs.heartbeat import Heartbeat
@@ -29,6 +32,8 @@ from monitoring.windows import DecisionMetrics, Windows, load_checks
 from scoring.drift_reference import Window
 from scoring.scorer import Scores
 from scoring.store import StoredModel
+
+_LOGGER = logging.getLogger("bentoml.credit_scoring")
 
 LOG_VARIABLE = "DECISION_LOG_DIR"
 _SHARED = "PROMETHEUS_MULTIPROC_DIR"
@@ -42,6 +47,8 @@ def check_recording(settings: RecordingSettings, environment: Mapping[str, str])
     if directory:
         _hash(settings.log, environment)
         make_folders(Path(directory))
+        if Notary.of(environment, Path(directory)) is None:
+            _LOGGER.warning("the decision log has no checkpoints: %s names no key", SIGNING_VARIABLE)
 
 
 def open_recorder(
@@ -87,6 +94,7 @@ def _open_records(
     directory = environment.get(LOG_VARIABLE)
     if not directory:
         return None
+    notary = Notary.of(environment, Path(directory))
     return DecisionRecords(
         Path(directory),
         worker,
@@ -95,6 +103,30 @@ def _open_records(
         _hash(settings, environment),
         lost=lambda lines: metrics.failed(Failure.REMOVED, lines),
         heartbeat=Heartbeat("decision-log", registry=registry),
+        attest=None
+        if notary is None
+        else partial(_checkpointer, notary, worker, settings.checkpoints.seconds, metrics, registry),
+    )
+
+
+def _checkpointer(
+    notary: Notary,
+    worker: WorkerId,
+    seconds: float,
+    metrics: DecisionMetrics,
+    registry: CollectorRegistry,
+    log: DecisionLogWriter,
+) -> Checkpointer:
+    return Checkpointer(
+        notary,
+        log.directory,
+        worker,
+        seconds,
+        log.take,
+        log.due,
+        Heartbeat("checkpoints", registry=registry),
+        made=metrics.attested,
+        failed=metrics.not_attested,
     )
 
 
@@ -279,6 +311,7 @@ class DecisionRecords:
     Parameters
     ----------
     lost, heartbeat : see `decision_log.writer.DecisionLogWriter`
+    attest : starts the thread that signs checkpoints; None without a key for them
     """
 
     def __init__(
@@ -291,11 +324,15 @@ class DecisionRecords:
         *,
         lost: Callable[[int], object],
         heartbeat: Heartbeat,
+        attest: Callable[[DecisionLogWriter], Checkpointer] | None,
     ) -> None:
         self._directory = directory
         self._host = worker.host
         self._format = LineFormat(header, client_hash)
-        self._log = DecisionLogWriter(directory, worker, header, settings, lost=lost, heartbeat=heartbeat)
+        self._log = DecisionLogWriter(
+            directory, worker, header, settings, lost=lost, heartbeat=heartbeat, attested=attest is not None
+        )
+        self._checkpoints = None if attest is None else attest(self._log)
         self.refuses = settings.on_failure is OnFailure.REFUSE
 
     def lines(
@@ -335,5 +372,7 @@ class DecisionRecords:
         return None if failure is None else f"the decision log cannot be written ({failure})"
 
     def close(self) -> None:
-        """Finish the segments and close the log."""
+        """Finish the segments, have what is left attested, and close the log."""
         self._log.close()
+        if self._checkpoints is not None:
+            self._checkpoints.close()

@@ -17,9 +17,10 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from prometheus_client import REGISTRY, CollectorRegistry, Counter, Histogram
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import GaugeMetricFamily
 
+from decision_log.checkpoints import Checkpoint
 from decision_log.format import Header
 from decision_log.writer import Failure
 from jobs.output import locked, remove_unfinished, replaced
@@ -325,6 +326,17 @@ class DecisionMetrics:
             registry=registry,
         )  # fmt: skip
         self._failures = {failure: failures.labels(failure) for failure in Failure}
+        self._checkpoints = Counter(
+            "credit_scoring_checkpoints_total", "Checkpoints of the decision log that were kept", registry=registry
+        )
+        self._checkpoint_failures = Counter(
+            "credit_scoring_checkpoint_failures_total", "Checkpoints of the decision log that could not be kept",
+            registry=registry,
+        )  # fmt: skip
+        self._last_checkpoint = Gauge(
+            "credit_scoring_checkpoint_timestamp_seconds", "When the last checkpoint of the decision log was kept",
+            registry=registry, multiprocess_mode="max",
+        )  # fmt: skip
         check_failures = Counter(
             "credit_scoring_drift_check_failures_total", "Users' drift checks that failed", ("check",),
             registry=registry,
@@ -348,6 +360,15 @@ class DecisionMetrics:
     def failed(self, failure: Failure, lines: int) -> None:
         """Count lines that could not be written."""
         self._failures[failure].inc(lines)
+
+    def attested(self, checkpoint: Checkpoint) -> None:
+        """Count a checkpoint that was kept."""
+        self._checkpoints.inc()
+        self._last_checkpoint.set(checkpoint.time.timestamp())
+
+    def not_attested(self) -> None:
+        """Count a checkpoint that could not be kept."""
+        self._checkpoint_failures.inc()
 
     def check_failed(self, check: str) -> None:
         """Count a failure of a user's drift check."""

@@ -119,8 +119,8 @@ class Statement:
         return _PURPOSE + json.dumps(asdict(self), sort_keys=True, separators=(",", ":")).encode()
 
 
-def sign(statement: Statement, key: Path) -> str:
-    """The signature by the private key in a PEM file, hexadecimal; SignatureError if the file has no such key."""
+def private_key(path: Path) -> Ed25519PrivateKey:
+    """The private key in a PEM file; SignatureError if the file has no such key."""
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
@@ -128,12 +128,11 @@ def sign(statement: Statement, key: Path) -> str:
         found = load_pem_private_key(content, None)
         return found if isinstance(found, Ed25519PrivateKey) else None
 
-    return _key(key, load, "an Ed25519 private key without a passphrase, in PEM").sign(statement.encode()).hex()
+    return _key(path, load, "an Ed25519 private key without a passphrase, in PEM")
 
 
-def verify(statement: Statement, signature: str, signer: Path) -> None:
-    """Raise SignatureError unless the signature of the statement fits the public key in a PEM file."""
-    from cryptography.exceptions import InvalidSignature
+def public_key(path: Path) -> Ed25519PublicKey:
+    """The public key in a PEM file; SignatureError if the file has no such key."""
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
     from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
@@ -141,7 +140,19 @@ def verify(statement: Statement, signature: str, signer: Path) -> None:
         found = load_pem_public_key(content)
         return found if isinstance(found, Ed25519PublicKey) else None
 
-    public = _key(signer, load, "an Ed25519 public key in PEM")
+    return _key(path, load, "an Ed25519 public key in PEM")
+
+
+def sign(statement: Statement, key: Path) -> str:
+    """The signature by the private key in a PEM file, hexadecimal; SignatureError if the file has no such key."""
+    return private_key(key).sign(statement.encode()).hex()
+
+
+def verify(statement: Statement, signature: str, signer: Path) -> None:
+    """Raise SignatureError unless the signature of the statement fits the public key in a PEM file."""
+    from cryptography.exceptions import InvalidSignature
+
+    public = public_key(signer)
     try:
         public.verify(bytes.fromhex(signature), statement.encode())
     except (InvalidSignature, ValueError):

@@ -53,6 +53,7 @@ def _healthy(pod: str) -> dict[str, str]:
         'credit_scoring_drift_check_failures_total{check="mine"}': steady(0),
         "credit_scoring_decision_log_lines_total": rising(600),
         'credit_scoring_decision_log_failures_total{reason="no_space"}': steady(0),
+        "credit_scoring_checkpoint_failures_total": steady(0),
         "credit_scoring_decision_log_segment_age_seconds": steady(300),
         "credit_scoring_decision_log_unclosed_seconds": steady(3600),
         "credit_scoring_decision_log_set_aside": steady(0),

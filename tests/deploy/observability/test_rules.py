@@ -162,6 +162,10 @@ FAULTS = {
         {UNCLOSED: then(3600, 200_000)},
         {("CreditScoringLogNotClosed", "warning")},
     ),
+    "a checkpoint cannot be kept": (
+        {"credit_scoring_checkpoint_failures_total@a": turning(0, 1)},
+        {("CreditScoringCheckpointsFailing", "critical")},
+    ),
     "a file was set aside": (
         {"credit_scoring_decision_log_set_aside": then(0, 1)},
         {("CreditScoringLogSetAside", "warning")},
