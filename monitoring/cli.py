@@ -17,6 +17,7 @@ from jobs.output import write_json, write_text
 from jobs.progress import Progress
 from monitoring.notify import ADDRESS, Alarm, Alertmanager
 from monitoring.settings import MonitoringSettings, NotificationSettings
+from scoring.cli import served_name
 
 if TYPE_CHECKING:
     from decision_log.reader import DecisionLogReader
@@ -29,7 +30,6 @@ ALARM = 3
 """Exit code of a command that did its work and raised the alarm."""
 
 _SETTINGS = Path("configs/monitoring.yaml")
-_MODEL = "credit_scoring_production_model"
 _SEVERITIES = ("critical", "warning", "info")
 _ENDS = "exit code: 0 done, 1 an error, said in one line, 2 wrong usage"
 _ALARM_ENDS = "exit code: 0 no alarm, 3 alarm, 1 an error, said in one line, 2 wrong usage"
@@ -61,8 +61,9 @@ _log = click.option("--log", "folder", type=PATH, required=True, metavar="DIR", 
 _json = click.option("--json", "found", type=PATH, metavar="FILE", help="write everything that was found there as well")
 _model = click.option(
     "--model",
-    default=_MODEL,
-    help=f"tag in the BentoML model store, or the directory of an artefact (default: {_MODEL}:latest)",
+    default=served_name,
+    help="tag in the BentoML model store, or the directory of an artefact (default: the latest of that in"
+    " configs/serving.yaml)",
 )
 _outcomes = click.option("--outcomes", type=PATH, metavar="FILE",
                          help=".csv or .parquet with outcome (1 default, 0 repaid, empty unknown) and client_id, "

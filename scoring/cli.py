@@ -14,7 +14,9 @@ import click
 from pydantic import TypeAdapter, ValidationError
 
 from jobs.commandline import PATH, CommandGroup, run_command, say
+from jobs.errors import SettingsError
 from jobs.progress import Progress
+from jobs.settings import read_document
 from scoring.errors import BatchError
 from scoring.keys import KEYS_VARIABLE, KeyFile, KeyFileError, KeyName, Scope, create_key, issue, revoke_key
 
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     from scoring.batch import Summary
 
 _GRANTABLE = (Scope.PREDICT, Scope.ADMIN)
-_MODEL = "credit_scoring_production_model"
+_SERVING = Path(__file__).resolve().parent.parent / "configs" / "serving.yaml"
 # Files may lack dozens of columns, and naming them all would bury the counts above.
 _MOST_LISTED = 8
 _PROCESSORS = os.cpu_count() or 1
@@ -52,10 +54,20 @@ def _share(text: str) -> float:
     return share
 
 
+def served_name(settings: Path = _SERVING) -> str:
+    """Return the name in the BentoML store that the service's settings give its model; SettingsError if they do not."""
+    document = read_document(settings)
+    named = document.get("model") if isinstance(document, dict) else None
+    if not isinstance(named, str):
+        raise SettingsError(f"{settings}: model: must name a model of the BentoML store")
+    return named
+
+
 @commands.command()
 @click.option("--input", "source", type=PATH, required=True, help=".csv or .parquet file, or a folder of them")
 @click.option("--output", type=PATH, required=True, help="folder that does not exist yet, or is empty")
-@click.option("--model", default=_MODEL, help=f"tag in the BentoML model store (default: {_MODEL}:latest)")
+@click.option("--model", default=served_name,
+              help="tag in the BentoML model store (default: the latest of that in configs/serving.yaml)")  # fmt: skip
 @click.option("--chunk-rows", type=int, default=50_000, show_default=True, help="rows scored at a time")
 @click.option("--threads", type=_threads, metavar="N", default=_PROCESSORS, help="default: one for each processor")
 @click.option("--max-rejected", type=_share, default=0.5, show_default=True, metavar="SHARE",

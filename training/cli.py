@@ -13,7 +13,8 @@ from jobs.commandline import PATH, CommandGroup, run_command
 
 _STORAGE = "CREDIT_SCORING_TUNING_STORAGE"
 """The environment variable for an address whose password must not be in the list of processes."""
-_SETTINGS = Path(__file__).resolve().parent.parent / "configs" / "training.yaml"
+SETTINGS = Path(__file__).resolve().parent.parent / "configs" / "training.yaml"
+"""The settings that a command uses unless it is told others."""
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
@@ -38,7 +39,7 @@ def _declared(command: _Command) -> _Command:
     """Options that name the settings and the portfolio."""
     named = "folder or file of the portfolio (default: the one that the settings name)"
     command = click.option("--portfolio", type=PATH, help=named)(command)
-    return click.option("--settings", type=PATH, default=_SETTINGS, help="default: configs/training.yaml")(command)
+    return click.option("--settings", type=PATH, default=SETTINGS, help="default: configs/training.yaml")(command)
 
 
 def _allowed(command: _Command) -> _Command:
@@ -63,7 +64,7 @@ def init(**options: Any) -> None:
     """Draft a portfolio from one labelled file; a person answers its questions."""
     from training.portfolio.commands import init as draft_portfolio
 
-    draft_portfolio(**options, settings=_SETTINGS)
+    draft_portfolio(**options, settings=SETTINGS)
 
 
 @commands.command()

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+import shlex
+import sys
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import wraps
 from pathlib import Path
@@ -15,15 +18,19 @@ from mlflow.exceptions import MlflowException
 from jobs.commandline import say
 from jobs.errors import OutputError, SettingsError
 from jobs.progress import Progress
-from training.dataset import is_generated, split_by_time
+from scoring.cli import served_name
+from training.cli import SETTINGS
+from training.dataset import find_applications, is_generated, split_by_time
 from training.errors import RegistryError, TrackingError, TrainingError
 from training.generation import FileFormat, generator_of
+from training.portfolio.checking import served_otherwise
 from training.promotion import Verdict, judge, keep, make_champion, promote, rollback
 from training.registry.fitted import register_fitted, run_of_fitted
 from training.registry.registry import Registered, copy_report, current_champion, find
 from training.registry.store import champion_lock, import_model
 from training.registry.tracking import connect, resumed_run, scratch, without_secrets
 from training.run import deliver, load, registry_lines, trained_lines, verdict_lines
+from training.search_settings import without_credentials
 from training.settings import TrainingSettings
 
 _Options = ParamSpec("_Options")
@@ -45,6 +52,24 @@ def _working(command: Callable[_Options, None]) -> Callable[_Options, None]:
             raise OutputError(f"{error.filename}: {error.strerror}" if error.filename else str(error)) from None
 
     return working
+
+
+def pasted(words: Sequence[str], settings: Path, portfolio: Path | None, tracking_uri: str | None) -> str:
+    """Return a training command that can be pasted, with every option that it needs to act on the same model."""
+    options = [*_named("--portfolio", portfolio), *_named("--settings", None if settings == SETTINGS else settings)]
+    # A password stays out of the terminal; the variable holds in the next command too.
+    if tracking_uri not in (None, os.environ.get("MLFLOW_TRACKING_URI")):
+        options += _named("--tracking-uri", without_credentials(str(tracking_uri)))
+    return shlex.join([_python(), "-m", "training", *words, *options])
+
+
+def _python() -> str:
+    python, here = Path(sys.executable), Path.cwd()
+    return str(python.relative_to(here) if python.is_relative_to(here) else python)
+
+
+def _named(option: str, value: object) -> list[str]:
+    return [] if value is None else [option, str(value)]
 
 
 def _loaded(settings: Path, portfolio: Path | None, tracking_uri: str | None) -> TrainingSettings:
@@ -80,8 +105,18 @@ def run(
     if no_promote:
         keep(delivered.verdict)
         say([*verdict_lines(delivered.verdict), f"{delivered.registered} is challenger"])
+        next_one = ["promote", "--version", delivered.registered.version, *_named("--data", data)]
     else:
         _promote_judged(delivered.verdict)
+        next_one = ["rollback"]
+    name = loaded.tracking.model
+    say([*served_otherwise(name), "next, for this model:"])
+    say(f"  {pasted(words, settings, portfolio, tracking_uri)}" for words in (["list"], next_one))
+    if data is not None and not no_promote:
+        tagged = [] if name == served_name() else ["--model", name]
+        file = str(find_applications(data, loaded.declared))
+        batch = [_python(), "-m", "scoring", "batch", "--input", file, "--output", "scores", *tagged]
+        say([f"  {shlex.join(batch)}"])
 
 
 @_working
@@ -192,7 +227,8 @@ def rollback_champion(*, settings: Path, portfolio: Path | None, tracking_uri: s
 @_working
 def list_registered(*, settings: Path, portfolio: Path | None, tracking_uri: str | None) -> None:
     """Show the registered models."""
-    say(registry_lines(_connected(settings, portfolio, tracking_uri).tracking.model))
+    name = _connected(settings, portfolio, tracking_uri).tracking.model
+    say(registry_lines(name, pasted(["import"], settings, portfolio, tracking_uri)))
 
 
 @_working

@@ -217,10 +217,10 @@ def _judged(judged: JudgedModel, rows: int) -> str:
 _HEADINGS = ("version", "alias", "digest", "AUC", "registered", "run", "commit", "data")
 
 
-def registry_lines(name: str) -> Iterator[str]:
+def registry_lines(name: str, importing: str = "python -m training import") -> Iterator[str]:
     """Format the versions of the model `name`, the oldest first, then the history of its champions.
 
-    A line warns if alias, history and this user's BentoML store differ.
+    A line warns if alias, history and this user's BentoML store differ; the command `importing` mends the store.
     """
     named, found = aliases(name), versions(name)
     if not found:
@@ -234,7 +234,7 @@ def registry_lines(name: str) -> Iterator[str]:
     served = served_version(name)
     if in_charge and str(served) != in_charge.tag:
         held = f"serves {served}" if served else "holds no version"
-        yield f"this machine's BentoML store {held}, not version {in_charge.version}: `python -m training import`"
+        yield f"this machine's BentoML store {held}, not version {in_charge.version}: `{importing}`"
 
 
 def _row(version: ModelVersion, named: Mapping[str, str]) -> tuple[str, ...]:

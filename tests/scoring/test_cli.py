@@ -14,8 +14,9 @@ from pathlib import Path
 import bentoml
 import pytest
 
+from jobs.errors import SettingsError
 from scoring.artefact import Artefact
-from scoring.cli import _listed, main
+from scoring.cli import _listed, main, served_name
 from tests.features.examples import NAMES, REQUIRED, ROOT, generate
 from tests.scoring.jobs import people
 from tests.server import unmeasured
@@ -58,6 +59,15 @@ def test_it_counts_what_it_rejects_and_does_not_know(
         "  not read: notes.txt",
     ]
     assert not re.search("kgjq|4711", said.out + said.err)
+
+
+def test_the_model_is_that_of_the_service_unless_another_is_named(tmp_path: Path) -> None:
+    settings = tmp_path / "serving.yaml"
+    settings.write_text("model: mine  # a name\n")
+    assert served_name(settings) == "mine"
+    settings.write_text("boundary: outermost\n")
+    with pytest.raises(SettingsError, match=r"serving\.yaml: model: must name a model of the BentoML store"):
+        served_name(settings)
 
 
 def test_it_fails_where_nothing_could_be_scored_and_the_output_says_why(

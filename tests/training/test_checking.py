@@ -8,6 +8,8 @@ import pytest
 
 from tests.features.examples import ROOT
 from training.cli import main
+from training.portfolio.checking import served_otherwise
+from training.settings import TrainingSettings
 
 DECLARED = """name: small
 outcome: {column: bad, bad: ["1"], good: ["0"]}
@@ -73,6 +75,29 @@ def test_the_portfolio_of_the_settings_is_named_where_no_other_is(
     capsys.readouterr()
     assert main(["check", "--data", str(tmp_path), "--settings", str(settings)]) == 0
     assert capsys.readouterr().out.splitlines()[0] == f"portfolio small, which {settings} names"
+
+
+def test_a_name_that_the_service_and_the_bento_do_not_have_is_said_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert check(tmp_path, f"{DECLARED}training: {{tracking: {{model: mine}}}}\n") == 0
+    assert capsys.readouterr().out.splitlines()[0] == (
+        "warning: the service does not serve mine yet: write model: mine in configs/serving.yaml, and tag: mine:latest"
+        " and alias: mine in bentofile.yaml"
+    )
+
+
+def test_the_project_serves_the_model_that_it_trains(tmp_path: Path) -> None:
+    name = TrainingSettings.load(ROOT / "configs" / "training.yaml").tracking.model
+    assert list(served_otherwise(name)) == []
+    (tmp_path / "configs").mkdir()
+    for file in ("configs/serving.yaml", "bentofile.yaml"):
+        (tmp_path / file).write_text((ROOT / file).read_text().replace(name, "mine"))
+    assert list(served_otherwise("mine", tmp_path)) == []
+    (tmp_path / "bentofile.yaml").write_text("service: service:CreditScoring\n")
+    assert list(served_otherwise("mine", tmp_path)) == [
+        "the service does not serve mine yet: write tag: mine:latest and alias: mine in bentofile.yaml"
+    ]
 
 
 def test_data_that_is_nowhere_is_said_to_be_neither(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 import shutil
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from scoring.store import StoredModel
 from tests.home_credit import write_bare_portfolio
 from tests.without_home_credit import HERE
 from training.cli import main
+from training.commands import _python
 from training.errors import ParityError, RegistryError
 from training.registry import store, tracking
 from training.registry.registry import artefact_folder, copy_report, download, find
@@ -166,8 +168,31 @@ def test_run_prints_what_it_measured(
     assert "3000 applications" in said.out
     assert f"  auc                  {delivered.trained.evaluation['auc']}" in said.out
     assert "  AUC, lower end  " in said.out
-    assert said.out.splitlines()[-1].startswith("imported commands_model:")
+    imported, *after = said.out.splitlines()[-6:]
+    assert imported.startswith("imported commands_model:")
+    options = f"--settings {settings_file}"
+    otherwise = "write model: commands_model in configs/serving.yaml, and tag: commands_model:latest and alias: "
+    file = generated / "application_train.csv"
+    assert after == [
+        f"the service does not serve commands_model yet: {otherwise}commands_model in bentofile.yaml",
+        "next, for this model:",
+        f"  {_python()} -m training list {options}",
+        f"  {_python()} -m training rollback {options}",
+        f"  {_python()} -m scoring batch --input {file} --output scores --model commands_model",
+    ]
     assert "cross-validation: " in said.err
+
+
+def test_commands_that_are_printed_act_on_the_same_model(
+    generated: Path, settings_file: Path, delivered: Delivered, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = ["run", "--data", str(generated), "--settings", str(settings_file)]
+    assert main([*run, "--no-promote"]) == 0
+    *_, listing, promoting = capsys.readouterr().out.splitlines()
+    assert main(shlex.split(listing)[3:]) == 0
+    assert "commands_model: nothing is registered" not in capsys.readouterr().out
+    assert main(shlex.split(promoting)[3:]) == 0
+    assert " is champion" in capsys.readouterr().out
 
 
 def test_run_without_data_generates_it(

@@ -13,6 +13,8 @@ from features.portfolio import Portfolio
 from features.schema import Column, Protection
 from features.validation import RuleViolation
 from jobs.errors import ProjectError, SettingsError
+from jobs.settings import read_document
+from scoring.cli import served_name
 from training.dataset import (
     Dataset,
     find_applications,
@@ -55,7 +57,12 @@ def check(data: Path, settings: Path, portfolio: Path | None) -> Checked:
         rows=len(dataset),
         defaults=int(np.sum(dataset.target == 1)),
         faults=(*wrong, *map(str, violations), *_data_faults(dataset, violations, loaded)),
-        warnings=(*_declared_warnings(declared), *dataset.warnings, *_outside(data, dataset, loaded)),
+        warnings=(
+            *_declared_warnings(declared),
+            *(() if loaded is None else served_otherwise(loaded.tracking.model)),
+            *dataset.warnings,
+            *_outside(data, dataset, loaded),
+        ),
         left_out=() if loaded is None else tuple(loaded.left_out_lines()),
     )
 
@@ -68,6 +75,21 @@ def _settings(settings: Path, portfolio: Path | None) -> tuple[TrainingSettings 
         return None, (str(error),)
     file, lines = questions_in(loaded.portfolio)
     return loaded, ((f"{file}: {told(lines)}",) if lines else ())
+
+
+_PROJECT = Path(__file__).resolve().parents[2]
+
+
+def served_otherwise(model: str, project: Path = _PROJECT) -> Iterator[str]:
+    """Say in one line which files to change where the service and the Bento take a model of another name."""
+    serving, bento = project / "configs" / "serving.yaml", project / "bentofile.yaml"
+    stated = (read_document(bento) or {}).get("models") or []
+    pinned = [(one.get("tag"), one.get("alias")) for one in stated if isinstance(one, dict)]
+    wrong = [f"model: {model} in configs/serving.yaml"] if served_name(serving) != model else []
+    if pinned != [(f"{model}:latest", model)]:
+        wrong.append(f"tag: {model}:latest and alias: {model} in bentofile.yaml")
+    if wrong:
+        yield f"the service does not serve {model} yet: write {', and '.join(wrong)}"
 
 
 def _declared_warnings(portfolio: Portfolio) -> Iterator[str]:
