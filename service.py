@@ -24,6 +24,7 @@ from scoring.store import SIGNER_VARIABLE, StoredModel, load_stored
 from serving.app import Boundary, ScoringRoute
 from serving.authentication import Guard, Keyring
 from serving.engine import DecisionEngine
+from serving.idempotency import Idempotency, kept_answers
 from serving.pages import Pages
 from serving.preflight import check_start, load_settings, make_absolute, require_keys_or_loopback, served_portfolio
 from serving.request_metrics import Exposition, Traffic
@@ -169,7 +170,13 @@ def _bounded(app: ASGIApp) -> Boundary:
     hosts = SETTINGS.connections.hosts
     front = Front(SETTINGS.connections, SETTINGS.limits.timeout_seconds)
     guard = Guard(SETTINGS.access, _keyring(), hosts)
-    return Boundary(app, SETTINGS.limits, guard, _traffic(), _routes, _fault, front)
+    return Boundary(app, SETTINGS.limits, guard, _traffic(), _routes, _fault, front, _idempotency())
+
+
+def _idempotency() -> Idempotency:
+    recording = MONITORING.recording.enabled
+    answers = kept_answers(os.environ, SETTINGS.limits, SETTINGS.idempotency.hours) if recording else None
+    return Idempotency(answers, _traffic(), SETTINGS.limits.retry_after_seconds)
 
 
 def _keyring() -> Keyring | None:

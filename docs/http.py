@@ -40,6 +40,10 @@ def http_page(root: Path) -> str:
 
 def _route(path: str, verb: str, what: dict[str, Any]) -> str:
     parts = [f"### {verb.upper()} {path}", f"{what['summary']}."]
+    parts += [
+        f"Header field `{field['name']}`: {_type(field['schema'])}, {_bounds(field['schema'])}. {field['description']}."
+        for field in what.get("parameters", ())
+    ]
     if "requestBody" in what:
         media = what["requestBody"]["content"]["application/json"]
         parts.append(f"Body: {_type(media['schema'])}.")

@@ -90,11 +90,13 @@ _notified = click.option("--notify", "notified", is_flag=True,
 @_settings
 def close(*, folder: Path, settings: Path) -> None:
     """Turn the finished segments of a decision log into Parquet."""
+    from decision_log.answers import remove_ended
     from decision_log.closing import close as close_log
     from decision_log.notary import Notary
 
-    log = MonitoringSettings.load(settings).recording.log
-    done = close_log(folder, log, datetime.now(UTC), Notary.of(os.environ, folder))
+    log, now = MonitoringSettings.load(settings).recording.log, datetime.now(UTC)
+    done = close_log(folder, log, now, Notary.of(os.environ, folder))
+    remove_ended(folder, now.timestamp())
     sys.stdout.write(
         f"{done.segments:,} segments closed with {done.decisions:,} decisions; {done.held:,} still being written;"
         f" {done.expired:,} older than {log.retention_days} days removed; {len(done.aside):,} files set aside\n"

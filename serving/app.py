@@ -20,8 +20,9 @@ from typing import Any
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serving.authentication import Guard
+from serving.authentication import Guard, caller_name
 from serving.exchange import FAILED, CallerShares, DeadlineExceeded, Deadlines, Exchange, NoRoom, read_json
+from serving.idempotency import KEY_FIELD, REPLAYED, Idempotency
 from serving.problems import AnswerTimedOut, BadRequest, Failed, HTTPProblem, LateBody, NotReady, TooBusy
 from serving.request_metrics import Endpoint, Traffic
 from serving.runtime import Front
@@ -62,6 +63,7 @@ class Boundary:
     guard : admits requests
     routes : gives the scoring routes by path, all of them POST, once the service has started
     fault : says why this worker is not ready, None if it is; asked at each probe
+    idempotency : answers requests with an Idempotency-Key; without it they are refused
     front : takes over the connections when the service starts; None under a server other than BentoML's
     """
 
@@ -74,6 +76,7 @@ class Boundary:
         routes: Callable[[], Mapping[str, ScoringRoute]],
         fault: Callable[[], str | None] = lambda: None,
         front: Front | None = None,
+        idempotency: Idempotency | None = None,
     ) -> None:
         self._app = app
         self._limits = limits
@@ -82,6 +85,7 @@ class Boundary:
         self._make_routes = routes
         self._fault = fault
         self._front = front
+        self._idempotency = idempotency or Idempotency(None, traffic, limits.retry_after_seconds)
         self._buffered = CallerShares(limits.buffered_bytes)
         self._deadlines = Deadlines(limits.timeout_seconds)
 
@@ -95,6 +99,7 @@ class Boundary:
             if self._front is not None:
                 self._front.install(asyncio.get_running_loop())
             await self._app(scope, receive, _freezing(send))
+            self._idempotency.close()
             self._traffic.tallies.publish()  # the lifespan has ended: no timer would hand over the last counts
         elif scope["type"] != "http":  # the service has no web sockets
             await send({"type": "websocket.close"})
@@ -149,11 +154,16 @@ class Boundary:
         # Only whole bodies take a place: callers that send slowly could otherwise hold them all.
         if not route.waiting.take(caller):
             raise self._no_room(endpoint)
+        replayed = False
         try:
-            answer = await route.answer(body)
+            if (key := exchange.headers.get(KEY_FIELD)) is None:
+                answer = await route.answer(body)
+            else:
+                path = scope["path"]
+                answer, replayed = await self._idempotency.answer(key, caller_name(), path, body, route.answer)
         finally:
             route.waiting.give(caller)
-        await exchange.answer(answer)
+        await exchange.answer(answer, *((REPLAYED,) if replayed else ()))
 
     def _no_room(self, endpoint: Endpoint) -> TooBusy:
         endpoint.shed()

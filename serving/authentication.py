@@ -43,8 +43,8 @@ PREDICT_PATHS = ("/predict", "/predict/batch", "/predict/features", "/model/info
 _PATHS = {*KNOWN, *PREDICT_PATHS, "/metrics"}
 _LINES_PER_SECOND = 4
 _BEARER = b"bearer "
-_BUCKET: ContextVar[TokenBucket | None] = ContextVar("bucket", default=None)
-"""Bucket of the key of the request that is being answered."""
+_GRANT: ContextVar[Grant | None] = ContextVar("grant", default=None)
+"""Grant of the key of the request that is being answered."""
 _PORT = re.compile(r":\d*$")
 
 
@@ -87,7 +87,7 @@ class Guard:
         except HTTPProblem as refusal:
             self._refusals.log(refusal, scope, grant)
             raise
-        _BUCKET.set(grant.bucket)
+        _GRANT.set(grant)
         return grant.bucket
 
     def _require_known_host(self, scope: AsgiScope) -> None:
@@ -130,9 +130,15 @@ class _Refusals:
 
 def count_applications(number: int) -> None:
     """Charge the key of this request for each application of its batch; one is paid already."""
-    bucket = _BUCKET.get()
-    if bucket is not None:
-        bucket.owe(number - 1, monotonic())
+    grant = _GRANT.get()
+    if grant is not None:
+        grant.bucket.owe(number - 1, monotonic())
+
+
+def caller_name() -> str:
+    """Return the name of the key of this request; empty if it needed none."""
+    grant = _GRANT.get()
+    return "" if grant is None else grant.name
 
 
 def _presented(headers: list[tuple[bytes, bytes]]) -> bytes:
@@ -259,8 +265,8 @@ class Grants:
 
 def _grant(key: Key, settings: AccessSettings) -> Grant:
     rate = key.requests_per_second or settings.requests_per_second
-    salt, digest, holder = bytes.fromhex(key.salt), bytes.fromhex(key.digest), f"{key.name} ({key.id})"
-    return Grant(salt, digest, key.scopes, rate, settings.burst_seconds, holder)
+    salt, digest = bytes.fromhex(key.salt), bytes.fromhex(key.digest)
+    return Grant(salt, digest, key.scopes, rate, settings.burst_seconds, key.name, key.id)
 
 
 class Grant:
@@ -270,20 +276,29 @@ class Grant:
     ----------
     salt, digest : a presented key, hashed with the salt, must give the digest
     scopes : routes that the key opens; a tuple, since comparing is cheaper than hashing an enumeration
+    name : of the holder of the key
     holder : name and id of the key, for the log
     bucket : how often the key may be used in this process
     """
 
-    __slots__ = ("bucket", "digest", "holder", "rate", "salt", "scopes")
+    __slots__ = ("bucket", "digest", "holder", "name", "rate", "salt", "scopes")
 
     def __init__(
-        self, salt: bytes, digest: bytes, scopes: tuple[Scope, ...], rate: float, burst: float, holder: str = "nobody"
+        self,
+        salt: bytes,
+        digest: bytes,
+        scopes: tuple[Scope, ...],
+        rate: float,
+        burst: float,
+        name: str = "",
+        key_id: str = "",
     ) -> None:
         self.salt = salt
         self.digest = digest
         self.scopes = scopes
         self.rate = rate
-        self.holder = holder
+        self.name = name
+        self.holder = f"{name} ({key_id})"
         self.bucket = TokenBucket(rate=rate, capacity=max(1.0, rate * burst))
 
 

@@ -24,7 +24,10 @@ FAILED = "The request could not be answered; the server's log says why."
 
 _REQUEST_ID: ContextVar[str] = ContextVar("request_id")
 _LEGAL_REQUEST_ID = re.compile(rb"[\w.:-]{1,128}", re.ASCII)
-_SINGLE = (b"content-encoding", b"content-length", b"content-type", b"expect", b"host", b"x-request-id")
+_SINGLE = (
+    *(b"content-encoding", b"content-length", b"content-type", b"expect", b"host"),
+    *(b"idempotency-key", b"x-request-id"),
+)
 _DETAILS = {
     HTTPStatus.NOT_FOUND: "There is no such route.",
     HTTPStatus.METHOD_NOT_ALLOWED: "The route does not answer this method.",
@@ -67,9 +70,9 @@ class Exchange:
             if repeated:
                 raise BadRequest(f"The header field {repeated[0]} was sent more than once.")
 
-    async def answer(self, body: bytes) -> None:
+    async def answer(self, body: bytes, *headers: tuple[bytes, bytes]) -> None:
         """Send 200 and a whole JSON body."""
-        await self._answer(HTTPStatus.OK, b"application/json", body)
+        await self._answer(HTTPStatus.OK, b"application/json", body, *headers)
 
     async def refuse(self, refusal: HTTPProblem) -> None:
         """Send the problem, unless an answer has begun."""

@@ -57,12 +57,20 @@ _ACCESS = {
 }
 _REFUSALS = {
     **_ACCESS,
-    "400": "The body is not JSON",
+    "400": "The body is not JSON, or the head of the request cannot be used",
+    "409": "The request with this Idempotency-Key is under way",
     "413": "The body is too large",
     "415": "The body is not declared as JSON",
-    "422": "The request does not fit its schema",
+    "422": "The request does not fit its schema, or the Idempotency-Key stands for another one",
     "503": "Too many requests wait, or the service is not ready",
     "504": "The answer was not ready in time",
+}
+
+_KEY = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "description": "A repetition with this key gets the first answer, marked by Idempotency-Replayed: true",
+    "schema": {"type": "string", "minLength": 1, "maxLength": 128},
 }
 
 
@@ -96,6 +104,7 @@ def _scoring_paths(opened: Collection[str], example: Any) -> dict[str, Any]:
                 "summary": summary,
                 "tags": ["scoring"],
                 "operationId": path.strip("/").replace("/", "_"),
+                "parameters": [_KEY],
                 "requestBody": {"required": True, **_content(None, request, example=examples.get(path))},
                 "security": _security(path, opened),
                 "responses": {"200": _content("Scored", answer), **_problems(_REFUSALS)},

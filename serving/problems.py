@@ -8,12 +8,15 @@ HTTPProblem
   * LateBody           408
   * TooLarge           413
   * UnsupportedMedia   415
+  * InFlight           409
   * Misdirected        421
   * Invalid            422
+  * KeyReused          422
   * TooManyRequests    429
   * Failed             500
   * TooBusy            503
   * Unrecorded         503
+  * Unkept             503
   * NotReady           503
   * AnswerTimedOut     504
 """
@@ -51,7 +54,7 @@ class HTTPProblem(Exception):  # noqa: N818 - the name RFC 9457 gives it
 
 
 class BadRequest(HTTPProblem):
-    """The head of the request is ambiguous or lacks Host."""
+    """The head of the request is ambiguous, lacks Host or has a field that cannot be used."""
 
     status = HTTPStatus.BAD_REQUEST
 
@@ -140,6 +143,23 @@ class Invalid(HTTPProblem):
         return cls("The request does not fit its schema.", errors=errors)
 
 
+class InFlight(HTTPProblem):
+    """A request with the same Idempotency-Key has no answer yet."""
+
+    status = HTTPStatus.CONFLICT
+
+    @classmethod
+    def after(cls, seconds: int) -> Self:
+        """Refuse for now, and say when to come back."""
+        return cls("The request with this Idempotency-Key is under way.", headers={"Retry-After": str(seconds)})
+
+
+class KeyReused(HTTPProblem):
+    """The Idempotency-Key stands for another request."""
+
+    status = HTTPStatus.UNPROCESSABLE_ENTITY
+
+
 class TooManyRequests(HTTPProblem):
     """The key has been used more often than it may be."""
 
@@ -177,6 +197,17 @@ class Unrecorded(HTTPProblem):
     def after(cls, seconds: int) -> Self:
         """Refuse for now, and say when to come back."""
         return cls("Decisions cannot be recorded at present.", headers={"Retry-After": str(seconds)})
+
+
+class Unkept(HTTPProblem):
+    """Answers cannot be kept, so that a repetition would not be known."""
+
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+
+    @classmethod
+    def after(cls, seconds: int) -> Self:
+        """Refuse for now, and say when to come back."""
+        return cls("Idempotency-Key cannot be honoured at present.", headers={"Retry-After": str(seconds)})
 
 
 class NotReady(HTTPProblem):

@@ -12,6 +12,7 @@ import time
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -34,6 +35,18 @@ OTHER = "other"
 
 _NAMESPACE = "bentoml_service"
 _SERVICE = ("service_name", "service_version", "runner_name")
+
+
+class Repeated(StrEnum):
+    """The end of a request whose Idempotency-Key was known, or could not be looked up."""
+
+    REPLAYED = "replayed"
+    CONFLICT = "conflict"
+    """The first request with the key was in flight."""
+    MISMATCH = "mismatch"
+    """The key stood for another request."""
+    FAILED = "failed"
+    """Kept answers could not be read or written."""
 
 
 class Traffic:
@@ -73,6 +86,10 @@ class Traffic:
             "credit_scoring_requests_shed_total", "Requests refused because too many were under way", ("endpoint",),
             registry=registry,
         )  # fmt: skip
+        repeats = Counter(
+            "credit_scoring_repeated_requests_total", "Requests whose Idempotency-Key was used before", ("outcome",),
+            registry=registry,
+        )  # fmt: skip
         rows = Histogram(
             "credit_scoring_batch_size", "Single requests scored in one call", registry=registry,
             buckets=(1, 2, 4, 8, 16, 32, 64),
@@ -85,6 +102,7 @@ class Traffic:
         self._last = self.tallies.gauge(last.labels(*self.service))
         self._rows = self.tallies.histogram(rows)
         self._waited = self.tallies.histogram(waited)
+        self.repeated = {each: self.tallies.counter(repeats.labels(each)) for each in Repeated}
         self._endpoints: dict[str, Endpoint] = {}
         for path in SCORING:
             for status in ("200", "500"):

@@ -86,6 +86,13 @@ class RunnerSettings(Settings):
     """BentoML's configuration of the model's own service."""
 
 
+class IdempotencySettings(Settings):
+    """The answers that are kept for requests with an Idempotency-Key."""
+
+    hours: float = Field(gt=0)
+    """How long an answer is kept."""
+
+
 class Metrics(Settings):
     """The metrics of requests."""
 
@@ -101,6 +108,7 @@ class ServingSettings(Settings):
     limits: Limits
     connections: Connections
     runner: RunnerSettings
+    idempotency: IdempotencySettings
     metrics: Metrics
     boundary: BoundaryPosition
     bentoml: dict[str, Any]

@@ -30,17 +30,23 @@ _VISIBLE_ASCII = re.compile(r"[\x21-\x7e]+")
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A request; every attempt carries the same `request_id`. Neither repr nor any error shows the content."""
+    """A request; every attempt carries the same `request_id` and `idempotency_key`.
+
+    Neither repr nor any error shows the content.
+    """
 
     method: str
     path: str
     request_id: str
     content: bytes | None = field(default=None, repr=False)
+    idempotency_key: str | None = field(default=None, repr=False)
 
     @property
     def headers(self) -> dict[str, str]:
         """Return the headers of this request alone."""
         identity = {"X-Request-ID": self.request_id}
+        if self.idempotency_key is not None:
+            identity["Idempotency-Key"] = f'"{self.idempotency_key}"'
         return identity if self.content is None else {**identity, "Content-Type": "application/json"}
 
 
@@ -50,10 +56,10 @@ def get(path: str, request_id: str | None = None) -> Request:
 
 
 def post(path: str, body: Mapping[str, object], request_id: str | None = None) -> Request:
-    """Make a POST request with a JSON body."""
+    """Make a POST request with a JSON body, under a new idempotency key."""
     # ASCII only: encoding a lone surrogate would fail here, with an error that quotes the applicant's value.
     content = json.dumps(body, allow_nan=False, separators=(",", ":")).encode("ascii")
-    return Request("POST", path, _identity(request_id), content)
+    return Request("POST", path, _identity(request_id), content, str(uuid.uuid4()))
 
 
 def checked_header(value: str, name: str) -> str:

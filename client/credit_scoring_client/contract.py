@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from http import HTTPStatus
 from typing import Any, TypeVar
 
 from credit_scoring_client.answer import (
@@ -27,7 +28,14 @@ from credit_scoring_client.application import (
     encoded_item,
     encoded_items,
 )
-from credit_scoring_client.errors import ClientError, ConnectionFailed, Overloaded, ServerError, TimedOut
+from credit_scoring_client.errors import (
+    ClientError,
+    ConnectionFailed,
+    InvalidRequest,
+    Overloaded,
+    ServerError,
+    TimedOut,
+)
 from credit_scoring_client.retry import Clock, Retry, is_transient, retry_after
 
 __version__ = "0.1.0"
@@ -101,33 +109,38 @@ def wait_until_ready(request: Request, timeout: float, *, clock: Clock) -> Steps
 _ONCE = Retry(attempts=1)
 
 
+@dataclass(slots=True)
+class KeysHonoured:
+    """Whether the server honours idempotency keys, as far as its answers have told."""
+
+    honoured: bool = True
+
+
 @dataclass(frozen=True, slots=True)
 class Contract:
     """Makes the steps of every call; its methods are those of the clients."""
 
     retry: Retry
     clock: Clock
+    keys: KeysHonoured = field(default_factory=KeysHonoured)
 
     def predict(self, application: Application, client_id: str | None, request_id: str | None) -> Steps[CreditDecision]:
         """Decide on one application."""
-        request = post("/predict", encoded_item(application, client_id), request_id)
-        return decision_in((yield from exchange(request, retry=self.retry, clock=self.clock)))
+        return decision_in((yield from self._post("/predict", encoded_item(application, client_id), request_id)))
 
     def predict_batch(
         self, applications: Iterable[Application | Identified], request_id: str | None
     ) -> Steps[BatchResult]:
         """Decide on several applications."""
         items = encoded_items(applications)
-        request = post("/predict/batch", {"applications": items}, request_id)
-        return batch_in((yield from exchange(request, retry=self.retry, clock=self.clock)), size=len(items))
+        return batch_in((yield from self._post("/predict/batch", {"applications": items}, request_id)), size=len(items))
 
     def predict_features(
         self, features: Iterable[float | None], client_id: str | None, request_id: str | None
     ) -> Steps[CreditDecision]:
         """Decide on the model's own vector."""
         body = {**encoded_client_id(client_id), "features": encoded_features(features)}
-        request = post("/predict/features", body, request_id)
-        return decision_in((yield from exchange(request, retry=self.retry, clock=self.clock)))
+        return decision_in((yield from self._post("/predict/features", body, request_id)))
 
     def model_info(self) -> Steps[Mapping[str, Any]]:
         """Return the description of the model."""
@@ -144,3 +157,18 @@ class Contract:
     def wait_until_ready(self, timeout: float) -> Steps[None]:
         """Wait for the server to take work."""
         return wait_until_ready(get("/readyz"), timeout, clock=self.clock)
+
+    def _post(self, path: str, body: Mapping[str, object], request_id: str | None) -> Steps[Answer]:
+        """Send a body, without an idempotency key where the server honours none."""
+        keyed = post(path, body, request_id)
+        plain = replace(keyed, idempotency_key=None)
+        if self.keys.honoured:
+            try:
+                return (yield from exchange(keyed, retry=self.retry, clock=self.clock))
+            except InvalidRequest as refusal:
+                # A server that keeps no answers refuses the key with 400, before it does anything.
+                if refusal.status != HTTPStatus.BAD_REQUEST:
+                    raise
+        answer = yield from exchange(plain, retry=self.retry, clock=self.clock)
+        self.keys.honoured = False
+        return answer

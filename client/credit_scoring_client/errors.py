@@ -3,7 +3,7 @@
 ClientError
   * ConnectionFailed     no whole answer came: refused, reset or garbled
   * TimedOut             no answer in time
-  * ResponseError        the server answered, but not with a result (also 404, 405 and redirects)
+  * ResponseError        the server answered, but not with a result (also 404, 405, 409 and redirects)
       + InvalidRequest     400, 413, 415, 422: the request is wrong; sending it again does not help
       + Unauthorized       401, 403: the API key is missing, unknown or not entitled
       + Overloaded         429, 503: too much work or not ready; later it may succeed

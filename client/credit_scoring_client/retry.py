@@ -79,12 +79,14 @@ class Retry:
 
 
 def is_transient(reply: httpx.Response | httpx.RequestError) -> bool:
-    """Whether the same request may succeed a little later.
+    """Whether the same request may succeed a little later; 409 only where it says when.
 
     Read and write timeouts are not transient: the server may still work on the request, and would get it twice.
     """
     if isinstance(reply, httpx.Response):
-        return reply.status_code in _TRANSIENT_STATUSES
+        # An earlier attempt with the same idempotency key is under way; no other 409 passes by waiting.
+        under_way = reply.status_code == httpx.codes.CONFLICT and "Retry-After" in reply.headers
+        return under_way or reply.status_code in _TRANSIENT_STATUSES
     return isinstance(reply, _TRANSIENT_ERRORS)
 
 

@@ -38,7 +38,6 @@ def refused(server, run, answer):
     ("status", "kind"),
     [
         (302, ResponseError),
-        (400, InvalidRequest),
         (401, Unauthorized),
         (403, Unauthorized),
         (404, ResponseError),

@@ -67,6 +67,8 @@ def test_a_time_is_a_finite_number_of_seconds(name, value):
     ("reply", "transient"),
     [
         *((httpx.Response(status), True) for status in (429, 503)),
+        (httpx.Response(409, headers={"Retry-After": "1"}), True),
+        (httpx.Response(422, headers={"Retry-After": "1"}), False),
         *((httpx.Response(status), False) for status in (200, 302, 400, 401, 404, 408, 409, 422, 500, 502, 504)),
         (httpx.ConnectError(""), True),
         (httpx.ConnectTimeout(""), True),

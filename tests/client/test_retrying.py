@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import uuid
+
 import httpx
 import pytest
 from credit_scoring_client.answer import get
 from credit_scoring_client.client import Client
 from credit_scoring_client.contract import Attempt, exchange
-from credit_scoring_client.errors import ClientError, ConnectionFailed, Overloaded, ResponseError, ServerError, TimedOut
+from credit_scoring_client.errors import (
+    ClientError,
+    ConnectionFailed,
+    InvalidRequest,
+    Overloaded,
+    ResponseError,
+    ServerError,
+    TimedOut,
+)
 from credit_scoring_client.retry import Clock, Retry
 from starlette.responses import JSONResponse
 
@@ -69,13 +79,44 @@ def test_no_attempt_starts_later_than_the_policy_says(server, run, time):
     assert time.pauses == [4.0, 4.0]
 
 
-@pytest.mark.parametrize("status", [302, 400, 401, 403, 404, 405, 408, 413, 415, 422, 500, 501, 502, 504])
+@pytest.mark.parametrize("status", [302, 401, 403, 404, 405, 408, 413, 415, 422, 500, 501, 502, 504])
 def test_any_other_status_is_final(server, run, time, status):
     server.answers = [problem(status, {"Retry-After": "1", "Location": "/elsewhere"})]
     with pytest.raises(ResponseError) as caught:
         run(server.url, predict, retry=RETRY)
     assert caught.value.status == status
     assert time.pauses == []
+
+
+def test_every_attempt_of_a_call_has_the_same_idempotency_key_and_every_call_its_own(server, run):
+    server.answers = [problem(503), problem(409, {"Retry-After": "1"}), decided(), decided()]
+    assert run(server.url, predict, predict, retry=RETRY) == DECISION
+    first, second, third, other = (received.headers["idempotency-key"] for received in server.received)
+    assert first == second == third != other
+    assert [uuid.UUID(key.strip('"')).version for key in (first, other)] == [4, 4]
+
+
+def test_a_conflict_that_does_not_pass_is_final(server, run, time):
+    server.answers = [problem(409)]
+    with pytest.raises(ResponseError) as caught:
+        run(server.url, predict, retry=RETRY)
+    assert (caught.value.status, time.pauses) == (409, [])
+
+
+def test_a_server_that_honours_no_keys_is_told_none_from_then_on(server, run):
+    server.answers = [problem(400), decided(), decided()]
+    assert run(server.url, predict, predict) == DECISION
+    assert ["idempotency-key" in received.headers for received in server.received] == [True, False, False]
+    assert len({received.headers["x-request-id"] for received in server.received[:2]}) == 1
+
+
+def test_a_request_that_is_refused_without_a_key_too_is_an_error(server, run):
+    server.answers = [problem(400), problem(400), decided()]
+    with pytest.raises(InvalidRequest) as caught:
+        run(server.url, predict)
+    assert caught.value.status == 400
+    assert run(server.url, predict) == DECISION
+    assert ["idempotency-key" in received.headers for received in server.received] == [True, False, True]
 
 
 @pytest.mark.parametrize("status", [429, 503])
