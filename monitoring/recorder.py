@@ -76,7 +76,10 @@ def open_recorder(
         days=settings.default_rate_days,
     )
     windows = Windows(directory, shared_counts, settings.window, drift, checks, metrics.check_failed, clock=clock)
-    recorder = Recorder(header, metrics, shared_counts, windows, records, clock=clock, registry=registry)
+    portfolio = model.scorer.artefact.portfolio.name
+    recorder = Recorder(
+        header, metrics, shared_counts, windows, records, portfolio=portfolio, clock=clock, registry=registry
+    )
     if own is not None:  # the folder would vanish with the local name
         finalize(recorder, own.cleanup)
     return recorder
@@ -150,6 +153,7 @@ class Recorder(Collector):
     Parameters
     ----------
     records : writes the lines; None without a decision log
+    portfolio : name of the model's portfolio
     clock : seconds since 1970
     """
 
@@ -161,10 +165,12 @@ class Recorder(Collector):
         windows: Windows,
         records: DecisionRecords | None,
         *,
+        portfolio: str,
         clock: Callable[[], float] = time.time,
         registry: CollectorRegistry = REGISTRY,
     ) -> None:
         self._header = header
+        self._portfolio = portfolio
         self._metrics = metrics
         self._shared_counts = shared_counts
         self._windows = windows
@@ -257,7 +263,7 @@ class Recorder(Collector):
     def collect(self) -> Iterator[Metric]:
         """The gauges over all workers; those that fail are left out and counted."""
         now = self._clock()
-        yield windows.model_info(self._header)
+        yield windows.model_info(self._header, self._portfolio)
         for part in (self._default_rate, self._log, self._last_window):
             # prometheus_client fails the whole scrape when a collector raises: each part is collected whole before
             families: list[Metric] = []

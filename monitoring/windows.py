@@ -387,12 +387,12 @@ def _observe(histogram: Histogram, values: NDArray[Any]) -> None:
     histogram._sum.inc(float(values.sum()))  # noqa: SLF001
 
 
-def model_info(header: Header) -> GaugeMetricFamily:
-    """The model that answers, as a gauge of 1 with its labels."""
+def model_info(header: Header, portfolio: str) -> GaugeMetricFamily:
+    """The model that answers and the name of its portfolio, as a gauge of 1 with its labels."""
     family = GaugeMetricFamily(
-        "credit_scoring_model_info", "The model that answers", labels=("model", "version", "digest")
+        "credit_scoring_model_info", "The model that answers", labels=("model", "version", "digest", "portfolio")
     )
-    family.add_metric((header.model, header.model_version, header.digest), 1)
+    family.add_metric((header.model, header.model_version, header.digest, portfolio), 1)
     return family
 
 

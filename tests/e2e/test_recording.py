@@ -161,7 +161,7 @@ def test_the_metrics_are_those_of_both_workers(server: Server, folder: Path, sto
         r"credit_scoring_decision_log_lines_total [1-9]",
         r'credit_scoring_decision_log_failures_total{reason="no_space"} 0.0',
         r"credit_scoring_decision_log_segment_age_seconds \d",
-        rf'credit_scoring_model_info{{digest="{digest}",model="[\w-]+",version="{version}"}} 1.0',
+        rf'credit_scoring_model_info{{digest="{digest}",model="[\w-]+",portfolio="\w+",version="{version}"}} 1.0',
         r"credit_scoring_default_rate 0\.\d",
         r'credit_scoring_drift_psi{feature="EXT_SOURCE_2"} \d',
         r"credit_scoring_drift_score_psi \d",

@@ -252,7 +252,7 @@ def test_the_age_of_the_log_is_that_of_its_first_line(small: StoredModel, tmp_pa
 
 def test_the_model_is_told(small: StoredModel, tmp_path: Path) -> None:
     worker = Worker(small, tmp_path / "counts")
-    key = (small.name, small.version, small.scorer.artefact.digest)
+    key = (small.name, small.version, small.scorer.artefact.digest, small.scorer.artefact.portfolio.name)
     assert worker.gauges()["model_info"] == {key: 1}
     worker.recorder.close()
 
