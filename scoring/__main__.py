@@ -14,8 +14,11 @@ os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
 
 if __name__ == "__main__":
     try:
-        from scoring.cli import main
+        from decision_log.cli import prove, verify
+        from scoring.cli import commands, main
 
+        for command in (verify, prove):
+            commands.add_command(command)
         sys.exit(main())
     except KeyboardInterrupt:  # while the packages were loaded: a command itself is stopped in order
         sys.stderr.write("stopped by SIGINT\n")

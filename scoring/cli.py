@@ -1,4 +1,4 @@
-"""`python -m scoring`: batch, keys."""
+"""`python -m scoring`: batch, keys. The program adds verify and prove, which are about the decision log."""
 
 from __future__ import annotations
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,12 +16,14 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 from prometheus_client import CollectorRegistry
 
+from decision_log.checkpoints import notes_in, verified
 from decision_log.format import Caller, ClientHash, Header, LineFormat
 from decision_log.notary import Checkpointer, Notary
 from decision_log.segments import WorkerId
 from decision_log.writer import DecisionLogWriter, Position
 from jobs.heartbeat import Heartbeat
 from scoring.scorer import Scores
+from scoring.store import private_key, public_key
 from tests.monitoring.recording import settings
 
 HEADER = Header("model", "1-abc", "abc", ("a", "b", "c"), "0123456789abcdef")
@@ -41,6 +46,19 @@ class KeyPair:
         object.__setattr__(self, "public", self.folder / "record-public.pem")
         self.private.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
         self.public.write_bytes(key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+
+    @property
+    def other(self) -> KeyPair:
+        """A key of somebody else."""
+        return KeyPair(self.folder / "other")
+
+    def within(self, folder: Path) -> KeyPair:
+        """The same key, whose files were copied."""
+        copied = copy(self)
+        object.__setattr__(copied, "folder", folder)
+        object.__setattr__(copied, "private", folder / "record-key.pem")
+        object.__setattr__(copied, "public", folder / "record-public.pem")
+        return copied
 
     def environment(self, vault: Path | str | None = None) -> dict[str, str]:
         """The variables of a service that signs with it."""
@@ -95,11 +113,59 @@ class Scribe:
         self.writer.close()
         self.checkpoints.close()
 
+    @contextmanager
+    def ended(self) -> Iterator[Scribe]:
+        """Close it after the block."""
+        yield self
+        self.close()
+
     def die(self) -> None:
         """End as a worker does that is killed: the lock is gone, and nothing is said."""
         self.checkpoints.take = list
         self.writer.close()
         self.checkpoints.close()
+
+
+@dataclass(frozen=True)
+class Signed:
+    """A log with its checkpoints and the keys, below one folder."""
+
+    folder: Path
+    keys: KeyPair
+
+    @property
+    def log(self) -> Path:
+        """The decision log."""
+        return self.folder / "log"
+
+    @property
+    def vault(self) -> Path:
+        """Where its checkpoints are kept."""
+        return self.folder / "vault"
+
+    def copy(self, folder: Path) -> Signed:
+        """The same elsewhere."""
+        shutil.copytree(self.folder, folder)
+        return Signed(folder, self.keys.within(folder / "keys"))
+
+
+def signed_log(folder: Path, *, records: int, every: int, segment_bytes: int = 65_536) -> Signed:
+    """A log of one worker, with a checkpoint every so many records."""
+    signed = Signed(folder, KeyPair(folder / "keys"))
+    scribe = Scribe(signed.log, signed.keys, signed.vault, segment_bytes=segment_bytes)
+    for _ in range(0, records, every):
+        scribe.write(every)
+        scribe.attest()
+    scribe.close()
+    return signed
+
+
+def resigned(signed: Signed) -> None:
+    """Replace every checkpoint by one that another key has signed."""
+    path = signed.vault / f"{WORKER}.checkpoints"
+    key, other = public_key(signed.keys.public), private_key(signed.keys.other.private)
+    notes = [verified(note, key).signed(other) for note in notes_in(path.read_bytes().splitlines(keepends=True))]
+    path.write_bytes(b"\n\n".join(notes))
 
 
 def drawn(random: np.random.Generator) -> Scores:
