@@ -19,6 +19,7 @@ from pydantic import Field, field_validator, model_validator
 
 from features.errors import SchemaError
 from features.formulas import Expression, Source, is_never_missing, read_formula, sources
+from features.reasons import Reasons, ReasonsDeclaration
 from features.schema import MOST_LEVELS, Calendar, Column, ColumnKind, Order, Protection, Schema, day_number
 from jobs.errors import SettingsError
 from jobs.settings import Settings, read_document
@@ -220,6 +221,8 @@ class PortfolioDeclaration(Settings):
     orders: tuple[OrderDeclaration, ...] = ()
     features: dict[str, dict[str, FeatureDeclaration]] = Field(default={})
     """Sets of features by their free names; a formula may read the features above it."""
+    reasons: ReasonsDeclaration | None = None
+    """What a declined applicant is told; without it the model gives no reasons."""
     example: dict[str, Any] = Field(default={})
     training: dict[str, Any] = Field(default={})
     """Settings laid over those of configs/training.yaml, under the same names."""
@@ -252,7 +255,7 @@ class Portfolio:
     folder: Path | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
-        _ = self.catalogue  # an illegal declaration is refused here and not at its first use
+        _ = self.reasons  # an illegal declaration is refused here and not at its first use
 
     @classmethod
     def load(cls, path: Path) -> Self:
@@ -328,6 +331,12 @@ class Portfolio:
     def features(self) -> dict[str, Feature]:
         """Every feature by its name."""
         return {feature.name: feature for feature in self.catalogue}
+
+    @cached_property
+    def reasons(self) -> Reasons | None:
+        """What a declined applicant is told; None where nothing is declared."""
+        found = self.catalogue
+        return None if self.declared.reasons is None else Reasons.of(self.declared.reasons, self.schema, found)
 
     @property
     def sets(self) -> tuple[str, ...]:

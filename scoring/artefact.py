@@ -7,6 +7,7 @@ features.json      fitted feature state
 calibration.json   margin to PD
 policy.json        cut-off, refer band, risk levels, costs, points, what must be known for an approval
 reference.json     drift reference: bins of every feature and of the PD, counted on the training rows
+reasons.json       what contributions are measured against; absent where the portfolio declares no reasons
 conformance.json   drawn applications, and the results that the training code computed for them
 metrics.json       quality of the model, with intervals
 lineage.json       data fingerprint, code version, MLflow run, settings
@@ -34,13 +35,15 @@ from scoring.drift_reference import DriftReference
 from scoring.errors import ArtefactError, ConformanceError
 from scoring.model import Calibration
 from scoring.policy import CompletenessRule, DecisionPolicy, PointScale
+from scoring.reasons import ReasonReference
 
 if TYPE_CHECKING:
     from scoring.scorer import Scorer
 
 
-_FORMAT = 4
-_MANIFEST, _PORTFOLIO = "manifest.json", "portfolio.json"
+_FORMAT, _WITHOUT_REASONS = 5, 4
+"""The formats that this code reads and writes: an artefact that gives no reasons has the older one."""
+_MANIFEST, _PORTFOLIO, _REASONS = "manifest.json", "portfolio.json", "reasons.json"
 
 # A damaged store must not fill the memory of a service.
 _FILE_BYTES = 1 << 30
@@ -73,6 +76,8 @@ class Conformance:
     risk_level: tuple[str, ...] = ()
     points: tuple[int, ...] = ()
     missing: tuple[int, ...] = ()
+    reasons: tuple[tuple[str, ...], ...] = ()
+    """Their codes; empty where the artefact gives none."""
 
     def __len__(self) -> int:
         return len(self.numbers)
@@ -92,6 +97,7 @@ class Conformance:
             risk_level=tuple(map(str, scores.risk_level)),
             points=tuple(scores.points.tolist()),
             missing=tuple(scores.missing.tolist()),
+            reasons=tuple(tuple(reason.code for reason in one) for one in scorer.reasons(matrix)),
         )
 
     def check(self, scorer: Scorer) -> None:
@@ -102,7 +108,7 @@ class Conformance:
         ]
         if differing:
             raise ConformanceError(f"this code computes another {differing[0]} than the code that trained the model")
-        for part in ("margin", "decision", "risk_level", "points", "missing"):
+        for part in ("margin", "decision", "risk_level", "points", "missing", "reasons"):
             if getattr(self, part) != getattr(found, part):
                 raise ConformanceError(f"this code gives another {part} than the code that trained the model")
         if not np.allclose(found.probability, self.probability, rtol=_PD_TOLERANCE, atol=0.0):
@@ -117,13 +123,15 @@ class Conformance:
         return Columns(numbers.reshape(len(self), len(schema.numeric)), levels, portfolio)
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready form; `from_dict` is its inverse."""
-        return asdict(self)
+        """JSON-ready form; `from_dict` is its inverse. Without reasons it has no such key, as in format 4."""
+        return {name: part for name, part in asdict(self).items() if part or name != "reasons"}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """The rows that `to_dict` wrote."""
-        nested = {name: tuple(map(tuple, values[name])) for name in ("numbers", "levels", "features")}
+        nested = {
+            name: tuple(map(tuple, values.get(name, ()))) for name in ("numbers", "levels", "features", "reasons")
+        }
         return cls(**{name: tuple(column) for name, column in values.items()} | nested)
 
 
@@ -138,6 +146,7 @@ class Artefact:
     reference: DriftReference
     metrics: Mapping[str, Any]
     lineage: Mapping[str, Any]
+    reasons: ReasonReference | None = None
     conformance: Conformance = field(default_factory=Conformance)
 
     @property
@@ -154,6 +163,7 @@ class Artefact:
             "calibration.json": _json(asdict(self.calibration)),
             "policy.json": _json(asdict(self.policy)),
             "reference.json": _json(self.reference.to_dict()),
+            **({} if self.reasons is None else {_REASONS: _json(self.reasons.to_dict())}),
             "conformance.json": _json(self.conformance.to_dict()),
             "metrics.json": _json(self.metrics),
             "lineage.json": _json(self.lineage),
@@ -191,6 +201,7 @@ class Artefact:
                 calibration=Calibration(**json.loads(contents["calibration.json"])),
                 policy=_policy(json.loads(contents["policy.json"])),
                 reference=DriftReference.from_dict(json.loads(contents["reference.json"])),
+                reasons=ReasonReference.from_dict(json.loads(contents[_REASONS])) if _REASONS in contents else None,
                 conformance=Conformance.from_dict(json.loads(contents["conformance.json"])),
                 metrics=json.loads(contents["metrics.json"]),
                 lineage=json.loads(contents["lineage.json"]),
@@ -236,26 +247,29 @@ def _verified(directory: Path, digest: str | None) -> dict[str, bytes]:
     """The contents of the files; ArtefactError unless their manifest is, byte for byte, the right one."""
     try:
         manifest = read_regular(directory / _MANIFEST, _FILE_BYTES)
-        _require_format(manifest, directory)
-        contents = {name: read_regular(directory / name, _FILE_BYTES) for name in _NAMES}
+        written = _format(manifest, directory)
+        names = [*_NAMES, *([_REASONS] if written == _FORMAT else [])]
+        contents = {name: read_regular(directory / name, _FILE_BYTES) for name in names}
     except OSError as error:
         raise ArtefactError(f"{directory}: not a complete artefact ({type(error).__name__})") from None
     if manifest != _manifest(contents):
         raise ArtefactError(f"{directory}: {_difference(manifest, contents)}")
-    written = _digest(contents)
-    if digest is not None and written != digest:
-        raise ArtefactError(f"{directory}: digest {written[:12]} where {digest[:12]} was asked for")
+    found = _digest(contents)
+    if digest is not None and found != digest:
+        raise ArtefactError(f"{directory}: digest {found[:12]} where {digest[:12]} was asked for")
     return contents
 
 
-def _require_format(manifest: bytes, directory: Path) -> None:
-    """Raise ArtefactError for another format. A broken manifest passes: `_difference` reports it."""
+def _format(manifest: bytes, directory: Path) -> int:
+    """The format; ArtefactError for one not read here. A broken manifest passes: `_difference` reports it."""
     try:
         written = json.loads(manifest)["format"]
     except (KeyError, RecursionError, TypeError, ValueError):
-        return
-    if written != _FORMAT:
-        raise ArtefactError(f"{directory}: artefact format {written}, this code reads {_FORMAT}: train the model again")
+        return _WITHOUT_REASONS
+    if written not in (_FORMAT, _WITHOUT_REASONS):
+        read = f"{_WITHOUT_REASONS} and {_FORMAT}"
+        raise ArtefactError(f"{directory}: artefact format {written}, this code reads {read}: train the model again")
+    return int(written)
 
 
 def _difference(manifest: bytes, contents: Mapping[str, bytes]) -> str:
@@ -271,7 +285,8 @@ def _difference(manifest: bytes, contents: Mapping[str, bytes]) -> str:
 
 def _manifest(contents: Mapping[str, bytes]) -> bytes:
     sums = {name: _sha256(content) for name, content in contents.items()}
-    return _json({"format": _FORMAT, "digest": _digest(contents), "files": sums})
+    written = _FORMAT if _REASONS in contents else _WITHOUT_REASONS
+    return _json({"format": written, "digest": _digest(contents), "files": sums})
 
 
 def _json(value: Any) -> bytes:

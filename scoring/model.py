@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 
 from scoring.errors import ArtefactError
 
-# Constants of LightGBM's c_api.h: C_API_DTYPE_FLOAT64, C_API_PREDICT_RAW_SCORE, first and number of iterations.
+# Constants of LightGBM's c_api.h: C_API_DTYPE_FLOAT64, C_API_PREDICT_RAW_SCORE, C_API_PREDICT_CONTRIB, iterations.
 _FLOAT64 = 1
 _RAW_SCORE = 1
+_CONTRIBUTIONS = 3
 _ALL_TREES = (0, -1)
 _ROW_MAJOR = 1
 
@@ -80,6 +81,10 @@ class Model:
         if len(matrix) == 1:
             return self._single_row(matrix)
         return self._booster.margins(matrix) if len(matrix) else np.empty(0)
+
+    def contributions(self, matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+        """LightGBM's path-dependent contributions, shape (n, features + 1); the last is the expected margin."""
+        return self._booster.contributions(matrix)
 
 
 # exp(710) overflows a float64; a PD of exp(-709) is 0 in any use.
@@ -145,16 +150,22 @@ class NativeBooster:
 
     def margins(self, matrix: NDArray[np.float64]) -> NDArray[np.float64]:
         """Raw scores, float64 of shape (n,), of a matrix of shape (n, features)."""
+        return self._predicted(matrix, _RAW_SCORE, np.empty(len(matrix)))
+
+    def contributions(self, matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Contributions of each feature and the expected margin, shape (n, features + 1)."""
+        return self._predicted(matrix, _CONTRIBUTIONS, np.empty((len(matrix), self.features + 1)))
+
+    def _predicted(self, matrix: NDArray[np.float64], kind: int, found: NDArray[np.float64]) -> NDArray[np.float64]:
         matrix = np.ascontiguousarray(matrix, dtype=np.float64)
         rows, columns = matrix.shape
-        margins = np.empty(rows)
         _require(
             self._library.LGBM_BoosterPredictForMat(
-                self.handle, matrix.ctypes.data, _FLOAT64, rows, columns, _ROW_MAJOR, _RAW_SCORE, *_ALL_TREES,
-                self._threads, ctypes.c_int64(), margins.ctypes.data,
+                self.handle, matrix.ctypes.data, _FLOAT64, rows, columns, _ROW_MAJOR, kind, *_ALL_TREES,
+                self._threads, ctypes.c_int64(), found.ctypes.data,
             )
         )  # fmt: skip
-        return margins
+        return found
 
     def single_row(self) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
         """A faster `margins` for matrices of one row, if the installed LightGBM has a function for them."""

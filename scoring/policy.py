@@ -171,13 +171,13 @@ class Completeness:
         """The missing and unknown values in the rows of a model matrix, shape (n, features)."""
         missing_features, unknown_levels = np.isnan(matrix), matrix == self._unknown
         columns = self._missing_columns(missing_features)
-        missing, unknown = columns.sum(axis=1), _empty_tuples(len(matrix))
+        missing, unknown = columns.sum(axis=1), empty_tuples(len(matrix))
         if np.count_nonzero(unknown_levels):  # a quarter of the cost of asking each row, and most requests have none
             for row in unknown_levels.any(axis=1).nonzero()[0].tolist():
                 unknown[row] = tuple(self._names[i] for i in unknown_levels[row].nonzero()[0].tolist())
             missing_features |= unknown_levels
             columns = self._missing_columns(missing_features)
-        short = _empty_tuples(len(matrix)) if self._rule is None else self._short(missing_features, columns, self._rule)
+        short = empty_tuples(len(matrix)) if self._rule is None else self._short(missing_features, columns, self._rule)
         return Known(missing, unknown, short)
 
     def _missing_columns(self, features: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -192,7 +192,7 @@ class Completeness:
         self, features: NDArray[np.bool_], columns: NDArray[np.bool_], rule: CompletenessRule
     ) -> NDArray[np.object_]:
         """The reasons of rows that fall short; the arrays are true where a feature or a column is missing."""
-        short = _empty_tuples(len(features))
+        short = empty_tuples(len(features))
         # The larger of both: derived features can hide a missing column, and one column can spoil many features.
         share = np.maximum(columns @ self._shares, features @ self._importance)
         over_limit = share > rule.max_missing_share + _ROUNDING
@@ -247,7 +247,8 @@ def _inputs(names: Sequence[str], portfolio: Portfolio) -> tuple[str, ...]:
     return tuple(column.name for column in portfolio.schema if column.name in read)
 
 
-def _empty_tuples(rows: int) -> NDArray[np.object_]:
+def empty_tuples(rows: int) -> NDArray[np.object_]:
+    """An array of empty tuples, objects of shape (rows,)."""
     # np.full would take the empty tuple for an array without elements.
     empty = np.empty(rows, dtype=object)
     empty.fill(())

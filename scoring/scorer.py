@@ -8,11 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.errors import ColumnsError
+from features.reasons import Reason
 from features.transformer import Columns, FeatureTransformer
 from scoring.artefact import Artefact, Conformance
 from scoring.errors import ArtefactError
 from scoring.model import Model
-from scoring.policy import Completeness, DecisionKind, Known
+from scoring.policy import Completeness, DecisionKind, Known, empty_tuples
+from scoring.reasons import Explainer
 
 _CONFORMANCE_ROWS = 128
 # NumPy may change the stream of a seed (NEP 19): the artefact keeps the rows themselves.
@@ -33,7 +35,8 @@ class Scores:
     points : int64, higher is better
     missing : int64, how many of the model's input columns are missing
     unknown : object, a tuple of the columns whose level the model does not know
-    withheld : object, a tuple of the reasons for a withheld approval; empty without any
+    withheld : object, a tuple of what an approval was withheld for; empty without any
+    reasons : object, a tuple of the Reasons of a decline; empty for other decisions, and where none are given
     """
 
     margin: NDArray[np.float64]
@@ -45,6 +48,7 @@ class Scores:
     missing: NDArray[np.int64]
     unknown: NDArray[np.object_]
     withheld: NDArray[np.object_]
+    reasons: NDArray[np.object_]
 
     def __len__(self) -> int:
         return len(self.margin)
@@ -61,6 +65,7 @@ class Scores:
             self.missing[rows],
             self.unknown[rows],
             self.withheld[rows],
+            self.reasons[rows],
         )
 
 
@@ -82,9 +87,16 @@ class Scorer:
             raise ArtefactError("the drift reference is of other features than the model")
         policy, importance = artefact.policy, artefact.reference.importance
         self._completeness = Completeness(self.transformer, importance, policy.completeness)
+        self.explainer = self._explainer()
         # Last, since it scores with all of the above: another NumPy, LightGBM or formula shows before any request.
         if artefact.conformance:
             artefact.conformance.check(self)
+
+    def _explainer(self) -> Explainer | None:
+        artefact = self.artefact
+        if artefact.reasons is None:
+            return None
+        return Explainer(self.model, artefact.model_text, self.features, artefact.portfolio, artefact.reasons)
 
     @property
     def features(self) -> tuple[str, ...]:
@@ -106,7 +118,11 @@ class Scorer:
             raise ColumnsError(f"the model takes {len(self.features)} features, not shape {matrix.shape}")
         return self.decide(matrix, self.model.margins(matrix))
 
-    def decide(self, matrix: NDArray[np.float64], margin: NDArray[np.float64]) -> Scores:
+    def reasons(self, matrix: NDArray[np.float64]) -> list[tuple[Reason, ...]]:
+        """The reasons of each row of the model matrix, declined or not; an empty list if the model gives none."""
+        return [] if self.explainer is None else self.explainer.reasons(matrix)
+
+    def decide(self, matrix: NDArray[np.float64], margin: NDArray[np.float64], *, with_reasons: bool = True) -> Scores:
         """Scores of rows of the model matrix, from the margins, shape (n,), that this model gave them."""
         calibration, policy = self.artefact.calibration, self.artefact.policy
         probability = calibration.probabilities(margin)
@@ -122,7 +138,18 @@ class Scorer:
             missing=known.missing,
             unknown=known.unknown,
             withheld=withheld,
+            reasons=self._decline_reasons(matrix, probability >= policy.refer_to, with_reasons=with_reasons),
         )
+
+    def _decline_reasons(
+        self, matrix: NDArray[np.float64], declined: NDArray[np.bool_], *, with_reasons: bool
+    ) -> NDArray[np.object_]:
+        found = empty_tuples(len(matrix))
+        if with_reasons and np.count_nonzero(declined):
+            rows = declined.nonzero()[0]
+            for row, reasons in zip(rows.tolist(), self.reasons(matrix[rows]), strict=self.explainer is not None):
+                found[row] = reasons
+        return found
 
 
 def _withheld(decision: NDArray[np.object_], known: Known) -> tuple[NDArray[np.object_], NDArray[np.object_]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +17,10 @@ from features.transformer import Columns, FeatureState, FeatureTransformer
 from jobs.progress import stop_if_asked
 from monitoring.measures import auc, fit_line
 from scoring.drift_reference import DriftReference, category_bins, quantile_bins
-from scoring.model import Calibration
+from scoring.model import Calibration, Model
+from scoring.policy import DecisionPolicy
+from scoring.reasons import Explainer, ReasonMethod, ReasonReference, ReferenceGroup
+from scoring.trees import read_trees
 from training.dataset import Dataset
 from training.errors import CalibrationError
 from training.search_settings import TreeParameters
@@ -267,6 +271,49 @@ def calibrated_by_fold(margins: Margins, target: Target, judged: Sequence[NDArra
         others[rows] = False
         probabilities[rows] = calibrate(margins[others], target[others]).probabilities(margins[rows])
     return probabilities
+
+
+def reason_reference(
+    fitted: str,
+    matrix: NDArray[np.float64],
+    probabilities: NDArray[np.float64],
+    policy: DecisionPolicy,
+    settings: TrainingSettings,
+) -> ReasonReference | None:
+    """Draw the reference group of the reasons from the rows of a fitted model, given as text, and its PDs of them.
+
+    None where the portfolio declares no reasons. Trees of more than eight leaves have path-dependent reasons.
+    """
+    wanted = settings.reasons
+    if settings.declared.reasons is None:
+        return None
+    if wanted.method is ReasonMethod.PATH_DEPENDENT or read_trees(fitted) is None:
+        return ReasonReference(ReasonMethod.PATH_DEPENDENT)
+    if wanted.group is ReferenceGroup.ALL:
+        count = min(wanted.rows, len(matrix))
+        rows = np.random.default_rng(settings.seed).choice(len(matrix), count, replace=False)
+    else:
+        # The applicants whose score is at or slightly above the lowest passing one (commentary to 12 CFR 1002.9(b)(2)).
+        # Where nobody passes, the one who comes nearest.
+        passes = probabilities < policy.cutoff
+        order = np.argsort(np.where(passes, policy.cutoff - probabilities, 1.0 + probabilities), kind="stable")
+        rows = order[: min(wanted.rows, max(1, int(passes.sum())))]
+    return ReasonReference.interventional(fitted, wanted.group, matrix[rows])
+
+
+_EXPLAINED = 50
+"""Applications whose reasons are timed."""
+
+
+def explained_in(fitted: str, matrix: NDArray[np.float64], state: FeatureState, reference: ReasonReference) -> float:
+    """The median time that the reasons of one application take, in seconds."""
+    explainer = Explainer(Model(fitted), fitted, state.names, state.portfolio, reference)
+    times = []
+    for row in matrix[:_EXPLAINED]:
+        begun = time.perf_counter()
+        explainer.reasons(row[None])
+        times.append(time.perf_counter() - begun)
+    return float(np.median(times))
 
 
 def drift_reference(

@@ -18,6 +18,7 @@ from features.files import open_file
 from jobs.commandline import table
 from jobs.progress import Progress
 from monitoring.measures import Estimate
+from scoring.reasons import ReferenceGroup
 from training.dataset import (
     GENERATED,
     TRUE_PD,
@@ -176,12 +177,26 @@ def trained_lines(trained: TrainedModel) -> Iterator[str]:
     for name in _SHOWN:
         yield f"  {name:20} {evaluation[name]}"
     yield f"  AUC that the protected attributes would add: {trained.price}"
+    yield f"  {_reasons_line(trained)}"
     if trained.monotone_price is not None:
         yield f"  AUC that features without a direction would add: {trained.monotone_price}"
     if trained.later is not None:
         later = trained.later
         yield f"  {later.rows} later applications, {later.defaults} defaults: AUC {later['auc']}, ECE {later['ece']}"
     yield from _policy_lines(evaluation)
+
+
+def _reasons_line(trained: TrainedModel) -> str:
+    reference = trained.reasons
+    if reference is None or trained.explained_in is None:
+        return "reasons of declines: none, since the portfolio declares none"
+    group = {
+        ReferenceGroup.CUT_OFF: f" against {reference.rows} applicants at or just above the cut-off",
+        ReferenceGroup.ALL: f" against {reference.rows} applicants of all",
+        None: "",
+    }
+    cost = f"{1e6 * trained.explained_in:.0f} us an application"
+    return f"reasons of declines: {reference.method}{group[reference.group]}, {cost}"
 
 
 def _policy_lines(evaluation: Evaluation) -> Iterator[str]:

@@ -18,6 +18,7 @@ from features.request import Applications
 from jobs.errors import SettingsError
 from jobs.settings import Settings, read_document
 from scoring.policy import CompletenessRule, PointScale
+from scoring.reasons import ReasonMethod, ReferenceGroup
 from training.portfolio.questions import refuse_open_questions
 from training.search_settings import ExperimentSettings, TreeParameters, TuningSettings, without_credentials
 
@@ -131,6 +132,15 @@ class InterpretationSettings(Settings):
     bins: int = Field(ge=2, le=100)
 
 
+class ReasonSettings(Settings):
+    """How the reasons of declines are computed, and whom an applicant is compared with."""
+
+    method: ReasonMethod
+    group: ReferenceGroup
+    rows: int = Field(ge=10, le=1_000_000)
+    """The most applicants of the reference group."""
+
+
 class DriftReferenceSettings(Settings):
     """How many quantile bins the artefact keeps of each distribution that monitoring compares with."""
 
@@ -222,6 +232,7 @@ class TrainingSettings(Settings):
     policy: PolicySettings
     evaluation: EvaluationSettings
     interpretation: InterpretationSettings
+    reasons: ReasonSettings
     drift_reference: DriftReferenceSettings
     report: ReportSettings
     gates: GateSettings
@@ -262,6 +273,7 @@ class TrainingSettings(Settings):
         unstated = sorted(set(self.gates.fairness.limits) - set(portfolio.schema.attributes))
         if unstated:
             raise ValueError(f"gates.fairness.limits: no column states: {', '.join(unstated)}")
+        _require_wording(portfolio, features)
         _require_legal_example(portfolio)
         return self.model_copy(update={"features": features, "out_of_time": _dated(self.out_of_time, portfolio)})
 
@@ -332,6 +344,18 @@ def _dated(settings: OutOfTimeSettings | None, portfolio: Portfolio) -> OutOfTim
     if portfolio.declared.decided_on is None:
         raise ValueError(f"out_of_time.column: must name a date, since {portfolio.name} has no decided_on")
     return settings.model_copy(update={"column": portfolio.declared.decided_on})
+
+
+def _require_wording(portfolio: Portfolio, features: FeatureSettings) -> None:
+    """ValueError if the portfolio declares reasons, and a feature that a model may get belongs to none."""
+    if portfolio.reasons is None:
+        return
+    chosen = portfolio.select(features.sets_of(portfolio), features.without_of(portfolio))
+    unworded = portfolio.reasons.unworded(chosen, portfolio.schema.protected(portfolio.schema.attributes))
+    if unworded:
+        raise ValueError(
+            f"reasons of the portfolio {portfolio.name}: no group, so no reviewed wording, has {', '.join(unworded)}"
+        )
 
 
 def _require_legal_example(portfolio: Portfolio) -> None:

@@ -19,6 +19,7 @@ from scoring.artefact import Artefact
 from scoring.drift_reference import DriftReference
 from scoring.model import Calibration
 from scoring.policy import DecisionPolicy
+from scoring.reasons import ReasonReference
 from scoring.scorer import with_conformance
 from training.dataset import Dataset
 from training.evaluation import Evaluation, decision_policy, evaluate
@@ -28,11 +29,13 @@ from training.fitting import (
     cross_calibrated,
     cross_validate,
     drift_reference,
+    explained_in,
     fit_state,
     fit_trees,
     fitted_to,
     gain,
     margins_of,
+    reason_reference,
     text,
 )
 from training.settings import InterpretationSettings, TrainingSettings
@@ -45,6 +48,7 @@ _RECORDED_PACKAGES = ("lightgbm", "numpy", "scikit-learn", "scipy")
 class TrainedModel:
     """A model fitted on all rows, with the measurements of out-of-fold and later rows.
 
+    `explained_in` is the time that the reasons of one application take, in seconds; None where no reasons are declared.
     `probabilities` are the out-of-fold PDs, shape (n,); `importance` is the gain of each feature; `price` is the AUC
     that is lost without the protected attributes, `monotone_price` the AUC that is lost to monotone features (None if
     there are none); `later` evaluates applications that came after the training data, None if there are none.
@@ -55,6 +59,8 @@ class TrainedModel:
     calibration: Calibration
     policy: DecisionPolicy
     reference: DriftReference
+    reasons: ReasonReference | None
+    explained_in: float | None
     validation: CrossValidation
     probabilities: NDArray[np.float64]
     evaluation: Evaluation
@@ -85,6 +91,7 @@ class TrainedModel:
                 calibration=self.calibration,
                 policy=self.policy,
                 reference=self.reference,
+                reasons=self.reasons,
                 metrics=self.metrics(),
                 lineage=lineage,
             )
@@ -130,15 +137,22 @@ def train(
     reference = drift_reference(
         matrix, transformer, probabilities=probabilities, gain=gain(booster), settings=settings.drift_reference
     )
+    with progress.step("reasons"):
+        fitted = text(booster)
+        own = calibration.probabilities(margins_of(booster, matrix, threads=model.threads))
+        reasons = reason_reference(fitted, matrix, own, policy, settings)
+        seconds = None if reasons is None else explained_in(fitted, matrix, state, reasons)
     with progress.step("evaluation"):
         evaluation = evaluate(dataset.target, probabilities, policy, settings.evaluation, seed=seed)
         judged = None if later is None else _later(later, transformer, booster, calibration, policy, settings)
     return TrainedModel(
-        model_text=text(booster),
+        model_text=fitted,
         features=state,
         calibration=calibration,
         policy=policy,
         reference=reference,
+        reasons=reasons,
+        explained_in=seconds,
         validation=validation,
         probabilities=probabilities,
         evaluation=evaluation,

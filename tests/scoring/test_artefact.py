@@ -17,6 +17,7 @@ from scoring.drift_reference import Bins
 from scoring.errors import ArtefactError
 from scoring.model import Calibration
 from scoring.policy import PointScale
+from scoring.scorer import with_conformance
 
 FILES = [
     "model.txt",
@@ -24,6 +25,7 @@ FILES = [
     "features.json",
     "calibration.json",
     "policy.json",
+    "reasons.json",
     "reference.json",
     "conformance.json",
     "metrics.json",
@@ -82,7 +84,7 @@ def test_rule_6_what_was_read_is_written_with_the_same_bytes(written, tmp_path):
 def test_rule_6_the_digest_is_over_the_sha_256_of_every_file(artefact, written):
     sums = {name: hashlib.sha256((written / name).read_bytes()).hexdigest() for name in FILES}
     manifest = json.loads((written / "manifest.json").read_text())
-    assert manifest == {"format": 4, "digest": artefact.digest, "files": sums}
+    assert manifest == {"format": 5, "digest": artefact.digest, "files": sums}
     assert artefact.digest == digest_of(sums)
 
 
@@ -216,10 +218,20 @@ def test_rule_6_two_files_that_changed_places_are_refused(folder):
         Artefact.read(folder)
 
 
+def test_rule_6_an_artefact_without_reasons_keeps_the_older_format_and_is_read_again(artefact, tmp_path):
+    bare = with_conformance(replace(artefact, reasons=None))
+    bare.write(tmp_path / "bare")
+    manifest = json.loads((tmp_path / "bare" / "manifest.json").read_text())
+    assert manifest["format"] == 4
+    assert "reasons.json" not in manifest["files"]
+    assert "reasons" not in json.loads((tmp_path / "bare" / "conformance.json").read_text())
+    assert Artefact.read(tmp_path / "bare") == bare
+
+
 def test_an_artefact_of_another_format_is_refused(folder):
     manifest = json.loads((folder / "manifest.json").read_text())
-    (folder / "manifest.json").write_text(json.dumps(manifest | {"format": 5}))
-    with pytest.raises(ArtefactError, match=r"artefact format 5, this code reads 4: train the model again$"):
+    (folder / "manifest.json").write_text(json.dumps(manifest | {"format": 6}))
+    with pytest.raises(ArtefactError, match=r"artefact format 6, this code reads 4 and 5: train the model again$"):
         Artefact.read(folder)
 
 
@@ -227,7 +239,7 @@ def test_an_older_artefact_which_lacks_files_is_refused_as_one_of_another_format
     manifest = json.loads((folder / "manifest.json").read_text())
     (folder / "manifest.json").write_text(json.dumps(manifest | {"format": 1}))
     (folder / "reference.json").unlink()
-    with pytest.raises(ArtefactError, match=r"artefact format 1, this code reads 4: train the model again$"):
+    with pytest.raises(ArtefactError, match=r"artefact format 1, this code reads 4 and 5: train the model again$"):
         Artefact.read(folder)
 
 
@@ -243,6 +255,7 @@ def test_a_portfolio_that_does_not_declare_a_feature_of_the_model_is_refused(fol
     declared = json.loads((folder / "portfolio.json").read_text())
     del declared["features"]
     del declared["training"]
+    del declared["reasons"]
     forge(folder, **{"portfolio.json": json.dumps(declared, indent=1).encode()})
     with pytest.raises(ArtefactError, match="features that are not declared"):
         Artefact.read(folder)

@@ -1,0 +1,345 @@
+"""Reasons: what each feature adds to the margin of an application, summed by the portfolio's groups and ranked.
+
+Contributions are Shapley values of the margin. The interventional ones compare with a reference group: v(S) is the mean
+margin over the group, with the features in S from the application and all others from the group's member. They add up
+to the margin less the group's mean margin. The path-dependent ones are LightGBM's own, of `pred_contrib`.
+
+Sources: S. Lundberg and S.-I. Lee, 2017; for a chosen group, arXiv:2204.12365 and the methods that the commentary to 12
+CFR 1002.9(b)(2) names; for tables of outcome patterns, arXiv:2605.14578.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import cache
+from hashlib import sha256
+from json import dumps
+from math import factorial
+from typing import Any, Protocol, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from features.portfolio import Portfolio
+from features.reasons import Reason
+from scoring.errors import ArtefactError
+from scoring.model import Model
+from scoring.trees import PATTERNS, OutcomePatterns, Tree, read_trees
+
+Matrix = NDArray[np.float64]
+
+MOST_REASONS = 4
+"""More do not help an applicant (commentary to 12 CFR 1002.9(b)(2), paragraph 1)."""
+_NOISE = 1e-9
+"""Log-odds below which a contribution is rounding, and no reason."""
+
+
+class ReasonMethod(StrEnum):
+    """How contributions are computed."""
+
+    INTERVENTIONAL = "interventional"
+    PATH_DEPENDENT = "path_dependent"
+
+
+class ReferenceGroup(StrEnum):
+    """Whom the interventional method compares with: the two groups that the commentary to 12 CFR 1002.9 names."""
+
+    CUT_OFF = "cut_off"
+    """Applicants at or just above the cut-off: those of the highest PD that are not predicted to default."""
+    ALL = "all"
+
+
+@dataclass(frozen=True)
+class ReasonReference:
+    """What the contributions of a model are measured against.
+
+    Attributes
+    ----------
+    method : of the contributions
+    group : the reference group; None for the path-dependent method, which has none
+    rows : how many applicants the group has
+    outcomes : of each tree, pairs of an outcome pattern and its number of applicants; nobody can be told apart
+    """
+
+    method: ReasonMethod
+    group: ReferenceGroup | None = None
+    rows: int = 0
+    outcomes: tuple[tuple[tuple[int, int], ...], ...] = ()
+
+    def __post_init__(self) -> None:
+        if (self.method is ReasonMethod.INTERVENTIONAL) != bool(self.group and self.rows and self.outcomes):
+            raise ArtefactError("the interventional method, and no other, has a reference group")
+        if any(sum(count for _, count in tree) != self.rows for tree in self.outcomes):
+            raise ArtefactError("each tree must have an outcome of every applicant in the reference group")
+
+    @classmethod
+    def interventional(cls, text: str, group: ReferenceGroup, matrix: Matrix) -> Self:
+        """The reference of a model text and the group's rows of the model matrix; ArtefactError for larger trees."""
+        trees = read_trees(text)
+        if trees is None:
+            raise ArtefactError("trees of more than eight leaves have no interventional reasons")
+        patterns = OutcomePatterns(trees).of(matrix)
+        counts = [tuple(sorted(Counter(tree.tolist()).items())) for tree in patterns.T]
+        return cls(ReasonMethod.INTERVENTIONAL, group, len(matrix), tuple(counts))
+
+    @property
+    def version(self) -> str:
+        """The method and, in short, the digest of the group: what is recorded beside every reason."""
+        return f"{self.method}:{sha256(dumps(self.to_dict()).encode()).hexdigest()[:12]}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready form; `from_dict` is its inverse."""
+        outcomes = [" ".join(f"{pattern}:{count}" for pattern, count in tree) for tree in self.outcomes]
+        return {"method": self.method, "group": self.group, "rows": self.rows, "outcomes": outcomes}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """The reference that `to_dict` wrote; ValueError or KeyError for anything else."""
+        method, group = ReasonMethod(values["method"]), values["group"]
+        outcomes = tuple(tuple(map(_outcome, tree.split())) for tree in values["outcomes"])
+        return cls(method, None if group is None else ReferenceGroup(group), values["rows"], outcomes)
+
+
+def _outcome(text: str) -> tuple[int, int]:
+    pattern, _, count = text.partition(":")
+    return int(pattern), int(count)
+
+
+class Contributions(Protocol):
+    """What each feature adds to the margin. With `base`, the expected margin, it adds up to the margin."""
+
+    base: float
+
+    def of(self, matrix: Matrix) -> Matrix:
+        """The contributions in log-odds, same shape as the model matrix."""
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """Why an application has its margin.
+
+    Attributes
+    ----------
+    base : mean margin of the reference group
+    contributions : what stands for each reason added to the margin, in log-odds, the largest first; None stands for
+        the features that rest on a protected attribute. With the base they add up to the margin.
+    reasons : those that raised the risk most, at most four
+    """
+
+    base: float
+    contributions: tuple[tuple[Reason | None, float], ...]
+    reasons: tuple[Reason, ...]
+
+
+class Explainer:
+    """Gives the reasons of a model's margins.
+
+    Parameters
+    ----------
+    names : the features, in the order of the model matrix
+    """
+
+    def __init__(
+        self, model: Model, text: str, names: Sequence[str], portfolio: Portfolio, reference: ReasonReference
+    ) -> None:
+        declared = portfolio.reasons
+        if declared is None:
+            raise ArtefactError("the portfolio declares no reasons")
+        self.contributions = _contributions(model, text, len(names), reference)
+        self.version = reference.version
+        # Equal contributions keep the order of the declaration. The last place is of features that rest on a protected
+        # attribute: they belong to no reason, and it is not ranked.
+        self._reasons = tuple(declared)
+        place = {reason: i for i, reason in enumerate(self._reasons)}
+        known, missing = [], []
+        for name in names:
+            group, tells_missing = declared.of_feature.get(name), portfolio.features[name].never_missing
+            known.append(place[group.missing if tells_missing else group.reason] if group else len(place))
+            missing.append(place[group.missing] if group else len(place))
+        self._known, self._missing = np.array(known, dtype=np.intp), np.array(missing, dtype=np.intp)
+
+    def reasons(self, matrix: Matrix) -> list[tuple[Reason, ...]]:
+        """The reasons of each row of a model matrix: at most four, that which raised the risk most first."""
+        return [self._largest(grouped) for grouped in self._grouped(matrix)]
+
+    def explain(self, matrix: Matrix) -> list[Explanation]:
+        """The explanation of each row of a model matrix."""
+        return [
+            Explanation(self.contributions.base, self._listed(grouped), self._largest(grouped))
+            for grouped in self._grouped(matrix)
+        ]
+
+    def _grouped(self, matrix: Matrix) -> Iterator[list[float]]:
+        """What the features of each reason add to the margin, and last the protected ones, for each row."""
+        places = np.where(np.isnan(matrix), self._missing, self._known)
+        for place, contribution in zip(places, self.contributions.of(matrix), strict=True):
+            yield np.bincount(place, weights=contribution, minlength=len(self._reasons) + 1).tolist()
+
+    def _largest(self, grouped: Sequence[float]) -> tuple[Reason, ...]:
+        raised = sorted((-added, place) for place, added in enumerate(grouped[:-1]) if added > _NOISE)
+        return tuple(self._reasons[place] for _, place in raised[:MOST_REASONS])
+
+    def _listed(self, grouped: Sequence[float]) -> tuple[tuple[Reason | None, float], ...]:
+        added = [one for one in zip((*self._reasons, None), grouped, strict=True) if one[1]]
+        return tuple(sorted(added, key=lambda one: -one[1]))
+
+
+def _contributions(model: Model, text: str, features: int, reference: ReasonReference) -> Contributions:
+    trees = read_trees(text)
+    if trees is None:
+        if reference.method is ReasonMethod.INTERVENTIONAL:
+            raise ArtefactError("trees of more than eight leaves have no interventional reasons")
+        return _NativeContributions(model)
+    return TableContributions(trees, features, reference)
+
+
+class _NativeContributions:
+    """LightGBM's own contributions: exact for trees of any size, and some ten times slower than the tables."""
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+        # The expected margin is the same for every row.
+        self.base = float(model.contributions(np.zeros((1, model.features)))[0, -1])
+
+    def of(self, matrix: Matrix) -> Matrix:
+        return self._model.contributions(matrix)[:, :-1]
+
+
+class TableContributions:
+    """The contributions by tables: for each tree and outcome pattern, those of the tree's features."""
+
+    def __init__(self, trees: Sequence[Tree], features: int, reference: ReasonReference) -> None:
+        self._patterns = OutcomePatterns(trees)
+        if reference.outcomes and len(reference.outcomes) != len(trees):
+            raise ArtefactError("the reference group has outcomes of other trees")
+        shares = _shares(reference) if reference.outcomes else None
+        read = [tuple(sorted(set(tree.feature))) for tree in trees]
+        table = np.zeros((len(trees), PATTERNS, max(map(len, read), default=0)))
+        leaves = [leaf for i, tree in enumerate(trees) for leaf in _leaves(i, tree, read[i])]
+        self.base = 0.0
+        for count in sorted({len(leaf.columns) for leaf in leaves}):
+            self.base += _add(table, [leaf for leaf in leaves if len(leaf.columns) == count], count, shares)
+        # A tree with fewer features than the table is wide adds nothing to a feature beyond the last.
+        width = table.shape[2]
+        self._features = np.array([(*one, *[features] * (width - len(one))) for one in read], dtype=np.intp).ravel()
+        self._columns, self._table = features, table.reshape(-1, width)
+        self._offsets = np.arange(len(trees), dtype=np.intp) * PATTERNS
+
+    def of(self, matrix: Matrix) -> Matrix:
+        """The contributions in log-odds, same shape as the model matrix; a row's do not depend on the others."""
+        found = np.empty((len(matrix), self._columns))
+        for row, pattern in enumerate(self._patterns.of(matrix) + self._offsets):
+            weights = self._table.take(pattern, axis=0).ravel()
+            found[row] = np.bincount(self._features, weights=weights, minlength=self._columns + 1)[: self._columns]
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Leaf:
+    """A leaf and the features on its path. A row reaches it if every feature agrees with the path.
+
+    `columns` are the places of these features among the tree's. `bits` and `wanted` belong to outcome patterns, one for
+    each feature; `share` is the part of the training rows that agrees with the path at the splits on it.
+    """
+
+    tree: int
+    number: int
+    value: float
+    columns: tuple[int, ...]
+    bits: tuple[int, ...]
+    wanted: tuple[int, ...]
+    share: tuple[float, ...]
+
+
+def _leaves(number: int, tree: Tree, read: tuple[int, ...]) -> Iterator[_Leaf]:
+    reached = _reached(tree)
+    for leaf, path in tree.paths():
+        bits, wanted, share = dict[int, int](), dict[int, int](), dict[int, float]()
+        for split, right in path:
+            feature, child = tree.feature[split], (tree.right if right else tree.left)[split]
+            bits[feature] = bits.get(feature, 0) | 1 << split
+            wanted[feature] = wanted.get(feature, 0) | right << split
+            share[feature] = share.get(feature, 1.0) * reached[child] / reached[split]
+        columns = tuple(map(read.index, bits))
+        # all three were filled in one order
+        yield _Leaf(
+            number, leaf, tree.value[leaf], columns, tuple(bits.values()), tuple(wanted.values()), tuple(share.values())
+        )
+
+
+def _reached(tree: Tree) -> dict[int, float]:
+    """How many training rows reached each split and leaf."""
+    found: dict[int, float] = {~i: rows for i, rows in enumerate(tree.rows)}
+    for split in reversed(range(len(tree.feature))):  # a split comes before those below it
+        found[split] = found[tree.left[split]] + found[tree.right[split]]
+    return found
+
+
+def _shares(reference: ReasonReference) -> Matrix:
+    """The share of the reference group with each outcome pattern, shape (trees, patterns)."""
+    found = np.zeros((len(reference.outcomes), PATTERNS))
+    for tree, outcomes in enumerate(reference.outcomes):
+        for pattern, count in outcomes:
+            found[tree, pattern] = count / reference.rows
+    return found
+
+
+def _add(table: Matrix, leaves: Sequence[_Leaf], count: int, shares: Matrix | None) -> float:
+    """Add the contributions of leaves with `count` features on their paths; returns their part of the base."""
+    tree, values = np.array([leaf.tree for leaf in leaves]), np.array([leaf.value for leaf in leaves])
+    patterns = np.arange(PATTERNS)
+    bits = np.array([leaf.bits for leaf in leaves], dtype=np.intp).reshape(-1, 1, count)
+    wanted = np.array([leaf.wanted for leaf in leaves], dtype=np.intp).reshape(-1, 1, count)
+    agrees = (patterns[:, None] & bits) == wanted
+    # the features that agree with the path, as bits; shape (leaves, patterns)
+    agreeing = agrees @ (1 << np.arange(count)) if count else np.zeros((len(leaves), PATTERNS), dtype=np.intp)
+    expected = _expected(leaves, count, agreeing, None if shares is None else shares[tree])
+    added = values[:, None, None] * np.tensordot(expected, _shapley(count), axes=1)
+    number = np.array([leaf.number for leaf in leaves])
+    for leaf in range(
+        int(number.max()) + 1
+    ):  # a tree has one leaf of each number, so that no place is added to twice at once
+        for j in range(count):
+            rows = np.flatnonzero(number == leaf)
+            column = [leaves[row].columns[j] for row in rows.tolist()]
+            contribution = np.take_along_axis(added[rows, :, j], agreeing[rows], axis=1)
+            table[tree[rows], :, column] += contribution
+    return float(values @ expected[:, -1])
+
+
+def _expected(leaves: Sequence[_Leaf], count: int, agreeing: NDArray[np.intp], shares: Matrix | None) -> Matrix:
+    """For each set of features, as bits, the share of the reference that agrees with the path at all of them."""
+    found = np.zeros((len(leaves), 1 << count))
+    if shares is None:
+        share = np.array([leaf.share for leaf in leaves]).reshape(len(leaves), count)
+        for chosen in range(1 << count):
+            found[:, chosen] = np.prod(share[:, [j for j in range(count) if chosen >> j & 1]], axis=1)
+        return found
+    np.add.at(found, (np.arange(len(leaves))[:, None], agreeing), shares)
+    for j in range(count):  # from exactly these features to at least these
+        without = [chosen for chosen in range(1 << count) if not chosen >> j & 1]
+        found[:, without] += found[:, [chosen | 1 << j for chosen in without]]
+    return found
+
+
+@cache
+def _shapley(count: int) -> Matrix:
+    """Weights that turn expectations into Shapley values, shape (sets, agreeing features, features).
+
+    A leaf gives its value to a set S of features of the row if S agrees with the path, times the share of the reference
+    that agrees at all other features.
+    """
+    sets, everything = 1 << count, (1 << count) - 1
+    weights = np.zeros((sets, sets, count))
+    for j in range(count):
+        for s in (s for s in range(sets) if not s >> j & 1):
+            size = s.bit_count()
+            weight = factorial(size) * factorial(count - size - 1) / factorial(count)
+            with_j = s | 1 << j
+            for agreeing in range(sets):
+                weights[everything & ~with_j, agreeing, j] += weight * (with_j & ~agreeing == 0)
+                weights[everything & ~s, agreeing, j] -= weight * (s & ~agreeing == 0)
+    return weights

@@ -1,0 +1,186 @@
+"""Small trees as tables: a tree of at most eight leaves has at most seven splits, so a row is 7 bits to it.
+
+Bit q says whether split q sends the row right. Whatever a tree computes of a row is then one look-up among 128 values.
+The rules of splits are those of LightGBM's `Tree::NumericalDecision` and `Tree::CategoricalDecision`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Matrix = NDArray[np.float64]
+
+PATTERNS = 128
+"""Outcome patterns of a tree."""
+_SPLITS = 7
+_BLOCK_ROWS = 64
+_LARGEST = float(np.finfo(np.float64).max)
+# Bits of LightGBM's decision_type: a category's split, NaN goes left, and what counts as missing.
+_CATEGORY, _LEFT, _MISSING_SHIFT = 1, 2, 2
+_NO_MISSING, _ZERO_MISSING = 0, 1
+
+
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """One tree of a model text; a child below 0 is the leaf ~child.
+
+    Attributes
+    ----------
+    feature, threshold, left, right : one for each split; a category's threshold is the position of its levels
+    decision : LightGBM's decision_type of each split
+    value, rows : of each leaf: what it adds to the margin, and how many training rows reached it
+    levels : the codes that go left, for each category's split
+    """
+
+    feature: tuple[int, ...]
+    threshold: tuple[float, ...]
+    left: tuple[int, ...]
+    right: tuple[int, ...]
+    decision: tuple[int, ...]
+    value: tuple[float, ...]
+    rows: tuple[float, ...]
+    levels: tuple[frozenset[int], ...]
+
+    def paths(self) -> list[tuple[int, list[tuple[int, bool]]]]:
+        """Each leaf with the splits above it, from the root, and whether the path goes right there."""
+        found: list[tuple[int, list[tuple[int, bool]]]] = []
+        waiting: list[tuple[int, list[tuple[int, bool]]]] = [(0 if self.feature else ~0, [])]
+        while waiting:
+            node, path = waiting.pop()
+            if node < 0:
+                found.append((~node, path))
+            else:
+                waiting += [(self.left[node], [*path, (node, False)]), (self.right[node], [*path, (node, True)])]
+        return sorted(found)
+
+
+def read_trees(text: str) -> list[Tree] | None:
+    """The trees of a LightGBM model text; None if one has more than eight leaves, or is of a kind not read here."""
+    head, *parts = text.split("\nTree=")
+    if "\naverage_output" in head:  # of a random forest
+        return None
+    trees = [_tree(part.split("\nend of trees", 1)[0]) for part in parts]
+    known = [tree for tree in trees if tree is not None and len(tree.value) <= _SPLITS + 1]
+    return known if len(known) == len(trees) else None
+
+
+def _tree(part: str) -> Tree | None:
+    fields = dict(line.split("=", 1) for line in part.split("\n") if "=" in line)
+    if fields.get("is_linear", "0") != "0":
+        return None
+    decisions = _whole(fields.get("decision_type", ""))
+    if any(not one & _CATEGORY and one >> _MISSING_SHIFT & 3 == _ZERO_MISSING for one in decisions):
+        return None
+    values = _numbers(fields["leaf_value"])
+    return Tree(
+        feature=_whole(fields.get("split_feature", "")),
+        threshold=_numbers(fields.get("threshold", "")),
+        left=_whole(fields.get("left_child", "")),
+        right=_whole(fields.get("right_child", "")),
+        decision=decisions,
+        value=values,
+        rows=_numbers(fields.get("leaf_count", "")) or (1.0,) * len(values),
+        levels=_levels(_whole(fields.get("cat_boundaries", "")), _whole(fields.get("cat_threshold", ""))),
+    )
+
+
+def _whole(text: str) -> tuple[int, ...]:
+    return tuple(map(int, text.split()))
+
+
+def _numbers(text: str) -> tuple[float, ...]:
+    return tuple(map(float, text.split()))
+
+
+def _levels(bounds: Sequence[int], words: Sequence[int]) -> tuple[frozenset[int], ...]:
+    """The codes in each bit set: 32 codes a word."""
+    sets = [words[start:end] for start, end in pairwise(bounds)]
+    return tuple(
+        frozenset(32 * i + bit for i, word in enumerate(one) for bit in range(32) if word >> bit & 1) for one in sets
+    )
+
+
+class _Slot(NamedTuple):
+    """What splits compare: a feature with NaN replaced, or (NaN kept) whether its code is outside of the levels."""
+
+    feature: int
+    instead_of_nan: float
+    levels: frozenset[int] | None = None
+
+
+class OutcomePatterns:
+    """Finds the outcome patterns of rows in trees of at most eight leaves.
+
+    >>> tree = Tree((0,), (0.5,), (-1,), (-2,), (8,), (-0.25, 0.25), (10.0, 10.0), ())
+    >>> OutcomePatterns([tree]).of(np.array([[0.5], [0.75], [np.nan]])).tolist()
+    [[0], [1], [1]]
+    """
+
+    # A split is a plain comparison with a slot: NaN is replaced by what makes it go where the split sends it. So one
+    # gather and one comparison decide all splits of all trees.
+
+    def __init__(self, trees: Sequence[Tree]) -> None:
+        slots: dict[_Slot, int] = {}
+        # A split that a tree lacks compares the first slot with infinity, which nothing exceeds.
+        chosen = np.zeros((len(trees), _SPLITS + 1), dtype=np.intp)
+        thresholds = np.full((len(trees), _SPLITS + 1), np.inf)
+        for t, tree in enumerate(trees):
+            for q in range(len(tree.feature)):
+                slot, thresholds[t, q] = _slot(tree, q)
+                chosen[t, q] = slots.setdefault(slot, len(slots))
+        numbers = [slot for slot in slots if slot.levels is None]
+        categories = [slot for slot in slots if slot.levels is not None]
+        place = {slots[slot]: i for i, slot in enumerate([*numbers, *categories])}
+        self._chosen = np.array([place.get(i, 0) for i in range(max(1, len(slots)))], dtype=np.intp)[chosen].ravel()
+        self._thresholds = thresholds.ravel()
+        self._sources = np.array([slot.feature for slot in numbers], dtype=np.intp)
+        self._instead_of_nan = np.array([slot.instead_of_nan for slot in numbers])
+        self._codes = np.array([slot.feature for slot in categories], dtype=np.intp)
+        self._goes_right = _goes_right([slot.levels or frozenset() for slot in categories])
+        self._each = np.arange(len(categories))
+        self._trees = len(trees)
+
+    def of(self, matrix: Matrix) -> NDArray[np.uint8]:
+        """The pattern of each row of a model matrix (n, features) in each tree, shape (n, trees)."""
+        patterns = np.empty((len(matrix), self._trees), dtype=np.uint8)
+        for start in range(0, len(matrix), _BLOCK_ROWS):
+            right = self._slots(matrix[start : start + _BLOCK_ROWS]).take(self._chosen, axis=1) > self._thresholds
+            patterns[start : start + _BLOCK_ROWS] = np.packbits(right, axis=1, bitorder="little")
+        return patterns
+
+    def _slots(self, matrix: Matrix) -> Matrix:
+        # At most the largest finite number, as thresholds are: then only NaN that goes right is above all of them.
+        numbers = np.minimum(matrix.take(self._sources, axis=1), _LARGEST)
+        numbers = np.where(np.isnan(numbers), self._instead_of_nan, numbers)
+        if not len(self._codes):
+            return numbers if numbers.shape[1] else np.zeros((len(matrix), 1))
+        # As LightGBM does: NaN and codes below 0 go right, and a fraction is cut off. The last place is of all others.
+        codes = matrix.take(self._codes, axis=1)
+        last = self._goes_right.shape[1] - 1
+        known = np.where((codes > -1) & (codes < last), codes, last).astype(np.intp)
+        return np.concatenate([numbers, self._goes_right[self._each, known]], axis=1)
+
+
+def _slot(tree: Tree, split: int) -> tuple[_Slot, float]:
+    """What a split compares, and with which threshold: it goes right where the slot is larger."""
+    decision, feature = tree.decision[split], tree.feature[split]
+    if decision & _CATEGORY:
+        return _Slot(feature, 0.0, tree.levels[int(tree.threshold[split])]), 0.5
+    if decision >> _MISSING_SHIFT & 3 == _NO_MISSING:
+        return _Slot(feature, 0.0), min(tree.threshold[split], _LARGEST)
+    return _Slot(feature, -np.inf if decision & _LEFT else np.inf), min(tree.threshold[split], _LARGEST)
+
+
+def _goes_right(sets: Sequence[frozenset[int]]) -> Matrix:
+    """1 for each code that is not in a set, shape (sets, codes + 1); the last place is outside of every set."""
+    codes = max((max(one, default=-1) for one in sets), default=-1) + 1
+    found = np.ones((len(sets), codes + 1))
+    for row, one in enumerate(sets):
+        found[row, list(one)] = 0.0
+    return found

@@ -1,0 +1,105 @@
+"""Outcome patterns decide as LightGBM's own trees do, for every kind of split that is read."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import lightgbm as lgb
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from scoring.model import Model
+from scoring.trees import PATTERNS, OutcomePatterns, Tree, read_trees
+
+ROWS = 400
+
+
+def fitted(seed: int, **parameters: Any) -> lgb.Booster:
+    """A small model of three numbers and two categories, with missing values, zeros and infinities."""
+    random = np.random.default_rng(seed)
+    matrix = drawn(random)
+    clean = np.nan_to_num(matrix, nan=-1.0, posinf=3.0, neginf=-3.0)
+    margin = clean[:, 0] - clean[:, 1] + np.isnan(matrix[:, 2]) + (clean[:, 3] % 3) - (clean[:, 4] == 2)
+    target = (random.random(ROWS) < 1 / (1 + np.exp(1 - margin))).astype(int)
+    fit = {
+        "objective": "binary", "num_leaves": 8, "min_data_in_leaf": 5, "min_data_per_group": 1, "cat_smooth": 1.0,
+        "max_cat_to_onehot": 1, "num_threads": 1, "seed": seed, "verbosity": -1,
+    }  # fmt: skip
+    data = lgb.Dataset(matrix, target, categorical_feature=[3, 4], params={"verbosity": -1})
+    return lgb.train({**fit, **parameters}, data, num_boost_round=12)
+
+
+def drawn(random: np.random.Generator) -> NDArray[np.float64]:
+    """Rows of the model matrix."""
+    numbers = random.normal(size=(ROWS, 3))
+    numbers[random.random(numbers.shape) < 0.2] = np.nan
+    numbers[random.random(numbers.shape) < 0.05] = 0.0
+    codes = random.integers(0, 40, size=(ROWS, 2)).astype(np.float64)
+    codes[random.random(codes.shape) < 0.1] = np.nan
+    return np.concatenate([numbers, codes], axis=1)
+
+
+def hostile(random: np.random.Generator) -> NDArray[np.float64]:
+    """Rows with infinities, unknown and negative codes, and fractions of codes."""
+    matrix = drawn(random)
+    matrix[:20], matrix[20:40] = np.inf, -np.inf
+    matrix[40:60, 3:] = 1e9
+    matrix[60:80, 3:] = -1.0
+    matrix[80:100, 3:] += 0.75
+    matrix[100:120] = np.nan
+    return matrix
+
+
+def margins(trees: list[Tree], matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The margins by outcome patterns: the leaf values, added in the order of the trees."""
+    values = np.zeros((len(trees), PATTERNS))
+    for t, tree in enumerate(trees):
+        for leaf, path in tree.paths():
+            reached = np.ones(PATTERNS, dtype=np.bool_)
+            for split, right in path:
+                reached &= (np.arange(PATTERNS) >> split & 1).astype(np.bool_) == right
+            values[t, reached] = tree.value[leaf]
+    chosen = values[np.arange(len(trees)), OutcomePatterns(trees).of(matrix)]
+    return np.asarray(chosen.cumsum(axis=1)[:, -1])
+
+
+@settings(max_examples=15, deadline=None)
+@given(seed=st.integers(0, 10_000), leaves=st.integers(2, 8), missing=st.booleans())
+def test_leaves_by_pattern_give_the_bits_of_lightgbm(seed: int, leaves: int, missing: bool) -> None:
+    text = fitted(seed, num_leaves=leaves, use_missing=missing).model_to_string()
+    trees = read_trees(text)
+    matrix = hostile(np.random.default_rng(seed + 1))
+    assert trees is not None
+    assert np.array_equal(margins(trees, matrix), Model(text).margins(matrix))
+
+
+def test_a_row_has_the_same_pattern_alone_and_among_others() -> None:
+    trees = read_trees(fitted(1).model_to_string())
+    matrix = hostile(np.random.default_rng(2))
+    assert trees is not None
+    patterns = OutcomePatterns(trees)
+    together = patterns.of(matrix)
+    assert all(np.array_equal(patterns.of(matrix[i : i + 1])[0], together[i]) for i in range(ROWS))
+
+
+def test_a_tree_of_one_leaf_has_one_pattern() -> None:
+    stump = Tree((), (), (), (), (), (0.5,), (10.0,), ())
+    assert OutcomePatterns([stump]).of(np.zeros((2, 3))).tolist() == [[0], [0]]
+    assert stump.paths() == [(0, [])]
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"num_leaves": 9},
+        {"zero_as_missing": True},
+        {"linear_tree": True},
+        {"boosting": "rf", "bagging_freq": 1, "bagging_fraction": 0.5},
+    ],
+    ids=["nine leaves", "zero is missing", "linear leaves", "averaged trees"],
+)
+def test_other_trees_are_not_read(parameters: dict[str, Any]) -> None:
+    assert read_trees(fitted(3, **parameters).model_to_string()) is None
