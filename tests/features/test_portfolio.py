@@ -152,7 +152,8 @@ def test_a_column_that_makes_no_sense_is_refused_by_its_key(parts: dict[str, Any
         ({"features": {"baseline": {"x": {"is": "income * 2"}}}}, "features.baseline.x: is a column or a set already"),
         ({"features": {"own": {"income": {"is": "income * 2"}}}}, "features.own.income: is a column or a set already"),
         ({"features": {"own": {"x": {"formula": "income * 2"}}}}, "features.own.x."),
-        ({"reasons": {}}, "reasons: Extra inputs are not permitted"),
+        ({"motives": {}}, "motives: Extra inputs are not permitted"),
+        ({"reasons": {}}, "reasons.missing: Field required"),
     ],
 )  # fmt: skip
 def test_a_portfolio_that_makes_no_sense_is_refused_by_its_key(parts: dict[str, Any], said: str) -> None:

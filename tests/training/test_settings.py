@@ -180,3 +180,12 @@ def test_other_model_names_are_legal(tmp_path: Path, name: str) -> None:
 def test_a_storage_that_sqlalchemy_does_not_know_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"tuning\.storage: .*write postgresql:// for PostgreSQL"):
         TrainingSettings.load(written(tmp_path, "tuning.storage", "postgres://host/trials"))
+
+
+def test_a_feature_without_reviewed_wording_is_refused(tmp_path: Path) -> None:
+    path = written(tmp_path, "seed", 1)
+    declared = yaml.safe_load((tmp_path / "portfolio.yaml").read_text())
+    del declared["reasons"]["groups"]["employment"]["features"]
+    (tmp_path / "portfolio.yaml").write_text(yaml.safe_dump(declared, sort_keys=False))
+    with pytest.raises(SettingsError, match=r"no group, so no reviewed wording, has car_age_to_employment, income_to_"):
+        TrainingSettings.load(path)
