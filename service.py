@@ -29,7 +29,7 @@ from serving.pages import Pages
 from serving.preflight import check_start, load_settings, make_absolute, require_keys_or_loopback, served_portfolio
 from serving.request_metrics import Exposition, Traffic
 from serving.runtime import METRICS_VARIABLE, Front, hold_metrics_folder, share_one_arena, use_own_metrics_folder
-from serving.schemas import Answer, BatchAnswer, Decision, FeaturesRequest, PredictRequest, Requests
+from serving.schemas import Answer, BatchAnswer, Decision, ExplainAnswer, FeaturesRequest, PredictRequest, Requests
 from serving.settings import BoundaryPosition, Placement, ServingSettings
 
 _CONFIGS = Path(__file__).parent / "configs"
@@ -112,6 +112,10 @@ class DecisionOutput(_PartNamesOnly, Decision):
     """Answer of /predict and /predict/features."""
 
 
+class ExplainOutput(_PartNamesOnly, ExplainAnswer):
+    """Answer of /explain."""
+
+
 class BatchOutput(_PartNamesOnly, BatchAnswer):
     """Answer of /predict/batch."""
 
@@ -152,6 +156,11 @@ class CreditScoring:
         """Score one application."""
         # Made without a second check: BentoML has checked the parts against input_spec.
         return await self.engine.predict(PredictRequest.model_construct(application=application, client_id=client_id))
+
+    @bentoml.api(route="/explain", input_spec=PredictInput, output_spec=ExplainOutput)  # type: ignore[untyped-decorator]
+    async def explain(self, application: Record, client_id: str | None = None) -> Answer:
+        """Score one application, and say what its margin is made of."""
+        return await self.engine.explain(PredictRequest.model_construct(application=application, client_id=client_id))
 
     @bentoml.api(route="/predict/features", input_spec=FeaturesInput, output_spec=DecisionOutput)  # type: ignore[untyped-decorator]
     async def predict_features(self, features: list[float | None], client_id: str | None = None) -> Answer:

@@ -21,6 +21,7 @@ from features.validation import RuleViolation
 from features.values import as_client_ids, as_whole_numbers
 from jobs.output import staged
 from scoring.errors import BatchError
+from scoring.reasons import MOST_REASONS
 from scoring.scorer import Scores
 from scoring.store import StoredModel
 
@@ -55,7 +56,8 @@ def score_files(
     """Score the file `source`, or every file in it, into the new folder `output`.
 
     One `part-NNNNN.parquet` per chunk, the rows in their order: identifier, status, probability, prediction, decision,
-    risk_level, score, missing, unknown, unknown_columns, withheld, model_version, errors. A row that breaks a declared
+    risk_level, score, missing, unknown, unknown_columns, withheld, reason_1 to reason_4 (the codes of the reasons of a
+    decline), model_version, errors. A row that breaks a declared
     rule is `rejected`, with the rules in `errors`, and the others are scored. The summary names the files that were
     passed over. A job that fails leaves nothing behind.
     """
@@ -322,7 +324,13 @@ def _columns(scores: Scores, sound: NDArray[np.bool_]) -> dict[str, pa.Array[Any
         "unknown": spread(np.fromiter(map(len, scores.unknown), np.int64, len(scores)), pa.int64()),
         "unknown_columns": spread(_concatenated(scores.unknown), pa.string()),
         "withheld": spread(_concatenated(scores.withheld), pa.string()),
+        **{f"reason_{i + 1}": spread(_code(scores.reasons, i), pa.string()) for i in range(MOST_REASONS)},
     }
+
+
+def _code(reasons: NDArray[np.object_], place: int) -> NDArray[np.object_]:
+    """The code of the reason at a place, None where there are fewer."""
+    return np.array([row[place].code if len(row) > place else None for row in reasons], dtype=object)
 
 
 def _concatenated(texts: NDArray[np.object_]) -> NDArray[np.object_]:

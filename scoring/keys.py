@@ -38,7 +38,7 @@ class Scope(StrEnum):
     PREDICT = "predict"
     """Scoring, and information on the model that scores."""
     EXPLAIN = "explain"
-    """No route needs it; files of keys that name it stay readable."""
+    """The decision on an application with all that it is made of."""
     ADMIN = "admin"
     """Everything else: metrics, drift counts, documents, and every route without a scope of its own."""
 

@@ -64,6 +64,7 @@ class Guard:
         self._is_known = lru_cache(maxsize=64)(self._is_known_host)  # callers send the same few, with every request
         # Default-deny: a path that is not listed here needs the scope `admin`.
         self._required: dict[str, Scope | None] = dict.fromkeys(PREDICT_PATHS, Scope.PREDICT)
+        self._required["/explain"] = Scope.EXPLAIN
         self._required |= dict.fromkeys(settings.open)
 
     def admit(self, scope: AsgiScope) -> Hashable:

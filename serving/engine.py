@@ -23,6 +23,7 @@ from pydantic_core import to_json
 
 from decision_log.errors import NotRecordedError
 from decision_log.format import Caller
+from features.reasons import Reason
 from features.request import Record
 from features.transformer import Columns, concatenate
 from monitoring.recorder import Recorder
@@ -31,7 +32,7 @@ from scoring.store import StoredModel
 from serving.app import ScoringRoute
 from serving.authentication import count_applications
 from serving.exchange import request_id
-from serving.problems import Fault, Invalid, NotJson, Unrecorded
+from serving.problems import Fault, Invalid, NotJson, Unexplained, Unrecorded
 from serving.runner import EmbeddedRunner, Observer, RemoteRunner, Runner
 from serving.schemas import (
     NOT_JSON,
@@ -211,7 +212,10 @@ Matrix = NDArray[np.float64]
 """A model matrix, shape (n, features)."""
 Margins = NDArray[np.float64]
 """Raw log-odds of default, shape (n,)."""
-_PREDICT, _FEATURES, _BATCH = "/predict", "/predict/features", "/predict/batch"
+_PREDICT, _FEATURES, _BATCH, _EXPLAIN = "/predict", "/predict/features", "/predict/batch", "/explain"
+
+
+_PROTECTED = {"code": None, "text": None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,6 +251,8 @@ class DecisionEngine:
         self._requests = requests
         self._columns_of = requests.applications.columns_of
         self._limits = settings.limits
+        self._with_reasons = settings.reasons.in_declines
+        self._told = told(served, settings.reasons.language)
         # One thread: batches wait for each other, so single requests compete with one of them at most.
         self._background = ThreadPoolExecutor(1, thread_name_prefix="batch")
         self.recorder = recorder
@@ -276,7 +282,7 @@ class DecisionEngine:
 
     def _decide(self, route: str, callers: Sequence[Caller], matrix: Matrix, margins: Margins) -> Scores:
         """Decide and record; Unrecorded if the record cannot be written."""
-        scores = self.served.scorer.decide(matrix, margins)
+        scores = self.served.scorer.decide(matrix, margins, with_reasons=self._with_reasons)
         if self.recorder is not None:
             # Recorded before anybody hears of it: a decision that was answered must never be missing from the log.
             try:
@@ -304,6 +310,7 @@ class DecisionEngine:
         return {
             _PREDICT: ScoringRoute(self._predict, *single),
             _FEATURES: ScoringRoute(self._predict_features, *single),
+            _EXPLAIN: ScoringRoute(self._explain, *single),
             _BATCH: ScoringRoute(self._predict_batch, limits.body_bytes, limits.batches_in_flight),
         }
 
@@ -312,6 +319,30 @@ class DecisionEngine:
         caller = Caller(request_id(), request.client_id)
         scores = await self._applications.score(_CallerRows(self._columns_of([request.application]), [caller]))
         return self._decisions(scores, [caller])[0]
+
+    async def explain(self, request: PredictRequest) -> Answer:
+        """Return the decision on one application and what it is made of; see `schemas.ExplainAnswer`.
+
+        Unexplained if the model gives no reasons.
+        """
+        explainer = self.served.scorer.explainer
+        if explainer is None:
+            raise Unexplained("The model gives no reasons: its portfolio declared none when it was trained.")
+        caller = Caller(request_id(), request.client_id)
+        matrix = self.served.scorer.transformer.transform(self._columns_of([request.application]))
+        scores = self._decide(_EXPLAIN, [caller], matrix, await self._margins(matrix))
+        [explanation] = explainer.explain(matrix)
+        return {
+            **self._decisions(scores, [caller])[0],
+            "reasons": [self._told[reason] for reason in explanation.reasons],
+            "margin": float(scores.margin[0]),
+            "base": explanation.base,
+            "contributions": [
+                {**(_PROTECTED if reason is None else self._told[reason]), "contribution": added}
+                for reason, added in explanation.contributions
+            ],
+            "explained_by": explainer.version,
+        }
 
     async def predict_features(self, request: FeaturesRequest) -> Answer:
         """Return the decision on one row of the model matrix; Invalid for a wrong width or an unknown category code."""
@@ -339,6 +370,9 @@ class DecisionEngine:
 
     async def _predict(self, body: bytes) -> bytes:
         return to_json(await self.predict(decode(self._requests.predict, body)))
+
+    async def _explain(self, body: bytes) -> bytes:
+        return to_json(await self.explain(decode(self._requests.predict, body)))
 
     async def _predict_features(self, body: bytes) -> bytes:
         return to_json(await self.predict_features(decode(self._requests.features, body)))
@@ -390,7 +424,14 @@ class DecisionEngine:
             callers,
             model_version=self.served.version,
             threshold=self.served.scorer.artefact.policy.cutoff,
+            told=self._told,
         )
+
+
+def told(served: StoredModel, language: str) -> dict[Reason, Answer]:
+    """Each reason of a model as JSON; SchemaError if one has no words in the language."""
+    reasons = served.scorer.artefact.portfolio.reasons
+    return {reason: {"code": reason.code, "text": reason.text(language)} for reason in reasons or ()}
 
 
 def _unknown_code(position: int, largest: int, names: Sequence[str]) -> Fault:

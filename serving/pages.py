@@ -24,6 +24,7 @@ from serving.schemas import (
     BatchRequest,
     Decision,
     DriftCounts,
+    ExplainAnswer,
     FeaturesRequest,
     Health,
     ModelInfo,
@@ -40,6 +41,7 @@ _SCORING: dict[str, _Pair] = {
     "/predict": ("Score one application", PredictRequest, Decision),
     "/predict/batch": ("Score many applications; an invalid one is rejected alone", BatchRequest, BatchAnswer),
     "/predict/features": ("Score one row of the model matrix", FeaturesRequest, Decision),
+    "/explain": ("Score one application, and say what its margin is made of", PredictRequest, ExplainAnswer),
 }
 _READING: dict[str, tuple[str, type[BaseModel]]] = {
     "/model/info": ("The model that answers: version, digest, features, policy, metrics, lineage", ModelInfo),
@@ -62,6 +64,7 @@ _REFUSALS = {
     "413": "The body is too large",
     "415": "The body is not declared as JSON",
     "422": "The request does not fit its schema, or the Idempotency-Key stands for another one",
+    "501": "The model gives no reasons",
     "503": "Too many requests wait, or the service is not ready",
     "504": "The answer was not ready in time",
 }
@@ -97,7 +100,7 @@ def openapi_document(
 
 
 def _scoring_paths(opened: Collection[str], example: Any) -> dict[str, Any]:
-    examples = {"/predict": example, "/predict/batch": {"applications": [example]}}
+    examples = {"/predict": example, "/explain": example, "/predict/batch": {"applications": [example]}}
     return {
         path: {
             "post": {
@@ -247,6 +250,8 @@ def model_info(served: StoredModel) -> dict[str, Any]:
         "features": served.scorer.features,
         "categories": {name: state.vocabularies[name] for name in state.names if name in state.vocabularies},
         "required_columns": [column.name for column in artefact.portfolio.schema if column.required],
+        "reasons": {reason.code: dict(reason.wording) for reason in artefact.portfolio.reasons or ()},
+        "explained_by": None if artefact.reasons is None else artefact.reasons.version,
         "policy": artefact.policy,
         "metrics": artefact.metrics,
         "lineage": artefact.lineage,

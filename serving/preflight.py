@@ -43,16 +43,22 @@ def check_start(settings: ServingSettings, monitoring: MonitoringSettings, envir
     check_encryption()
     require_keys_or_loopback(environment)
     try:
-        check_example(load_stored(settings.model))
+        check_model(load_stored(settings.model), settings.reasons.language)
         if monitoring.recording.enabled:
             check_recording(monitoring.recording, environment)
     except (ScoringError, DecisionLogError, CheckError) as error:
         raise BentoMLConfigException(str(error)) from None
 
 
-def check_example(stored: StoredModel) -> None:
-    """BentoMLConfigException if the model cannot score the example with which every worker warms up."""
+def check_model(stored: StoredModel, language: str) -> None:
+    """BentoMLConfigException if the model cannot score the example that warms up each worker, or lacks the language."""
     artefact = stored.scorer.artefact
+    reasons = artefact.portfolio.reasons
+    if reasons is not None and language not in reasons.languages:
+        raise BentoMLConfigException(
+            f"reasons.language: the portfolio {artefact.portfolio.name} has no wording in '{language}',"
+            f" but in {', '.join(reasons.languages)}"
+        )
     try:
         requests = Requests(artefact.portfolio)
         request = decode(requests.predict, to_json(example_of(artefact.portfolio, artefact)))

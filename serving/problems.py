@@ -14,6 +14,7 @@ HTTPProblem
   * KeyReused          422
   * TooManyRequests    429
   * Failed             500
+  * Unexplained        501
   * TooBusy            503
   * Unrecorded         503
   * Unkept             503
@@ -175,6 +176,12 @@ class Failed(HTTPProblem):
     """The service is at fault."""
 
     status = HTTPStatus.INTERNAL_SERVER_ERROR
+
+
+class Unexplained(HTTPProblem):
+    """The model gives no reasons."""
+
+    status = HTTPStatus.NOT_IMPLEMENTED
 
 
 class TooBusy(HTTPProblem):

@@ -25,7 +25,7 @@ from prometheus_client.registry import Collector
 
 from jobs.heartbeat import Heartbeat
 
-SCORING = ("/predict", "/predict/features", "/predict/batch")
+SCORING = ("/predict", "/predict/features", "/predict/batch", "/explain")
 KNOWN = {*SCORING, "/", "/docs.json", "/model/info", "/drift", "/health", "/livez", "/readyz", "/healthz"}
 """The paths that have an endpoint label of their own. /metrics is not measured."""
 

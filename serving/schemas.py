@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from codecs import BOM_UTF8
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -14,9 +14,11 @@ from pydantic import BaseModel, Field, ValidationError, create_model
 
 from decision_log.format import Caller
 from features.portfolio import Portfolio
+from features.reasons import Reason
 from features.request import ApplicationRecord, Applications, ClientId, Record
 from scoring.artefact import Artefact
 from scoring.policy import DecisionKind, RiskLevel
+from scoring.reasons import MOST_REASONS
 from scoring.scorer import Scores
 from serving.problems import Fault, Invalid, NotJson, faults
 
@@ -126,6 +128,13 @@ Answer = dict[str, Any]
 """An answer before it becomes JSON; a dictionary, since validating a model would double the cost of the answer."""
 
 
+class ReasonText(BaseModel):
+    """A reason of a decision, in the words that the portfolio declares."""
+
+    code: str
+    text: str
+
+
 class Decision(BaseModel):
     """The decision on one application."""
 
@@ -145,6 +154,26 @@ class Decision(BaseModel):
     withheld: list[str] = Field(
         description="Why an application that the PD would approve is referred: too little is known of it"
     )
+    reasons: list[ReasonText] = Field(
+        max_length=MOST_REASONS, description="Why it is declined, what raised the risk most first; empty otherwise"
+    )
+
+
+class ContributionText(BaseModel):
+    """What the features behind one reason add to the margin; null stands for those of protected attributes."""
+
+    code: str | None
+    text: str | None
+    contribution: float
+
+
+class ExplainAnswer(Decision):
+    """A decision with its reasons, whatever it is, and all that the margin is made of."""
+
+    margin: float = Field(description="Raw log-odds of default: base and contributions add up to it")
+    base: float = Field(description="Mean margin of the reference group")
+    contributions: list[ContributionText] = Field(description="In log-odds, the largest first")
+    explained_by: str = Field(description="The method, and the digest of its reference group")
 
 
 class Place(BaseModel):
@@ -183,6 +212,8 @@ class ModelInfo(BaseModel):
     features: list[str]
     categories: dict[str, list[str]]
     required_columns: list[str]
+    reasons: dict[str, dict[str, str]] = Field(description="The words of each code in each language")
+    explained_by: str | None = Field(description="The method, and the digest of its reference group")
     policy: dict[str, Any]
     metrics: dict[str, Any]
     lineage: dict[str, Any]
@@ -236,8 +267,9 @@ def decisions(
     *,
     model_version: str,
     threshold: float,
+    told: Mapping[Reason, Answer],
 ) -> list[Answer]:
-    """Return the scores as decisions ready for JSON, one for each caller, in order."""
+    """Return the scores as decisions ready for JSON, one for each caller, in order; `told` has each reason as JSON."""
     timestamp = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     # to_json refuses numpy's integers, and tolist() converts a whole column at once.
     return [
@@ -256,8 +288,9 @@ def decisions(
             "unknown": len(unknown),
             "unknown_columns": unknown,
             "withheld": withheld,
+            "reasons": [told[reason] for reason in reasons],
         }
-        for caller, probability, prediction, decision, risk_level, points, missing, unknown, withheld in zip(
+        for caller, probability, prediction, decision, risk_level, points, missing, unknown, withheld, reasons in zip(
             callers,
             scores.probability.tolist(),
             scores.prediction.tolist(),
@@ -267,6 +300,7 @@ def decisions(
             scores.missing.tolist(),
             scores.unknown.tolist(),
             scores.withheld.tolist(),
+            scores.reasons.tolist(),
             strict=True,
         )
     ]

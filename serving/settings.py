@@ -93,6 +93,15 @@ class IdempotencySettings(Settings):
     """How long an answer is kept."""
 
 
+class ReasonsSettings(Settings):
+    """What is said of the reasons of a decision."""
+
+    in_declines: bool
+    """Whether /predict, /predict/batch and /predict/features give the reasons of a decline; /explain always does."""
+    language: str = Field(pattern=r"^[a-z]{2}$")
+    """Of the wording; one of those in which the portfolio declares it."""
+
+
 class Metrics(Settings):
     """The metrics of requests."""
 
@@ -109,6 +118,7 @@ class ServingSettings(Settings):
     connections: Connections
     runner: RunnerSettings
     idempotency: IdempotencySettings
+    reasons: ReasonsSettings
     metrics: Metrics
     boundary: BoundaryPosition
     bentoml: dict[str, Any]

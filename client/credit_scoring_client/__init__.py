@@ -1,6 +1,15 @@
 """Client of the credit-scoring service."""
 
-from credit_scoring_client.answer import BatchResult, CreditDecision, DecisionName, RejectedApplication, RiskLevelName
+from credit_scoring_client.answer import (
+    BatchResult,
+    CreditDecision,
+    DecisionName,
+    DecisionReason,
+    ExplainedDecision,
+    ReasonContribution,
+    RejectedApplication,
+    RiskLevelName,
+)
 from credit_scoring_client.client import AsyncClient, Client
 from credit_scoring_client.contract import __version__
 from credit_scoring_client.errors import (
@@ -27,9 +36,12 @@ __all__ = [
     "ConnectionFailed",
     "CreditDecision",
     "DecisionName",
+    "DecisionReason",
+    "ExplainedDecision",
     "InvalidRequest",
     "Overloaded",
     "Problem",
+    "ReasonContribution",
     "RejectedApplication",
     "ResponseError",
     "Retry",

@@ -223,9 +223,10 @@ class CreditDecision:
     """One application decided.
 
     `probability` is the calibrated PD in [0, 1], `prediction` 1 where it reaches `threshold`, else 0. `score` is in
-    points, higher is better. `timestamp` is in UTC. `client_id` is None if none was sent, `reasons` is empty unless
-    the server gives reasons. `missing` says how many columns that the model reads are missing, `unknown_columns` which
-    have a level that the model does not know. `withheld` says why an application that the PD would approve is referred.
+    points, higher is better. `timestamp` is in UTC. `client_id` is None if none was sent. `missing` says how many
+    columns that the model reads are missing, `unknown_columns` which have a level that the model does not know.
+    `withheld` says why an application that the PD would approve is referred. `reasons` are those of a decline, what
+    raised the risk most first.
     """
 
     request_id: str
@@ -242,7 +243,38 @@ class CreditDecision:
     unknown: int | None = None
     unknown_columns: tuple[str, ...] = ()
     withheld: tuple[str, ...] = ()
-    reasons: tuple[str, ...] = ()
+    reasons: tuple[DecisionReason, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecisionReason:
+    """A reason of a decision: its code, and the words to tell the applicant."""
+
+    code: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReasonContribution:
+    """What the features behind a reason add to the margin; `reason` is None for those of protected attributes."""
+
+    reason: DecisionReason | None
+    contribution: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExplainedDecision:
+    """A decision, whose reasons are given whatever it is, and what its margin is made of.
+
+    `margin` is the raw log-odds of default: `base`, the mean margin of the reference group, and the contributions add
+    up to it. `explained_by` names the method and its reference group.
+    """
+
+    decision: CreditDecision
+    margin: float
+    base: float
+    contributions: tuple[ReasonContribution, ...]
+    explained_by: str
 
 
 def decision_in(answer: Answer) -> CreditDecision:
@@ -262,8 +294,28 @@ def decision_in(answer: Answer) -> CreditDecision:
         unknown=answer.optional_integer("unknown"),
         unknown_columns=answer.texts("unknown_columns"),
         withheld=answer.texts("withheld"),
-        reasons=answer.texts("reasons"),
+        reasons=() if answer.fields.get("reasons") is None else tuple(map(_reason, answer.rows("reasons"))),
     )
+
+
+def _reason(answer: Answer) -> DecisionReason:
+    return DecisionReason(code=answer.text("code"), text=answer.text("text"))
+
+
+def explained_in(answer: Answer) -> ExplainedDecision:
+    """Read a decision with its explanation."""
+    return ExplainedDecision(
+        decision=decision_in(answer),
+        margin=answer.number("margin"),
+        base=answer.number("base"),
+        contributions=tuple(map(_contribution, answer.rows("contributions"))),
+        explained_by=answer.text("explained_by"),
+    )
+
+
+def _contribution(answer: Answer) -> ReasonContribution:
+    reason = None if answer.optional_text("code") is None else _reason(answer)
+    return ReasonContribution(reason=reason, contribution=answer.number("contribution"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,7 @@ from urllib.request import getproxies, proxy_bypass
 
 import httpx
 
-from credit_scoring_client.answer import BatchResult, CreditDecision, Reply, checked_header
+from credit_scoring_client.answer import BatchResult, CreditDecision, ExplainedDecision, Reply, checked_header
 from credit_scoring_client.application import Application, Identified
 from credit_scoring_client.contract import Attempt, Contract, Steps, __version__
 from credit_scoring_client.retry import Clock, Retry
@@ -147,6 +147,12 @@ class Client:
         """Decide on one application: columns and their values, None or NaN where missing, never infinite."""
         return self._run(self._contract.predict(application, client_id, request_id))
 
+    def explain(
+        self, application: Application, *, client_id: str | None = None, request_id: str | None = None
+    ) -> ExplainedDecision:
+        """Decide on one application, and say what its margin is made of; the key needs the scope explain."""
+        return self._run(self._contract.explain(application, client_id, request_id))
+
     def predict_batch(
         self, applications: Iterable[Application | Identified], *, request_id: str | None = None
     ) -> BatchResult:
@@ -243,6 +249,12 @@ class AsyncClient:
     ) -> CreditDecision:
         """Decide on one application: columns and their values, None or NaN where missing, never infinite."""
         return await self._run(self._contract.predict(application, client_id, request_id))
+
+    async def explain(
+        self, application: Application, *, client_id: str | None = None, request_id: str | None = None
+    ) -> ExplainedDecision:
+        """Decide on one application, and say what its margin is made of; the key needs the scope explain."""
+        return await self._run(self._contract.explain(application, client_id, request_id))
 
     async def predict_batch(
         self, applications: Iterable[Application | Identified], *, request_id: str | None = None

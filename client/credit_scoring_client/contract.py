@@ -11,12 +11,14 @@ from credit_scoring_client.answer import (
     Answer,
     BatchResult,
     CreditDecision,
+    ExplainedDecision,
     Reply,
     Request,
     accepted,
     answer_in,
     batch_in,
     decision_in,
+    explained_in,
     get,
     post,
 )
@@ -127,6 +129,13 @@ class Contract:
     def predict(self, application: Application, client_id: str | None, request_id: str | None) -> Steps[CreditDecision]:
         """Decide on one application."""
         return decision_in((yield from self._post("/predict", encoded_item(application, client_id), request_id)))
+
+    def explain(
+        self, application: Application, client_id: str | None, request_id: str | None
+    ) -> Steps[ExplainedDecision]:
+        """Decide on one application, and say what its margin is made of."""
+        request = post("/explain", encoded_item(application, client_id), request_id)
+        return explained_in((yield from exchange(request, retry=self.retry, clock=self.clock)))
 
     def predict_batch(
         self, applications: Iterable[Application | Identified], request_id: str | None

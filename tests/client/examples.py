@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from credit_scoring_client.answer import CreditDecision
+from credit_scoring_client.answer import CreditDecision, DecisionReason
 from starlette.responses import JSONResponse
 
 APPLICATION = {"NAME_CONTRACT_TYPE": "Cash loans", "AMT_CREDIT": 406597.5, "CNT_CHILDREN": 0, "OWN_CAR_AGE": None}
@@ -21,7 +21,7 @@ DECISION_FIELDS: dict[str, Any] = {
     "decision": "decline",
     "risk_level": "HIGH",
     "score": 431,
-    "reasons": ["EXT_SOURCE_2", "AMT_CREDIT"],
+    "reasons": [{"code": "R01", "text": "Low score"}, {"code": "R02", "text": "Large credit"}],
 }
 
 DECISION = CreditDecision(
@@ -35,7 +35,7 @@ DECISION = CreditDecision(
     decision="decline",
     risk_level="HIGH",
     score=431,
-    reasons=("EXT_SOURCE_2", "AMT_CREDIT"),
+    reasons=(DecisionReason(code="R01", text="Low score"), DecisionReason(code="R02", text="Large credit")),
 )
 
 

@@ -68,7 +68,8 @@ def test_a_decision_has_every_field(server, run, name):
         ({"risk_level": "low"}, "risk_level is none of LOW, MEDIUM, HIGH, CRITICAL"),
         ({"score": 431.5}, "score is not an integer"),
         ({"reasons": "EXT_SOURCE_2"}, "reasons is not a list"),
-        ({"reasons": ["EXT_SOURCE_2", 1]}, "reasons[1] is not text"),
+        ({"reasons": [{"code": "R01", "text": "Low score"}, "R02"]}, "reasons[1] is not an object"),
+        ({"reasons": [{"code": "R01"}]}, "reasons[0].text is not text"),
     ],
 )
 def test_a_field_of_another_type_is_named_and_not_shown(server, run, changes, detail):

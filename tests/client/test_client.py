@@ -6,14 +6,21 @@ import uuid
 from dataclasses import FrozenInstanceError, replace
 
 import pytest
-from credit_scoring_client.answer import BatchResult, RejectedApplication, post
+from credit_scoring_client.answer import (
+    BatchResult,
+    DecisionReason,
+    ExplainedDecision,
+    ReasonContribution,
+    RejectedApplication,
+    post,
+)
 from credit_scoring_client.client import AsyncClient, Client
 from credit_scoring_client.contract import __version__
 from credit_scoring_client.errors import ConnectionFailed, InvalidRequest, Unauthorized, Violation
 from credit_scoring_client.retry import Retry
 from starlette.responses import JSONResponse
 
-from tests.client.examples import APPLICATION, DECISION, decided, problem, without
+from tests.client.examples import APPLICATION, DECISION, DECISION_FIELDS, decided, problem, without
 
 
 def test_predict_sends_one_application_and_reads_the_decision(server, run):
@@ -192,3 +199,27 @@ def test_an_error_says_that_the_request_went_to_a_proxy(monkeypatch):
     with Client("http://scores.example", retry=Retry(attempts=1)) as client, pytest.raises(ConnectionFailed) as failed:
         client.predict({})
     assert "through the proxy that HTTP_PROXY names; set NO_PROXY=scores.example to bypass it" in str(failed.value)
+
+
+def test_explain_gives_the_decision_and_what_its_margin_is_made_of(server, run):
+    told = {"code": "R01", "text": "Low score"}
+    explained = {
+        "margin": -1.5,
+        "base": -2.25,
+        "contributions": [{**told, "contribution": 1.0}, {"code": None, "text": None, "contribution": -0.25}],
+        "explained_by": "interventional:0123456789ab",
+    }
+    server.answers = [JSONResponse({**DECISION_FIELDS, **explained})]
+    found = run(server.url, lambda client: client.explain(APPLICATION, client_id="100002", request_id="e-1"))
+    [received] = server.received
+    assert (received.path, received.body) == ("/explain", {"client_id": "100002", "application": APPLICATION})
+    assert found == ExplainedDecision(
+        decision=DECISION,
+        margin=-1.5,
+        base=-2.25,
+        contributions=(
+            ReasonContribution(reason=DecisionReason(code="R01", text="Low score"), contribution=1.0),
+            ReasonContribution(reason=None, contribution=-0.25),
+        ),
+        explained_by="interventional:0123456789ab",
+    )

@@ -21,6 +21,7 @@ def scores(*probabilities: float) -> Scores:
         missing=np.arange(n),
         unknown=words + " unknown",
         withheld=words + " withheld",
+        reasons=words + " reasons",
     )
 
 

@@ -26,7 +26,7 @@ from scoring.artefact import Artefact
 from scoring.scorer import Scorer
 from scoring.store import StoredModel
 from serving.pages import openapi_document
-from serving.preflight import check_example
+from serving.preflight import check_model
 from serving.problems import Invalid
 from serving.schemas import Requests, decode, example_of
 from tests.portfolios.samples import Row, breaks, drawn, write_csv, write_parquet
@@ -200,7 +200,7 @@ def test_a_model_is_trained_written_and_read_and_scores_the_same_bits(folder, po
 
 def test_the_example_of_a_model_can_be_scored(folder, portfolio):
     stored = StoredModel("model", "1", Scorer(artefact_of(folder)))
-    check_example(stored)
+    check_model(stored, "en")
     shown = example_of(portfolio, stored.scorer.artefact)["application"]
     required = {column.name for column in portfolio.schema if column.required}
     assert required <= shown.keys() <= {column.name for column in portfolio.schema}
@@ -268,7 +268,7 @@ def test_a_service_does_not_start_with_an_example_that_is_no_application(folder,
     wrong, artefact = Portfolio.of(document), artefact_of(folder)
     other = replace(artefact, features=replace(artefact.features, portfolio=wrong))
     with pytest.raises(BentoMLConfigException) as refused:
-        check_example(StoredModel("model", "1", Scorer(other)))
+        check_model(StoredModel("model", "1", Scorer(other)), "en")
     assert str(refused.value).startswith("model:1: its example is no application: application")
     assert "no such column: Extra inputs are not permitted" in str(refused.value)
     assert "\n" not in str(refused.value)

@@ -19,7 +19,8 @@ from tests.scoring.jobs import parquet_of, parts, people, refused, rows
 HEADER = ("SK_ID_CURR", *NAMES)
 OUTPUT = [
     "SK_ID_CURR", "status", "probability", "prediction", "decision", "risk_level", "score",
-    "missing", "unknown", "unknown_columns", "withheld", "model_version", "errors",
+    "missing", "unknown", "unknown_columns", "withheld", "reason_1", "reason_2", "reason_3", "reason_4",
+    "model_version", "errors",
 ]  # fmt: skip
 DECIDED = ["probability", "prediction", "decision", "risk_level", "score"]
 
@@ -39,12 +40,16 @@ def test_every_row_is_decided_as_the_scorer_decides(labelled_csv, applications, 
     assert set(decided["status"].to_pylist()) == {"scored"}
     assert set(decided["model_version"].to_pylist()) == {small.version}
     assert decided["errors"].null_count == 400
+    codes = zip(*(decided[f"reason_{i}"].to_pylist() for i in range(1, 5)), strict=True)
+    told = [tuple(code for code in row if code) for row in codes]
+    assert told == [tuple(reason.code for reason in reasons) for reasons in scores.reasons]
+    assert len(set(told)) > 2
 
 
 def test_the_types_of_the_result(labelled_csv, small, output):
     score_files(labelled_csv, output, small, chunk_rows=150)
     text, whole = pa.string(), pa.int64()
-    kinds = [whole, text, pa.float64(), whole, text, text, whole, whole, whole, text, text, text, text]
+    kinds = [whole, text, pa.float64(), whole, text, text, whole, whole, whole, *[text] * 8]
     for part in parts(output):
         assert part.schema.types == kinds
 

@@ -69,7 +69,8 @@ def api_key(secret: str) -> tuple[bytes, bytes]:
         ("//predict", "admin"),
         ("/livez/", "admin"),
         ("/livez/../metrics", "admin"),
-        ("/explain", "admin"),
+        ("/explain", "explain"),
+        ("/explain/", "admin"),
         ("", "admin"),
     ],
 )

@@ -18,7 +18,7 @@ def scores_of(margin: Rows) -> Scores:
     names = np.array([str(value) for value in margin], dtype=object)
     whole = margin.astype(np.int64)
     nothing = np.array([()] * len(margin) + [None], dtype=object)[:-1]
-    return Scores(margin, margin / 100, whole, names, names, whole, whole, nothing, nothing)
+    return Scores(margin, margin / 100, whole, names, names, whole, whole, nothing, nothing, nothing)
 
 
 class Seen:

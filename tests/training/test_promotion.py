@@ -215,6 +215,7 @@ def test_models_of_an_older_declaration_are_judged_promoted_and_put_back(
     """Adding a feature to the portfolio is weekly work: what is registered stays of use."""
     declared = json.loads(PORTFOLIO.content)
     declared["features"]["domain"]["credit_per_child"] = {"is": "AMT_CREDIT / (CNT_CHILDREN + 1)"}
+    declared["reasons"]["groups"]["credit_amount"]["features"].append("credit_per_child")
     (tmp_path / "portfolio.yaml").write_text(yaml.safe_dump(declared, sort_keys=False))
     values = contest.settings.model_dump(mode="json") | {"portfolio": str(tmp_path)}
     newer = TrainingSettings.model_validate(values)

@@ -37,7 +37,7 @@ class CreditScoringModel(PythonModel):
         model_input: pd.DataFrame,
         params: dict[str, Any] | None = None,  # noqa: ARG002 - MLflow's signature
     ) -> pd.DataFrame:
-        """Return probabilities, decisions, points and missing or unknown columns, one row per application."""
+        """Return one row per application: PD, decision, points, missing or unknown columns, codes of reasons."""
         scores = self._score(model_input)
         return pd.DataFrame(
             {
@@ -50,6 +50,7 @@ class CreditScoringModel(PythonModel):
                 "unknown": [len(names) for names in scores.unknown],
                 "unknown_columns": ["; ".join(names) for names in scores.unknown],
                 "withheld": ["; ".join(reasons) for reasons in scores.withheld],
+                "reasons": ["; ".join(reason.code for reason in reasons) for reasons in scores.reasons],
             },
             index=model_input.index,
         )
