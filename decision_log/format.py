@@ -1,8 +1,8 @@
 """The format of the decision log: a header, then one JSON line for each scored application.
 
-The header of a segment is {"format", "model", "model_version", "digest", "features", "policy", "previous"}, the
-features in the order of the vector. `previous` names the worker's segment before, its number of lines and the root of
-their Merkle tree, so that no whole segment can vanish. A line is
+The header of a segment is {"format", "model", "model_version", "digest", "features", "policy", "explained_by",
+"previous"}, the features in the order of the vector. `previous` names the worker's segment before, its number of lines
+and the root of their Merkle tree, so that no whole segment can vanish. A line is
 
 salt           16 random bytes, hexadecimal: nobody guesses a line from its hash
 request_id     of the request, the caller's where it sent one
@@ -12,6 +12,7 @@ route          of the request
 model, model_version, digest
 variant        which of the models that are served made the decision: champion
 policy         version of the decision policy
+explained_by   method and reference group of the reasons, empty where the model gives none
 client         keyed hash of the client id (BLAKE2b, 16 bytes, hexadecimal), null where there is none
 margin         raw log-odds of default
 probability    calibrated PD
@@ -21,6 +22,7 @@ risk_level     LOW, MEDIUM, HIGH or CRITICAL
 missing        how many of the model's input columns are missing
 unknown        how many columns have a level that the model does not know
 withheld       whether an approval was withheld because too little is known
+reasons        codes of the reasons of a decline, what raised the risk most first, with blanks between them
 vector         the row of the model matrix: little-endian float64, base64
 
 A closed segment holds the same in Parquet: `client` is 16 bytes, `time` a timestamp, and the vector is one column for
@@ -69,7 +71,9 @@ _LINE = {
     *("request_id", "index", "time", "route", *_MODEL, "client"),
     *("margin", "probability", "prediction", "decision", "risk_level", "vector"),
 }
-ADDED_FIELDS = frozenset({"salt", "variant", "policy", "missing", "unknown", "withheld", "line"})
+ADDED_FIELDS = frozenset({
+    "salt", "variant", "policy", "explained_by", "missing", "unknown", "withheld", "reasons", "line",
+})  # fmt: skip
 """Fields that lines and segments of an older version lack."""
 # Closed segments store the index in 32 bits and the numbers of columns in 16: a larger one would not fit.
 _INDEXES, _COLUMNS = 1 << 31, 1 << 15
@@ -105,6 +109,7 @@ class Header:
     digest: str
     features: tuple[str, ...]
     policy: str = ""
+    explained_by: str = ""
     previous: Previous | None = None
     format: int = FORMAT
 
@@ -112,7 +117,10 @@ class Header:
     def of(cls, model: StoredModel) -> Self:
         """The header of the decisions of a model."""
         artefact = model.scorer.artefact
-        return cls(model.name, model.version, artefact.digest, model.scorer.features, artefact.policy_version)
+        explained_by = "" if artefact.reasons is None else artefact.reasons.version
+        return cls(
+            model.name, model.version, artefact.digest, model.scorer.features, artefact.policy_version, explained_by
+        )
 
     def after(self, previous: Previous | None) -> Self:
         """The same header in a segment that follows another."""
@@ -122,7 +130,7 @@ class Header:
         """The header as it is written."""
         values = {"format": self.format, **asdict(self)}
         if self.format == 1:
-            del values["policy"], values["previous"]
+            del values["policy"], values["explained_by"], values["previous"]
         elif self.previous is not None:
             values["previous"] = self.previous._asdict()
         return dumps(values, separators=(",", ":")).encode() + b"\n"
@@ -135,8 +143,8 @@ class Header:
         if values is None or type(form) is not int or form not in READABLE:
             raise ValueError("not a header of this format")
         if form == 1:
-            values = {"policy": "", "previous": None} | values if values.keys() == _FIRST_HEADER else {}
-        if values.keys() != _FIRST_HEADER | {"policy", "previous"}:
+            values = {**_ADDED_TO_HEADER, **values} if values.keys() == _FIRST_HEADER else {}
+        if values.keys() != _FIRST_HEADER | _ADDED_TO_HEADER.keys():
             raise ValueError("not a header of this format")
         features = values.pop("features")
         previous = _previous(values.pop("previous"))
@@ -147,6 +155,7 @@ class Header:
 
 
 _FIRST_HEADER = {*_MODEL, "features"}
+_ADDED_TO_HEADER = {"policy": "", "explained_by": "", "previous": None}
 
 
 def _previous(value: object) -> Previous | None:
@@ -209,6 +218,7 @@ class LineFormat:
             scores.missing.tolist(),
             list(map(len, scores.unknown.tolist())),
             list(map(bool, scores.withheld.tolist())),
+            [" ".join([reason.code for reason in reasons]) for reasons in scores.reasons.tolist()],
             _encoded(matrix),
         )
         return "".join(map(_line, *values)).encode("ascii")
@@ -237,24 +247,25 @@ class LineFormat:
 
 def _line(
     salt: str, request_id: str, position: int, same: str, client: str | None, margin: float, probability: float,
-    prediction: int, decision: str, risk_level: str, missing: int, unknown: int, withheld: bool, vector: str,
+    prediction: int, decision: str, risk_level: str, missing: int, unknown: int, withheld: bool, reasons: str,
+    vector: str,
 ) -> str:  # fmt: skip
     """One line. Whatever adds a field adds it here, to the schema and to `stored_lines`."""
     # Lines are put together by hand, since this runs before every answer. No text needs escapes: the service takes
-    # request ids of letters, digits and `_.:-` only, and routes are its own. repr() writes the shortest text that
-    # reads back to the same bits, which a replay compares.
+    # request ids of letters, digits and `_.:-` only, and routes and codes of reasons are its own. repr() writes the
+    # shortest text that reads back to the same bits, which a replay compares.
     hashed = "null" if client is None else f'"{client}"'
     return (
         f'{{"salt":"{salt}","request_id":"{request_id}","index":{position},{same},"client":{hashed},"margin":{margin!r},'
         f'"probability":{probability!r},"prediction":{prediction},"decision":"{decision}",'
         f'"risk_level":"{risk_level}","missing":{missing},"unknown":{unknown},'
-        f'"withheld":{"true" if withheld else "false"},"vector":"{vector}"}}\n'
+        f'"withheld":{"true" if withheld else "false"},"reasons":"{reasons}","vector":"{vector}"}}\n'
     )
 
 
 def _of_model(header: Header, variant: str) -> str:
     named = ",".join(f'"{name}":{dumps(getattr(header, name))}' for name in _MODEL)
-    return f'{named},"variant":"{variant}","policy":"{header.policy}"'
+    return f'{named},"variant":"{variant}","policy":"{header.policy}","explained_by":"{header.explained_by}"'
 
 
 def _encoded(matrix: NDArray[np.float64]) -> list[str]:
@@ -287,6 +298,7 @@ def stored_lines(header: Header, table: pa.Table) -> Iterator[bytes]:
 
 _AS_STORED = (
     "margin", "probability", "prediction", "decision", "risk_level", "missing", "unknown", "withheld",
+    "reasons",
 )  # fmt: skip
 _PLAIN = ("salt", "request_id", "index", "route", "variant", "client", *_AS_STORED)
 STORED_LINE = ("time", "line", *_PLAIN)
@@ -330,7 +342,8 @@ def is_decision(line: Mapping[str, Any], header: Header) -> bool:
 
 
 def _is_salted(line: Mapping[str, Any], header: Header) -> bool:
-    return _is_client(line.get("salt")) and _is_text(line.get("variant")) and line.get("policy") == header.policy
+    named = all(line.get(name) == getattr(header, name) for name in ("policy", "explained_by"))
+    return named and _is_client(line.get("salt")) and _is_text(line.get("variant")) and _is_text(line.get("reasons"))
 
 
 def _is_text(value: object) -> bool:
@@ -378,6 +391,7 @@ def schema(features: Sequence[str]) -> pa.Schema:
             ("digest", text),
             ("variant", text),
             ("policy", text),
+            ("explained_by", text),
             ("client", pa.binary(CLIENT_BYTES)),
             ("margin", pa.float64()),
             ("probability", pa.float64()),
@@ -387,6 +401,7 @@ def schema(features: Sequence[str]) -> pa.Schema:
             ("missing", pa.int16()),
             ("unknown", pa.int16()),
             ("withheld", pa.bool_()),
+            ("reasons", text),
             ("line", pa.binary()),
             *((f"{FEATURE_PREFIX}{name}", pa.float64()) for name in features),
         ]

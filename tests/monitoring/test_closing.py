@@ -87,7 +87,7 @@ def first_format(segment: Path) -> None:
     header, *lines = map(json.loads, segment.read_text().splitlines())
     header = {"format": 1, **{name: header[name] for name in ("model", "model_version", "digest", "features")}}
     for line in lines:
-        for name in ("salt", "variant", "policy"):
+        for name in ("salt", "variant", "policy", "explained_by", "reasons"):
             del line[name]
     segment.write_text("".join(json.dumps(one, separators=(",", ":")) + "\n" for one in (header, *lines)))
 

@@ -72,6 +72,9 @@ def test_a_line_holds_what_the_format_says(small: StoredModel) -> None:
     matrix = np.full((2, len(small.scorer.features)), np.nan)
     matrix[1] = 1.5
     scores = small.scorer.score_matrix(matrix)
+    explainer = small.scorer.explainer
+    assert explainer is not None
+    assert any(scores.reasons)
     form = LineFormat(Header.of(small), ClientHash(b"k" * 32))
     callers = [Caller("r-1", "7"), Caller("r-1", None, 3)]
     first, second = map(json.loads, form.lines("/predict", callers, matrix, scores, 1_770_000_000.25).splitlines())
@@ -98,6 +101,8 @@ def test_a_line_holds_what_the_format_says(small: StoredModel) -> None:
         "missing": scores.missing[0],
         "unknown": 0,
         "withheld": bool(scores.withheld[0]),
+        "explained_by": explainer.version,
+        "reasons": " ".join(reason.code for reason in scores.reasons[0]),
         "vector": base64.b64encode(matrix[0].astype("<f8").tobytes()).decode(),
     }
     assert first == expected

@@ -78,7 +78,7 @@ def test_a_decision_is_one_up_to_its_limits(recorded: tuple[dict[str, Any], Head
         {"decision": "perhaps"}, {"risk_level": "low"}, {"missing": -1}, {"missing": 1.0}, {"unknown": -1},
         {"unknown": "1"}, {"withheld": 1}, {"time": "yesterday"}, {"client": ""}, {"client": 7}, {"vector": ""},
         {"vector": None}, {"request_id": 5}, {"route": None}, {"salt": ""}, {"salt": None}, {"salt": "AB" * 16},
-        {"variant": 1}, {"policy": "another"},
+        {"variant": 1}, {"policy": "another"}, {"reasons": None}, {"explained_by": "another"},
     ],
     ids=str,
 )  # fmt: skip
