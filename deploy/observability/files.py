@@ -23,8 +23,8 @@ OUTPUTS = (*(f"prometheus/{name}" for name in PROMETHEUS), DASHBOARD, OPERATOR)
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
 _HEAD = "# Made by `python -m deploy.observability` from deploy/observability/templates and configs/monitoring.yaml.\n"
-_SINGLE = 'endpoint=~"/predict|/predict/features"'
-_SCORING = 'endpoint=~"/predict|/predict/features|/predict/batch"'
+_SINGLE = 'endpoint=~"/predict|/predict/features|/explain"'
+_SCORING = 'endpoint=~"/predict|/predict/features|/predict/batch|/explain"'
 _DATASOURCE = "${datasource}"  # a variable of Grafana's, in the delimiters of the templates
 _COLUMNS = 24
 

@@ -17,7 +17,7 @@ MARK = "S3CR3T-VALUE"
 NUMBER = "918273645"
 """Stand for an applicant's values: neither may be in an answer or the log."""
 
-SCORING = ("/predict", "/predict/batch", "/predict/features")
+SCORING = ("/predict", "/predict/batch", "/predict/features", "/explain")
 PATHS = (
     *SCORING,
     "/model/info",

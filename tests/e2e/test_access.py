@@ -81,7 +81,7 @@ def routes(http: httpx.Client, keys: Keys) -> Iterator[tuple[str, str, list[str]
     document = http.get("/docs.json", headers={"X-API-Key": keys.secrets["admin"]}).json()
     for path, item in document["paths"].items():
         for method, operation in item.items():
-            scope = "admin" if path == "/drift" else "predict"
+            scope = {"/drift": "admin", "/explain": "explain"}.get(path, "predict")
             yield method.upper(), path, [scope] if operation["security"] else []
     yield from (("GET", path, [scope]) for path, scope in UNDOCUMENTED.items())
 

@@ -14,7 +14,7 @@ import pytest
 from pydantic import TypeAdapter
 
 from scoring.store import StoredModel
-from serving.schemas import BatchAnswer, Decision, Health, ModelInfo, ProblemDocument
+from serving.schemas import BatchAnswer, Decision, ExplainAnswer, Health, ModelInfo, ProblemDocument
 from tests.home_credit import EXAMPLE, REQUESTS, columns_of
 from tests.server import Server
 
@@ -45,6 +45,47 @@ def test_predict_answers_with_a_decision(http: httpx.Client, stored: StoredModel
     assert (decision.model_version, decision.threshold) == (stored.version, stored.scorer.artefact.policy.cutoff)
     assert decision.prediction == int(decision.probability >= decision.threshold)
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", decision.timestamp)
+
+
+# Nothing that speaks for the applicant: declined by any model of this data.
+DECLINED = {**APPLICATION, "EXT_SOURCE_2": 0.001, "EXT_SOURCE_3": 0.001, "DAYS_EMPLOYED": -10, "AMT_CREDIT": 2e6}
+
+
+def test_a_decline_carries_the_same_reasons_on_every_route(http: httpx.Client, stored: StoredModel) -> None:
+    single = http.post("/predict", json={"application": DECLINED}).json()
+    explained = http.post("/explain", json={"application": DECLINED}).json()
+    [of_batch] = http.post("/predict/batch", json={"applications": [{"application": DECLINED}]}).json()["results"]
+    matrix = stored.scorer.transformer.transform(columns_of([REQUESTS.predict(application=DECLINED).application]))
+    vector = [None if value != value else value for value in matrix[0].tolist()]  # noqa: PLR0124 - NaN
+    of_vector = http.post("/predict/features", json={"features": vector}).json()
+    [expected] = stored.scorer.reasons(matrix)
+    assert single["decision"] == "decline"
+    assert 1 <= len(single["reasons"]) <= 4
+    assert single["reasons"] == [{"code": one.code, "text": one.text("en")} for one in expected]
+    assert explained["reasons"] == of_batch["reasons"] == of_vector["reasons"] == single["reasons"]
+
+
+def test_an_explanation_adds_up_to_the_margin(http: httpx.Client, stored: StoredModel) -> None:
+    answer = http.post("/explain", json=EXAMPLE)
+    explained = ExplainAnswer.model_validate_json(answer.content)
+    assert list(answer.json()) == list(ExplainAnswer.model_fields)
+    added = [one.contribution for one in explained.contributions]
+    assert explained.base + sum(added) == pytest.approx(explained.margin, abs=1e-9)
+    assert added == sorted(added, reverse=True)
+    told = [one.code for one in explained.contributions if one.contribution > 0 and one.code is not None]
+    assert [one.code for one in explained.reasons] == told[:4]
+    assert stored.scorer.artefact.reasons is not None
+    assert explained.explained_by == stored.scorer.artefact.reasons.version
+    decided = http.post("/predict", json=EXAMPLE).json()
+    same = ("client_id", "model_version", "probability", "decision", "score", "risk_level")
+    assert {name: answer.json()[name] for name in same} == {name: decided[name] for name in same}
+    assert decided["reasons"] == []
+
+
+def test_the_words_of_every_reason_are_told_in_every_language(http: httpx.Client) -> None:
+    info = http.get("/model/info").json()
+    assert {frozenset(words) for words in info["reasons"].values()} == {frozenset({"en", "fr"})}
+    assert info["explained_by"].startswith("interventional:")
 
 
 def test_predict_without_a_client_id_gives_none_back(http: httpx.Client) -> None:
@@ -148,7 +189,7 @@ def test_the_page_loads_nothing_from_elsewhere(http: httpx.Client) -> None:
 def test_the_openapi_document_describes_every_route(http: httpx.Client) -> None:
     document = http.get("/docs.json").json()
     assert sorted(document["paths"]) == [
-        "/drift", "/health", "/model/info", "/predict", "/predict/batch", "/predict/features",
+        "/drift", "/explain", "/health", "/model/info", "/predict", "/predict/batch", "/predict/features",
     ]  # fmt: skip
     application = document["components"]["schemas"]["Application"]
     assert application["required"] == ["NAME_CONTRACT_TYPE", "AMT_INCOME_TOTAL", "AMT_CREDIT"]
@@ -171,7 +212,7 @@ def test_the_openapi_document_describes_every_route(http: httpx.Client) -> None:
         (b'"' + b"x" * 10_000_000 + b'"', "application/json", 413),
     ],
 )
-@pytest.mark.parametrize("path", ["/predict", "/predict/batch", "/predict/features"])
+@pytest.mark.parametrize("path", ["/predict", "/predict/batch", "/predict/features", "/explain"])
 def test_bad_bodies_get_the_documented_status(
     http: httpx.Client, path: str, content: bytes, media_type: str, status: int
 ) -> None:

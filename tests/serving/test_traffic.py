@@ -64,5 +64,5 @@ def test_workers_are_added_up_and_one_that_was_killed_has_nothing_in_progress(tm
 def test_a_route_that_nobody_has_asked_counts_from_zero(tmp_path: Path) -> None:
     run("from serving.request_metrics import Traffic; Traffic([1.0])", tmp_path)
     exposed = run(SCRAPE, tmp_path).stdout
-    for path in ("/predict", "/predict/batch", "/predict/features"):
+    for path in ("/predict", "/predict/batch", "/predict/features", "/explain"):
         assert re.search(rf'^bentoml_service_request_total{{endpoint="{path}",.*}} 0.0$', exposed, re.MULTILINE)

@@ -101,7 +101,7 @@ def test_a_bucket_is_matched_as_any_prometheus_writes_its_bound(bound, matcher):
     alerting = OBSERVED.alerting.model_copy(update={"objectives": objectives})
     made = yaml.safe_load(rendered(replace(OBSERVED, alerting=alerting))["prometheus/recording.rules.yml"])
     burn = next(r for g in made["groups"] for r in g["rules"] if r["record"].startswith("job:credit_scoring_latency"))
-    assert f'{{endpoint=~"/predict|/predict/features",{matcher}}}' in burn["expr"]
+    assert f'{{endpoint=~"/predict|/predict/features|/explain",{matcher}}}' in burn["expr"]
 
 
 @needs_promtool
