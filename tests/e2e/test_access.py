@@ -37,7 +37,6 @@ UNDOCUMENTED = {
     "/": "admin",
     "/static_content/swagger-ui.css": "admin",
     "/schema.json": "predict",
-    "/explain": "admin",
     "/nothing": "admin",
 }
 PROBES = ("/livez", "/readyz", "/health", "/healthz")

@@ -56,7 +56,7 @@ def test_a_decline_carries_the_same_reasons_on_every_route(http: httpx.Client, s
     explained = http.post("/explain", json={"application": DECLINED}).json()
     [of_batch] = http.post("/predict/batch", json={"applications": [{"application": DECLINED}]}).json()["results"]
     matrix = stored.scorer.transformer.transform(columns_of([REQUESTS.predict(application=DECLINED).application]))
-    vector = [None if value != value else value for value in matrix[0].tolist()]  # noqa: PLR0124 - NaN
+    vector = [None if value != value else value for value in matrix[0].tolist()]
     of_vector = http.post("/predict/features", json={"features": vector}).json()
     [expected] = stored.scorer.reasons(matrix)
     assert single["decision"] == "decline"
