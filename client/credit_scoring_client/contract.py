@@ -134,8 +134,7 @@ class Contract:
         self, application: Application, client_id: str | None, request_id: str | None
     ) -> Steps[ExplainedDecision]:
         """Decide on one application, and say what its margin is made of."""
-        request = post("/explain", encoded_item(application, client_id), request_id)
-        return explained_in((yield from exchange(request, retry=self.retry, clock=self.clock)))
+        return explained_in((yield from self._post("/explain", encoded_item(application, client_id), request_id)))
 
     def predict_batch(
         self, applications: Iterable[Application | Identified], request_id: str | None

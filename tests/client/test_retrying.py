@@ -110,6 +110,14 @@ def test_a_server_that_honours_no_keys_is_told_none_from_then_on(server, run):
     assert len({received.headers["x-request-id"] for received in server.received[:2]}) == 1
 
 
+def test_no_route_depends_on_a_key(server, run):
+    server.answers = [problem(400), problem(422)]
+    with pytest.raises(InvalidRequest) as caught:
+        run(server.url, lambda client: client.explain(APPLICATION))
+    assert caught.value.status == 422
+    assert ["idempotency-key" in received.headers for received in server.received] == [True, False]
+
+
 def test_a_request_that_is_refused_without_a_key_too_is_an_error(server, run):
     server.answers = [problem(400), problem(400), decided()]
     with pytest.raises(InvalidRequest) as caught:
