@@ -77,12 +77,13 @@ class Scribe:
         *,
         worker: WorkerId = WORKER,
         segment_bytes: int = 65_536,
+        header: Header = HEADER,
     ) -> None:
         self.log = log
         notary = Notary.of(keys.environment(vault), log)
         assert notary is not None
         chosen = settings(log={"segment_bytes": segment_bytes}).recording.log
-        self.writer = DecisionLogWriter(log, worker, HEADER, chosen, attested=True)
+        self.writer = DecisionLogWriter(log, worker, header, chosen, attested=True)
         self.failures = 0
         self.checkpoints = Checkpointer(
             notary, log, worker, 60.0, self.writer.take, threading.Event(),
@@ -175,7 +176,7 @@ def drawn(random: np.random.Generator) -> Scores:
     nothing = np.empty(1, dtype=object)
     nothing[0] = ()
     count = np.zeros(1, dtype=np.int64)
-    return Scores(np.log(probability), probability, count, *kinds, count, count, nothing, nothing)
+    return Scores(np.log(probability), probability, count, *kinds, count, count, nothing, nothing, nothing)
 
 
 def request_ids(path: Path) -> list[str]:

@@ -9,7 +9,6 @@ import os
 import random
 import signal
 import time
-from collections import Counter
 from functools import partial
 from pathlib import Path
 
@@ -57,9 +56,7 @@ def test_every_answered_decision_is_proven_after_kills(delivered: Delivered, gen
         assert request in prove(log, vault, key, request)["line"]
     if RESULTS:
         counts = {"kills": KILLS, "answered": len(answered), "answered_and_not_proven": 0, "records": seen.records}
-        add_result(
-            Path(RESULTS), "make records", "kills", {**counts, "requests": dict(Counter(counted(load.outcomes)))}
-        )
+        add_result(Path(RESULTS), "make records", "kills", {**counts, "requests": counted(load.outcomes)})
 
 
 def _kill_one(server: Server, draw: random.Random) -> None:
