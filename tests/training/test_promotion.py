@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -428,7 +429,7 @@ def test_a_model_of_real_data_is_replaced_by_one_of_generated_data_only_if_that_
         assert main(command) == 1
         said = capsys.readouterr()
         assert said.err.splitlines()[-1].endswith("is not promoted: it misses data, against the champion's")
-        assert "data, against the champion's                 generated " in said.out
+        assert re.search(r"^  data, against the champion's +generated +real +FAILED$", said.out, flags=re.MULTILINE)
         assert contest.in_charge() == ("1", "1", "1")
         assert main([*command, "--allow-generated"]) == 0
         assert contest.in_charge() == ("2", "2", "2")

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,8 @@ from decision_log.format import ClientHash
 from decision_log.reader import DecisionLogReader
 from monitoring.cli import main
 from monitoring.drift import judge
-from monitoring.fairness import read_protected
+from monitoring.fairness import FairnessScreening, GroupRates, read_protected
+from monitoring.measures import Estimate, share_estimate
 from monitoring.outcomes import Outcomes, match, read_outcomes
 from monitoring.performance import Performance
 from monitoring.realised import estimate
@@ -218,6 +220,24 @@ def test_the_charts_of_the_report_name_the_levels_of_a_category_and_escape_them(
     assert charted == [(name, share) for name, both in COLOURS.items() for share in both]
     assert "<red>" not in page
     assert "<h2>Fairness</h2>" not in page
+
+
+def test_the_report_does_not_say_that_nothing_stands_out_where_nothing_was_screened(rules: MonitoringSettings) -> None:
+    pds = np.linspace(0.01, 0.5, 400)
+    codes = np.arange(400.0) % 2
+    reference = DriftReference({"COLOUR": category_bins(codes, 2)}, quantile_bins(pds, 10), {"COLOUR": 1.0}, 400)
+    judgement = judge(reference, Window.of(reference, codes[:, np.newaxis], pds), rules.drift)
+    performance = Performance(0.95, 0.6, estimate(pds, rules.performance), None, {}, ())
+    unknown = (None, 0, 0, None, None, None, None)
+    women, men = (GroupRates(name, 9, 5, share_estimate(5, 9, 0.95), *unknown) for name in ("F", "M"))
+    few = FairnessScreening("sex", (women, men), None, None, ())
+    enough = replace(few, attribute="age", groups=(women, replace(men, impact=Estimate(1.0, 0.9, 1.1))))
+
+    def said(*screenings: FairnessScreening) -> tuple[bool, bool]:
+        page = monitoring_report("of a test", judgement, [], performance, screenings)
+        return "No group stands out." in page, "Not screened, since fewer than two groups" in page
+
+    assert (said(few), said(enough), said(few, enough)) == ((False, True), (True, False), (True, True))
 
 
 def test_client_ids_that_match_nothing_make_one_think_of_the_key(
