@@ -26,7 +26,7 @@ from training.generation import FileFormat, generator_of
 from training.portfolio.checking import served_otherwise
 from training.promotion import Verdict, judge, keep, make_champion, promote, rollback
 from training.registry.fitted import register_fitted, run_of_fitted
-from training.registry.registry import Registered, copy_report, current_champion, find
+from training.registry.registry import Registered, changes, copy_report, current_champion, find, succession
 from training.registry.store import champion_lock, import_model
 from training.registry.tracking import connect, resumed_run, scratch, without_secrets
 from training.run import deliver, load, registry_lines, trained_lines, verdict_lines
@@ -61,6 +61,11 @@ def pasted(words: Sequence[str], settings: Path, portfolio: Path | None, trackin
     if tracking_uri not in (None, os.environ.get("MLFLOW_TRACKING_URI")):
         options += _named("--tracking-uri", without_credentials(str(tracking_uri)))
     return shlex.join([_python(), "-m", "training", *words, *options])
+
+
+def _batch(model: str, file: Path) -> str:
+    tagged = [] if model == served_name() else ["--model", model]
+    return shlex.join([_python(), "-m", "scoring", "batch", "--input", str(file), "--output", "scores", *tagged])
 
 
 def _python() -> str:
@@ -105,18 +110,15 @@ def run(
     if no_promote:
         keep(delivered.verdict)
         say([*verdict_lines(delivered.verdict), f"{delivered.registered} is challenger"])
-        next_one = ["promote", "--version", delivered.registered.version, *_named("--data", data)]
+        following = [["promote", "--version", delivered.registered.version, *_named("--data", data)]]
     else:
         _promote_judged(delivered.verdict)
-        next_one = ["rollback"]
-    name = loaded.tracking.model
-    say([*served_otherwise(name), "next, for this model:"])
-    say(f"  {pasted(words, settings, portfolio, tracking_uri)}" for words in (["list"], next_one))
+        before = succession(changes(loaded.tracking.model))[:-1]
+        following = [["rollback"]] if before else []
+    say([*served_otherwise(loaded.tracking.model), "next, for this model:"])
+    say(f"  {pasted(words, settings, portfolio, tracking_uri)}" for words in (["list"], *following))
     if data is not None and not no_promote:
-        tagged = [] if name == served_name() else ["--model", name]
-        file = str(find_applications(data, loaded.declared))
-        batch = [_python(), "-m", "scoring", "batch", "--input", file, "--output", "scores", *tagged]
-        say([f"  {shlex.join(batch)}"])
+        say([f"  {_batch(loaded.tracking.model, find_applications(data, loaded.declared))}"])
 
 
 @_working

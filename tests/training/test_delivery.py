@@ -163,36 +163,44 @@ def test_the_pyfunc_refuses_what_breaks_the_declaration(delivered: Delivered, ge
 def test_run_prints_what_it_measured(
     generated: Path, settings_file: Path, delivered: Delivered, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    settings_file.write_text(settings_file.read_text().replace("commands_model", "printed_model"))
     assert main(["run", "--data", str(generated), "--settings", str(settings_file)]) == 0
     said = capsys.readouterr()
     assert "3000 applications" in said.out
     assert f"  auc                  {delivered.trained.evaluation['auc']}" in said.out
     assert "  AUC, lower end  " in said.out
-    imported, *after = said.out.splitlines()[-6:]
-    assert imported.startswith("imported commands_model:")
+    imported, *after = said.out.splitlines()[-5:]
+    assert imported.startswith("imported printed_model:")
     options = f"--settings {settings_file}"
-    otherwise = "write model: commands_model in configs/serving.yaml, and tag: commands_model:latest and alias: "
+    otherwise = "write model: printed_model in configs/serving.yaml, and tag: printed_model:latest and alias: "
     file = generated / "application_train.csv"
     assert after == [
-        f"the service does not serve commands_model yet: {otherwise}commands_model in bentofile.yaml",
+        f"the service does not serve printed_model yet: {otherwise}printed_model in bentofile.yaml",
         "next, for this model:",
         f"  {_python()} -m training list {options}",
-        f"  {_python()} -m training rollback {options}",
-        f"  {_python()} -m scoring batch --input {file} --output scores --model commands_model",
+        f"  {_python()} -m scoring batch --input {file} --output scores --model printed_model",
     ]
     assert "cross-validation: " in said.err
+    assert "left out of the model because of sex: CODE_GENDER" in said.err.splitlines()
 
 
 def test_commands_that_are_printed_act_on_the_same_model(
-    generated: Path, settings_file: Path, delivered: Delivered, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    generated: Path, settings_file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """A second champion is the first that can be rolled back."""
+    settings_file.write_text(settings_file.read_text().replace("commands_model", "pasted_model"))
     run = ["run", "--data", str(generated), "--settings", str(settings_file)]
-    assert main([*run, "--no-promote"]) == 0
-    *_, listing, promoting = capsys.readouterr().out.splitlines()
-    assert main(shlex.split(listing)[3:]) == 0
-    assert "commands_model: nothing is registered" not in capsys.readouterr().out
-    assert main(shlex.split(promoting)[3:]) == 0
-    assert " is champion" in capsys.readouterr().out
+
+    def said(*arguments: str) -> list[str]:
+        assert main([*arguments]) == 0
+        return capsys.readouterr().out.splitlines()
+
+    listing, promoting = said(*run, "--no-promote")[-2:]
+    assert len(said(*shlex.split(listing)[3:])) == 2
+    assert said(*shlex.split(promoting)[3:])[-2] == "pasted_model version 1 is champion"
+    listing, rolling_back, _ = said(*run)[-3:]
+    assert len(said(*shlex.split(listing)[3:])) == 5
+    assert said(*shlex.split(rolling_back)[3:])[0] == "pasted_model version 1 is champion"
 
 
 def test_run_without_data_generates_it(
