@@ -214,7 +214,7 @@ def test_a_day_of_birth_is_left_out(tmp_path: Path) -> None:
 
 def test_a_year_of_birth_needs_bands(tmp_path: Path) -> None:
     assert column(tmp_path, "year_of_birth", spread(1970, 1980)) == [
-        "# ? year_of_birth: is it age in years? state its bands, as docs/portfolio.md says",
+        "# ? year_of_birth: is it age in years? state its bands, as docs/reference/portfolio.md says",
         "year_of_birth: {kind: count, low: 1900, high: 2100, protected: {age: {bands: [1980]}}}",
     ]
 

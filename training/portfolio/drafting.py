@@ -256,7 +256,7 @@ def _grouped(column: ColumnDraft, values: NDArray[Any], attributes: tuple[str, .
         many = len(column.levels) > _MOST_PLAIN_LEVELS or column.most_levels is not None
         return column.ask("each level is a group of its own: join some?") if many else column
     if column.kind is not ColumnKind.FLAG and _per_year(values) is None:
-        return column.ask(f"is it {attributes[0]} in years? state its bands, as docs/portfolio.md says")
+        return column.ask(f"is it {attributes[0]} in years? state its bands, as docs/reference/portfolio.md says")
     return column
 
 
