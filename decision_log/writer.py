@@ -17,12 +17,13 @@ from prometheus_client import CollectorRegistry
 from pydantic import Field
 
 from decision_log.checkpoints import CheckpointSettings, Extent, header_hash
+from decision_log.durability import Durability, UnconfirmedFiles
 from decision_log.errors import DecisionLogError
 from decision_log.format import Header, Previous
 from decision_log.merkle import HASH_BYTES, MerkleTree, leaf_hash
 from decision_log.segments import CLOSED, OPEN, WorkerId
 from jobs.heartbeat import Heartbeat
-from jobs.output import take_lock
+from jobs.output import flush_folder, take_lock
 from jobs.settings import Settings
 
 _LOGGER = logging.getLogger("bentoml.credit_scoring")
@@ -52,6 +53,7 @@ class LogSettings(Settings):
     segment_seconds: float = Field(gt=0)
     """It also begins a new one when the first line is this old."""
     on_failure: OnFailure
+    durability: Durability
     hash_clients: bool
     """Whether lines hold hashed client ids, with the key in DECISION_LOG_KEY or DECISION_LOG_KEY_FILE."""
     settle_seconds: float = Field(ge=1)
@@ -59,6 +61,11 @@ class LogSettings(Settings):
     retention_days: int = Field(ge=1)
     checkpoints: CheckpointSettings
     """When a worker signs what it has written, if RECORD_KEY_FILE names a key."""
+
+    @property
+    def refuses(self) -> bool:
+        """Whether a decision is refused whose line cannot be written."""
+        return self.on_failure is OnFailure.REFUSE and self.durability is not Durability.NONE
 
 
 OWNER_ONLY = 0o600
@@ -73,6 +80,8 @@ class Failure(StrEnum):
     IO = "io"
     REMOVED = "removed"
     """The line was written, and then its file was removed, moved, replaced or cut short."""
+    UNCONFIRMED = "unconfirmed"
+    """The line was written, and the disk did not confirm it."""
 
 
 class Position(NamedTuple):
@@ -99,6 +108,7 @@ class DecisionLogWriter:
     Attributes
     ----------
     due : set when so many records are new that they should have a checkpoint
+    unconfirmed : files that the disk has not confirmed, if the settings ask for its confirmation; otherwise None
     """
 
     def __init__(
@@ -130,6 +140,7 @@ class DecisionLogWriter:
         self._attested = attested
         self._left: list[Segment] = []
         self.due = threading.Event()
+        self.unconfirmed = UnconfirmedFiles() if settings.durability is Durability.POWER else None
         self._allocated = 0
         self._first_line: float | None = None
         self._failure: Failure | None = None
@@ -167,13 +178,19 @@ class DecisionLogWriter:
                 return self._failed(error)
             if self._current is None:
                 return self._failure or Failure.IO
-            if self._first_line is None:
-                self._first_line = time.monotonic()
-            if not self._attested:
-                self._current.hashes.clear()
-            elif len(self._current.hashes) >= self._settings.checkpoints.records * HASH_BYTES:
-                self.due.set()
+            self._note(self._current)
             return Position(self._current.number, self._current.used)
+
+    def _note(self, segment: Segment) -> None:
+        """Note that the segment has new lines."""
+        if self._first_line is None:
+            self._first_line = time.monotonic()
+        if self.unconfirmed is not None:
+            self.unconfirmed.add(segment.number, segment.descriptor)
+        if not self._attested:
+            segment.hashes.clear()
+        elif len(segment.hashes) >= self._settings.checkpoints.records * HASH_BYTES:
+            self.due.set()
 
     def _replace(self, lines: bytes) -> None:
         """Write the lines into another segment, since the current one is gone."""
@@ -310,6 +327,8 @@ class DecisionLogWriter:
             if not path.parent.is_dir():
                 _make_folders(self.directory)
             segment = Segment.allocate(path, number, self._settings.segment_bytes)
+            if self.unconfirmed is not None:  # the name of the file must survive a power cut as well as its lines
+                flush_folder(path.parent)
             self._allocated = number + 1
             return segment
 
@@ -370,7 +389,7 @@ class Segment:
         self.hashes = bytearray()
         self._header = b""
         self._before: Previous | None = None
-        self._descriptor = descriptor
+        self.descriptor = descriptor
         self._size = size
         self._made = os.fstat(descriptor)
 
@@ -413,7 +432,7 @@ class Segment:
         if not self.intact():
             # the lines go into another segment: a file that was only moved, and comes back, must not hold them too
             self.used = before
-            os.ftruncate(self._descriptor, before)
+            os.ftruncate(self.descriptor, before)
             return False
         for line in lines[:-1].split(b"\n"):
             leaf = leaf_hash(line)
@@ -438,9 +457,9 @@ class Segment:
         return self.lines
 
     def _whole_lines(self) -> int:
-        size, at, found = os.fstat(self._descriptor).st_size, 0, 0
+        size, at, found = os.fstat(self.descriptor).st_size, 0, 0
         while at < min(size, self.used):
-            block = os.pread(self._descriptor, min(_BLOCK, self.used - at), at)
+            block = os.pread(self.descriptor, min(_BLOCK, self.used - at), at)
             if not block:
                 break
             at, found = at + len(block), found + block.count(b"\n")
@@ -450,7 +469,7 @@ class Segment:
         rest = memoryview(lines)
         at = self.used
         while rest:  # pwrite may write less than it was given, at a limit of file size for one
-            written = os.pwrite(self._descriptor, rest, at)
+            written = os.pwrite(self.descriptor, rest, at)
             rest, at = rest[written:], at + written
         self.used = at
 
@@ -458,6 +477,6 @@ class Segment:
         """Cut off the unused end and release the file with its lock."""
         try:
             with suppress(OSError):  # then the unused end stays, and readers skip its zeros
-                os.ftruncate(self._descriptor, self.used)
+                os.ftruncate(self.descriptor, self.used)
         finally:
-            os.close(self._descriptor)
+            os.close(self.descriptor)

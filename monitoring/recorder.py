@@ -19,11 +19,12 @@ from prometheus_client import REGISTRY, CollectorRegistry
 from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
+from decision_log.durability import GroupCommit, UnconfirmedFiles
 from decision_log.errors import NotRecordedError
 from decision_log.format import Caller, ClientHash, Header, LineFormat, client_hash
 from decision_log.notary import SIGNING_VARIABLE, Checkpointer, Notary
 from decision_log.segments import ASIDE, Ages, WorkerId
-from decision_log.writer import DecisionLogWriter, Failure, LogSettings, OnFailure, Position, make_folders
+from decision_log.writer import DecisionLogWriter, Failure, LogSettings, Position, make_folders
 from jobs.heartbeat import Heartbeat
 from monitoring import windows
 from monitoring.counts import Buffer, PendingDecisions, SharedCounts
@@ -106,10 +107,19 @@ def _open_records(
         _hash(settings, environment),
         lost=lambda lines: metrics.failed(Failure.REMOVED, lines),
         heartbeat=Heartbeat("decision-log", registry=registry),
+        commit=partial(_commit, metrics, registry, refuses=settings.refuses),
         attest=None
         if notary is None
         else partial(_checkpointer, notary, worker, settings.checkpoints.seconds, metrics, registry),
     )
+
+
+def _commit(
+    metrics: DecisionMetrics, registry: CollectorRegistry, unconfirmed: UnconfirmedFiles, *, refuses: bool
+) -> GroupCommit:
+    failed = partial(metrics.failed, Failure.UNCONFIRMED)
+    heartbeat = Heartbeat("confirmations", registry=registry)
+    return GroupCommit(unconfirmed.flush, failed, heartbeat, refuses=refuses)
 
 
 def _checkpointer(
@@ -220,6 +230,10 @@ class Recorder(Collector):
         else:
             self._count(PendingDecisions.of(matrix, scores))
 
+    def confirmed(self) -> Future[None] | None:
+        """A future that is done when the records so far survive a power cut; None if that is not asked for."""
+        return None if self._records is None else self._records.confirmed()
+
     def publish(self) -> None:
         """Count the decisions since the last call, and have a complete window judged."""
         self._count_kept()
@@ -318,6 +332,7 @@ class DecisionRecords:
     ----------
     lost, heartbeat : see `decision_log.writer.DecisionLogWriter`
     attest : starts the thread that signs checkpoints; None without a key for them
+    commit : starts the thread that has the disk confirm lines; called if the settings ask for that
     """
 
     def __init__(
@@ -331,6 +346,7 @@ class DecisionRecords:
         lost: Callable[[int], object],
         heartbeat: Heartbeat,
         attest: Callable[[DecisionLogWriter], Checkpointer] | None,
+        commit: Callable[[UnconfirmedFiles], GroupCommit],
     ) -> None:
         self._directory = directory
         self._host = worker.host
@@ -339,7 +355,8 @@ class DecisionRecords:
             directory, worker, header, settings, lost=lost, heartbeat=heartbeat, attested=attest is not None
         )
         self._checkpoints = None if attest is None else attest(self._log)
-        self.refuses = settings.on_failure is OnFailure.REFUSE
+        self._commit = None if self._log.unconfirmed is None else commit(self._log.unconfirmed)
+        self.refuses = settings.refuses
 
     def lines(
         self,
@@ -355,6 +372,10 @@ class DecisionRecords:
     def append(self, lines: bytes) -> Position | Failure:
         """Write the lines; returns where they end, or why they could not be written."""
         return self._log.append(lines)
+
+    def confirmed(self) -> Future[None] | None:
+        """A future that is done when the disk has all lines so far; None if the settings ask for no confirmation."""
+        return None if self._commit is None else self._commit.confirmed()
 
     def ages(self, now: float) -> tuple[float, float]:
         """Seconds since the first line of the oldest segment in use, and since the last of the oldest finished one.
@@ -379,6 +400,8 @@ class DecisionRecords:
 
     def close(self) -> None:
         """Finish the segments, have what is left attested, and close the log."""
+        if self._commit is not None:
+            self._commit.close()
         self._log.close()
         if self._checkpoints is not None:
             self._checkpoints.close()

@@ -291,6 +291,15 @@ class DecisionEngine:
                 raise Unrecorded.after(self._limits.retry_after_seconds) from None
         return scores
 
+    async def _confirmed(self) -> None:
+        """Wait until what was recorded survives a power cut, if the settings ask for it; Unrecorded if it does not."""
+        waiting = None if self.recorder is None else self.recorder.confirmed()
+        if waiting is not None:
+            try:
+                await asyncio.wrap_future(waiting)
+            except NotRecordedError:
+                raise Unrecorded.after(self._limits.retry_after_seconds) from None
+
     async def _margins(self, matrix: Matrix) -> Margins:
         return await self._ask(matrix) if self._ask else self.served.scorer.model.margins(matrix)
 
@@ -318,6 +327,7 @@ class DecisionEngine:
         """Return the decision on one application; see `schemas.Decision`."""
         caller = Caller(request_id(), request.client_id)
         scores = await self._applications.score(_CallerRows(self._columns_of([request.application]), [caller]))
+        await self._confirmed()
         return self._decisions(scores, [caller])[0]
 
     async def explain(self, request: PredictRequest) -> Answer:
@@ -331,6 +341,7 @@ class DecisionEngine:
         caller = Caller(request_id(), request.client_id)
         matrix = self.served.scorer.transformer.transform(self._columns_of([request.application]))
         scores = self._decide(_EXPLAIN, [caller], matrix, await self._margins(matrix))
+        await self._confirmed()
         [explanation] = explainer.explain(matrix)
         return {
             **self._decisions(scores, [caller])[0],
@@ -348,6 +359,7 @@ class DecisionEngine:
         """Return the decision on one row of the model matrix; Invalid for a wrong width or an unknown category code."""
         caller = Caller(request_id(), request.client_id)
         scores = await self._matrices.score(_CallerRows(self._row(request.features), [caller]))
+        await self._confirmed()
         return self._decisions(scores, [caller])[0]
 
     def _row(self, features: Sequence[float | None]) -> Matrix:
@@ -366,7 +378,9 @@ class DecisionEngine:
         """Return the decisions on many applications; see `schemas.BatchAnswer`."""
         batch = ParsedBatch(len(requests), range(len(requests)), requests, {})
         matrix = self._matrix(batch)
-        return self._decided(batch, matrix, await self._margins(matrix), request_id())
+        answer = self._decided(batch, matrix, await self._margins(matrix), request_id())
+        await self._confirmed()
+        return answer
 
     async def _predict(self, body: bytes) -> bytes:
         return to_json(await self.predict(decode(self._requests.predict, body)))
@@ -383,9 +397,12 @@ class DecisionEngine:
         # Only now is the size known. The context variable of the key belongs to this task, not to the thread.
         count_applications(batch.size)
         if self._ask is None:
-            return await self._in_background(self._batch_answered, batch, matrix, request_id())
-        margins = await self._margins(matrix)
-        return await self._in_background(self._batch_written, batch, matrix, margins, request_id())
+            answer = await self._in_background(self._batch_answered, batch, matrix, request_id())
+        else:
+            margins = await self._margins(matrix)
+            answer = await self._in_background(self._batch_written, batch, matrix, margins, request_id())
+        await self._confirmed()
+        return answer
 
     async def _in_background(self, function: Callable[..., Result], *arguments: object) -> Result:
         return await asyncio.get_running_loop().run_in_executor(self._background, function, *arguments)
