@@ -25,9 +25,10 @@ from serving.app import Boundary, ScoringRoute
 from serving.authentication import Guard, Keyring
 from serving.engine import DecisionEngine
 from serving.idempotency import Idempotency, kept_answers
+from serving.overrides import Overrides, override_log
 from serving.pages import Pages
 from serving.preflight import check_start, load_settings, make_absolute, require_keys_or_loopback, served_portfolio
-from serving.request_metrics import Exposition, Traffic
+from serving.request_metrics import OVERRIDE, Exposition, Traffic
 from serving.runtime import METRICS_VARIABLE, Front, hold_metrics_folder, share_one_arena, use_own_metrics_folder
 from serving.schemas import Answer, BatchAnswer, Decision, ExplainAnswer, FeaturesRequest, PredictRequest, Requests
 from serving.settings import BoundaryPosition, Placement, ServingSettings
@@ -134,6 +135,7 @@ class CreditScoring:
         stored = load_stored(MODEL)
         self.engine = DecisionEngine(stored, REQUESTS, SETTINGS, _traffic().batch, _recorder_of(stored), margins)
         self.engine.warm_up()
+        self.overrides = Overrides(override_log(stored, MONITORING.recording), SETTINGS.limits, _traffic())
 
     @bentoml.on_deployment  # type: ignore[untyped-decorator]
     def check() -> None:
@@ -145,6 +147,7 @@ class CreditScoring:
     @bentoml.on_shutdown  # type: ignore[untyped-decorator]
     def close(self) -> None:
         """Write the records that are still open, and close the recorder."""
+        self.overrides.close()
         if self.engine.recorder is not None:
             self.engine.recorder.close()
 
@@ -228,7 +231,7 @@ def _engine() -> DecisionEngine:
 
 
 def _routes() -> dict[str, ScoringRoute]:
-    return _engine().routes
+    return {**_engine().routes, OVERRIDE: cast("CreditScoring", bentoml.get_current_service()).overrides.route}
 
 
 def _served() -> StoredModel:

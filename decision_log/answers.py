@@ -18,7 +18,7 @@ from hashlib import blake2b, sha256
 from pathlib import Path
 from typing import Self
 
-from decision_log.errors import DecisionLogError
+from decision_log.errors import AnswersError
 from decision_log.writer import OWNER_ONLY
 
 FILE = "idempotency.sqlite"
@@ -72,10 +72,6 @@ class Claim:
         request = sha256(path.encode() + b"\n")
         request.update(body)
         return cls(named, request.digest(), os.urandom(_OWNER_BYTES))
-
-
-class AnswersError(DecisionLogError):
-    """Kept answers cannot be read or written."""
 
 
 class KeptAnswers:

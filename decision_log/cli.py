@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from decision_log.notary import Vault
-from jobs.commandline import PATH, Command, say
+from jobs.commandline import PATH, Command, moment, say, table
 from jobs.output import write_text
 from jobs.progress import Progress
 from scoring.store import public_key
+
+if TYPE_CHECKING:
+    from decision_log.referrals import Referral
 
 _VERIFY_ENDS = "exit code: 0 all is well, 1 something is wrong or cannot be read, 2 wrong usage"
 _log = click.option("--log", "folder", type=PATH, required=True, metavar="DIR", help="the decision log")
@@ -55,3 +61,31 @@ def prove(*, request_id: str, index: int | None, folder: Path, address: str, key
         sys.stdout.write(proof)
     else:
         write_text(output, proof)
+
+
+@click.command(cls=Command)
+@_log
+@click.option("--since", type=moment, metavar="TIME", help="decisions from then on: RFC 3339, or a date (UTC)")
+@click.option("--json", "as_json", is_flag=True, help="print a JSON list, with the seconds that each has waited")
+def referrals(*, folder: Path, since: datetime | None, as_json: bool) -> None:
+    """List the referred applications that no person has decided yet, oldest first."""
+    from decision_log.reader import DecisionLogReader
+    from decision_log.referrals import open_referrals
+
+    log, now = DecisionLogReader(folder, since=since), datetime.now(UTC)
+    found = open_referrals(log)
+    if as_json:
+        rows = [{**asdict(one), "time": one.time.isoformat(), "waiting": one.waiting(now)} for one in found]
+        say([json.dumps(rows, indent=1)])
+    else:
+        head = ("request_id", "index", "time", "PD", "points", "risk_level", "waiting")
+        say(table([head, *(_cells(one, now) for one in found)], right={1, 3, 4, 6}))
+    sys.stderr.write("".join(f"warning: {line}\n" for line in log.remarks()))
+
+
+def _cells(one: Referral, now: datetime) -> tuple[str, ...]:
+    points = "-" if one.points is None else str(one.points)
+    hours, seconds = divmod(int(one.waiting(now)), 3600)
+    waiting = f"{hours}:{seconds // 60:02}"
+    time = f"{one.time.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
+    return one.request_id, str(one.index), time, f"{one.probability:.4f}", points, one.risk_level, waiting

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -26,6 +26,7 @@ from decision_log.format import (
     stored_lines,
     vectors,
 )
+from decision_log.lookup import unindexed, write_index
 from decision_log.notary import Notary
 from decision_log.segments import (
     ASIDE,
@@ -118,7 +119,17 @@ class _Closing:
             stop_if_asked()
             self._close_if_free(path)
         self._expire_aside()
+        self._index()
         return Closed(self.segments, self.decisions, self.held, self.expired, tuple(self.aside))
+
+    def _index(self) -> None:
+        """Write the indexes that closed segments lack, since an older version closed them."""
+        for path in unindexed(self.directory, Listing.of(self.directory).closed):
+            with suppress(SegmentError, FileNotFoundError):  # the next run sets a damaged one aside
+                columns = ["request_id", "index", "decision"]
+                tables = [table.select(columns) for table in read_closed(path, columns, None)]
+                rows = (row for table in tables for row in zip(*table.to_pydict().values(), strict=True))
+                write_index(self.directory, path.stem, rows)
 
     def _close_if_free(self, path: Path) -> None:
         try:
@@ -152,6 +163,10 @@ class _Closing:
                 values.append(found)
         if header and lines:
             table = with_lines(header, decision_table(header, values), lines)
+            # First the index: whoever sees the closed segment looks for its decisions there, and in no open one.
+            write_index(
+                self.directory, path.stem, ((one["request_id"], one["index"], one["decision"]) for one in values)
+            )
             write_segment(table, self.directory / CLOSED / f"{path.stem}{CLOSED_SUFFIX}")
             self.segments += 1
             self.decisions += len(lines)

@@ -6,6 +6,10 @@ RecordError
   * DecisionLogError   the decision log cannot be kept as the settings ask
       * NotRecordedError a decision could not be recorded
       * CheckpointError  a checkpoint cannot be made, kept or trusted
+      * AnswersError     kept answers cannot be read or written
+  * OverrideError      a decision cannot be overridden
+      * UnknownDecisionError  it is not recorded
+      * StandsError           it is what the person decided
 """
 
 from __future__ import annotations
@@ -35,3 +39,19 @@ class NotRecordedError(DecisionLogError):
 
 class CheckpointError(DecisionLogError):
     """A checkpoint cannot be made or kept, or is not signed by the key in question."""
+
+
+class AnswersError(DecisionLogError):
+    """Kept answers cannot be read or written."""
+
+
+class OverrideError(RecordError):
+    """A person cannot override a decision."""
+
+
+class UnknownDecisionError(OverrideError):
+    """No such decision is recorded."""
+
+
+class StandsError(OverrideError):
+    """The decision that stands is the one that the person made."""

@@ -22,6 +22,9 @@ document at `/`, where requests can be tried. Probes are `/livez` and `/readyz`;
 """
 
 
+_PLACES = {"header": "Header field", "path": "Path"}
+
+
 def http_page(root: Path) -> str:
     """Every route with its body, answers and errors, then every schema."""
     settings = load_settings(ServingSettings, root / "configs/serving.yaml")
@@ -40,10 +43,7 @@ def http_page(root: Path) -> str:
 
 def _route(path: str, verb: str, what: dict[str, Any]) -> str:
     parts = [f"### {verb.upper()} {path}", f"{what['summary']}."]
-    parts += [
-        f"Header field `{field['name']}`: {_type(field['schema'])}, {_bounds(field['schema'])}. {field['description']}."
-        for field in what.get("parameters", ())
-    ]
+    parts += [_parameter(field) for field in what.get("parameters", ())]
     if "requestBody" in what:
         media = what["requestBody"]["content"]["application/json"]
         parts.append(f"Body: {_type(media['schema'])}.")
@@ -53,6 +53,11 @@ def _route(path: str, verb: str, what: dict[str, Any]) -> str:
         f"| {status} | {answer['description']} | {_answer(answer)} |" for status, answer in what["responses"].items()
     ]
     return "\n\n".join([*parts, "\n".join(["| status | when | body |", "|---|---|---|", *rows])])
+
+
+def _parameter(field: dict[str, Any]) -> str:
+    bounds = f"{_type(field['schema'])}, {_bounds(field['schema'])}"
+    return f"{_PLACES[field['in']]} `{field['name']}`: {bounds}. {field['description']}."
 
 
 def _answer(answer: dict[str, Any]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,19 @@ PATH = click.Path(path_type=Path)
 """Type of an option that names a file or folder."""
 
 _WRONG_USAGE = 2
+
+
+def moment(text: str) -> datetime:
+    """Return the time that an option gives, as RFC 3339 or a date; UTC where no zone is given.
+
+    >>> moment("2026-01-31").isoformat()
+    '2026-01-31T00:00:00+00:00'
+    """
+    try:
+        parsed = datetime.fromisoformat(text)
+    except ValueError:
+        raise click.BadParameter(f"{text}: not a time, such as 2026-01-31 or 2026-01-31T12:00:00Z") from None
+    return parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)
 
 
 class Command(click.Command):

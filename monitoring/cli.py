@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from decision_log.errors import SourceError
-from jobs.commandline import PATH, CommandGroup, run_command, say
+from jobs.commandline import PATH, CommandGroup, moment, run_command, say
 from jobs.output import write_json, write_text
 from jobs.progress import Progress
 from monitoring.notify import ADDRESS, Alarm, Alertmanager
@@ -47,15 +47,6 @@ def commands() -> None:
     """Hold the commands."""
 
 
-def _moment(text: str) -> datetime:
-    """A time as it is written in RFC 3339; UTC where no zone is given."""
-    try:
-        parsed = datetime.fromisoformat(text)
-    except ValueError:
-        raise click.BadParameter(f"{text}: not a time, such as 2026-01-31 or 2026-01-31T12:00:00Z") from None
-    return parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)
-
-
 _settings = click.option("--settings", type=PATH, default=_SETTINGS, show_default=True)
 _log = click.option("--log", "folder", type=PATH, required=True, metavar="DIR", help="a decision log")
 _json = click.option("--json", "found", type=PATH, metavar="FILE", help="write everything that was found there as well")
@@ -76,9 +67,9 @@ def _protected(*, required: bool) -> Callable[[_Command], _Command]:
 
 
 def _period(command: _Command) -> _Command:
-    command = click.option("--until", type=_moment, metavar="TIME", help="decisions before then")(command)
+    command = click.option("--until", type=moment, metavar="TIME", help="decisions before then")(command)
     since = "decisions from then on: RFC 3339, or a date (UTC)"
-    return click.option("--since", type=_moment, metavar="TIME", help=since)(command)
+    return click.option("--since", type=moment, metavar="TIME", help=since)(command)
 
 
 _notified = click.option("--notify", "notified", is_flag=True,
@@ -93,10 +84,12 @@ def close(*, folder: Path, settings: Path) -> None:
     from decision_log.answers import remove_ended
     from decision_log.closing import close as close_log
     from decision_log.notary import Notary
+    from decision_log.overrides import keep_overrides, notary_of
 
     log, now = MonitoringSettings.load(settings).recording.log, datetime.now(UTC)
     done = close_log(folder, log, now, Notary.of(os.environ, folder))
     remove_ended(folder, now.timestamp())
+    keep_overrides(folder, log, now, notary_of(os.environ, folder))
     sys.stdout.write(
         f"{done.segments:,} segments closed with {done.decisions:,} decisions; {done.held:,} still being written;"
         f" {done.expired:,} older than {log.retention_days} days removed; {len(done.aside):,} files set aside\n"
@@ -223,7 +216,7 @@ def performance(
         write_json(found, {"model_digest": artefact.digest, **performance_json(done)})
     if metrics and done.realised:
         Figures.of(done.realised, artefact.digest, datetime.now(UTC)).write(metrics)
-    say(performance_lines(done))
+    say([*performance_lines(done), *_overridden(folder)])
     if notified:
         tell_reasons("performance", done.reasons, artefact.digest, loaded.notification)
     return ALARM if done.alarm else 0
@@ -260,7 +253,7 @@ def fairness(
     unknown = [f"  {decisions.unknown:,} decisions of applicants without protected attributes are left out"]
     if decisions.ambiguous:
         unknown.append(f"  {decisions.ambiguous:,} decisions whose request_id names several decisions are left out")
-    say([*screening_lines(screenings), *unknown])
+    say([*screening_lines(screenings), *unknown, *_overridden(folder)])
 
 
 @commands.command(epilog=_ENDS)
@@ -349,6 +342,15 @@ def _outcomes_of(path: Path | None) -> Outcomes | None:
     from monitoring.outcomes import read_outcomes
 
     return None if path is None else read_outcomes(path, stated_hash(os.environ))
+
+
+def _overridden(folder: Path) -> list[str]:
+    """A line with the overrides in a log by direction, of all models and times; none if there are none."""
+    from decision_log.overrides import override_directions
+
+    found = override_directions(folder)
+    counts = ", ".join(f"{count:,} from {direction}" for direction, count in found.items())
+    return [f"  persons have overridden {counts}; these figures are of the model's decisions"] if found else []
 
 
 def _warn_of(log: DecisionLogReader) -> None:

@@ -23,7 +23,6 @@ from scoring.keys import KEYS_VARIABLE, KeyFile, KeyFileError, KeyName, Scope, c
 if TYPE_CHECKING:
     from scoring.batch import Summary
 
-_GRANTABLE = (Scope.PREDICT, Scope.ADMIN)
 _SERVING = Path(__file__).resolve().parent.parent / "configs" / "serving.yaml"
 # Files may lack dozens of columns, and naming them all would bury the counts above.
 _MOST_LISTED = 8
@@ -151,7 +150,7 @@ def _rate(text: str) -> float:
 @click.option(
     "--scope",
     "scopes",
-    type=click.Choice([scope.value for scope in _GRANTABLE]),
+    type=click.Choice([scope.value for scope in Scope]),
     multiple=True,
     required=True,
     help="may be given several times",

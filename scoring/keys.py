@@ -39,6 +39,8 @@ class Scope(StrEnum):
     """Scoring, and information on the model that scores."""
     EXPLAIN = "explain"
     """The decision on an application with all that it is made of."""
+    OVERRIDE = "override"
+    """Overriding decisions; the holder of the key is the person who is named in the record."""
     ADMIN = "admin"
     """Everything else: metrics, drift counts, documents, and every route without a scope of its own."""
 

@@ -14,7 +14,7 @@ import time
 import traceback
 from collections.abc import Awaitable, Callable, Hashable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 from starlette.requests import ClientDisconnect
@@ -23,8 +23,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from serving.authentication import Guard, caller_name
 from serving.exchange import FAILED, CallerShares, DeadlineExceeded, Deadlines, Exchange, NoRoom, read_json
 from serving.idempotency import KEY_FIELD, REPLAYED, Idempotency
-from serving.problems import AnswerTimedOut, BadRequest, Failed, HTTPProblem, LateBody, NotReady, TooBusy
-from serving.request_metrics import Endpoint, Traffic
+from serving.problems import AnswerTimedOut, BadRequest, Failed, HTTPProblem, LateBody, NotAllowed, NotReady, TooBusy
+from serving.request_metrics import OVERRIDE, Endpoint, Traffic, overridden
 from serving.runtime import Front
 from serving.settings import Limits
 
@@ -39,12 +39,13 @@ class ScoringRoute:
 
     Attributes
     ----------
-    answer : turns the body of a request into the body of its answer; may raise an HTTPProblem
+    answer : turns the body of a request, after the request id in its path if the route has one, into the body of its
+        answer; may raise an HTTPProblem
     body_bytes : how large a body may be
     in_flight : how many whole requests may wait at once; more are refused
     """
 
-    answer: Callable[[bytes], Awaitable[bytes]]
+    answer: Callable[..., Awaitable[bytes]]
     body_bytes: int
     in_flight: int
 
@@ -141,7 +142,7 @@ class Boundary:
         scope = exchange.scope
         # Admission first: a caller who is refused must not make the service read and hold its body.
         caller = self._admit(exchange)
-        route = self._routes.get(scope["path"]) if scope["method"] == "POST" else None
+        route, named = self._route(scope)
         if route is None:
             if scope["path"] == READY and (fault := self._fault()):
                 raise NotReady(f"The service is not ready: {fault}.")
@@ -155,15 +156,27 @@ class Boundary:
         if not route.waiting.take(caller):
             raise self._no_room(endpoint)
         replayed = False
+        work = partial(route.answer, *named) if named else route.answer
         try:
             if (key := exchange.headers.get(KEY_FIELD)) is None:
-                answer = await route.answer(body)
+                answer = await work(body)
             else:
                 path = scope["path"]
-                answer, replayed = await self._idempotency.answer(key, caller_name(), path, body, route.answer)
+                answer, replayed = await self._idempotency.answer(key, caller_name(), path, body, work)
         finally:
             route.waiting.give(caller)
         await exchange.answer(answer, *((REPLAYED,) if replayed else ()))
+
+    def _route(self, scope: Scope) -> tuple[ScoringRoute | None, tuple[str, ...]]:
+        """Return the scoring route of a request, None if it has none, and the request id that its path names."""
+        path, posted = scope["path"], scope["method"] == "POST"
+        route = self._routes.get(path) if posted and path != OVERRIDE else None
+        named = overridden(path) if route is None else None
+        if named is None:
+            return route, ()
+        if not posted:
+            raise NotAllowed.but_post()
+        return self._routes.get(OVERRIDE), (named,)
 
     def _no_room(self, endpoint: Endpoint) -> TooBusy:
         endpoint.shed()

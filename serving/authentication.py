@@ -31,7 +31,7 @@ from scoring.keys import (
 from serving.exchange import request_id
 from serving.preflight import is_loopback
 from serving.problems import Forbidden, HTTPProblem, Misdirected, TooManyRequests, Unauthenticated
-from serving.request_metrics import KNOWN, OTHER
+from serving.request_metrics import KNOWN, OTHER, OVERRIDE, route_of
 from serving.settings import AccessSettings
 
 _LOGGER = logging.getLogger("bentoml.credit_scoring")
@@ -65,6 +65,7 @@ class Guard:
         # Default-deny: a path that is not listed here needs the scope `admin`.
         self._required: dict[str, Scope | None] = dict.fromkeys(PREDICT_PATHS, Scope.PREDICT)
         self._required["/explain"] = Scope.EXPLAIN
+        self._required[OVERRIDE] = Scope.OVERRIDE
         self._required |= dict.fromkeys(settings.open)
 
     def admit(self, scope: AsgiScope) -> Hashable:
@@ -72,7 +73,8 @@ class Guard:
         if self._keyring is None:
             self._require_known_host(scope)
             return _address(scope)
-        required = self._required.get(scope["path"], Scope.ADMIN)
+        path = scope["path"]
+        required = self._required[path] if path in self._required else self._required.get(route_of(path), Scope.ADMIN)
         if required is None:
             return _address(scope)
         grant: Grant | None = None
@@ -119,7 +121,8 @@ class _Refusals:
         if self._lines.take(monotonic()):
             self._unlogged += 1
             return
-        path = scope["path"] if scope["path"] in _PATHS else OTHER
+        route = route_of(scope["path"])
+        path = route if route in _PATHS else OTHER
         peer = (scope.get("client") or ("unknown",))[0]
         holder = grant.holder if grant else "none that is known"
         _LOGGER.warning(

@@ -15,7 +15,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
-from decision_log.answers import AnswersError, Claim, KeptAnswers, Standing
+from decision_log.answers import Claim, KeptAnswers, Standing
+from decision_log.errors import AnswersError
 from monitoring.recorder import LOG_VARIABLE
 from serving.problems import BadRequest, InFlight, KeyReused, Unkept
 from serving.request_metrics import Repeated, Traffic

@@ -18,7 +18,7 @@ from starlette.routing import Route
 from monitoring.recorder import Recorder
 from scoring.store import StoredModel
 from serving.problems import MEDIA_TYPE
-from serving.request_metrics import Exposition
+from serving.request_metrics import OVERRIDE, Exposition
 from serving.schemas import (
     BatchAnswer,
     BatchRequest,
@@ -28,6 +28,8 @@ from serving.schemas import (
     FeaturesRequest,
     Health,
     ModelInfo,
+    OverrideAnswer,
+    OverrideRequest,
     PredictRequest,
     ProblemDocument,
     Requests,
@@ -69,6 +71,13 @@ _REFUSALS = {
     "504": "The answer was not ready in time",
 }
 
+_OVERRIDE_REFUSALS = {
+    "404": "No such decision is recorded",
+    "409": "The decision is that one already, or the request with this Idempotency-Key is under way",
+    "501": "The service keeps no decision log",
+    "503": "The override cannot be recorded, too many requests wait, or the service is not ready",
+}
+
 _KEY = {
     "name": "Idempotency-Key",
     "in": "header",
@@ -83,6 +92,7 @@ def openapi_document(
     """Return the OpenAPI 3.1 document of the routes that callers use; those in `opened` need no key."""
     models: list[type[BaseModel]] = [ProblemDocument, *(answer for _, answer in _READING.values())]
     models += [requests.predict, requests.batch, requests.features, *(answer for _, _, answer in _SCORING.values())]
+    models += [OverrideRequest, OverrideAnswer]
     _, definitions = models_json_schema([(model, "validation") for model in models], ref_template=_REFERENCE)
     schemas = definitions["$defs"]
     # The limit is a setting, and the models are made before settings are read.
@@ -94,7 +104,7 @@ def openapi_document(
             "version": version,
             "description": "Credit decisions on loan applications.",
         },
-        "paths": {**_scoring_paths(opened, example), **_reading_paths(opened)},
+        "paths": {**_scoring_paths(opened, example), **_override_path(), **_reading_paths(opened)},
         "components": {"schemas": schemas, "securitySchemes": _SCHEMES},
     }
 
@@ -114,6 +124,26 @@ def _scoring_paths(opened: Collection[str], example: Any) -> dict[str, Any]:
             }
         }
         for path, (summary, request, answer) in _SCORING.items()
+    }
+
+
+def _override_path() -> dict[str, Any]:
+    named = {"name": "request_id", "in": "path", "required": True, "schema": {"type": "string", "maxLength": 128}}
+    return {
+        OVERRIDE: {
+            "post": {
+                "summary": "Approve or decline in the place of a recorded decision",
+                "tags": ["decisions"],
+                "operationId": "override",
+                "parameters": [{**named, "description": "The request id of the decision"}, _KEY],
+                "requestBody": {
+                    "required": True,
+                    **_content(None, OverrideRequest, example={"decision": "approve", "reason": "Income was verified"}),
+                },
+                "security": _security(OVERRIDE, ()),
+                "responses": {"200": _content("Recorded", OverrideAnswer), **_problems(_REFUSALS | _OVERRIDE_REFUSALS)},
+            }
+        }
     }
 
 

@@ -5,16 +5,20 @@ HTTPProblem
   * NotJson            400
   * Unauthenticated    401
   * Forbidden          403
+  * UnknownDecision    404
+  * NotAllowed         405
   * LateBody           408
   * TooLarge           413
   * UnsupportedMedia   415
   * InFlight           409
+  * AlreadyStands      409
   * Misdirected        421
   * Invalid            422
   * KeyReused          422
   * TooManyRequests    429
   * Failed             500
   * Unexplained        501
+  * Unlogged           501
   * TooBusy            503
   * Unrecorded         503
   * Unkept             503
@@ -64,6 +68,23 @@ class Misdirected(HTTPProblem):
     """The request is for a host that this service is not."""
 
     status = HTTPStatus.MISDIRECTED_REQUEST
+
+
+class UnknownDecision(HTTPProblem):
+    """The decision that the path names is not recorded."""
+
+    status = HTTPStatus.NOT_FOUND
+
+
+class NotAllowed(HTTPProblem):
+    """The route does not answer this method."""
+
+    status = HTTPStatus.METHOD_NOT_ALLOWED
+
+    @classmethod
+    def but_post(cls) -> Self:
+        """Refuse any method but POST."""
+        return cls("The route does not answer this method.", headers={"Allow": "POST"})
 
 
 class LateBody(HTTPProblem):
@@ -155,6 +176,12 @@ class InFlight(HTTPProblem):
         return cls("The request with this Idempotency-Key is under way.", headers={"Retry-After": str(seconds)})
 
 
+class AlreadyStands(HTTPProblem):
+    """The decision is what the person wants it to be."""
+
+    status = HTTPStatus.CONFLICT
+
+
 class KeyReused(HTTPProblem):
     """The Idempotency-Key stands for another request."""
 
@@ -180,6 +207,12 @@ class Failed(HTTPProblem):
 
 class Unexplained(HTTPProblem):
     """The model gives no reasons."""
+
+    status = HTTPStatus.NOT_IMPLEMENTED
+
+
+class Unlogged(HTTPProblem):
+    """The request needs a decision log, and the service keeps none."""
 
     status = HTTPStatus.NOT_IMPLEMENTED
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import time
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
@@ -24,14 +25,44 @@ from prometheus_client.multiprocess import MultiProcessCollector, mark_process_d
 from prometheus_client.registry import Collector
 
 from jobs.heartbeat import Heartbeat
+from scoring.policy import DecisionKind
 
+OVERRIDE = "/decisions/{request_id}/override"
+"""The path of an override, with the request id of the decision in its place."""
+_OVERRIDE = re.compile(r"/decisions/([\w.:-]{1,128})/override", re.ASCII)
 SCORING = ("/predict", "/predict/features", "/predict/batch", "/explain")
-KNOWN = {*SCORING, "/", "/docs.json", "/model/info", "/drift", "/health", "/livez", "/readyz", "/healthz"}
+KNOWN = {*SCORING, OVERRIDE, "/", "/docs.json", "/model/info", "/drift", "/health", "/livez", "/readyz", "/healthz"}
 """The paths that have an endpoint label of their own. /metrics is not measured."""
 
 # BentoML 1.4.39 labels with the raw path: a scanner of paths makes series without bound.
 OTHER = "other"
 """The endpoint label of every other path."""
+
+
+def overridden(path: str) -> str | None:
+    """Return the request id in the path of an override; None for another path.
+
+    >>> overridden("/decisions/r-1/override"), overridden("/decisions/r-1"), overridden("/decisions/a/b/override")
+    ('r-1', None, None)
+    """
+    found = _OVERRIDE.fullmatch(path)
+    return None if found is None else found[1]
+
+
+def label_of(path: str) -> str:
+    """Return the endpoint label of a path."""
+    route = path if path in KNOWN else route_of(path)
+    return route if route in KNOWN else OTHER
+
+
+def route_of(path: str) -> str:
+    """Return the route of a path, the path itself unless it names a decision.
+
+    >>> route_of("/predict"), route_of("/decisions/r-1/override")
+    ('/predict', '/decisions/{request_id}/override')
+    """
+    return path if overridden(path) is None else OVERRIDE
+
 
 _NAMESPACE = "bentoml_service"
 _SERVICE = ("service_name", "service_version", "runner_name")
@@ -102,6 +133,15 @@ class Traffic:
         self._last = self.tallies.gauge(last.labels(*self.service))
         self._rows = self.tallies.histogram(rows)
         self._waited = self.tallies.histogram(waited)
+        overrides = Counter(
+            "credit_scoring_overrides_total", "Decisions that a person overrode", ("was", "decision"), registry=registry
+        )
+        self.overrides = {
+            (was, decision): self.tallies.counter(overrides.labels(was, decision))
+            for was in DecisionKind
+            for decision in (DecisionKind.APPROVE, DecisionKind.DECLINE)
+            if was is not decision
+        }
         self.repeated = {each: self.tallies.counter(repeats.labels(each)) for each in Repeated}
         self._endpoints: dict[str, Endpoint] = {}
         for path in SCORING:
@@ -111,7 +151,7 @@ class Traffic:
 
     def begin(self, path: str) -> Endpoint:
         """Count a request to the path as begun; call `end` of the returned endpoint when it ends."""
-        endpoint = self._endpoints.get(path) or self._endpoint(path if path in KNOWN else OTHER)
+        endpoint = self._endpoints.get(path) or self._endpoint(label_of(path))
         endpoint.in_progress.value += 1
         if path in SCORING:
             self._last.value = time.time()

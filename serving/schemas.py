@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from codecs import BOM_UTF8
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, TypeVar
 
 import numpy as np
-from pydantic import BaseModel, Field, ValidationError, create_model
+from pydantic import AfterValidator, BaseModel, Field, ValidationError, create_model
 
 from decision_log.format import Caller
 from features.portfolio import Portfolio
@@ -52,6 +52,27 @@ class BatchRequest(Record):
     applications: list[PredictRequest] = Field(min_length=1)
 
 
+_MOST_INDEX = (1 << 31) - 1
+
+
+def _one_line(text: str) -> str:
+    if not text.isprintable() or text.isspace():
+        raise ValueError("must be words in one line")
+    return text
+
+
+class OverrideRequest(Record):
+    """A person's decision in the place of the one that was recorded."""
+
+    decision: Literal[DecisionKind.APPROVE, DecisionKind.DECLINE]
+    reason: Annotated[str, AfterValidator(_one_line)] = Field(
+        min_length=1, max_length=500, description="The person's own words, in one line"
+    )
+    index: Annotated[int, Field(strict=True)] = Field(
+        default=0, ge=0, le=_MOST_INDEX, description="Position of the application in its batch"
+    )
+
+
 class Requests:
     """The bodies of requests of one portfolio: its own models of them, made from its declaration.
 
@@ -86,7 +107,7 @@ def decode(model: type[Body], body: bytes) -> Body:
     # pydantic keeps the last of repeated names without a word. Each name has a colon, so as many colons as names read
     # mean that no name is repeated. A body with more, as in a level or a client id, is parsed once more.
     if body.count(b":") != _names_read(request):
-        require_distinct_names(body)
+        require_distinct_names(body, model.model_fields)
     return request
 
 
@@ -96,7 +117,7 @@ def _names_read(request: BaseModel) -> int:
     return count if application is None else count + len(application.model_fields_set)
 
 
-def require_distinct_names(body: bytes) -> None:
+def require_distinct_names(body: bytes, parts: Collection[str] = _PARTS) -> None:
     """Invalid if an object of an accepted body states a name more than once."""
     # Of two values another program may have taken the other one. The body was accepted, so its names are declared ones
     # and may be quoted.
@@ -105,7 +126,7 @@ def require_distinct_names(body: bytes) -> None:
     def read(pairs: list[tuple[str, Any]]) -> None:
         counts = Counter(name for name, _ in pairs)
         for name in (name for name, count in counts.items() if count > 1):
-            loc = [name] if name in _PARTS else ["application", name]
+            loc = [name] if name in parts else ["application", name]
             repeated.append({"loc": loc, "msg": "is stated more than once"})
 
     json.loads(body, object_pairs_hook=read)
@@ -196,6 +217,18 @@ class BatchAnswer(BaseModel):
 
     model_version: str
     results: list[Decision | Rejection]
+
+
+class OverrideAnswer(BaseModel):
+    """An override as it was recorded."""
+
+    request_id: str
+    index: int
+    timestamp: str = Field(description="RFC 3339, UTC")
+    actor: str | None = Field(description="Name of the key; null where the service needs no keys")
+    was: DecisionKind = Field(description="The decision that stood before")
+    decision: DecisionKind
+    reason: str
 
 
 class ModelInfo(BaseModel):

@@ -12,6 +12,8 @@ from pathlib import Path
 import click
 import pytest
 
+from decision_log.cli import prove, referrals, verify
+from jobs.commandline import CommandGroup
 from monitoring.cli import commands as monitoring_commands
 from scoring.cli import commands as scoring_commands
 from serving.schemas import Decision
@@ -24,7 +26,9 @@ README, TUTORIAL, SERVE = (
 )
 PAGES = [README, *sorted((ROOT / "docs").rglob("*.md"))]
 ADDRESS = "http://127.0.0.1:3000"
-COMMANDS = {"monitoring": monitoring_commands, "scoring": scoring_commands, "training": training_commands}
+SCORING = CommandGroup(commands=scoring_commands.commands | {one.name: one for one in (verify, prove, referrals)})
+"""What `scoring/__main__.py` composes."""
+COMMANDS = {"monitoring": monitoring_commands, "scoring": SCORING, "training": training_commands}
 MADE = ("data/", "mlruns/", "build/", "application_", "training/synthesis")
 """Beginnings of paths that only a command makes."""
 

@@ -319,6 +319,35 @@ def _contribution(answer: Answer) -> ReasonContribution:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Override:
+    """A person's decision in the place of another, as it was recorded.
+
+    `actor` names the API key of the person; None where the server needs no keys. `was` is the decision that stood.
+    """
+
+    request_id: str
+    index: int
+    timestamp: datetime
+    actor: str | None
+    was: DecisionName
+    decision: DecisionName
+    reason: str
+
+
+def override_in(answer: Answer) -> Override:
+    """Read an override."""
+    return Override(
+        request_id=answer.text("request_id"),
+        index=answer.integer("index"),
+        timestamp=answer.moment("timestamp"),
+        actor=answer.optional_text("actor"),
+        was=answer.choice("was", _DECISIONS),
+        decision=answer.choice("decision", _DECISIONS),
+        reason=answer.text("reason"),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RejectedApplication:
     """An application of a batch that was not scored; `index` is its position among those sent."""
 

@@ -12,7 +12,15 @@ from urllib.request import getproxies, proxy_bypass
 
 import httpx
 
-from credit_scoring_client.answer import BatchResult, CreditDecision, ExplainedDecision, Reply, checked_header
+from credit_scoring_client.answer import (
+    BatchResult,
+    CreditDecision,
+    DecisionName,
+    ExplainedDecision,
+    Override,
+    Reply,
+    checked_header,
+)
 from credit_scoring_client.application import Application, Identified
 from credit_scoring_client.contract import Attempt, Contract, Steps, __version__
 from credit_scoring_client.retry import Clock, Retry
@@ -165,6 +173,10 @@ class Client:
         """Decide on the model's own feature vector, ordered as in `model_info`."""
         return self._run(self._contract.predict_features(features, client_id, request_id))
 
+    def override(self, request_id: str, decision: DecisionName, reason: str, *, index: int = 0) -> Override:
+        """Approve or decline in the place of the decision with this request id; the key needs the scope override."""
+        return self._run(self._contract.override(request_id, decision, reason, index))
+
     def model_info(self) -> Mapping[str, Any]:
         """Version, digest, features, policy, metrics and lineage of the model that answers."""
         return self._run(self._contract.model_info())
@@ -267,6 +279,10 @@ class AsyncClient:
     ) -> CreditDecision:
         """Decide on the model's own feature vector, ordered as in `model_info`."""
         return await self._run(self._contract.predict_features(features, client_id, request_id))
+
+    async def override(self, request_id: str, decision: DecisionName, reason: str, *, index: int = 0) -> Override:
+        """Approve or decline in the place of the decision with this request id; the key needs the scope override."""
+        return await self._run(self._contract.override(request_id, decision, reason, index))
 
     async def model_info(self) -> Mapping[str, Any]:
         """Version, digest, features, policy, metrics and lineage of the model that answers."""

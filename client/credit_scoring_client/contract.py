@@ -6,20 +6,25 @@ from collections.abc import Generator, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 from credit_scoring_client.answer import (
     Answer,
     BatchResult,
     CreditDecision,
+    DecisionName,
     ExplainedDecision,
+    Override,
     Reply,
     Request,
     accepted,
     answer_in,
     batch_in,
+    checked_header,
     decision_in,
     explained_in,
     get,
+    override_in,
     post,
 )
 from credit_scoring_client.application import (
@@ -149,6 +154,12 @@ class Contract:
         """Decide on the model's own vector."""
         body = {**encoded_client_id(client_id), "features": encoded_features(features)}
         return decision_in((yield from self._post("/predict/features", body, request_id)))
+
+    def override(self, request_id: str, decision: DecisionName, reason: str, index: int) -> Steps[Override]:
+        """Decide in the place of the model."""
+        path = f"/decisions/{quote(checked_header(request_id, 'request_id'), safe='')}/override"
+        body = {"decision": decision, "reason": reason, "index": index}
+        return override_in((yield from self._post(path, body, None)))
 
     def model_info(self) -> Steps[Mapping[str, Any]]:
         """Return the description of the model."""

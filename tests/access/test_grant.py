@@ -22,7 +22,7 @@ def test_a_key_may_be_used_its_burst_at_once_and_at_least_once(rate: float, burs
 
 
 def test_scopes_have_the_names_that_files_of_keys_hold() -> None:
-    assert [str(scope) for scope in Scope] == ["predict", "explain", "admin"]
+    assert [str(scope) for scope in Scope] == ["predict", "explain", "override", "admin"]
 
 
 def test_the_variable_has_the_name_that_is_documented() -> None:

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from decision_log.answers import FILE, AnswersError, Claim, KeptAnswers, Standing, remove_ended
+from decision_log.answers import FILE, Claim, KeptAnswers, Standing, remove_ended
+from decision_log.errors import AnswersError
 from tests.server import ROOT
 
 

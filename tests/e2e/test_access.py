@@ -80,8 +80,9 @@ def routes(http: httpx.Client, keys: Keys) -> Iterator[tuple[str, str, list[str]
     document = http.get("/docs.json", headers={"X-API-Key": keys.secrets["admin"]}).json()
     for path, item in document["paths"].items():
         for method, operation in item.items():
-            scope = {"/drift": "admin", "/explain": "explain"}.get(path, "predict")
-            yield method.upper(), path, [scope] if operation["security"] else []
+            scopes = {"/drift": "admin", "/explain": "explain", "/decisions/{request_id}/override": "override"}
+            scope = scopes.get(path, "predict")
+            yield method.upper(), path.format(request_id="r-1"), [scope] if operation["security"] else []
     yield from (("GET", path, [scope]) for path, scope in UNDOCUMENTED.items())
 
 

@@ -189,6 +189,7 @@ def test_the_page_loads_nothing_from_elsewhere(http: httpx.Client) -> None:
 def test_the_openapi_document_describes_every_route(http: httpx.Client) -> None:
     document = http.get("/docs.json").json()
     assert sorted(document["paths"]) == [
+        "/decisions/{request_id}/override",
         "/drift", "/explain", "/health", "/model/info", "/predict", "/predict/batch", "/predict/features",
     ]  # fmt: skip
     application = document["components"]["schemas"]["Application"]

@@ -70,7 +70,6 @@ def test_a_file_that_is_not_there_is_named(path: Path, capsys: pytest.CaptureFix
         ["--name", "", "--scope", "predict"],
         ["--name", "two words", "--scope", "predict"],
         ["--name", "front", "--scope", "root"],
-        ["--name", "front", "--scope", "explain"],
         ["--name", "front"],
         ["--name", "front", "--scope", "predict", "--requests-per-second", "0"],
         ["--name", "front", "--scope", "predict", "--requests-per-second", "inf"],
@@ -100,7 +99,7 @@ def test_help_lists_every_option(action: str, options: set[str], capsys: pytest.
         ([], "command."),
         (["keys"], "command."),
         (["keys", "create"], "option '--name'."),
-        (["keys", "create", "--name", "a"], "option '--scope'. Choose from: predict, admin"),
+        (["keys", "create", "--name", "a"], "option '--scope'. Choose from: predict, explain, override, admin"),
         (["keys", "revoke"], "argument 'KEY'."),
     ],
 )

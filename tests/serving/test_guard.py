@@ -71,6 +71,11 @@ def api_key(secret: str) -> tuple[bytes, bytes]:
         ("/livez/../metrics", "admin"),
         ("/explain", "explain"),
         ("/explain/", "admin"),
+        ("/decisions/r-1/override", "override"),
+        ("/decisions/r-1/override/", "admin"),
+        ("/decisions/r/1/override", "admin"),
+        ("/decisions//override", "admin"),
+        ("/decisions/r-1", "admin"),
         ("", "admin"),
     ],
 )
@@ -78,7 +83,7 @@ def test_every_path_needs_one_scope_and_what_is_not_listed_needs_admin(
     guard: Guard, keys: Keys, path: str, scope: str
 ) -> None:
     answers = {name: refusal(guard, path, api_key(secret)) for name, secret in keys.secrets.items()}
-    assert answers == {name: None if name == scope else 403 for name in ("predict", "explain", "admin")}
+    assert answers == {name: None if name == scope else 403 for name in ("predict", "explain", "override", "admin")}
     assert refusal(guard, path) == 401
 
 

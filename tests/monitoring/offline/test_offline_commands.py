@@ -18,6 +18,7 @@ from sklearn.metrics import brier_score_loss, roc_auc_score
 from benchmarks.decisions import OUTCOMES
 from decision_log.closing import write_segment
 from decision_log.format import ClientHash
+from decision_log.overrides import OverrideRecord
 from decision_log.reader import DecisionLogReader
 from monitoring.cli import main
 from monitoring.drift import judge
@@ -30,6 +31,7 @@ from monitoring.report import drift_charts, monitoring_report
 from monitoring.settings import MonitoringSettings
 from monitoring.side_files import client_keys
 from scoring.drift_reference import DriftReference, Window, category_bins, quantile_bins
+from scoring.policy import DecisionKind
 from scoring.scorer import Scorer
 from scoring.store import StoredModel
 from tests.monitoring.offline.conftest import KEY
@@ -55,6 +57,22 @@ def decided(log: Path) -> pa.Table:
 def written(path: Path, **columns: list[object]) -> str:
     parquet.write_table(pa.table(columns), path)
     return str(path)
+
+
+def test_overrides_are_told_by_direction(command: list[str], log: Path, tmp_path: Path, capsys: Said) -> None:
+    copied = tmp_path / "log"
+    shutil.copytree(log, copied)
+    record = OverrideRecord(
+        "r", 0, "2026-02-02T12:00:00.000000Z", "anna", DecisionKind.REFER, DecisionKind.APPROVE, "x"
+    )
+    again = replace(record, was=DecisionKind.DECLINE)
+    (copied / "overrides" / "open").mkdir(parents=True)
+    segment = copied / "overrides" / "open" / "20260202T120000000000Z-host-1-0.jsonl"
+    segment.write_bytes(record.line() + again.line() + record.line())
+    said = "  persons have overridden 1 from decline to approve, 2 from refer to approve"
+    for folder, expected in ((copied, 1), (log, 0)):
+        main(["performance", *command, "--log", str(folder)])
+        assert capsys.readouterr().out.count(f"{said}; these figures are of the model's decisions\n") == expected
 
 
 def test_a_log_without_drift_raises_no_alarm(command: list[str], tmp_path: Path, capsys: Said) -> None:
