@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scoring.errors import ArtefactError
+from scoring.trees import TreeTables, read_trees
 
 # Constants of LightGBM's c_api.h: C_API_DTYPE_FLOAT64, C_API_PREDICT_RAW_SCORE, C_API_PREDICT_CONTRIB, iterations.
 _FLOAT64 = 1
@@ -63,6 +64,18 @@ class Model:
         if self._booster.classes != 1:
             raise ArtefactError(f"the model has {self._booster.classes} scores for a row, not one")
         self._single_row = self._booster.single_row()
+        self.tables = self._tables(text)
+        """The trees as tables, where all have at most eight leaves; None where LightGBM walks them."""
+
+    def _tables(self, text: str) -> TreeTables | None:
+        trees = read_trees(text)
+        tables = TreeTables(trees) if trees else None
+        # A LightGBM that decides otherwise must not go unnoticed: then it walks the trees itself.
+        if tables is not None:
+            probe = tables.probe(self.features)
+            if not np.array_equal(tables.margins(probe), self._booster.margins(probe)):
+                return None
+        return tables
 
     @property
     def features(self) -> int:
@@ -78,6 +91,8 @@ class Model:
         """Raw log-odds of default, float64 of shape (n,), for a model matrix of shape (n, features); NaN is missing."""
         if matrix.ndim != 2 or matrix.shape[1] != self.features:
             raise ValueError(f"the model takes {self.features} features, not shape {matrix.shape}")
+        if self.tables is not None:
+            return self.tables.margins(np.asarray(matrix, dtype=np.float64))
         if len(matrix) == 1:
             return self._single_row(matrix)
         return self._booster.margins(matrix) if len(matrix) else np.empty(0)

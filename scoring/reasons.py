@@ -27,7 +27,7 @@ from features.portfolio import Portfolio
 from features.reasons import Reason
 from scoring.errors import ArtefactError
 from scoring.model import Model
-from scoring.trees import PATTERNS, OutcomePatterns, Tree, read_trees
+from scoring.trees import PATTERNS, Tree, TreeTables
 
 Matrix = NDArray[np.float64]
 
@@ -76,12 +76,11 @@ class ReasonReference:
             raise ArtefactError("each tree must have an outcome of every applicant in the reference group")
 
     @classmethod
-    def interventional(cls, text: str, group: ReferenceGroup, matrix: Matrix) -> Self:
-        """The reference of a model text and the group's rows of the model matrix; ArtefactError for larger trees."""
-        trees = read_trees(text)
-        if trees is None:
+    def interventional(cls, model: Model, group: ReferenceGroup, matrix: Matrix) -> Self:
+        """The reference of a model and the group's rows of the model matrix; ArtefactError for larger trees."""
+        if model.tables is None:
             raise ArtefactError("trees of more than eight leaves have no interventional reasons")
-        patterns = OutcomePatterns(trees).of(matrix)
+        patterns = model.tables.patterns.of(matrix)
         counts = [tuple(sorted(Counter(tree.tolist()).items())) for tree in patterns.T]
         return cls(ReasonMethod.INTERVENTIONAL, group, len(matrix), tuple(counts))
 
@@ -142,13 +141,11 @@ class Explainer:
     names : the features, in the order of the model matrix
     """
 
-    def __init__(
-        self, model: Model, text: str, names: Sequence[str], portfolio: Portfolio, reference: ReasonReference
-    ) -> None:
+    def __init__(self, model: Model, names: Sequence[str], portfolio: Portfolio, reference: ReasonReference) -> None:
         declared = portfolio.reasons
         if declared is None:
             raise ArtefactError("the portfolio declares no reasons")
-        self.contributions = _contributions(model, text, len(names), reference)
+        self.contributions = _contributions(model, reference)
         self.version = reference.version
         # Equal contributions keep the order of the declaration. The last place is of features that rest on a protected
         # attribute: they belong to no reason, and it is not ranked.
@@ -187,13 +184,12 @@ class Explainer:
         return tuple(sorted(added, key=lambda one: -one[1]))
 
 
-def _contributions(model: Model, text: str, features: int, reference: ReasonReference) -> Contributions:
-    trees = read_trees(text)
-    if trees is None:
+def _contributions(model: Model, reference: ReasonReference) -> Contributions:
+    if model.tables is None:
         if reference.method is ReasonMethod.INTERVENTIONAL:
             raise ArtefactError("trees of more than eight leaves have no interventional reasons")
         return _NativeContributions(model)
-    return TableContributions(trees, features, reference)
+    return TableContributions(model.tables, model.features, reference)
 
 
 class _NativeContributions:
@@ -211,8 +207,8 @@ class _NativeContributions:
 class TableContributions:
     """The contributions by tables: for each tree and outcome pattern, those of the tree's features."""
 
-    def __init__(self, trees: Sequence[Tree], features: int, reference: ReasonReference) -> None:
-        self._patterns = OutcomePatterns(trees)
+    def __init__(self, tables: TreeTables, features: int, reference: ReasonReference) -> None:
+        trees, self._patterns = tables.trees, tables.patterns
         if reference.outcomes and len(reference.outcomes) != len(trees):
             raise ArtefactError("the reference group has outcomes of other trees")
         shares = _shares(reference) if reference.outcomes else None
@@ -226,7 +222,7 @@ class TableContributions:
         width = table.shape[2]
         self._features = np.array([(*one, *[features] * (width - len(one))) for one in read], dtype=np.intp).ravel()
         self._columns, self._table = features, table.reshape(-1, width)
-        self._offsets = np.arange(len(trees), dtype=np.intp) * PATTERNS
+        self._offsets = tables.offsets
 
     def of(self, matrix: Matrix) -> Matrix:
         """The contributions in log-odds, same shape as the model matrix; a row's do not depend on the others."""

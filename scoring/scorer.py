@@ -96,7 +96,7 @@ class Scorer:
         artefact = self.artefact
         if artefact.reasons is None:
             return None
-        return Explainer(self.model, artefact.model_text, self.features, artefact.portfolio, artefact.reasons)
+        return Explainer(self.model, self.features, artefact.portfolio, artefact.reasons)
 
     @property
     def features(self) -> tuple[str, ...]:

@@ -20,6 +20,8 @@ PATTERNS = 128
 """Outcome patterns of a tree."""
 _SPLITS = 7
 _BLOCK_ROWS = 64
+_PROBED, _PROBED_MISSING = 256, 0.2
+_ZERO = float(np.float32(1e-35))
 _LARGEST = float(np.finfo(np.float64).max)
 # Bits of LightGBM's decision_type: a category's split, NaN goes left, and what counts as missing.
 _CATEGORY, _LEFT, _MISSING_SHIFT = 1, 2, 2
@@ -173,8 +175,15 @@ def _slot(tree: Tree, split: int) -> tuple[_Slot, float]:
     if decision & _CATEGORY:
         return _Slot(feature, 0.0, tree.levels[int(tree.threshold[split])]), 0.5
     if decision >> _MISSING_SHIFT & 3 == _NO_MISSING:
-        return _Slot(feature, 0.0), min(tree.threshold[split], _LARGEST)
-    return _Slot(feature, -np.inf if decision & _LEFT else np.inf), min(tree.threshold[split], _LARGEST)
+        return _Slot(feature, 0.0), _compared(tree.threshold[split])
+    return _Slot(feature, -np.inf if decision & _LEFT else np.inf), _compared(tree.threshold[split])
+
+
+def _compared(threshold: float) -> float:
+    """The threshold for numbers as they are. LightGBM reads what is at most 1e-35 from zero as zero before it decides."""
+    if abs(threshold) <= _ZERO:
+        return _ZERO if threshold >= 0 else float(np.nextafter(-_ZERO, -np.inf))
+    return min(threshold, _LARGEST)
 
 
 def _goes_right(sets: Sequence[frozenset[int]]) -> Matrix:
@@ -184,3 +193,52 @@ def _goes_right(sets: Sequence[frozenset[int]]) -> Matrix:
     for row, one in enumerate(sets):
         found[row, list(one)] = 0.0
     return found
+
+
+class TreeTables:
+    """The trees of a model as tables: 1.6 to 3 times as fast as LightGBM, with the same bits.
+
+    Attributes
+    ----------
+    trees, patterns : the trees, and what finds the outcome patterns of rows in them
+    """
+
+    # docs/explanation/serving.md has the figures.
+
+    def __init__(self, trees: Sequence[Tree]) -> None:
+        self.trees = tuple(trees)
+        self.patterns = OutcomePatterns(self.trees)
+        values = np.zeros((len(self.trees), PATTERNS))
+        patterns = np.arange(PATTERNS)
+        for t, tree in enumerate(self.trees):
+            for leaf, path in tree.paths():
+                bits = sum(1 << split for split, _ in path)
+                wanted = sum(1 << split for split, right in path if right)
+                values[t, (patterns & bits) == wanted] = tree.value[leaf]
+        self._values = values.ravel()
+        self.offsets = np.arange(len(self.trees), dtype=np.intp) * PATTERNS
+        """Where each tree begins in a table of all trees and patterns."""
+
+    def margins(self, matrix: Matrix) -> NDArray[np.float64]:
+        """The margin of each row of a model matrix, shape (n,)."""
+        found = np.empty(len(matrix))
+        for start in range(0, len(matrix), _BLOCK_ROWS):
+            rows = slice(start, start + _BLOCK_ROWS)
+            values = self._values.take(self.patterns.of(matrix[rows]) + self.offsets)
+            # One after the other, in the order of the trees, as LightGBM adds them; np.sum would add pairs first.
+            found[rows] = values.cumsum(axis=1)[:, -1]
+        return found
+
+    def probe(self, features: int) -> Matrix:
+        """Rows of so many features to compare with LightGBM: at thresholds and codes, beside them, and extremes."""
+        random = np.random.default_rng(0)
+        rows = random.normal(size=(_PROBED, features))
+        for tree in self.trees:
+            for split, feature in enumerate(tree.feature):
+                level = tree.decision[split] & _CATEGORY
+                at = float(min(tree.levels[int(tree.threshold[split])])) if level else tree.threshold[split]
+                beside = [at + 1, -1.0] if level else [np.nextafter(at, -np.inf), np.nextafter(at, np.inf)]
+                rows[random.integers(_PROBED, size=3), feature] = [at, *beside]
+        rows[random.random(rows.shape) < _PROBED_MISSING] = np.nan
+        rows[0], rows[1], rows[2], rows[3] = np.inf, -np.inf, np.nan, 0.0
+        return rows

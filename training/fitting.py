@@ -20,7 +20,6 @@ from scoring.drift_reference import DriftReference, category_bins, quantile_bins
 from scoring.model import Calibration, Model
 from scoring.policy import DecisionPolicy
 from scoring.reasons import Explainer, ReasonMethod, ReasonReference, ReferenceGroup
-from scoring.trees import read_trees
 from training.dataset import Dataset
 from training.errors import CalibrationError
 from training.search_settings import TreeParameters
@@ -287,7 +286,8 @@ def reason_reference(
     wanted = settings.reasons
     if settings.declared.reasons is None:
         return None
-    if wanted.method is ReasonMethod.PATH_DEPENDENT or read_trees(fitted) is None:
+    model = Model(fitted)
+    if wanted.method is ReasonMethod.PATH_DEPENDENT or model.tables is None:
         return ReasonReference(ReasonMethod.PATH_DEPENDENT)
     if wanted.group is ReferenceGroup.ALL:
         count = min(wanted.rows, len(matrix))
@@ -298,7 +298,7 @@ def reason_reference(
         passes = probabilities < policy.cutoff
         order = np.argsort(np.where(passes, policy.cutoff - probabilities, 1.0 + probabilities), kind="stable")
         rows = order[: min(wanted.rows, max(1, int(passes.sum())))]
-    return ReasonReference.interventional(fitted, wanted.group, matrix[rows])
+    return ReasonReference.interventional(model, wanted.group, matrix[rows])
 
 
 _EXPLAINED = 50
@@ -307,7 +307,7 @@ _EXPLAINED = 50
 
 def explained_in(fitted: str, matrix: NDArray[np.float64], state: FeatureState, reference: ReasonReference) -> float:
     """The median time that the reasons of one application take, in seconds."""
-    explainer = Explainer(Model(fitted), fitted, state.names, state.portfolio, reference)
+    explainer = Explainer(Model(fitted), state.names, state.portfolio, reference)
     times = []
     for row in matrix[:_EXPLAINED]:
         begun = time.perf_counter()

@@ -14,7 +14,7 @@ from features.transformer import Columns, FeatureTransformer, concatenate
 from features.values import as_numbers
 from scoring.artefact import Artefact
 from scoring.drift_reference import Bins, DriftReference, category_bins, quantile_bins
-from scoring.model import Calibration
+from scoring.model import Calibration, Model
 from scoring.policy import CompletenessRule, DecisionPolicy, PointScale
 from scoring.reasons import ReasonReference, ReferenceGroup
 from scoring.scorer import Scorer, with_conformance
@@ -73,7 +73,7 @@ def artefact(labelled_csv: Path, applications: Columns) -> Artefact:
         reference=reference(transformer, matrix),
         metrics={"auc": {"value": 0.7, "low": 0.65, "high": 0.75}},
         lineage={"fingerprint": "abc", "seed": 1},
-        reasons=ReasonReference.interventional(booster.model_to_string(), ReferenceGroup.ALL, matrix[:50]),
+        reasons=ReasonReference.interventional(Model(booster.model_to_string()), ReferenceGroup.ALL, matrix[:50]),
     )
     return with_conformance(bare)
 

@@ -20,7 +20,7 @@ from scoring.model import Model
 from scoring.policy import DecisionKind
 from scoring.reasons import Explainer, ReasonMethod, ReasonReference, ReferenceGroup, TableContributions
 from scoring.scorer import Scorer, with_conformance
-from scoring.trees import Tree, read_trees
+from scoring.trees import TreeTables
 from tests.home_credit import APPLICATION, CATALOGUE, PORTFOLIO, PROTECTED
 from tests.scoring.test_trees import drawn, fitted, hostile
 
@@ -29,10 +29,10 @@ PATH_DEPENDENT = ReasonReference(ReasonMethod.PATH_DEPENDENT)
 REASONS = PORTFOLIO.reasons
 
 
-def trees_of(text: str) -> list[Tree]:
-    trees = read_trees(text)
-    assert trees is not None
-    return trees
+def tables_of(text: str) -> TreeTables:
+    tables = Model(text).tables
+    assert tables is not None
+    return tables
 
 
 def brute_force(model: Model, row: NDArray[np.float64], group: Matrix) -> NDArray[np.float64]:
@@ -59,8 +59,8 @@ def test_interventional_contributions_equal_their_definition(seed: int, leaves: 
     text = fitted(seed, num_leaves=leaves).model_to_string()
     model, random = Model(text), np.random.default_rng(seed)
     group, rows = drawn(random)[:40], hostile(random)[::80]
-    reference = ReasonReference.interventional(text, ReferenceGroup.ALL, group)
-    found = TableContributions(trees_of(text), 5, reference)
+    reference = ReasonReference.interventional(Model(text), ReferenceGroup.ALL, group)
+    found = TableContributions(tables_of(text), 5, reference)
     assert found.base == pytest.approx(model.margins(group).mean(), abs=1e-12)
     assert found.of(rows) == pytest.approx(np.array([brute_force(model, row, group) for row in rows]), abs=1e-11)
     assert found.base + found.of(rows).sum(axis=1) == pytest.approx(model.margins(rows), abs=1e-11)
@@ -71,7 +71,7 @@ def test_interventional_contributions_equal_their_definition(seed: int, leaves: 
 def test_path_dependent_contributions_equal_those_of_lightgbm(seed: int, leaves: int, missing: bool) -> None:
     booster = fitted(seed, num_leaves=leaves, use_missing=missing)
     text, rows = booster.model_to_string(), hostile(np.random.default_rng(seed))
-    found = TableContributions(trees_of(text), 5, PATH_DEPENDENT)
+    found = TableContributions(tables_of(text), 5, PATH_DEPENDENT)
     expected = np.asarray(booster.predict(rows, pred_contrib=True))
     assert found.of(rows) == pytest.approx(expected[:, :-1], abs=1e-12)
     assert found.base == pytest.approx(expected[0, -1], abs=1e-12)
@@ -89,7 +89,7 @@ def test_trees_of_more_than_eight_leaves_have_the_contributions_of_lightgbm() ->
     booster = fitted(5, num_leaves=20)
     text, rows = booster.model_to_string(), drawn(np.random.default_rng(5))
     with pytest.raises(ArtefactError, match="trees of more than eight leaves have no interventional reasons"):
-        ReasonReference.interventional(text, ReferenceGroup.ALL, rows)
+        ReasonReference.interventional(Model(text), ReferenceGroup.ALL, rows)
     contributions = Model(text).contributions(rows)
     assert np.array_equal(contributions, booster.predict(rows, pred_contrib=True, num_threads=1))
 
@@ -125,8 +125,8 @@ def test_features_that_rest_on_a_protected_attribute_never_give_a_reason() -> No
     barred = APPLICATION.protected(PROTECTED)
     names = [one.name for one in CATALOGUE if not barred.isdisjoint(one.sources)][:5]
     text = fitted(11).model_to_string()
-    reference = ReasonReference.interventional(text, ReferenceGroup.ALL, drawn(np.random.default_rng(1)))
-    explainer = Explainer(Model(text), text, names, PORTFOLIO, reference)
+    reference = ReasonReference.interventional(Model(text), ReferenceGroup.ALL, drawn(np.random.default_rng(1)))
+    explainer = Explainer(Model(text), names, PORTFOLIO, reference)
     for explanation in explainer.explain(hostile(np.random.default_rng(2))):
         assert explanation.reasons == ()
         assert [reason for reason, _ in explanation.contributions] in ([None], [])
@@ -138,8 +138,8 @@ def test_whatever_features_a_model_has_no_reason_rests_on_a_protected_attribute(
     names = tuple(data.draw(st.lists(st.sampled_from(sorted(PORTFOLIO.features)), min_size=5, max_size=5, unique=True)))
     seed = data.draw(st.integers(0, 1000))
     text = fitted(seed).model_to_string()
-    reference = ReasonReference.interventional(text, ReferenceGroup.ALL, drawn(np.random.default_rng(seed)))
-    explainer = Explainer(Model(text), text, names, PORTFOLIO, reference)
+    reference = ReasonReference.interventional(Model(text), ReferenceGroup.ALL, drawn(np.random.default_rng(seed)))
+    explainer = Explainer(Model(text), names, PORTFOLIO, reference)
     barred = PORTFOLIO.schema.protected(APPLICATION.attributes)
     resting = [i for i, name in enumerate(names) if not barred.isdisjoint(PORTFOLIO.features[name].sources)]
     rows = hostile(np.random.default_rng(seed))
@@ -156,8 +156,8 @@ def test_a_missing_value_has_a_reason_of_its_own() -> None:
     assert REASONS is not None
     text = fitted(4).model_to_string()
     names = ("EXT_SOURCE_1", "EXT_SOURCE_2", "EXT_SOURCE_3", "NAME_EDUCATION_TYPE", "NAME_HOUSING_TYPE")
-    reference = ReasonReference.interventional(text, ReferenceGroup.ALL, drawn(np.random.default_rng(4)))
-    explainer = Explainer(Model(text), text, names, PORTFOLIO, reference)
+    reference = ReasonReference.interventional(Model(text), ReferenceGroup.ALL, drawn(np.random.default_rng(4)))
+    explainer = Explainer(Model(text), names, PORTFOLIO, reference)
     known, missing = np.zeros((1, 5)), np.full((1, 5), np.nan)
     group = REASONS.of_feature["EXT_SOURCE_1"]
     assert group.missing.code == "M01"

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from scoring.model import Model
-from scoring.trees import PATTERNS, OutcomePatterns, Tree, read_trees
+from scoring.trees import OutcomePatterns, Tree, TreeTables, read_trees
 
 ROWS = 400
 
@@ -50,30 +50,23 @@ def hostile(random: np.random.Generator) -> NDArray[np.float64]:
     matrix[60:80, 3:] = -1.0
     matrix[80:100, 3:] += 0.75
     matrix[100:120] = np.nan
+    matrix[120:160, :3] = random.choice([1e-35, -1e-35, 1e-36, -1e-36, 2e-35, -2e-35], size=(40, 3))
+    matrix[160:180, :3] = random.choice([np.float32(1e-35), -np.float32(1e-35)], size=(20, 3))
     return matrix
-
-
-def margins(trees: list[Tree], matrix: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The margins by outcome patterns: the leaf values, added in the order of the trees."""
-    values = np.zeros((len(trees), PATTERNS))
-    for t, tree in enumerate(trees):
-        for leaf, path in tree.paths():
-            reached = np.ones(PATTERNS, dtype=np.bool_)
-            for split, right in path:
-                reached &= (np.arange(PATTERNS) >> split & 1).astype(np.bool_) == right
-            values[t, reached] = tree.value[leaf]
-    chosen = values[np.arange(len(trees)), OutcomePatterns(trees).of(matrix)]
-    return np.asarray(chosen.cumsum(axis=1)[:, -1])
 
 
 @settings(max_examples=15, deadline=None)
 @given(seed=st.integers(0, 10_000), leaves=st.integers(2, 8), missing=st.booleans())
-def test_leaves_by_pattern_give_the_bits_of_lightgbm(seed: int, leaves: int, missing: bool) -> None:
-    text = fitted(seed, num_leaves=leaves, use_missing=missing).model_to_string()
-    trees = read_trees(text)
+def test_tables_give_the_bits_of_lightgbm(seed: int, leaves: int, missing: bool) -> None:
+    booster = fitted(seed, num_leaves=leaves, use_missing=missing)
+    trees = read_trees(booster.model_to_string())
     matrix = hostile(np.random.default_rng(seed + 1))
     assert trees is not None
-    assert np.array_equal(margins(trees, matrix), Model(text).margins(matrix))
+    tables = TreeTables(trees)
+    expected = booster.predict(matrix, raw_score=True)
+    assert np.array_equal(tables.margins(matrix), expected)
+    alone = [tables.margins(matrix[i : i + 1])[0] for i in range(0, ROWS, 20)]
+    assert np.array_equal(alone, expected[::20])
 
 
 def test_a_row_has_the_same_pattern_alone_and_among_others() -> None:
@@ -103,3 +96,10 @@ def test_a_tree_of_one_leaf_has_one_pattern() -> None:
 )
 def test_other_trees_are_not_read(parameters: dict[str, Any]) -> None:
     assert read_trees(fitted(3, **parameters).model_to_string()) is None
+
+
+def test_a_model_takes_lightgbm_where_tables_would_give_other_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = fitted(6).model_to_string()
+    assert Model(text).tables is not None
+    monkeypatch.setattr(TreeTables, "margins", lambda _, matrix: np.zeros(len(matrix)))
+    assert Model(text).tables is None
