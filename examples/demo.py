@@ -46,10 +46,10 @@ def main() -> None:
 
 
 def _as_answered(decision: CreditDecision) -> str:
-    """The decision as the service writes it: no reasons where it gives none, and milliseconds."""
+    """The decision as the service writes it, with milliseconds."""
     timestamp = decision.timestamp.isoformat(timespec="milliseconds").replace("+00:00", "Z")
     answer = asdict(decision) | {"timestamp": timestamp}
-    return json.dumps({name: value for name, value in answer.items() if name != "reasons" or value}, indent=2)
+    return json.dumps(answer, indent=2)
 
 
 def _build() -> str:

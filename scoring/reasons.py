@@ -126,8 +126,10 @@ class Explanation:
     contributions : what stands for each reason added to the margin, in log-odds, the largest first; None stands for
         the features that rest on a protected attribute. With the base they add up to the margin.
     reasons : those that raised the risk most, at most four
+    version : of the method and its reference group
     """
 
+    version: str
     base: float
     contributions: tuple[tuple[Reason | None, float], ...]
     reasons: tuple[Reason, ...]
@@ -165,7 +167,7 @@ class Explainer:
     def explain(self, matrix: Matrix) -> list[Explanation]:
         """The explanation of each row of a model matrix."""
         return [
-            Explanation(self.contributions.base, self._listed(grouped), self._largest(grouped))
+            Explanation(self.version, self.contributions.base, self._listed(grouped), self._largest(grouped))
             for grouped in self._grouped(matrix)
         ]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -52,6 +53,14 @@ class Scores:
 
     def __len__(self) -> int:
         return len(self.margin)
+
+    def with_reasons(self, reasons: Sequence[tuple[Reason, ...]]) -> Scores:
+        """The same scores, in which the declines have the reasons of their rows."""
+        found = empty_tuples(len(self))
+        for row, decision in enumerate(self.decision.tolist()):
+            if decision is DecisionKind.DECLINE:
+                found[row] = reasons[row]
+        return replace(self, reasons=found)
 
     def take(self, rows: slice) -> Scores:
         """The scores of the chosen rows."""

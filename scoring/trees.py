@@ -180,7 +180,7 @@ def _slot(tree: Tree, split: int) -> tuple[_Slot, float]:
 
 
 def _compared(threshold: float) -> float:
-    """The threshold for numbers as they are. LightGBM reads what is at most 1e-35 from zero as zero before it decides."""
+    """The threshold for numbers as they are: LightGBM takes what is at most 1e-35 from zero for zero first."""
     if abs(threshold) <= _ZERO:
         return _ZERO if threshold >= 0 else float(np.nextafter(-_ZERO, -np.inf))
     return min(threshold, _LARGEST)

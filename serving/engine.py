@@ -27,6 +27,7 @@ from features.reasons import Reason
 from features.request import Record
 from features.transformer import Columns, concatenate
 from monitoring.recorder import Recorder
+from scoring.reasons import Explanation
 from scoring.scorer import Scores
 from scoring.store import StoredModel
 from serving.app import ScoringRoute
@@ -226,6 +227,21 @@ class _CallerRows(Generic[Rows]):
     callers: Sequence[Caller]
 
 
+@dataclass(frozen=True, slots=True)
+class _ExplainedScores:
+    """The scores of rows, and the explanation of each."""
+
+    scores: Scores
+    explanations: Sequence[Explanation]
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def take(self, rows: slice) -> _ExplainedScores:
+        """Those of the chosen rows."""
+        return _ExplainedScores(self.scores.take(rows), self.explanations[rows])
+
+
 class DecisionEngine:
     """Decides on applications with one model, and records each decision before it is answered.
 
@@ -257,13 +273,16 @@ class DecisionEngine:
         self._background = ThreadPoolExecutor(1, thread_name_prefix="batch")
         self.recorder = recorder
         self._ask = ask
-        self._applications: Runner[_CallerRows[Columns]]
-        self._matrices: Runner[_CallerRows[Matrix]]
+        self._applications: Runner[_CallerRows[Columns], Scores]
+        self._explained: Runner[_CallerRows[Columns], _ExplainedScores]
+        self._matrices: Runner[_CallerRows[Matrix], Scores]
         if ask is None:
             self._applications = EmbeddedRunner(self._score, _join_rows(concatenate), settings.runner, observe)
+            self._explained = EmbeddedRunner(self._explain_rows, _join_rows(concatenate), settings.runner, observe)
             self._matrices = EmbeddedRunner(self._score_matrix, _join_rows(np.concatenate), settings.runner, observe)
         else:
             self._applications = RemoteRunner(self._ask_of, _join_rows(concatenate), settings.runner, observe)
+            self._explained = RemoteRunner(self._ask_and_explain, _join_rows(concatenate), settings.runner, observe)
             self._matrices = RemoteRunner(self._ask_of_matrix, _join_rows(np.concatenate), settings.runner, observe)
 
     def _score(self, given: _CallerRows[Columns]) -> Scores:
@@ -280,9 +299,34 @@ class DecisionEngine:
     async def _ask_of_matrix(self, given: _CallerRows[Matrix]) -> Scores:
         return self._decide(_FEATURES, given.callers, given.rows, await self._margins(given.rows))
 
-    def _decide(self, route: str, callers: Sequence[Caller], matrix: Matrix, margins: Margins) -> Scores:
-        """Decide and record; Unrecorded if the record cannot be written."""
-        scores = self.served.scorer.decide(matrix, margins, with_reasons=self._with_reasons)
+    def _explain_rows(self, given: _CallerRows[Columns]) -> _ExplainedScores:
+        matrix = self.served.scorer.transformer.transform(given.rows)
+        return self._explanations(given, matrix, self.served.scorer.model.margins(matrix))
+
+    async def _ask_and_explain(self, given: _CallerRows[Columns]) -> _ExplainedScores:
+        matrix = self.served.scorer.transformer.transform(given.rows)
+        return self._explanations(given, matrix, await self._margins(matrix))
+
+    def _explanations(self, given: _CallerRows[Columns], matrix: Matrix, margins: Margins) -> _ExplainedScores:
+        explainer = self.served.scorer.explainer
+        if explainer is None:
+            raise Unexplained("The model gives no reasons: its portfolio declared none when it was trained.")
+        explanations = explainer.explain(matrix)
+        reasons = [one.reasons for one in explanations]
+        return _ExplainedScores(self._decide(_EXPLAIN, given.callers, matrix, margins, reasons), explanations)
+
+    def _decide(
+        self,
+        route: str,
+        callers: Sequence[Caller],
+        matrix: Matrix,
+        margins: Margins,
+        reasons: Sequence[tuple[Reason, ...]] | None = None,
+    ) -> Scores:
+        """Decide and record, with the reasons of each row if they are known; Unrecorded if there can be no record."""
+        scores = self.served.scorer.decide(matrix, margins, with_reasons=self._with_reasons and reasons is None)
+        if reasons is not None:
+            scores = scores.with_reasons(reasons)
         if self.recorder is not None:
             # Recorded before anybody hears of it: a decision that was answered must never be missing from the log.
             try:
@@ -335,24 +379,20 @@ class DecisionEngine:
 
         Unexplained if the model gives no reasons.
         """
-        explainer = self.served.scorer.explainer
-        if explainer is None:
-            raise Unexplained("The model gives no reasons: its portfolio declared none when it was trained.")
         caller = Caller(request_id(), request.client_id)
-        matrix = self.served.scorer.transformer.transform(self._columns_of([request.application]))
-        scores = self._decide(_EXPLAIN, [caller], matrix, await self._margins(matrix))
+        explained = await self._explained.score(_CallerRows(self._columns_of([request.application]), [caller]))
         await self._confirmed()
-        [explanation] = explainer.explain(matrix)
+        [explanation] = explained.explanations
         return {
-            **self._decisions(scores, [caller])[0],
+            **self._decisions(explained.scores, [caller])[0],
             "reasons": [self._told[reason] for reason in explanation.reasons],
-            "margin": float(scores.margin[0]),
+            "margin": float(explained.scores.margin[0]),
             "base": explanation.base,
             "contributions": [
                 {**(_PROTECTED if reason is None else self._told[reason]), "contribution": added}
                 for reason, added in explanation.contributions
             ],
-            "explained_by": explainer.version,
+            "explained_by": explanation.version,
         }
 
     async def predict_features(self, request: FeaturesRequest) -> Answer:

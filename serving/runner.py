@@ -12,13 +12,26 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from time import perf_counter
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, Protocol, Self, TypeVar
 
-from scoring.scorer import Scores
 from serving.problems import HTTPProblem
 from serving.settings import RunnerSettings
 
+
+class Result(Protocol):
+    """What is made of several rows, and can be handed out row by row."""
+
+    def __len__(self) -> int:
+        """How many rows."""
+        ...
+
+    def take(self, rows: slice) -> Self:
+        """Those of the chosen rows."""
+        ...
+
+
 Rows = TypeVar("Rows")
+Results = TypeVar("Results", bound=Result)
 
 
 class Observer(Protocol):
@@ -30,13 +43,13 @@ class Observer(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class _Waiting(Generic[Rows]):
+class _Waiting(Generic[Rows, Results]):
     row: Rows
-    answer: asyncio.Future[Scores]
+    answer: asyncio.Future[Results]
     since: float
 
 
-class Runner(ABC, Generic[Rows]):
+class Runner(ABC, Generic[Rows, Results]):
     """Scores concurrent single rows together, in batches.
 
     Parameters
@@ -49,14 +62,14 @@ class Runner(ABC, Generic[Rows]):
         self._join = join
         self._settings = settings
         self._observe = observe
-        self._queue: deque[_Waiting[Rows]] = deque()
+        self._queue: deque[_Waiting[Rows, Results]] = deque()
 
-    async def score(self, row: Rows) -> Scores:
+    async def score(self, row: Rows) -> Results:
         """Return the scores of one row. `limits.in_flight` bounds how many rows wait."""
         loop = asyncio.get_running_loop()
         if not self._queue:
             loop.call_soon(self._flush)
-        waiting = _Waiting(row, loop.create_future(), perf_counter())
+        waiting: _Waiting[Rows, Results] = _Waiting(row, loop.create_future(), perf_counter())
         self._queue.append(waiting)
         return await waiting.answer
 
@@ -64,7 +77,7 @@ class Runner(ABC, Generic[Rows]):
     def _flush(self) -> None:
         """Score the waiting rows, or start tasks that will."""
 
-    def _next_batch(self) -> list[_Waiting[Rows]]:
+    def _next_batch(self) -> list[_Waiting[Rows, Results]]:
         size = min(len(self._queue), self._settings.max_batch_rows)
         # A request past its time limit has cancelled its future: the row is not scored, and no decision recorded.
         batch = [one for one in (self._queue.popleft() for _ in range(size)) if not one.answer.done()]
@@ -72,11 +85,11 @@ class Runner(ABC, Generic[Rows]):
             self._observe(len(batch), perf_counter() - batch[0].since)
         return batch
 
-    def _join_rows(self, batch: Sequence[_Waiting[Rows]]) -> Rows:
+    def _join_rows(self, batch: Sequence[_Waiting[Rows, Results]]) -> Rows:
         return self._join([one.row for one in batch])
 
 
-class EmbeddedRunner(Runner[Rows]):
+class EmbeddedRunner(Runner[Rows, Results]):
     """Scores on the event loop's own thread: for models that take microseconds. `score` scores a batch.
 
     All waiting rows are scored before the loop turns again. Under overload a turn is spent on refusing other requests,
@@ -85,7 +98,7 @@ class EmbeddedRunner(Runner[Rows]):
 
     def __init__(
         self,
-        score: Callable[[Rows], Scores],
+        score: Callable[[Rows], Results],
         join: Callable[[Sequence[Rows]], Rows],
         settings: RunnerSettings,
         observe: Observer,
@@ -99,7 +112,7 @@ class EmbeddedRunner(Runner[Rows]):
             if batch:
                 self._answer(batch)
 
-    def _answer(self, batch: Sequence[_Waiting[Rows]]) -> None:
+    def _answer(self, batch: Sequence[_Waiting[Rows, Results]]) -> None:
         try:
             scores = _checked(self._score(self._join_rows(batch)), len(batch))
         except HTTPProblem as refusal:  # it holds for every row, as when no decision can be recorded
@@ -115,12 +128,12 @@ class EmbeddedRunner(Runner[Rows]):
             _hand_out(scores, batch)
 
 
-class RemoteRunner(Runner[Rows]):
+class RemoteRunner(Runner[Rows, Results]):
     """Has another process score batches, at most `batches_in_flight` at once; the next batch grows meanwhile."""
 
     def __init__(
         self,
-        score: Callable[[Rows], Awaitable[Scores]],
+        score: Callable[[Rows], Awaitable[Results]],
         join: Callable[[Sequence[Rows]], Rows],
         settings: RunnerSettings,
         observe: Observer,
@@ -140,7 +153,7 @@ class RemoteRunner(Runner[Rows]):
         self._under_way.discard(task)
         self._flush()
 
-    async def _answer(self, batch: Sequence[_Waiting[Rows]]) -> None:
+    async def _answer(self, batch: Sequence[_Waiting[Rows, Results]]) -> None:
         try:
             scores = _checked(await self._score(self._join_rows(batch)), len(batch))
         except Exception as error:  # noqa: BLE001 - it is handed to the one request that caused it
@@ -156,13 +169,13 @@ class RemoteRunner(Runner[Rows]):
 
 
 # A model service that answers with too few rows must not shift the scores of one applicant to another.
-def _checked(scores: Scores, rows: int) -> Scores:
+def _checked(scores: Results, rows: int) -> Results:
     if len(scores) != rows:
         raise RuntimeError(f"{len(scores)} scores for {rows} rows")
     return scores
 
 
-def _hand_out(scores: Scores, batch: Sequence[_Waiting[Rows]]) -> None:
+def _hand_out(scores: Results, batch: Sequence[_Waiting[Rows, Results]]) -> None:
     if len(batch) == 1:
         batch[0].answer.set_result(scores)
         return

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from credit_scoring_client.answer import CreditDecision as Decided
+from credit_scoring_client.answer import DecisionReason
 
 from examples.demo import _as_answered
 from serving.schemas import Decision
@@ -32,11 +33,11 @@ DECIDED = Decided(
 )
 
 
-@pytest.mark.parametrize("reasons", [(), ("income",)])
-def test_the_decision_is_shown_as_the_service_writes_it(reasons: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("reasons", [(), (DecisionReason(code="R03", text="The income is insufficient"),)])
+def test_the_decision_is_shown_as_the_service_writes_it(reasons: tuple[DecisionReason, ...]) -> None:
     shown = json.loads(_as_answered(replace(DECIDED, reasons=reasons)))
     assert shown["timestamp"] == "2026-01-31T12:00:00.123Z"
-    assert shown.pop("reasons", []) == list(reasons)
+    assert shown["reasons"] == [asdict(reason) for reason in reasons]
     assert Decision.model_validate(shown).decision == "decline"
 
 

@@ -52,11 +52,11 @@ SETTINGS = RunnerSettings(placement=Placement.EMBEDDED, max_batch_rows=4, batche
 UNSEEN = Seen()
 
 
-def embedded(score: Callable[[Rows], Scores], observe: Observer = UNSEEN) -> Runner[Rows]:
+def embedded(score: Callable[[Rows], Scores], observe: Observer = UNSEEN) -> Runner[Rows, Scores]:
     return EmbeddedRunner(score, np.concatenate, SETTINGS, observe)
 
 
-def remote(score: Callable[[Rows], Scores], observe: Observer = UNSEEN) -> Runner[Rows]:
+def remote(score: Callable[[Rows], Scores], observe: Observer = UNSEEN) -> Runner[Rows, Scores]:
     async def elsewhere(rows: Rows) -> Scores:
         await asyncio.sleep(0)
         return score(rows)
@@ -64,11 +64,11 @@ def remote(score: Callable[[Rows], Scores], observe: Observer = UNSEEN) -> Runne
     return RemoteRunner(elsewhere, np.concatenate, SETTINGS, observe)
 
 
-MakeRunner = Callable[..., Runner[Rows]]
+MakeRunner = Callable[..., Runner[Rows, Scores]]
 either = pytest.mark.parametrize("runner", [embedded, remote])
 
 
-def score_all(scorer: Runner[Rows], rows: Sequence[float]) -> list[Scores | BaseException]:
+def score_all(scorer: Runner[Rows, Scores], rows: Sequence[float]) -> list[Scores | BaseException]:
     async def run() -> list[Scores | BaseException]:
         return await asyncio.gather(*(scorer.score(np.array([row])) for row in rows), return_exceptions=True)
 
