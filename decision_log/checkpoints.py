@@ -126,28 +126,42 @@ class Checkpoint:
         )
 
     def signed(self, key: Ed25519PrivateKey) -> bytes:
-        """The note: the text, an empty line, and the signature."""
-        text = self.text()
-        signature = _key_id(self.origin, key.public_key()) + key.sign(text)
-        return text + f"\n\N{EM DASH} {self.origin} {encoded64(signature)}\n".encode()
+        """The note of this checkpoint."""
+        return signed_note(self.text(), key)
 
 
-def verified(note: bytes, key: Ed25519PublicKey) -> Checkpoint:
-    """The checkpoint in a note; ValueError if it is none, CheckpointError if this key has not signed it."""
+def signed_note(text: bytes, key: Ed25519PrivateKey) -> bytes:
+    """A signed note: the text, an empty line, and the signature by a key that is named as the first line says."""
+    name = text.split(b"\n", 1)[0].decode()
+    signature = _key_id(name, key.public_key()) + key.sign(text)
+    return text + f"\n\N{EM DASH} {name} {encoded64(signature)}\n".encode()
+
+
+def signed_text(note: bytes, key: Ed25519PublicKey) -> bytes:
+    """The text of a signed note; ValueError if it is none, CheckpointError if this key has not signed it."""
     from cryptography.exceptions import InvalidSignature
 
     text, _, last = note.rpartition(b"\n\n")
     dash, name, encoded = last.decode().rstrip("\n").split(" ")
     signature = b64decode(encoded, validate=True)
-    found = Checkpoint.parse(text + b"\n")
     if dash != "\N{EM DASH}" or len(signature) != _KEY_ID_BYTES + _SIGNATURE_BYTES:
         raise ValueError("not a signed note")
     try:
         key.verify(signature[_KEY_ID_BYTES:], text + b"\n")
     except InvalidSignature:
+        raise CheckpointError("a note is not signed by this key") from None
+    if name != text.split(b"\n", 1)[0].decode() or signature[:_KEY_ID_BYTES] != _key_id(name, key):
+        raise CheckpointError("a note is not signed by this key")
+    return text + b"\n"
+
+
+def verified(note: bytes, key: Ed25519PublicKey) -> Checkpoint:
+    """The checkpoint in a note; ValueError if it is none, CheckpointError if this key has not signed it."""
+    found = Checkpoint.parse(note.rpartition(b"\n\n")[0] + b"\n")
+    try:
+        signed_text(note, key)
+    except CheckpointError:
         raise CheckpointError(f"a checkpoint of {found.segment} is not signed by this key") from None
-    if name != found.origin or signature[:_KEY_ID_BYTES] != _key_id(name, key):
-        raise CheckpointError(f"a checkpoint of {found.segment} is not signed by this key")
     return found
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -11,7 +12,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from decision_log.notary import Vault
+from decision_log.format import client_hash
+from decision_log.notary import Notary, Vault
 from jobs.commandline import PATH, Command, moment, say, table
 from jobs.output import write_text
 from jobs.progress import Progress
@@ -40,6 +42,7 @@ def verify(*, folder: Path, address: str, key: Path) -> int:
         found = verify_log(folder, vault, signer, advance)
     say(f"wrong: {finding}" for finding in found.findings)
     say(f"note: {remark}" for remark in found.remarks)
+    say([f"note: {found.erased:,} records were erased"] if found.erased else [])
     looked_at = f"{found.records:,} records in {found.segments:,} segments"
     say([f"{looked_at}; checkpoints cover {found.covered:,} of them; {len(found.findings):,} things are wrong"])
     return 1 if found.findings else 0
@@ -89,3 +92,21 @@ def _cells(one: Referral, now: datetime) -> tuple[str, ...]:
     waiting = f"{hours}:{seconds // 60:02}"
     time = f"{one.time.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
     return one.request_id, str(one.index), time, f"{one.probability:.4f}", points, one.risk_level, waiting
+
+
+@click.command(cls=Command)
+@click.option("--client", "client_id", required=True, metavar="ID", help="whose records are destroyed")
+@_log
+def erase(*, client_id: str, folder: Path) -> None:
+    """Destroy the records of one client for good; their hashes stay, so that all other records still prove.
+
+    It needs the key of client ids (DECISION_LOG_KEY or DECISION_LOG_KEY_FILE), and where the log has checkpoints
+    RECORD_KEY_FILE and RECORD_CHECKPOINTS.
+    """
+    from decision_log.erasure import erase as destroy
+
+    client = client_hash(os.environ).digest(client_id)
+    done = destroy(folder, client, Notary.of(os.environ, folder), datetime.now(UTC))
+    say([f"{done.records:,} records in {done.segments:,} segments were destroyed"])
+    if done.aside:
+        sys.stderr.write(f"warning: {done.aside:,} files in {folder}/aside were not read: they may hold records\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -27,6 +28,7 @@ from decision_log.format import (
     vectors,
 )
 from decision_log.lookup import unindexed, write_index
+from decision_log.merkle import erased_line, is_erased, leaf_of
 from decision_log.notary import Notary
 from decision_log.segments import (
     ASIDE,
@@ -40,7 +42,7 @@ from decision_log.segments import (
     read_raw,
 )
 from decision_log.writer import LogSettings
-from jobs.output import flush_folder, remove_unfinished, replaced
+from jobs.output import flush_folder, locked, remove_unfinished, replaced
 from jobs.progress import stop_if_asked
 from jobs.settings import printable
 from scoring.policy import DecisionKind, RiskLevel
@@ -110,6 +112,10 @@ class _Closing:
         # Closed segments are checked before open ones are closed: an open segment is removed only if its closed one is
         # whole. A run that was killed between writing the one and removing the other is made good that way.
         (self.directory / CLOSED).mkdir(mode=_OWNER_ONLY, exist_ok=True)
+        with locked(self.directory / CLOSED, shared=True):  # `erase` must see a record either here or there
+            return self._run()
+
+    def _run(self) -> Closed:
         listing = Listing.of(self.directory)
         for path in listing.others:
             self._set_aside(path, "it is no segment of a decision log")
@@ -154,20 +160,24 @@ class _Closing:
         header = read_header(path)
         lines: list[bytes] = []
         values: list[dict[str, Any]] = []
+        erased: dict[int, bytes] = {}
         for line in read_raw(path, damaged=damaged) if header else ():
+            if is_erased(line):
+                erased[len(lines) + len(erased)] = leaf_of(line)
+                continue
             found = decoded(line)
             if header is None or found is None or not is_decision(found, header):
                 damaged()
             else:
                 lines.append(line)
                 values.append(found)
-        if header and lines:
+        if header and (lines or erased):
             table = with_lines(header, decision_table(header, values), lines)
             # First the index: whoever sees the closed segment looks for its decisions there, and in no open one.
             write_index(
                 self.directory, path.stem, ((one["request_id"], one["index"], one["decision"]) for one in values)
             )
-            write_segment(table, self.directory / CLOSED / f"{path.stem}{CLOSED_SUFFIX}")
+            write_segment(with_erased(table, erased, self.now), self.directory / CLOSED / f"{path.stem}{CLOSED_SUFFIX}")
             self.segments += 1
             self.decisions += len(lines)
         if broken:
@@ -230,6 +240,7 @@ def _free(folder: Path, name: str) -> Path:
     return path
 
 
+_ERASED, _UNTIL = b"erased", b"until"
 _LINES = 8_192
 """Lines that are made again at once."""
 _ROW_GROUP = 1 << 17
@@ -247,7 +258,7 @@ def decision_table(header: Header, lines: Sequence[dict[str, Any]]) -> pa.Table:
     plain["time"] = [datetime.fromisoformat(time) for time in plain["time"]]
     for name in ("client", "salt"):
         plain[name] = [None if text is None else bytes.fromhex(text) for text in plain[name]]
-    return closed_table(header, plain, vectors(lines))
+    return closed_table(header, plain, vectors(lines) if lines else np.empty((0, len(header.features))))
 
 
 def _value(line: dict[str, Any], name: str) -> Any:
@@ -267,6 +278,18 @@ def with_lines(header: Header, table: pa.Table, lines: Sequence[bytes]) -> pa.Ta
     kept = [None if line == again else line for line, again in zip(lines, made, strict=True)]
     at = table.schema.get_field_index("line")
     return table.set_column(at, table.schema.field(at), pa.array(kept, pa.binary()))
+
+
+def with_erased(table: pa.Table, erased: Mapping[int, bytes], until: datetime) -> pa.Table:
+    """The table that says which lines of its segment were erased: their hashes by position.
+
+    `until` is the time of the last decision, for a segment of which nothing else is left.
+    """
+    if not erased:
+        return table
+    hashes = {str(number): leaf.hex() for number, leaf in sorted(erased.items())}
+    said = {"erased": json.dumps(hashes), "until": until.astimezone(UTC).isoformat()}
+    return table.replace_schema_metadata({**(table.schema.metadata or {}), **said})
 
 
 def closed_table(header: Header, plain: Mapping[str, Any], matrix: NDArray[np.float64]) -> pa.Table:
@@ -303,11 +326,14 @@ def last_decision(path: Path) -> datetime:
         position = file.schema_arrow.get_field_index("time")
         times: list[datetime] = []
         # Parquet's footer holds the latest time of each group, so retention reads no decision
-        for group in range(file.num_row_groups):
+        for group in range(file.num_row_groups if file.metadata.num_rows else 0):
             statistics = file.metadata.row_group(group).column(position).statistics
             if statistics is None or not statistics.has_min_max:
                 raise SegmentError("it does not say when its decisions were made")
             times.append(statistics.max)
+        if not times and _UNTIL in file.schema_arrow.metadata:  # all of them were erased
+            with _damage_as_error():
+                times = [datetime.fromisoformat(file.schema_arrow.metadata[_UNTIL].decode())]
         if not times:
             raise SegmentError("it holds no decision")
         return max(times)
@@ -320,8 +346,31 @@ def closed_header(path: Path) -> bytes:
         return b"" if metadata[b"format"] == b"1" else bytes(metadata.get(b"header", b""))
 
 
+def closed_erased(path: Path) -> dict[int, bytes]:
+    """The hashes of the erased lines of a closed segment by position; SegmentError if it is damaged."""
+    with _segment(path) as file, _damage_as_error():
+        said = json.loads(file.schema_arrow.metadata.get(_ERASED, b"{}"))
+        return {int(number): bytes.fromhex(leaf) for number, leaf in said.items()}
+
+
 def closed_lines(path: Path) -> Iterator[bytes]:
-    """The lines that a closed segment was made from, without their ends; SegmentError if it is damaged."""
+    """The lines that a closed segment was made from, without their ends, also those that were erased since.
+
+    SegmentError if it is damaged.
+    """
+    erased = closed_erased(path)
+    number = 0
+    for line in _kept_lines(path):
+        while number in erased:
+            yield erased_line(erased[number])
+            number += 1
+        yield line
+        number += 1
+    for leaf in (leaf for at, leaf in sorted(erased.items()) if at >= number):
+        yield erased_line(leaf)
+
+
+def _kept_lines(path: Path) -> Iterator[bytes]:
     line = closed_header(path)
     try:
         header = Header.parse(line)
@@ -333,6 +382,12 @@ def closed_lines(path: Path) -> Iterator[bytes]:
             with _damage_as_error():
                 lines = list(stored_lines(header, table.slice(start, _LINES)))
             yield from lines
+
+
+def read_whole(path: Path) -> pa.Table:
+    """All columns of a closed segment with its metadata; SegmentError if it is damaged."""
+    with _segment(path) as file, _damage_as_error():
+        return file.read()
 
 
 def read_closed(path: Path, columns: Sequence[str], digest: str | None) -> Iterator[pa.Table]:

@@ -2,17 +2,39 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from hashlib import sha256
 from typing import Self
 
 HASH_BYTES = 32
+_ERASED = re.compile(rb'\{"erased":"([0-9a-f]{64})"\} *')
 
 
 def leaf_hash(line: bytes) -> bytes:
     """The hash of one line, without its end."""
     # Leaves and inner nodes begin with different bytes (RFC 6962, 2.1): no line can pass for a part of the tree.
     return sha256(b"\0" + line).digest()
+
+
+def erased_line(leaf: bytes, length: int = 0) -> bytes:
+    """What stands in place of an erased line: its hash, padded to the length that it had.
+
+    >>> erased_line(bytes(32), 80)[-4:], leaf_of(erased_line(bytes(32), 80)) == bytes(32)
+    (b'}   ', True)
+    """
+    return f'{{"erased":"{leaf.hex()}"}}'.encode().ljust(length)
+
+
+def leaf_of(line: bytes) -> bytes:
+    """The hash of one line, also of one that was erased."""
+    found = _ERASED.fullmatch(line)
+    return bytes.fromhex(found[1].decode()) if found else leaf_hash(line)
+
+
+def is_erased(line: bytes) -> bool:
+    """Whether the line was erased."""
+    return _ERASED.fullmatch(line) is not None
 
 
 def node_hash(left: bytes, right: bytes) -> bytes:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from decision_log.checkpoints import Checkpoint, Extent, SegmentState, encoded64, header_hash
 from decision_log.errors import CheckpointError, DecisionLogError, SegmentError
-from decision_log.merkle import HASH_BYTES, MerkleTree, leaf_hash
+from decision_log.merkle import HASH_BYTES, MerkleTree, leaf_of
 from decision_log.segments import Listing, WorkerId, claimed, first_line, opened, read_header, read_raw
 from jobs.heartbeat import Heartbeat
 from scoring.errors import SignatureError
@@ -182,7 +182,7 @@ class Notary:
         os.truncate(path, _end(path))
         hashes, tree = bytearray(), MerkleTree()
         for line in read_raw(path):
-            leaf = leaf_hash(line)
+            leaf = leaf_of(line)
             tree.add(leaf)
             hashes += leaf
         if tree.size:

@@ -6,15 +6,16 @@ from base64 import b64decode
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from decision_log.checkpoints import Checkpoint, SegmentState, header_hash, notes_in, verified
-from decision_log.closing import closed_header, closed_lines, read_closed
+from decision_log.closing import closed_erased, closed_header, closed_lines, read_closed
+from decision_log.erasure import ErasedRecord, read_statements
 from decision_log.errors import CheckpointError, SegmentError, SourceError
 from decision_log.format import Header, Previous, decoded
-from decision_log.merkle import HASH_BYTES, MerkleTree, audit_path, leaf_hash
+from decision_log.merkle import HASH_BYTES, MerkleTree, audit_path, is_erased, leaf_of
 from decision_log.notary import HASHES, NOTES, Vault
 from decision_log.segments import CLOSED, CLOSED_SUFFIX, OPEN, Listing, first_line, read_raw
 from jobs.progress import stop_if_asked
@@ -48,6 +49,7 @@ class Verification:
     ----------
     segments, records : how many were looked at
     covered : records that checkpoints cover and that are as they were
+    erased : records that were destroyed, as signed statements say
     findings : the first thing that is wrong with each segment
     remarks : segments that are not covered to their end, and why
     """
@@ -55,6 +57,7 @@ class Verification:
     segments: int = 0
     records: int = 0
     covered: int = 0
+    erased: int = 0
     findings: list[Finding] = field(default_factory=list)
     remarks: list[Finding] = field(default_factory=list)
 
@@ -90,12 +93,13 @@ def verify_log(directory: Path, vault: Vault, key: Ed25519PublicKey, advance: Ad
     if not (directory / OPEN).is_dir() and not (directory / CLOSED).is_dir():
         raise SourceError(f"{directory}: no decision log")
     found = Verification()
+    erasures = read_statements(vault, key)
     stored = _by_worker({path.stem: path for path in _segments(directory)})
     names = set(vault.names())
     workers = {name.removesuffix(NOTES) for name in names if name.endswith(NOTES)}
     for worker in sorted(workers | stored.keys()):
         evidence = read_evidence(vault, worker, key, found.findings) if worker in workers else {}
-        _Worker(stored.get(worker, {}), evidence, found, advance).verify()
+        _Worker(stored.get(worker, {}), evidence, erasures, found, advance).verify()
     return found
 
 
@@ -145,6 +149,7 @@ class _Worker:
 
     stored: dict[str, Path]
     evidence: dict[str, Evidence]
+    erasures: frozenset[ErasedRecord]
     found: Verification
     advance: Advance
 
@@ -192,6 +197,11 @@ class _Worker:
             return
         self.found.records += judged.size
         self.found.covered += judged.good
+        self.found.erased += len(judged.erased)
+        unsaid = [at for at in judged.erased if ErasedRecord(segment, at, judged.leaves[at]) not in self.erasures]
+        if unsaid:
+            what = "was destroyed, and no signed statement says that it was erased"
+            self.found.findings.append(Finding(segment, what, unsaid[0]))
         difference = judged.difference(evidence)
         if difference is not None:
             record, what = difference
@@ -242,11 +252,13 @@ class HashedSegment:
 
     Attributes
     ----------
+    erased : positions of records that were erased
     good : records up to the last claim that holds, before the first that does not
     failing : size and root of the first claim that does not hold; None without one
     """
 
     leaves: list[bytes]
+    erased: list[int] = field(default_factory=list)
     good: int = 0
     failing: tuple[int, bytes] | None = None
 
@@ -265,7 +277,9 @@ class HashedSegment:
             claims[claim.size].add(bytes.fromhex(claim.root))
         tree, found = MerkleTree(), cls([])
         for line in lines:
-            leaf = leaf_hash(line)
+            if is_erased(line):
+                found.erased.append(tree.size)
+            leaf = leaf_of(line)
             tree.add(leaf)
             found.leaves.append(leaf)
             if tree.size in claims and found.failing is None:
@@ -339,7 +353,7 @@ def prove(
         raise SourceError(f"{len(places)} records are of this request: name one with --index")
     ((path, number),) = places
     lines = list(stored_records(path))
-    leaves = [leaf_hash(line) for line in lines]
+    leaves = [leaf_of(line) for line in lines]
     worker = path.stem.rpartition("-")[0]
     notes = read_evidence(vault, worker, key, []) if worker + NOTES in vault.names() else {}
     for checkpoint, note in sorted(notes.get(path.stem, Evidence()).checkpoints, key=lambda one: -one[0].size):
@@ -360,20 +374,24 @@ def _places(path: Path, request_id: str, index: int | None) -> Iterator[tuple[Pa
     stop_if_asked()
     rows = _closed_rows(path) if path.suffix == CLOSED_SUFFIX else _open_rows(path, request_id)
     try:
-        for number, (name, position) in enumerate(rows):
+        for number, name, position in rows:
             if name == request_id and index in (None, position):
                 yield path, number
     except (SegmentError, FileNotFoundError):  # `verify` names it
         return
 
 
-def _closed_rows(path: Path) -> Iterator[tuple[Any, Any]]:
+def _closed_rows(path: Path) -> Iterator[tuple[int, Any, Any]]:
+    erased = closed_erased(path)
+    numbers = (number for number in count() if number not in erased)
     for table in read_closed(path, ["request_id", "index"], None):
-        yield from zip(table["request_id"].to_pylist(), table["index"].to_pylist(), strict=True)
+        rows = zip(table["request_id"].to_pylist(), table["index"].to_pylist(), strict=True)
+        yield from ((next(numbers), name, index) for name, index in rows)
 
 
-def _open_rows(path: Path, request_id: str) -> Iterator[tuple[Any, Any]]:
+def _open_rows(path: Path, request_id: str) -> Iterator[tuple[int, Any, Any]]:
     named = request_id.encode()
-    for line in read_raw(path):
+    for number, line in enumerate(read_raw(path)):
         values = decoded(line) if named in line else None
-        yield (values["request_id"], values.get("index")) if values and "request_id" in values else (None, None)
+        if values:
+            yield number, values.get("request_id"), values.get("index")

@@ -194,11 +194,11 @@ def _skipped(line: bytes, file: BinaryIO) -> _Skipped:
 def read_decisions(
     path: Path, header: Header, offset: int = 0, damaged: Callable[[], object] = lambda: None
 ) -> Iterator[dict[str, Any]]:
-    """The decisions in an open segment with that header; `damaged` is called for every other line."""
+    """The decisions in an open segment with that header; `damaged` is called for every other line but erased ones."""
     for line in read_lines(path, offset, damaged):
         if is_decision(line, header):
             yield line
-        else:
+        elif line.keys() != {"erased"}:
             damaged()
 
 

@@ -34,14 +34,15 @@ def take_lock(file: int | IO[Any], *, wait: bool = True, shared: bool = False) -
 
 
 @contextmanager
-def locked(path: Path, *, wait: bool = True) -> Iterator[bool]:
+def locked(path: Path, *, wait: bool = True, shared: bool = False) -> Iterator[bool]:
     """Hold the lock of a folder or file during the block; an absent file is made.
 
-    Yields whether the lock is held; with `wait` it always is. OSError if `path` cannot be opened.
+    Yields whether the lock is held; with `wait` it always is. Several processes may hold a shared one.
+    OSError if `path` cannot be opened.
     """
     descriptor = _opened(path)
     try:
-        yield take_lock(descriptor, wait=wait)
+        yield take_lock(descriptor, wait=wait, shared=shared)
     finally:
         os.close(descriptor)
 

@@ -1,0 +1,183 @@
+"""Erasure: the records of one client are destroyed, and their hashes stay, so that all other records still prove.
+
+An erased line of an open segment is `{"erased":HASH}`, padded to the length that the line had. A closed segment has no
+row of it: its metadata has the hash by position. A statement names every record that was erased. It is a note that is
+signed like a checkpoint. Without it anybody could pass a destroyed record for an erased one.
+"""
+
+from __future__ import annotations
+
+import os
+from base64 import b64decode
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from decision_log.checkpoints import encoded64, notes_in, signed_note, signed_text
+from decision_log.closing import (
+    closed_erased,
+    closed_header,
+    closed_lines,
+    last_decision,
+    read_closed,
+    read_whole,
+    with_erased,
+    write_segment,
+)
+from decision_log.errors import CheckpointError, DecisionLogError, SegmentError, SourceError
+from decision_log.lookup import write_index
+from decision_log.merkle import erased_line, leaf_hash
+from decision_log.notary import SEALS, SIGNING_VARIABLE, Notary, Vault
+from decision_log.segments import ASIDE, CLOSED, OPEN, Listing, first_line, read_raw
+from jobs.output import locked
+from jobs.progress import stop_if_asked
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+ERASURES = "erasures"
+"""The name that statements are kept under, in the log's folder and where the checkpoints are."""
+_NAME = "credit-scoring-erasure"
+
+
+class ErasedRecord(NamedTuple):
+    """A record that was erased: its segment, its position counted from 0, and its hash."""
+
+    segment: str
+    number: int
+    leaf: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Erased:
+    """The result of an erasure: records, the segments that had them, and files in `aside`, which were not read."""
+
+    records: int
+    segments: int
+    aside: int
+
+
+def erase(directory: Path, client: bytes, notary: Notary | None, now: datetime) -> Erased:
+    """Destroy the records of the client with this hash, in open and closed segments.
+
+    SourceError if there is no log; DecisionLogError if it cannot be written, or has checkpoints and there is no notary.
+    """
+    if not (directory / OPEN).is_dir() and not (directory / CLOSED).is_dir():
+        raise SourceError(f"{directory}: no decision log")
+    if notary is None and (directory / SEALS).is_dir():
+        raise DecisionLogError(f"the log has checkpoints: {SIGNING_VARIABLE} must name the key, to sign what is erased")
+    (directory / CLOSED).mkdir(mode=0o700, exist_ok=True)
+    try:
+        with locked(directory / CLOSED):  # `close` moves records from one folder to the other
+            return _erase(directory, client, notary, now)
+    except OSError as error:
+        raise DecisionLogError(f"{directory}: cannot be written ({os.strerror(error.errno or 0)})") from None
+
+
+def _erase(directory: Path, client: bytes, notary: Notary | None, now: datetime) -> Erased:
+    listing = Listing.of(directory)
+    found = {path: _in_open(path, client) for path in (*listing.open, *listing.closing)}
+    found |= {path: _in_closed(path, client) for path in listing.closed}
+    found = {path: records for path, records in found.items() if records}
+    records = [record for each in found.values() for record in each]
+    if records:
+        # The statement comes first: if this ends in between, the next run destroys what is left.
+        _state(directory, records, notary, now)
+    for path, each in found.items():
+        stop_if_asked()
+        (_destroy_lines if path in (*listing.open, *listing.closing) else _destroy_rows)(path, each)
+    aside = directory / ASIDE
+    return Erased(len(records), len(found), len(list(aside.iterdir())) if aside.is_dir() else 0)
+
+
+def _in_open(path: Path, client: bytes) -> list[ErasedRecord]:
+    marked = f'"client":"{client.hex()}"'.encode()
+    with _named(path):
+        return [
+            ErasedRecord(path.stem, number, leaf_hash(line))
+            for number, line in enumerate(read_raw(path))
+            if marked in line
+        ]
+
+
+def _in_closed(path: Path, client: bytes) -> list[ErasedRecord]:
+    with _named(path):
+        erased = closed_erased(path)
+        numbers = (number for number in count() if number not in erased)
+        clients = (one for table in read_closed(path, ["client"], None) for one in table["client"].to_pylist())
+        chosen = {number for one, number in zip(clients, numbers, strict=False) if one == client}
+        if not chosen:
+            return []
+        if not closed_header(path):  # format 1, whose lines have no hashes
+            return [ErasedRecord(path.stem, number, b"") for number in sorted(chosen)]
+        lines = enumerate(closed_lines(path))
+        return [ErasedRecord(path.stem, number, leaf_hash(line)) for number, line in lines if number in chosen]
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Name the file that cannot be read; nothing is erased then, since a record might be in it."""
+    try:
+        yield
+    except SegmentError as error:
+        raise SourceError(f"{path}: {error}; `python -m monitoring close` sets it aside") from None
+
+
+def _state(directory: Path, records: Sequence[ErasedRecord], notary: Notary | None, now: datetime) -> None:
+    said = f"{_NAME}\ntime {now.astimezone(UTC).isoformat()}\n"
+    said += "".join(f"record {one.segment} {one.number} {encoded64(one.leaf)}\n" for one in records)
+    note = said.encode() if notary is None else signed_note(said.encode(), notary.key)
+    Vault(str(directory)).append(ERASURES, note)
+    if notary is not None and notary.vault is not None:
+        notary.vault.append(ERASURES, note)
+
+
+def read_statements(vault: Vault, key: Ed25519PublicKey) -> frozenset[ErasedRecord]:
+    """The records that signed statements name; what is not signed by the key says nothing."""
+    return frozenset(_stated(vault, key)) if ERASURES in vault.names() else frozenset()
+
+
+def _stated(vault: Vault, key: Ed25519PublicKey) -> Iterator[ErasedRecord]:
+    for note in notes_in(vault.lines(ERASURES)):
+        try:
+            name, _, *lines = signed_text(note, key).decode().splitlines()
+            records = [line.split(" ") for line in lines if name == _NAME]
+            yield from [ErasedRecord(segment, int(at), b64decode(leaf)) for _, segment, at, leaf in records]
+        except (CheckpointError, ValueError):
+            continue
+
+
+def _destroy_lines(path: Path, records: Sequence[ErasedRecord]) -> None:
+    """Write over the lines in place: a worker may still append to the file, and counts know places in it."""
+    leaves = {record.number: record.leaf for record in records}
+    descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        at = len(first_line(path))
+        for number, line in enumerate(read_raw(path)):
+            if number in leaves:
+                if os.pread(descriptor, len(line), at) != line:  # damaged bytes in front of it are no lines
+                    raise DecisionLogError(f"{path}: it is damaged; `python -m monitoring close` sets it aside")
+                os.pwrite(descriptor, erased_line(leaves[number], len(line)), at)
+            at += len(line) + 1
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _destroy_rows(path: Path, records: Sequence[ErasedRecord]) -> None:
+    """Write the segment again without the rows."""
+    import pyarrow as pa
+
+    table, erased, until = read_whole(path), closed_erased(path), last_decision(path)
+    numbers = (number for number in count() if number not in erased)
+    gone = {record.number for record in records}
+    keep = [number not in gone for number, _ in zip(numbers, range(table.num_rows), strict=False)]
+    left = table.filter(pa.array(keep, pa.bool_()))
+    leaves = {record.number: record.leaf for record in records if record.leaf}
+    write_segment(with_erased(left, erased | leaves, until), path)
+    rows = left.select(["request_id", "index", "decision"]).to_pydict()
+    write_index(path.parent.parent, path.stem, zip(*rows.values(), strict=True))
