@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import shutil
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from copy import copy
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -33,17 +33,19 @@ FIRST = 1_770_000_000.0
 
 @dataclass(frozen=True)
 class KeyPair:
-    """An Ed25519 key in two PEM files."""
+    """An Ed25519 key in two PEM files, which are made if they are not there."""
 
     folder: Path
     private: Path = field(init=False)
     public: Path = field(init=False)
 
     def __post_init__(self) -> None:
-        key = Ed25519PrivateKey.generate()
         self.folder.mkdir(parents=True, exist_ok=True)
         object.__setattr__(self, "private", self.folder / "record-key.pem")
         object.__setattr__(self, "public", self.folder / "record-public.pem")
+        if self.public.exists():
+            return
+        key = Ed25519PrivateKey.generate()
         self.private.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
         self.public.write_bytes(key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
 
@@ -51,14 +53,6 @@ class KeyPair:
     def other(self) -> KeyPair:
         """A key of somebody else."""
         return KeyPair(self.folder / "other")
-
-    def within(self, folder: Path) -> KeyPair:
-        """The same key, whose files were copied."""
-        copied = copy(self)
-        object.__setattr__(copied, "folder", folder)
-        object.__setattr__(copied, "private", folder / "record-key.pem")
-        object.__setattr__(copied, "public", folder / "record-public.pem")
-        return copied
 
     def environment(self, vault: Path | str | None = None) -> dict[str, str]:
         """The variables of a service that signs with it."""
@@ -101,6 +95,8 @@ class Scribe:
         for _ in range(count):
             matrix = self._random.normal(size=(1, len(HEADER.features)))
             caller = Caller(f"request-{self.written}", f"client-{self.written % 7}")
+            while self.writer._next is None:  # on a busy machine a segment would grow beyond its size
+                time.sleep(0.001)
             line = self._format.lines("/predict", [caller], matrix, drawn(self._random), FIRST + self.written)
             assert isinstance(self.writer.append(line), Position)
             self.written += 1
@@ -147,7 +143,7 @@ class Signed:
     def copy(self, folder: Path) -> Signed:
         """The same elsewhere."""
         shutil.copytree(self.folder, folder)
-        return Signed(folder, self.keys.within(folder / "keys"))
+        return Signed(folder, KeyPair(folder / "keys"))
 
 
 def signed_log(folder: Path, *, records: int, every: int, segment_bytes: int = 65_536) -> Signed:

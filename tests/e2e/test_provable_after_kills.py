@@ -42,7 +42,7 @@ def test_every_answered_decision_is_proven_after_kills(delivered: Delivered, gen
             for _ in range(KILLS):
                 time.sleep(draw.uniform(0.3, 1.5))
                 _kill_one(server, draw)
-        assert set(counted(load.outcomes)) <= {"200", "ConnectionResetError", "RemoteDisconnected", "BadStatusLine"}
+        assert not any(result.isdigit() and result != "200" for result in counted(load.outcomes))
     answered = {str(one.decision["request_id"]) for one in load.outcomes if one.decision}
     assert answered
     assert answered - logged(log) == set()

@@ -14,8 +14,12 @@ from urllib.parse import urlsplit
 
 import yaml
 
+from decision_log.notary import Vault
+from decision_log.proofs import verify_log
 from decision_log.segments import Listing, read_lines
 from deploy.load import Load, Outcome, counted, request
+from scoring.store import public_key
+from tests.decision_log.logs import KeyPair
 from tests.server import ROOT, Server, Tls, serve_with
 
 KEY = "0123456789abcdef" * 4
@@ -66,7 +70,9 @@ def recording_service(
     environment: Mapping[str, str] | None = None,
     tls: Tls | None = None,
 ) -> Iterator[Server]:
-    """The service with a decision log in `folder`/log; `recording` changes sections of those settings.
+    """The service with a decision log in `folder`/log and checkpoints in `folder`/checkpoints.
+
+    `recording` changes sections of those settings.
 
     `limits` changes those of the service, which has more time for a request than the project's settings give it.
     """
@@ -79,6 +85,7 @@ def recording_service(
         "CREDIT_SCORING_MONITORING": str(folder / "monitoring.yaml"),
         "DECISION_LOG_DIR": str(folder / "log"),
         "DECISION_LOG_KEY": KEY,
+        **KeyPair(folder / "keys").environment(folder / "checkpoints"),
         **(environment or {}),
     }
     with serve_with(folder, changes, variables, tls) as running:
@@ -120,6 +127,14 @@ def account(outcomes: Sequence[Outcome], asked: Asked, log: Path, at: float) -> 
 def logged(log: Path) -> set[str]:
     """The requests in the decision log."""
     return {str(line["request_id"]) for path in Listing.of(log).open for line in read_lines(path)}
+
+
+def assert_proven(folder: Path) -> None:
+    """What the service in `folder` has recorded is what it signed, as far as checkpoints go."""
+    key = public_key(KeyPair(folder / "keys").public)
+    seen = verify_log(folder / "log", Vault(str(folder / "checkpoints")), key)
+    assert seen.findings == []
+    assert seen.covered > 0
 
 
 def assert_right(server: Server, asked: Asked, *, tls: ssl.SSLContext | None = None) -> None:

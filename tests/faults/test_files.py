@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from tests.faults.conftest import Note
-from tests.faults.rehearsal import Asked, eventually, recording_service, under_load
+from tests.faults.rehearsal import Asked, assert_proven, eventually, recording_service, under_load
 from tests.workers import workers
 from training.run import Delivered
 
@@ -40,6 +40,7 @@ def test_the_disk_is_full(delivered: Delivered, asked: Asked, tmp_path: Path, no
             again = eventually(lambda: watch.answered_since(begun))
         assert set(watch.account["requests"]) == {"200", "503"}
         assert failures > 0
+        assert_proven(tmp_path)
         note(
             "the disk of the decision log is full",
             watch.account,

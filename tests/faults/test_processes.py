@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx
 
 from tests.faults.conftest import Note
-from tests.faults.rehearsal import Asked, assert_right, eventually, recording_service, under_load
+from tests.faults.rehearsal import Asked, assert_proven, assert_right, eventually, recording_service, under_load
 from tests.server import ROOT, free_port, unmeasured
 from tests.workers import workers
 from training.run import Delivered
@@ -28,6 +28,7 @@ def test_a_worker_is_killed(delivered: Delivered, asked: Asked, tmp_path: Path, 
             os.kill(victim, signal.SIGKILL)
             seconds = eventually(lambda: len(found := workers(server)) == 2 and victim not in found)
         assert not any(result.isdigit() and result != "200" for result in watch.account["requests"])
+    assert_proven(tmp_path)
     note("a worker of two is killed", watch.account, two_workers_again_after=f"{seconds:.1f} s")
 
 

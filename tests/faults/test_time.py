@@ -13,7 +13,7 @@ import pytest
 from decision_log.segments import Listing, read_lines
 from tests.certificates import certificate
 from tests.faults.conftest import Note
-from tests.faults.rehearsal import Asked, assert_right, eventually, recording_service, under_load
+from tests.faults.rehearsal import Asked, assert_proven, assert_right, eventually, recording_service, under_load
 from tests.server import Server
 from training.run import Delivered
 
@@ -42,6 +42,7 @@ def test_the_clock_jumps(delivered: Delivered, asked: Asked, tmp_path: Path, not
         assert set(watch.account["requests"]) == {"200"}
         assert 0 < _default_rate(server) < 1
     assert _jumped(tmp_path / "log") == [24, -72]
+    assert_proven(tmp_path)
     note("the clock jumps", watch.account, jumps="a day ahead, then three days back")
 
 
