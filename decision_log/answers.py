@@ -2,8 +2,8 @@
 
 DIR/idempotency.sqlite    a row for each key: BLAKE2b of caller and key, SHA-256 of path and body, the answer, its end
 
-The workers of one machine share the file. A key whose request is in flight is held by a lease, so that a worker that is
-killed does not hold it for ever.
+The workers that see the folder share the file. A key whose request is in flight is held by a lease, so that a worker
+that is killed does not hold it for ever.
 """
 
 from __future__ import annotations
@@ -27,6 +27,9 @@ _SWEPT_ROWS = 8
 """Rows that are removed with each new key: more than one, so that old rows never gain on the sweep."""
 _WAIT_SECONDS = 2.0
 """For another worker that is writing."""
+_NETWORKS = ("9p", "afs", "ceph", "cifs", "fuse", "glusterfs", "lustre", "nfs", "smb", "virtiofs")
+"""Beginnings of the names of file systems over a network, or of those that may be."""
+_MOUNTS = Path("/proc/self/mountinfo")
 _TABLE = """
 CREATE TABLE IF NOT EXISTS answers (
     key BLOB PRIMARY KEY, request BLOB NOT NULL, owner BLOB, answer BLOB, ends REAL NOT NULL
@@ -177,14 +180,34 @@ def _connected(path: Path) -> sqlite3.Connection:
         os.close(descriptor)
     connection = sqlite3.connect(path, timeout=_WAIT_SECONDS, isolation_level=None, check_same_thread=False)
     try:
-        # WAL with NORMAL asks the disk at checkpoints only, as the decision log does not wait for it either.
-        for pragma in ("journal_mode = WAL", "synchronous = NORMAL", "secure_delete = ON"):
+        # WAL with NORMAL asks the disk at checkpoints only, as the decision log does not wait for it either. It needs
+        # memory that all workers share, which machines on a network do not have.
+        mounts = _MOUNTS.read_text() if _MOUNTS.exists() else ""
+        journal = "DELETE" if is_on_network(path.resolve(), mounts) else "WAL"
+        for pragma in (f"journal_mode = {journal}", "synchronous = NORMAL", "secure_delete = ON"):
             connection.execute(f"PRAGMA {pragma}")
         connection.executescript(_TABLE)
-    except sqlite3.Error:
+    except (sqlite3.Error, OSError):
         connection.close()
         raise
     return connection
+
+
+def is_on_network(path: Path, mounts: str) -> bool:
+    """Whether a path is on a file system that machines share, by the lines of /proc/self/mountinfo.
+
+    >>> mounts = "1 0 8:1 / / rw - ext4 /dev/sda rw" + chr(10) + "2 1 0:9 / /var/log rw shared:1 - nfs4 server:/ rw"
+    >>> [is_on_network(Path(name), mounts) for name in ("/var/log/a", "/var/logs/a", "/var")]
+    [True, False, False]
+    """
+    kind, longest = "", -1
+    for line in mounts.splitlines():
+        # Optional fields end at a lone dash; blanks in a path are written as \040.
+        mount, _, rest = line.partition(" - ")
+        place = Path(mount.split()[4].replace("\\040", " "))
+        if path.is_relative_to(place) and len(place.parts) >= longest:
+            kind, longest = rest.split()[0], len(place.parts)
+    return kind.startswith(_NETWORKS)
 
 
 def remove_ended(folder: Path, now: float) -> int:

@@ -33,6 +33,7 @@ from scoring.policy import DecisionKind
 
 OVERRIDES = "overrides"
 """The folder of a log with the overrides, itself a log of segments."""
+_LOCK = ".overrides.lock"
 _SALT_BYTES = 16
 _SEGMENT_BYTES = 1 << 16
 _THREAD = "overrides"
@@ -157,11 +158,10 @@ class OverrideLog:
 
         UnknownDecisionError, StandsError, or a DecisionLogError if it cannot be recorded; then nothing is changed.
         """
-        if not self._directory.is_dir():  # locking would make a file of that name
-            raise NotRecordedError("the override: the decision log is gone")
-        # Under one lock of all workers: two persons must not both override the same decision to the same.
+        # Under one lock of all workers: two persons must not both override the same decision to the same. NFS locks no
+        # folder, so the lock is a file.
         try:
-            with locked(self._directory):
+            with locked(self._directory / _LOCK):
                 return self._recorded(request_id, index, actor, decision, reason)
         except OSError as error:
             raise NotRecordedError(f"the override: {error.strerror}") from None
@@ -174,9 +174,12 @@ class OverrideLog:
             raise StandsError(f"The decision is {decision} already.")
         time = datetime.fromtimestamp(self._clock(), UTC).isoformat(timespec="microseconds")
         record = OverrideRecord(request_id, index, f"{time[:-6]}Z", actor, was, decision, reason)
-        written = self._opened().append(record.line())
+        log = self._opened()
+        written = log.append(record.line())
         if isinstance(written, Failure):
             raise NotRecordedError(f"the override: {written}")
+        if log.unconfirmed is not None:  # persons are few: each may wait for the disk alone
+            log.unconfirmed.flush()
         return record
 
     def _standing(self, request_id: str, index: int) -> DecisionKind:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from decision_log.answers import FILE, Claim, KeptAnswers, Standing, remove_ended
+from decision_log.answers import FILE, Claim, KeptAnswers, Standing, is_on_network, remove_ended
 from decision_log.errors import AnswersError
 from tests.server import ROOT
 
@@ -127,6 +127,47 @@ def test_two_workers_share_the_keys(answers: KeptAnswers, tmp_path: Path, clock:
     answers.keep(first, b"answer")
     assert other.claim(claim()) == b"answer"
     other.close()
+
+
+def test_on_a_network_volume_there_is_no_shared_memory(
+    tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mounts = tmp_path / "mounts"
+    mounts.write_text(f"1 0 8:1 / / rw - ext4 /dev/sda rw\n2 1 0:9 / {tmp_path} rw - nfs4 server:/ rw\n")
+    monkeypatch.setattr("decision_log.answers._MOUNTS", mounts)
+    one, other = (KeptAnswers(tmp_path, lease_seconds=10, seconds=100, clock=clock) for _ in range(2))
+    first = claim()
+    assert [one.claim(first), other.claim(claim())] == [Standing.FREE, Standing.IN_FLIGHT]
+    one.keep(first, b"answer")
+    assert other.claim(claim()) == b"answer"
+    assert sorted(file.name for file in tmp_path.iterdir()) == [FILE, "mounts"]
+    one.close()
+    other.close()
+
+
+def test_a_file_with_a_write_ahead_log_is_used_without_one_on_a_network_volume(
+    answers: KeptAnswers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers.claim(claim())
+    answers.close()
+    mounts = tmp_path / "mounts"
+    mounts.write_text(f"1 0 0:9 / {tmp_path} rw - fuse.sshfs server:/ rw\n")
+    monkeypatch.setattr("decision_log.answers._MOUNTS", mounts)
+    assert answers.claim(claim()) is Standing.IN_FLIGHT
+    assert sorted(file.name for file in tmp_path.iterdir()) == [FILE, "mounts"]
+
+
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        ("2 1 0:9 / /srv/two\\040words rw shared:1 master:2 - nfs server:/ rw", True),
+        ("2 1 0:9 / /srv/two\\040words rw - xfs /dev/sdb rw", False),
+        ("2 1 0:9 / /srv rw - nfs server:/ rw", True),
+        ("2 1 0:9 / /srv/two rw - nfs server:/ rw", False),
+    ],
+)
+def test_a_network_volume_is_known_by_its_mount(line: str, found: bool) -> None:
+    assert is_on_network(Path("/srv/two words/log"), f"1 0 8:1 / / rw - ext4 /dev/sda rw\n{line}\n") is found
 
 
 def test_the_files_are_for_their_owner_and_hold_no_key_or_body(answers: KeptAnswers, tmp_path: Path) -> None:
