@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -135,6 +136,14 @@ class Calibration:
         """
         exponent = np.minimum(-self.log_odds(margins), _LARGEST_EXPONENT)
         return np.asarray(1.0 / (1.0 + np.exp(exponent)))
+
+    def margin(self, probability: float) -> float:
+        """The margin of a PD in (0, 1), within rounding; ValueError for 0 and 1, which no margin has.
+
+        >>> Calibration(slope=2.0, intercept=1.0).margin(0.5)
+        -0.5
+        """
+        return (math.log(probability) - math.log1p(-probability) - self.intercept) / self.slope
 
 
 class NativeBooster:
