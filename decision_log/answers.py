@@ -183,8 +183,8 @@ def _connected(path: Path) -> sqlite3.Connection:
         # WAL with NORMAL asks the disk at checkpoints only, as the decision log does not wait for it either. It needs
         # memory that all workers share, which machines on a network do not have.
         mounts = _MOUNTS.read_text() if _MOUNTS.exists() else ""
-        journal = "DELETE" if is_on_network(path.resolve(), mounts) else "WAL"
-        for pragma in (f"journal_mode = {journal}", "synchronous = NORMAL", "secure_delete = ON"):
+        mode = "DELETE" if is_on_network(path.resolve(), mounts) else "WAL"
+        for pragma in (f"journal_mode = {mode}", "synchronous = NORMAL", "secure_delete = ON"):
             connection.execute(f"PRAGMA {pragma}")
         connection.executescript(_TABLE)
     except (sqlite3.Error, OSError):
