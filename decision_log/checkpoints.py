@@ -6,7 +6,8 @@ name of the segment, the number of records, and the root of their Merkle tree in
 time       when it was made, RFC 3339, UTC
 header     SHA-256 of the segment's first line, base64
 previous   the worker's segment before, its records and their root; `-` without one
-state      growing, final at the end of a segment, or recovered: its worker was killed, and another one ended it
+state      growing, final at the end of a segment, recovered where its worker was killed and another one ended it, or
+           expired where it was removed for its age
 """
 
 from __future__ import annotations
@@ -48,6 +49,7 @@ class SegmentState(StrEnum):
     GROWING = "growing"
     FINAL = "final"
     RECOVERED = "recovered"
+    EXPIRED = "expired"
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,7 +42,8 @@ def verify(*, folder: Path, address: str, key: Path) -> int:
         found = verify_log(folder, vault, signer, advance)
     say(f"wrong: {finding}" for finding in found.findings)
     say(f"note: {remark}" for remark in found.remarks)
-    say([f"note: {found.erased:,} records were erased"] if found.erased else [])
+    for count, became in ((found.erased, "erased"), (found.expired, "removed for their age")):
+        say([f"note: {count:,} records were {became}"] if count else [])
     looked_at = f"{found.records:,} records in {found.segments:,} segments"
     say([f"{looked_at}; checkpoints cover {found.covered:,} of them; {len(found.findings):,} things are wrong"])
     return 1 if found.findings else 0

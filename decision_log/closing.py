@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from decision_log.checkpoints import Extent, SegmentState, header_hash
 from decision_log.errors import DecisionLogError, SegmentError, SourceError
 from decision_log.format import (
     ADDED_FIELDS,
@@ -28,8 +29,8 @@ from decision_log.format import (
     vectors,
 )
 from decision_log.lookup import unindexed, write_index
-from decision_log.merkle import erased_line, is_erased, leaf_of
-from decision_log.notary import Notary
+from decision_log.merkle import MerkleTree, erased_line, is_erased, leaf_of
+from decision_log.notary import Notary, Vault
 from decision_log.segments import (
     ASIDE,
     CLOSED,
@@ -42,7 +43,7 @@ from decision_log.segments import (
     read_raw,
 )
 from decision_log.writer import LogSettings
-from jobs.output import flush_folder, locked, remove_unfinished, replaced
+from jobs.output import flush_folder, locked, remove_unfinished, replaced, write_text
 from jobs.progress import stop_if_asked
 from jobs.settings import printable
 from scoring.policy import DecisionKind, RiskLevel
@@ -54,6 +55,8 @@ if TYPE_CHECKING:
 
 _STAMP = "%Y%m%dT%H%M%SZ"
 _OWNER_ONLY = 0o700
+SHIPPED = "shipped"
+"""The folder of a log that says which closed segments were copied, and how they were then."""
 _LONGEST_NAME = 200
 """Characters kept of a file's name: Linux allows 255 bytes, and a number may follow."""
 
@@ -68,6 +71,7 @@ class Closed:
     held : segments that are still written, or finished a moment ago
     expired : files removed for their age
     aside : a line for each file that is no whole segment
+    shipped : closed segments that were copied to `recording.log.ship`
     """
 
     segments: int
@@ -75,6 +79,7 @@ class Closed:
     held: int
     expired: int
     aside: tuple[str, ...] = ()
+    shipped: int = 0
 
 
 def close(directory: Path, settings: LogSettings, now: datetime, notary: Notary | None = None) -> Closed:
@@ -105,6 +110,7 @@ class _Closing:
     decisions: int = 0
     held: int = 0
     expired: int = 0
+    shipped: int = 0
     aside: list[str] = field(default_factory=list)
 
     def run(self) -> Closed:
@@ -126,7 +132,9 @@ class _Closing:
             self._close_if_free(path)
         self._expire_aside()
         self._index()
-        return Closed(self.segments, self.decisions, self.held, self.expired, tuple(self.aside))
+        if self.settings.ship:
+            self._ship(Vault(self.settings.ship))
+        return Closed(self.segments, self.decisions, self.held, self.expired, tuple(self.aside), self.shipped)
 
     def _index(self) -> None:
         """Write the indexes that closed segments lack, since an older version closed them."""
@@ -136,6 +144,24 @@ class _Closing:
                 tables = [table.select(columns) for table in read_closed(path, columns, None)]
                 rows = (row for table in tables for row in zip(*table.to_pydict().values(), strict=True))
                 write_index(self.directory, path.stem, rows)
+
+    def _ship(self, vault: Vault) -> None:
+        """Copy the closed segments that the address lacks, or has otherwise; an erasure changes a segment."""
+        folder = self.directory / SHIPPED
+        folder.mkdir(mode=_OWNER_ONLY, exist_ok=True)
+        closed = Listing.of(self.directory).closed
+        for path in closed:
+            stop_if_asked()
+            with suppress(FileNotFoundError):
+                found = path.stat()
+                state = f"{found.st_size} {found.st_mtime_ns}\n"
+                mark = folder / path.stem
+                if not mark.exists() or mark.read_text(encoding="ascii") != state:
+                    vault.put(path.name, path)
+                    write_text(mark, state)
+                    self.shipped += 1
+        for gone in {mark.name for mark in folder.iterdir()} - {path.stem for path in closed}:
+            (folder / gone).unlink(missing_ok=True)
 
     def _close_if_free(self, path: Path) -> None:
         try:
@@ -205,12 +231,26 @@ class _Closing:
         stop_if_asked()
         try:
             last = last_decision(path)
+            if self._is_old(last):
+                self._attest_end(path)
         except SegmentError as error:
             self._set_aside(path, str(error))
         except FileNotFoundError:  # another run has removed it
             pass
         else:
             self._remove_if_old(path, last)
+
+    def _attest_end(self, path: Path) -> None:
+        """Sign what an old segment held, so that what stays is not missing the segment before."""
+        line = closed_header(path)
+        if self.notary is None or not line:
+            return
+        tree = MerkleTree()
+        for each in closed_lines(path):
+            tree.add(leaf_of(each))
+        previous = Header.parse(line).previous
+        held = Extent(path.stem, tree.size, tree.root(), header_hash(line), previous, b"", finished=True)
+        self.notary.attest(held, self.now, ended=SegmentState.EXPIRED)
 
     def _expire_aside(self) -> None:
         """Remove files that were set aside too long ago: they may hold applicants' figures."""
@@ -225,8 +265,11 @@ class _Closing:
             if path.is_file() and not path.is_symlink():
                 self._remove_if_old(path, when)
 
+    def _is_old(self, last: datetime) -> bool:
+        return last < self.now - timedelta(days=self.settings.retention_days)
+
     def _remove_if_old(self, path: Path, last: datetime) -> None:
-        if last < self.now - timedelta(days=self.settings.retention_days):
+        if self._is_old(last):
             path.unlink()
             self.expired += 1
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+import shutil
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
@@ -22,6 +23,7 @@ from decision_log.errors import CheckpointError, DecisionLogError, SegmentError
 from decision_log.merkle import HASH_BYTES, MerkleTree, leaf_of
 from decision_log.segments import Listing, WorkerId, claimed, first_line, opened, read_header, read_raw
 from jobs.heartbeat import Heartbeat
+from jobs.output import replaced
 from scoring.errors import SignatureError
 from scoring.store import private_key
 
@@ -74,6 +76,17 @@ class Vault:
                 part = f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}-{secrets.token_hex(4)}"
                 self._files.makedirs(folder, exist_ok=True)
                 self._files.pipe_file(f"{folder}/{part}", content)
+
+    def put(self, name: str, file: Path) -> None:
+        """Keep a copy of the file under the name, in place of an older one; CheckpointError if that fails."""
+        with self._failures():
+            if self._files is None:
+                Path(self.address).mkdir(parents=True, exist_ok=True)
+                with replaced(Path(self.address) / name, mode=0o600, durable=True) as target, file.open("rb") as source:
+                    shutil.copyfileobj(source, target)
+            else:
+                self._files.makedirs(self.address, exist_ok=True)
+                self._files.put_file(str(file), f"{self.address}/{name}")
 
     def names(self) -> list[str]:
         """The names that something is kept under; CheckpointError if there is no such folder."""
@@ -142,9 +155,11 @@ class Notary:
             raise CheckpointError(f"{ADDRESS_VARIABLE}: {address} is within the log, where its writer can change it")
         return cls(key, vault, directory / SEALS)
 
-    def attest(self, progress: Extent, now: datetime, *, recovered: bool = False) -> Checkpoint:
-        """Sign and keep a checkpoint; CheckpointError or OSError if it cannot be kept."""
-        ended = SegmentState.RECOVERED if recovered else SegmentState.FINAL
+    def attest(self, progress: Extent, now: datetime, *, ended: SegmentState = SegmentState.FINAL) -> Checkpoint:
+        """Sign and keep a checkpoint; CheckpointError or OSError if it cannot be kept.
+
+        `ended` is the state of the segment if nothing more is written.
+        """
         state = ended if progress.finished else SegmentState.GROWING
         made = Checkpoint(
             progress.segment, progress.size, progress.root, now, progress.header, progress.previous, state
@@ -188,7 +203,7 @@ class Notary:
         if tree.size:
             first = header_hash(first_line(path))
             done = Extent(path.stem, tree.size, tree.root(), first, header.previous, bytes(hashes), finished=True)
-            self.attest(done, now, recovered=True)
+            self.attest(done, now, ended=SegmentState.RECOVERED)
 
     def recover(self, directory: Path, now: datetime, *, own: WorkerId) -> None:
         """Seal every open segment that another worker has left without a last checkpoint."""

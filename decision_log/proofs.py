@@ -50,6 +50,7 @@ class Verification:
     segments, records : how many were looked at
     covered : records that checkpoints cover and that are as they were
     erased : records that were destroyed, as signed statements say
+    expired : records of segments that were removed for their age, as signed checkpoints say
     findings : the first thing that is wrong with each segment
     remarks : segments that are not covered to their end, and why
     """
@@ -58,6 +59,7 @@ class Verification:
     records: int = 0
     covered: int = 0
     erased: int = 0
+    expired: int = 0
     findings: list[Finding] = field(default_factory=list)
     remarks: list[Finding] = field(default_factory=list)
 
@@ -78,6 +80,15 @@ class Evidence:
         """How many records the segment had when it ended; None if no checkpoint says so."""
         ends = [one.size for one, _ in self.checkpoints if one.state is not SegmentState.GROWING]
         return max(ends, default=None)
+
+    def expired(self, claim: Previous | None) -> bool:
+        """Whether a checkpoint says that the segment was removed for its age, and all others say the same of it."""
+        ends = [one for one, _ in self.checkpoints if one.state is SegmentState.EXPIRED]
+        if not ends:
+            return False
+        said = {one.root for one, _ in self.checkpoints if one.size == ends[0].size}
+        said |= {bytes.fromhex(claim.root)} if claim is not None else set()
+        return self.last == ends[0].size and said == {ends[0].root}
 
     def leaves(self, size: int) -> list[bytes | None]:
         """The kept hashes of the first records; None where there is none."""
@@ -162,7 +173,9 @@ class _Worker:
             stop_if_asked()
             header = headers.get(segment)
             evidence = self.evidence.get(segment, Evidence())
-            if segment not in self.stored:
+            if segment not in self.stored and evidence.expired(claims.get(segment)):
+                self.found.expired += evidence.last
+            elif segment not in self.stored:
                 size = max(evidence.last, claims[segment].size if segment in claims else 0)
                 self.found.findings.append(Finding(segment, f"the segment is missing, with {size:,} records"))
             elif header is not None:

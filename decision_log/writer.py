@@ -62,6 +62,9 @@ class LogSettings(Settings):
     checkpoints: CheckpointSettings
     """When a worker signs what it has written, if RECORD_KEY_FILE names a key."""
 
+    ship: str | None
+    """The folder or fsspec address that `close` copies closed segments to."""
+
     @property
     def refuses(self) -> bool:
         """Whether a decision is refused whose line cannot be written."""

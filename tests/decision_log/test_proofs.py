@@ -8,18 +8,19 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from decision_log.cli import prove, verify
 from decision_log.closing import close
-from decision_log.notary import Vault
+from decision_log.notary import Notary, Vault
 from decision_log.proofs import Verification, verify_log
 from decision_log.segments import Listing
 from jobs.commandline import run_command
 from scoring.store import public_key
-from tests.decision_log.logs import WORKER, KeyPair, Scribe, Signed, request_ids, resigned, rewrite, signed_log
+from tests.decision_log.logs import FIRST, WORKER, KeyPair, Scribe, Signed, request_ids, resigned, rewrite, signed_log
 from tests.monitoring.test_closing import LATER, SETTINGS
 from tests.server import ROOT
 
@@ -216,6 +217,36 @@ def test_a_tail_that_is_replaced_before_it_is_recovered_contradicts_the_checkpoi
     Scribe(tmp_path / "log", keys, tmp_path / "vault", worker=replace(WORKER, pid=43)).close()
     seen = verify_log(tmp_path / "log", Vault(str(tmp_path / "vault")), public_key(keys.public))
     assert [(one.segment, one.record) for one in seen.findings] == [(path.stem, 3)]
+
+
+def test_what_expired_is_told_and_what_stays_still_proves(signed: Signed) -> None:
+    notary = Notary.of(signed.keys.environment(signed.vault), signed.log)
+    first, *_ = Listing.of(signed.log).open
+    size = len(request_ids(first))
+    # the lines are of 2026-02-02, a second apart: the first segment is a moment older than the others
+    close(signed.log, SETTINGS, LATER, notary)
+    end = datetime.fromtimestamp(FIRST + size - 1, UTC)
+    now = end + timedelta(days=SETTINGS.retention_days, seconds=0.5)
+    assert close(signed.log, SETTINGS, now, notary).expired == 1
+    assert found(signed) == Verification(segments=2, records=300 - size, covered=300 - size, expired=size)
+    close(signed.log, SETTINGS, now + timedelta(days=1), notary)
+    assert found(signed) == Verification(segments=0, records=0, covered=0, expired=300)
+
+
+def test_a_segment_that_is_removed_too_early_is_missing(signed: Signed) -> None:
+    notary = Notary.of(signed.keys.environment(signed.vault), signed.log)
+    close(signed.log, SETTINGS, LATER, notary)
+    Listing.of(signed.log).closed[0].unlink()
+    assert [one.what.split(",")[0] for one in found(signed).findings] == ["the segment is missing"]
+
+
+def test_what_was_changed_before_it_expired_is_not_forgiven(signed: Signed) -> None:
+    path = Listing.of(signed.log).open[0]
+    rewrite(path, lambda lines: changed(lines, 17))
+    notary = Notary.of(signed.keys.environment(signed.vault), signed.log)
+    close(signed.log, SETTINGS, LATER, notary)
+    close(signed.log, SETTINGS, LATER + timedelta(days=1000), notary)
+    assert [one.segment for one in found(signed).findings] == [path.stem]
 
 
 def arguments(signed: Signed) -> list[str]:
