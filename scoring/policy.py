@@ -180,6 +180,11 @@ class Completeness:
         short = empty_tuples(len(matrix)) if self._rule is None else self._short(missing_features, columns, self._rule)
         return Known(missing, unknown, short)
 
+    def missing_columns(self, matrix: Matrix) -> list[tuple[str, ...]]:
+        """Names of the missing raw columns in each row of a model matrix."""
+        missing = self._missing_columns(np.isnan(matrix))
+        return [tuple(name for name, lacks in zip(self.inputs, row, strict=True) if lacks) for row in missing.tolist()]
+
     def _missing_columns(self, features: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """Whether each raw column is missing, shape (n, inputs), from the missing features."""
         own = features.take(self._own, axis=1)

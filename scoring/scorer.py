@@ -131,6 +131,10 @@ class Scorer:
         """The reasons of each row of the model matrix, declined or not; an empty list if the model gives none."""
         return [] if self.explainer is None else self.explainer.reasons(matrix)
 
+    def missing_columns(self, matrix: NDArray[np.float64]) -> list[tuple[str, ...]]:
+        """The raw columns that the model reads and that are missing, for each row of the model matrix."""
+        return self._completeness.missing_columns(matrix)
+
     def decide(self, matrix: NDArray[np.float64], margin: NDArray[np.float64], *, with_reasons: bool = True) -> Scores:
         """Scores of rows of the model matrix, from the margins, shape (n,), that this model gave them."""
         calibration, policy = self.artefact.calibration, self.artefact.policy

@@ -21,7 +21,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving.authentication import Guard, caller_name
-from serving.exchange import FAILED, CallerShares, DeadlineExceeded, Deadlines, Exchange, NoRoom, read_json
+from serving.exchange import FAILED, JSON, SVG, CallerShares, DeadlineExceeded, Deadlines, Exchange, NoRoom, read_json
 from serving.idempotency import KEY_FIELD, REPLAYED, Idempotency
 from serving.problems import AnswerTimedOut, BadRequest, Failed, HTTPProblem, LateBody, NotAllowed, NotReady, TooBusy
 from serving.request_metrics import OVERRIDE, Endpoint, Traffic, overridden
@@ -43,11 +43,13 @@ class ScoringRoute:
         answer; may raise an HTTPProblem
     body_bytes : how large a body may be
     in_flight : how many whole requests may wait at once; more are refused
+    draw : turns the body of a request into an answer as SVG, for callers that prefer one; None where there is none
     """
 
     answer: Callable[..., Awaitable[bytes]]
     body_bytes: int
     in_flight: int
+    draw: Callable[[bytes], Awaitable[bytes]] | None = None
 
     @cached_property
     def waiting(self) -> CallerShares:
@@ -155,17 +157,20 @@ class Boundary:
         # Only whole bodies take a place: callers that send slowly could otherwise hold them all.
         if not route.waiting.take(caller):
             raise self._no_room(endpoint)
-        replayed = False
+        replayed, media_type = False, JSON
         work = partial(route.answer, *named) if named else route.answer
+        if route.draw is not None and exchange.prefers_svg:
+            work, media_type = route.draw, SVG
         try:
             if (key := exchange.headers.get(KEY_FIELD)) is None:
                 answer = await work(body)
             else:
-                path = scope["path"]
+                # A key stands for one media type too: what is kept has no other form.
+                path = scope["path"] if media_type is JSON else f"{scope['path']} {media_type.decode()}"
                 answer, replayed = await self._idempotency.answer(key, caller_name(), path, body, work)
         finally:
             route.waiting.give(caller)
-        await exchange.answer(answer, *((REPLAYED,) if replayed else ()))
+        await exchange.answer(answer, *((REPLAYED,) if replayed else ()), media_type=media_type)
 
     def _route(self, scope: Scope) -> tuple[ScoringRoute | None, tuple[str, ...]]:
         """Return the scoring route of a request, None if it has none, and the request id that its path names."""

@@ -30,6 +30,7 @@ from monitoring.recorder import Recorder
 from scoring.reasons import Explanation
 from scoring.scorer import Scores
 from scoring.store import StoredModel
+from scoring.waterfall import Waterfall
 from serving.app import ScoringRoute
 from serving.authentication import count_applications
 from serving.exchange import request_id
@@ -229,17 +230,18 @@ class _CallerRows(Generic[Rows]):
 
 @dataclass(frozen=True, slots=True)
 class _ExplainedScores:
-    """The scores of rows, and the explanation of each."""
+    """The scores of rows, the explanation of each, and the columns that it lacks."""
 
     scores: Scores
     explanations: Sequence[Explanation]
+    missing: Sequence[tuple[str, ...]]
 
     def __len__(self) -> int:
         return len(self.scores)
 
     def take(self, rows: slice) -> _ExplainedScores:
         """Those of the chosen rows."""
-        return _ExplainedScores(self.scores.take(rows), self.explanations[rows])
+        return _ExplainedScores(self.scores.take(rows), self.explanations[rows], self.missing[rows])
 
 
 class DecisionEngine:
@@ -269,6 +271,8 @@ class DecisionEngine:
         self._limits = settings.limits
         self._with_reasons = settings.reasons.in_declines
         self._told = told(served, settings.reasons.language)
+        artefact = served.scorer.artefact
+        self._waterfall = Waterfall(artefact.policy, artefact.calibration, settings.reasons.language)
         # One thread: batches wait for each other, so single requests compete with one of them at most.
         self._background = ThreadPoolExecutor(1, thread_name_prefix="batch")
         self.recorder = recorder
@@ -313,7 +317,8 @@ class DecisionEngine:
             raise Unexplained("The model gives no reasons: its portfolio declared none when it was trained.")
         explanations = explainer.explain(matrix)
         reasons = [one.reasons for one in explanations]
-        return _ExplainedScores(self._decide(_EXPLAIN, given.callers, matrix, margins, reasons), explanations)
+        scores = self._decide(_EXPLAIN, given.callers, matrix, margins, reasons)
+        return _ExplainedScores(scores, explanations, self.served.scorer.missing_columns(matrix))
 
     def _decide(
         self,
@@ -363,7 +368,7 @@ class DecisionEngine:
         return {
             _PREDICT: ScoringRoute(self._predict, *single),
             _FEATURES: ScoringRoute(self._predict_features, *single),
-            _EXPLAIN: ScoringRoute(self._explain, *single),
+            _EXPLAIN: ScoringRoute(self._explain, *single, draw=self._draw),
             _BATCH: ScoringRoute(self._predict_batch, limits.body_bytes, limits.batches_in_flight),
         }
 
@@ -379,11 +384,16 @@ class DecisionEngine:
 
         Unexplained if the model gives no reasons.
         """
+        answer, _ = await self._answered(request)
+        return answer
+
+    async def _answered(self, request: PredictRequest) -> tuple[Answer, Explanation]:
         caller = Caller(request_id(), request.client_id)
         explained = await self._explained.score(_CallerRows(self._columns_of([request.application]), [caller]))
         await self._confirmed()
-        [explanation] = explained.explanations
-        return {
+        [explanation], [missing] = explained.explanations, explained.missing
+        policy = self.served.scorer.artefact.policy
+        answer = {
             **self._decisions(explained.scores, [caller])[0],
             "reasons": [self._told[reason] for reason in explanation.reasons],
             "margin": float(explained.scores.margin[0]),
@@ -393,7 +403,11 @@ class DecisionEngine:
                 for reason, added in explanation.contributions
             ],
             "explained_by": explanation.version,
+            "missing_columns": missing,
+            "refer_from": policy.refer_from,
+            "refer_to": policy.refer_to,
         }
+        return answer, explanation
 
     async def predict_features(self, request: FeaturesRequest) -> Answer:
         """Return the decision on one row of the model matrix; Invalid for a wrong width or an unknown category code."""
@@ -427,6 +441,12 @@ class DecisionEngine:
 
     async def _explain(self, body: bytes) -> bytes:
         return to_json(await self.explain(decode(self._requests.predict, body)))
+
+    async def _draw(self, body: bytes) -> bytes:
+        answer, explanation = await self._answered(decode(self._requests.predict, body))
+        # ASCII: JSON may hold characters that XML must not, such as U+FFFE.
+        metadata = json.dumps(answer)
+        return self._waterfall.svg(explanation, answer["margin"], answer["decision"], metadata=metadata).encode()
 
     async def _predict_features(self, body: bytes) -> bytes:
         return to_json(await self.predict_features(decode(self._requests.features, body)))

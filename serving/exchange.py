@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections import Counter
-from collections.abc import Awaitable, Hashable
+from collections.abc import Awaitable, Hashable, Mapping
 from contextvars import ContextVar
 from http import HTTPStatus
 from random import getrandbits
@@ -22,7 +22,11 @@ from serving.problems import MEDIA_TYPE, BadRequest, HTTPProblem, TooLarge, Unsu
 FAILED = "The request could not be answered; the server's log says why."
 """Detail of an answer where the service is at fault."""
 
+JSON, SVG = b"application/json", b"image/svg+xml"
+"""The media types of answers."""
+
 _REQUEST_ID: ContextVar[str] = ContextVar("request_id")
+_LEGAL_QUALITY = re.compile(rb"0(\.\d{0,3})?|1(\.0{0,3})?")
 _LEGAL_REQUEST_ID = re.compile(rb"[\w.:-]{1,128}", re.ASCII)
 _SINGLE = (
     *(b"content-encoding", b"content-length", b"content-type", b"expect", b"host"),
@@ -70,9 +74,17 @@ class Exchange:
             if repeated:
                 raise BadRequest(f"The header field {repeated[0]} was sent more than once.")
 
-    async def answer(self, body: bytes, *headers: tuple[bytes, bytes]) -> None:
-        """Send 200 and a whole JSON body."""
-        await self._answer(HTTPStatus.OK, b"application/json", body, *headers)
+    @property
+    def prefers_svg(self) -> bool:
+        """Whether the caller would rather have SVG than JSON."""
+        if b"accept" not in self.headers:
+            return False
+        ranges = _qualities(b",".join(value for name, value in self.scope["headers"] if name == b"accept"))
+        return _quality(ranges, SVG) > _quality(ranges, JSON)
+
+    async def answer(self, body: bytes, *headers: tuple[bytes, bytes], media_type: bytes = JSON) -> None:
+        """Send 200 and a whole body."""
+        await self._answer(HTTPStatus.OK, media_type, body, *headers)
 
     async def refuse(self, refusal: HTTPProblem) -> None:
         """Send the problem, unless an answer has begun."""
@@ -111,6 +123,26 @@ class Exchange:
             headers["Content-Length"] = str(len(self._replacement))
         headers["X-Request-ID"] = self.request_id
         message["headers"] = headers.raw
+
+
+def _qualities(accept: bytes) -> dict[bytes, float]:
+    """Return the quality of each media range in an Accept field; 0 where it is malformed.
+
+    >>> _qualities(b"image/svg+xml; q=0.5, */*")
+    {b'image/svg+xml': 0.5, b'*/*': 1.0}
+    """
+    found = {}
+    for part in accept.lower().split(b","):
+        media_range, *parameters = (one.strip() for one in part.split(b";"))
+        given = next((one[2:] for one in parameters if one.startswith(b"q=")), b"1")
+        found[media_range] = float(given) if _LEGAL_QUALITY.fullmatch(given) else 0.0
+    return found
+
+
+def _quality(ranges: Mapping[bytes, float], media_type: bytes) -> float:
+    """Return the quality of a media type: that of the range which names it most closely (RFC 9110, 12.5.1)."""
+    kind = media_type.partition(b"/")[0] + b"/*"
+    return next((ranges[one] for one in (media_type, kind, b"*/*") if one in ranges), 0.0)
 
 
 def request_id() -> str:

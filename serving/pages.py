@@ -120,11 +120,18 @@ def _scoring_paths(opened: Collection[str], example: Any) -> dict[str, Any]:
                 "parameters": [_KEY],
                 "requestBody": {"required": True, **_content(None, request, example=examples.get(path))},
                 "security": _security(path, opened),
-                "responses": {"200": _content("Scored", answer), **_problems(_REFUSALS)},
+                "responses": {"200": _scored(path, answer), **_problems(_REFUSALS)},
             }
         }
         for path, (summary, request, answer) in _SCORING.items()
     }
+
+
+def _scored(path: str, answer: type[BaseModel]) -> dict[str, Any]:
+    found = _content("Scored", answer)
+    if path == "/explain":
+        found["content"]["image/svg+xml"] = {"schema": {"type": "string", "contentMediaType": "image/svg+xml"}}
+    return found
 
 
 def _override_path() -> dict[str, Any]:

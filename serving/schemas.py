@@ -195,6 +195,9 @@ class ExplainAnswer(Decision):
     base: float = Field(description="Mean margin of the reference group")
     contributions: list[ContributionText] = Field(description="In log-odds, the largest first")
     explained_by: str = Field(description="The method, and the digest of its reference group")
+    missing_columns: list[str] = Field(description="Names of the columns that the model reads and that are missing")
+    refer_from: float = Field(ge=0, le=1, description="From this probability on a person decides")
+    refer_to: float = Field(ge=0, le=1, description="From this probability on it is declined")
 
 
 class Place(BaseModel):

@@ -25,6 +25,8 @@ from credit_scoring_client.errors import (
     violations_in,
 )
 
+SVG = "image/svg+xml"
+
 _VISIBLE_ASCII = re.compile(r"[\x21-\x7e]+")
 
 
@@ -40,6 +42,7 @@ class Request:
     request_id: str
     content: bytes | None = field(default=None, repr=False)
     idempotency_key: str | None = field(default=None, repr=False)
+    accept: str | None = field(default=None, repr=False)
 
     @property
     def headers(self) -> dict[str, str]:
@@ -47,6 +50,8 @@ class Request:
         identity = {"X-Request-ID": self.request_id}
         if self.idempotency_key is not None:
             identity["Idempotency-Key"] = f'"{self.idempotency_key}"'
+        if self.accept is not None:
+            identity["Accept"] = self.accept
         return identity if self.content is None else {**identity, "Content-Type": "application/json"}
 
 
@@ -183,6 +188,14 @@ def answer_in(reply: Reply, request: Request) -> Answer:
     return Answer(_object_in(response, request_id), response.status_code, request_id)
 
 
+def svg_in(reply: Reply, request: Request) -> str:
+    """Read the SVG that answers a request; UnexpectedAnswer for another media type, as of a server that draws none."""
+    response = accepted(reply, request)
+    if response.headers.get("Content-Type", "").partition(";")[0].strip() != SVG:
+        raise _unexpected("the body is not SVG", response.status_code, _request_id(response, request))
+    return response.content.decode(errors="replace")
+
+
 def _request_id(response: httpx.Response, request: Request) -> str:
     # A proxy or an older server may replace the id or leave it out.
     return response.headers.get("X-Request-ID") or request.request_id
@@ -275,6 +288,7 @@ class ExplainedDecision:
     base: float
     contributions: tuple[ReasonContribution, ...]
     explained_by: str
+    missing_columns: tuple[str, ...] = ()
 
 
 def decision_in(answer: Answer) -> CreditDecision:
@@ -310,6 +324,7 @@ def explained_in(answer: Answer) -> ExplainedDecision:
         base=answer.number("base"),
         contributions=tuple(map(_contribution, answer.rows("contributions"))),
         explained_by=answer.text("explained_by"),
+        missing_columns=answer.texts("missing_columns"),
     )
 
 

@@ -161,6 +161,12 @@ class Client:
         """Decide on one application, and say what its margin is made of; the key needs the scope explain."""
         return self._run(self._contract.explain(application, client_id, request_id))
 
+    def waterfall(
+        self, application: Application, *, client_id: str | None = None, request_id: str | None = None
+    ) -> str:
+        """Decide on one application as `explain` does, and return the picture of its reasons as SVG."""
+        return self._run(self._contract.waterfall(application, client_id, request_id))
+
     def predict_batch(
         self, applications: Iterable[Application | Identified], *, request_id: str | None = None
     ) -> BatchResult:
@@ -267,6 +273,12 @@ class AsyncClient:
     ) -> ExplainedDecision:
         """Decide on one application, and say what its margin is made of; the key needs the scope explain."""
         return await self._run(self._contract.explain(application, client_id, request_id))
+
+    async def waterfall(
+        self, application: Application, *, client_id: str | None = None, request_id: str | None = None
+    ) -> str:
+        """Decide on one application as `explain` does, and return the picture of its reasons as SVG."""
+        return await self._run(self._contract.waterfall(application, client_id, request_id))
 
     async def predict_batch(
         self, applications: Iterable[Application | Identified], *, request_id: str | None = None

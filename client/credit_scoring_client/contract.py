@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from typing import Any, TypeVar
 from urllib.parse import quote
 
 from credit_scoring_client.answer import (
+    SVG,
     Answer,
     BatchResult,
     CreditDecision,
@@ -26,6 +27,7 @@ from credit_scoring_client.answer import (
     get,
     override_in,
     post,
+    svg_in,
 )
 from credit_scoring_client.application import (
     Application,
@@ -68,8 +70,11 @@ Steps = Generator[Attempt, Reply, T]
 """A generator that yields the attempts of one call and returns its result."""
 
 
-def exchange(request: Request, *, retry: Retry, clock: Clock) -> Steps[Answer]:
-    """Send a request until it is answered or `retry` gives up; then raise the error of the last attempt."""
+def exchange(request: Request, *, retry: Retry, clock: Clock, read: Callable[[Reply, Request], T]) -> Steps[T]:
+    """Send a request until it is answered or `retry` gives up; then raise the error of the last attempt.
+
+    `read` reads the answer.
+    """
     # tenacity and stamina read time.monotonic themselves: the budget, the pauses and Retry-After would stay our own.
     # The loop below would become two, since each client would have to run it.
     start = clock.monotonic()
@@ -82,7 +87,7 @@ def exchange(request: Request, *, retry: Retry, clock: Clock) -> Steps[Answer]:
         if clock.monotonic() - start + pause > retry.within:
             break
         reply = yield Attempt(request, after=pause)
-    return answer_in(reply, request)
+    return read(reply, request)
 
 
 def probe(request: Request, *, timeout: float = _PROBE_SECONDS, after: float = 0.0) -> Steps[ClientError | None]:
@@ -141,6 +146,11 @@ class Contract:
         """Decide on one application, and say what its margin is made of."""
         return explained_in((yield from self._post("/explain", encoded_item(application, client_id), request_id)))
 
+    def waterfall(self, application: Application, client_id: str | None, request_id: str | None) -> Steps[str]:
+        """Decide on one application, and draw what its margin is made of."""
+        asked = post("/explain", encoded_item(application, client_id), request_id)
+        return (yield from self._sent(replace(asked, accept=SVG), svg_in))
+
     def predict_batch(
         self, applications: Iterable[Application | Identified], request_id: str | None
     ) -> Steps[BatchResult]:
@@ -163,11 +173,11 @@ class Contract:
 
     def model_info(self) -> Steps[Mapping[str, Any]]:
         """Return the description of the model."""
-        return (yield from exchange(get("/model/info"), retry=self.retry, clock=self.clock)).fields
+        return (yield from exchange(get("/model/info"), retry=self.retry, clock=self.clock, read=answer_in)).fields
 
     def health(self) -> Steps[Mapping[str, Any]]:
         """Return the server's report on its health, in one attempt."""
-        return (yield from exchange(get("/health"), retry=_ONCE, clock=self.clock)).fields
+        return (yield from exchange(get("/health"), retry=_ONCE, clock=self.clock, read=answer_in)).fields
 
     def ready(self) -> Steps[bool]:
         """Whether the server takes work now."""
@@ -178,16 +188,18 @@ class Contract:
         return wait_until_ready(get("/readyz"), timeout, clock=self.clock)
 
     def _post(self, path: str, body: Mapping[str, object], request_id: str | None) -> Steps[Answer]:
-        """Send a body, without an idempotency key where the server honours none."""
-        keyed = post(path, body, request_id)
+        return self._sent(post(path, body, request_id), answer_in)
+
+    def _sent(self, keyed: Request, read: Callable[[Reply, Request], T]) -> Steps[T]:
+        """Send a request, without its idempotency key where the server honours none."""
         plain = replace(keyed, idempotency_key=None)
         if self.keys.honoured:
             try:
-                return (yield from exchange(keyed, retry=self.retry, clock=self.clock))
+                return (yield from exchange(keyed, retry=self.retry, clock=self.clock, read=read))
             except InvalidRequest as refusal:
                 # A server that keeps no answers refuses the key with 400, before it does anything.
                 if refusal.status != HTTPStatus.BAD_REQUEST:
                     raise
-        answer = yield from exchange(plain, retry=self.retry, clock=self.clock)
+        answer = yield from exchange(plain, retry=self.retry, clock=self.clock, read=read)
         self.keys.honoured = False
         return answer

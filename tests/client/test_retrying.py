@@ -6,7 +6,7 @@ import uuid
 
 import httpx
 import pytest
-from credit_scoring_client.answer import get
+from credit_scoring_client.answer import answer_in, get
 from credit_scoring_client.client import Client
 from credit_scoring_client.contract import Attempt, exchange
 from credit_scoring_client.errors import (
@@ -178,7 +178,7 @@ def test_a_read_timeout_is_final(run, time):
 
 
 def test_a_connect_timeout_is_tried_again_and_raised_as_a_timeout():
-    steps = exchange(get("/model/info", "mine"), retry=RETRY, clock=Clock(monotonic=lambda: 0.0))
+    steps = exchange(get("/model/info", "mine"), retry=RETRY, clock=Clock(monotonic=lambda: 0.0), read=answer_in)
     assert next(steps) == Attempt(get("/model/info", "mine"))
     assert steps.send(httpx.ConnectTimeout("")) == Attempt(get("/model/info", "mine"), after=0.05)
     assert steps.send(httpx.ConnectTimeout("")) == Attempt(get("/model/info", "mine"), after=0.1)

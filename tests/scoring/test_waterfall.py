@@ -40,7 +40,7 @@ def explained(*added: float, protected: float | None = None, base: float = -1.5)
     named: list[tuple[Reason | None, float]] = [(reason(f"R{i}"), one) for i, one in enumerate(added)]
     if protected is not None:
         named.append((None, protected))
-    return Explanation(base, tuple(sorted(named, key=lambda one: -one[1])), ())
+    return Explanation("v", base, tuple(sorted(named, key=lambda one: -one[1])), ())
 
 
 def parsed(svg: str) -> ET.Element:
@@ -162,14 +162,14 @@ def test_a_withheld_approval_is_told() -> None:
 
 def test_words_are_of_the_language_and_lines_are_wrapped() -> None:
     long = Reason("R9", (("en", "word " * 30), ("fr", "mot " * 30)))
-    picture = drawn(Explanation(-1.5, ((long, 0.5),), ()), Waterfall(POLICY, CALIBRATION, "fr"))
+    picture = drawn(Explanation("v", -1.5, ((long, 0.5),), ()), Waterfall(POLICY, CALIBRATION, "fr"))
     told = [text for text in texts(picture) if text.startswith("mot")]
     assert [len(text.split()) for text in told] == [13, 13, 4]
 
 
 def test_what_it_says_is_escaped_and_nothing_is_loaded() -> None:
     hostile = Reason("R9", (("en", "</svg><script>alert('&\"')</script>"),))
-    svg = WATERFALL.svg(Explanation(-1.5, ((hostile, 0.5),), ()), -1.0, DecisionKind.DECLINE, metadata="<&]]>\"'")
+    svg = WATERFALL.svg(Explanation("v", -1.5, ((hostile, 0.5),), ()), -1.0, DecisionKind.DECLINE, metadata="<&]]>\"'")
     picture = parsed(svg)
     kinds = {one.tag.removeprefix(SVG) for one in picture.iter()}
     assert kinds == {
