@@ -20,7 +20,7 @@ from jobs.progress import Progress
 from scoring.store import public_key
 
 if TYPE_CHECKING:
-    from decision_log.referrals import Referral
+    from decision_log.reader import Referral
 
 _VERIFY_ENDS = "exit code: 0 all is well, 1 something is wrong or cannot be read, 2 wrong usage"
 _log = click.option("--log", "folder", type=PATH, required=True, metavar="DIR", help="the decision log")
@@ -73,8 +73,7 @@ def prove(*, request_id: str, index: int | None, folder: Path, address: str, key
 @click.option("--json", "as_json", is_flag=True, help="print a JSON list, with the seconds that each has waited")
 def referrals(*, folder: Path, since: datetime | None, as_json: bool) -> None:
     """List the referred applications that no person has decided yet, oldest first."""
-    from decision_log.reader import DecisionLogReader
-    from decision_log.referrals import open_referrals
+    from decision_log.reader import DecisionLogReader, open_referrals
 
     log, now = DecisionLogReader(folder, since=since), datetime.now(UTC)
     found = open_referrals(log)
@@ -111,3 +110,6 @@ def erase(*, client_id: str, folder: Path) -> None:
     say([f"{done.records:,} records in {done.segments:,} segments were destroyed"])
     if done.aside:
         sys.stderr.write(f"warning: {done.aside:,} files in {folder}/aside were not read: they may hold records\n")
+
+
+COMMANDS = (verify, prove, erase, referrals)

@@ -14,10 +14,10 @@ os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
 
 if __name__ == "__main__":
     try:
-        from decision_log.cli import erase, prove, referrals, verify
+        from decision_log.cli import COMMANDS
         from scoring.cli import commands, main
 
-        for command in (verify, prove, erase, referrals):
+        for command in COMMANDS:
             commands.add_command(command)
         sys.exit(main())
     except KeyboardInterrupt:  # while the packages were loaded: a command itself is stopped in order

@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 import pytest
 
-from decision_log.cli import prove, referrals, verify
+from decision_log.cli import COMMANDS as LOG_COMMANDS
 from jobs.commandline import CommandGroup
 from monitoring.cli import commands as monitoring_commands
 from scoring.cli import commands as scoring_commands
@@ -26,7 +26,7 @@ README, TUTORIAL, SERVE = (
 )
 PAGES = [README, *sorted((ROOT / "docs").rglob("*.md"))]
 ADDRESS = "http://127.0.0.1:3000"
-SCORING = CommandGroup(commands=scoring_commands.commands | {one.name: one for one in (verify, prove, referrals)})
+SCORING = CommandGroup(commands=scoring_commands.commands | {one.name: one for one in LOG_COMMANDS})
 """What `scoring/__main__.py` composes."""
 COMMANDS = {"monitoring": monitoring_commands, "scoring": SCORING, "training": training_commands}
 MADE = ("data/", "mlruns/", "build/", "application_", "training/synthesis")

@@ -148,8 +148,8 @@ class Contract:
 
     def waterfall(self, application: Application, client_id: str | None, request_id: str | None) -> Steps[str]:
         """Decide on one application, and draw what its margin is made of."""
-        asked = post("/explain", encoded_item(application, client_id), request_id)
-        return (yield from self._sent(replace(asked, accept=SVG), svg_in))
+        request = post("/explain", encoded_item(application, client_id), request_id)
+        return (yield from self._sent(replace(request, accept=SVG), svg_in))
 
     def predict_batch(
         self, applications: Iterable[Application | Identified], request_id: str | None

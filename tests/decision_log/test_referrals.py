@@ -16,8 +16,7 @@ from decision_log.cli import referrals
 from decision_log.closing import close
 from decision_log.format import Header
 from decision_log.overrides import OverrideLog, override_directions
-from decision_log.reader import DecisionLogReader
-from decision_log.referrals import open_referrals
+from decision_log.reader import DecisionLogReader, open_referrals
 from decision_log.segments import Listing, read_lines
 from scoring.policy import DecisionKind
 from scoring.store import StoredModel
