@@ -97,6 +97,18 @@ def _fairness_gate(comparison: GroupComparison, settings: ApprovalSettings) -> G
     return Gate(name, figure, f"at least {least:g}", ratio.value >= least)
 
 
+def reason_gate(changes: ReasonChanges | None, settings: GateSettings) -> Gate:
+    """Hold the share of first reasons that differ from the champion's against its limit."""
+    limits = settings.reasons
+    name, limit = "first reasons that differ from the champion's", f"at most {limits.max_changed:g}"
+    if changes is None:
+        return Gate(name, "not comparable", limit, passed=True, judged=False)
+    if changes.declines < limits.min_declines:
+        return Gate(name, "too few declines", limit, passed=True, judged=False)
+    share = changes.changed / changes.declines
+    return Gate(name, f"{share:.4f} of {changes.declines:,}", limit, share <= limits.max_changed)
+
+
 def latency_gate(milliseconds: float, settings: GateSettings) -> Gate:
     """Hold the median time of one application against its limit."""
     limit = settings.latency.max_milliseconds
@@ -167,6 +179,32 @@ def compare(
 def _costs(target: Target, probability: Probabilities, policy: DecisionPolicy) -> NDArray[np.float64]:
     declined = policy.predictions(probability) == 1
     return np.asarray(np.where(target == 1, policy.cost_fn * ~declined, policy.cost_fp * declined), dtype=np.float64)
+
+
+_COMPARED_ROWS = 20_000
+"""Applications on which reasons are compared, evenly spaced over the file."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReasonChanges:
+    """How many applications both models decline, and in how many of them the first reason differs."""
+
+    declines: int
+    changed: int
+
+
+def reason_changes(challenger: Scorer, champion: Scorer, columns: Columns) -> ReasonChanges | None:
+    """Compare the first reasons of two models; None if one gives none. ColumnsError if one lacks a column."""
+    if challenger.explainer is None or champion.explainer is None:
+        return None
+    rows = np.unique(np.linspace(0, len(columns) - 1, min(len(columns), _COMPARED_ROWS)).astype(np.intp))
+    chosen = columns.take(rows)
+    found = [
+        [reasons[0].code if reasons else None for reasons in scorer.score(chosen.declared_by(portfolio)).reasons]
+        for scorer, portfolio in ((one, one.artefact.portfolio) for one in (challenger, champion))
+    ]
+    declined = [pair for pair in zip(*found, strict=True) if None not in pair]
+    return ReasonChanges(len(declined), sum(own != other for own, other in declined))
 
 
 @dataclass(frozen=True, slots=True)

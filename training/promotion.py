@@ -27,6 +27,7 @@ from training.errors import GateError, RegistryError
 from training.evaluation import evaluate
 from training.gates import (
     Gate,
+    ReasonChanges,
     comparability_gate,
     compare,
     comparison_gates,
@@ -34,6 +35,8 @@ from training.gates import (
     latency_gate,
     median_milliseconds,
     parity_gate,
+    reason_changes,
+    reason_gate,
     screen,
     source_gate,
 )
@@ -161,6 +164,8 @@ def judge(
     gates = [*_own_gates(challenger, dataset, policy, settings)]
     if rival is not None:
         gates += _champion_gates(challenger, rival, dataset, policy, settings)
+    if incumbent is not None:
+        gates.append(reason_gate(_reason_changes(scorer, incumbent, dataset), limits))
     if obstacle is not None:
         gates.append(comparability_gate(allowed=uncompared_allowed))
     if incumbent is not None:
@@ -180,6 +185,16 @@ def _judged_champion(incumbent: Registered | None, dataset: Dataset) -> tuple[Ju
         return judged_model(incumbent, dataset), None
     except RegistryError as error:
         return None, str(error)
+
+
+def _reason_changes(scorer: Scorer, incumbent: Registered, dataset: Dataset) -> ReasonChanges | None:
+    """How the first reasons differ from the champion's; None if this code cannot score with it."""
+    try:
+        with tempfile.TemporaryDirectory() as scratch:
+            rival = Scorer(Artefact.read(artefact_folder(download(incumbent, Path(scratch)), incumbent)))
+        return reason_changes(scorer, rival, dataset.columns)
+    except (ArtefactError, ColumnsError, RegistryError):
+        return None
 
 
 def _own_gates(

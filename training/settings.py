@@ -181,6 +181,15 @@ class LatencySettings(Settings):
     """How many applications are timed, one by one; their median is judged."""
 
 
+class ReasonLimits(Settings):
+    """How far a new model may change what declined applicants are told."""
+
+    max_changed: float = Field(ge=0, le=1)
+    """Share of the applications that champion and challenger decline whose first reason differs."""
+    min_declines: int = Field(ge=1)
+    """Fewer are not judged."""
+
+
 class GateSettings(Settings):
     """The limits that a model must meet before it becomes champion."""
 
@@ -190,6 +199,7 @@ class GateSettings(Settings):
     max_auc_loss: float = Field(ge=0, le=1)
     max_cost_increase: float = Field(ge=0)
     fairness: ApprovalSettings
+    reasons: ReasonLimits
     latency: LatencySettings
 
 

@@ -16,6 +16,7 @@ from training.fairness import GroupComparison
 from training.gates import (
     Comparison,
     Gate,
+    ReasonChanges,
     Screening,
     _costs,
     comparability_gate,
@@ -25,10 +26,11 @@ from training.gates import (
     gate_lines,
     latency_gate,
     parity_gate,
+    reason_gate,
     screen,
     source_gate,
 )
-from training.settings import ApprovalSettings, GateSettings, LatencySettings
+from training.settings import ApprovalSettings, GateSettings, LatencySettings, ReasonLimits
 
 POLICY = DecisionPolicy(0.5, 0.4, 0.6, (0.2, 0.4, 0.6), 10, 1, PointScale(600, 50, 20))
 
@@ -37,7 +39,10 @@ def limits(min_rows: int = 2, **changed: Any) -> GateSettings:
     values = {"min_auc": 0.7, "max_ece": 0.02, "max_cost_ratio": 0.9, "max_auc_loss": 0.01, "max_cost_increase": 0.02}
     fairness = ApprovalSettings(min_impact_ratio=0.8, min_rows=min_rows)
     return GateSettings(
-        **values | changed, fairness=fairness, latency=LatencySettings(max_milliseconds=2.0, applications=3)
+        **values | changed,
+        fairness=fairness,
+        reasons=ReasonLimits(max_changed=0.25, min_declines=4),
+        latency=LatencySettings(max_milliseconds=2.0, applications=3),
     )
 
 
@@ -93,6 +98,23 @@ def test_every_ratio_is_a_gate_that_says_its_group():
         Gate("adverse impact ratio by age (screening)", "0.7900 M", "at least 0.8", passed=False),
         Gate("adverse impact ratio by status (screening)", "too few rows", "at least 0.8", passed=True, judged=False),
     ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        (None, ("not comparable", True, False)),
+        (ReasonChanges(3, 3), ("too few declines", True, False)),
+        (ReasonChanges(4, 1), ("0.2500 of 4", True, True)),
+        (ReasonChanges(1_000, 251), ("0.2510 of 1,000", False, True)),
+    ],
+)
+def test_the_gate_of_reasons_judges_enough_declines(
+    changes: ReasonChanges | None, expected: tuple[str, bool, bool]
+) -> None:
+    gate = reason_gate(changes, limits())
+    assert (gate.figure, gate.passed, gate.judged) == expected
+    assert gate.limit == "at most 0.25"
 
 
 def test_the_gates_of_latency_and_parity_say_figure_and_limit():

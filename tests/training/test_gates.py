@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,25 +12,29 @@ import pytest
 from features.transformer import Columns
 from monitoring.measures import Estimate, Group, ImpactRatio, auc_difference
 from scoring.artefact import Artefact
-from scoring.policy import DecisionPolicy, PointScale
-from scoring.scorer import Scorer, Scores
+from scoring.policy import DecisionKind, DecisionPolicy, PointScale
+from scoring.reasons import ReasonMethod, ReasonReference
+from scoring.scorer import Scorer, Scores, with_conformance
 from tests.features.examples import columns
-from tests.home_credit import APPLICATION
+from tests.home_credit import APPLICATION, PORTFOLIO
 from training import gates
+from training.dataset import load_dataset
 from training.fairness import GroupComparison
 from training.gates import (
     Comparison,
     Gate,
+    ReasonChanges,
     compare,
     comparison_gates,
     evaluation_gates,
     fairness_gates,
     latency_gate,
     parity_gate,
+    reason_changes,
     source_gate,
 )
 from training.run import Delivered
-from training.settings import ApprovalSettings, GateSettings, LatencySettings
+from training.settings import ApprovalSettings, GateSettings, LatencySettings, ReasonLimits
 
 POLICY = DecisionPolicy(
     cutoff=0.5,
@@ -45,7 +51,8 @@ def limits(**changed: Any) -> GateSettings:
     values = {"min_auc": 0.5, "max_ece": 1.0, "max_cost_ratio": 2.0, "max_auc_loss": 0.01, "max_cost_increase": 0.02}
     fairness = ApprovalSettings(min_impact_ratio=0.8, min_rows=1)
     speed = LatencySettings(max_milliseconds=2.0, applications=3)
-    return GateSettings(**{"fairness": fairness, **values, **changed}, latency=speed)
+    told = ReasonLimits(max_changed=0.5, min_declines=1)
+    return GateSettings(**{"fairness": fairness, **values, **changed}, reasons=told, latency=speed)
 
 
 @pytest.mark.parametrize(
@@ -178,3 +185,20 @@ def test_the_latency_is_the_median_of_single_applications(
     assert gates.median_milliseconds(scorer, rows, 3) == pytest.approx(2.0)
     place = APPLICATION.position["AMT_CREDIT"]
     assert [scored.numbers[:, place].tolist() for scored in scorer.noted] == [[1e5], [2e5], [3e5]]
+
+
+def test_first_reasons_are_compared_where_both_models_decline(delivered: Delivered, generated: Path) -> None:
+    dataset = load_dataset(generated, PORTFOLIO)
+    artefact = delivered.trained.artefact({})
+    own = Scorer(artefact)
+    other = Scorer(with_conformance(replace(artefact, reasons=ReasonReference(ReasonMethod.PATH_DEPENDENT))))
+    lenient = Scorer(with_conformance(replace(artefact, policy=replace(artefact.policy, refer_to=1.0))))
+    silent = Scorer(with_conformance(replace(artefact, reasons=None)))
+    declines = int((own.score(dataset.columns).decision == DecisionKind.DECLINE).sum())
+    assert reason_changes(own, own, dataset.columns) == ReasonChanges(declines, 0)
+    changed = reason_changes(own, other, dataset.columns)
+    assert changed is not None
+    assert changed.declines == declines
+    assert 0 < changed.changed < declines
+    assert reason_changes(own, lenient, dataset.columns) == ReasonChanges(0, 0)
+    assert reason_changes(own, silent, dataset.columns) is None

@@ -404,6 +404,7 @@ def test_every_gate_is_judged(contest: Contest) -> None:
         ("cost against the cheaper blanket rule", False),
         ("AUC minus the champion's, lower end", False),
         ("cost minus the champion's, upper end", False),
+        ("first reasons that differ from the champion's", True),  # it has the champion's trees
         ("data, against the champion's", True),
         ("adverse impact ratio by sex (screening)", False),
         ("adverse impact ratio by marital status (screening)", False),

@@ -50,6 +50,7 @@ def test_what_decides_who_is_in_charge_and_who_is_approved_is_delivered_as_decid
             "limits": {"age": 0.3},  # the young default most, and are approved 0.4 times as often as the elderly
             "min_rows": 100,
         },  # four fifths; 12 CFR 1002.2
+        "reasons": {"max_changed": 0.5, "min_declines": 100},
         "latency": {"max_milliseconds": 20, "applications": 200},
     }
     policy = content["policy"]

@@ -232,6 +232,7 @@ def _gates_at_promotion(limits: GateSettings, *, screened: bool) -> Iterator[Row
         yield "adverse impact ratios (screening)", NOTHING, f"at least {limits.fairness.min_impact_ratio:g}", at
     yield "AUC minus the champion's, lower end", NOTHING, f"at least {-limits.max_auc_loss:g}", at
     yield "cost minus the champion's, upper end", NOTHING, f"at most {limits.max_cost_increase:g}", at
+    yield "first reasons that differ from the champion's", NOTHING, f"at most {limits.reasons.max_changed:g}", at
     yield "median time of one application", NOTHING, f"at most {limits.latency.max_milliseconds:g} ms", at
     yield "probabilities that differ after the import", NOTHING, "at most 0", at
     yield "data, against the champion's", NOTHING, "real, if that is", at
