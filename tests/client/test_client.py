@@ -16,9 +16,9 @@ from credit_scoring_client.answer import (
 )
 from credit_scoring_client.client import AsyncClient, Client
 from credit_scoring_client.contract import __version__
-from credit_scoring_client.errors import ConnectionFailed, InvalidRequest, Unauthorized, Violation
+from credit_scoring_client.errors import ConnectionFailed, InvalidRequest, Unauthorized, UnexpectedAnswer, Violation
 from credit_scoring_client.retry import Retry
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
 
 from tests.client.examples import APPLICATION, DECISION, DECISION_FIELDS, decided, problem, without
 
@@ -223,3 +223,18 @@ def test_explain_gives_the_decision_and_what_its_margin_is_made_of(server, run):
         ),
         explained_by="interventional:0123456789ab",
     )
+
+
+def test_waterfall_asks_for_a_picture_and_returns_it(server, run):
+    server.answers = [Response("<svg>\u2212</svg>", media_type="image/svg+xml")]
+    found = run(server.url, lambda client: client.waterfall(APPLICATION, client_id="100002", request_id="e-1"))
+    [received] = server.received
+    assert (received.path, received.headers["accept"]) == ("/explain", "image/svg+xml")
+    assert received.body == {"client_id": "100002", "application": APPLICATION}
+    assert found == "<svg>\u2212</svg>"
+
+
+def test_a_server_that_draws_nothing_is_an_unexpected_answer(server, run):
+    server.answers = [JSONResponse(DECISION_FIELDS)]
+    with pytest.raises(UnexpectedAnswer, match="the body is not SVG"):
+        run(server.url, lambda client: client.waterfall(APPLICATION))

@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree as ET
 
 import httpx
 import pytest
@@ -80,6 +81,30 @@ def test_an_explanation_adds_up_to_the_margin(http: httpx.Client, stored: Stored
     same = ("client_id", "model_version", "probability", "decision", "score", "risk_level")
     assert {name: answer.json()[name] for name in same} == {name: decided[name] for name in same}
     assert decided["reasons"] == []
+
+
+def test_a_waterfall_is_the_same_decision_drawn_and_carries_it(http: httpx.Client) -> None:
+    body = {"client_id": "\ufffe<&", "application": DECLINED}
+    answer = http.post("/explain", json=body, headers={"Accept": "image/svg+xml", "X-Request-ID": "w-1"})
+    explained = http.post("/explain", json=body, headers={"X-Request-ID": "w-1"}).json()
+    picture = ET.fromstring(answer.content)  # noqa: S314 - it comes from the service under test
+    carried = json.loads(picture.findtext("{http://www.w3.org/2000/svg}metadata") or "")
+    assert answer.headers["content-type"] == "image/svg+xml"
+    assert carried | {"timestamp": ""} == explained | {"timestamp": ""}
+    words = "".join(picture.itertext())
+    assert all(reason["text"] in words for reason in explained["reasons"])
+    assert_problem(http.post("/explain", json={}, headers={"Accept": "image/svg+xml"}), 422)
+
+
+def test_an_explanation_says_what_is_missing_and_where_a_person_decides(
+    http: httpx.Client, stored: StoredModel
+) -> None:
+    explained = http.post("/explain", json=EXAMPLE).json()
+    read = [name for name in stored.scorer.inputs if name not in EXAMPLE["application"]]
+    policy = stored.scorer.artefact.policy
+    assert explained["missing_columns"] == read
+    assert len(read) == explained["missing"]
+    assert (explained["refer_from"], explained["refer_to"]) == (policy.refer_from, policy.refer_to)
 
 
 def test_the_words_of_every_reason_are_told_in_every_language(http: httpx.Client) -> None:

@@ -91,6 +91,7 @@ def test_every_route_leaves_its_lines(server: Server, folder: Path, stored: Stor
         single = http.post("/predict", json=REQUEST).json()
         vector = {"features": [None] * len(stored.scorer.features)}
         features = http.post("/predict/features", json=vector).json()
+        drawn = http.post("/explain", json=REQUEST, headers={"Accept": "image/svg+xml", "X-Request-ID": "drawn-1"})
         invalid = {"application": {"AMT_CREDIT": -1}}
         answer = http.post("/predict/batch", json={"applications": [REQUEST, invalid, REQUEST]})
     first, last = (answer.json()["results"][position] for position in (0, 2))
@@ -106,6 +107,8 @@ def test_every_route_leaves_its_lines(server: Server, folder: Path, stored: Stor
         for name in ("model_version", "probability", "prediction", "decision", "risk_level"):
             assert line[name] == decision[name]
     assert (answer.headers["x-request-id"], 1) not in by_place
+    assert (drawn.headers["content-type"], by_place["drawn-1", 0]["route"]) == ("image/svg+xml", "/explain")
+    assert sum(line["request_id"] == "drawn-1" for line in lines(folder)) == 1
 
 
 def test_a_worker_killed_under_load_loses_no_line_of_an_answered_request(

@@ -43,6 +43,10 @@ async def _echo(body: bytes) -> bytes:
     return json.dumps({"decoded": json.loads(body), "request_id": request_id()}).encode()
 
 
+async def _picture(_: bytes) -> bytes:
+    return b"<svg/>"
+
+
 async def _invalid(_: bytes) -> bytes:
     raise Invalid("It does not fit.", errors=[{"loc": ["x"], "msg": "wrong"}])
 
@@ -72,6 +76,7 @@ async def _slow_page(_: Request) -> Response:
 PAGES = Starlette(routes=[Route("/page", _page), Route("/fail", _fail), Route("/slow-page", _slow_page)])
 ROUTES = {
     "/predict": ScoringRoute(_echo, 1024, 2),
+    "/drawn": ScoringRoute(_echo, 1024, 2, draw=_picture),
     "/invalid": ScoringRoute(_invalid, 1024, 2),
     "/broken": ScoringRoute(_broken, 1024, 2),
     "/slow": ScoringRoute(_slow, 1024, 4),
@@ -320,3 +325,38 @@ def test_a_timeout_of_something_else_is_a_failure_and_no_deadline(caplog: pytest
     with caplog.at_level(logging.ERROR, logger="bentoml.credit_scoring"):
         assert asyncio.run(run()).status_code == 500
     assert caplog.records[0].getMessage().startswith("TimeoutError while answering")
+
+
+@pytest.mark.parametrize(
+    ("accept", "drawn"),
+    [
+        ([], False),
+        (["*/*"], False),
+        (["application/json"], False),
+        (["image/svg+xml"], True),
+        (["Image/SVG+XML; charset=utf-8"], True),
+        (["image/*"], True),
+        (["image/svg+xml, application/json"], False),
+        (["image/svg+xml, application/json;q=0.9"], True),
+        (["image/svg+xml;q=0.8, application/json ; q=0.9"], False),
+        (["image/svg+xml, */*;q=0.1"], True),
+        (["image/svg+xml;q=0, */*"], False),
+        (["application/json;q=0", "image/svg+xml;q=0.001"], True),
+        (["image/svg+xml;q=2"], False),
+        (["image/svg+xml;q=much"], False),
+        (["text/html"], False),
+        ([",;q=,"], False),
+    ],
+)
+def test_a_picture_is_answered_to_those_who_prefer_it(accept: list[str], *, drawn: bool) -> None:
+    async def run() -> list[httpx.Response]:
+        headers = [("Content-Type", "application/json"), ("X-Request-ID", "r-1"), *(("Accept", one) for one in accept)]
+        transport = httpx.ASGITransport(bounded(CollectorRegistry()))
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+            client.headers.pop("accept")
+            return [await client.post(path, content=b"{}", headers=headers) for path in ("/drawn", "/predict")]
+
+    answer, plain = asyncio.run(run())
+    expected = ("image/svg+xml", b"<svg/>") if drawn else ("application/json", plain.content)
+    assert (answer.headers["content-type"], answer.content) == expected
+    assert plain.headers["content-type"] == "application/json"

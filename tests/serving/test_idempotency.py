@@ -35,6 +35,7 @@ class Service:
         routes = {
             "/predict": ScoringRoute(self._count, 1024, 16),
             "/predict/features": ScoringRoute(self._count, 1024, 16),
+            "/explain": ScoringRoute(self._count, 1024, 16, draw=self._picture),
             "/wrong": ScoringRoute(self._wrong, 1024, 16),
             "/waiting": ScoringRoute(self._wait, 1024, 16),
         }
@@ -55,8 +56,15 @@ class Service:
         await self.go.wait()
         return await self._count(body)
 
-    async def post(self, key: str | None, path: str = "/predict", body: bytes = b"{}") -> httpx.Response:
-        headers = {"Content-Type": "application/json"} | ({} if key is None else {"Idempotency-Key": key})
+    async def _picture(self, _: bytes) -> bytes:
+        self.calls += 1
+        return b"<svg/>"
+
+    async def post(
+        self, key: str | None, path: str = "/predict", body: bytes = b"{}", *, accept: str = "*/*"
+    ) -> httpx.Response:
+        headers = {"Content-Type": "application/json", "Accept": accept}
+        headers |= {} if key is None else {"Idempotency-Key": key}
         async with httpx.AsyncClient(transport=self._transport, base_url="http://localhost") as client:
             return await client.post(path, content=body, headers=headers)
 
@@ -97,6 +105,18 @@ def test_another_body_or_path_is_refused(service: Service) -> None:
         assert answer.status_code == 422
     assert service.calls == 1
     assert service.counted()["mismatch"] == 2
+
+
+def test_a_repetition_has_the_media_type_of_the_first_answer(service: Service) -> None:
+    async def run() -> list[httpx.Response]:
+        picture = [await service.post("k-1", "/explain", accept="image/svg+xml") for _ in range(2)]
+        return [*picture, await service.post("k-1", "/explain"), await service.post("k-2", "/explain")]
+
+    first, again, other, plain = asyncio.run(run())
+    assert [answer.headers["content-type"] for answer in (first, again)] == ["image/svg+xml"] * 2
+    assert (first.content, again.content, again.headers["idempotency-replayed"]) == (b"<svg/>", b"<svg/>", "true")
+    assert (refused(other)["status"], service.calls) == (422, 2)
+    assert plain.headers["content-type"] == "application/json"
 
 
 def test_a_request_in_flight_is_refused_until_it_is_answered(service: Service) -> None:
