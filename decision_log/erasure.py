@@ -138,7 +138,7 @@ def _state(directory: Path, records: Sequence[ErasedRecord], notary: Notary | No
 
 def read_statements(vault: Vault, key: Ed25519PublicKey) -> frozenset[ErasedRecord]:
     """The records that signed statements name; what is not signed by the key says nothing."""
-    return frozenset(_stated(vault, key)) if ERASURES in vault.names() else frozenset()
+    return frozenset(_stated(vault, key)) if vault.holds(ERASURES) else frozenset()
 
 
 def _stated(vault: Vault, key: Ed25519PublicKey) -> Iterator[ErasedRecord]:

@@ -95,6 +95,13 @@ class Vault:
                 return sorted(path.name for path in Path(self.address).iterdir())
             return sorted(path.rstrip("/").rpartition("/")[2] for path in self._files.ls(self.address, detail=False))
 
+    def holds(self, name: str) -> bool:
+        """Whether something is kept under the name."""
+        with self._failures():
+            if self._files is None:
+                return (Path(self.address) / name).exists()
+            return bool(self._files.exists(f"{self.address}/{name}"))
+
     def lines(self, name: str) -> Iterator[bytes]:
         """What is kept under the name, in lines with their ends."""
         if self._files is None:

@@ -138,7 +138,7 @@ def read_evidence(vault: Vault, worker: str, key: Ed25519PublicKey, wrong: list[
             continue
         else:
             found[checkpoint.segment].checkpoints.append((checkpoint, note))
-    if worker + HASHES in vault.names():
+    if vault.holds(worker + HASHES):
         for line in vault.lines(worker + HASHES):
             _add_hashes(line, found)
     return dict(found)
@@ -368,7 +368,7 @@ def prove(
     lines = list(stored_records(path))
     leaves = [leaf_of(line) for line in lines]
     worker = path.stem.rpartition("-")[0]
-    notes = read_evidence(vault, worker, key, []) if worker + NOTES in vault.names() else {}
+    notes = read_evidence(vault, worker, key, []) if vault.holds(worker + NOTES) else {}
     for checkpoint, note in sorted(notes.get(path.stem, Evidence()).checkpoints, key=lambda one: -one[0].size):
         covers = number < checkpoint.size <= len(leaves)
         if covers and MerkleTree.of(leaves[: checkpoint.size]).root() == checkpoint.root:

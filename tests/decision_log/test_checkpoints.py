@@ -95,6 +95,7 @@ def test_an_address_of_fsspec_keeps_each_part_as_an_object(keys: KeyPair) -> Non
         vault.append("w.checkpoints", note)
     assert vault.names() == ["w.checkpoints"]
     assert list(notes_in(vault.lines("w.checkpoints"))) == notes
+    assert (vault.holds("w.checkpoints"), vault.holds("other.checkpoints")) == (True, False)
     assert len(fsspec.filesystem("memory").ls("/bucket/checkpoints/w.checkpoints")) == 3
 
 
