@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +22,7 @@ from decision_log.closing import close
 from decision_log.overrides import OverrideReader
 from decision_log.segments import Listing
 from scoring.keys import Scope
+from tests.e2e.test_idempotency import eventually
 from tests.home_credit import EXAMPLE
 from tests.keys import Keys
 from tests.monitoring.recording import settings
@@ -216,7 +220,6 @@ def test_the_client_overrides(server: Server, keys: Keys) -> None:
 def test_a_service_that_never_overrides_opens_no_file_for_it(delivered: Delivered, keys: Keys, tmp_path: Path) -> None:
     with served(delivered, tmp_path, keys) as server:
         decide(server, keys)
-        assert len(workers(server)) == 2
     assert sorted(path.name for path in (tmp_path / "log").iterdir()) == ["closed", "open"]
 
 
@@ -233,6 +236,30 @@ def test_a_restart_and_closing_leave_decisions_and_overrides_found(
         assert refused(override(server, keys, first["request_id"], wanted))[0] == 409
         assert override(server, keys, second["request_id"], wanted).json()["was"] == second["decision"]
         assert refused(override(server, keys, "nobody-s", wanted))[0] == 404
+
+
+def test_an_answered_override_survives_a_kill_of_its_worker(delivered: Delivered, keys: Keys, tmp_path: Path) -> None:
+    with served(delivered, tmp_path, keys) as server:
+        decided = [decide(server, keys) for _ in range(8)]
+        wanted = opposite(decided[0]["decision"])
+        for one in decided:
+            assert override(server, keys, one["request_id"], wanted).status_code == 200
+        assert workers(server)
+        for worker in workers(server):
+            os.kill(worker, signal.SIGKILL)
+
+        def stands(one: dict[str, Any]) -> bool:
+            try:
+                return override(server, keys, one["request_id"], wanted).status_code == 409
+            except httpx.TransportError:  # the new workers are not up yet
+                return False
+
+        for one in decided:
+            eventually(partial(stands, one))
+    reader = OverrideReader(tmp_path / "log")
+    reader.look()
+    assert {record.request_id for record in reader.records} == {one["request_id"] for one in decided}
+    assert len(reader.records) == len(decided)
 
 
 def test_without_a_decision_log_nothing_is_overridden(server_without_log: Server) -> None:
