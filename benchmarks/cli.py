@@ -25,6 +25,7 @@ from benchmarks.settings import BenchmarkSettings
 from benchmarks.side_by_side import Costs
 from benchmarks.soak import soak
 from benchmarks.store import ROOT, Store
+from benchmarks.trees import measure_trees, record_trees
 from jobs.commandline import PATH, CommandGroup, run_command, say
 from jobs.progress import Progress
 from jobs.settings import Settings
@@ -156,6 +157,23 @@ def run_monitoring(
     reports = measure_reports(model, applications, decisions, scratch, seed=seed, progress=Progress())
     counts = " ".join(map(str, decisions))
     record(reports, f"python -m benchmarks monitoring --model DIR --applications FILE --decisions {counts}", output)
+
+
+@commands.command("trees")
+@_artefact
+@click.option("--applications", type=PATH, required=True, help="file of applications")
+@click.option("--rows", type=_COUNT, default=2_000, show_default=True, help="different applications")
+@_kept("trees.json")
+def run_trees(
+    *, model: Path, applications: Path, rows: int, output: Path,
+    settings: Path,  # noqa: ARG001 - an option of every command that measures
+    store: Path,  # noqa: ARG001
+) -> None:  # fmt: skip
+    """Time the trees and the reasons, by tables and by LightGBM itself."""
+    _check_output(output)
+    found = measure_trees(model, applications, rows=rows, progress=Progress())
+    record_trees(found, f"python -m benchmarks trees --model DIR --applications FILE --rows {rows}", output)
+    say(f"{each.what:24} {each.batch:6,} at once {each.us:8.1f} us {each.ns_per_tree:7.1f} ns a tree" for each in found)
 
 
 @commands.command("false-alarms")
