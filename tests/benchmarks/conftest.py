@@ -1,4 +1,4 @@
-"""The small model of the scoring tests, whose decisions are recorded here."""
+"""The small model of the scoring tests, which is timed here."""
 
 from __future__ import annotations
 
