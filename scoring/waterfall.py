@@ -21,6 +21,8 @@ from scoring.reasons import Explanation
 
 MOST_BARS = 12
 """Beyond them a reader compares nothing; the other reasons are one bar together."""
+_LEAST = 0.005
+"""Log-odds below which a bar would be written as 0.00."""
 PROTECTED = "Features of protected attributes"
 
 STYLE = """
@@ -29,7 +31,7 @@ STYLE = """
 .waterfall .title { font-size: 16px; font-weight: 600; }
 .waterfall .soft { fill: #55626f; }
 .waterfall .value { font-weight: 600; }
-.waterfall .end { text-kind: end; } .waterfall .middle { text-kind: middle; }
+.waterfall .end { text-anchor: end; } .waterfall .middle { text-anchor: middle; }
 .waterfall .paper { fill: #ffffff; }
 .waterfall .band { fill: #f3e9cf; }
 .waterfall .limit { stroke: #8a6100; stroke-dasharray: 4 3; }
@@ -189,12 +191,12 @@ class Waterfall:
 def bars_of(explanation: Explanation, language: str) -> list[WaterfallBar]:
     """The bars of an explanation: at most 12, in its order, and then the sum of all others, the smallest ones.
 
-    The bar of features of protected attributes is never among the others.
+    What is written as 0.00 has no bar of its own. Features of protected attributes always have one.
     """
     ranked = sorted(explanation.contributions, key=lambda one: (one[0] is not None, -abs(one[1])))
-    kept = ranked[:MOST_BARS]
+    kept = [one for one in ranked[:MOST_BARS] if one[0] is None or abs(one[1]) >= _LEAST]
     shown = [(_words(one[0], language), one[1]) for one in explanation.contributions if one in kept]
-    if rest := ranked[MOST_BARS:]:
+    if rest := ranked[len(kept) :]:
         words = "One other reason" if len(rest) == 1 else f"{len(rest)} other reasons together"
         shown.append((words, sum(added for _, added in rest)))
     bars, at = [], explanation.base

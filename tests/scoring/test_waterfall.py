@@ -104,6 +104,22 @@ def test_beyond_twelve_bars_the_smallest_are_one() -> None:
     assert len(bars_of(explained(*added[:12]), "en")) == 12
 
 
+def test_what_adds_nothing_to_speak_of_is_among_the_others() -> None:
+    bars = bars_of(explained(0.5, 0.004, -0.003, protected=-0.001), "en")
+    assert [bar.words for bar in bars] == ["Words of R0", PROTECTED, "2 other reasons together"]
+
+
+def test_a_number_stands_before_its_bar_where_there_is_no_room_behind_it() -> None:
+    picture = drawn(explained(2.0, 0.5))
+    first, second = of_class(picture, "raised")[:2]
+    [last] = of_class(picture, "value end")
+    assert last.text == "+0.50"
+    assert float(last.attrib["x"]) == points(second)[0][0] - 5
+    assert [one.text for one in of_class(picture, "value")][:1] == ["+2.00"]
+    assert float(of_class(picture, "value")[0].attrib["x"]) == points(first)[2][0] + 5
+    assert ".waterfall .end { text-anchor: end; } .waterfall .middle { text-anchor: middle; }" in STYLE
+
+
 def test_lines_stand_at_the_margins_of_the_refer_band() -> None:
     picture = drawn(explained(0.5, -0.25))
     scale = {"".join(one.itertext()): float(one.attrib["x"]) for one in of_class(picture, "middle")}
