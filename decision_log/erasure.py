@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from base64 import b64decode
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -29,10 +29,12 @@ from decision_log.closing import (
     write_segment,
 )
 from decision_log.errors import CheckpointError, DecisionLogError, SegmentError, SourceError
+from decision_log.format import decoded
 from decision_log.lookup import write_index
 from decision_log.merkle import erased_line, leaf_hash
 from decision_log.notary import SEALS, SIGNING_VARIABLE, Notary, Vault
-from decision_log.segments import ASIDE, CLOSED, OPEN, Listing, first_line, read_raw
+from decision_log.overrides import OVERRIDES
+from decision_log.segments import ASIDE, CLOSED, CLOSED_SUFFIX, OPEN, Listing, first_line, read_raw
 from jobs.output import locked
 from jobs.progress import stop_if_asked
 
@@ -42,6 +44,8 @@ if TYPE_CHECKING:
 ERASURES = "erasures"
 """The name that statements are kept under, in the log's folder and where the checkpoints are."""
 _NAME = "credit-scoring-erasure"
+Place = tuple[str | None, int | None]
+"""Request id and index of a decision."""
 
 
 class ErasedRecord(NamedTuple):
@@ -54,15 +58,23 @@ class ErasedRecord(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Erased:
-    """The result of an erasure: records, the segments that had them, and files in `aside`, which were not read."""
+    """The result of an erasure.
+
+    Attributes
+    ----------
+    records, segments : records that were destroyed, and the segments that had them
+    overrides : overrides of these decisions, destroyed too
+    aside : files in `aside`, which were not read
+    """
 
     records: int
     segments: int
-    aside: int
+    overrides: int = 0
+    aside: int = 0
 
 
 def erase(directory: Path, client: bytes, notary: Notary | None, now: datetime) -> Erased:
-    """Destroy the records of the client with this hash, in open and closed segments.
+    """Destroy the records of the client with this hash, in open and closed segments, and their overrides.
 
     SourceError if there is no log; DecisionLogError if it cannot be written, or has checkpoints and there is no notary.
     """
@@ -82,40 +94,73 @@ def _erase(directory: Path, client: bytes, notary: Notary | None, now: datetime)
     listing = Listing.of(directory)
     found = {path: _in_open(path, client) for path in (*listing.open, *listing.closing)}
     found |= {path: _in_closed(path, client) for path in listing.closed}
-    found = {path: records for path, records in found.items() if records}
-    records = [record for each in found.values() for record in each]
-    if records:
-        # The statement comes first: if this ends in between, the next run destroys what is left.
-        _state(directory, records, notary, now)
-    for path, each in found.items():
-        stop_if_asked()
-        (_destroy_lines if path in (*listing.open, *listing.closing) else _destroy_rows)(path, each)
+    # Overrides name no client, but decisions of this one, which must still be there if this ends in between.
+    overrides = _overrides_of(frozenset(place for each in found.values() for place, _ in each), directory / OVERRIDES)
+    _destroy(directory / OVERRIDES, overrides, notary and notary.below(OVERRIDES), now)
+    records = {path: [record for _, record in each] for path, each in found.items() if each}
+    _destroy(directory, records, notary, now)
     aside = directory / ASIDE
-    return Erased(len(records), len(found), len(list(aside.iterdir())) if aside.is_dir() else 0)
+    return Erased(
+        records=sum(map(len, records.values())),
+        segments=len(records),
+        overrides=sum(map(len, overrides.values())),
+        aside=len(list(aside.iterdir())) if aside.is_dir() else 0,
+    )
 
 
-def _in_open(path: Path, client: bytes) -> list[ErasedRecord]:
+def _destroy(
+    directory: Path, found: Mapping[Path, Sequence[ErasedRecord]], notary: Notary | None, now: datetime
+) -> None:
+    """State what is erased, and destroy it."""
+    if not found:
+        return
+    # The statement comes first: if this ends in between, the next run destroys what is left.
+    _state(directory, [record for each in found.values() for record in each], notary, now)
+    for path, records in found.items():
+        stop_if_asked()
+        (_destroy_rows if path.suffix == CLOSED_SUFFIX else _destroy_lines)(path, records)
+
+
+def _in_open(path: Path, client: bytes) -> list[tuple[Place, ErasedRecord]]:
     marked = f'"client":"{client.hex()}"'.encode()
     with _named(path):
-        return [
-            ErasedRecord(path.stem, number, leaf_hash(line))
-            for number, line in enumerate(read_raw(path))
-            if marked in line
-        ]
+        lines = ((number, line) for number, line in enumerate(read_raw(path)) if marked in line)
+        return [(_place(line), ErasedRecord(path.stem, number, leaf_hash(line))) for number, line in lines]
 
 
-def _in_closed(path: Path, client: bytes) -> list[ErasedRecord]:
+def _place(line: bytes) -> Place:
+    values = decoded(line) or {}
+    return values.get("request_id"), values.get("index")
+
+
+def _in_closed(path: Path, client: bytes) -> list[tuple[Place, ErasedRecord]]:
     with _named(path):
-        erased = closed_erased(path)
-        numbers = (number for number in count() if number not in erased)
-        clients = (one for table in read_closed(path, ["client"], None) for one in table["client"].to_pylist())
-        chosen = {number for one, number in zip(clients, numbers, strict=False) if one == client}
+        chosen = {number: place for number, found, place in _rows(path) if found == client}
         if not chosen:
             return []
         if not closed_header(path):  # format 1, whose lines have no hashes
-            return [ErasedRecord(path.stem, number, b"") for number in sorted(chosen)]
-        lines = enumerate(closed_lines(path))
-        return [ErasedRecord(path.stem, number, leaf_hash(line)) for number, line in lines if number in chosen]
+            return [(place, ErasedRecord(path.stem, number, b"")) for number, place in chosen.items()]
+        lines = ((number, line) for number, line in enumerate(closed_lines(path)) if number in chosen)
+        return [(chosen[number], ErasedRecord(path.stem, number, leaf_hash(line))) for number, line in lines]
+
+
+def _rows(path: Path) -> Iterator[tuple[int, bytes | None, Place]]:
+    """Position, client and place of each decision in a closed segment."""
+    erased = closed_erased(path)
+    numbers = (number for number in count() if number not in erased)
+    for table in read_closed(path, ["client", "request_id", "index"], None):
+        for client, request_id, index in zip(*(column.to_pylist() for column in table.columns), strict=True):
+            yield next(numbers), client, (request_id, index)
+
+
+def _overrides_of(places: frozenset[Place], directory: Path) -> dict[Path, list[ErasedRecord]]:
+    """The overrides of decisions, by the segment that holds them."""
+    found = {}
+    for path in Listing.of(directory).open if places else ():
+        with _named(path):
+            lines = [(at, line) for at, line in enumerate(read_raw(path)) if _place(line) in places]
+        found[path] = [ErasedRecord(path.stem, at, leaf_hash(line)) for at, line in lines]
+    return {path: records for path, records in found.items() if records}
 
 
 @contextmanager

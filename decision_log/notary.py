@@ -13,6 +13,7 @@ import shutil
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
+from copy import copy
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -64,6 +65,12 @@ class Vault:
             self._files, self.address = fsspec.core.url_to_fs(self.address)
         except (ImportError, ValueError) as error:
             raise CheckpointError(f"{address}: cannot be used ({type(error).__name__})") from None
+
+    def below(self, name: str) -> Vault:
+        """The folder of that name in this one."""
+        other = copy(self)
+        other.address = f"{self.address}/{name}"
+        return other
 
     def append(self, name: str, content: bytes) -> None:
         """Add to what is kept under the name; CheckpointError if that fails."""
@@ -161,6 +168,10 @@ class Notary:
         if vault and directory.resolve() in (path := Path(vault.address).resolve(), *path.parents):
             raise CheckpointError(f"{ADDRESS_VARIABLE}: {address} is within the log, where its writer can change it")
         return cls(key, vault, directory / SEALS)
+
+    def below(self, name: str) -> Notary:
+        """The notary of a log in the folder of that name, whose checkpoints are kept in a folder of that name too."""
+        return Notary(self.key, self.vault and self.vault.below(name), self.seals.parent / name / SEALS)
 
     def attest(self, progress: Extent, now: datetime, *, ended: SegmentState = SegmentState.FINAL) -> Checkpoint:
         """Sign and keep a checkpoint; CheckpointError or OSError if it cannot be kept.

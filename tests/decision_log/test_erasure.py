@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from prometheus_client import CollectorRegistry
 
 from decision_log.cli import erase as command
 from decision_log.closing import close
@@ -16,13 +17,15 @@ from decision_log.errors import DecisionLogError
 from decision_log.format import ClientHash
 from decision_log.lookup import newest_decision
 from decision_log.notary import Notary, Vault
+from decision_log.overrides import OverrideLog, OverrideReader
 from decision_log.proofs import Verification, prove, verify_log
 from decision_log.reader import DecisionLogReader
 from decision_log.segments import Listing
 from jobs.commandline import run_command
+from scoring.policy import DecisionKind
 from scoring.store import public_key
-from tests.decision_log.logs import KeyPair, Scribe, Signed, rewrite, signed_log
-from tests.monitoring.recording import KEY
+from tests.decision_log.logs import HEADER, KeyPair, Scribe, Signed, rewrite, signed_log
+from tests.monitoring.recording import KEY, settings
 from tests.monitoring.test_closing import LATER, SETTINGS
 
 CLIENT = ClientHash(b"k" * 32).digest("client-3")
@@ -65,8 +68,8 @@ def test_the_records_are_gone_and_all_others_prove(signed: Signed, steps: str) -
             close(signed.log, SETTINGS, LATER, notary(signed))
         else:
             done.append(erase(signed.log, CLIENT, notary(signed), NOW))
-    assert done[0] == Erased(len(ERASED), 3, 0)
-    assert done[1:] in ([], [Erased(0, 0, 0)])
+    assert done[0] == Erased(len(ERASED), 3)
+    assert done[1:] in ([], [Erased(0, 0)])
     assert requests(signed) == LEFT
     assert verified(signed) == Verification(segments=3, records=300, covered=300, erased=len(ERASED))
     content = b"".join(path.read_bytes() for path in signed.log.rglob("*") if path.is_file())
@@ -87,11 +90,35 @@ def test_a_segment_that_a_worker_still_writes_is_erased_in_place(tmp_path: Path)
     scribe = Scribe(signed.log, signed.keys, signed.vault)
     scribe.write(10)
     scribe.attest()
-    assert erase(signed.log, CLIENT, notary(signed), NOW) == Erased(1, 1, 0)
+    assert erase(signed.log, CLIENT, notary(signed), NOW) == Erased(1, 1)
     scribe.write(10)
     scribe.close()
     assert requests(signed) == {f"request-{number}" for number in range(20) if number != 3}
     assert verified(signed) == Verification(segments=1, records=20, covered=20, erased=1)
+
+
+@pytest.mark.parametrize("is_closed", [False, True])
+def test_overrides_of_the_decisions_are_gone_and_all_others_prove(signed: Signed, is_closed: bool) -> None:
+    overrides = OverrideLog(
+        signed.log, HEADER, settings().recording.log, signed.keys.environment(signed.vault),
+        clock=NOW.timestamp, registry=CollectorRegistry(),
+    )  # fmt: skip
+    for number in (3, 4, 10):
+        overrides.override(
+            f"request-{number}", 0, actor="somebody", decision=DecisionKind.DECLINE, reason=f"words about {number}"
+        )
+    overrides.close()
+    if is_closed:
+        close(signed.log, SETTINGS, LATER, notary(signed))
+    assert erase(signed.log, CLIENT, notary(signed), NOW) == Erased(len(ERASED), 3, overrides=2)
+    reader = OverrideReader(signed.log)
+    reader.look()
+    assert [one.reason for one in reader.records] == ["words about 4"]
+    content = b"".join(path.read_bytes() for path in signed.log.rglob("*") if path.is_file())
+    assert b"words about 3" not in content
+    vault, key = Vault(str(signed.vault / "overrides")), public_key(signed.keys.public)
+    assert verify_log(signed.log / "overrides", vault, key) == Verification(1, 3, 3, erased=2)
+    assert verified(signed).erased == len(ERASED)
 
 
 def test_a_destroyed_record_that_no_statement_names_is_found(signed: Signed) -> None:
@@ -137,7 +164,7 @@ def test_the_command_says_what_it_did(
     for name, value in {**signed.keys.environment(signed.vault), "DECISION_LOG_KEY": KEY}.items():
         monkeypatch.setenv(name, value)
     assert run_command(command, ["--client", "client-3", "--log", str(signed.log)], program="erase") == 0
-    assert capsys.readouterr().out == "0 records in 0 segments were destroyed\n"
+    assert capsys.readouterr().out == "0 records in 0 segments and 0 overrides were destroyed\n"
     monkeypatch.delenv("DECISION_LOG_KEY")
     assert run_command(command, ["--client", "client-3", "--log", str(signed.log)], program="erase") == 1
     assert capsys.readouterr().err.startswith("error: the decision log hashes client ids: DECISION_LOG_KEY or the file")
