@@ -14,6 +14,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from decision_log.closing import close
+from decision_log.durability import Durability
 from decision_log.errors import CheckpointError, DecisionLogError, NotRecordedError, StandsError, UnknownDecisionError
 from decision_log.format import Header
 from decision_log.notary import Vault
@@ -219,6 +220,16 @@ def test_segments_of_killed_workers_are_sealed_and_old_ones_removed(
     os.utime(segment, (old, old))
     assert keep_overrides(log, SETTINGS, now, notary) == 1
     assert Listing.of(log / OVERRIDES).open == ()
+
+
+def test_with_durability_power_the_disk_has_confirmed_the_override(log: Path, small: StoredModel) -> None:
+    chosen = SETTINGS.model_copy(update={"durability": Durability.POWER})
+    overrides = OverrideLog(log, Header.of(small), chosen, {}, clock=Clock(), registry=CollectorRegistry())
+    override(overrides, first(log, DecisionKind.REFER), APPROVE)
+    assert overrides._writer is not None
+    assert overrides._writer.unconfirmed is not None
+    assert overrides._writer.unconfirmed._files == {}
+    overrides.close()
 
 
 def test_a_reason_in_any_script_is_kept_as_it_was_written(overrides: OverrideLog, log: Path) -> None:
