@@ -88,6 +88,15 @@ def diff(**options: Any) -> int:
     return compare(**options)
 
 
+@commands.command("reasons")
+@click.option("--portfolio", type=PATH, required=True, help="folder or file of the portfolio")
+def reasons(**options: Any) -> None:
+    """Print a draft of the reasons of a portfolio, to be appended to its file and reviewed."""
+    from training.portfolio.commands import draft_reasons
+
+    draft_reasons(**options)
+
+
 @commands.command("table-schema")
 @click.option("--portfolio", type=PATH, required=True, help="folder or file of the portfolio")
 @click.option("--output", type=PATH, required=True, metavar="FILE", help="replaced if it exists")

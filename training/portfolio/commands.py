@@ -26,7 +26,7 @@ from training.portfolio.drafting import draft
 from training.portfolio.labelled_file import read_labelled
 from training.portfolio.questions import open_questions, told
 from training.portfolio.table_schema import TableSchema, table_schema
-from training.portfolio.text import draft_text
+from training.portfolio.text import draft_text, reasons_text
 from training.settings import PolicySettings, TrainingSettings
 
 SCHEMA_NAME = "portfolio.schema.json"
@@ -59,6 +59,14 @@ def _name(output: Path) -> str:
     """A legal name from that of the folder."""
     name = re.sub(r"[^a-z0-9_-]+", "_", Path(os.path.abspath(output)).name.lower()).strip("_-")  # noqa: PTH100
     return name[:_NAME_LENGTH] or "portfolio"
+
+
+def draft_reasons(*, portfolio: Path) -> None:
+    """Write the draft of the `reasons` of a portfolio that declares none; DataError if it does."""
+    declared = read_portfolio(portfolio)
+    if declared.reasons is not None:
+        raise DataError(f"{portfolio}: declares its reasons already")
+    say([reasons_text(declared).rstrip("\n")])
 
 
 def check_data(*, data: Path, settings: Path, portfolio: Path | None) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import yaml
 
+from features.portfolio import Portfolio
 from features.schema import MOST_LEVELS
 from training.portfolio.columns import ColumnDraft
 from training.portfolio.drafting import Draft, Role
@@ -81,7 +82,7 @@ def _questions(questions: Sequence[str], indent: str = "") -> Iterator[str]:
 
 
 def _one_line(text: str) -> str:
-    """The text as a comment may hold it."""
+    """The text without line ends and other characters that are not printed."""
     return "".join(character if character.isprintable() else "?" for character in text)
 
 
@@ -131,6 +132,33 @@ def _protected(stated: Mapping[str, Mapping[str, Any]] | None) -> Any:
     if any(stated.values()):
         return {attribute: dict(parts) for attribute, parts in stated.items()}
     return list(stated) if len(stated) > 1 else next(iter(stated))
+
+
+_REVIEW = "review the words with whoever answers for them, and join the groups that tell the same story"
+
+
+def reasons_text(portfolio: Portfolio) -> str:
+    """Return the draft of a portfolio's `reasons` as YAML: a group for each column, with its description as the words.
+
+    A feature of several columns goes to the group of the first. What rests on a protected attribute is left out.
+    """
+    barred = portfolio.schema.protected(portfolio.schema.attributes)
+    columns = {column.name: column.description for column in portfolio.schema if column.name not in barred}
+    features: dict[str, list[str]] = {name: [] for name in columns}
+    for feature in portfolio.catalogue:
+        if barred.isdisjoint(feature.sources) and len(feature.sources) > 1:
+            features[feature.sources[0]].append(feature.name)
+    lines = ["reasons:", *_questions([_REVIEW], "  ")]
+    lines += [f"  missing: {flow(_worded('M00', 'Information that the decision needs is missing'))}", "  groups:"]
+    for number, (name, description) in enumerate(columns.items(), start=1):
+        also = {"features": features[name]} if features[name] else {}
+        group = {**_worded(f"R{number:02d}", description), "columns": [name], **also}
+        lines.append(f"    {scalar(name)}: {flow(group)}")
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _worded(code: str, words: str) -> dict[str, Any]:
+    return {"code": code, "wording": {"en": _one_line(words)}}
 
 
 def flow(value: Any) -> str:
