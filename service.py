@@ -181,7 +181,7 @@ class CreditScoring:
 def _bounded(app: ASGIApp) -> Boundary:
     hosts = SETTINGS.connections.hosts
     front = Front(SETTINGS.connections, SETTINGS.limits.timeout_seconds)
-    guard = Guard(SETTINGS.access, _keyring(), hosts)
+    guard = Guard(SETTINGS.admission, _keyring(), hosts)
     return Boundary(app, SETTINGS.limits, guard, _traffic(), _routes, _fault, front, _idempotency())
 
 
@@ -243,5 +243,5 @@ def _recorder() -> Recorder | None:
 
 
 cast("bentoml.Service[Any]", CreditScoring).mount_asgi_app(
-    Pages(_served, _recorder, _exposition, SETTINGS, REQUESTS).app
+    Pages(_served, _recorder, _exposition, SETTINGS, REQUESTS, keyed=bool(os.environ.get(KEYS_VARIABLE))).app
 )

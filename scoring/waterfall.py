@@ -195,7 +195,7 @@ def bars_of(explanation: Explanation, language: str) -> list[WaterfallBar]:
     """
     ranked = sorted(explanation.contributions, key=lambda one: (one[0] is not None, -abs(one[1])))
     kept = [one for one in ranked[:MOST_BARS] if one[0] is None or abs(one[1]) >= _LEAST]
-    shown = [(_words(one[0], language), one[1]) for one in explanation.contributions if one in kept]
+    shown = [(_words(*one, language), one[1]) for one in explanation.contributions if one in kept]
     if rest := ranked[len(kept) :]:
         words = "One other reason" if len(rest) == 1 else f"{len(rest)} other reasons together"
         shown.append((words, sum(added for _, added in rest)))
@@ -206,8 +206,11 @@ def bars_of(explanation: Explanation, language: str) -> list[WaterfallBar]:
     return bars
 
 
-def _words(reason: Reason | None, language: str) -> str:
-    return PROTECTED if reason is None else reason.text(language)
+def _words(reason: Reason | None, added: float, language: str) -> str:
+    """The words of a bar. A reason is worded for those who are declined: where it lowered the risk, that is said."""
+    if reason is None:
+        return PROTECTED
+    return reason.text(language) if added >= 0 else f"Not a reason: {reason.text(language)}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,9 +1,15 @@
-"""Serve the GET routes: health, model, drift counts, metrics, the OpenAPI document and the interactive page."""
+"""Serve the GET routes: health, model, drift counts, metrics, the OpenAPI document and the pages for people."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+import math
+from base64 import b64encode
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import cached_property
+from hashlib import sha256
+from html import escape
+from pathlib import Path
+from string import Template
 from typing import Any
 
 from prometheus_client import CONTENT_TYPE_LATEST
@@ -15,8 +21,11 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
+from features.portfolio import Portfolio
+from features.schema import Column, ColumnKind
 from monitoring.recorder import Recorder
 from scoring.store import StoredModel
+from scoring.waterfall import STYLE
 from serving.problems import MEDIA_TYPE
 from serving.request_metrics import OVERRIDE, Exposition
 from serving.schemas import (
@@ -35,7 +44,7 @@ from serving.schemas import (
     Requests,
     example_of,
 )
-from serving.settings import ServingSettings
+from serving.settings import DECIDE_PATH, ServingSettings
 
 _REFERENCE = "#/components/schemas/{model}"
 _Pair = tuple[str, type[BaseModel], type[BaseModel]]
@@ -217,6 +226,7 @@ class Pages:
         request
     requests : the bodies of requests
     settings : give the OpenAPI document its limits and open routes
+    keyed : whether the service needs keys
     """
 
     def __init__(
@@ -226,7 +236,10 @@ class Pages:
         exposition: Callable[[], Exposition],
         settings: ServingSettings,
         requests: Requests,
+        *,
+        keyed: bool,
     ) -> None:
+        self._keyed = keyed
         self._requests = requests
         self._served = served
         self._recorder = recorder
@@ -237,8 +250,10 @@ class Pages:
     def app(self) -> Starlette:
         """Return the routes as an ASGI application."""
         # BentoML's own page and /docs.json describe its wrapper, without limits, keys and problem documents.
+        page = [Route(DECIDE_PATH, self._decide)] if self._settings.page.enabled else []
         return Starlette(
             routes=[
+                *page,
                 Route("/", self._index),
                 Route("/docs.json", self._docs),
                 Route("/model/info", self._model_info),
@@ -250,6 +265,14 @@ class Pages:
 
     async def _index(self, _: Request) -> Response:
         return HTMLResponse(_PAGE)
+
+    @cached_property
+    def _decision_page(self) -> DecisionPage:
+        scorer, language = self._served().scorer, self._settings.reasons.language
+        return DecisionPage(scorer.artefact.portfolio, scorer.inputs, language=language, keyed=self._keyed)
+
+    async def _decide(self, _: Request) -> Response:
+        return self._decision_page.response()
 
     async def _docs(self, _: Request) -> Response:
         limit, opened = self._settings.limits.batch_applications, self._settings.access.open
@@ -298,3 +321,131 @@ def model_info(served: StoredModel) -> dict[str, Any]:
 def _json(content: Any) -> Response:
     # Starlette's JSONResponse cannot encode the frozen dataclasses of an artefact.
     return Response(to_json(content), media_type="application/json")
+
+
+_FILES = Path(__file__).parent / "page"
+_OTHERS = "Other columns"
+_KEY_FIELD = """<section aria-labelledby="key-title">
+<h2 id="key-title">Your key</h2>
+<form id="access" class="field" autocomplete="off">
+<label for="key">API key with the scope “explain”</label>
+<p class="hint" id="key-hint">Kept in the memory of this page only: it is gone when you leave or reload the page.</p>
+<input id="key" type="password" autocomplete="off" spellcheck="false" aria-describedby="key-hint">
+</form>
+</section>"""
+
+
+class DecisionPage:
+    """The page on which an underwriter enters an application, and sees its decision, reasons and waterfall.
+
+    It is one file, loads nothing and holds no data: it is made from the portfolio's declaration. What is entered stays
+    in its memory; the decision comes from POST /explain, which asks for a key where the service does.
+
+    Parameters
+    ----------
+    read : the columns that the model reads; a protected column is on the form only if it is among them
+    language : of the reasons
+    keyed : whether the service needs keys
+    """
+
+    def __init__(self, portfolio: Portfolio, read: Collection[str], *, language: str, keyed: bool) -> None:
+        style, script = (_text(f"decide.{suffix}") for suffix in ("css", "js"))
+        fields = "\n".join(_form(portfolio, read))
+        self.html = Template(_text("decide.html")).substitute(
+            style=style, script=script, fields=fields, language=language, key=_KEY_FIELD if keyed else ""
+        )
+        self.headers = {
+            "Content-Security-Policy": _policy(script, (style, STYLE)),
+            "X-Content-Type-Options": "nosniff",
+            "Referrer-Policy": "no-referrer",
+            "Cache-Control": "no-cache",
+        }
+
+    def response(self) -> Response:
+        """Return the answer to a request for the page."""
+        return HTMLResponse(self.html, headers=self.headers)
+
+
+def _text(name: str) -> str:
+    return (_FILES / name).read_text(encoding="utf-8")
+
+
+def _policy(script: str, styles: Sequence[str]) -> str:
+    """Allow this script and these styles by their hashes, requests to this service, and nothing else."""
+    allowed = " ".join(map(_hash, styles))
+    return (
+        f"default-src 'none'; script-src {_hash(script)}; style-src {allowed}; connect-src 'self'; img-src data:;"
+        " base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    )
+
+
+def _hash(text: str) -> str:
+    return f"'sha256-{b64encode(sha256(text.encode()).digest()).decode()}'"
+
+
+def _form(portfolio: Portfolio, read: Collection[str]) -> Iterator[str]:
+    """The fields: those of required columns, and then each group of the others, folded."""
+    shown = [column for column in portfolio.schema if column.name in read or not column.protected]
+    place = {column.name: i for i, column in enumerate(shown)}
+    required = [column for column in shown if column.required]
+    if required:
+        yield "<fieldset><legend>Required</legend>"
+        yield from _fields(required, place)
+        yield "</fieldset>"
+    for title, columns in _groups(portfolio, [column for column in shown if not column.required]).items():
+        yield f'<details><summary>{escape(title)} <span class="soft"></span></summary>'
+        yield from _fields(columns, place)
+        yield "</details>"
+
+
+def _groups(portfolio: Portfolio, columns: Sequence[Column]) -> dict[str, list[Column]]:
+    """The columns by the name of the group that their reasons belong to, in the order of the declaration."""
+    reasons = portfolio.reasons
+    found: dict[str, list[Column]] = {} if reasons is None else {_title(group.name): [] for group in reasons.groups}
+    found[_OTHERS] = []
+    for column in columns:
+        group = None if reasons is None else reasons.of_feature.get(column.name)
+        found[_OTHERS if group is None else _title(group.name)].append(column)
+    return {title: listed for title, listed in found.items() if listed}
+
+
+def _title(name: str) -> str:
+    return name.replace("_", " ").capitalize()
+
+
+def _fields(columns: Sequence[Column], place: dict[str, int]) -> Iterator[str]:
+    yield '<div class="fields">'
+    for column in columns:
+        name, given = escape(column.name), f"c{place[column.name]}"
+        required = ' aria-required="true"' if column.required else ""
+        attributes = (
+            f'id="{given}" data-column="{name}" data-kind="{column.kind}"'
+            f' aria-describedby="{given}-hint {given}-error"{required}'
+        )
+        yield (
+            f'<div class="field"><label for="{given}">{name}</label>'
+            f'<p class="hint" id="{given}-hint">{escape(_hint(column))}</p>'
+            f"{_control(column, attributes)}"
+            f'<p class="error" id="{given}-error" hidden></p></div>'
+        )
+    yield "</div>"
+
+
+def _control(column: Column, attributes: str) -> str:
+    levels = ("0", "1") if column.kind is ColumnKind.FLAG else column.levels
+    if levels:
+        options = "".join(f'<option value="{escape(level)}">{escape(level)}</option>' for level in levels)
+        return f'<select {attributes}><option value="">not known</option>{options}</select>'
+    if column.kind is ColumnKind.DATE:
+        return f'<input type="date" {attributes}>'
+    # The keyboards of some phones for decimals have no minus sign.
+    keyboard = ' inputmode="decimal"' if column.numeric and column.low >= 0 else ""
+    return f'<input type="text"{keyboard} {attributes}>'
+
+
+def _hint(column: Column) -> str:
+    """What a column means, its unit and its bounds."""
+    bounded = column.numeric and not (math.isinf(column.low) and math.isinf(column.high))
+    is_listed = column.kind in (ColumnKind.CATEGORY, ColumnKind.FLAG)
+    facts = [] if is_listed else [column.unit, *([column.range] if bounded else [])]
+    return f"{column.description} ({', '.join(facts)})" if facts else column.description

@@ -26,12 +26,14 @@ from prometheus_client.registry import Collector
 
 from jobs.heartbeat import Heartbeat
 from scoring.policy import DecisionKind
+from serving.settings import DECIDE_PATH
 
 OVERRIDE = "/decisions/{request_id}/override"
 """The path of an override, with the request id of the decision in its place."""
 _OVERRIDE = re.compile(r"/decisions/([\w.:-]{1,128})/override", re.ASCII)
 SCORING = ("/predict", "/predict/features", "/predict/batch", "/explain")
-KNOWN = {*SCORING, OVERRIDE, "/", "/docs.json", "/model/info", "/drift", "/health", "/livez", "/readyz", "/healthz"}
+_PROBES = ("/health", "/livez", "/readyz", "/healthz")
+KNOWN = {*SCORING, *_PROBES, OVERRIDE, DECIDE_PATH, "/", "/docs.json", "/model/info", "/drift"}
 """The paths that have an endpoint label of their own. /metrics is not measured."""
 
 # BentoML 1.4.39 labels with the raw path: a scanner of paths makes series without bound.

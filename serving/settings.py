@@ -9,6 +9,9 @@ from pydantic import Field, field_validator
 
 from jobs.settings import Settings
 
+DECIDE_PATH = "/decide"
+"""The path of the decision page."""
+
 
 class AccessSettings(Settings):
     """The open routes, and the rate of a key. CREDIT_SCORING_KEYS names the file of keys."""
@@ -102,6 +105,13 @@ class ReasonsSettings(Settings):
     """Of the wording; one of those in which the portfolio declares it."""
 
 
+class PageSettings(Settings):
+    """The decision page, for people who decide on single applications."""
+
+    enabled: bool
+    """Whether GET /decide serves it. It needs no key itself, since it holds no data; what it asks for does."""
+
+
 class Metrics(Settings):
     """The metrics of requests."""
 
@@ -119,9 +129,16 @@ class ServingSettings(Settings):
     runner: RunnerSettings
     idempotency: IdempotencySettings
     reasons: ReasonsSettings
+    page: PageSettings
     metrics: Metrics
     boundary: BoundaryPosition
     bentoml: dict[str, Any]
+
+    @property
+    def admission(self) -> AccessSettings:
+        """The access settings, with the decision page among the open routes if it is served."""
+        opened = (*self.access.open, DECIDE_PATH) if self.page.enabled else self.access.open
+        return self.access.model_copy(update={"open": opened})
 
     @field_validator("bentoml")
     @classmethod

@@ -15,6 +15,7 @@ HOME_CREDIT = Path(os.environ.get("HOME_CREDIT") or Path(__file__).parents[1] / 
 """The folder of Kaggle's files, where somebody has them."""
 PACKAGES = {
     "amtool": "prometheus-alertmanager",
+    "chromium": "chromium",
     "h2load": "nghttp2-client",
     "initdb": "postgresql",
     "nginx": "nginx-light",

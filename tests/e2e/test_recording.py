@@ -33,8 +33,8 @@ CLIENT = "client-S3CR3T"
 AMOUNT = 918273.5
 REQUEST = {"client_id": CLIENT, "application": {**EXAMPLE["application"], "AMT_CREDIT": AMOUNT}}
 ENDPOINTS = {
-    "/", "/decisions/{request_id}/override", "/docs.json", "/drift", "/explain", "/health", "/healthz", "/livez",
-    "/model/info", "/predict", "/predict/batch", "/predict/features", "/readyz", "other",
+    "/", "/decide", "/decisions/{request_id}/override", "/docs.json", "/drift", "/explain", "/health", "/healthz",
+    "/livez", "/model/info", "/predict", "/predict/batch", "/predict/features", "/readyz", "other",
 }  # fmt: skip
 
 

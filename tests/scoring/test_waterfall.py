@@ -69,7 +69,7 @@ def test_bars_lead_from_the_base_to_the_margin() -> None:
     assert bars_of(explained(0.5, -0.25, protected=0.125), "en") == [
         WaterfallBar("Words of R0", -1.5, -1.0),
         WaterfallBar(PROTECTED, -1.0, -0.875),
-        WaterfallBar("Words of R1", -0.875, -1.125),
+        WaterfallBar("Not a reason: Words of R1", -0.875, -1.125),
     ]
 
 
@@ -166,7 +166,7 @@ def test_a_screen_reader_is_told_what_is_drawn() -> None:
     assert (picture.attrib["role"], title.text) == ("img", "Decline: PD 11.9 %")
     assert description.text == (
         "The mean that it is compared with has the log-odds \N{MINUS SIGN}1.50, a PD of 7.59 %."
-        " Words of R0: +0.50. Words of R1: \N{MINUS SIGN}0.25."
+        " Words of R0: +0.50. Not a reason: Words of R1: \N{MINUS SIGN}0.25."
         " The application has \N{MINUS SIGN}1.25, a PD of 11.9 %."
     )
 

@@ -70,6 +70,7 @@ def api_key(secret: str) -> tuple[bytes, bytes]:
         ("/livez/", "admin"),
         ("/livez/../metrics", "admin"),
         ("/explain", "explain"),
+        ("/decide", "admin"),
         ("/explain/", "admin"),
         ("/decisions/r-1/override", "override"),
         ("/decisions/r-1/override/", "admin"),
