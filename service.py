@@ -220,7 +220,8 @@ def _fault() -> str | None:
 def _recorder_of(model: StoredModel) -> Recorder | None:
     if not MONITORING.recording.enabled:
         return None
-    recorder = open_recorder(model, MONITORING.recording, MONITORING.drift, os.environ)
+    with_reasons = SETTINGS.reasons.in_declines
+    recorder = open_recorder(model, MONITORING.recording, MONITORING.drift, os.environ, with_reasons=with_reasons)
     _traffic().tallies.include(recorder)
     return recorder
 

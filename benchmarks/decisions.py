@@ -14,6 +14,7 @@ from decision_log.format import CHAMPION, ClientHash, Header
 from features.files import open_file
 from features.transformer import concatenate
 from scoring.scorer import Scorer, Scores
+from scoring.store import Statement, StoredModel
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -69,10 +70,14 @@ def generate(
             writer.write_table(pa.table([clients, outcome], schema=fields))
 
 
+def stored_as(scorer: Scorer) -> StoredModel:
+    """The model under the tag that decisions are generated with."""
+    return StoredModel("generated", Statement("generated", "1", scorer.artefact.digest, None).label, scorer)
+
+
 def _table(pool: Pool, chosen: NDArray[np.int64], clients: list[str], client_hash: ClientHash, at: float) -> pa.Table:
     scores, count = pool.scores, len(chosen)
-    artefact = pool.scorer.artefact
-    header = Header("generated", "1", artefact.digest, pool.scorer.features, artefact.policy_version)
+    header = Header.of(stored_as(pool.scorer))
     salt = ClientHash(b"salts, which are the same in every run")
     time = _START + (int(at * _YEAR) + np.arange(count) * 1_000).astype("timedelta64[us]")
     return closed_table(

@@ -396,6 +396,25 @@ def closed_erased(path: Path) -> dict[int, bytes]:
         return {int(number): bytes.fromhex(leaf) for number, leaf in said.items()}
 
 
+def closed_fields(path: Path) -> tuple[Header, frozenset[str]]:
+    """The header and the names of the columns of a closed segment; SegmentError if the file is none.
+
+    Segments of format 1 that an older version closed keep no header: it is made again from what they do keep.
+    """
+    with _segment(path) as file:
+        names, metadata = file.schema_arrow.names, file.schema_arrow.metadata
+    features = tuple(name.removeprefix(FEATURE_PREFIX) for name in names if name.startswith(FEATURE_PREFIX))
+    model, version, digest = (metadata[key].decode(errors="replace") for key in (b"model", b"version", b"digest"))
+    made = Header(model, version, digest, features, format=1)
+    try:
+        header = made if metadata[b"format"] == b"1" else Header.parse(metadata.get(b"header", b""))
+    except ValueError:
+        raise SegmentError("it has no header of a decision log") from None
+    if header.features != features:
+        raise SegmentError("its header names other features than its columns")
+    return header, frozenset(names)
+
+
 def closed_lines(path: Path) -> Iterator[bytes]:
     """The lines that a closed segment was made from, without their ends, also those that were erased since.
 

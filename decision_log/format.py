@@ -12,7 +12,7 @@ route          of the request
 model, model_version, digest
 variant        which of the models that are served made the decision: champion
 policy         version of the decision policy
-explained_by   method and reference group of the reasons, empty where the model gives none
+explained_by   method and reference group of the reasons, empty where the model or the service gives none
 client         keyed hash of the client id (BLAKE2b, 16 bytes, hexadecimal), null where there is none
 margin         raw log-odds of default
 probability    calibrated PD
@@ -114,10 +114,10 @@ class Header:
     format: int = FORMAT
 
     @classmethod
-    def of(cls, model: StoredModel) -> Self:
-        """The header of the decisions of a model."""
+    def of(cls, model: StoredModel, *, with_reasons: bool = True) -> Self:
+        """The header of the decisions of a model, which hold its reasons or not."""
         artefact = model.scorer.artefact
-        explained_by = "" if artefact.reasons is None else artefact.reasons.version
+        explained_by = artefact.reasons.version if with_reasons and artefact.reasons else ""
         return cls(
             model.name, model.version, artefact.digest, model.scorer.features, artefact.policy_version, explained_by
         )

@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from decision_log.closing import decision_table, read_closed
+from decision_log.closing import closed_fields, decision_table, read_closed
 from decision_log.errors import SegmentError, SourceError
+from decision_log.format import ADDED_FIELDS, FEATURE_PREFIX, Header
 from decision_log.overrides import OverrideReader
-from decision_log.segments import CLOSED, CLOSED_SUFFIX, OPEN, Listing, read_decisions, read_header
+from decision_log.segments import CLOSED, CLOSED_SUFFIX, OPEN, OPEN_SUFFIX, Listing, read_decisions, read_header
 from jobs.progress import stop_if_asked
 from jobs.settings import printable
 from scoring.errors import ScoringError
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 _LINES = 8_192
 """Lines of an open segment that make one block."""
+_REMOVED = "it was removed while the log was read"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,16 +52,48 @@ class DecisionLogReader:
 
     def tables(self, columns: Sequence[str]) -> Iterator[pa.Table]:
         """Read columns of the decisions, in blocks; SourceError if there is no log."""
-        if not (self.directory / OPEN).is_dir() and not (self.directory / CLOSED).is_dir():
-            raise SourceError(f"{self.directory}: no decision log")
-        listing = Listing.of(self.directory)
-        self.passed_over.update(dict.fromkeys(listing.others, "it is no segment of a decision log"))
-        for path in (*listing.closed, *listing.open):
+        for path in self.segments():
             stop_if_asked()
             try:
                 yield from self._segment(path, columns)
             except SegmentError as error:  # one bad file must not hide the decisions in all others
                 self.passed_over[path] = str(error)
+
+    def segments(self) -> tuple[Path, ...]:
+        """List the segments, those that are closed first; SourceError if there is no log."""
+        if not (self.directory / OPEN).is_dir() and not (self.directory / CLOSED).is_dir():
+            raise SourceError(f"{self.directory}: no decision log")
+        listing = Listing.of(self.directory)
+        self.passed_over.update(dict.fromkeys(listing.others, "it is no segment of a decision log"))
+        return (*listing.closed, *listing.open)
+
+    def recorded(self, path: Path, columns: Sequence[str]) -> Iterator[tuple[Header, pa.Table]]:
+        """Read these columns and the vectors of one segment, each block with the segment's header.
+
+        Columns that the segment lacks, since it was closed by an older version, are left out.
+        """
+        try:
+            header, wanted = self._fields(path, columns)
+            if header is not None:
+                for table in self._segment(path, wanted):
+                    yield header, table
+        except FileNotFoundError:
+            self.passed_over[path] = _REMOVED
+        except SegmentError as error:
+            self.passed_over[path] = str(error)
+
+    def _fields(self, path: Path, columns: Sequence[str]) -> tuple[Header | None, list[str]]:
+        """The header of a segment, and its columns among these; the header is None where it was not written whole."""
+        names: frozenset[str] = ADDED_FIELDS
+        try:
+            header = read_header(path) if path.suffix == OPEN_SUFFIX else None
+        except FileNotFoundError:  # it was closed after it was listed
+            path = self._closed_path(path)
+        if path.suffix == CLOSED_SUFFIX:
+            header, names = closed_fields(path)
+        features = () if header is None else header.features
+        kept = [name for name in columns if name not in ADDED_FIELDS or name in names]
+        return header, [*kept, *(f"{FEATURE_PREFIX}{name}" for name in features)]
 
     def remarks(self) -> list[str]:
         """A line with the number of files that were passed over, and one for each of them."""
@@ -96,9 +130,12 @@ class DecisionLogReader:
             yield from self._lines(path, columns)
         except FileNotFoundError:  # it was closed after it was listed, or removed
             try:
-                yield from self._closed(path.parent.parent / CLOSED / f"{path.stem}{CLOSED_SUFFIX}", columns)
+                yield from self._closed(self._closed_path(path), columns)
             except FileNotFoundError:
-                self.passed_over[path] = "it was removed while the log was read"
+                self.passed_over[path] = _REMOVED
+
+    def _closed_path(self, path: Path) -> Path:
+        return self.directory / CLOSED / f"{path.stem}{CLOSED_SUFFIX}"
 
     def _lines(self, path: Path, columns: Sequence[str]) -> Iterator[pa.Table]:
         header = read_header(path)

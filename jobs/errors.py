@@ -3,6 +3,7 @@
 ProjectError
   * SettingsError      a configuration file is not what its model declares
   * OutputError        a file or folder cannot be written
+  * ProcessError       a process of a command was killed
 """
 
 from __future__ import annotations
@@ -18,3 +19,7 @@ class SettingsError(ProjectError):
 
 class OutputError(ProjectError):
     """The output exists already or cannot be written."""
+
+
+class ProcessError(ProjectError):
+    """A process that a command has started was killed."""

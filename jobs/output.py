@@ -1,4 +1,4 @@
-"""Write files and folders that appear whole or not at all, and take locks between processes."""
+"""Write files and folders that appear whole or not at all, take locks between processes, and fill pages."""
 
 from __future__ import annotations
 
@@ -12,9 +12,12 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any, BinaryIO
+from typing import IO, TYPE_CHECKING, Any, BinaryIO
 
 from jobs.errors import OutputError
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 _FILE_MODE = 0o600
 
@@ -191,3 +194,22 @@ def _remove(folders: list[Path]) -> None:
     for folder in folders:
         with suppress(OSError):
             folder.rmdir()
+
+
+def templates(*packages: str) -> Environment:
+    """Return the templates of these packages and of this one; of two with one name, that of the earlier package.
+
+    The pages have no script, font or picture of their own: so they open as attachments, under any content policy.
+    """
+    from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined  # the serving image has no use for it
+
+    return Environment(
+        loader=ChoiceLoader([PackageLoader(package) for package in (*packages, "jobs")]),
+        # Names of levels and files come from a lender's data.
+        autoescape=True,
+        # By default Jinja shows an unknown name as an empty text, and a figure would be missing unnoticed.
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )

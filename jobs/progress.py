@@ -8,14 +8,20 @@ the command stops at its own places: at each step of progress, each file of a lo
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from multiprocessing import get_context
 from types import FrameType
-from typing import TextIO
+from typing import TextIO, TypeVar
+
+from jobs.errors import ProcessError
 
 Advance = Callable[..., object]
 
@@ -123,3 +129,28 @@ class Progress:
         if not self._quiet:
             self._stream.write(f"{text}\n")
             self._stream.flush()
+
+
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
+
+
+def in_processes(work: Callable[[_Item], _Result], items: Sequence[_Item]) -> Iterator[_Result]:
+    """Yield the results for the items in their order, from as many processes as there are processors.
+
+    ProcessError if one of them is killed. What runs there must be importable, and its results are pickled.
+    """
+    # Not forked: a copy of a process whose libraries have threads may wait without end for a lock.
+    processes = min(len(os.sched_getaffinity(0)), len(items))
+    pool = ProcessPoolExecutor(processes, mp_context=get_context("spawn"), initializer=_ignore_interrupts)
+    try:
+        yield from pool.map(work, items)
+    except BrokenProcessPool:
+        raise ProcessError("a process of this command was killed; it may have lacked memory") from None
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _ignore_interrupts() -> None:
+    """Leave it to the command when its processes end: a terminal interrupts all of them."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

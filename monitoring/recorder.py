@@ -58,11 +58,15 @@ def open_recorder(
     drift: DriftSettings,
     environment: Mapping[str, str],
     *,
+    with_reasons: bool = True,
     clock: Callable[[], float] = time.time,
     registry: CollectorRegistry = REGISTRY,
 ) -> Recorder:
-    """Open the recorder of this worker; DecisionLogError or CheckError if the log or a check is not usable."""
-    worker, header = WorkerId.this(), Header.of(model)
+    """Open the recorder of this worker; DecisionLogError or CheckError if the log or a check is not usable.
+
+    `with_reasons` says whether the declines carry reasons.
+    """
+    worker, header = WorkerId.this(), Header.of(model, with_reasons=with_reasons)
     checks = load_checks(settings.checks)
     metrics = DecisionMetrics(model.version, settings.probability_buckets, list(checks), registry=registry)
     records = _open_records(worker, header, settings.log, environment, metrics, registry)

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
-from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from numpy.typing import NDArray
 
+from jobs.output import templates
 from monitoring.drift import DriftLevel, Judgement, Shift, ordered, unjudged
 from monitoring.fairness import SIGNAL, FairnessScreening
 from monitoring.measures import Estimate
@@ -26,20 +26,6 @@ _LISTED = 25
 _BLAMED = 8
 
 Row = tuple[str, ...]
-
-
-def templates(*packages: str) -> Environment:
-    """The templates of these packages; of two with one name, that of the earlier package is taken."""
-    return Environment(
-        loader=ChoiceLoader([PackageLoader(package) for package in packages]),
-        # Names of levels and files come from a lender's data.
-        autoescape=True,
-        # By default Jinja shows an unknown name as an empty text, and a figure would be missing unnoticed.
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
 
 
 def monitoring_report(

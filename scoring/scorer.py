@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from features.errors import ColumnsError
 from features.reasons import Reason
-from features.transformer import Columns, FeatureTransformer
+from features.transformer import Columns, FeatureState, FeatureTransformer
 from scoring.artefact import Artefact, Conformance
 from scoring.errors import ArtefactError
 from scoring.model import Model
@@ -194,3 +194,86 @@ def with_conformance(artefact: Artefact) -> Artefact:
         vocabularies=state.vocabularies,
     )
     return replace(artefact, conformance=Conformance.of(drawn, Scorer(bare)))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TranslatedRows:
+    """Rows of one model's matrix, made from those of another.
+
+    Attributes
+    ----------
+    kept : which of the other's rows they are, shape (n,)
+    matrix : shape (kept rows, features)
+    at_bounds : which of them have a value where the two models clip differently, shape (kept rows,)
+    """
+
+    kept: NDArray[np.bool_]
+    matrix: NDArray[np.float64]
+    at_bounds: NDArray[np.bool_]
+
+
+class Translation:
+    """Turns rows of one model's matrix into those of another; ColumnsError unless both compute the same features."""
+
+    # A row holds what its own model has clipped and coded: a value at a bound, or the code of the unknown level, stands
+    # for several raw values.
+
+    def __init__(self, source: FeatureState, target: Scorer) -> None:
+        state = target.artefact.features
+        same_features(source.names, state.names)
+        if other := [name for name in source.names if _meaning(source, name) != _meaning(state, name)]:
+            raise ColumnsError(f"the two models compute features otherwise: {_listed(other)}")
+        self._order = [source.names.index(name) for name in state.names]
+        self._codes = {
+            column: _code_table(source.vocabularies[state.names[column]], state.vocabularies[state.names[column]])
+            for column in target.transformer.categorical
+        }
+        bounds = [[one.clip.get(name, (-np.inf, np.inf)) for one in (source, state)] for name in state.names]
+        self._clipped = [column for column, (one, other) in enumerate(bounds) if one != other]
+        ends = np.array([bounds[column] for column in self._clipped]).reshape(-1, 2, 2)
+        self._low, self._high = ends[:, :, 0].max(axis=1), ends[:, :, 1].min(axis=1)
+
+    def of(self, matrix: NDArray[np.float64]) -> TranslatedRows:
+        """Translate rows; those are left out whose level only the target may know."""
+        found = matrix[:, self._order]
+        kept = np.ones(len(found), dtype=np.bool_)
+        for column, codes in self._codes.items():
+            known = ~np.isnan(found[:, column])
+            found[known, column] = codes.take(found[known, column].astype(np.intp), mode="clip")
+            kept &= ~known | ~np.isnan(found[:, column])
+        found = found[kept]
+        values = found[:, self._clipped]
+        return TranslatedRows(kept, found, ((values <= self._low) | (values >= self._high)).any(axis=1))
+
+
+def same_features(source: Sequence[str], target: Sequence[str]) -> None:
+    """Raise ColumnsError, with the names, unless both are the same features, in any order.
+
+    >>> same_features(("income", "age"), ("age", "income"))
+    """
+    if lacking := [name for name in target if name not in source]:
+        raise ColumnsError(f"the other model reads features that these rows lack: {_listed(lacking)}")
+    if more := [name for name in source if name not in target]:
+        raise ColumnsError(f"the other model does not read all features of these rows: {_listed(more)}")
+
+
+def _meaning(state: FeatureState, name: str) -> tuple[object, ...]:
+    """What a feature is computed from, and how."""
+    feature, schema = state.portfolio.features[name], state.portfolio.schema
+    return feature.expression, [(source, schema[source].kind, schema[source].missing) for source in feature.sources]
+
+
+def _code_table(source: Sequence[str], target: Sequence[str]) -> NDArray[np.float64]:
+    """The target's code of each code, the unknown level last: NaN for it if the target knows more levels."""
+    codes, unknown = {level: float(code) for code, level in enumerate(target)}, float(len(target))
+    return np.array(
+        [*(codes.get(level, unknown) for level in source), np.nan if set(target) - set(source) else unknown]
+    )
+
+
+_MOST_LISTED = 5
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _MOST_LISTED} more" if len(names) > _MOST_LISTED else ""
+    return ", ".join(names[:_MOST_LISTED]) + more

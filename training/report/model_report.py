@@ -8,7 +8,7 @@ from pathlib import Path
 from jinja2 import Environment
 from matplotlib.figure import Figure
 
-from monitoring.report import templates
+from jobs.output import templates
 from scoring.artefact import Artefact
 from scoring.store import REPORT
 from training.dataset import Dataset, is_generated
@@ -170,7 +170,7 @@ def model_report(
 
 
 def _templates() -> Environment:
-    environment = templates("training.report", "monitoring")
+    environment = templates("training.report")
     shown = (figures.count, figures.decimal, figures.percent, figures.span)
     environment.filters |= {function.__name__: function for function in shown}
     return environment
