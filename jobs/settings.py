@@ -1,12 +1,13 @@
-"""Read YAML files, within bounds, into frozen and strict models."""
+"""Read YAML files, within bounds, into frozen and strict models, and find the questions that are open in them."""
 
 from __future__ import annotations
 
 import errno
 import json
 import os
+import re
 import stat
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, Self
 
@@ -188,3 +189,57 @@ def _hint(fault: ErrorDetails) -> str:
     # YAML 1.1 reads yes, no, on and off as truth values, also where they are levels of a category.
     truth = fault["type"] == "string_type" and isinstance(fault["input"], bool)
     return " (yes, no, on, off, true and false need quotes to be text)" if truth else ""
+
+
+MARK = "# ?"
+"""The beginning of a comment that asks something: a person answers it and takes it away before the file is used."""
+
+_ASKED = re.compile(r"(?<!\S)#[ \t]*\?")
+
+
+def open_questions(text: str) -> tuple[int, ...]:
+    """Return the line, from 1, of each open question in the text of a YAML file that can be read.
+
+    >>> open_questions('a: 1  # ? is it' + chr(10) + 'b: "no # ? question"')
+    (1,)
+    """
+    # The scanner is slow and needed only where the mark stands somewhere: it may stand within a quoted text.
+    if not _ASKED.search(text):
+        return ()
+    return tuple(n for n, line in enumerate(_without_scalars(text).split("\n"), start=1) if _ASKED.search(line))
+
+
+def _without_scalars(text: str) -> str:
+    """The text with a letter in place of each character of a value, so that a mark is left in comments alone."""
+    kept, end = [], 0
+    for token in yaml.scan(text, Loader=yaml.SafeLoader):
+        if isinstance(token, yaml.ScalarToken):
+            start, after = token.start_mark.index, token.end_mark.index
+            kept += [text[end:start], re.sub(r"[^\n]", "x", text[start:after])]
+            end = after
+    return "".join([*kept, text[end:]])
+
+
+def questions_in(file: Path) -> tuple[int, ...]:
+    """Return the lines of the open questions of a file; SettingsError if it cannot be read as YAML."""
+    try:
+        return open_questions(read_regular(file, SETTINGS_BYTES).decode("utf-8-sig"))
+    except OSError as error:
+        raise SettingsError(f"{file}: cannot be read ({error.strerror})") from None
+    except (UnicodeError, yaml.YAMLError):
+        raise SettingsError(f"{file}: not YAML") from None
+
+
+def refuse_open_questions(file: Path) -> None:
+    """SettingsError, with their number and the first line, if a file has open questions."""
+    if lines := questions_in(file):
+        raise SettingsError(f"{file}: {told(lines)}: answer each and remove its comment")
+
+
+def told(lines: Sequence[int]) -> str:
+    """Return in words how many questions are open, and where the first one stands.
+
+    >>> told((7, 9))
+    '2 open questions, the first in line 7'
+    """
+    return f"{len(lines)} open question{'s' if len(lines) > 1 else ''}, the first in line {lines[0]}"

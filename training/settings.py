@@ -16,10 +16,9 @@ from features.fitting import FeatureSettings
 from features.portfolio import FILE_NAME, Portfolio
 from features.request import Applications
 from jobs.errors import SettingsError
-from jobs.settings import Settings, read_document
+from jobs.settings import Settings, read_document, refuse_open_questions
 from scoring.policy import CompletenessRule, PointScale
 from scoring.reasons import ReasonMethod, ReferenceGroup
-from training.portfolio.questions import refuse_open_questions
 from training.search_settings import ExperimentSettings, TreeParameters, TuningSettings, without_credentials
 
 
@@ -308,9 +307,9 @@ class TrainingSettings(Settings):
         if portfolio is None:
             return cls.checked(document, path)
         declared = Portfolio.load(portfolio)
-        if not draft:
-            refuse_open_questions(portfolio)
         file = portfolio / FILE_NAME if portfolio.is_dir() else portfolio
+        if not draft:
+            refuse_open_questions(file)
         document |= {"portfolio": str(portfolio.absolute())}
         laid = _laid_over(document, declared.declared.training)
         # What is wrong only with the portfolio's part on top is the portfolio's fault.

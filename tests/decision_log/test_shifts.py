@@ -24,6 +24,7 @@ from features.values import as_numbers
 from jobs.commandline import run_command
 from scoring.artefact import Artefact
 from scoring.errors import ArtefactError
+from scoring.model import Model
 from scoring.policy import DecisionKind
 from scoring.reasons import ReasonReference, ReferenceGroup
 from scoring.scorer import Scorer, Scores, Translation, with_conformance
@@ -51,7 +52,7 @@ def trained(
         num_boost_round=rounds,
     )
     text = booster.model_to_string()
-    reasons = ReasonReference.interventional(text, ReferenceGroup.ALL, matrix[:50])
+    reasons = ReasonReference.interventional(Model(text), ReferenceGroup.ALL, matrix[:50])
     bare = replace(artefact, model_text=text, features=state, reference=reference(transformer, matrix), reasons=reasons)
     return with_conformance(bare)
 

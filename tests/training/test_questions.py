@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from jobs.errors import SettingsError
+from jobs.settings import open_questions, refuse_open_questions
 from tests.features.examples import ROOT
 from training.cli import main
-from training.portfolio.questions import open_questions, refuse_open_questions
 
 PORTFOLIO = """name: small
 outcome: {column: bad, bad: ["1"], good: ["0"]}
@@ -53,9 +53,9 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("file", sorted(ROOT.glob("configs/portfolios/*/portfolio.yaml")), ids=lambda f: f.parent.name)
 def test_the_portfolios_of_the_project_ask_nothing(tmp_path: Path, file: Path) -> None:
-    refuse_open_questions(file.parent)
+    refuse_open_questions(file)
     shutil.copy(file, tmp_path)
     with (tmp_path / "portfolio.yaml").open("a") as added:
         added.write("# ? a\n")
     with pytest.raises(SettingsError, match="1 open question, the first in line"):
-        refuse_open_questions(tmp_path)
+        refuse_open_questions(tmp_path / "portfolio.yaml")

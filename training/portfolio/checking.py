@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from features.files import open_file
-from features.portfolio import Portfolio
+from features.portfolio import FILE_NAME, Portfolio
 from features.schema import Column, Protection
 from features.validation import RuleViolation
 from jobs.errors import ProjectError, SettingsError
-from jobs.settings import read_document
+from jobs.settings import questions_in, read_document, told
 from scoring.cli import served_name
 from training.dataset import (
     Dataset,
@@ -24,7 +24,6 @@ from training.dataset import (
     refuse_too_few,
     split_by_time,
 )
-from training.portfolio.questions import questions_in, told
 from training.settings import TrainingSettings
 
 
@@ -73,7 +72,8 @@ def _settings(settings: Path, portfolio: Path | None) -> tuple[TrainingSettings 
         loaded = TrainingSettings.load(settings, portfolio, draft=True)
     except SettingsError as error:
         return None, (str(error),)
-    file, lines = questions_in(loaded.portfolio)
+    file = loaded.portfolio / FILE_NAME if loaded.portfolio.is_dir() else loaded.portfolio
+    lines = questions_in(file)
     return loaded, ((f"{file}: {told(lines)}",) if lines else ())
 
 

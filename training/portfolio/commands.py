@@ -15,7 +15,7 @@ from features.portfolio import FILE_NAME, Portfolio, PortfolioDeclaration
 from jobs.commandline import say
 from jobs.output import staged, write_json
 from jobs.progress import Advance, Progress
-from jobs.settings import read_document, read_yaml
+from jobs.settings import open_questions, read_document, read_yaml, told
 from training.dataset import TRUE_PD, load_dataset
 from training.errors import DataError
 from training.generation import FileFormat, LabelledWriter
@@ -24,7 +24,6 @@ from training.portfolio.changes import changes, read_portfolio
 from training.portfolio.checking import check
 from training.portfolio.drafting import draft
 from training.portfolio.labelled_file import read_labelled
-from training.portfolio.questions import open_questions, told
 from training.portfolio.table_schema import TableSchema, table_schema
 from training.portfolio.text import draft_text, reasons_text
 from training.settings import PolicySettings, TrainingSettings

@@ -9,10 +9,10 @@ import yaml
 
 from features.portfolio import Portfolio
 from features.schema import MOST_LEVELS
+from jobs.settings import MARK
 from training.portfolio.columns import ColumnDraft
 from training.portfolio.drafting import Draft, Role
 from training.portfolio.labelled_file import LabelledFile
-from training.portfolio.questions import MARK
 from training.settings import PolicySettings
 
 _LONGEST_WHOLE = 1e15
