@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -331,7 +332,7 @@ def with_erased(table: pa.Table, erased: Mapping[int, bytes], until: datetime) -
     if not erased:
         return table
     hashes = {str(number): leaf.hex() for number, leaf in sorted(erased.items())}
-    said = {"erased": json.dumps(hashes), "until": until.astimezone(UTC).isoformat()}
+    said = {_ERASED: json.dumps(hashes).encode(), _UNTIL: until.astimezone(UTC).isoformat().encode()}
     return table.replace_schema_metadata({**(table.schema.metadata or {}), **said})
 
 
@@ -391,7 +392,12 @@ def closed_header(path: Path) -> bytes:
 
 def closed_erased(path: Path) -> dict[int, bytes]:
     """The hashes of the erased lines of a closed segment by position; SegmentError if it is damaged."""
-    with _segment(path) as file, _damage_as_error():
+    with _segment(path) as file:
+        return _erased(file)
+
+
+def _erased(file: parquet.ParquetFile) -> dict[int, bytes]:
+    with _damage_as_error():
         said = json.loads(file.schema_arrow.metadata.get(_ERASED, b"{}"))
         return {int(number): bytes.fromhex(leaf) for number, leaf in said.items()}
 
@@ -420,30 +426,40 @@ def closed_lines(path: Path) -> Iterator[bytes]:
 
     SegmentError if it is damaged.
     """
-    erased = closed_erased(path)
-    number = 0
-    for line in _kept_lines(path):
-        while number in erased:
-            yield erased_line(erased[number])
+    with _segment(path) as file:  # opened once: an erasure may replace it meanwhile
+        erased = _erased(file)
+        number = 0
+        for line in _kept_lines(file):
+            while number in erased:
+                yield erased_line(erased[number])
+                number += 1
+            yield line
             number += 1
-        yield line
-        number += 1
-    for leaf in (leaf for at, leaf in sorted(erased.items()) if at >= number):
-        yield erased_line(leaf)
+        for leaf in (leaf for at, leaf in sorted(erased.items()) if at >= number):
+            yield erased_line(leaf)
 
 
-def _kept_lines(path: Path) -> Iterator[bytes]:
-    line = closed_header(path)
+def _kept_lines(file: parquet.ParquetFile) -> Iterator[bytes]:
     try:
-        header = Header.parse(line)
+        header = Header.parse(file.schema_arrow.metadata.get(b"header", b""))
     except ValueError:
         raise SegmentError("it has no header of a decision log") from None
     columns = [*STORED_LINE, *(f"{FEATURE_PREFIX}{name}" for name in header.features)]
-    for table in read_closed(path, columns, None):
+    for table in _blocks(file, columns):
         for start in range(0, table.num_rows, _LINES):
             with _damage_as_error():
                 lines = list(stored_lines(header, table.slice(start, _LINES)))
             yield from lines
+
+
+def closed_rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, tuple[Any, ...]]]:
+    """Position in its segment, counted with what was erased, and values of each decision; errors as `read_closed`."""
+    with _segment(path) as file:
+        erased = _erased(file)
+        numbers = (number for number in count() if number not in erased)
+        for table in _blocks(file, columns):
+            rows = zip(*(column.to_pylist() for column in table.columns), strict=True)
+            yield from ((next(numbers), row) for row in rows)
 
 
 def read_whole(path: Path) -> pa.Table:
@@ -458,15 +474,18 @@ def read_closed(path: Path, columns: Sequence[str], digest: str | None) -> Itera
     SegmentError if the file is no closed segment, or damaged; FileNotFoundError if it is not there.
     """
     with _segment(path) as file:
-        if digest is not None and file.schema_arrow.metadata[b"digest"] != digest.encode():
-            return
-        if not set(columns) <= set(file.schema_arrow.names):
-            raise SegmentError("it lacks features of its model")
-        for group in range(file.num_row_groups):
-            with _damage_as_error():
-                table = file.read_row_group(group, columns=list(columns))
-                _check(table)
-            yield table
+        if digest is None or file.schema_arrow.metadata[b"digest"] == digest.encode():
+            yield from _blocks(file, columns)
+
+
+def _blocks(file: parquet.ParquetFile, columns: Sequence[str]) -> Iterator[pa.Table]:
+    if not set(columns) <= set(file.schema_arrow.names):
+        raise SegmentError("it lacks features of its model")
+    for group in range(file.num_row_groups):
+        with _damage_as_error():
+            table = file.read_row_group(group, columns=list(columns))
+            _check(table)
+        yield table
 
 
 @contextmanager

@@ -22,8 +22,8 @@ from decision_log.closing import (
     closed_erased,
     closed_header,
     closed_lines,
+    closed_rows,
     last_decision,
-    read_closed,
     read_whole,
     with_erased,
     write_segment,
@@ -135,22 +135,14 @@ def _place(line: bytes) -> Place:
 
 def _in_closed(path: Path, client: bytes) -> list[tuple[Place, ErasedRecord]]:
     with _named(path):
-        chosen = {number: place for number, found, place in _rows(path) if found == client}
+        rows = closed_rows(path, ["client", "request_id", "index"])
+        chosen = {number: (request_id, index) for number, (found, request_id, index) in rows if found == client}
         if not chosen:
             return []
         if not closed_header(path):  # format 1, whose lines have no hashes
             return [(place, ErasedRecord(path.stem, number, b"")) for number, place in chosen.items()]
         lines = ((number, line) for number, line in enumerate(closed_lines(path)) if number in chosen)
         return [(chosen[number], ErasedRecord(path.stem, number, leaf_hash(line))) for number, line in lines]
-
-
-def _rows(path: Path) -> Iterator[tuple[int, bytes | None, Place]]:
-    """Position, client and place of each decision in a closed segment."""
-    erased = closed_erased(path)
-    numbers = (number for number in count() if number not in erased)
-    for table in read_closed(path, ["client", "request_id", "index"], None):
-        for client, request_id, index in zip(*(column.to_pylist() for column in table.columns), strict=True):
-            yield next(numbers), client, (request_id, index)
 
 
 def _overrides_of(places: frozenset[Place], directory: Path) -> dict[Path, list[ErasedRecord]]:

@@ -5,19 +5,20 @@ from __future__ import annotations
 from base64 import b64decode
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
-from itertools import count, islice
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from decision_log.checkpoints import Checkpoint, SegmentState, header_hash, notes_in, verified
-from decision_log.closing import closed_erased, closed_header, closed_lines, read_closed
+from decision_log.closing import closed_header, closed_lines, closed_rows
 from decision_log.erasure import ErasedRecord, read_statements
 from decision_log.errors import CheckpointError, SegmentError, SourceError
 from decision_log.format import Header, Previous, decoded
 from decision_log.merkle import HASH_BYTES, MerkleTree, audit_path, is_erased, leaf_of
 from decision_log.notary import HASHES, NOTES, Vault
-from decision_log.segments import CLOSED, CLOSED_SUFFIX, OPEN, Listing, first_line, read_raw
+from decision_log.segments import CLOSED, CLOSED_SUFFIX, OPEN, OPEN_SUFFIX, Listing, first_line, read_raw
 from jobs.progress import stop_if_asked
 from jobs.settings import printable
 
@@ -103,15 +104,26 @@ def verify_log(directory: Path, vault: Vault, key: Ed25519PublicKey, advance: Ad
     """Hold a decision log against its checkpoints; SourceError or CheckpointError if either cannot be read."""
     if not (directory / OPEN).is_dir() and not (directory / CLOSED).is_dir():
         raise SourceError(f"{directory}: no decision log")
-    found = Verification()
-    erasures = read_statements(vault, key)
+    found, destroyed = Verification(), list[ErasedRecord]()
     stored = _by_worker({path.stem: path for path in _segments(directory)})
     names = set(vault.names())
     workers = {name.removesuffix(NOTES) for name in names if name.endswith(NOTES)}
     for worker in sorted(workers | stored.keys()):
         evidence = read_evidence(vault, worker, key, found.findings) if worker in workers else {}
-        _Worker(stored.get(worker, {}), evidence, erasures, found, advance).verify()
+        _Worker(directory, stored.get(worker, {}), evidence, destroyed, found, advance).verify()
+    # Statements come before what they state, so they are read after it: the log may be written, closed and erased now.
+    _hold_against(read_statements(vault, key), destroyed, found)
     return found
+
+
+def _hold_against(stated: frozenset[ErasedRecord], destroyed: Sequence[ErasedRecord], found: Verification) -> None:
+    """Find the first record of each segment that was destroyed without a statement."""
+    first: dict[str, int] = {}
+    for record in destroyed:
+        if record not in stated:
+            first.setdefault(record.segment, record.number)
+    what = "was destroyed, and no signed statement says that it was erased"
+    found.findings += [Finding(segment, what, number) for segment, number in first.items()]
 
 
 def _segments(directory: Path) -> tuple[Path, ...]:
@@ -158,13 +170,17 @@ def _add_hashes(line: bytes, found: dict[str, Evidence]) -> None:
 class _Worker:
     """The segments of one worker, and what is kept about them."""
 
+    directory: Path
     stored: dict[str, Path]
     evidence: dict[str, Evidence]
-    erasures: frozenset[ErasedRecord]
+    destroyed: list[ErasedRecord]
     found: Verification
     advance: Advance
 
     def verify(self) -> None:
+        for segment in self.evidence.keys() - self.stored.keys():
+            if path := self._begun_since(segment):
+                self.stored[segment] = path
         headers = {segment: self._header(segment, path) for segment, path in self.stored.items()}
         named = [header.previous for header in headers.values() if header and header.previous]
         named += [one.previous for each in self.evidence.values() for one, _ in each.checkpoints if one.previous]
@@ -179,8 +195,22 @@ class _Worker:
                 size = max(evidence.last, claims[segment].size if segment in claims else 0)
                 self.found.findings.append(Finding(segment, f"the segment is missing, with {size:,} records"))
             elif header is not None:
-                self.found.segments += 1
-                self._verify(segment, header, evidence, claims.get(segment))
+                try:
+                    self._verify(segment, header, evidence, claims.get(segment))
+                except FileNotFoundError:
+                    self.found.remarks.append(Finding(segment, "it was removed meanwhile"))
+
+    def _begun_since(self, segment: str) -> Path | None:
+        """The file of a segment that began, or was closed, after the log was listed; None if there is none."""
+        begun, closed = self._paths(segment)
+        # looked at twice, since it may be closed in between
+        return next((path for path in (closed, begun, closed) if path.exists()), None)
+
+    def _paths(self, segment: str) -> tuple[Path, Path]:
+        return (
+            self.directory / OPEN / f"{segment}{OPEN_SUFFIX}",
+            self.directory / CLOSED / f"{segment}{CLOSED_SUFFIX}",
+        )
 
     def _header(self, segment: str, path: Path) -> Header | None:
         try:
@@ -188,17 +218,25 @@ class _Worker:
         except SegmentError as error:
             self.found.findings.append(Finding(segment, f"it cannot be read: {error}"))
         except FileNotFoundError:
-            self.found.remarks.append(Finding(segment, "it was closed or removed meanwhile"))
+            return self._closed_meanwhile(segment, path)
         except _NoHeaderError:
             if segment in self.evidence:
                 self.found.findings.append(Finding(segment, "its header was changed"))
+        return None
+
+    def _closed_meanwhile(self, segment: str, path: Path) -> Header | None:
+        _, closed = self._paths(segment)
+        if path != closed and closed.exists():
+            self.stored[segment] = closed
+            return self._header(segment, closed)
+        self.found.remarks.append(Finding(segment, "it was removed meanwhile"))
         return None
 
     def _verify(self, segment: str, header: Header, evidence: Evidence, claim: Previous | None) -> None:
         if header.format == 1 and not evidence.checkpoints:
             self.found.remarks.append(Finding(segment, "it is of format 1, which proves nothing"))
             return
-        path = self.stored[segment]
+        path = self._begun_since(segment) or self.stored[segment]
         kept = {one.header for one, _ in evidence.checkpoints}
         if kept and kept != {header_hash(_header_line(path))}:
             self.found.findings.append(Finding(segment, "its header was changed"))
@@ -208,13 +246,11 @@ class _Worker:
         except SegmentError as error:
             self.found.findings.append(Finding(segment, f"it cannot be read: {error}"))
             return
+        self.found.segments += 1
         self.found.records += judged.size
         self.found.covered += judged.good
         self.found.erased += len(judged.erased)
-        unsaid = [at for at in judged.erased if ErasedRecord(segment, at, judged.leaves[at]) not in self.erasures]
-        if unsaid:
-            what = "was destroyed, and no signed statement says that it was erased"
-            self.found.findings.append(Finding(segment, what, unsaid[0]))
+        self.destroyed += [ErasedRecord(segment, at, judged.leaves[at]) for at in judged.erased]
         difference = judged.difference(evidence)
         if difference is not None:
             record, what = difference
@@ -346,7 +382,9 @@ def _located(stored: Sequence[bytes], kept: Sequence[bytes | None], good: int) -
 
 def _request(path: Path, record: int) -> str:
     """The request of the record that now stands at a place, in brackets."""
-    line = next(islice(stored_records(path), record, None), None)
+    line = None
+    with suppress(FileNotFoundError):  # closed meanwhile
+        line = next(islice(stored_records(path), record, None), None)
     values = decoded(line) if line else None
     name = values.get("request_id") if values else None
     return f" (now there: request {printable(name)})" if isinstance(name, str) else ""
@@ -395,11 +433,7 @@ def _places(path: Path, request_id: str, index: int | None) -> Iterator[tuple[Pa
 
 
 def _closed_rows(path: Path) -> Iterator[tuple[int, Any, Any]]:
-    erased = closed_erased(path)
-    numbers = (number for number in count() if number not in erased)
-    for table in read_closed(path, ["request_id", "index"], None):
-        rows = zip(table["request_id"].to_pylist(), table["index"].to_pylist(), strict=True)
-        yield from ((next(numbers), name, index) for name, index in rows)
+    return ((number, *row) for number, row in closed_rows(path, ["request_id", "index"]))
 
 
 def _open_rows(path: Path, request_id: str) -> Iterator[tuple[int, Any, Any]]:

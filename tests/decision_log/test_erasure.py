@@ -85,6 +85,15 @@ def test_the_records_are_gone_and_all_others_prove(signed: Signed, steps: str) -
     assert proof["index"] == 11
 
 
+def test_two_clients_are_erased_one_after_another(signed: Signed) -> None:
+    close(signed.log, SETTINGS, LATER, notary(signed))
+    for client in (3, 0, 5):
+        assert erase(signed.log, ClientHash(b"k" * 32).digest(f"client-{client}"), notary(signed), NOW).segments == 3
+    left = {number for number in range(300) if number % 7 not in (0, 3, 5)}
+    assert requests(signed) == {f"request-{number}" for number in left}
+    assert verified(signed) == Verification(segments=3, records=300, covered=300, erased=300 - len(left))
+
+
 def test_a_segment_that_a_worker_still_writes_is_erased_in_place(tmp_path: Path) -> None:
     signed = Signed(tmp_path, KeyPair(tmp_path / "keys"))
     scribe = Scribe(signed.log, signed.keys, signed.vault)

@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -15,6 +16,8 @@ import pytest
 
 from decision_log.cli import prove, verify
 from decision_log.closing import close
+from decision_log.erasure import erase as erase_from
+from decision_log.format import ClientHash
 from decision_log.notary import Notary, Vault
 from decision_log.proofs import Verification, verify_log
 from decision_log.segments import Listing
@@ -247,6 +250,35 @@ def test_what_was_changed_before_it_expired_is_not_forgiven(signed: Signed) -> N
     close(signed.log, SETTINGS, LATER, notary)
     close(signed.log, SETTINGS, LATER + timedelta(days=1000), notary)
     assert [one.segment for one in found(signed).findings] == [path.stem]
+
+
+@pytest.mark.slow
+def test_a_log_is_well_while_it_is_written_closed_and_erased(tmp_path: Path) -> None:
+    keys, log, vault = KeyPair(tmp_path / "keys"), tmp_path / "log", Vault(str(tmp_path / "vault"))
+    notary = Notary.of(keys.environment(vault.address), log)
+    chosen = SETTINGS.model_copy(update={"retention_days": 36_500})
+    scribe = Scribe(log, keys, vault.address)
+    scribe.write(1)
+    scribe.attest()
+    writing, done = threading.Event(), list[Verification]()
+
+    def work() -> None:
+        for turn in range(40):
+            scribe.write(30)
+            scribe.attest()
+            close(log, chosen, LATER, notary)
+            if turn % 10 == 9:
+                erase_from(log, ClientHash(b"k" * 32).digest(f"client-{turn // 10}"), notary, LATER)
+        writing.set()
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    while not writing.is_set():
+        done.append(verify_log(log, vault, public_key(keys.public)))
+    worker.join()
+    scribe.close()
+    assert [one.findings for one in done] == [[]] * len(done)
+    assert verify_log(log, vault, public_key(keys.public)).covered == 1201
 
 
 def arguments(signed: Signed) -> list[str]:
