@@ -25,7 +25,7 @@ _LEAST = 0.005
 """Log-odds below which a bar would be written as 0.00."""
 PROTECTED = "Features of protected attributes"
 
-STYLE = """
+LIGHT = """
 .waterfall { font: 12px system-ui, -apple-system, "Segoe UI", Roboto, Arial, "DejaVu Sans", sans-serif; }
 .waterfall text { fill: #1c2733; paint-order: stroke; stroke: #ffffff; stroke-width: 3px; }
 .waterfall .title { font-size: 16px; font-weight: 600; }
@@ -41,18 +41,20 @@ STYLE = """
 .waterfall .lowered { stroke: #2166ac; }
 .waterfall .line { stroke: #2166ac; stroke-width: 2px; }
 .waterfall .mark { fill: #1c2733; }
-@media (prefers-color-scheme: dark) {
-.waterfall text, .waterfall .mark { fill: #e8ecf0; } .waterfall text { stroke: #161b21; }
-.waterfall .soft { fill: #a9b4be; }
-.waterfall .paper { fill: #161b21; }
-.waterfall .band { fill: #3a3115; }
-.waterfall .limit { stroke: #d9ae4a; }
-.waterfall .axis, .waterfall .link { stroke: #a9b4be; }
-.waterfall .raised { fill: #f28b82; stroke: #f28b82; }
-.waterfall .lowered, .waterfall .line { stroke: #8ab4f8; }
-}
 """
-"""The only style of the picture. It is the same in each, so that a page can allow it by its hash."""
+"""The style of the picture on a page that is light in any case."""
+STYLE = f"""{LIGHT}@media (prefers-color-scheme: dark) {{
+.waterfall text, .waterfall .mark {{ fill: #e8ecf0; }} .waterfall text {{ stroke: #161b21; }}
+.waterfall .soft {{ fill: #a9b4be; }}
+.waterfall .paper {{ fill: #161b21; }}
+.waterfall .band {{ fill: #3a3115; }}
+.waterfall .limit {{ stroke: #d9ae4a; }}
+.waterfall .axis, .waterfall .link {{ stroke: #a9b4be; }}
+.waterfall .raised {{ fill: #f28b82; stroke: #f28b82; }}
+.waterfall .lowered, .waterfall .line {{ stroke: #8ab4f8; }}
+}}
+"""
+"""The style of the picture. It is the same in each, so that a page can allow it by its hash."""
 
 _WIDTH, _LEFT, _RIGHT = 360, 12, 348
 _LINE, _BAR, _GAP = 15, 12, 9
@@ -98,6 +100,8 @@ class Waterfall:
         *,
         name: str = "waterfall",
         metadata: str = "",
+        subject: str = "This application",
+        style: str = STYLE,
     ) -> str:
         """The picture of a decision.
 
@@ -106,6 +110,8 @@ class Waterfall:
         margin : raw log-odds of default, to which base and contributions add up
         name : begins all ids, so that two pictures of one page share none
         metadata : a text that the picture carries unseen, such as the answer that it draws
+        subject : whose margin it is
+        style : LIGHT on a page that has no dark colours
         """
         bars = bars_of(explanation, self.language)
         limits = self._limits()
@@ -115,16 +121,16 @@ class Waterfall:
         height = bottom + 66
         head = [
             f"<metadata>{escape(metadata)}</metadata>" if metadata else "",
-            f"<style>{STYLE}</style>{_hatch(name)}",
+            f"<style>{style}</style>{_hatch(name)}",
             f'<rect class="paper" width="{_WIDTH}" height="{height}"/>',
-            *self._titles(margin, decision, self._description(explanation, bars, margin), name),
+            *self._titles(margin, decision, self._description(explanation, bars, margin, subject), name),
         ]
         drawn = [
             *_band(limits, scale, top, bottom),
             *self._axis(scale, top),
             *self._first(explanation.base, scale, top),
             *rows,
-            *self._total(margin, scale, bottom, name),
+            *self._total(f"{subject}: {number(margin)}, PD {self._pd(margin)}", scale.x(margin), bottom, name),
         ]
         named = f'role="img" aria-labelledby="{name}-title {name}-desc"'
         size = f'viewBox="0 0 {_WIDTH} {height}"'
@@ -156,10 +162,10 @@ class Waterfall:
             return f"Declined from a PD of {high} on."
         return f"A person decides from PD {low} to {high} (shaded)."
 
-    def _description(self, explanation: Explanation, bars: Sequence[WaterfallBar], margin: float) -> str:
+    def _description(self, explanation: Explanation, bars: Sequence[WaterfallBar], margin: float, subject: str) -> str:
         start = f"The mean that it is compared with has the log-odds {number(explanation.base)}"
         told = [f"{bar.words}: {number(bar.end - bar.start, sign=True)}." for bar in bars]
-        end = f"The application has {number(margin)}, a PD of {self._pd(margin)}."
+        end = f"{subject} has {number(margin)}, a PD of {self._pd(margin)}."
         return " ".join([f"{start}, a PD of {self._pd(explanation.base)}.", *told, end])
 
     def _axis(self, scale: _Scale, top: int) -> Iterator[str]:
@@ -176,16 +182,15 @@ class Waterfall:
         yield f'<text x="{_LEFT}" y="{top + 18}">{escape(words)}</text>'
         yield _mark(scale.x(base), top + 25)
 
-    def _total(self, margin: float, scale: _Scale, bottom: int, name: str) -> Iterator[str]:
-        yield _mark(scale.x(margin), bottom + 4)
-        words = f"This application: {number(margin)}, PD {self._pd(margin)}"
+    def _total(self, words: str, x: float, bottom: int, name: str) -> Iterator[str]:
+        yield _mark(x, bottom + 4)
         yield f'<text class="value" x="{_LEFT}" y="{bottom + 30}">{escape(words)}</text>'
-        for bar, words, x in (
+        for bar, meaning, left in (
             (WaterfallBar("", 0, 1), "raised the risk", _LEFT),
             (WaterfallBar("", 1, 0), "lowered it", _LEFT + 130),
         ):
-            yield _arrow(bar, x + 24 * bar.start, x + 24 * bar.end, bottom + 42, name)
-            yield f'<text class="soft" x="{x + 30}" y="{bottom + 52}">{words}</text>'
+            yield _arrow(bar, left + 24 * bar.start, left + 24 * bar.end, bottom + 42, name)
+            yield f'<text class="soft" x="{left + 30}" y="{bottom + 52}">{meaning}</text>'
 
 
 def bars_of(explanation: Explanation, language: str) -> list[WaterfallBar]:

@@ -167,7 +167,7 @@ def test_a_screen_reader_is_told_what_is_drawn() -> None:
     assert description.text == (
         "The mean that it is compared with has the log-odds \N{MINUS SIGN}1.50, a PD of 7.59 %."
         " Words of R0: +0.50. Not a reason: Words of R1: \N{MINUS SIGN}0.25."
-        " The application has \N{MINUS SIGN}1.25, a PD of 11.9 %."
+        " This application has \N{MINUS SIGN}1.25, a PD of 11.9 %."
     )
 
 

@@ -7,19 +7,23 @@ import pickle
 import re
 import subprocess
 import sys
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from scoring.artefact import Artefact
+from features.reasons import Reason
+from scoring.artefact import Artefact, Conformance
+from scoring.scorer import Scorer
+from scoring.waterfall import number
 from tests.home_credit import PORTFOLIO
 from tests.training.page import Page
 from training.dataset import Dataset, load_dataset
 from training.report.figures import ReportTable, model_figures, place_in_interval
 from training.report.model_report import model_report
-from training.report.model_tables import REQUIREMENTS, SECTIONS
+from training.report.model_tables import REQUIREMENTS, SECTIONS, reason_findings
 from training.run import Delivered
 from training.settings import TrainingSettings
 from training.trainer import TrainedModel, lineage
@@ -324,3 +328,44 @@ def test_figures_are_drawn(dataset: Dataset, delivered: Delivered, settings: Tra
         "dependence",
     ]  # fmt: skip
     assert np.unique(dataset.target).tolist() == [0, 1]
+
+
+def test_the_reasons_of_declines_are_counted_and_the_mean_decisions_drawn(
+    page: Page, text: str, dataset: Dataset, delivered: Delivered, settings: TrainingSettings
+) -> None:
+    found = reason_findings(dataset, artefact_of(delivered.trained, dataset, settings, "c0ffee"), settings)
+    assert found is not None
+    scores = delivered_scorer(delivered, dataset, settings).score(dataset.columns)
+    declines = [reasons[0] for reasons in scores.reasons.tolist() if reasons]
+    assert (found.rows, found.declines) == (len(dataset), len(declines))
+    assert sum(int(row[2]) for row in found.first.rows) == len(declines)
+    assert found.first.rows[0][:2] == (commonest(declines).code, commonest(declines).text("en"))
+    assert list(found.waterfalls) == ["decline", "approve"]
+    assert text.count('class="waterfall"') == 2
+    margin = scores.margin[scores.decision == "decline"].mean()
+    assert f"The mean decline: {number(margin)}, PD " in page.text
+    assert "prefers-color-scheme" not in text
+
+
+def test_a_decision_of_too_few_applications_is_not_drawn(
+    dataset: Dataset, delivered: Delivered, settings: TrainingSettings
+) -> None:
+    artefact = artefact_of(delivered.trained, dataset, settings, "c0ffee")
+    found = reason_findings(dataset, artefact, changed(settings, report={"min_rows": len(dataset)}))
+    assert found is not None
+    assert found.waterfalls == {}
+
+
+def test_a_model_without_reasons_has_none_in_its_report(
+    dataset: Dataset, delivered: Delivered, settings: TrainingSettings
+) -> None:
+    bare = replace(artefact_of(delivered.trained, dataset, settings, None), reasons=None, conformance=Conformance())
+    assert reason_findings(dataset, bare, settings) is None
+
+
+def commonest(reasons: list[Reason]) -> Reason:
+    return min(Counter(reasons).items(), key=lambda one: (-one[1], one[0].code))[0]
+
+
+def delivered_scorer(delivered: Delivered, dataset: Dataset, settings: TrainingSettings) -> Scorer:
+    return Scorer(artefact_of(delivered.trained, dataset, settings, "c0ffee"))

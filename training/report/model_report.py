@@ -144,6 +144,7 @@ def model_report(
             gates_met=_gates_met(gates),
             interval=f"{100 * confidence:g} %",
             figures={name: svg(name, figure) for name, figure in drawn.items() if name not in _IN_TABLES},
+            reasons=model_tables.reason_findings(dataset, artefact, settings),
             feature_counts=model_tables.feature_counts(trained),
             yaml=model_tables.deciding_settings(settings),
             tables={

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import yaml
+from markupsafe import Markup
 
+from features.reasons import Reason
 from scoring.artefact import Artefact
+from scoring.policy import DecisionKind
+from scoring.reasons import Explanation
+from scoring.scorer import Scorer
+from scoring.waterfall import LIGHT, Waterfall
 from training.dataset import Dataset
 from training.report.figures import NOTHING, ReportTable, Row, count, percent
 from training.settings import TrainingSettings
@@ -208,3 +216,68 @@ REQUIREMENTS = (
     Requirement("Regulation B", "12 CFR 1002.6(b), age", ("data", "fairness"), "legal review"),
     Requirement("Regulation B", "12 CFR 1002.9(b), reasons", ("soundness",), "the notices to applicants"),
 )
+
+
+_EXPLAINED_ROWS = 5_000
+"""Applications whose reasons are looked at, evenly spaced over the file."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReasonFindings:
+    """The reasons of the training data's applications.
+
+    Attributes
+    ----------
+    rows, declines : how many applications were looked at, and how many of them are declined
+    first : how often each reason is the first one of a decline
+    waterfalls : of the mean decline and the mean approval, by decision; a decision of too few rows has none
+    """
+
+    rows: int
+    declines: int
+    first: ReportTable
+    waterfalls: Mapping[str, Markup]
+
+
+def reason_findings(dataset: Dataset, artefact: Artefact, settings: TrainingSettings) -> ReasonFindings | None:
+    """Look at the reasons of applications of the data set; None where the model gives none."""
+    scorer, reasons = Scorer(artefact), artefact.portfolio.reasons
+    if scorer.explainer is None or reasons is None:
+        return None
+    language = "en" if "en" in reasons.languages else reasons.languages[0]
+    rows = np.unique(np.linspace(0, len(dataset) - 1, min(len(dataset), _EXPLAINED_ROWS)).astype(np.intp))
+    matrix = scorer.transformer.transform(dataset.columns.take(rows))
+    scores, explanations = scorer.score_matrix(matrix), scorer.explainer.explain(matrix)
+    waterfall, drawn = Waterfall(artefact.policy, artefact.calibration, language), {}
+    for kind in (DecisionKind.DECLINE, DecisionKind.APPROVE):
+        chosen = np.flatnonzero(scores.decision == kind)
+        # No applicant is shown: a mean of many holds nobody's values.
+        if len(chosen) >= settings.report.min_rows:
+            mean = _mean([explanations[row] for row in chosen.tolist()])
+            drawn[str(kind)] = _waterfall(waterfall, mean, float(scores.margin[chosen].mean()), kind)
+    found = [reasons[0] for reasons in scores.reasons.tolist() if reasons]
+    return ReasonFindings(len(rows), int((scores.decision == "decline").sum()), _firsts(found, language), drawn)
+
+
+def _mean(explanations: Sequence[Explanation]) -> Explanation:
+    """The mean of explanations of one model, which adds up to their mean margin."""
+    added: dict[Reason | None, float] = {}
+    for explanation in explanations:
+        for reason, contribution in explanation.contributions:
+            added[reason] = added.get(reason, 0.0) + contribution / len(explanations)
+    first = explanations[0]
+    return Explanation(first.version, first.base, tuple(sorted(added.items(), key=lambda one: -one[1])), ())
+
+
+def _waterfall(waterfall: Waterfall, explanation: Explanation, margin: float, kind: DecisionKind) -> Markup:
+    name, subject = f"mean-{kind}", {"decline": "The mean decline", "approve": "The mean approval"}[kind]
+    drawn = waterfall.svg(explanation, margin, kind, name=name, subject=subject, style=LIGHT)
+    return Markup(drawn.replace(' xmlns="http://www.w3.org/2000/svg"', "", 1))  # noqa: S704 - HTML knows it; escaped
+
+
+def _firsts(reasons: Sequence[Reason], language: str) -> ReportTable:
+    rows = [
+        (reason.code, reason.text(language), count(times), percent(times / len(reasons)))
+        for reason, times in sorted(Counter(reasons).items(), key=lambda one: (-one[1], one[0].code))
+    ]
+    return ReportTable.of("llrr", ("reason", "words", "declines", "share"), rows)
