@@ -20,7 +20,7 @@ from pydantic import Field, field_validator, model_validator
 from features.errors import SchemaError
 from features.formulas import Expression, Source, is_never_missing, read_formula, sources
 from features.reasons import Reasons, ReasonsDeclaration
-from features.schema import MOST_LEVELS, Calendar, Column, ColumnKind, Order, Protection, Schema, day_number
+from features.schema import MOST_LEVELS, Calendar, Changeable, Column, ColumnKind, Order, Protection, Schema, day_number
 from jobs.errors import SettingsError
 from jobs.settings import Settings, read_document
 
@@ -122,6 +122,31 @@ class ProtectionDeclaration(Settings):
         return Protection(attribute=attribute, bands=bands, elderly=elderly, per_unit=self.per_unit)
 
 
+class ChangeableDeclaration(Settings):
+    """How far an applicant can change a column; see `schema.Changeable`."""
+
+    to: Literal["lower", "higher", "either"]
+    most: float | None = Field(default=None, gt=0)
+    """Share of the value that a change may have at most."""
+    step: float | None = Field(default=None, ge=1e-6)
+    """Changed values are multiples of it; 1 for counts, which need none."""
+    scaled: tuple[str, ...] = Field(default=(), alias="with")
+    """Columns that are scaled by the same factor."""
+
+    def build(self, column: ColumnDeclaration, low: float, high: float) -> Changeable:
+        """How far a column with these bounds can be changed; ValueError if that is not told, or it is protected."""
+        if column.kind not in (ColumnKind.NUMBER, ColumnKind.COUNT) or column.protected:
+            raise ValueError("changeable: only numbers and counts can be, and none that states a protected attribute")
+        step = 1.0 if self.step is None and column.kind is ColumnKind.COUNT else self.step
+        if step is None or (column.kind is ColumnKind.COUNT and not step.is_integer()):
+            raise ValueError("changeable: needs a step, such as 100; that of a count is a whole number")
+        lower, higher = self.to != "higher", self.to != "lower"
+        if self.most is None and ((lower and low == -math.inf) or (higher and high == math.inf)):
+            raise ValueError("changeable: needs most, such as 0.5, since the column has no bound in that direction")
+        most = math.inf if self.most is None else self.most
+        return Changeable(lower=lower, higher=higher, most=most, step=step, scaled=self.scaled)
+
+
 class ColumnDeclaration(Settings):
     """One raw column; see `schema.Column`."""
 
@@ -137,6 +162,7 @@ class ColumnDeclaration(Settings):
     coded: bool = False
     most_levels: int = Field(default=MOST_LEVELS, ge=1, le=100_000)
     calendar: Calendar | None = None
+    changeable: ChangeableDeclaration | None = None
 
     @model_validator(mode="after")
     def _parts_fit_the_kind(self) -> Self:
@@ -154,6 +180,7 @@ class ColumnDeclaration(Settings):
         if self._bound(self.low, -math.inf) > self._bound(self.high, math.inf):
             raise ValueError("low must be at most high")
         self._protections()
+        self._changes()
         return self
 
     def build(self, name: str) -> Column:
@@ -173,6 +200,7 @@ class ColumnDeclaration(Settings):
             coded=self.coded or any(isinstance(level, int) for level in self.levels),
             most_levels=self.most_levels,
             calendar=self.calendar,
+            changeable=self._changes(),
         )
 
     def _bound(self, stated: float | str | None, otherwise: float) -> float:
@@ -181,6 +209,10 @@ class ColumnDeclaration(Settings):
         if isinstance(stated, str) != (self.kind is ColumnKind.DATE):
             raise ValueError("bounds are numbers, or texts such as 2026-01-31 of a date")
         return day_number(stated) if isinstance(stated, str) else stated
+
+    def _changes(self) -> Changeable | None:
+        low, high = self._bound(self.low, -math.inf), self._bound(self.high, math.inf)
+        return None if self.changeable is None else self.changeable.build(self, low, high)
 
     def _protections(self) -> tuple[Protection, ...]:
         stated = self.protected

@@ -6,6 +6,7 @@ import math
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import date, timedelta
+from decimal import Decimal
 from enum import StrEnum
 from functools import cached_property
 
@@ -60,6 +61,34 @@ class Protection:
     per_unit: float = 1.0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Changeable:
+    """How far an applicant can change a column.
+
+    Attributes
+    ----------
+    lower, higher : the directions
+    most : the largest change, as a share of the value; infinity leaves the bounds of the column
+    step : changed values are multiples of it
+    scaled : columns that are scaled by the same factor, such as the annuity of a smaller credit
+    """
+
+    lower: bool
+    higher: bool
+    step: float
+    most: float = math.inf
+    scaled: tuple[str, ...] = ()
+
+    def rounded(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The multiples of the step that are nearest to the values, as the decimals that people would write.
+
+        >>> Changeable(lower=True, higher=False, step=0.1).rounded(np.array([0.31, 0.7]))
+        array([0.3, 0.7])
+        """
+        decimals = -int(min(0, Decimal(repr(self.step)).normalize().as_tuple().exponent))
+        return np.round(np.round(values / self.step) * self.step, decimals)
+
+
 # The words that pandas reads as missing, and what databases write: \N is null in exports of MySQL and PostgreSQL.
 MISSING_WORDS = frozenset(
     {
@@ -78,6 +107,8 @@ def is_missing_word(text: str) -> bool:
     """
     return text.strip().casefold() in MISSING_WORDS
 
+
+_CHANGEABLE = frozenset({ColumnKind.NUMBER, ColumnKind.COUNT})
 
 MOST_LEVELS = 100
 """Levels of a category that a model knows at most, unless its declaration says otherwise."""
@@ -106,6 +137,7 @@ class Column:
     of the data dictionary; any other string is legal and becomes the unknown category. `coded` is true where the levels
     are whole numbers: 2, 2.0 and "2" are one level. A model knows the `most_levels` commonest levels at most.
     `calendar` belongs to a column of the time of application: its drift is judged over whole periods only.
+    `changeable` says how far an applicant can change the value; no score depends on it.
     """
 
     name: str
@@ -121,6 +153,7 @@ class Column:
     coded: bool = False
     most_levels: int = MOST_LEVELS
     calendar: Calendar | None = None
+    changeable: Changeable | None = None
 
     @property
     def numeric(self) -> bool:
@@ -162,6 +195,11 @@ class Order:
     larger: str
 
     @property
+    def columns(self) -> tuple[str, str]:
+        """Both columns."""
+        return self.smaller, self.larger
+
+    @property
     def rule(self) -> str:
         """The message for an application that breaks the rule; it follows the first column's name."""
         return f"must be at most {self.larger}"
@@ -189,6 +227,8 @@ class Schema:
         numeric = {column.name for column in self.columns if column.numeric}
         if any({order.smaller, order.larger} - numeric for order in self.orders):
             raise SchemaError("an order needs two declared numeric columns")
+        for column in self.columns:
+            self._require_changeable(column)
 
     def __iter__(self) -> Iterator[Column]:
         return iter(self.columns)
@@ -209,6 +249,30 @@ class Schema:
     def beside(self) -> tuple[str, ...]:
         """The columns of a labelled file that are not raw columns: the outcome and, if there is one, the identifier."""
         return (self.target_column,) if self.id_column is None else (self.id_column, self.target_column)
+
+    def _require_changeable(self, column: Column) -> None:
+        """SchemaError unless the column, and those that are scaled with it, may be changed together."""
+        if column.changeable is None:
+            return
+        scaled, numeric = column.changeable.scaled, {one.name for one in self.numeric if one.kind in _CHANGEABLE}
+        if len({column.name, *scaled}) <= len(scaled) or not numeric.issuperset(scaled):
+            raise SchemaError(f"columns.{column.name}.changeable: with needs other numbers or counts, each once")
+        for name in (column.name, *scaled):
+            if name in self._telling_protected:
+                raise SchemaError(
+                    f"columns.{column.name}.changeable: {name} states a protected attribute, or is ordered with one"
+                )
+
+    @cached_property
+    def _telling_protected(self) -> frozenset[str]:
+        """The columns that state a protected attribute, and those that an order bounds by it."""
+        found = {column.name for column in self.columns if column.protected}
+        while (
+            more := {name for pair in self.orders for name in pair.columns if not found.isdisjoint(pair.columns)}
+            - found
+        ):
+            found |= more
+        return frozenset(found)
 
     @cached_property
     def _by_name(self) -> dict[str, Column]:
