@@ -26,6 +26,8 @@ _LARGEST = float(np.finfo(np.float64).max)
 # Bits of LightGBM's decision_type: a category's split, NaN goes left, and what counts as missing.
 _CATEGORY, _LEFT, _MISSING_SHIFT = 1, 2, 2
 _NO_MISSING, _ZERO_MISSING = 0, 1
+# LightGBM's kZeroThreshold, a float32: what lies between is missing to such a split.
+_AROUND_ZERO = (float(np.nextafter(-np.float64(np.float32(1e-35)), -1)), float(np.float32(1e-35)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +92,24 @@ def _tree(part: str) -> Tree | None:
         rows=_numbers(fields.get("leaf_count", "")) or (1.0,) * len(values),
         levels=_levels(_whole(fields.get("cat_boundaries", "")), _whole(fields.get("cat_threshold", ""))),
     )
+
+
+def read_thresholds(text: str, features: int) -> list[Matrix] | None:
+    """Of each feature, the rising numbers at which a split of it goes right, as `value > threshold`, in any model text.
+
+    None for linear trees, whose margins change between thresholds too.
+    """
+    found: list[set[float]] = [set() for _ in range(features)]
+    for part in text.split("\nTree=")[1:]:
+        fields = dict(line.split("=", 1) for line in part.split("\nend of trees", 1)[0].split("\n") if "=" in line)
+        if fields.get("is_linear", "0") != "0":
+            return None
+        split, decided = _whole(fields.get("split_feature", "")), _whole(fields.get("decision_type", ""))
+        for feature, threshold, decision in zip(split, _numbers(fields.get("threshold", "")), decided, strict=True):
+            if not decision & _CATEGORY:
+                zero = decision >> _MISSING_SHIFT & 3 == _ZERO_MISSING
+                found[feature] |= {threshold, *(_AROUND_ZERO if zero else ())}
+    return [np.array(sorted(one)) for one in found]
 
 
 def _whole(text: str) -> tuple[int, ...]:

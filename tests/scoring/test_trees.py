@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from scoring.model import Model
-from scoring.trees import OutcomePatterns, Tree, TreeTables, read_trees
+from scoring.trees import OutcomePatterns, Tree, TreeTables, read_thresholds, read_trees
 
 ROWS = 400
 
@@ -103,3 +103,30 @@ def test_a_model_takes_lightgbm_where_tables_would_give_other_bits(monkeypatch: 
     assert Model(text).tables is not None
     monkeypatch.setattr(TreeTables, "margins", lambda _, matrix: np.zeros(len(matrix)))
     assert Model(text).tables is None
+
+
+@settings(max_examples=10, deadline=None)
+@given(seed=st.integers(0, 10_000), leaves=st.integers(2, 31), zero=st.booleans())
+def test_a_margin_changes_only_where_a_value_crosses_a_threshold(seed: int, leaves: int, zero: bool) -> None:
+    text = fitted(seed, num_leaves=leaves, zero_as_missing=zero).model_to_string()
+    thresholds, random = read_thresholds(text, 5), np.random.default_rng(seed)
+    assert thresholds is not None
+    row, model = drawn(random)[0], Model(text)
+    for feature in range(3):
+        # LightGBM reads its own -1e-35 back as a number one bit away.
+        exact = thresholds[feature][np.abs(thresholds[feature]) > 1e-30]
+        values = np.sort(np.concatenate([random.normal(size=2_000), exact, [0.0, 1e-36, -1e-36]]))
+        rows = np.repeat(row[np.newaxis], len(values), axis=0)
+        rows[:, feature] = values
+        margins, regions = model.margins(rows), thresholds[feature].searchsorted(values)
+        assert not (np.diff(margins).astype(bool) & ~np.diff(regions).astype(bool)).any()
+
+
+def test_categories_have_no_thresholds() -> None:
+    thresholds = read_thresholds(fitted(4).model_to_string(), 5)
+    assert thresholds is not None
+    assert [len(one) > 0 for one in thresholds] == [True, True, True, False, False]
+
+
+def test_the_margins_of_linear_trees_change_between_thresholds_too() -> None:
+    assert read_thresholds(fitted(3, linear_tree=True).model_to_string(), 5) is None
