@@ -30,7 +30,16 @@ from serving.pages import Pages
 from serving.preflight import check_start, load_settings, make_absolute, require_keys_or_loopback, served_portfolio
 from serving.request_metrics import OVERRIDE, Exposition, Traffic
 from serving.runtime import METRICS_VARIABLE, Front, hold_metrics_folder, share_one_arena, use_own_metrics_folder
-from serving.schemas import Answer, BatchAnswer, Decision, ExplainAnswer, FeaturesRequest, PredictRequest, Requests
+from serving.schemas import (
+    Answer,
+    BatchAnswer,
+    Decision,
+    ExplainAnswer,
+    ExplainRequest,
+    FeaturesRequest,
+    PredictRequest,
+    Requests,
+)
 from serving.settings import BoundaryPosition, Placement, ServingSettings
 
 _CONFIGS = Path(__file__).parent / "configs"
@@ -101,6 +110,10 @@ class PredictInput(_PartNamesOnly, REQUESTS.predict):  # type: ignore[misc,name-
     """Body of /predict."""
 
 
+class ExplainInput(_PartNamesOnly, REQUESTS.explain):  # type: ignore[misc,name-defined]  # made from the portfolio
+    """Body of /explain."""
+
+
 class FeaturesInput(_PartNamesOnly, FeaturesRequest):
     """Body of /predict/features."""
 
@@ -160,10 +173,12 @@ class CreditScoring:
         # Made without a second check: BentoML has checked the parts against input_spec.
         return await self.engine.predict(PredictRequest.model_construct(application=application, client_id=client_id))
 
-    @bentoml.api(route="/explain", input_spec=PredictInput, output_spec=ExplainOutput)  # type: ignore[untyped-decorator]
-    async def explain(self, application: Record, client_id: str | None = None) -> Answer:
-        """Score one application, and say what its margin is made of."""
-        return await self.engine.explain(PredictRequest.model_construct(application=application, client_id=client_id))
+    @bentoml.api(route="/explain", input_spec=ExplainInput, output_spec=ExplainOutput)  # type: ignore[untyped-decorator]
+    async def explain(self, application: Record, client_id: str | None = None, changes: bool = False) -> Answer:
+        """Score one application, say what its margin is made of, and what would change it if that is asked."""
+        return await self.engine.explain(
+            ExplainRequest.model_construct(application=application, client_id=client_id, changes=changes)
+        )
 
     @bentoml.api(route="/predict/features", input_spec=FeaturesInput, output_spec=DecisionOutput)  # type: ignore[untyped-decorator]
     async def predict_features(self, features: list[float | None], client_id: str | None = None) -> Answer:

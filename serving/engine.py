@@ -27,6 +27,7 @@ from features.reasons import Reason
 from features.request import Record
 from features.transformer import Columns, concatenate
 from monitoring.recorder import Recorder
+from scoring.changes import ChangeSearch, SearchBounds
 from scoring.reasons import Explanation
 from scoring.scorer import Scores
 from scoring.store import StoredModel
@@ -39,9 +40,11 @@ from serving.runner import EmbeddedRunner, Observer, RemoteRunner, Runner
 from serving.schemas import (
     NOT_JSON,
     Answer,
+    ExplainRequest,
     FeaturesRequest,
     PredictRequest,
     Requests,
+    changes_text,
     decisions,
     decode,
     example_of,
@@ -273,6 +276,8 @@ class DecisionEngine:
         self._told = told(served, settings.reasons.language)
         artefact = served.scorer.artefact
         self._waterfall = Waterfall(artefact.policy, artefact.calibration, settings.reasons.language)
+        bounds = SearchBounds(settings.changes.most_evaluations, settings.changes.milliseconds / 1000)
+        self._search = ChangeSearch(served.scorer, bounds)
         # One thread: batches wait for each other, so single requests compete with one of them at most.
         self._background = ThreadPoolExecutor(1, thread_name_prefix="batch")
         self.recorder = recorder
@@ -379,17 +384,17 @@ class DecisionEngine:
         await self._confirmed()
         return self._decisions(scores, [caller])[0]
 
-    async def explain(self, request: PredictRequest) -> Answer:
+    async def explain(self, request: ExplainRequest) -> Answer:
         """Return the decision on one application and what it is made of; see `schemas.ExplainAnswer`.
 
-        Unexplained if the model gives no reasons.
+        Changes are looked for on the background thread. Unexplained if the model gives no reasons.
         """
         answer, _ = await self._answered(request)
         return answer
 
-    async def _answered(self, request: PredictRequest) -> tuple[Answer, Explanation]:
-        caller = Caller(request_id(), request.client_id)
-        explained = await self._explained.score(_CallerRows(self._columns_of([request.application]), [caller]))
+    async def _answered(self, request: ExplainRequest) -> tuple[Answer, Explanation]:
+        caller, columns = Caller(request_id(), request.client_id), self._columns_of([request.application])
+        explained = await self._explained.score(_CallerRows(columns, [caller]))
         await self._confirmed()
         [explanation], [missing] = explained.explanations, explained.missing
         policy = self.served.scorer.artefact.policy
@@ -406,8 +411,12 @@ class DecisionEngine:
             "missing_columns": missing,
             "refer_from": policy.refer_from,
             "refer_to": policy.refer_to,
+            "changes": await self._in_background(self._changes_of, columns) if request.changes else None,
         }
         return answer, explanation
+
+    def _changes_of(self, columns: Columns) -> Answer:
+        return changes_text(self._search.of(columns), self._requests.applications.schema)
 
     async def predict_features(self, request: FeaturesRequest) -> Answer:
         """Return the decision on one row of the model matrix; Invalid for a wrong width or an unknown category code."""
@@ -440,10 +449,10 @@ class DecisionEngine:
         return to_json(await self.predict(decode(self._requests.predict, body)))
 
     async def _explain(self, body: bytes) -> bytes:
-        return to_json(await self.explain(decode(self._requests.predict, body)))
+        return to_json(await self.explain(decode(self._requests.explain, body)))
 
     async def _draw(self, body: bytes) -> bytes:
-        answer, explanation = await self._answered(decode(self._requests.predict, body))
+        answer, explanation = await self._answered(decode(self._requests.explain, body))
         # ASCII: JSON may hold characters that XML must not, such as U+FFFE.
         metadata = json.dumps(answer)
         return self._waterfall.svg(explanation, answer["margin"], answer["decision"], metadata=metadata).encode()

@@ -34,6 +34,7 @@ from serving.schemas import (
     Decision,
     DriftCounts,
     ExplainAnswer,
+    ExplainRequest,
     FeaturesRequest,
     Health,
     ModelInfo,
@@ -52,7 +53,7 @@ _SCORING: dict[str, _Pair] = {
     "/predict": ("Score one application", PredictRequest, Decision),
     "/predict/batch": ("Score many applications; an invalid one is rejected alone", BatchRequest, BatchAnswer),
     "/predict/features": ("Score one row of the model matrix", FeaturesRequest, Decision),
-    "/explain": ("Score one application, and say what its margin is made of", PredictRequest, ExplainAnswer),
+    "/explain": ("Score one application, and say what its margin is made of", ExplainRequest, ExplainAnswer),
 }
 _READING: dict[str, tuple[str, type[BaseModel]]] = {
     "/model/info": ("The model that answers: version, digest, features, policy, metrics, lineage", ModelInfo),
@@ -100,7 +101,8 @@ def openapi_document(
 ) -> dict[str, Any]:
     """Return the OpenAPI 3.1 document of the routes that callers use; those in `opened` need no key."""
     models: list[type[BaseModel]] = [ProblemDocument, *(answer for _, answer in _READING.values())]
-    models += [requests.predict, requests.batch, requests.features, *(answer for _, _, answer in _SCORING.values())]
+    models += [requests.predict, requests.explain, requests.batch, requests.features]
+    models += [answer for _, _, answer in _SCORING.values()]
     models += [OverrideRequest, OverrideAnswer]
     _, definitions = models_json_schema([(model, "validation") for model in models], ref_template=_REFERENCE)
     schemas = definitions["$defs"]

@@ -10,13 +10,15 @@ from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, TypeVar
 
 import numpy as np
-from pydantic import AfterValidator, BaseModel, Field, ValidationError, create_model
+from pydantic import AfterValidator, BaseModel, Field, StrictBool, ValidationError, create_model
 
 from decision_log.format import Caller
 from features.portfolio import Portfolio
 from features.reasons import Reason
 from features.request import ApplicationRecord, Applications, ClientId, Record
+from features.schema import Schema
 from scoring.artefact import Artefact
+from scoring.changes import MOST_ALTERNATIVES, Alternatives
 from scoring.policy import DecisionKind, RiskLevel
 from scoring.reasons import MOST_REASONS
 from scoring.scorer import Scores
@@ -28,7 +30,7 @@ Body = TypeVar("Body", bound=BaseModel)
 NOT_JSON = "The body is not JSON in UTF-8."
 
 
-_PARTS = frozenset({"client_id", "application", "applications", "features"})
+_PARTS = frozenset({"client_id", "application", "applications", "features", "changes"})
 """The names of the parts of bodies; a column of such a name is reported as a part."""
 
 
@@ -37,6 +39,12 @@ class PredictRequest(Record):
 
     client_id: ClientId | None = Field(default=None, description="The caller's name for the applicant, given back")
     application: ApplicationRecord
+
+
+class ExplainRequest(PredictRequest):
+    """One application to score and to explain."""
+
+    changes: StrictBool = Field(default=False, description="Whether to look for the changes that reach approval")
 
 
 class FeaturesRequest(Record):
@@ -79,12 +87,14 @@ class Requests:
     Attributes
     ----------
     applications : reads applications
-    predict, features, batch : the models of the bodies of /predict, /predict/features and /predict/batch
+    predict, explain, features, batch : the models of the bodies of /predict, /explain, /predict/features and
+        /predict/batch
     """
 
     def __init__(self, portfolio: Portfolio) -> None:
         self.applications = Applications(portfolio)
         self.predict = _made(PredictRequest, application=(self.applications.model, ...))
+        self.explain = _made(ExplainRequest, application=(self.applications.model, ...))
         self.features = FeaturesRequest
         self.batch = _made(BatchRequest, applications=(list[self.predict], Field(min_length=1)))  # type: ignore[name-defined]
 
@@ -188,6 +198,29 @@ class ContributionText(BaseModel):
     contribution: float
 
 
+class ChangedColumn(BaseModel):
+    """A column's value as it was stated, and as it would be."""
+
+    column: str
+    before: float = Field(alias="from")
+    after: float = Field(alias="to")
+
+
+class AlternativeText(BaseModel):
+    """An application that the model approves: every column in which it differs, and its PD."""
+
+    columns: list[ChangedColumn]
+    probability: float = Field(ge=0, le=1)
+
+
+class ChangesText(BaseModel):
+    """The smallest changes that reach approval, of the columns that the portfolio declares changeable."""
+
+    alternatives: list[AlternativeText] = Field(max_length=MOST_ALTERNATIVES, description="The smallest first")
+    complete: bool = Field(description="Whether the search was not cut short")
+    says: str
+
+
 class ExplainAnswer(Decision):
     """A decision with its reasons, whatever it is, and all that the margin is made of."""
 
@@ -198,6 +231,7 @@ class ExplainAnswer(Decision):
     missing_columns: list[str] = Field(description="Names of the columns that the model reads and that are missing")
     refer_from: float = Field(ge=0, le=1, description="From this probability on a person decides")
     refer_to: float = Field(ge=0, le=1, description="From this probability on it is declined")
+    changes: ChangesText | None = Field(description="Of a decline or a referral, where the request asks for them")
 
 
 class Place(BaseModel):
@@ -340,6 +374,25 @@ def decisions(
             strict=True,
         )
     ]
+
+
+def changes_text(found: Alternatives, schema: Schema) -> Answer:
+    """Return alternatives ready for JSON; the values of whole columns are whole numbers."""
+    return {
+        "alternatives": [
+            {
+                "columns": [
+                    {"column": one.column, "from": kind(one.before), "to": kind(one.after)}
+                    for one in alternative.changes
+                    for kind in (int if schema[one.column].whole else float,)
+                ],
+                "probability": alternative.probability,
+            }
+            for alternative in found.found
+        ],
+        "complete": found.complete,
+        "says": found.says,
+    }
 
 
 def example_of(portfolio: Portfolio, artefact: Artefact | None = None) -> Answer:

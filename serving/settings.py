@@ -112,6 +112,15 @@ class PageSettings(Settings):
     """Whether GET /decide serves it. It needs no key itself, since it holds no data; what it asks for does."""
 
 
+class ChangesSettings(Settings):
+    """The bounds of a search for the changes that reach approval."""
+
+    most_evaluations: int = Field(ge=1)
+    """Changed applications that the model is asked about."""
+    milliseconds: float = Field(gt=0)
+    """A longer search is cut short, and says so."""
+
+
 class Metrics(Settings):
     """The metrics of requests."""
 
@@ -130,6 +139,7 @@ class ServingSettings(Settings):
     idempotency: IdempotencySettings
     reasons: ReasonsSettings
     page: PageSettings
+    changes: ChangesSettings
     metrics: Metrics
     boundary: BoundaryPosition
     bentoml: dict[str, Any]

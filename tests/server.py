@@ -89,6 +89,7 @@ def serve_with(
     """The service of the checkout with some of its settings changed; `folder` takes the settings and the output."""
     settings = yaml.safe_load((ROOT / "configs" / "serving.yaml").read_text())
     settings["limits"]["timeout_seconds"] = 300  # a busy machine is no fault
+    settings["changes"]["milliseconds"] = 60_000
     settings["bentoml"]["traffic"]["timeout"] = 600
     for section, values in changes.items():
         settings[section] = {**settings[section], **values} if isinstance(values, dict) else values

@@ -1,12 +1,15 @@
 """Client of the credit-scoring service."""
 
 from credit_scoring_client.answer import (
+    AlternativeApplication,
     BatchResult,
+    ChangedValue,
     CreditDecision,
     DecisionName,
     DecisionReason,
     ExplainedDecision,
     Override,
+    ReachingChanges,
     ReasonContribution,
     RejectedApplication,
     RiskLevelName,
@@ -29,8 +32,10 @@ from credit_scoring_client.errors import (
 from credit_scoring_client.retry import Clock, Retry
 
 __all__ = [
+    "AlternativeApplication",
     "AsyncClient",
     "BatchResult",
+    "ChangedValue",
     "Client",
     "ClientError",
     "Clock",
@@ -43,6 +48,7 @@ __all__ = [
     "Overloaded",
     "Override",
     "Problem",
+    "ReachingChanges",
     "ReasonContribution",
     "RejectedApplication",
     "ResponseError",

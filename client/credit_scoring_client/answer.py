@@ -148,6 +148,17 @@ class Answer:
         values = [] if self._get(name) is None else self._list(name)
         return tuple(self._checked(f"{name}[{i}]", value, str, "text") for i, value in enumerate(values))
 
+    def flag(self, name: str) -> bool:
+        """Return true or false; UnexpectedAnswer if it is absent."""
+        value = self._get(name)
+        if not isinstance(value, bool):
+            raise self.unexpected(name, "is neither true nor false")
+        return value
+
+    def row(self, name: str) -> Answer:
+        """Return an object as an answer."""
+        return self._row(name, self._get(name))
+
     def rows(self, name: str) -> tuple[Answer, ...]:
         """Return a list of objects as answers."""
         return tuple(self._row(f"{name}[{i}]", value) for i, value in enumerate(self._list(name)))
@@ -276,11 +287,37 @@ class ReasonContribution:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ChangedValue:
+    """A column of the application, its value as it was sent and as it would be."""
+
+    column: str
+    before: float
+    after: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlternativeApplication:
+    """An application that the model approves: every column in which it differs, and its PD."""
+
+    columns: tuple[ChangedValue, ...]
+    probability: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReachingChanges:
+    """The smallest changes that reach approval; `complete` is False where the search was cut short."""
+
+    alternatives: tuple[AlternativeApplication, ...]
+    complete: bool
+    says: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ExplainedDecision:
     """A decision, whose reasons are given whatever it is, and what its margin is made of.
 
     `margin` is the raw log-odds of default: `base`, the mean margin of the reference group, and the contributions add
-    up to it. `explained_by` names the method and its reference group.
+    up to it. `explained_by` names the method and its reference group. `changes` is None unless they were asked for.
     """
 
     decision: CreditDecision
@@ -289,6 +326,7 @@ class ExplainedDecision:
     contributions: tuple[ReasonContribution, ...]
     explained_by: str
     missing_columns: tuple[str, ...] = ()
+    changes: ReachingChanges | None = None
 
 
 def decision_in(answer: Answer) -> CreditDecision:
@@ -325,7 +363,24 @@ def explained_in(answer: Answer) -> ExplainedDecision:
         contributions=tuple(map(_contribution, answer.rows("contributions"))),
         explained_by=answer.text("explained_by"),
         missing_columns=answer.texts("missing_columns"),
+        changes=None if answer.fields.get("changes") is None else _changes(answer.row("changes")),
     )
+
+
+def _changes(answer: Answer) -> ReachingChanges:
+    return ReachingChanges(
+        alternatives=tuple(map(_alternative, answer.rows("alternatives"))),
+        complete=answer.flag("complete"),
+        says=answer.text("says"),
+    )
+
+
+def _alternative(answer: Answer) -> AlternativeApplication:
+    columns = tuple(
+        ChangedValue(column=row.text("column"), before=row.number("from"), after=row.number("to"))
+        for row in answer.rows("columns")
+    )
+    return AlternativeApplication(columns=columns, probability=answer.number("probability"))
 
 
 def _contribution(answer: Answer) -> ReasonContribution:

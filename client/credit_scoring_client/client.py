@@ -156,10 +156,18 @@ class Client:
         return self._run(self._contract.predict(application, client_id, request_id))
 
     def explain(
-        self, application: Application, *, client_id: str | None = None, request_id: str | None = None
+        self,
+        application: Application,
+        *,
+        changes: bool = False,
+        client_id: str | None = None,
+        request_id: str | None = None,
     ) -> ExplainedDecision:
-        """Decide on one application, and say what its margin is made of; the key needs the scope explain."""
-        return self._run(self._contract.explain(application, client_id, request_id))
+        """Decide on one application, and say what its margin is made of; the key needs the scope explain.
+
+        With `changes`, also which changes would reach approval.
+        """
+        return self._run(self._contract.explain(application, client_id, request_id, changes=changes))
 
     def waterfall(
         self, application: Application, *, client_id: str | None = None, request_id: str | None = None
@@ -269,10 +277,18 @@ class AsyncClient:
         return await self._run(self._contract.predict(application, client_id, request_id))
 
     async def explain(
-        self, application: Application, *, client_id: str | None = None, request_id: str | None = None
+        self,
+        application: Application,
+        *,
+        changes: bool = False,
+        client_id: str | None = None,
+        request_id: str | None = None,
     ) -> ExplainedDecision:
-        """Decide on one application, and say what its margin is made of; the key needs the scope explain."""
-        return await self._run(self._contract.explain(application, client_id, request_id))
+        """Decide on one application, and say what its margin is made of; the key needs the scope explain.
+
+        With `changes`, also which changes would reach approval.
+        """
+        return await self._run(self._contract.explain(application, client_id, request_id, changes=changes))
 
     async def waterfall(
         self, application: Application, *, client_id: str | None = None, request_id: str | None = None

@@ -141,10 +141,12 @@ class Contract:
         return decision_in((yield from self._post("/predict", encoded_item(application, client_id), request_id)))
 
     def explain(
-        self, application: Application, client_id: str | None, request_id: str | None
+        self, application: Application, client_id: str | None, request_id: str | None, *, changes: bool
     ) -> Steps[ExplainedDecision]:
         """Decide on one application, and say what its margin is made of."""
-        return explained_in((yield from self._post("/explain", encoded_item(application, client_id), request_id)))
+        # Left out unless it is wanted: older servers refuse a part that they do not know.
+        body = encoded_item(application, client_id) | ({"changes": True} if changes else {})
+        return explained_in((yield from self._post("/explain", body, request_id)))
 
     def waterfall(self, application: Application, client_id: str | None, request_id: str | None) -> Steps[str]:
         """Decide on one application, and draw what its margin is made of."""

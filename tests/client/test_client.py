@@ -7,9 +7,12 @@ from dataclasses import FrozenInstanceError, replace
 
 import pytest
 from credit_scoring_client.answer import (
+    AlternativeApplication,
     BatchResult,
+    ChangedValue,
     DecisionReason,
     ExplainedDecision,
+    ReachingChanges,
     ReasonContribution,
     RejectedApplication,
     post,
@@ -238,3 +241,39 @@ def test_a_server_that_draws_nothing_is_an_unexpected_answer(server, run):
     server.answers = [JSONResponse(DECISION_FIELDS)]
     with pytest.raises(UnexpectedAnswer, match="the body is not SVG"):
         run(server.url, lambda client: client.waterfall(APPLICATION))
+
+
+def test_explain_tells_the_changes_where_they_are_asked_for(server, run):
+    told = {
+        "alternatives": [
+            {"columns": [{"column": "AMT_CREDIT", "from": 450000.0, "to": 399000}], "probability": 0.05},
+        ],
+        "complete": False,
+        "says": "The search was cut short.",
+    }
+    explained = {"margin": -1.5, "base": -1.5, "contributions": [], "explained_by": "path_dependent:0", "changes": told}
+    server.answers = [JSONResponse({**DECISION_FIELDS, **explained})]
+    found = run(server.url, lambda client: client.explain(APPLICATION, changes=True))
+    [received] = server.received
+    assert received.body == {"application": APPLICATION, "changes": True}
+    credit = ChangedValue(column="AMT_CREDIT", before=450000.0, after=399000.0)
+    assert found.changes == ReachingChanges(
+        alternatives=(AlternativeApplication(columns=(credit,), probability=0.05),),
+        complete=False,
+        says="The search was cut short.",
+    )
+
+
+@pytest.mark.parametrize(
+    ("told", "fault"),
+    [
+        ({"alternatives": [], "complete": 1, "says": "x"}, "changes.complete is neither true nor false"),
+        ({"alternatives": {}, "complete": True, "says": "x"}, "changes.alternatives is not a list"),
+        ([], "changes is not an object"),
+    ],
+)
+def test_changes_of_another_shape_are_an_unexpected_answer(server, run, told, fault):
+    explained = {"margin": 0.0, "base": 0.0, "contributions": [], "explained_by": "x", "changes": told}
+    server.answers = [JSONResponse({**DECISION_FIELDS, **explained})]
+    with pytest.raises(UnexpectedAnswer, match=fault):
+        run(server.url, lambda client: client.explain(APPLICATION, changes=True))

@@ -14,6 +14,8 @@ import httpx
 import pytest
 from pydantic import TypeAdapter
 
+from features.drawing import records_of
+from features.files import open_file
 from scoring.store import StoredModel
 from serving.schemas import BatchAnswer, Decision, ExplainAnswer, Health, ModelInfo, ProblemDocument
 from tests.home_credit import EXAMPLE, REQUESTS, columns_of
@@ -22,6 +24,7 @@ from tests.server import Server
 APPLICATION = EXAMPLE["application"]
 SECRET = "S3CR3T-VALUE"
 NUMBER = 918273645.5
+JSON = {"Content-Type": "application/json"}
 
 
 @pytest.fixture(scope="module")
@@ -105,6 +108,63 @@ def test_an_explanation_says_what_is_missing_and_where_a_person_decides(
     assert explained["missing_columns"] == read
     assert len(read) == explained["missing"]
     assert (explained["refer_from"], explained["refer_to"]) == (policy.refer_from, policy.refer_to)
+
+
+def test_alternatives_of_a_decline_are_approved_by_predict(
+    http: httpx.Client, stored: StoredModel, generated: Path
+) -> None:
+    file = open_file(generated / "application_train.csv", stored.scorer.artefact.portfolio)
+    columns = next(iter(file.batches(300))).columns
+    records, decisions = records_of(columns), stored.scorer.score(columns).decision.tolist()
+    reached = 0
+    for application, decision in zip(records, decisions, strict=True):
+        if decision == "approve" or reached >= 3:
+            continue
+        answer = http.post("/explain", json={"application": application, "changes": True}).json()
+        assert (answer["decision"], answer["changes"]["complete"]) == (decision, True)
+        for alternative in answer["changes"]["alternatives"]:
+            reached += 1
+            assert all(application[one["column"]] == one["from"] for one in alternative["columns"])
+            suggested = {**application, **{one["column"]: one["to"] for one in alternative["columns"]}}
+            decided = http.post("/predict", json={"application": suggested}).json()
+            assert (decided["decision"], decided["probability"]) == ("approve", alternative["probability"])
+    assert reached >= 3
+
+
+def test_an_approval_has_no_alternatives(http: httpx.Client) -> None:
+    answer = http.post("/explain", json={**EXAMPLE, "changes": True}).json()
+    assert answer["decision"] == "approve"
+    says = "The application is approved as it is."
+    assert answer["changes"] == {"alternatives": [], "complete": True, "says": says}
+
+
+def test_changes_are_not_told_unless_they_are_asked_for(http: httpx.Client) -> None:
+    for body in ({"application": DECLINED}, {"application": DECLINED, "changes": False}):
+        assert http.post("/explain", json=body).json()["changes"] is None
+
+
+@pytest.mark.parametrize("stated", ["true", 1, None, [True]])
+def test_whether_changes_are_asked_for_is_true_or_false(http: httpx.Client, stated: object) -> None:
+    problem = assert_problem(http.post("/explain", json={"application": DECLINED, "changes": stated}), 422)
+    assert problem.errors is not None
+    assert [place.model_dump() for place in problem.errors] == [
+        {"loc": ["changes"], "msg": "Input should be a valid boolean"}
+    ]
+
+
+def test_a_part_of_explain_is_stated_once_and_is_none_of_predict(http: httpx.Client) -> None:
+    body = json.dumps({"application": DECLINED, "changes": True})
+    twice = http.post("/explain", content=body[:-1] + ', "changes": false}', headers=JSON)
+    assert [one.model_dump() for one in assert_problem(twice, 422).errors or ()] == [
+        {"loc": ["changes"], "msg": "is stated more than once"}
+    ]
+    assert_problem(http.post("/predict", content=body, headers=JSON), 422)
+
+
+def test_no_suggested_value_is_logged(http: httpx.Client, server: Server) -> None:
+    answer = http.post("/explain", json={"application": {**DECLINED, "AMT_CREDIT": 1987654.5}, "changes": True})
+    assert answer.json()["changes"]["says"]
+    assert "1987654" not in server.logged
 
 
 def test_the_words_of_every_reason_are_told_in_every_language(http: httpx.Client) -> None:
