@@ -27,8 +27,17 @@ from training.fitting import fitted_to, splits
 from training.registry.tracking import commit, connect, tracked_run
 from training.search_settings import DRAWING_ROWS, NestedSettings
 from training.settings import TrackingSettings, TrainingSettings
-from training.tuning_objective import FOLDS, fitted_margins, score_of, tuning_fold, tuning_folds
-from training.tuning_study import FINISHED, open_study, run_trials, winner
+from training.tuning_study import (
+    FINISHED,
+    FOLDS,
+    fitted_margins,
+    open_study,
+    run_trials,
+    score_of,
+    tuning_fold,
+    tuning_folds,
+    winner,
+)
 
 
 @dataclass(frozen=True, slots=True)

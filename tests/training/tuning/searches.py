@@ -6,8 +6,7 @@ import optuna
 
 from training.dataset import Dataset
 from training.settings import TrainingSettings
-from training.tuning_objective import FOLDS, tuning_folds
-from training.tuning_study import open_study, run_trials
+from training.tuning_study import FOLDS, open_study, run_trials, tuning_folds
 
 TRIALS = 5
 

@@ -21,8 +21,7 @@ from training.cli import main
 from training.dataset import Dataset
 from training.settings import TrainingSettings
 from training.tuning import NestedEstimate, TunedParameters, Winner, tune
-from training.tuning_objective import FOLDS, fitted_margins, score_of, tuning_folds
-from training.tuning_study import FINISHED
+from training.tuning_study import FINISHED, FOLDS, fitted_margins, score_of, tuning_folds
 
 
 @pytest.mark.parametrize("objective", ["auc", "average_precision", "cost_per_applicant", "f_beta"])

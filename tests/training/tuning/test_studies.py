@@ -20,8 +20,7 @@ from tests.training.tuning.searches import TRIALS, changed, searched, summary
 from training.dataset import Dataset
 from training.errors import StudyError
 from training.settings import TrainingSettings
-from training.tuning_objective import FOLDS
-from training.tuning_study import FINISHED, open_study
+from training.tuning_study import FINISHED, FOLDS, open_study
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -62,7 +61,7 @@ import yaml
 from tests.home_credit import PORTFOLIO
 from training.dataset import load_dataset
 from training.settings import TrainingSettings
-from training import tuning_objective as objective
+from training import tuning_study as objective
 from training.tuning_study import open_study, run_trials
 settings = TrainingSettings.model_validate(yaml.safe_load(Path({str(path)!r}).read_text()))
 dataset = load_dataset(Path({str(generated)!r}), PORTFOLIO)
@@ -109,8 +108,7 @@ import yaml
 from tests.home_credit import PORTFOLIO
 from training.dataset import load_dataset
 from training.settings import TrainingSettings
-from training.tuning_objective import tuning_folds
-from training.tuning_study import open_study, run_trials
+from training.tuning_study import open_study, run_trials, tuning_folds
 settings = TrainingSettings.model_validate(yaml.safe_load(Path({str(path)!r}).read_text()))
 dataset = load_dataset(Path({str(generated)!r}), PORTFOLIO)
 study = open_study("shared", dataset, settings)
