@@ -104,7 +104,7 @@ class ChangeSearch:
         if applicant.approves():
             return Alternatives((), True, "The application is approved as it is.")
         singles = [one for one in (_single(applicant, lever) for lever in self._levers) if one]
-        found = sorted(singles, key=lambda one: one.cost) or _pairs(applicant, self._levers)
+        found = sorted(singles, key=_size) or _pairs(applicant, self._levers)
         alternatives = tuple(applicant.alternative(one) for one in found[:MOST_ALTERNATIVES])
         return Alternatives(alternatives, applicant.complete, _said(alternatives, complete=applicant.complete))
 
@@ -391,6 +391,11 @@ def _point(lines: Sequence[_Line], places: Sequence[int]) -> _Point:
     return _Point(tuple(lines), tuple(places), float(cost))
 
 
+def _size(point: _Point) -> tuple[float, int]:
+    """The sum of relative changes; of equal ones, the change of fewer columns is the smaller."""
+    return point.cost, sum(len(lever.scaled) for lever in point.levers)
+
+
 def _pairs(applicant: _Applicant, levers: Sequence[_Lever]) -> list[_Point]:
     """The smallest approved changes of two levers, the smallest first; only where no single one is approved.
 
@@ -407,7 +412,7 @@ def _pairs(applicant: _Applicant, levers: Sequence[_Lever]) -> list[_Point]:
         seen += len(approved)
         if len(found) >= MOST_ALTERNATIVES:
             break
-    return sorted((_smaller(applicant, point) for point in found.values()), key=lambda one: one.cost)
+    return sorted((_smaller(applicant, point) for point in found.values()), key=_size)
 
 
 def _combined(applicant: _Applicant, helpful: Sequence[tuple[_Line, Places]]) -> tuple[list[_Point], Matrix]:
