@@ -250,7 +250,10 @@ def _line(
     prediction: int, decision: str, risk_level: str, missing: int, unknown: int, withheld: bool, reasons: str,
     vector: str,
 ) -> str:  # fmt: skip
-    """One line. Whatever adds a field adds it here, to the schema and to `stored_lines`."""
+    """One line. Whatever adds a field adds it here, to the schema and to `stored_lines`, and raises FORMAT.
+
+    Lines of closed segments are made again by this: those of an older format must stay as they were.
+    """
     # Lines are put together by hand, since this runs before every answer. No text needs escapes: the service takes
     # request ids of letters, digits and `_.:-` only, and routes and codes of reasons are its own. repr() writes the
     # shortest text that reads back to the same bits, which a replay compares.

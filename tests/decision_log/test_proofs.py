@@ -14,9 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from decision_log.cli import prove, verify
+from decision_log.cli import COMMANDS, prove, verify
 from decision_log.closing import close
 from decision_log.erasure import erase as erase_from
+from decision_log.errors import CheckpointError
 from decision_log.format import ClientHash
 from decision_log.notary import Notary, Vault
 from decision_log.proofs import Verification, verify_log
@@ -198,6 +199,22 @@ def test_what_has_no_checkpoint_yet_is_told_and_not_wrong(tmp_path: Path) -> Non
     scribe.close()
 
 
+def test_checkpoints_in_an_object_store_prove_the_same(tmp_path: Path) -> None:
+    keys, address = KeyPair(tmp_path / "keys"), "memory://bucket/proofs"
+    scribe = Scribe(tmp_path / "log", keys, address)
+    for _ in range(3):
+        scribe.write(5)
+        scribe.attest()
+    scribe.close()
+    path = Listing.of(tmp_path / "log").open[0]
+    assert verify_log(tmp_path / "log", Vault(address), public_key(keys.public)) == Verification(1, 15, 15)
+    rewrite(path, lambda lines: changed(lines, 7))
+    (finding,) = verify_log(tmp_path / "log", Vault(address), public_key(keys.public)).findings
+    assert (finding.segment, finding.record) == (path.stem, 7)
+    with pytest.raises(CheckpointError, match=r"nothing-here"):
+        verify_log(tmp_path / "log", Vault("memory://bucket/nothing-here"), public_key(keys.public))
+
+
 def test_a_recovered_segment_is_told(tmp_path: Path) -> None:
     keys = KeyPair(tmp_path / "keys")
     scribe = Scribe(tmp_path / "log", keys, tmp_path / "vault")
@@ -314,7 +331,7 @@ def test_the_program_offers_the_commands() -> None:
         [sys.executable, "-m", "scoring", "--help"], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert [line.split()[0] for line in done.stdout.split("Commands:\n")[1].splitlines()] == [
-        *("batch", "keys", "verify", "prove", "erase", "referrals"),
+        *("batch", "keys", *(command.name for command in COMMANDS)),
     ]
 
 
