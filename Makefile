@@ -69,9 +69,15 @@ alerts: setup ## plant faults under load, and watch a real Prometheus and Alertm
 faults: setup ## let things go wrong under load, into docs/faults.json and docs/explanation/faults.md; needs root, h2load and faketime
 	REHEARSE=1 FAULT_RESULTS=docs/faults.json $(BIN)/python -m pytest tests/faults --timeout 0 -q
 
-records: setup ## plant 1,000 changes into decision logs, verify a million records, kill workers 50 times, into docs/records.json
+# The model that a million decisions are replayed with: the folder of an artefact, and a file of applications.
+REPLAY_MODEL ?=
+REPLAY_APPLICATIONS ?=
+
+records: setup ## plant 1,000 changes into decision logs, verify and replay a million records, kill workers 50 times, into docs/records.json
 	PLANTED_CHANGES=1000 RECORDS_RESULTS=docs/records.json $(BIN)/python -m pytest tests/decision_log/test_planted.py --timeout 0 -q
 	VERIFIED_RECORDS=1000000 RECORDS_RESULTS=docs/records.json $(BIN)/python -m pytest tests/decision_log/test_scale.py --timeout 0 -q
+	REPLAYED_RECORDS=1000000 REPLAY_MODEL=$(REPLAY_MODEL) REPLAY_APPLICATIONS=$(REPLAY_APPLICATIONS) RECORDS_RESULTS=docs/records.json $(BIN)/python -m pytest tests/decision_log/test_long_replay.py --timeout 0 -q
+	SERVED_DECISIONS=10000 RECORDS_RESULTS=docs/records.json $(BIN)/python -m pytest tests/e2e/test_replay.py --timeout 0 -q
 	KILLS=50 RECORDS_RESULTS=docs/records.json $(BIN)/python -m pytest tests/e2e/test_provable_after_kills.py --timeout 0 -q
 
 fuzz: setup ## send FUZZ_REQUESTS hostile requests to the service, into docs/fuzz.json and docs/framing.json

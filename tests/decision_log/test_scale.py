@@ -43,17 +43,21 @@ class Used:
 
 def verified(signed: Signed) -> Used:
     """`python -m scoring verify`, in a process of its own."""
-    words = ["--log", signed.log, "--checkpoints", signed.vault, "--key", signed.keys.public]
+    return used("verify", "--log", signed.log, "--checkpoints", signed.vault, "--key", signed.keys.public)
+
+
+def used(*words: object) -> Used:
+    """A command of `python -m scoring` in a process of its own; the memory is that of its largest process."""
     begun = time.monotonic()
-    command = [sys.executable, "-m", "scoring", "verify", *map(str, words)]
+    command = [sys.executable, "-m", "scoring", *map(str, words)]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
         assert process.stdout
         output = process.stdout.read()
-        _, status, used = os.wait4(process.pid, 0)
+        _, status, taken = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
     assert process.returncode == 0, output
     seconds = time.monotonic() - begun
-    return Used(output, round(seconds, 1), round(used.ru_utime + used.ru_stime, 1), round(used.ru_maxrss / 1e3))
+    return Used(output, round(seconds, 1), round(taken.ru_utime + taken.ru_stime, 1), round(taken.ru_maxrss / 1e3))
 
 
 def written(folder: Path) -> Signed:
