@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 import shutil
 import socket
@@ -17,6 +18,7 @@ from pathlib import Path
 
 import httpx
 import pandas as pd
+import yaml
 from PIL import Image
 
 _ROOT = Path(__file__).resolve().parent.parent
@@ -26,11 +28,19 @@ _APPLICATIONS = 1_000
 _START_SECONDS, _STOP_SECONDS, _BROWSER_SECONDS = 60.0, 30, 120
 _QUALITY = 80
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-_SIZES = {"model-report": (1200, 1000), "monitoring-report": (1000, 1000), "service-page": (1200, 900)}
+_SIZES = {
+    "model-report": (1200, 1000),
+    "monitoring-report": (1000, 1000),
+    "service-page": (1200, 900),
+    "decision-page": (1200, 1000),
+}
+_DECIDED = """<script>window.fetch = async () => new Response({picture});
+byId("paste").value = {body}; fill(); form.requestSubmit();</script></body>"""
+"""Fills the form of the decision page, and answers it with what the service has answered."""
 
 
 def main() -> None:
-    """Serve the champion, let it decide on generated applications, and picture its reports and its page."""
+    """Serve the champion, let it decide on generated applications, and picture its reports and its pages."""
     browser = next(filter(None, map(shutil.which, _BROWSERS)), None)
     if browser is None:
         sys.exit(f"error: no browser: one of {', '.join(_BROWSERS)} is needed")
@@ -39,9 +49,10 @@ def main() -> None:
         _run("training", "report", "--output", str(folder / "model-report.html"))
         with _served(folder) as url:
             _decide(url, folder)
+            _explain(url, folder)
             _picture(browser, "service-page", f"{url}/", folder)
         _report_on_decisions(folder)
-        for page in ("model-report", "monitoring-report"):
+        for page in ("model-report", "monitoring-report", "decision-page"):
             _picture(browser, page, (folder / f"{page}.html").as_uri(), folder)
 
 
@@ -56,7 +67,21 @@ def _decide(url: str, folder: Path) -> None:
     body = {
         "applications": [{"client_id": i, "application": row} for i, row in zip(known["client_id"], rows, strict=True)]
     }
-    httpx.post(f"{url}/predict/batch", json=body, timeout=60).raise_for_status()
+    answer = httpx.post(f"{url}/predict/batch", json=body, timeout=60).raise_for_status().json()
+    declined = next(i for i, one in enumerate(answer["results"]) if one.get("decision") == "decline")
+    (folder / "declined.json").write_text(json.dumps(body["applications"][declined]))
+
+
+def _explain(url: str, folder: Path) -> None:
+    """Draw the reasons of a decline, and write the decision page as it shows them."""
+    body = (folder / "declined.json").read_text()
+    headers = {"Content-Type": "application/json", "Accept": "image/svg+xml"}
+    drawn = httpx.post(f"{url}/explain", content=body, headers=headers, timeout=60).raise_for_status().text
+    kept = re.sub(r"<metadata>.*?</metadata>", "", drawn, flags=re.DOTALL)
+    (_PICTURES / "waterfall.svg").write_text(f"{kept}\n", encoding="utf-8")
+    page = httpx.get(f"{url}/decide", timeout=60).raise_for_status().text
+    script = _DECIDED.format(picture=json.dumps(drawn).replace("</", "<\\/"), body=json.dumps(body))
+    (folder / "decision-page.html").write_text(page.replace("</body>", script), encoding="utf-8")
 
 
 def _report_on_decisions(folder: Path) -> None:
@@ -82,8 +107,11 @@ def _served(folder: Path) -> Iterator[str]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
+    settings = yaml.safe_load((_ROOT / "configs/serving.yaml").read_text()) | {"page": {"enabled": True}}
+    (folder / "serving.yaml").write_text(yaml.safe_dump(settings))
+    environment = {**os.environ, **_log(folder), "CREDIT_SCORING_SETTINGS": str(folder / "serving.yaml")}
     command = [str(_BENTOML), "serve", ".", "--host", "127.0.0.1", "--port", str(port)]
-    server = subprocess.Popen(command, cwd=_ROOT, env={**os.environ, **_log(folder)})
+    server = subprocess.Popen(command, cwd=_ROOT, env=environment)
     try:
         _wait(f"http://127.0.0.1:{port}/readyz")
         yield f"http://127.0.0.1:{port}"

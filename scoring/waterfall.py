@@ -57,6 +57,8 @@ STYLE = f"""{LIGHT}@media (prefers-color-scheme: dark) {{
 """The style of the picture. It is the same in each, so that a page can allow it by its hash."""
 
 _WIDTH, _LEFT, _RIGHT = 360, 12, 348
+_SHOWN = 480
+"""Width where nothing else says how large the picture shall be."""
 _LINE, _BAR, _GAP = 15, 12, 9
 """Heights in pixels: of a line of words, of a bar, and below a bar."""
 _LETTERS = 52
@@ -133,7 +135,7 @@ class Waterfall:
             *self._total(f"{subject}: {number(margin)}, PD {self._pd(margin)}", scale.x(margin), bottom, name),
         ]
         named = f'role="img" aria-labelledby="{name}-title {name}-desc"'
-        size = f'viewBox="0 0 {_WIDTH} {height}"'
+        size = f'viewBox="0 0 {_WIDTH} {height}" width="{_SHOWN}" height="{round(height * _SHOWN / _WIDTH)}"'
         return f'<svg xmlns="http://www.w3.org/2000/svg" class="waterfall" {size} {named}>{"".join(head + drawn)}</svg>'
 
     def _titles(self, margin: float, decision: DecisionKind, description: str, name: str) -> Iterator[str]:
