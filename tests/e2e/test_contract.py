@@ -87,7 +87,7 @@ def test_an_explanation_adds_up_to_the_margin(http: httpx.Client, stored: Stored
 
 
 def test_a_waterfall_is_the_same_decision_drawn_and_carries_it(http: httpx.Client) -> None:
-    body = {"client_id": "\ufffe<&", "application": DECLINED}
+    body = {"client_id": "\ufffe<&", "application": DECLINED, "changes": True}
     answer = http.post("/explain", json=body, headers={"Accept": "image/svg+xml", "X-Request-ID": "w-1"})
     explained = http.post("/explain", json=body, headers={"X-Request-ID": "w-1"}).json()
     picture = ET.fromstring(answer.content)  # noqa: S314 - it comes from the service under test

@@ -49,10 +49,15 @@ def edited(*edits: tuple[str, Any]) -> Portfolio:
     return Portfolio.of(document)
 
 
+MISSING: Any = {"code": "M0", "wording": {"en": "Something is missing"}}
+
+
 @pytest.mark.parametrize(
     ("place", "value", "expected"),
     [
         ("title", "Small", ["title: changes"]),
+        ("reasons", {"missing": MISSING, "groups": {"money": MISSING | {"code": "R1", "columns": ["income"]}}},
+         ["reasons: other groups or words (train again)"]),
         ("columns.job.description", "what", ["job: description changes"]),
         ("columns.income.unit", "EUR", ["income: unit changes"]),
         ("columns.job.coded", True, ["job: whole numbers become levels too: 2, 2.0 and '2' are one"]),
@@ -84,6 +89,8 @@ def edited(*edits: tuple[str, Any]) -> Portfolio:
         ("columns.sex.protected", {"sex": {"groups": {"all": ["f", "m"]}}},
          ["sex: protected groups change (train again)"]),
         ("columns.job.calendar", "week", ["job: calendar changes"]),
+        ("columns.income.changeable", {"to": "higher", "step": 10},
+         ["income: changeable changes (train again)"]),
         ("orders", [{"smaller": "children", "larger": "income"}],
          ["orders: added: children must be at most income (breaks callers)"]),
         ("features.domain.per_head", {"is": "children / income"},
@@ -121,11 +128,11 @@ def test_every_key_of_a_declaration_can_change_visibly() -> None:
     """A key that is new in the declaration needs its line in `diff`."""
     assert set(PortfolioDeclaration.model_fields) == {
         *("name", "title", "identity", "outcome", "decided_on", "files", "generator", "columns", "orders", "features"),
-        *("example", "training"),
+        *("example", "training", "reasons"),
     }
     assert set(ColumnDeclaration.model_fields) == {
         *("kind", "description", "unit", "low", "high", "required", "missing", "protected", "levels", "coded"),
-        *("most_levels", "calendar"),
+        *("most_levels", "calendar", "changeable"),
     }
     assert set(OutcomeDeclaration.model_fields) == {"column", "bad", "good", "means"}
 

@@ -126,6 +126,9 @@ def _values(old: Column, new: Column) -> Iterator[PortfolioChange]:
         yield PortfolioChange(place=old.name, what=what, retrain=True)
     if old.calendar != new.calendar:
         yield PortfolioChange(place=old.name, what="calendar changes")
+    if old.changeable != new.changeable:
+        # No score changes; but a served model suggests what its own declaration lets an applicant change.
+        yield PortfolioChange(place=old.name, what="changeable changes", retrain=True)
     for key in ("unit", "description"):
         if old.kind is new.kind and getattr(old, key) != getattr(new, key):
             yield PortfolioChange(place=old.name, what=f"{key} changes")
@@ -173,6 +176,8 @@ def _roles(old: Portfolio, new: Portfolio) -> Iterator[PortfolioChange]:
         yield PortfolioChange(place="training", what="other settings", retrain=True)
     if before.outcome.means != after.outcome.means:
         yield PortfolioChange(place="outcome.means", what=f"{before.outcome.means} becomes {after.outcome.means}")
+    if before.reasons != after.reasons:
+        yield PortfolioChange(place="reasons", what="other groups or words", retrain=True)
     for place in ("name", "title", "identity", "decided_on", "files", "generator", "example"):
         if getattr(before, place) != getattr(after, place):
             yield PortfolioChange(place=place, what="changes")
