@@ -59,7 +59,13 @@ def test_it_holds_what_it_serves_with_and_nothing_else(bento: bentoml.Bento) -> 
         for name in ("features", "jobs", "scoring", "decision_log", "serving", "monitoring")
         for path in (ROOT / name).glob("*.py")
     }
-    assert found == packages | {"service.py", "bentofile.yaml", "configs/serving.yaml", "configs/monitoring.yaml"}
+    page = {f"serving/page/{path.name}" for path in (ROOT / "serving/page").iterdir()}
+    assert found == packages | page | {
+        "service.py",
+        "bentofile.yaml",
+        "configs/serving.yaml",
+        "configs/monitoring.yaml",
+    }
 
 
 def test_it_carries_the_report_of_its_model(bento: bentoml.Bento, delivered: Delivered, tmp_path: Path) -> None:
