@@ -9,7 +9,7 @@ from benchmarks.peer import SERVICE
 from benchmarks.settings import BenchmarkSettings
 from benchmarks.side_by_side import Choice, Costs, side_by_side
 from benchmarks.store import Store
-from jobs.progress import Progress
+from jobs.commandline import Progress
 from scoring.keys import KEYS_VARIABLE, Scope, create_key, issue
 
 OPEN, AGAIN, KEYS = "without keys", "without keys, a second service", "with keys"

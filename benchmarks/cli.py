@@ -26,8 +26,7 @@ from benchmarks.side_by_side import Costs
 from benchmarks.soak import soak
 from benchmarks.store import ROOT, Store
 from benchmarks.trees import measure_trees, record_trees
-from jobs.commandline import PATH, CommandGroup, run_command, say
-from jobs.progress import Progress
+from jobs.commandline import PATH, CommandGroup, Progress, run_command, say
 from jobs.settings import Settings
 from monitoring.settings import MonitoringSettings
 

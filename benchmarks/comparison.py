@@ -18,7 +18,7 @@ from benchmarks.results import Comparison, PeerResult, Round
 from benchmarks.settings import BenchmarkSettings
 from benchmarks.store import ROOT, Store, Trained, served_model, trained
 from benchmarks.workload import workload
-from jobs.progress import Progress
+from jobs.commandline import Progress
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,8 @@ import numpy as np
 
 from benchmarks.decisions import Pool
 from benchmarks.simulation import ReferencePopulation, Simulated, simulate
+from jobs.commandline import Progress
 from jobs.output import write_json
-from jobs.progress import Progress
 from monitoring.settings import DriftSettings
 from scoring.artefact import Artefact
 from scoring.scorer import Scorer

@@ -17,8 +17,8 @@ from pathlib import Path
 from benchmarks.decisions import OUTCOMES, Pool, generate
 from benchmarks.errors import BenchmarkError
 from decision_log.format import ClientHash
+from jobs.commandline import Progress
 from jobs.output import write_json
-from jobs.progress import Progress
 from scoring.artefact import Artefact
 from scoring.scorer import Scorer
 

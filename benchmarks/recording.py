@@ -12,7 +12,7 @@ from benchmarks.peer import SERVICE
 from benchmarks.settings import BenchmarkSettings
 from benchmarks.side_by_side import Choice, Costs, side_by_side
 from benchmarks.store import ROOT, Store
-from jobs.progress import Progress
+from jobs.commandline import Progress
 
 OFF, COUNTED, LOGGED = "nothing", "metrics and drift counts", "metrics, drift counts and decision log"
 

@@ -16,7 +16,7 @@ from benchmarks.peer import SERVICE
 from benchmarks.process import Server
 from benchmarks.request_format import DECISIONS
 from benchmarks.results import Recorded
-from jobs.progress import Progress
+from jobs.commandline import Progress
 
 _WINDOWS_OF_A_START = 3
 

@@ -16,7 +16,7 @@ from benchmarks.request_format import DECISIONS
 from benchmarks.results import Soak, SoakRecord, SoakWindow
 from benchmarks.settings import BenchmarkSettings
 from benchmarks.store import Store
-from jobs.progress import Progress
+from jobs.commandline import Progress
 from scoring.keys import KEYS_VARIABLE, Scope, create_key, issue
 
 _NO_LIMIT = 1e9

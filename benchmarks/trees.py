@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from benchmarks.decisions import Pool
 from benchmarks.errors import BenchmarkError
+from jobs.commandline import Progress
 from jobs.output import write_json
-from jobs.progress import Progress
 from scoring.artefact import Artefact
 from scoring.model import NativeBooster
 from scoring.scorer import Scorer

@@ -14,9 +14,8 @@ import click
 
 from decision_log.format import client_hash
 from decision_log.notary import Notary, Vault
-from jobs.commandline import PATH, Command, moment, say, table
+from jobs.commandline import PATH, Command, Progress, moment, say, table
 from jobs.output import templates, write_json, write_text
-from jobs.progress import Progress
 from scoring.store import public_key
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from decision_log.checkpoints import Extent, SegmentState, header_hash
+from decision_log.checkpoints import Extent, MerkleTree, SegmentState, erased_line, header_hash, is_erased, leaf_of
 from decision_log.errors import DecisionLogError, SegmentError, SourceError
 from decision_log.format import (
     ADDED_FIELDS,
@@ -29,23 +29,12 @@ from decision_log.format import (
     stored_lines,
     vectors,
 )
-from decision_log.lookup import unindexed, write_index
-from decision_log.merkle import MerkleTree, erased_line, is_erased, leaf_of
 from decision_log.notary import Notary, Vault
-from decision_log.segments import (
-    ASIDE,
-    CLOSED,
-    CLOSED_SUFFIX,
-    OPEN,
-    Listing,
-    claimed,
-    opened,
-    read_header,
-    read_raw,
-)
+from decision_log.overrides import unindexed, write_index
+from decision_log.segments import ASIDE, CLOSED, CLOSED_SUFFIX, OPEN, Listing, claimed, opened, read_header, read_raw
 from decision_log.writer import LogSettings
+from jobs.commandline import stop_if_asked
 from jobs.output import flush_folder, locked, remove_unfinished, replaced, write_text
-from jobs.progress import stop_if_asked
 from jobs.settings import printable
 from scoring.policy import DecisionKind, RiskLevel
 

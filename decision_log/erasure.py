@@ -17,7 +17,7 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from decision_log.checkpoints import encoded64, notes_in, signed_note, signed_text
+from decision_log.checkpoints import encoded64, erased_line, leaf_hash, notes_in, signed_note, signed_text
 from decision_log.closing import (
     closed_erased,
     closed_header,
@@ -30,13 +30,11 @@ from decision_log.closing import (
 )
 from decision_log.errors import CheckpointError, DecisionLogError, SegmentError, SourceError
 from decision_log.format import decoded
-from decision_log.lookup import write_index
-from decision_log.merkle import erased_line, leaf_hash
 from decision_log.notary import SEALS, SIGNING_VARIABLE, Notary, Vault
-from decision_log.overrides import OVERRIDES
+from decision_log.overrides import OVERRIDES, write_index
 from decision_log.segments import ASIDE, CLOSED, CLOSED_SUFFIX, OPEN, Listing, first_line, read_raw
+from jobs.commandline import stop_if_asked
 from jobs.output import locked
-from jobs.progress import stop_if_asked
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey

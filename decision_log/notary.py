@@ -19,9 +19,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from decision_log.checkpoints import Checkpoint, Extent, SegmentState, encoded64, header_hash
+from decision_log.checkpoints import (
+    HASH_BYTES,
+    Checkpoint,
+    Extent,
+    MerkleTree,
+    SegmentState,
+    encoded64,
+    header_hash,
+    leaf_of,
+)
 from decision_log.errors import CheckpointError, DecisionLogError, SegmentError
-from decision_log.merkle import HASH_BYTES, MerkleTree, leaf_of
 from decision_log.segments import Listing, WorkerId, claimed, first_line, opened, read_header, read_raw
 from jobs.heartbeat import Heartbeat
 from jobs.output import replaced

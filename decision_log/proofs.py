@@ -11,15 +11,25 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from decision_log.checkpoints import Checkpoint, SegmentState, header_hash, notes_in, verified
+from decision_log.checkpoints import (
+    HASH_BYTES,
+    Checkpoint,
+    MerkleTree,
+    SegmentState,
+    audit_path,
+    header_hash,
+    is_erased,
+    leaf_of,
+    notes_in,
+    verified,
+)
 from decision_log.closing import closed_header, closed_lines, closed_rows
 from decision_log.erasure import ErasedRecord, read_statements
 from decision_log.errors import CheckpointError, SegmentError, SourceError
 from decision_log.format import Header, Previous, decoded
-from decision_log.merkle import HASH_BYTES, MerkleTree, audit_path, is_erased, leaf_of
 from decision_log.notary import HASHES, NOTES, Vault
 from decision_log.segments import CLOSED, CLOSED_SUFFIX, OPEN, OPEN_SUFFIX, Listing, first_line, read_raw
-from jobs.progress import stop_if_asked
+from jobs.commandline import stop_if_asked
 from jobs.settings import printable
 
 if TYPE_CHECKING:

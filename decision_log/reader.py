@@ -20,7 +20,7 @@ from decision_log.errors import SegmentError, SourceError
 from decision_log.format import ADDED_FIELDS, FEATURE_PREFIX, Header
 from decision_log.overrides import OverrideReader
 from decision_log.segments import CLOSED, CLOSED_SUFFIX, OPEN, OPEN_SUFFIX, Listing, read_decisions, read_header
-from jobs.progress import stop_if_asked
+from jobs.commandline import stop_if_asked
 from jobs.settings import printable
 from scoring.errors import ScoringError
 from scoring.policy import DecisionKind

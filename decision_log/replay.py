@@ -22,7 +22,7 @@ from decision_log.errors import SourceError
 from decision_log.format import FEATURE_PREFIX, Header
 from decision_log.reader import DecisionLogReader
 from features.errors import ColumnsError
-from jobs.progress import in_processes
+from jobs.commandline import in_processes
 from scoring.artefact import Artefact
 from scoring.errors import ArtefactError
 from scoring.policy import DecisionKind

@@ -16,11 +16,10 @@ from typing import NamedTuple, Self
 from prometheus_client import CollectorRegistry
 from pydantic import Field
 
-from decision_log.checkpoints import CheckpointSettings, Extent, header_hash
+from decision_log.checkpoints import HASH_BYTES, CheckpointSettings, Extent, MerkleTree, header_hash, leaf_hash
 from decision_log.durability import Durability, UnconfirmedFiles
 from decision_log.errors import DecisionLogError
 from decision_log.format import Header, Previous
-from decision_log.merkle import HASH_BYTES, MerkleTree, leaf_hash
 from decision_log.segments import CLOSED, OPEN, WorkerId
 from jobs.heartbeat import Heartbeat
 from jobs.output import flush_folder, take_lock

@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from decision_log.errors import SourceError
-from jobs.commandline import PATH, CommandGroup, moment, run_command, say
+from jobs.commandline import PATH, CommandGroup, Progress, moment, run_command, say
 from jobs.output import write_json, write_text
-from jobs.progress import Progress
 from monitoring.notify import ADDRESS, Alarm, Alertmanager
 from monitoring.settings import MonitoringSettings, NotificationSettings
 from scoring.cli import served_name

@@ -21,11 +21,10 @@ from decision_log.format import ClientHash
 from decision_log.reader import DecisionLogReader
 from features.values import as_texts
 from monitoring.measures import Estimate, Group, ImpactRatio, share_estimate
-from monitoring.outcomes import Outcomes
-from monitoring.settings import FairnessSettings
-from monitoring.side_files import (
+from monitoring.outcomes import (
     Keyed,
     Keys,
+    Outcomes,
     ambiguous_keys,
     decision_columns,
     decision_keys,
@@ -34,6 +33,7 @@ from monitoring.side_files import (
     refuse_rows,
     unmatched,
 )
+from monitoring.settings import FairnessSettings
 from scoring.policy import DecisionKind
 
 NOT_STATED = "not stated"

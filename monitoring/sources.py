@@ -22,7 +22,7 @@ from features.files import open_file
 from features.schema import Calendar
 from monitoring.drift import PERIODS, whole_periods
 from monitoring.errors import WindowError
-from monitoring.side_files import NAMES
+from monitoring.outcomes import NAMES
 from scoring.artefact import Artefact
 from scoring.drift_reference import DriftReference, Window
 from scoring.scorer import Scorer

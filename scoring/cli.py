@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING
 import click
 from pydantic import TypeAdapter, ValidationError
 
-from jobs.commandline import PATH, CommandGroup, run_command, say
+from jobs.commandline import PATH, CommandGroup, Progress, run_command, say
 from jobs.errors import SettingsError
-from jobs.progress import Progress
 from jobs.settings import read_document
 from scoring.errors import BatchError
 from scoring.keys import KEYS_VARIABLE, KeyFile, KeyFileError, KeyName, Scope, create_key, issue, revoke_key

@@ -23,7 +23,7 @@ from coverage import Coverage  # noqa: E402
 from hypothesis import HealthCheck  # noqa: E402
 from hypothesis import settings as properties  # noqa: E402
 
-from jobs.progress import Progress  # noqa: E402
+from jobs.commandline import Progress  # noqa: E402
 from scoring.store import StoredModel, load_stored  # noqa: E402
 from tests.markers import pytest_collection_modifyitems  # noqa: E402, F401 - unit, service or slow
 from tests.server import ROOT, Server, serve_with  # noqa: E402

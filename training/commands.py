@@ -15,15 +15,14 @@ import bentoml
 from bentoml.exceptions import BentoMLException
 from mlflow.exceptions import MlflowException
 
-from jobs.commandline import say
+from jobs.commandline import Progress, say
 from jobs.errors import OutputError, SettingsError
-from jobs.progress import Progress
 from scoring.cli import served_name
 from training.cli import SETTINGS
 from training.dataset import find_applications, is_generated, split_by_time
 from training.errors import RegistryError, TrackingError, TrainingError
 from training.generation import FileFormat, generator_of
-from training.portfolio.checking import served_otherwise
+from training.portfolio.commands import served_otherwise
 from training.promotion import Verdict, judge, keep, make_champion, promote, rollback
 from training.registry.fitted import register_fitted, run_of_fitted
 from training.registry.registry import Registered, changes, copy_report, current_champion, find, succession

@@ -12,8 +12,7 @@ import mlflow
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs.commandline import table
-from jobs.progress import Progress
+from jobs.commandline import Progress, table
 from monitoring.measures import Estimate, auc, auc_difference, normal_estimate
 from scoring.policy import DecisionPolicy
 from training.cross_fitting import CrossFitted, cross_fit

@@ -14,7 +14,7 @@ from sklearn.model_selection import StratifiedKFold, train_test_split
 
 from features.fitting import FeatureSettings, fit_features
 from features.transformer import Columns, FeatureState, FeatureTransformer
-from jobs.progress import stop_if_asked
+from jobs.commandline import stop_if_asked
 from monitoring.measures import auc, fit_line
 from scoring.drift_reference import DriftReference, category_bins, quantile_bins
 from scoring.model import Calibration, Model

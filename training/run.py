@@ -15,8 +15,7 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from features.files import open_file
-from jobs.commandline import table
-from jobs.progress import Progress
+from jobs.commandline import Progress, table
 from monitoring.measures import Estimate
 from scoring.reasons import ReferenceGroup
 from training.dataset import (
@@ -32,9 +31,8 @@ from training.dataset import (
 )
 from training.errors import RegistryError
 from training.evaluation import Evaluation
-from training.fairness import group_lines
 from training.fitting import fitted_to, parameters_line
-from training.gates import gate_lines
+from training.gates import gate_lines, group_lines
 from training.generation import generator_of
 from training.promotion import JudgedModel, Verdict, judge
 from training.registry.fitted import FILES, place_of_fitted, register_fitted, write_fitted

@@ -159,7 +159,7 @@ class ReportSettings(Settings):
 
 
 class ApprovalSettings(Settings):
-    """The screening compares approvals of protected groups; see `training.fairness`."""
+    """The screening compares approvals of protected groups; see `training.gates`."""
 
     min_impact_ratio: float = Field(ge=0, le=1)
     limits: dict[str, Annotated[float, Field(ge=0, le=1)]] = Field(default={})

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.transformer import FeatureState, FeatureTransformer
-from jobs.progress import Progress
+from jobs.commandline import Progress
 from monitoring.measures import Estimate, auc_difference
 from scoring.artefact import Artefact
 from scoring.drift_reference import DriftReference

@@ -17,8 +17,8 @@ from optuna.exceptions import OptunaError
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 
+from jobs.commandline import Progress
 from jobs.output import write_text
-from jobs.progress import Progress
 from jobs.settings import Settings
 from monitoring.measures import Estimate, auc_difference, auc_estimate
 from training.dataset import Dataset

@@ -244,7 +244,7 @@ def test_a_full_disk_is_an_error_and_changes_nothing(answers: KeptAnswers, tmp_p
     code = f"""
 import resource
 from pathlib import Path
-from decision_log.answers import AnswersError, KeptAnswers, Standing
+from decision_log.answers import KeptAnswers, Standing; from decision_log.errors import AnswersError
 from tests.decision_log.test_answers import Clock, claim
 kept = KeptAnswers(Path({str(tmp_path)!r}), lease_seconds=10, seconds=100, clock=Clock())
 first = claim()

@@ -14,11 +14,10 @@ import fsspec
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from decision_log.checkpoints import Checkpoint, SegmentState, notes_in, verified
+from decision_log.checkpoints import Checkpoint, MerkleTree, SegmentState, leaf_hash, notes_in, verified
 from decision_log.closing import close
 from decision_log.errors import CheckpointError
 from decision_log.format import Previous
-from decision_log.merkle import MerkleTree, leaf_hash
 from decision_log.notary import Notary, Vault
 from decision_log.segments import Listing
 from monitoring.recorder import check_recording

@@ -15,9 +15,8 @@ from decision_log.closing import close
 from decision_log.erasure import Erased, erase
 from decision_log.errors import DecisionLogError
 from decision_log.format import ClientHash
-from decision_log.lookup import newest_decision
 from decision_log.notary import Notary, Vault
-from decision_log.overrides import OverrideLog, OverrideReader
+from decision_log.overrides import OverrideLog, OverrideReader, newest_decision
 from decision_log.proofs import Verification, prove, verify_log
 from decision_log.reader import DecisionLogReader
 from decision_log.segments import Listing

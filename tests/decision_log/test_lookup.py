@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from decision_log.closing import close
-from decision_log.lookup import INDEX, FoundDecision, newest_decision, write_index
+from decision_log.overrides import INDEX, FoundDecision, newest_decision, write_index
 from decision_log.segments import Listing, read_lines
 from scoring.policy import DecisionKind
 from scoring.store import StoredModel

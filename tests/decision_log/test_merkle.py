@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from decision_log.merkle import MerkleTree, audit_path, leaf_hash, node_hash, root_from_path
+from decision_log.checkpoints import MerkleTree, audit_path, leaf_hash, node_hash, root_from_path
 
 ENTRIES = [
     bytes.fromhex(text)

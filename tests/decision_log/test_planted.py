@@ -16,9 +16,9 @@ from pathlib import Path
 
 import pytest
 
+from decision_log.checkpoints import MerkleTree, leaf_hash
 from decision_log.closing import closed_header, closed_lines, decision_table, with_lines, write_segment
 from decision_log.format import Header, decoded
-from decision_log.merkle import MerkleTree, leaf_hash
 from decision_log.notary import Vault
 from decision_log.proofs import stored_records, verify_log
 from decision_log.segments import CLOSED_SUFFIX, Listing, first_line

@@ -25,9 +25,8 @@ from decision_log.reader import DecisionLogReader
 from decision_log.replay import DifferentDecision, Replayed, UnplayedModel, replay
 from decision_log.segments import Listing
 from features.transformer import Columns
-from jobs.commandline import run_command
+from jobs.commandline import in_processes, run_command
 from jobs.errors import ProcessError
-from jobs.progress import in_processes
 from scoring.artefact import Artefact
 from scoring.policy import DecisionKind
 from scoring.reasons import ReasonMethod, ReasonReference

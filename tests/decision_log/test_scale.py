@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from decision_log.checkpoints import MerkleTree, leaf_hash
 from decision_log.closing import close
 from decision_log.format import Caller, ClientHash, Header, LineFormat
-from decision_log.merkle import MerkleTree, leaf_hash
 from decision_log.segments import Listing
 from deploy.record import add_result
 from scoring.scorer import Scores

@@ -12,7 +12,7 @@ import time
 from functools import partial
 from pathlib import Path
 
-from decision_log.merkle import audit_path, leaf_hash, root_from_path
+from decision_log.checkpoints import audit_path, leaf_hash, root_from_path
 from decision_log.notary import Vault
 from decision_log.proofs import prove, read_evidence, stored_records, verify_log
 from decision_log.segments import Listing

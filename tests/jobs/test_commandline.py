@@ -8,9 +8,8 @@ from collections.abc import Sequence
 import click
 import pytest
 
-from jobs.commandline import CommandGroup, run_command
+from jobs.commandline import CommandGroup, run_command, stop_if_asked
 from jobs.errors import ProjectError
-from jobs.progress import stop_if_asked
 
 
 class RefusedError(ProjectError):

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from jobs.progress import Progress
+from jobs.commandline import Progress
 
 
 class Terminal(io.StringIO):

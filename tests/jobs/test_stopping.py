@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs.progress import stop_if_asked, until_stopped
+from jobs.commandline import stop_if_asked, until_stopped
 from tests.features.examples import ROOT
 
 
@@ -76,7 +76,7 @@ def test_a_timer_and_its_handler_are_as_before() -> None:
 def test_what_forces_an_end_comes_again_where_it_is_lost(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("jobs.progress._PATIENCE", 0.2)
+    monkeypatch.setattr("jobs.commandline._PATIENCE", 0.2)
     monkeypatch.setattr("sys.unraisablehook", lambda _: None)
 
     class Slow:
@@ -134,7 +134,7 @@ def test_what_never_comes_to_such_a_place_is_stopped_where_it_is_and_cleans_up(t
     script = f"""
 import sys, time
 from pathlib import Path
-from jobs.progress import until_stopped
+from jobs.commandline import until_stopped
 
 def command():
     try:

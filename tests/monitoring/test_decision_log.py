@@ -19,9 +19,9 @@ import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry
 
+from decision_log.checkpoints import MerkleTree, leaf_hash
 from decision_log.errors import DecisionLogError, NotRecordedError
 from decision_log.format import Caller, ClientHash, Header, LineFormat, Previous, client_hash, stated_hash, vectors
-from decision_log.merkle import MerkleTree, leaf_hash
 from decision_log.segments import Listing, WorkerId, read_header, read_lines
 from decision_log.writer import DecisionLogWriter, Failure, LogSettings, Position
 from jobs.heartbeat import Heartbeat

@@ -19,7 +19,7 @@ import yaml
 from features.drawing import records_of
 from features.portfolio import Portfolio
 from features.transformer import Columns
-from jobs.progress import Progress
+from jobs.commandline import Progress
 from scoring.store import REPORT, Statement, load_stored, report_digest
 from tests.portfolios.samples import drawn, write_csv
 from tests.server import ROOT, unmeasured

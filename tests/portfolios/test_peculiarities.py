@@ -18,7 +18,7 @@ from features.transformer import Columns, FeatureTransformer
 from jobs.errors import SettingsError
 from tests.portfolios.samples import LEVELS, drawn, write_csv
 from training.dataset import load_dataset, outcomes, split_by_time
-from training.fairness import members
+from training.gates import members
 from training.settings import TrainingSettings
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -20,8 +20,8 @@ from features.fitting import fit_features
 from features.portfolio import Portfolio, portfolio_of
 from features.transformer import Columns, FeatureTransformer
 from features.validation import find_violations
+from jobs.commandline import Progress
 from jobs.errors import SettingsError
-from jobs.progress import Progress
 from scoring.artefact import Artefact
 from scoring.scorer import Scorer
 from scoring.store import StoredModel

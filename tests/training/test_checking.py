@@ -8,7 +8,7 @@ import pytest
 
 from tests.features.examples import ROOT
 from training.cli import main
-from training.portfolio.checking import served_otherwise
+from training.portfolio.commands import served_otherwise
 from training.settings import TrainingSettings
 
 DECLARED = """name: small

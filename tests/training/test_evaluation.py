@@ -21,7 +21,7 @@ from training.evaluation import (
     observe_bands,
     thresholds,
 )
-from training.fairness import GroupPerformance, compared, group_lines, group_performances, members, most_approved
+from training.gates import GroupPerformance, compared, group_lines, group_performances, members, most_approved
 from training.settings import EvaluationSettings, TrainingSettings
 
 SETTINGS = EvaluationSettings(confidence=0.9, resamples=50, calibration_bins=4, f_beta=2.0, lift_share=0.2)

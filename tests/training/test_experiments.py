@@ -12,8 +12,8 @@ import pytest
 import yaml
 from numpy.typing import NDArray
 
+from jobs.commandline import Progress
 from jobs.errors import SettingsError
-from jobs.progress import Progress
 from monitoring.measures import auc, auc_difference
 from tests.home_credit import PORTFOLIO
 from training.cli import main

@@ -8,7 +8,7 @@ import pytest
 from features.schema import Protection
 from monitoring.measures import Group, ImpactRatio
 from tests.features.examples import columns
-from training.fairness import GroupComparison, compared, group_lines, group_performances, groups_of, members
+from training.gates import GroupComparison, compared, group_lines, group_performances, groups_of, members
 
 SEX = Protection(attribute="sex")
 AGE = Protection(attribute="age", bands=(25.0, 62.0), elderly=62.0)

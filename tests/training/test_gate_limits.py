@@ -12,10 +12,10 @@ from scoring.policy import DecisionPolicy, PointScale
 from tests.features.examples import columns
 from tests.home_credit import APPLICATION
 from training.evaluation import Evaluation
-from training.fairness import GroupComparison
 from training.gates import (
     Comparison,
     Gate,
+    GroupComparison,
     ReasonChanges,
     Screening,
     _costs,

@@ -19,10 +19,10 @@ from tests.features.examples import columns
 from tests.home_credit import APPLICATION, PORTFOLIO
 from training import gates
 from training.dataset import load_dataset
-from training.fairness import GroupComparison
 from training.gates import (
     Comparison,
     Gate,
+    GroupComparison,
     ReasonChanges,
     compare,
     comparison_gates,

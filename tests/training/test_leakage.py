@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from features.files import open_file
-from jobs.progress import Progress
+from jobs.commandline import Progress
 from tests.home_credit import PORTFOLIO
 from training.cli import main
 from training.dataset import Dataset, load_dataset, outside_leaks, ranking, refuse_leaks

@@ -17,12 +17,12 @@ from features.drawing import UNKNOWN_LEVEL, keep_orders
 from features.portfolio import Portfolio
 from features.transformer import Columns
 from features.validation import find_violations
-from jobs.progress import Progress
+from jobs.commandline import Progress
 from tests.home_credit import PORTFOLIO
 from tests.server import ROOT
 from training.cli import main
 from training.dataset import Dataset, is_generated, load_dataset
-from training.likeness import Curve, Likeness, Steps, correlations, positive_definite
+from training.generation import Curve, Likeness, Steps, correlations, positive_definite
 from training.run import load
 from training.settings import TrainingSettings
 from training.trainer import train

@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 
 from features.transformer import FeatureTransformer
+from jobs.commandline import Progress
 from jobs.errors import SettingsError
-from jobs.progress import Progress
 from monitoring.measures import auc
 from scoring.scorer import Scorer
 from tests.home_credit import PORTFOLIO

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from features.transformer import FeatureTransformer
-from jobs.progress import Progress
+from jobs.commandline import Progress
 from monitoring.measures import auc, fit_line
 from scoring.model import Calibration
 from scoring.policy import RiskLevel

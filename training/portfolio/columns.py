@@ -17,9 +17,8 @@ from numpy.typing import NDArray
 from features.request import LONGEST_LEVEL
 from features.schema import MOST_LEVELS, ColumnKind, day_text, is_missing_word
 from features.values import as_days
-from training.portfolio.names import is_place_code
 from training.portfolio.table_schema import FieldHint
-from training.portfolio.values import FAR, ColumnFacts, bounds, is_far, numeric_codes, stated_texts
+from training.portfolio.values import FAR, ColumnFacts, bounds, is_far, is_place_code, numeric_codes, stated_texts
 
 _WHOLE = re.compile(r"\s*[+-]?(0|[1-9]\d{0,17})(\.0*)?\s*", re.ASCII)
 FEWEST_ROWS = 5

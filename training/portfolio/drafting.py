@@ -18,7 +18,8 @@ from training.dataset import level_ranking, outcomes, ranking
 from training.errors import DataError
 from training.portfolio.columns import FEWEST_ROWS, ColumnDraft, Drafted, draft_column
 from training.portfolio.labelled_file import LabelledFile
-from training.portfolio.names import (
+from training.portfolio.table_schema import TableSchema
+from training.portfolio.values import (
     identity_rank,
     is_decision_day,
     is_good_outcome,
@@ -26,7 +27,6 @@ from training.portfolio.names import (
     outcome_rank,
     protected_by_name,
 )
-from training.portfolio.table_schema import TableSchema
 
 LEAK_AUC = 0.9
 """A column that ranks the outcome better than this alone is asked about."""

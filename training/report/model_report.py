@@ -13,8 +13,7 @@ from scoring.artefact import Artefact
 from scoring.store import REPORT
 from training.dataset import Dataset, is_generated
 from training.evaluation import Evaluation
-from training.fairness import GroupPerformance
-from training.gates import Gate
+from training.gates import Gate, GroupPerformance
 from training.report import figures, model_tables, outcome_tables
 from training.report.figures import decimal, model_figures, place_in_interval, svg, write_png
 from training.report.model_tables import REQUIREMENTS, SECTIONS

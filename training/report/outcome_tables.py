@@ -12,8 +12,7 @@ from monitoring.measures import Estimate
 from scoring.policy import DecisionKind, DecisionPolicy, RiskLevel
 from training.dataset import Dataset
 from training.evaluation import Evaluation, LevelObservation, Observation, Threshold, observe, observe_bands
-from training.fairness import GroupPerformance, group_performances, members
-from training.gates import Gate, evaluation_gates, screen
+from training.gates import Gate, GroupPerformance, evaluation_gates, group_performances, members, screen
 from training.report.figures import (
     NOTHING,
     ReportTable,

@@ -24,12 +24,11 @@ from monitoring.cli import main
 from monitoring.drift import judge
 from monitoring.fairness import FairnessScreening, GroupRates, read_protected
 from monitoring.measures import Estimate, share_estimate
-from monitoring.outcomes import Outcomes, match, read_outcomes
+from monitoring.outcomes import Outcomes, client_keys, match, read_outcomes
 from monitoring.performance import Performance
 from monitoring.realised import estimate
 from monitoring.report import drift_charts, monitoring_report
 from monitoring.settings import MonitoringSettings
-from monitoring.side_files import client_keys
 from scoring.drift_reference import DriftReference, Window, category_bins, quantile_bins
 from scoring.policy import DecisionKind
 from scoring.scorer import Scorer

@@ -13,8 +13,8 @@ import yaml
 from optuna.trial import TrialState
 from scipy.special import expit
 
+from jobs.commandline import Progress
 from jobs.errors import OutputError, SettingsError
-from jobs.progress import Progress
 from monitoring.measures import auc
 from tests.training.tuning.searches import changed, searched
 from training.cli import main
