@@ -7,6 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Awaitable, Hashable, Mapping
 from contextvars import ContextVar
+from functools import lru_cache
 from http import HTTPStatus
 from random import getrandbits
 from typing import cast
@@ -79,8 +80,7 @@ class Exchange:
         """Whether the caller would rather have SVG than JSON."""
         if b"accept" not in self.headers:
             return False
-        ranges = _qualities(b",".join(value for name, value in self.scope["headers"] if name == b"accept"))
-        return _quality(ranges, SVG) > _quality(ranges, JSON)
+        return _prefers_svg(b",".join(value for name, value in self.scope["headers"] if name == b"accept"))
 
     async def answer(self, body: bytes, *headers: tuple[bytes, bytes], media_type: bytes = JSON) -> None:
         """Send 200 and a whole body."""
@@ -123,6 +123,12 @@ class Exchange:
             headers["Content-Length"] = str(len(self._replacement))
         headers["X-Request-ID"] = self.request_id
         message["headers"] = headers.raw
+
+
+@lru_cache(maxsize=64)  # callers send the same few, with every request
+def _prefers_svg(accept: bytes) -> bool:
+    ranges = _qualities(accept)
+    return _quality(ranges, SVG) > _quality(ranges, JSON)
 
 
 def _qualities(accept: bytes) -> dict[bytes, float]:

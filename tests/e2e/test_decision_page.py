@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 
 from scoring.keys import Scope
+from scoring.policy import DecisionKind
 from scoring.store import StoredModel
 from tests.browser import PROGRAM, Browser, browsing
-from tests.home_credit import EXAMPLE, PORTFOLIO
+from tests.home_credit import EXAMPLE, PORTFOLIO, REQUESTS, columns_of
 from tests.keys import Keys
 from tests.server import Server, serve_with
 from tests.skipped import missing
@@ -102,6 +104,16 @@ def test_an_approval_is_told(page: Browser, keys: Keys) -> None:
     assert text(page, "reasons-title") == "What raised the risk most"
     assert "is below that." in text(page, "meaning")
     kept(page, "approve")
+
+
+def test_a_case_in_the_refer_band_is_the_reader_s_own(page: Browser, keys: Keys, stored: StoredModel) -> None:
+    scores = np.linspace(0.02, 0.8, 40)
+    grid = [{**APPLICATION, "EXT_SOURCE_2": a, "EXT_SOURCE_3": b} for a in scores.tolist() for b in scores.tolist()]
+    found = stored.scorer.score(columns_of([REQUESTS.predict(application=one).application for one in grid]))
+    inside = next(one for one, kind in zip(grid, found.decision, strict=True) if kind == DecisionKind.REFER)
+    decide(page, keys.secrets["desk"], inside)
+    assert text(page, "result-title").startswith("Refer to a person: PD ")
+    assert text(page, "meaning").endswith("is in between: this one is yours.")
 
 
 def test_a_withheld_approval_says_what_is_lacking(page: Browser, keys: Keys, server: Server) -> None:
