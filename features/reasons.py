@@ -161,7 +161,8 @@ def _members(declared: ReasonsDeclaration, part: str, names: Sequence[str]) -> d
     found: dict[str, str] = {}
     for group, declaration in declared.groups.items():
         for pattern in getattr(declaration, part):
-            matched = [name for name in names if fnmatchcase(name, pattern)]
+            # A name may hold the signs of a pattern, as "income [EUR]" does.
+            matched = [pattern] if pattern in names else [name for name in names if fnmatchcase(name, pattern)]
             if not matched:
                 raise SchemaError(f"reasons.groups.{group}.{part}: {pattern} names none of the portfolio's {part}")
             if twice := sorted(name for name in matched if found.get(name, group) != group):

@@ -223,7 +223,7 @@ class TableContributions:
         # A tree with fewer features than the table is wide adds nothing to a feature beyond the last.
         width = table.shape[2]
         self._features = np.array([(*one, *[features] * (width - len(one))) for one in read], dtype=np.intp).ravel()
-        self._columns, self._table = features, table.reshape(-1, width)
+        self._columns, self._table = features, table.reshape(len(trees) * PATTERNS, width)
         self._offsets = tables.offsets
 
     def of(self, matrix: Matrix) -> Matrix:
@@ -289,8 +289,8 @@ def _add(table: Matrix, leaves: Sequence[_Leaf], count: int, shares: Matrix | No
     """Add the contributions of leaves with `count` features on their paths; returns their part of the base."""
     tree, values = np.array([leaf.tree for leaf in leaves]), np.array([leaf.value for leaf in leaves])
     patterns = np.arange(PATTERNS)
-    bits = np.array([leaf.bits for leaf in leaves], dtype=np.intp).reshape(-1, 1, count)
-    wanted = np.array([leaf.wanted for leaf in leaves], dtype=np.intp).reshape(-1, 1, count)
+    bits = np.array([leaf.bits for leaf in leaves], dtype=np.intp).reshape(len(leaves), 1, count)
+    wanted = np.array([leaf.wanted for leaf in leaves], dtype=np.intp).reshape(len(leaves), 1, count)
     agrees = (patterns[:, None] & bits) == wanted
     # the features that agree with the path, as bits; shape (leaves, patterns)
     agreeing = agrees @ (1 << np.arange(count)) if count else np.zeros((len(leaves), PATTERNS), dtype=np.intp)

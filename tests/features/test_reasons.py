@@ -55,6 +55,21 @@ def test_a_feature_belongs_to_the_group_of_all_its_columns_or_to_the_one_that_na
     }  # fmt: skip
 
 
+def test_a_name_that_looks_like_a_pattern_names_itself() -> None:
+    columns = {"income [EUR]": {"kind": "number"}, "income E": {"kind": "number"}}
+    groups = {"a": wording("R1") | {"columns": ["income [EUR]"]}, "b": wording("R2") | {"columns": ["income*E"]}}
+    found = Portfolio.of(
+        {
+            "name": "small",
+            "outcome": {"column": "bad", "bad": ["1"], "good": ["0"]},
+            "columns": columns,
+            "reasons": {"missing": wording("M0"), "groups": groups},
+        }
+    ).reasons
+    assert found is not None
+    assert {name: group.name for name, group in found.of_feature.items()} == {"income [EUR]": "a", "income E": "b"}
+
+
 def test_a_feature_of_two_groups_that_no_group_names_has_none() -> None:
     declared = portfolio(
         {"money": wording("R1") | {"columns": ["income"]}, "loan": wording("R2") | {"columns": ["cre*"]}}

@@ -22,7 +22,7 @@ from scoring.reasons import Explainer, ReasonMethod, ReasonReference, ReferenceG
 from scoring.scorer import Scorer, with_conformance
 from scoring.trees import TreeTables
 from tests.home_credit import APPLICATION, CATALOGUE, PORTFOLIO, PROTECTED
-from tests.scoring.test_trees import drawn, fitted, hostile
+from tests.scoring.test_trees import ROWS, drawn, fitted, hostile
 
 Matrix = NDArray[np.float64]
 PATH_DEPENDENT = ReasonReference(ReasonMethod.PATH_DEPENDENT)
@@ -187,3 +187,13 @@ def test_the_version_names_the_method_and_tells_groups_apart(artefact: Artefact)
     assert again == artefact.reasons
     assert again.version == artefact.reasons.version
     assert replace(artefact.reasons, group=ReferenceGroup.CUT_OFF).version != artefact.reasons.version
+
+
+@pytest.mark.parametrize("group", [None, ReferenceGroup.ALL])
+def test_a_constant_model_has_a_base_and_no_reason(group: ReferenceGroup | None) -> None:
+    text = fitted(1, min_data_in_leaf=ROWS).model_to_string()
+    model, rows = Model(text), drawn(np.random.default_rng(1))
+    reference = PATH_DEPENDENT if group is None else ReasonReference.interventional(model, group, rows)
+    found = TableContributions(tables_of(text), 5, reference)
+    assert not found.of(rows).any()
+    assert found.base == pytest.approx(model.margins(rows)[0])
