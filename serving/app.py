@@ -101,7 +101,7 @@ class Boundary:
         if scope["type"] == "lifespan":
             if self._front is not None:
                 self._front.install(asyncio.get_running_loop())
-            await self._app(scope, receive, _freezing(send))
+            await self._app(scope, self._settling(receive), _freezing(send))
             self._idempotency.close()
             self._traffic.tallies.publish()  # the lifespan has ended: no timer would hand over the last counts
         elif scope["type"] != "http":  # the service has no web sockets
@@ -110,6 +110,17 @@ class Boundary:
             await self._metrics(Exchange(scope, receive, send))
         else:
             await self._exchange(Exchange(scope, receive, send))
+
+    def _settling(self, receive: Receive) -> Receive:
+        """Return `receive`, which lets work end that nobody waits for before the decision log is closed."""
+
+        async def received() -> Message:
+            message = await receive()
+            if message["type"] == "lifespan.shutdown":
+                await self._idempotency.settled(self._limits.timeout_seconds)
+            return message
+
+        return received
 
     async def _metrics(self, exchange: Exchange) -> None:
         """Answer a scrape, which is not measured itself."""
@@ -157,19 +168,22 @@ class Boundary:
         # Only whole bodies take a place: callers that send slowly could otherwise hold them all.
         if not route.waiting.take(caller):
             raise self._no_room(endpoint)
-        replayed, media_type = False, JSON
+        media_type = JSON
         work = partial(route.answer, *named) if named else route.answer
         if route.draw is not None and exchange.prefers_svg:
             work, media_type = route.draw, SVG
-        try:
-            if (key := exchange.headers.get(KEY_FIELD)) is None:
-                answer = await work(body)
-            else:
-                # A key stands for one media type too: what is kept has no other form.
-                path = scope["path"] if media_type is JSON else f"{scope['path']} {media_type.decode()}"
-                answer, replayed = await self._idempotency.answer(key, caller_name(), path, body, work)
-        finally:
-            route.waiting.give(caller)
+        leave = partial(route.waiting.give, caller)
+        if (key := exchange.headers.get(KEY_FIELD)) is None:
+            try:
+                answer, replayed = await work(body), False
+            finally:
+                leave()
+        else:
+            # A key stands for one media type too: what is kept has no other form.
+            path = scope["path"] if media_type is JSON else f"{scope['path']} {media_type.decode()}"
+            task = self._idempotency.begin(key, caller_name(), path, body, work)
+            task.add_done_callback(lambda _: leave())  # work that outlasts its time limit keeps its place
+            answer, replayed = await _shielded(task, exchange)
         await exchange.answer(answer, *((REPLAYED,) if replayed else ()), media_type=media_type)
 
     def _route(self, scope: Scope) -> tuple[ScoringRoute | None, tuple[str, ...]]:
@@ -200,6 +214,21 @@ def _log(error: Exception, exchange: Exchange) -> None:
     """Log the place and the type of an error, never its message: it may hold an applicant's value."""
     place = "".join(traceback.format_tb(error.__traceback__))
     _LOGGER.error("%s while answering request %s\n%s", type(error).__name__, exchange.request_id, place)
+
+
+async def _shielded(task: asyncio.Task[tuple[bytes, bool]], exchange: Exchange) -> tuple[bytes, bool]:
+    """Wait for the task, which goes on if this wait is cancelled; then its error is logged when it comes."""
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        task.add_done_callback(partial(_log_late, exchange))
+        raise
+
+
+def _log_late(exchange: Exchange, task: asyncio.Task[tuple[bytes, bool]]) -> None:
+    error = None if task.cancelled() else task.exception()
+    if isinstance(error, Exception) and not isinstance(error, HTTPProblem):
+        _log(error, exchange)
 
 
 def _freezing(send: Send) -> Send:

@@ -1,7 +1,8 @@
 """Answer a request that carries an Idempotency-Key once: its repetitions get the answer of the first one.
 
 draft-ietf-httpapi-idempotency-key-header-07. A key belongs to one caller, the holder of an API key. Only answers are
-kept: an error frees the key, so that the request can be sent again. A repetition makes no second record.
+kept: an error frees the key, so that the request can be sent again. A repetition makes no second record. Work that has
+begun goes on after its time limit, since it may have been recorded: its answer is kept when it ends.
 """
 
 from __future__ import annotations
@@ -82,15 +83,24 @@ class Idempotency:
         # SQLite waits for the disk and for other workers, which the event loop must not.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=_THREAD)
         self._failing: str | None = None
+        self._under_way: set[asyncio.Task[tuple[bytes, bool]]] = set()
 
-    async def answer(
+    def begin(
+        self, field: bytes, caller: str, path: str, body: bytes, work: Callable[[bytes], Awaitable[bytes]]
+    ) -> asyncio.Task[tuple[bytes, bool]]:
+        """Begin to answer a request; the task gives its answer, and whether it was given before.
+
+        Await it under `asyncio.shield`: who gives up must not end work that may have been recorded. BadRequest,
+        InFlight, KeyReused or Unkept if there is no answer; `work` makes the first one, and its errors are passed on.
+        """
+        task = asyncio.ensure_future(self._answer(field, caller, path, body, work))
+        self._under_way.add(task)  # the event loop itself holds no task
+        task.add_done_callback(self._under_way.discard)
+        return task
+
+    async def _answer(
         self, field: bytes, caller: str, path: str, body: bytes, work: Callable[[bytes], Awaitable[bytes]]
     ) -> tuple[bytes, bool]:
-        """Return the answer of the request, and whether it was given before.
-
-        BadRequest, InFlight, KeyReused or Unkept if there is none; `work` makes the first answer, and its errors are
-        passed on.
-        """
         key = read_key(field)
         if self._answers is None:
             raise BadRequest("Idempotency-Key needs a decision log, and this service keeps none: leave it out.")
@@ -100,7 +110,8 @@ class Idempotency:
             return self._given_before(found), True
         try:
             answer = await work(body)
-        except BaseException:
+        except Exception:
+            # Not when it is cancelled, as the event loop does at its end: what was recorded by then has no answer here.
             self._thread.submit(self._try, self._answers.release, claim)
             raise
         # Waited for: a repetition that follows the answer must find it. If it cannot be kept, the caller has it at
@@ -111,10 +122,6 @@ class Idempotency:
     async def _claimed(self, answers: KeptAnswers, claim: Claim) -> bytes | Standing:
         try:
             found = await self._in_thread(answers.claim, claim)
-        except asyncio.CancelledError:
-            # The one thread may have taken the key meanwhile; it releases it next.
-            self._thread.submit(self._try, answers.release, claim)
-            raise
         except AnswersError as error:
             self._failed(error)
             raise Unkept.after(self._retry_after_seconds) from None
@@ -147,6 +154,11 @@ class Idempotency:
 
     async def _in_thread(self, function: Callable[..., Result], *arguments: object) -> Result:
         return await asyncio.get_running_loop().run_in_executor(self._thread, function, *arguments)
+
+    async def settled(self, seconds: float) -> None:
+        """Wait, for so many seconds at most, until no work is under way."""
+        if self._under_way:
+            await asyncio.wait(self._under_way, timeout=seconds)
 
     def close(self) -> None:
         """End the thread and close the file; no request may be answered afterwards."""

@@ -19,7 +19,7 @@ from serving.exchange import request_id
 from serving.idempotency import Idempotency, kept_answers, read_key
 from serving.problems import BadRequest, Invalid
 from serving.request_metrics import Traffic
-from tests.serving.test_boundary import LIMITS, OPEN, PAGES, refused
+from tests.serving.test_boundary import IMPATIENT, LIMITS, OPEN, PAGES, refused
 
 
 class Service:
@@ -38,9 +38,13 @@ class Service:
             "/explain": ScoringRoute(self._count, 1024, 16, draw=self._picture),
             "/wrong": ScoringRoute(self._wrong, 1024, 16),
             "/waiting": ScoringRoute(self._wait, 1024, 16),
+            "/one": ScoringRoute(self._wait, 1024, 1),
+            "/broken": ScoringRoute(self._break, 1024, 16),
         }
-        boundary = Boundary(PAGES, LIMITS, OPEN, traffic, lambda: routes, idempotency=self.idempotency)
-        self._transport = httpx.ASGITransport(boundary)
+        self._transport, self._late = (
+            httpx.ASGITransport(Boundary(PAGES, limits, OPEN, traffic, lambda: routes, idempotency=self.idempotency))
+            for limits in (LIMITS, IMPATIENT)
+        )
         self._traffic = traffic
 
     async def _count(self, _: bytes) -> bytes:
@@ -56,16 +60,21 @@ class Service:
         await self.go.wait()
         return await self._count(body)
 
+    async def _break(self, body: bytes) -> bytes:
+        await self.go.wait()
+        raise KeyError(body)
+
     async def _picture(self, _: bytes) -> bytes:
         self.calls += 1
         return b"<svg/>"
 
     async def post(
-        self, key: str | None, path: str = "/predict", body: bytes = b"{}", *, accept: str = "*/*"
+        self, key: str | None, path: str = "/predict", body: bytes = b"{}", *, accept: str = "*/*", late: bool = False
     ) -> httpx.Response:
         headers = {"Content-Type": "application/json", "Accept": accept}
         headers |= {} if key is None else {"Idempotency-Key": key}
-        async with httpx.AsyncClient(transport=self._transport, base_url="http://localhost") as client:
+        transport = self._late if late else self._transport
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
             return await client.post(path, content=body, headers=headers)
 
     def counted(self) -> dict[str, float]:
@@ -143,16 +152,43 @@ def test_an_error_frees_the_key(service: Service) -> None:
     assert [answer.json()["errors"][0]["msg"] for answer in answers[:2]] == ["wrong 1", "wrong 2"]
 
 
-def test_a_request_that_is_given_up_frees_the_key(service: Service) -> None:
-    async def run() -> httpx.Response:
-        first = asyncio.create_task(service.post("k-1", "/waiting"))
-        await service.begun.wait()
-        first.cancel()
-        await asyncio.gather(first, return_exceptions=True)
+def test_work_that_outlasts_its_time_limit_is_not_done_again(service: Service) -> None:
+    async def run() -> list[httpx.Response]:
+        answers = [await service.post("k-1", "/waiting", late=True), await service.post("k-1", "/waiting")]
         service.go.set()
-        return await service.post("k-1", "/waiting")
+        await service.idempotency.settled(3600)
+        return [*answers, await service.post("k-1", "/waiting")]
 
-    assert asyncio.run(run()).status_code == 200
+    late, early, answer = asyncio.run(run())
+    assert [late.status_code, early.status_code, early.headers["retry-after"]] == [504, 409, "3"]
+    assert (answer.status_code, answer.headers["idempotency-replayed"], service.calls) == (200, "true", 1)
+    assert answer.json()["request_id"] == late.headers["x-request-id"]
+
+
+def test_work_that_outlasts_its_time_limit_keeps_its_place(service: Service) -> None:
+    async def run() -> list[int]:
+        statuses = [(await service.post("k-1", "/one", late=True)).status_code]
+        statuses.append((await service.post("k-2", "/one")).status_code)
+        service.go.set()
+        await service.idempotency.settled(3600)
+        return [*statuses, (await service.post("k-2", "/one")).status_code]
+
+    assert asyncio.run(run()) == [504, 503, 200]
+
+
+def test_an_error_after_the_time_limit_frees_the_key_and_is_logged(
+    service: Service, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def run() -> list[httpx.Response]:
+        late = await service.post("k-1", "/broken", late=True)
+        service.go.set()
+        await service.idempotency.settled(3600)
+        return [late, await service.post("k-1", "/broken")]
+
+    late, again = asyncio.run(run())
+    assert [late.status_code, again.status_code] == [504, 500]
+    logged = [record.getMessage().splitlines()[0] for record in caplog.records]
+    assert logged == [f"KeyError while answering request {answer.headers['x-request-id']}" for answer in (late, again)]
 
 
 @pytest.mark.parametrize(

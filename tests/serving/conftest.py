@@ -1,0 +1,7 @@
+"""The small model of the scoring tests, which decides here."""
+
+from __future__ import annotations
+
+from tests.scoring.conftest import applications, artefact, labelled_csv, scorer, small
+
+__all__ = ["applications", "artefact", "labelled_csv", "scorer", "small"]

@@ -1,0 +1,117 @@
+"""The decision engine behind the boundary, with a real decision log."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from prometheus_client import CollectorRegistry
+
+from decision_log.reader import DecisionLogReader
+from monitoring.recorder import LOG_VARIABLE
+from scoring.store import StoredModel
+from serving.app import Boundary
+from serving.engine import DecisionEngine
+from serving.idempotency import Idempotency, kept_answers
+from serving.request_metrics import Traffic
+from serving.schemas import Requests, example_of
+from serving.settings import ServingSettings
+from tests.monitoring.recording import Worker, settings
+from tests.server import ROOT
+from tests.serving.test_boundary import OPEN, PAGES
+
+SERVING = ServingSettings.load(ROOT / "configs" / "serving.yaml")
+PATIENT = SERVING.limits.model_copy(update={"timeout_seconds": 3600})
+IMPATIENT = SERVING.limits.model_copy(update={"timeout_seconds": 0.05})
+
+
+class Service:
+    """A boundary around the routes of an engine that records; `late` has a time limit of 50 ms."""
+
+    def __init__(self, model: StoredModel, folder: Path, log: Mapping[str, Any]) -> None:
+        self.folder = folder / "log"
+        self.recorder = Worker(model, folder / "counts", self.folder, settings(log=log)).recorder
+        portfolio = model.scorer.artefact.portfolio
+        self.example = example_of(portfolio, model.scorer.artefact)
+        self.engine = DecisionEngine(model, Requests(portfolio), SERVING, lambda *_: None, self.recorder)
+        traffic = Traffic([0.1], registry=CollectorRegistry())
+        answers = kept_answers({LOG_VARIABLE: str(self.folder)}, PATIENT, 24)
+        self.idempotency = Idempotency(answers, traffic, 1)
+        routes = self.engine.routes
+        self._boundaries = [
+            Boundary(PAGES, limits, OPEN, traffic, lambda: routes, idempotency=self.idempotency)
+            for limits in (PATIENT, IMPATIENT)
+        ]
+
+    async def post(self, path: str, body: object, *, late: bool = False) -> httpx.Response:
+        transport = httpx.ASGITransport(self._boundaries[late])
+        headers = {"Content-Type": "application/json", "Idempotency-Key": "k-1"}
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+            return await client.post(path, content=json.dumps(body), headers=headers)
+
+    def close(self) -> None:
+        self.idempotency.close()
+        self.recorder.close()
+
+    def recorded(self) -> list[str]:
+        tables = DecisionLogReader(self.folder).tables(["request_id"])
+        return [name for table in tables for name in table["request_id"].to_pylist()]
+
+
+@pytest.mark.parametrize("path", ["/predict", "/predict/batch"])
+def test_a_decision_that_outlasts_its_time_limit_is_recorded_once_and_given_to_a_repetition(
+    small: StoredModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    service = Service(small, tmp_path, {"durability": "power"})
+    stalled, flush = threading.Event(), os.fdatasync
+
+    def stall(descriptor: int) -> None:
+        stalled.wait()
+        flush(descriptor)
+
+    monkeypatch.setattr(os, "fdatasync", stall)
+    body = service.example if path == "/predict" else {"applications": [service.example]}
+
+    async def run() -> list[httpx.Response]:
+        answers = [await service.post(path, body, late=True), await service.post(path, body)]
+        stalled.set()
+        await service.idempotency.settled(3600)
+        return [*answers, await service.post(path, body)]
+
+    late, early, answer = asyncio.run(run())
+    service.close()
+    assert [late.status_code, early.status_code, early.headers["retry-after"]] == [504, 409, "1"]
+    assert (answer.status_code, answer.headers["idempotency-replayed"]) == (200, "true")
+    assert service.recorded() == [late.headers["x-request-id"]]
+
+
+def test_a_batch_that_is_recorded_after_its_time_limit_is_not_decided_again(
+    small: StoredModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = Service(small, tmp_path, {})
+    stalled, record = threading.Event(), service.recorder.record
+
+    def stall(*arguments: Any) -> None:
+        stalled.wait()
+        record(*arguments)
+
+    monkeypatch.setattr(service.recorder, "record", stall)
+    body = {"applications": [service.example] * 3}
+
+    async def run() -> list[httpx.Response]:
+        late = await service.post("/predict/batch", body, late=True)
+        stalled.set()
+        await service.idempotency.settled(3600)
+        return [late, await service.post("/predict/batch", body)]
+
+    late, answer = asyncio.run(run())
+    service.close()
+    assert [late.status_code, answer.headers["idempotency-replayed"]] == [504, "true"]
+    assert service.recorded() == [late.headers["x-request-id"]] * 3
