@@ -30,7 +30,7 @@ from decision_log.format import (
     vectors,
 )
 from decision_log.notary import Notary, Vault
-from decision_log.overrides import unindexed, write_index
+from decision_log.overrides import check_kept, unindexed, write_index
 from decision_log.segments import ASIDE, CLOSED, CLOSED_SUFFIX, OPEN, Listing, claimed, opened, read_header, read_raw
 from decision_log.writer import LogSettings
 from jobs.commandline import stop_if_asked
@@ -77,10 +77,12 @@ def close(directory: Path, settings: LogSettings, now: datetime, notary: Notary 
 
     With a notary, a segment that its worker left without a last checkpoint gets one before.
 
-    SourceError if there is no log, DecisionLogError if its folders cannot be written.
+    SourceError if there is no log; DecisionLogError if its folders cannot be written, or it has checkpoints and the
+    notary keeps nothing beside them.
     """
     if not (directory / OPEN).is_dir():
         raise SourceError(f"{directory}: no decision log")
+    check_kept(directory, notary)
     try:
         return _Closing(directory, settings, now, notary).run()
     except OSError as error:

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import os
 from base64 import b64decode
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import count
@@ -31,8 +31,8 @@ from decision_log.closing import (
 from decision_log.errors import CheckpointError, DecisionLogError, SegmentError, SourceError
 from decision_log.format import decoded
 from decision_log.notary import SEALS, SIGNING_VARIABLE, Notary, Vault
-from decision_log.overrides import OVERRIDES, write_index
-from decision_log.segments import ASIDE, CLOSED, CLOSED_SUFFIX, OPEN, Listing, first_line, read_raw
+from decision_log.overrides import OVERRIDES, check_kept, write_index
+from decision_log.segments import ASIDE, CLOSED, CLOSED_SUFFIX, OPEN, Listing, first_line, opened, read_raw
 from jobs.commandline import stop_if_asked
 from jobs.output import locked
 
@@ -74,12 +74,14 @@ class Erased:
 def erase(directory: Path, client: bytes, notary: Notary | None, now: datetime) -> Erased:
     """Destroy the records of the client with this hash, in open and closed segments, and their overrides.
 
-    SourceError if there is no log; DecisionLogError if it cannot be written, or has checkpoints and there is no notary.
+    SourceError if there is no log; DecisionLogError if it cannot be written, or has checkpoints and there is no notary,
+    or one that keeps nothing beside them.
     """
     if not (directory / OPEN).is_dir() and not (directory / CLOSED).is_dir():
         raise SourceError(f"{directory}: no decision log")
     if notary is None and (directory / SEALS).is_dir():
         raise DecisionLogError(f"the log has checkpoints: {SIGNING_VARIABLE} must name the key, to sign what is erased")
+    check_kept(directory, notary)
     (directory / CLOSED).mkdir(mode=0o700, exist_ok=True)
     try:
         with locked(directory / CLOSED):  # `close` moves records from one folder to the other
@@ -171,13 +173,20 @@ def _state(directory: Path, records: Sequence[ErasedRecord], notary: Notary | No
         notary.vault.append(ERASURES, note)
 
 
-def read_statements(vault: Vault, key: Ed25519PublicKey) -> frozenset[ErasedRecord]:
-    """The records that signed statements name; what is not signed by the key says nothing."""
-    return frozenset(_stated(vault, key)) if vault.holds(ERASURES) else frozenset()
+def read_statements(directory: Path, vault: Vault, key: Ed25519PublicKey) -> frozenset[ErasedRecord]:
+    """The records that signed statements name, in the log or the vault; what is not signed by the key says nothing."""
+    kept = vault.lines(ERASURES) if vault.holds(ERASURES) else ()
+    return frozenset((*_stated(_lines_in(directory), key), *_stated(kept, key)))
 
 
-def _stated(vault: Vault, key: Ed25519PublicKey) -> Iterator[ErasedRecord]:
-    for note in notes_in(vault.lines(ERASURES)):
+def _lines_in(directory: Path) -> list[bytes]:
+    with suppress(FileNotFoundError, SegmentError), opened(directory / ERASURES) as file:
+        return file.readlines()
+    return []
+
+
+def _stated(kept: Iterable[bytes], key: Ed25519PublicKey) -> Iterator[ErasedRecord]:
+    for note in notes_in(kept):
         try:
             name, _, *lines = signed_text(note, key).decode().splitlines()
             records = [line.split(" ") for line in lines if name == _NAME]

@@ -28,9 +28,9 @@ from typing import Any, BinaryIO, NamedTuple, Self
 
 from prometheus_client import REGISTRY, CollectorRegistry
 
-from decision_log.errors import NotRecordedError, SegmentError, StandsError, UnknownDecisionError
+from decision_log.errors import DecisionLogError, NotRecordedError, SegmentError, StandsError, UnknownDecisionError
 from decision_log.format import Header, decoded
-from decision_log.notary import ADDRESS_VARIABLE, Checkpointer, Notary
+from decision_log.notary import ADDRESS_VARIABLE, SEALS, Checkpointer, Notary
 from decision_log.segments import OPEN, OPEN_SUFFIX, Listing, WorkerId, claimed, opened
 from decision_log.writer import OWNER_ONLY, DecisionLogWriter, Failure, LogSettings
 from jobs.heartbeat import Heartbeat
@@ -361,6 +361,15 @@ def notary_of(environment: Mapping[str, str], directory: Path) -> Notary | None:
     address = environment.get(ADDRESS_VARIABLE)
     own = {} if not address else {ADDRESS_VARIABLE: f"{address.rstrip('/')}/{OVERRIDES}"}
     return Notary.of({**environment, **own}, directory / OVERRIDES)
+
+
+def check_kept(directory: Path, notary: Notary | None) -> None:
+    """DecisionLogError if a log has checkpoints, and the notary keeps what it signs nowhere beside them."""
+    sealed = any((folder / SEALS).is_dir() for folder in (directory, directory / OVERRIDES))
+    if sealed and notary is not None and notary.vault is None:
+        raise DecisionLogError(
+            f"the log has checkpoints: {ADDRESS_VARIABLE} must name the address that they are kept at"
+        )
 
 
 def keep_overrides(directory: Path, settings: LogSettings, now: datetime, notary: Notary | None) -> int:

@@ -122,7 +122,7 @@ def verify_log(directory: Path, vault: Vault, key: Ed25519PublicKey, advance: Ad
         evidence = read_evidence(vault, worker, key, found.findings) if worker in workers else {}
         _Worker(directory, stored.get(worker, {}), evidence, destroyed, found, advance).verify()
     # Statements come before what they state, so they are read after it: the log may be written, closed and erased now.
-    _hold_against(read_statements(vault, key), destroyed, found)
+    _hold_against(read_statements(directory, vault, key), destroyed, found)
     return found
 
 

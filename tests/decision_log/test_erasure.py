@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -131,7 +132,8 @@ def test_overrides_of_the_decisions_are_gone_and_all_others_prove(signed: Signed
 
 def test_a_destroyed_record_that_no_statement_names_is_found(signed: Signed) -> None:
     erase(signed.log, CLIENT, notary(signed), NOW)
-    (signed.vault / "erasures").unlink()
+    for folder in (signed.log, signed.vault):
+        (folder / "erasures").unlink()
     findings = verified(signed).findings
     assert next((one.record, one.what) for one in findings) == (
         3, "was destroyed, and no signed statement says that it was erased",
@@ -150,6 +152,40 @@ def test_a_log_with_checkpoints_is_not_erased_without_the_key(signed: Signed) ->
     with pytest.raises(DecisionLogError, match=r"^the log has checkpoints: RECORD_KEY_FILE must name the key"):
         erase(signed.log, CLIENT, None, NOW)
     assert len(requests(signed)) == 300
+
+
+@pytest.mark.parametrize(
+    "act",
+    [
+        lambda log, alone: erase(log, CLIENT, alone, NOW),
+        lambda log, alone: close(log, SETTINGS, LATER, alone),
+    ],
+    ids=["erase", "close"],
+)
+def test_with_the_key_alone_nothing_is_changed_where_checkpoints_are(
+    signed: Signed, act: Callable[[Path, Notary | None], object]
+) -> None:
+    alone, before = Notary.of(signed.keys.environment(None), signed.log), contents(signed.log)
+    with pytest.raises(DecisionLogError, match=r"^the log has checkpoints: RECORD_CHECKPOINTS must name the address"):
+        act(signed.log, alone)
+    assert contents(signed.log) == before
+    assert verified(signed) == Verification(segments=3, records=300, covered=300)
+
+
+def contents(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("place", ["log", "vault"])
+def test_a_statement_counts_in_the_log_and_beside_the_checkpoints(signed: Signed, place: str) -> None:
+    erase(signed.log, CLIENT, notary(signed), NOW)
+    (signed.folder / place / "erasures").unlink()
+    assert verified(signed) == Verification(segments=3, records=300, covered=300, erased=len(ERASED))
+
+
+def test_a_statement_in_the_log_that_another_key_has_signed_says_nothing(signed: Signed) -> None:
+    erase(signed.log, CLIENT, Notary.of(signed.keys.other.environment(signed.vault), signed.log), NOW)
+    assert len(verified(signed).findings) == 3
 
 
 def test_a_segment_of_which_nothing_is_left_proves_and_expires(tmp_path: Path) -> None:
