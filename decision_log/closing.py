@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from decision_log.checkpoints import Extent, MerkleTree, SegmentState, erased_line, header_hash, is_erased, leaf_of
+from decision_log.checkpoints import erased_line, is_erased, leaf_of
 from decision_log.errors import DecisionLogError, SegmentError, SourceError
 from decision_log.format import (
     ADDED_FIELDS,
@@ -235,14 +235,8 @@ class _Closing:
     def _attest_end(self, path: Path) -> None:
         """Sign what an old segment held, so that what stays is not missing the segment before."""
         line = closed_header(path)
-        if self.notary is None or not line:
-            return
-        tree = MerkleTree()
-        for each in closed_lines(path):
-            tree.add(leaf_of(each))
-        previous = Header.parse(line).previous
-        held = Extent(path.stem, tree.size, tree.root(), header_hash(line), previous, b"", finished=True)
-        self.notary.attest(held, self.now, ended=SegmentState.EXPIRED)
+        if self.notary is not None and line:
+            self.notary.attest_expired(path.stem, line, closed_lines(path), self.now)
 
     def _expire_aside(self) -> None:
         """Remove files that were set aside too long ago: they may hold applicants' figures."""

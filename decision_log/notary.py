@@ -11,7 +11,7 @@ import os
 import secrets
 import shutil
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from copy import copy
 from dataclasses import dataclass, field
@@ -30,6 +30,7 @@ from decision_log.checkpoints import (
     leaf_of,
 )
 from decision_log.errors import CheckpointError, DecisionLogError, SegmentError
+from decision_log.format import Header
 from decision_log.segments import Listing, WorkerId, claimed, first_line, opened, read_header, read_raw
 from jobs.heartbeat import Heartbeat
 from jobs.output import replaced
@@ -203,6 +204,15 @@ class Notary:
         signature = note.rstrip().rpartition(b" ")[2].decode()
         _LOGGER.info("checkpoint %s %d %s %s %s", made.segment, made.size, encoded64(made.root), state, signature)
         return made
+
+    def attest_expired(self, segment: str, header: bytes, lines: Iterable[bytes], now: datetime) -> None:
+        """Sign what a segment held that is removed for its age next, so that `verify` does not miss it."""
+        tree = MerkleTree()
+        for line in lines:
+            tree.add(leaf_of(line))
+        previous = Header.parse(header).previous
+        held = Extent(segment, tree.size, tree.root(), header_hash(header), previous, b"", finished=True)
+        self.attest(held, now, ended=SegmentState.EXPIRED)
 
     def _seal(self, segment: str, note: bytes) -> None:
         self.seals.mkdir(mode=0o700, exist_ok=True)

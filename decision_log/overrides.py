@@ -31,7 +31,7 @@ from prometheus_client import REGISTRY, CollectorRegistry
 from decision_log.errors import DecisionLogError, NotRecordedError, SegmentError, StandsError, UnknownDecisionError
 from decision_log.format import Header, decoded
 from decision_log.notary import ADDRESS_VARIABLE, SEALS, Checkpointer, Notary
-from decision_log.segments import OPEN, OPEN_SUFFIX, Listing, WorkerId, claimed, opened
+from decision_log.segments import OPEN, OPEN_SUFFIX, Listing, WorkerId, claimed, first_line, opened, read_raw
 from decision_log.writer import OWNER_ONLY, DecisionLogWriter, Failure, LogSettings
 from jobs.heartbeat import Heartbeat
 from jobs.output import locked, replaced
@@ -375,7 +375,8 @@ def check_kept(directory: Path, notary: Notary | None) -> None:
 def keep_overrides(directory: Path, settings: LogSettings, now: datetime, notary: Notary | None) -> int:
     """Seal the override segments of killed workers, remove those that are too old, and return how many were removed.
 
-    A segment is too old when its last line was written more than `retention_days` ago.
+    A segment is too old when its last line was written more than `retention_days` ago. What it held is signed before it
+    is removed, so that `verify` does not miss it.
     """
     removed = 0
     oldest = (now - timedelta(days=settings.retention_days)).timestamp()
@@ -386,6 +387,8 @@ def keep_overrides(directory: Path, settings: LogSettings, now: datetime, notary
             if notary and not notary.sealed(path.stem):
                 notary.seal(path, now)
             if path.stat().st_mtime < oldest:
+                if notary and notary.sealed(path.stem):  # one without a whole header never held a line
+                    notary.attest_expired(path.stem, first_line(path), read_raw(path), now)
                 path.unlink()
                 removed += 1
     return removed

@@ -27,8 +27,8 @@ from decision_log.overrides import (
     keep_overrides,
     notary_of,
 )
-from decision_log.proofs import verify_log
-from decision_log.segments import Listing, read_header, read_lines
+from decision_log.proofs import Verification, verify_log
+from decision_log.segments import Listing, read_header, read_lines, read_raw
 from scoring.policy import DecisionKind
 from scoring.store import StoredModel, public_key
 from tests.decision_log.logs import KeyPair
@@ -220,6 +220,25 @@ def test_segments_of_killed_workers_are_sealed_and_old_ones_removed(
     os.utime(segment, (old, old))
     assert keep_overrides(log, SETTINGS, now, notary) == 1
     assert Listing.of(log / OVERRIDES).open == ()
+
+
+def test_segments_that_are_removed_for_their_age_are_not_missed(log: Path, small: StoredModel, tmp_path: Path) -> None:
+    keys, vault = KeyPair(tmp_path / "keys"), tmp_path / "vault"
+    overrides = opened(log, small, keys.environment(vault))
+    index = first(log, DecisionKind.REFER)
+    reason = "x" * 1_000
+    for _ in range(35):
+        for decision in (APPROVE, DECLINE):
+            overrides.override("request-0", index, actor="anna", decision=decision, reason=reason)
+    overrides.close()
+    old, new = Listing.of(log / OVERRIDES).open
+    was = time.time() - 86_400 * (SETTINGS.retention_days + 1)
+    now, notary, key = datetime.now(UTC), notary_of(keys.environment(vault), log), public_key(keys.public)
+    for gone, left in ((old, 70 - len(list(read_raw(old)))), (new, 0)):
+        os.utime(gone, (was, was))
+        assert keep_overrides(log, SETTINGS, now, notary) == 1
+        found = verify_log(log / OVERRIDES, Vault(str(vault / OVERRIDES)), key)
+        assert found == Verification(int(left > 0), left, left, expired=70 - left)
 
 
 def test_with_durability_power_the_disk_has_confirmed_the_override(log: Path, small: StoredModel) -> None:
