@@ -132,7 +132,7 @@ class _Closing:
         """Write the indexes that closed segments lack, since an older version closed them."""
         for path in unindexed(self.directory, Listing.of(self.directory).closed):
             with suppress(SegmentError, FileNotFoundError):  # the next run sets a damaged one aside
-                columns = ["request_id", "index", "decision"]
+                columns = ["request_id", "index", "time", "decision"]
                 tables = [table.select(columns) for table in read_closed(path, columns, None)]
                 rows = (row for table in tables for row in zip(*table.to_pydict().values(), strict=True))
                 write_index(self.directory, path.stem, rows)
@@ -192,9 +192,8 @@ class _Closing:
         if header and (lines or erased):
             table = with_lines(header, decision_table(header, values), lines)
             # First the index: whoever sees the closed segment looks for its decisions there, and in no open one.
-            write_index(
-                self.directory, path.stem, ((one["request_id"], one["index"], one["decision"]) for one in values)
-            )
+            rows = table.select(["request_id", "index", "time", "decision"]).to_pydict().values()
+            write_index(self.directory, path.stem, zip(*rows, strict=True))
             write_segment(with_erased(table, erased, self.now), self.directory / CLOSED / f"{path.stem}{CLOSED_SUFFIX}")
             self.segments += 1
             self.decisions += len(lines)

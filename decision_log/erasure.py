@@ -223,5 +223,5 @@ def _destroy_rows(path: Path, records: Sequence[ErasedRecord]) -> None:
     left = table.filter(pa.array(keep, pa.bool_()))
     leaves = {record.number: record.leaf for record in records if record.leaf}
     write_segment(with_erased(left, erased | leaves, until), path)
-    rows = left.select(["request_id", "index", "decision"]).to_pydict()
+    rows = left.select(["request_id", "index", "time", "decision"]).to_pydict()
     write_index(path.parent.parent, path.stem, zip(*rows.values(), strict=True))

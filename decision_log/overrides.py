@@ -2,8 +2,8 @@
 
 DIR/overrides/open/<start>-<host>-<pid>-<n>.jsonl    small segments of the worker whose first override came then
 DIR/overrides/seals/<the same>                       the last checkpoint of each
-DIR/index/<name of a closed segment>                 9 bytes a decision, sorted: 8 of BLAKE2b of request id and index, 1
-                                                     of the decision
+DIR/index/<name of a closed segment>.rows            17 bytes a decision, sorted: 8 of BLAKE2b of request id and index,
+                                                     8 of its time in microseconds since 1970, 1 of the decision
 
 The segments have the form, the hashes and the checkpoints of the decision log. The `features` of their headers are the
 fields of a line: salt, request_id, index, timestamp, actor, was, decision, reason. They are never closed into Parquet.
@@ -40,8 +40,11 @@ from scoring.policy import DecisionKind
 INDEX = "index"
 """The folder of a log with the indexes of closed segments."""
 _OWNER_ONLY_FOLDER = 0o700
-_HASH_BYTES = 8
-_ROW_BYTES = _HASH_BYTES + 1
+_ROWS = ".rows"
+"""The end of an index's name. Older versions wrote indexes without it, whose rows have no time."""
+_HASH_BYTES = _TIME_BYTES = 8
+_ROW_BYTES = _HASH_BYTES + _TIME_BYTES + 1
+_EPOCH, _MICROSECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(microseconds=1)
 _KINDS = tuple(DecisionKind)
 _BLOCK = 1 << 18
 """Bytes that are searched at once: a search holds the interpreter's lock, and requests wait meanwhile."""
@@ -51,28 +54,25 @@ _BEFORE = 4_096
 
 
 class FoundDecision(NamedTuple):
-    """A recorded decision, and its time as it is written; None for one in a closed segment, whose index has no time."""
+    """A recorded decision, and its time as it is written."""
 
     decision: DecisionKind
-    time: str | None
+    time: str
 
 
 def newest_decision(directory: Path, request_id: str, index: int) -> FoundDecision | None:
-    """Return the newest decision on an application in a log; None if none is recorded. Damaged files are passed over.
+    """Return the decision on an application with the latest time; None if none is recorded.
 
-    A decision in an open segment counts as newer than one in a closed segment.
+    Damaged files are passed over. Of several in one segment the last one counts.
     """
     # Open segments first: one that is closed meanwhile is found by its index, which is written before it vanishes.
-    written = [found for path in Listing.of(directory).open if (found := _in_open(path, request_id, index))]
-    if written:
-        return max(written, key=lambda found: found.time or "")
+    written = [_in_open(path, request_id, index) for path in Listing.of(directory).open]
     row = _hash_of(request_id, index)
-    for path in sorted(_indexes(directory), reverse=True):
-        with suppress(FileNotFoundError, SegmentError, ValueError):
-            decision = _in_index(path, row)
-            if decision is not None:
-                return FoundDecision(decision, None)
-    return None
+    for path in _indexes(directory):
+        if path.suffix == _ROWS:
+            with suppress(FileNotFoundError, SegmentError, ValueError, OverflowError):
+                written.append(_in_index(path, row))
+    return max((found for found in written if found), key=lambda found: found.time, default=None)
 
 
 def _in_open(path: Path, request_id: str, index: int) -> FoundDecision | None:
@@ -133,38 +133,53 @@ class _Hashes:
         return self._rows[number * _ROW_BYTES : number * _ROW_BYTES + _HASH_BYTES]
 
 
-def _in_index(path: Path, row: bytes) -> DecisionKind | None:
-    """Return the last decision with the hash; ValueError if the file is empty or holds no decision there."""
+def _in_index(path: Path, row: bytes) -> FoundDecision | None:
+    """Return the last decision with the hash.
+
+    ValueError or OverflowError if the file is empty or holds no decision there.
+    """
     with opened(path) as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as rows:
         hashes = _Hashes(rows)
         place = bisect_right(hashes, row) - 1
         if place < 0 or hashes[place] != row:
             return None
-        kind = rows[place * _ROW_BYTES + _HASH_BYTES]
+        *time, kind = rows[place * _ROW_BYTES + _HASH_BYTES : (place + 1) * _ROW_BYTES]
         if kind >= len(_KINDS):
             raise ValueError("no decision")
-        return _KINDS[kind]
+        return FoundDecision(_KINDS[kind], _written(_EPOCH + int.from_bytes(time, signed=True) * _MICROSECOND))
 
 
-def write_index(directory: Path, segment: str, decisions: Iterable[tuple[str, int, str]]) -> None:
-    """Write the index of a closed segment: request id, index and decision of each of its rows, in their order."""
+def _written(time: datetime) -> str:
+    """A time as records hold it: RFC 3339, UTC, microseconds."""
+    return f"{time.isoformat(timespec='microseconds')[:-6]}Z"
+
+
+def write_index(directory: Path, segment: str, decisions: Iterable[tuple[str, int, datetime, str]]) -> None:
+    """Write the index of a closed segment: request id, index, time and decision of each of its rows, in their order."""
     kinds = {str(kind): bytes([code]) for code, kind in enumerate(_KINDS)}
-    rows = [_hash_of(request_id, index) + kinds[decision] for request_id, index, decision in decisions]
+    rows = [
+        _hash_of(request_id, index) + _microseconds(time).to_bytes(_TIME_BYTES, signed=True) + kinds[decision]
+        for request_id, index, time, decision in decisions
+    ]
     # The sort keeps the order of rows with one hash, so that the newest stays the last.
     rows.sort(key=lambda row: row[:_HASH_BYTES])
     folder = directory / INDEX
     folder.mkdir(mode=_OWNER_ONLY_FOLDER, exist_ok=True)
-    with replaced(folder / segment, mode=OWNER_ONLY) as file:
+    with replaced(folder / f"{segment}{_ROWS}", mode=OWNER_ONLY) as file:
         file.write(b"".join(rows))
+
+
+def _microseconds(time: datetime) -> int:
+    return (time - _EPOCH) // _MICROSECOND
 
 
 def unindexed(directory: Path, closed: Iterable[Path]) -> list[Path]:
     """Return the closed segments without an index, and remove the indexes of segments that are gone."""
-    segments = {path.stem: path for path in closed}
+    segments = {f"{path.stem}{_ROWS}": path for path in closed}
     known = {path.name: path for path in _indexes(directory)}
     for name in known.keys() - segments.keys():
         # A segment that is being closed has its index already.
-        if not (directory / OPEN / f"{name}{OPEN_SUFFIX}").exists():
+        if not (directory / OPEN / f"{name.removesuffix(_ROWS)}{OPEN_SUFFIX}").exists():
             known[name].unlink(missing_ok=True)
     return [segments[name] for name in sorted(segments.keys() - known.keys())]
 
@@ -310,8 +325,8 @@ class OverrideLog:
         was = self._standing(request_id, index)
         if was == decision:
             raise StandsError(f"The decision is {decision} already.")
-        time = datetime.fromtimestamp(self._clock(), UTC).isoformat(timespec="microseconds")
-        record = OverrideRecord(request_id, index, f"{time[:-6]}Z", actor, was, decision, reason)
+        time = _written(datetime.fromtimestamp(self._clock(), UTC))
+        record = OverrideRecord(request_id, index, time, actor, was, decision, reason)
         log = self._opened()
         written = log.append(record.line())
         if isinstance(written, Failure):
@@ -327,7 +342,7 @@ class OverrideLog:
         self._reader.look()
         override = self._reader.standing.get((request_id, index))
         # A caller may have used the request id again, for a decision that is newer than the override.
-        if override is None or (found.time is not None and found.time > override.timestamp):
+        if override is None or found.time > override.timestamp:
             return found.decision
         return override.decision
 

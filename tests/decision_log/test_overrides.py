@@ -126,14 +126,17 @@ def test_a_decision_in_a_closed_segment_is_overridden(overrides: OverrideLog, lo
     assert override(overrides, index, APPROVE).was == DecisionKind.REFER
 
 
+@pytest.mark.parametrize("is_closed", [False, True])
 def test_a_newer_decision_with_the_same_request_id_stands_before_an_older_override(
-    overrides: OverrideLog, log: Path, small: StoredModel, tmp_path: Path
+    overrides: OverrideLog, log: Path, small: StoredModel, tmp_path: Path, is_closed: bool
 ) -> None:
     index = first(log, DecisionKind.REFER)
     override(overrides, index, APPROVE)
     worker = Worker(small, tmp_path / "more", log, now=NOW + 60)
     worker.record(200)
     worker.recorder.close()
+    if is_closed:
+        close(log, SETTINGS, datetime.now(UTC) + timedelta(hours=1))
     assert override(overrides, index, DECLINE).was == DecisionKind.REFER
 
 
