@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from starlette.applications import Starlette
 from starlette.types import ASGIApp
 
+from decision_log.format import KEY_FILE_VARIABLE
+from decision_log.notary import ADDRESS_VARIABLE, SIGNING_VARIABLE
 from features.request import Record
 from monitoring.recorder import LOG_VARIABLE, Recorder, open_recorder
 from monitoring.settings import MonitoringSettings
@@ -44,6 +46,10 @@ from serving.settings import BoundaryPosition, Placement, ServingSettings
 
 _CONFIGS = Path(__file__).parent / "configs"
 _SETTINGS, _MONITORING = "CREDIT_SCORING_SETTINGS", "CREDIT_SCORING_MONITORING"
+_PATHS = (
+    _SETTINGS, _MONITORING, KEYS_VARIABLE, SIGNER_VARIABLE, LOG_VARIABLE, KEY_FILE_VARIABLE, SIGNING_VARIABLE,
+    ADDRESS_VARIABLE,
+)  # fmt: skip
 SETTINGS = load_settings(ServingSettings, Path(os.environ.get(_SETTINGS, _CONFIGS / "serving.yaml")))
 MONITORING = load_settings(MonitoringSettings, Path(os.environ.get(_MONITORING, _CONFIGS / "monitoring.yaml")))
 # BentoML wants the types of the APIs when the class is made, before any worker has a model.
@@ -154,7 +160,7 @@ class CreditScoring:
     def check() -> None:
         """Refuse a bad start once, before BentoML starts any worker."""
         # A worker that cannot start is started again without end, with a traceback each time.
-        make_absolute(os.environ, (_SETTINGS, _MONITORING, KEYS_VARIABLE, LOG_VARIABLE, SIGNER_VARIABLE))
+        make_absolute(os.environ, _PATHS)
         check_start(SETTINGS, MONITORING, os.environ)
 
     @bentoml.on_shutdown  # type: ignore[untyped-decorator]

@@ -244,8 +244,8 @@ def load_settings(kind: type[_Settings], path: Path) -> _Settings:
 
 
 def make_absolute(environment: MutableMapping[str, str], names: Iterable[str]) -> None:
-    """Make the paths in these environment variables absolute."""
+    """Make the paths in these environment variables absolute; an address such as s3://bucket/folder stays as it is."""
     # BentoML runs the workers of a Bento in the folder of the Bento, not in that of the command.
     for name in names:
-        if environment.get(name):
+        if environment.get(name) and "://" not in environment[name]:
             environment[name] = str(Path(environment[name]).absolute())

@@ -14,7 +14,10 @@ import pytest
 import yaml
 from credit_scoring_client.client import Client
 
-from scoring.store import StoredModel
+from decision_log.notary import Vault
+from decision_log.proofs import Verification, verify_log
+from scoring.store import StoredModel, public_key
+from tests.decision_log.logs import KeyPair
 from tests.home_credit import EXAMPLE
 from tests.server import serve
 from training.run import Delivered
@@ -108,7 +111,15 @@ def test_relative_paths_are_those_of_the_command(
     bento: bentoml.Bento, serving_environment: Path, tmp_path: Path
 ) -> None:
     """The workers of a Bento run in its folder."""
-    environment = {"DECISION_LOG_DIR": "decisions", "DECISION_LOG_KEY": "0123456789abcdef" * 4}
+    KeyPair(tmp_path / "keys")
+    (tmp_path / "decisions.key").write_text("0123456789abcdef" * 4)
+    (tmp_path / "decisions.key").chmod(0o600)
+    environment = {
+        "DECISION_LOG_DIR": "decisions",
+        "DECISION_LOG_KEY_FILE": "decisions.key",
+        "RECORD_KEY_FILE": "keys/record-key.pem",
+        "RECORD_CHECKPOINTS": "kept",
+    }
     program = serving_environment / "bentoml"
     with (
         serve(str(bento.tag), cwd=tmp_path, log=tmp_path / "log", bentoml=program, environment=environment) as server,
@@ -116,6 +127,10 @@ def test_relative_paths_are_those_of_the_command(
     ):
         client.predict(EXAMPLE["application"])
         assert list((tmp_path / "decisions" / "open").iterdir())
+    verified = verify_log(
+        tmp_path / "decisions", Vault(str(tmp_path / "kept")), public_key(tmp_path / "keys" / "record-public.pem")
+    )
+    assert verified == Verification(segments=1, records=1, covered=1)
 
 
 def test_it_does_not_start_with_a_model_that_was_altered(
