@@ -3,7 +3,7 @@ const byId = (id) => document.getElementById(id);
 const form = byId("application");
 const fields = [...form.querySelectorAll("[data-column]")];
 const language = document.body.dataset.language;
-const percent = (share) => `${(100 * share).toPrecision(3).replace(/\.?0+$/, "")} %`;
+const percent = (share) => `${String(Number((100 * share).toPrecision(3)))} %`;
 const numeric = new Set(["number", "count", "flag"]);
 
 function made(kind, text) {

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import shutil
+import subprocess
 from base64 import b64encode
 from hashlib import sha256
 from pathlib import Path
@@ -96,6 +98,16 @@ def test_the_policy_allows_just_what_is_on_the_page(portfolio: Portfolio) -> Non
         " img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     )
     assert not re.search(r"https?://|\bstyle=|\son\w+=|innerHTML|localStorage|sessionStorage|cookie", made.html)
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="Node.js is not installed: install it")
+def test_a_share_is_shown_as_a_percentage_of_three_figures() -> None:
+    script = (ROOT / "serving/page/decide.js").read_text()
+    found = re.search(r"^const percent = .*$", script, re.MULTILINE)
+    assert found is not None
+    shown = f"{found[0]} console.log([1, 0.9997, 0.1, 0.00123, 0].map(percent).join())"
+    done = subprocess.run(["node", "-e", shown], capture_output=True, text=True, check=True)
+    assert done.stdout == "100 %,100 %,10 %,0.123 %,0 %\n"
 
 
 def test_it_is_off_until_somebody_turns_it_on() -> None:
