@@ -19,7 +19,7 @@ from typing import TypeVar
 from decision_log.answers import Claim, KeptAnswers, Standing
 from decision_log.errors import AnswersError
 from monitoring.recorder import LOG_VARIABLE
-from serving.problems import BadRequest, InFlight, KeyReused, Unkept
+from serving.problems import BadRequest, InFlight, KeyReused, NotOffered, Unkept
 from serving.request_metrics import Repeated, Traffic
 from serving.settings import Limits
 
@@ -103,7 +103,7 @@ class Idempotency:
     ) -> tuple[bytes, bool]:
         key = read_key(field)
         if self._answers is None:
-            raise BadRequest("Idempotency-Key needs a decision log, and this service keeps none: leave it out.")
+            raise NotOffered("Idempotency-Key needs a decision log, and this service keeps none: leave it out.")
         claim = Claim.of(caller, key, path, body)
         found = await self._claimed(self._answers, claim)
         if found is not Standing.FREE:

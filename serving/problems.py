@@ -2,6 +2,7 @@
 
 HTTPProblem
   * BadRequest         400
+      + NotOffered       400
   * NotJson            400
   * Unauthenticated    401
   * Forbidden          403
@@ -35,6 +36,8 @@ from typing import Any, Self
 from pydantic import ValidationError
 
 MEDIA_TYPE = "application/problem+json"
+BLANK = "about:blank"
+"""The type of a problem that its status describes (RFC 9457, 4.2.1)."""
 Fault = dict[str, Any]
 
 # A body of 64 kB can hold thousands of unknown names: an answer must not grow with what it refuses.
@@ -46,6 +49,8 @@ class HTTPProblem(Exception):  # noqa: N818 - the name RFC 9457 gives it
     """A refusal, with its status and detail. It never holds an applicant's value."""
 
     status: HTTPStatus = HTTPStatus.INTERNAL_SERVER_ERROR
+    type: str = BLANK
+    """A URI, where a program must tell this refusal from others of its status."""
 
     def __init__(self, detail: str, *, errors: Sequence[Fault] = (), headers: Mapping[str, str] | None = None) -> None:
         super().__init__(detail)
@@ -55,13 +60,19 @@ class HTTPProblem(Exception):  # noqa: N818 - the name RFC 9457 gives it
 
     def content(self, request_id: str) -> dict[str, Any]:
         """Return the problem document of this refusal."""
-        return problem(self.status, self.detail, request_id, self.errors)
+        return problem(self.status, self.detail, request_id, self.errors, self.type)
 
 
 class BadRequest(HTTPProblem):
     """The head of the request is ambiguous, lacks Host or has a field that cannot be used."""
 
     status = HTTPStatus.BAD_REQUEST
+
+
+class NotOffered(BadRequest):
+    """The service keeps no answers, so that it cannot honour an Idempotency-Key; a client may leave the key out."""
+
+    type = "urn:credit-scoring:idempotency-not-offered"
 
 
 class Misdirected(HTTPProblem):
@@ -262,10 +273,12 @@ class AnswerTimedOut(HTTPProblem):
     status = HTTPStatus.GATEWAY_TIMEOUT
 
 
-def problem(status: HTTPStatus, detail: str, request_id: str, errors: Sequence[Fault] = ()) -> dict[str, Any]:
+def problem(
+    status: HTTPStatus, detail: str, request_id: str, errors: Sequence[Fault] = (), kind: str = BLANK
+) -> dict[str, Any]:
     """Return an RFC 9457 problem document."""
     document = {
-        "type": "about:blank",
+        "type": kind,
         "title": status.phrase,
         "status": status.value,
         "detail": detail,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from http import HTTPStatus
 from typing import Any, TypeVar
 from urllib.parse import quote
 
@@ -45,7 +44,7 @@ from credit_scoring_client.errors import (
     ServerError,
     TimedOut,
 )
-from credit_scoring_client.retry import Clock, Retry, is_transient, retry_after
+from credit_scoring_client.retry import Clock, Retry, is_transient, is_unknown, retry_after
 
 __version__ = "0.1.0"
 """Of this package; sent as User-Agent."""
@@ -53,6 +52,9 @@ __version__ = "0.1.0"
 # BentoML binds the socket before its workers are up: a probe at start-up hangs, it is not refused.
 _PROBE_SECONDS = 5.0
 _POLL_SECONDS = 0.25
+
+NOT_OFFERED = "urn:credit-scoring:idempotency-not-offered"
+"""Type of the problem of a server that honours no idempotency keys, which it answers before it does anything."""
 
 T = TypeVar("T")
 
@@ -70,16 +72,24 @@ Steps = Generator[Attempt, Reply, T]
 """A generator that yields the attempts of one call and returns its result."""
 
 
-def exchange(request: Request, *, retry: Retry, clock: Clock, read: Callable[[Reply, Request], T]) -> Steps[T]:
+def exchange(
+    request: Request,
+    *,
+    retry: Retry,
+    clock: Clock,
+    read: Callable[[Reply, Request], T],
+    note: Callable[[Reply], object] = lambda _: None,
+) -> Steps[T]:
     """Send a request until it is answered or `retry` gives up; then raise the error of the last attempt.
 
-    `read` reads the answer.
+    `read` reads the answer, and `note` is told of each reply.
     """
     # tenacity and stamina read time.monotonic themselves: the budget, the pauses and Retry-After would stay our own.
     # The loop below would become two, since each client would have to run it.
     start = clock.monotonic()
     reply = yield Attempt(request)
     for failures in range(1, retry.attempts):
+        note(reply)
         if not is_transient(reply):
             break
         pause = retry.pause(failures, retry_after(reply, clock.now))
@@ -194,14 +204,14 @@ class Contract:
 
     def _sent(self, keyed: Request, read: Callable[[Reply, Request], T]) -> Steps[T]:
         """Send a request, without its idempotency key where the server honours none."""
-        plain = replace(keyed, idempotency_key=None)
         if self.keys.honoured:
+            replies: list[Reply] = []
             try:
-                return (yield from exchange(keyed, retry=self.retry, clock=self.clock, read=read))
+                return (yield from exchange(keyed, retry=self.retry, clock=self.clock, read=read, note=replies.append))
             except InvalidRequest as refusal:
-                # A server that keeps no answers refuses the key with 400, before it does anything.
-                if refusal.status != HTTPStatus.BAD_REQUEST:
+                # Another server may have decided already, and would be asked again without the key.
+                if refusal.problem.type != NOT_OFFERED or any(map(is_unknown, replies)):
                     raise
-        answer = yield from exchange(plain, retry=self.retry, clock=self.clock, read=read)
-        self.keys.honoured = False
-        return answer
+            self.keys.honoured = False
+        plain = replace(keyed, idempotency_key=None)
+        return (yield from exchange(plain, retry=self.retry, clock=self.clock, read=read))

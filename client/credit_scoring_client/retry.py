@@ -90,6 +90,12 @@ def is_transient(reply: httpx.Response | httpx.RequestError) -> bool:
     return isinstance(reply, _TRANSIENT_ERRORS)
 
 
+def is_unknown(reply: httpx.Response | httpx.RequestError) -> bool:
+    """Whether the server may have done the request without its answer coming through."""
+    never_sent = (httpx.ConnectTimeout, httpx.ConnectError, httpx.PoolTimeout)
+    return isinstance(reply, httpx.RequestError) and not isinstance(reply, never_sent)
+
+
 def retry_after(reply: httpx.Response | httpx.RequestError, now: Callable[[], datetime]) -> float | None:
     """Return the seconds that Retry-After asks for, 0 or more; None if it is absent or unreadable."""
     if not isinstance(reply, httpx.Response) or "Retry-After" not in reply.headers:

@@ -8,7 +8,7 @@ import httpx
 import pytest
 from credit_scoring_client.answer import answer_in, get
 from credit_scoring_client.client import Client
-from credit_scoring_client.contract import Attempt, exchange
+from credit_scoring_client.contract import NOT_OFFERED, Attempt, exchange
 from credit_scoring_client.errors import (
     ClientError,
     ConnectionFailed,
@@ -104,27 +104,42 @@ def test_a_conflict_that_does_not_pass_is_final(server, run, time):
 
 
 def test_a_server_that_honours_no_keys_is_told_none_from_then_on(server, run):
-    server.answers = [problem(400), decided(), decided()]
+    server.answers = [problem(400, type=NOT_OFFERED), decided(), decided()]
     assert run(server.url, predict, predict) == DECISION
     assert ["idempotency-key" in received.headers for received in server.received] == [True, False, False]
     assert len({received.headers["x-request-id"] for received in server.received[:2]}) == 1
 
 
 def test_no_route_depends_on_a_key(server, run):
-    server.answers = [problem(400), problem(422)]
+    server.answers = [problem(400, type=NOT_OFFERED), problem(422)]
     with pytest.raises(InvalidRequest) as caught:
         run(server.url, lambda client: client.explain(APPLICATION))
     assert caught.value.status == 422
     assert ["idempotency-key" in received.headers for received in server.received] == [True, False]
 
 
-def test_a_request_that_is_refused_without_a_key_too_is_an_error(server, run):
-    server.answers = [problem(400), problem(400), decided()]
+@pytest.mark.parametrize("fields", [{}, {"type": "about:blank", "detail": "Idempotency-Key"}])
+def test_any_other_400_is_an_error_and_the_key_is_sent_from_then_on(server, run, fields):
+    server.answers = [problem(400, **fields), decided()]
     with pytest.raises(InvalidRequest) as caught:
         run(server.url, predict)
     assert caught.value.status == 400
     assert run(server.url, predict) == DECISION
-    assert ["idempotency-key" in received.headers for received in server.received] == [True, False, True]
+    assert ["idempotency-key" in received.headers for received in server.received] == [True, True]
+
+
+def test_after_an_attempt_of_unknown_outcome_the_key_is_never_left_out(run, time):
+    refusal = f'{{"type": "{NOT_OFFERED}"}}'.encode()
+    head = b"HTTP/1.1 400 Bad Request\r\nContent-Length: %d\r\n\r\n" % len(refusal)
+    with broken_server((b"HTTP/1.1 200",), (head + refusal,)) as url, pytest.raises(InvalidRequest) as caught:
+        run(url, predict, retry=RETRY)
+    assert (caught.value.problem.type, time.pauses) == (NOT_OFFERED, [0.05])
+
+
+def test_after_a_refusal_to_do_the_work_the_key_is_left_out_where_none_is_honoured(server, run, time):
+    server.answers = [problem(503), problem(400, type=NOT_OFFERED), decided()]
+    assert run(server.url, predict, retry=RETRY) == DECISION
+    assert ["idempotency-key" in received.headers for received in server.received] == [True, True, False]
 
 
 @pytest.mark.parametrize("status", [429, 503])

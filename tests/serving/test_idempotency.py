@@ -10,6 +10,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from credit_scoring_client.contract import NOT_OFFERED
 from prometheus_client import CollectorRegistry
 
 from decision_log.answers import FILE
@@ -233,6 +234,7 @@ def test_without_a_decision_log_a_key_is_refused() -> None:
 
     told, answered = asyncio.run(run())
     assert refused(told)["detail"] == "Idempotency-Key needs a decision log, and this service keeps none: leave it out."
+    assert told.json()["type"] == NOT_OFFERED
     assert [told.status_code, answered.status_code, service.calls] == [400, 200, 1]
     service.idempotency.close()
 
