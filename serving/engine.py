@@ -321,7 +321,8 @@ class DecisionEngine:
         if explainer is None:
             raise Unexplained("The model gives no reasons: its portfolio declared none when it was trained.")
         explanations = explainer.explain(matrix)
-        reasons = [one.reasons for one in explanations]
+        # Records hold no reasons where their header says so, whatever the route; /explain tells them all the same.
+        reasons = [one.reasons for one in explanations] if self._with_reasons else None
         scores = self._decide(_EXPLAIN, given.callers, matrix, margins, reasons)
         return _ExplainedScores(scores, explanations, self.served.scorer.missing_columns(matrix))
 

@@ -37,6 +37,8 @@ class Worker:
         log: Path | None = None,
         changed: MonitoringSettings | None = None,
         now: float = 1_000_000.0,
+        *,
+        with_reasons: bool = True,
     ) -> None:
         chosen = changed or settings()
         environment = {"PROMETHEUS_MULTIPROC_DIR": str(counts)}
@@ -46,7 +48,13 @@ class Worker:
         self.now = now
         self.registry = CollectorRegistry()
         self.recorder: Recorder = open_recorder(
-            model, chosen.recording, chosen.drift, environment, registry=self.registry, clock=lambda: self.now
+            model,
+            chosen.recording,
+            chosen.drift,
+            environment,
+            with_reasons=with_reasons,
+            registry=self.registry,
+            clock=lambda: self.now,
         )
         self._random = np.random.default_rng(7)
         self._asked = 0

@@ -7,6 +7,7 @@ import json
 import os
 import threading
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,10 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from decision_log.reader import DecisionLogReader
+from decision_log.replay import replay
 from monitoring.recorder import LOG_VARIABLE
+from scoring.artefact import Artefact
+from scoring.scorer import with_conformance
 from scoring.store import StoredModel
 from serving.app import Boundary
 from serving.engine import DecisionEngine
@@ -23,6 +27,7 @@ from serving.idempotency import Idempotency, kept_answers
 from serving.request_metrics import Traffic
 from serving.schemas import Requests, example_of
 from serving.settings import ServingSettings
+from tests.decision_log.models import kept
 from tests.monitoring.recording import Worker, settings
 from tests.server import ROOT
 from tests.serving.test_boundary import OPEN, PAGES
@@ -35,12 +40,16 @@ IMPATIENT = SERVING.limits.model_copy(update={"timeout_seconds": 0.05})
 class Service:
     """A boundary around the routes of an engine that records; `late` has a time limit of 50 ms."""
 
-    def __init__(self, model: StoredModel, folder: Path, log: Mapping[str, Any]) -> None:
+    def __init__(
+        self, model: StoredModel, folder: Path, log: Mapping[str, Any], serving: ServingSettings = SERVING
+    ) -> None:
         self.folder = folder / "log"
-        self.recorder = Worker(model, folder / "counts", self.folder, settings(log=log)).recorder
+        shown = serving.reasons.in_declines
+        worker = Worker(model, folder / "counts", self.folder, settings(log=log), with_reasons=shown)
+        self.recorder = worker.recorder
         portfolio = model.scorer.artefact.portfolio
         self.example = example_of(portfolio, model.scorer.artefact)
-        self.engine = DecisionEngine(model, Requests(portfolio), SERVING, lambda *_: None, self.recorder)
+        self.engine = DecisionEngine(model, Requests(portfolio), serving, lambda *_: None, self.recorder)
         traffic = Traffic([0.1], registry=CollectorRegistry())
         answers = kept_answers({LOG_VARIABLE: str(self.folder)}, PATIENT, 24)
         self.idempotency = Idempotency(answers, traffic, 1)
@@ -115,3 +124,16 @@ def test_a_batch_that_is_recorded_after_its_time_limit_is_not_decided_again(
     service.close()
     assert [late.status_code, answer.headers["idempotency-replayed"]] == [504, "true"]
     assert service.recorded() == [late.headers["x-request-id"]] * 3
+
+
+def test_explain_records_no_reasons_where_declines_have_none(artefact: Artefact, tmp_path: Path) -> None:
+    """The header of such a log says that it holds none, and a replay holds the records to it."""
+    policy = replace(artefact.policy, cutoff=1e-9, refer_from=1e-9, refer_to=1e-9)
+    reasons = SERVING.reasons.model_copy(update={"in_declines": False})
+    with kept("silent", with_conformance(replace(artefact, policy=policy))) as model:
+        service = Service(model, tmp_path, {}, SERVING.model_copy(update={"reasons": reasons}))
+        answer = asyncio.run(service.post("/explain", service.example)).json()
+        service.close()
+        found = replay(DecisionLogReader(service.folder))
+    assert (answer["decision"], bool(answer["reasons"])) == ("decline", True)
+    assert (found.proven, found.replayed, found.without_reasons) == (True, 1, 1)
