@@ -14,6 +14,7 @@ from codecs import BOM_UTF8
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Generic, NoReturn, TypeVar
 
 import numpy as np
@@ -285,7 +286,19 @@ class DecisionEngine:
         self._applications: Runner[_CallerRows[Columns], Scores]
         self._explained: Runner[_CallerRows[Columns], _ExplainedScores]
         self._matrices: Runner[_CallerRows[Matrix], Scores]
-        if ask is None:
+        if ask is None and _reasons_are_slow(served):
+            # LightGBM's own contributions take milliseconds: the event loop must not wait for them.
+            self._aside = ThreadPoolExecutor(1, thread_name_prefix="reasons")
+            self._applications = RemoteRunner(
+                partial(self._on_aside, self._score), _join_rows(concatenate), settings.runner, observe
+            )
+            self._explained = RemoteRunner(
+                partial(self._on_aside, self._explain_rows), _join_rows(concatenate), settings.runner, observe
+            )
+            self._matrices = RemoteRunner(
+                partial(self._on_aside, self._score_matrix), _join_rows(np.concatenate), settings.runner, observe
+            )
+        elif ask is None:
             self._applications = EmbeddedRunner(self._score, _join_rows(concatenate), settings.runner, observe)
             self._explained = EmbeddedRunner(self._explain_rows, _join_rows(concatenate), settings.runner, observe)
             self._matrices = EmbeddedRunner(self._score_matrix, _join_rows(np.concatenate), settings.runner, observe)
@@ -293,6 +306,9 @@ class DecisionEngine:
             self._applications = RemoteRunner(self._ask_of, _join_rows(concatenate), settings.runner, observe)
             self._explained = RemoteRunner(self._ask_and_explain, _join_rows(concatenate), settings.runner, observe)
             self._matrices = RemoteRunner(self._ask_of_matrix, _join_rows(np.concatenate), settings.runner, observe)
+
+    async def _on_aside(self, function: Callable[..., Result], given: object) -> Result:
+        return await asyncio.get_running_loop().run_in_executor(self._aside, function, given)
 
     def _score(self, given: _CallerRows[Columns]) -> Scores:
         matrix = self.served.scorer.transformer.transform(given.rows)
@@ -513,6 +529,11 @@ class DecisionEngine:
             threshold=self.served.scorer.artefact.policy.cutoff,
             told=self._told,
         )
+
+
+def _reasons_are_slow(served: StoredModel) -> bool:
+    """Whether the model gives reasons, and its trees are too large for tables."""
+    return served.scorer.explainer is not None and served.scorer.model.tables is None
 
 
 def told(served: StoredModel, language: str) -> dict[Reason, Answer]:

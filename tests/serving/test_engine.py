@@ -19,6 +19,7 @@ from decision_log.reader import DecisionLogReader
 from decision_log.replay import replay
 from monitoring.recorder import LOG_VARIABLE
 from scoring.artefact import Artefact
+from scoring.reasons import ReasonMethod, ReasonReference
 from scoring.scorer import with_conformance
 from scoring.store import StoredModel
 from serving.app import Boundary
@@ -137,3 +138,23 @@ def test_explain_records_no_reasons_where_declines_have_none(artefact: Artefact,
         found = replay(DecisionLogReader(service.folder))
     assert (answer["decision"], bool(answer["reasons"])) == ("decline", True)
     assert (found.proven, found.replayed, found.without_reasons) == (True, 1, 1)
+
+
+def test_reasons_of_larger_trees_do_not_hold_up_the_event_loop(
+    artefact: Artefact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = with_conformance(replace(artefact, reasons=ReasonReference(ReasonMethod.PATH_DEPENDENT)))
+    with kept("larger", small) as model:
+        monkeypatch.setattr(model.scorer.model, "tables", None)  # as trees of more than eight leaves have none
+        service = Service(model, tmp_path, {})
+        threads, record = [], service.recorder.record
+
+        def noted(*arguments: Any) -> None:
+            threads.append(threading.current_thread().name)
+            record(*arguments)
+
+        monkeypatch.setattr(service.recorder, "record", noted)
+        answers = [asyncio.run(service.post("/explain", service.example))]
+        service.close()
+    assert [answer.status_code for answer in answers] == [200]
+    assert threads == ["reasons_0"]
