@@ -25,8 +25,8 @@ from decision_log.format import (
     Header,
     decoded,
     is_decision,
+    made_lines,
     schema,
-    stored_lines,
     vectors,
 )
 from decision_log.notary import Notary, Vault
@@ -222,8 +222,8 @@ class _Closing:
         stop_if_asked()
         try:
             last = last_decision(path)
-            if self._is_old(last):
-                self._attest_end(path)
+            if self._is_old(last) and not self._attest_end(path):
+                return
         except SegmentError as error:
             self._set_aside(path, str(error))
         except FileNotFoundError:  # another run has removed it
@@ -231,11 +231,25 @@ class _Closing:
         else:
             self._remove_if_old(path, last)
 
-    def _attest_end(self, path: Path) -> None:
-        """Sign what an old segment held, so that what stays is not missing the segment before."""
+    def _attest_end(self, path: Path) -> bool:
+        """Sign what an old segment held, so that what stays is not missing the segment before.
+
+        False if it is not old by what was signed: Parquet's footer and metadata alone prove no age. SegmentError if
+        it is not what was signed.
+        """
         line = closed_header(path)
-        if self.notary is not None and line:
-            self.notary.attest_expired(path.stem, line, closed_lines(path), self.now)
+        if self.notary is None or not line:
+            return True
+        times = [table["time"].to_numpy().max() for table in read_closed(path, ["time"], None) if table.num_rows]
+        # The lines give these times. Where all are erased, nothing but the last checkpoint says when they were written.
+        ends: list[datetime] = [time.astype(datetime).replace(tzinfo=UTC) for time in times]
+        signed = self.notary.seal_of(path.stem)
+        if not ends and signed is not None:
+            ends = [signed.time]
+        if not ends or not self._is_old(max(ends)):
+            return False
+        self.notary.attest_expired(path.stem, line, closed_lines(path), self.now)
+        return True
 
     def _expire_aside(self) -> None:
         """Remove files that were set aside too long ago: they may hold applicants' figures."""
@@ -302,7 +316,7 @@ def with_lines(header: Header, table: pa.Table, lines: Sequence[bytes]) -> pa.Ta
 
     if header.format == 1:
         return table
-    made = stored_lines(header, table)
+    made = made_lines(header, table)
     kept = [None if line == again else line for line, again in zip(lines, made, strict=True)]
     at = table.schema.get_field_index("line")
     return table.set_column(at, table.schema.field(at), pa.array(kept, pa.binary()))
@@ -432,8 +446,24 @@ def _kept_lines(file: parquet.ParquetFile) -> Iterator[bytes]:
     for table in _blocks(file, columns):
         for start in range(0, table.num_rows, _LINES):
             with _damage_as_error():
-                lines = list(stored_lines(header, table.slice(start, _LINES)))
+                lines = _lines_of(header, table.slice(start, _LINES))
             yield from lines
+
+
+def _lines_of(header: Header, table: pa.Table) -> list[bytes]:
+    """The line of each row: the kept one where it gives this very row, otherwise what the columns give."""
+    # Readers take the columns. A line that is kept beside other columns would prove what nobody reads.
+    lines = list(made_lines(header, table))
+    kept = {number: line for number, line in enumerate(table["line"].to_pylist()) if line is not None}
+    read = {number: decoded(line) for number, line in kept.items()}
+    values = {number: one for number, one in read.items() if one is not None and is_decision(one, header)}
+    if values:
+        again = made_lines(header, decision_table(header, list(values.values())))
+        lines_of_kept = zip(values, again, strict=True)
+        for number, line in lines_of_kept:
+            if line == lines[number]:
+                lines[number] = kept[number]
+    return lines
 
 
 def closed_rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, tuple[Any, ...]]]:
@@ -490,7 +520,18 @@ def _segment(path: Path) -> Iterator[parquet.ParquetFile]:
                 raise SegmentError("its columns are not those of a decision log")
             if not {b"model", b"version", b"digest"} <= metadata.keys():
                 raise SegmentError("it does not name the model of its decisions")
+            if b"header" in metadata and not _names_one_model(metadata):
+                raise SegmentError("its metadata names another model than its header")
         yield file
+
+
+def _names_one_model(metadata: Mapping[bytes, bytes]) -> bool:
+    try:
+        header = Header.parse(metadata[b"header"])
+    except ValueError:
+        raise SegmentError("it has no header of a decision log") from None
+    named = header.model, header.model_version, header.digest
+    return [name.encode() for name in named] == [metadata[key] for key in (b"model", b"version", b"digest")]
 
 
 def _agrees(found: pa.Schema, field: pa.Field[Any]) -> bool:

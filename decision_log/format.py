@@ -194,7 +194,8 @@ class LineFormat:
     """Formats the decisions of one model as lines; without `client_hash` every client is null."""
 
     def __init__(self, header: Header, client_hash: ClientHash | None) -> None:
-        self._model = _of_model(header, CHAMPION)
+        named = header.model, header.model_version, header.digest
+        self._model = _of_model(named, CHAMPION, header.policy, header.explained_by)
         self._hash = client_hash
         self._second = (-1.0, "")
         self._salts: list[str] = []
@@ -250,7 +251,7 @@ def _line(
     prediction: int, decision: str, risk_level: str, missing: int, unknown: int, withheld: bool, reasons: str,
     vector: str,
 ) -> str:  # fmt: skip
-    """One line. Whatever adds a field adds it here, to the schema and to `stored_lines`, and raises FORMAT.
+    """One line. Whatever adds a field adds it here, to the schema and to `made_lines`, and raises FORMAT.
 
     Lines of closed segments are made again by this: those of an older format must stay as they were.
     """
@@ -266,9 +267,9 @@ def _line(
     )
 
 
-def _of_model(header: Header, variant: str) -> str:
-    named = ",".join(f'"{name}":{dumps(getattr(header, name))}' for name in _MODEL)
-    return f'{named},"variant":"{variant}","policy":"{header.policy}","explained_by":"{header.explained_by}"'
+def _of_model(named: Sequence[str], variant: str, policy: str, explained_by: str) -> str:
+    model = ",".join(f'"{name}":{dumps(value)}' for name, value in zip(_MODEL, named, strict=True))
+    return f'{model},"variant":"{variant}","policy":"{policy}","explained_by":"{explained_by}"'
 
 
 def _encoded(matrix: NDArray[np.float64]) -> list[str]:
@@ -277,8 +278,8 @@ def _encoded(matrix: NDArray[np.float64]) -> list[str]:
     return [b2a_base64(rows[at : at + size], newline=False).decode("ascii") for at in range(0, len(rows), size)]
 
 
-def stored_lines(header: Header, table: pa.Table) -> Iterator[bytes]:
-    """The lines that the columns of a closed segment of format 2 were made from, without their ends."""
+def made_lines(header: Header, table: pa.Table) -> Iterator[bytes]:
+    """The lines that the columns of a closed segment of format 2 give, without their ends; `line` is not read."""
     plain = {name: table[name].to_pylist() for name in _PLAIN}
     times = np.datetime_as_string(table["time"].to_numpy(), unit="us")
     matrix = np.column_stack([table[f"{FEATURE_PREFIX}{name}"].to_numpy() for name in header.features])
@@ -288,24 +289,33 @@ def stored_lines(header: Header, table: pa.Table) -> Iterator[bytes]:
         plain["request_id"],
         plain["index"],
         [
-            f'"time":"{time}Z","route":"{route}",{_of_model(header, variant)}'
-            for time, route, variant in zip(times, plain["route"], plain["variant"], strict=True)
+            f'"time":"{time}Z","route":"{route}",{model}'
+            for time, route, model in zip(times, plain["route"], _models(plain), strict=True)
         ],
         [client and client.hex() for client in plain["client"]],
         *(plain[name] for name in _AS_STORED),
         _encoded(matrix),
     )
-    for kept, line in zip(table["line"].to_pylist(), made, strict=True):
-        yield line[:-1].encode() if kept is None else kept
+    return (line[:-1].encode() for line in made)
+
+
+def _models(plain: Mapping[str, Sequence[str]]) -> Iterator[str]:
+    """What each line says of its model, from the columns; it is the same for most lines."""
+    known: dict[tuple[str, ...], str] = {}
+    for key in zip(*(plain[name] for name in _OF_MODEL), strict=True):
+        if key not in known:
+            known[key] = _of_model(key[: len(_MODEL)], *key[len(_MODEL) :])
+        yield known[key]
 
 
 _AS_STORED = (
     "margin", "probability", "prediction", "decision", "risk_level", "missing", "unknown", "withheld",
     "reasons",
 )  # fmt: skip
-_PLAIN = ("salt", "request_id", "index", "route", "variant", "client", *_AS_STORED)
+_OF_MODEL = (*_MODEL, "variant", "policy", "explained_by")
+_PLAIN = ("salt", "request_id", "index", "route", *_OF_MODEL, "client", *_AS_STORED)
 STORED_LINE = ("time", "line", *_PLAIN)
-"""Columns beside the features that `stored_lines` reads."""
+"""Columns beside the features that the lines of a closed segment are made from."""
 
 
 def decoded(line: bytes) -> dict[str, Any] | None:

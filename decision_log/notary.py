@@ -28,6 +28,7 @@ from decision_log.checkpoints import (
     encoded64,
     header_hash,
     leaf_of,
+    verified,
 )
 from decision_log.errors import CheckpointError, DecisionLogError, SegmentError
 from decision_log.format import Header
@@ -206,12 +207,18 @@ class Notary:
         return made
 
     def attest_expired(self, segment: str, header: bytes, lines: Iterable[bytes], now: datetime) -> None:
-        """Sign what a segment held that is removed for its age next, so that `verify` does not miss it."""
+        """Sign what a segment held that is removed for its age next, so that `verify` does not miss it.
+
+        SegmentError if it is not what its last checkpoint says.
+        """
         tree = MerkleTree()
         for line in lines:
             tree.add(leaf_of(line))
         previous = Header.parse(header).previous
         held = Extent(segment, tree.size, tree.root(), header_hash(header), previous, b"", finished=True)
+        signed = self.seal_of(segment)
+        if signed is not None and (signed.size, signed.root) != (held.size, held.root):
+            raise SegmentError("it is not what was signed")
         self.attest(held, now, ended=SegmentState.EXPIRED)
 
     def _seal(self, segment: str, note: bytes) -> None:
@@ -224,6 +231,13 @@ class Notary:
     def sealed(self, segment: str) -> bool:
         """Whether the segment has its last checkpoint."""
         return (self.seals / segment).exists()
+
+    def seal_of(self, segment: str) -> Checkpoint | None:
+        """The last checkpoint of a segment, as the log keeps it; None where this key has signed none."""
+        with suppress(OSError, ValueError, CheckpointError):
+            found = verified((self.seals / segment).read_bytes(), self.key.public_key())
+            return found if found.segment == segment else None
+        return None
 
     def seal(self, path: Path, now: datetime) -> None:
         """End the segment of a killed worker, whose lock the caller holds: cut a torn end, and sign what it holds."""

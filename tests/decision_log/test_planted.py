@@ -10,22 +10,34 @@ import os
 import random
 import shutil
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from decision_log.checkpoints import MerkleTree, leaf_hash
-from decision_log.closing import closed_header, closed_lines, decision_table, with_lines, write_segment
+from decision_log.closing import (
+    Closed,
+    close,
+    closed_header,
+    closed_lines,
+    decision_table,
+    read_whole,
+    with_erased,
+    with_lines,
+    write_segment,
+)
 from decision_log.format import Header, decoded
-from decision_log.notary import Vault
-from decision_log.proofs import stored_records, verify_log
+from decision_log.notary import Notary, Vault
+from decision_log.proofs import Verification, stored_records, verify_log
 from decision_log.segments import CLOSED_SUFFIX, Listing, first_line
 from deploy.record import add_result
 from scoring.store import public_key
-from tests.decision_log.logs import Signed, signed_log
-from tests.decision_log.test_proofs import closed
+from tests.decision_log.logs import FIRST, Signed, signed_log
+from tests.decision_log.test_proofs import SETTINGS, closed
 
 CHANGES = int(os.environ.get("PLANTED_CHANGES", "84"))
 RESULTS = os.environ.get("RECORDS_RESULTS")
@@ -97,6 +109,44 @@ KINDS: dict[str, Callable[[Lines, random.Random], Lines]] = {
 }
 
 
+def columns_altered(table: pa.Table, draw: random.Random) -> pa.Table:
+    return _with_column(table, "decision", ["decline"] * table.num_rows)
+
+
+def figures_altered(table: pa.Table, draw: random.Random) -> pa.Table:
+    return _with_column(table, "feature_b", [draw.random() for _ in range(table.num_rows)])
+
+
+def made_older(table: pa.Table, draw: random.Random) -> pa.Table:
+    return _with_column(table, "time", [datetime(2000, 1, 1, tzinfo=UTC)] * table.num_rows)
+
+
+def model_altered(table: pa.Table, draw: random.Random) -> pa.Table:
+    name = draw.choice(["model", "model_version", "digest", "policy", "explained_by"])
+    return _with_column(table, name, ["another"] * table.num_rows)
+
+
+def _with_column(table: pa.Table, name: str, values: Sequence[object]) -> pa.Table:
+    at = table.schema.get_field_index(name)
+    return table.set_column(at, table.schema.field(at), pa.array(values, table.schema.field(at).type))
+
+
+COLUMNS: dict[str, Callable[[pa.Table, random.Random], pa.Table]] = {
+    "decisions are altered beside the kept lines": columns_altered,
+    "figures are altered beside the kept lines": figures_altered,
+    "times are altered beside the kept lines": made_older,
+    "columns name another model beside the kept lines": model_altered,
+}
+"""Changes of the columns of a closed segment that keeps every line as it was signed."""
+ALL = (*KINDS, *COLUMNS)
+
+
+def beside_lines(path: Path, change: Callable[[pa.Table], pa.Table]) -> None:
+    """Change the columns of a closed segment, and keep the bytes of every line beside them."""
+    lines = list(closed_lines(path))
+    write_segment(_with_column(change(read_whole(path)), "line", lines), path)
+
+
 @dataclass(frozen=True)
 class Planted:
     """A change: the segment, and the first record that differs."""
@@ -108,6 +158,9 @@ class Planted:
 def plant(path: Path, kind: str, draw: random.Random) -> Planted:
     """Change a segment as an insider can who has all of our code, and not the key."""
     before = list(stored_records(path))
+    if kind in COLUMNS:
+        beside_lines(path, lambda table: COLUMNS[kind](table, draw))
+        return Planted(path.stem, 0)
     after = KINDS[kind](before, draw)
     if path.suffix == CLOSED_SUFFIX:
         _write_closed(path, after)
@@ -153,14 +206,15 @@ def test_every_planted_change_is_found_and_its_record_is_named(logs: dict[bool, 
     draw = random.Random(20261128)
     found: Counter[str] = Counter()
     for number in range(CHANGES):
-        kind = list(KINDS)[number % len(KINDS)]
-        is_closed = kind != "a bit is flipped" and number // len(KINDS) % 2 == 1  # Parquet has no bits of lines
+        kind = ALL[number % len(ALL)]
+        # Parquet has no bits of lines, and open segments have no columns
+        is_closed = kind in COLUMNS or (kind != "a bit is flipped" and number // len(ALL) % 2 == 1)
         signed = logs[is_closed].copy(tmp_path / "copy")
         paths = Listing.of(signed.log).closed if is_closed else Listing.of(signed.log).open
         planted = plant(draw.choice(paths), kind, draw)
-        seen = verify_log(signed.log, Vault(str(signed.vault)), public_key(signed.keys.public))
-        named = [(one.segment, one.record) for one in seen.findings]
-        assert (planted.segment, planted.record) in named, (kind, is_closed, planted, seen.findings)
+        findings = seen(signed).findings
+        named = [(one.segment, one.record) for one in findings]
+        assert (planted.segment, planted.record) in named, (kind, is_closed, planted, findings)
         found[f"{kind}, {'closed' if is_closed else 'open'}"] += 1
         shutil.rmtree(signed.folder)
     assert found.total() == CHANGES
@@ -172,3 +226,58 @@ def test_every_planted_change_is_found_and_its_record_is_named(logs: dict[bool, 
             "kinds": dict(sorted(found.items())),
         }
         add_result(Path(RESULTS), "make records", "changes", counts)
+
+
+def seen(signed: Signed) -> Verification:
+    return verify_log(signed.log, Vault(str(signed.vault)), public_key(signed.keys.public))
+
+
+@pytest.mark.parametrize("kind", COLUMNS)
+def test_columns_that_the_kept_lines_do_not_give_are_found(logs: dict[bool, Signed], tmp_path: Path, kind: str) -> None:
+    signed = logs[True].copy(tmp_path / "copy")
+    planted = plant(Listing.of(signed.log).closed[1], kind, random.Random(1))
+    assert [(one.segment, one.record) for one in seen(signed).findings] == [(planted.segment, planted.record)]
+
+
+@pytest.mark.parametrize("name", [b"model", b"version", b"digest"])
+def test_metadata_that_names_another_model_is_found(logs: dict[bool, Signed], tmp_path: Path, name: bytes) -> None:
+    signed = logs[True].copy(tmp_path / "copy")
+    path = Listing.of(signed.log).closed[1]
+    table = read_whole(path)
+    write_segment(table.replace_schema_metadata({**table.schema.metadata, name: b"another"}), path)
+    said = f"{path.stem}: it cannot be read: its metadata names another model than its header"
+    assert [str(one) for one in seen(signed).findings] == [said]
+
+
+def test_lines_that_are_kept_beside_their_own_columns_prove(logs: dict[bool, Signed], tmp_path: Path) -> None:
+    signed = logs[True].copy(tmp_path / "copy")
+    for path in Listing.of(signed.log).closed:
+        beside_lines(path, lambda table: table)
+    assert seen(signed) == seen(logs[True])
+
+
+def test_a_segment_that_was_made_older_is_not_signed_as_expired(logs: dict[bool, Signed], tmp_path: Path) -> None:
+    signed = logs[True].copy(tmp_path / "copy")
+    path = Listing.of(signed.log).closed[0]
+    beside_lines(path, lambda table: made_older(table, random.Random(1)))
+    done = closed_at_first(signed)
+    assert (done.expired, len(done.aside)) == (0, 1)
+    assert "it is not what was signed" in done.aside[0]
+    assert [one.what.split(",")[0] for one in seen(signed).findings] == ["the segment is missing"]
+
+
+def test_what_is_passed_for_erased_long_ago_is_not_signed_as_expired(logs: dict[bool, Signed], tmp_path: Path) -> None:
+    signed = logs[True].copy(tmp_path / "copy")
+    path = Listing.of(signed.log).closed[0]
+    leaves = dict(enumerate(map(leaf_hash, closed_lines(path))))
+    write_segment(with_erased(read_whole(path).slice(0, 0), leaves, datetime(2000, 1, 1, tzinfo=UTC)), path)
+    assert closed_at_first(signed).expired == 0
+    (finding,) = seen(signed).findings
+    assert (finding.segment, finding.record) == (path.stem, 0)
+    assert finding.what.startswith("was destroyed, and no signed statement")
+
+
+def closed_at_first(signed: Signed) -> Closed:
+    """Close a log shortly after its first decision."""
+    notary = Notary.of(signed.keys.environment(signed.vault), signed.log)
+    return close(signed.log, SETTINGS, datetime.fromtimestamp(FIRST, UTC) + timedelta(hours=1), notary)
