@@ -17,6 +17,7 @@ from __future__ import annotations
 import re
 from base64 import b64decode, b64encode
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -199,6 +200,11 @@ class Extent:
     hashes: bytes
     finished: bool
 
+    @classmethod
+    def of_none(cls, segment: str) -> Self:
+        """A segment that never began: its worker has ended before."""
+        return cls(segment, 0, MerkleTree().root(), b"", None, b"", finished=True)
+
     def after(self, earlier: Extent | None) -> Extent:
         """The same with the hashes that have waited since before."""
         waiting = b"" if earlier is None else earlier.hashes
@@ -266,8 +272,8 @@ def signed_note(text: bytes, key: Ed25519PrivateKey) -> bytes:
     return text + f"\n\N{EM DASH} {name} {encoded64(signature)}\n".encode()
 
 
-def signed_text(note: bytes, key: Ed25519PublicKey) -> bytes:
-    """The text of a signed note; ValueError if it is none, CheckpointError if this key has not signed it."""
+def signed_text(note: bytes, keys: Sequence[Ed25519PublicKey]) -> bytes:
+    """The text of a signed note; ValueError if it is none, CheckpointError if none of the keys has signed it."""
     from cryptography.exceptions import InvalidSignature
 
     text, _, last = note.rpartition(b"\n\n")
@@ -275,22 +281,21 @@ def signed_text(note: bytes, key: Ed25519PublicKey) -> bytes:
     signature = b64decode(encoded, validate=True)
     if dash != "\N{EM DASH}" or len(signature) != _KEY_ID_BYTES + _SIGNATURE_BYTES:
         raise ValueError("not a signed note")
-    try:
-        key.verify(signature[_KEY_ID_BYTES:], text + b"\n")
-    except InvalidSignature:
-        raise CheckpointError("a note is not signed by this key") from None
-    if name != text.split(b"\n", 1)[0].decode() or signature[:_KEY_ID_BYTES] != _key_id(name, key):
-        raise CheckpointError("a note is not signed by this key")
-    return text + b"\n"
+    named = [key for key in keys if signature[:_KEY_ID_BYTES] == _key_id(name, key)]
+    for key in named if name == text.split(b"\n", 1)[0].decode() else ():
+        with suppress(InvalidSignature):
+            key.verify(signature[_KEY_ID_BYTES:], text + b"\n")
+            return text + b"\n"
+    raise CheckpointError("a note is not signed by a key that was given")
 
 
-def verified(note: bytes, key: Ed25519PublicKey) -> Checkpoint:
-    """The checkpoint in a note; ValueError if it is none, CheckpointError if this key has not signed it."""
+def verified(note: bytes, keys: Sequence[Ed25519PublicKey]) -> Checkpoint:
+    """The checkpoint in a note; ValueError if it is none, CheckpointError if none of the keys has signed it."""
     found = Checkpoint.parse(note.rpartition(b"\n\n")[0] + b"\n")
     try:
-        signed_text(note, key)
+        signed_text(note, keys)
     except CheckpointError:
-        raise CheckpointError(f"a checkpoint of {found.segment} is not signed by this key") from None
+        raise CheckpointError(f"a checkpoint of {found.segment} is not signed by a key that was given") from None
     return found
 
 

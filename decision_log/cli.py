@@ -32,20 +32,21 @@ _REPLAY_ENDS = (
 _log = click.option("--log", "folder", type=PATH, required=True, metavar="DIR", help="the decision log")
 _checkpoints = click.option("--checkpoints", "address", required=True, metavar="WHERE",
                             help="folder or fsspec address that the checkpoints are kept at")  # fmt: skip
-_key = click.option("--key", type=PATH, required=True, metavar="PUBLIC.pem", help="key that verifies the checkpoints")
+_keys = click.option("--key", "keys", type=PATH, required=True, multiple=True, metavar="PUBLIC.pem",
+                     help="key that verifies the checkpoints; again for each older one")  # fmt: skip
 
 
 @click.command(cls=Command, epilog=_VERIFY_ENDS)
 @_log
 @_checkpoints
-@_key
-def verify(*, folder: Path, address: str, key: Path) -> int:
+@_keys
+def verify(*, folder: Path, address: str, keys: Sequence[Path]) -> int:
     """Hold a decision log against its checkpoints, and name the first record that differs."""
     from decision_log.proofs import verify_log
 
-    vault, signer = Vault(address), public_key(key)
+    vault, signers = Vault(address), [public_key(key) for key in keys]
     with Progress().step("records") as advance:
-        found = verify_log(folder, vault, signer, advance)
+        found = verify_log(folder, vault, signers, advance)
     say(f"wrong: {finding}" for finding in found.findings)
     say(f"note: {remark}" for remark in found.remarks)
     for count, became in ((found.erased, "erased"), (found.expired, "removed for their age")):
@@ -60,13 +61,16 @@ def verify(*, folder: Path, address: str, key: Path) -> int:
 @click.option("--index", type=int, metavar="N", help="position of the application in its request")
 @_log
 @_checkpoints
-@_key
+@_keys
 @click.option("--output", type=PATH, metavar="FILE", help="where the proof goes (default: standard output)")
-def prove(*, request_id: str, index: int | None, folder: Path, address: str, key: Path, output: Path | None) -> None:
+def prove(
+    *, request_id: str, index: int | None, folder: Path, address: str, keys: Sequence[Path], output: Path | None
+) -> None:
     """Write a proof that the record of REQUEST_ID is what was signed; examples/verify_proof.py checks it."""
     from decision_log.proofs import prove as proof_of
 
-    proof = json.dumps(proof_of(folder, Vault(address), public_key(key), request_id, index), indent=1) + "\n"
+    signers = [public_key(key) for key in keys]
+    proof = json.dumps(proof_of(folder, Vault(address), signers, request_id, index), indent=1) + "\n"
     if output is None:
         sys.stdout.write(proof)
     else:

@@ -173,10 +173,10 @@ def _state(directory: Path, records: Sequence[ErasedRecord], notary: Notary | No
         notary.vault.append(ERASURES, note)
 
 
-def read_statements(directory: Path, vault: Vault, key: Ed25519PublicKey) -> frozenset[ErasedRecord]:
-    """The records that signed statements name, in the log or the vault; what is not signed by the key says nothing."""
+def read_statements(directory: Path, vault: Vault, keys: Sequence[Ed25519PublicKey]) -> frozenset[ErasedRecord]:
+    """The records that statements name, in the log or the vault; what none of the keys has signed says nothing."""
     kept = vault.lines(ERASURES) if vault.holds(ERASURES) else ()
-    return frozenset((*_stated(_lines_in(directory), key), *_stated(kept, key)))
+    return frozenset((*_stated(_lines_in(directory), keys), *_stated(kept, keys)))
 
 
 def _lines_in(directory: Path) -> list[bytes]:
@@ -185,10 +185,10 @@ def _lines_in(directory: Path) -> list[bytes]:
     return []
 
 
-def _stated(kept: Iterable[bytes], key: Ed25519PublicKey) -> Iterator[ErasedRecord]:
+def _stated(kept: Iterable[bytes], keys: Sequence[Ed25519PublicKey]) -> Iterator[ErasedRecord]:
     for note in notes_in(kept):
         try:
-            name, _, *lines = signed_text(note, key).decode().splitlines()
+            name, _, *lines = signed_text(note, keys).decode().splitlines()
             records = [line.split(" ") for line in lines if name == _NAME]
             yield from [ErasedRecord(segment, int(at), b64decode(leaf)) for _, segment, at, leaf in records]
         except (CheckpointError, ValueError):

@@ -28,6 +28,7 @@ from decision_log.checkpoints import (
     encoded64,
     header_hash,
     leaf_of,
+    notes_in,
     verified,
 )
 from decision_log.errors import CheckpointError, DecisionLogError, SegmentError
@@ -52,8 +53,8 @@ NOTES, HASHES = ".checkpoints", ".hashes"
 SEALS = "seals"
 """The folder of a log with the last checkpoint of each segment."""
 _RETRY_SECONDS = 1.0
-_LAST_SECONDS = 10.0
-"""How long a worker that ends waits for its last checkpoints."""
+_FIRST_SECONDS, _LAST_SECONDS = 5.0, 10.0
+"""How long a worker waits for its first checkpoint when it starts, and for its last ones when it ends."""
 _BLOCK = 1 << 20
 
 
@@ -200,7 +201,7 @@ class Notary:
                 line = f"{progress.segment} {first} {encoded64(progress.hashes)}\n"
                 self.vault.append(worker + HASHES, line.encode())
             self.vault.append(worker + NOTES, note)
-        if progress.finished:
+        if progress.finished and progress.header:  # a segment that never began leaves nothing to seal
             self._seal(progress.segment, note)
         signature = note.rstrip().rpartition(b" ")[2].decode()
         _LOGGER.info("checkpoint %s %d %s %s %s", made.segment, made.size, encoded64(made.root), state, signature)
@@ -235,14 +236,20 @@ class Notary:
     def seal_of(self, segment: str) -> Checkpoint | None:
         """The last checkpoint of a segment, as the log keeps it; None where this key has signed none."""
         with suppress(OSError, ValueError, CheckpointError):
-            found = verified((self.seals / segment).read_bytes(), self.key.public_key())
+            found = verified((self.seals / segment).read_bytes(), [self.key.public_key()])
             return found if found.segment == segment else None
         return None
 
     def seal(self, path: Path, now: datetime) -> None:
-        """End the segment of a killed worker, whose lock the caller holds: cut a torn end, and sign what it holds."""
+        """End the segment of a killed worker, whose lock the caller holds: cut a torn end, and sign what it holds.
+
+        A segment that no worker of this log can have written is left unsigned, and named in the service's log.
+        """
         header = read_header(path)
         if header is None or header.format == 1:
+            return
+        if not self._begun_by_a_worker(path.stem, header):
+            _LOGGER.warning("%s: no checkpoint says that a worker began it, so it is not signed", path)
             return
         os.truncate(path, _end(path))
         hashes, tree = bytearray(), MerkleTree()
@@ -250,10 +257,39 @@ class Notary:
             leaf = leaf_of(line)
             tree.add(leaf)
             hashes += leaf
-        if tree.size:
-            first = header_hash(first_line(path))
-            done = Extent(path.stem, tree.size, tree.root(), first, header.previous, bytes(hashes), finished=True)
-            self.attest(done, now, ended=SegmentState.RECOVERED)
+        first = header_hash(first_line(path))
+        done = Extent(path.stem, tree.size, tree.root(), first, header.previous, bytes(hashes), finished=True)
+        self.attest(done, now, ended=SegmentState.RECOVERED)
+
+    def _begun_by_a_worker(self, segment: str, header: Header) -> bool:
+        """Whether a checkpoint names the segment, or the one before it while its worker had not ended.
+
+        Whoever may write into the folder may put a segment there; signing it would make it one of the log.
+        """
+        worker = segment.rpartition("-")[0]
+        if self.vault is None:
+            return True
+        made = self._checkpoints_of(worker)
+        if any(one.segment == segment for one in made):
+            return True
+        before = header.previous
+        ended = any(one.state is SegmentState.FINAL and not one.size for one in made)
+        return (
+            not ended
+            and before is not None
+            and any(
+                one.state is SegmentState.FINAL and (one.segment, one.size, one.root.hex()) == before for one in made
+            )
+        )
+
+    def _checkpoints_of(self, worker: str) -> list[Checkpoint]:
+        found: list[Checkpoint] = []
+        if self.vault is None or not self.vault.holds(worker + NOTES):
+            return found
+        for note in notes_in(self.vault.lines(worker + NOTES)):
+            with suppress(ValueError, CheckpointError):
+                found.append(verified(note, [self.key.public_key()]))
+        return found
 
     def recover(self, directory: Path, now: datetime, *, own: WorkerId) -> None:
         """Seal every open segment that another worker has left without a last checkpoint."""
@@ -304,10 +340,13 @@ class Checkpointer:
     failed: Callable[[], object] = lambda: None
     _waiting: dict[str, Extent] = field(default_factory=dict)
     _stopping: bool = False
+    _begun: threading.Event = field(default_factory=threading.Event)
 
     def __post_init__(self) -> None:
         self._thread = threading.Thread(target=self._run, name="checkpoints", daemon=True)
         self._thread.start()
+        # Before anybody is answered: a worker that is killed in its first second has a checkpoint that names it.
+        self._begun.wait(_FIRST_SECONDS)
 
     def close(self) -> None:
         """Attest what is left; the writer has been closed before."""
@@ -316,6 +355,9 @@ class Checkpointer:
         self._thread.join(_LAST_SECONDS)
 
     def _run(self) -> None:
+        with self.heartbeat.guarded():
+            self.turn()
+        self._begun.set()
         with self.heartbeat.guarded():
             self.notary.recover(self.directory, datetime.now(UTC), own=self.worker)
         while not self._stopping:

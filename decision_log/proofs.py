@@ -92,6 +92,12 @@ class Evidence:
         ends = [one.size for one, _ in self.checkpoints if one.state is not SegmentState.GROWING]
         return max(ends, default=None)
 
+    def recovered(self) -> bool:
+        """Whether another than the worker has ended the segment."""
+        ends = {(one.size, one.root) for one, _ in self.checkpoints if one.state is SegmentState.FINAL}
+        others = {(one.size, one.root) for one, _ in self.checkpoints if one.state is SegmentState.RECOVERED}
+        return bool(others - ends)
+
     def expired(self, claim: Previous | None) -> bool:
         """Whether a checkpoint says that the segment was removed for its age, and all others say the same of it."""
         ends = [one for one, _ in self.checkpoints if one.state is SegmentState.EXPIRED]
@@ -110,7 +116,9 @@ class Evidence:
         return found
 
 
-def verify_log(directory: Path, vault: Vault, key: Ed25519PublicKey, advance: Advance = lambda _: None) -> Verification:
+def verify_log(
+    directory: Path, vault: Vault, keys: Sequence[Ed25519PublicKey], advance: Advance = lambda _: None
+) -> Verification:
     """Hold a decision log against its checkpoints; SourceError or CheckpointError if either cannot be read."""
     if not (directory / OPEN).is_dir() and not (directory / CLOSED).is_dir():
         raise SourceError(f"{directory}: no decision log")
@@ -119,10 +127,12 @@ def verify_log(directory: Path, vault: Vault, key: Ed25519PublicKey, advance: Ad
     names = set(vault.names())
     workers = {name.removesuffix(NOTES) for name in names if name.endswith(NOTES)}
     for worker in sorted(workers | stored.keys()):
-        evidence = read_evidence(vault, worker, key, found.findings) if worker in workers else {}
-        _Worker(directory, stored.get(worker, {}), evidence, destroyed, found, advance).verify()
+        evidence = read_evidence(vault, worker, keys, found.findings) if worker in workers else {}
+        # Names begin with the start of the worker. One that started before all others may have had no checkpoints yet.
+        known = any(other < worker for other in workers)
+        _Worker(directory, stored.get(worker, {}), evidence, destroyed, found, advance, known).verify()
     # Statements come before what they state, so they are read after it: the log may be written, closed and erased now.
-    _hold_against(read_statements(directory, vault, key), destroyed, found)
+    _hold_against(read_statements(directory, vault, keys), destroyed, found)
     return found
 
 
@@ -148,12 +158,14 @@ def _by_worker(segments: Mapping[str, Path]) -> dict[str, dict[str, Path]]:
     return dict(found)
 
 
-def read_evidence(vault: Vault, worker: str, key: Ed25519PublicKey, wrong: list[Finding]) -> dict[str, Evidence]:
-    """What is kept about the segments of a worker; checkpoints that the key has not signed are added to `wrong`."""
+def read_evidence(
+    vault: Vault, worker: str, keys: Sequence[Ed25519PublicKey], wrong: list[Finding]
+) -> dict[str, Evidence]:
+    """What is kept about the segments of a worker; checkpoints that no given key has signed are added to `wrong`."""
     found: dict[str, Evidence] = defaultdict(Evidence)
     for note in notes_in(vault.lines(worker + NOTES)):
         try:
-            checkpoint = verified(note, key)
+            checkpoint = verified(note, keys)
         except CheckpointError as error:
             wrong.append(Finding(worker, printable(str(error))))
         except ValueError:  # a crash has cut it short; the worker has made it again
@@ -186,6 +198,8 @@ class _Worker:
     destroyed: list[ErasedRecord]
     found: Verification
     advance: Advance
+    attested: bool
+    """Whether checkpoints were made already when the worker started."""
 
     def verify(self) -> None:
         for segment in self.evidence.keys() - self.stored.keys():
@@ -199,16 +213,29 @@ class _Worker:
             stop_if_asked()
             header = headers.get(segment)
             evidence = self.evidence.get(segment, Evidence())
-            if segment not in self.stored and evidence.expired(claims.get(segment)):
-                self.found.expired += evidence.last
-            elif segment not in self.stored:
-                size = max(evidence.last, claims[segment].size if segment in claims else 0)
-                self.found.findings.append(Finding(segment, f"the segment is missing, with {size:,} records"))
+            if segment not in self.stored:
+                self._explain_absence(segment, evidence, claims.get(segment))
             elif header is not None:
                 try:
                     self._verify(segment, header, evidence, claims.get(segment))
                 except FileNotFoundError:
                     self.found.remarks.append(Finding(segment, "it was removed meanwhile"))
+
+    def _explain_absence(self, segment: str, evidence: Evidence, claim: Previous | None) -> None:
+        size = max(evidence.last, 0 if claim is None else claim.size)
+        if evidence.expired(claim):
+            self.found.expired += evidence.last
+        # A worker removes a segment that it began and did not need, and `close` one that a killed worker has left.
+        elif size or not (evidence.ended() == 0 or self._has_ended()):
+            self.found.findings.append(Finding(segment, f"the segment is missing, with {size:,} records"))
+
+    def _has_ended(self) -> bool:
+        """Whether the worker has signed that it writes no further segment."""
+        return any(
+            one.state is SegmentState.FINAL and not one.size
+            for each in self.evidence.values()
+            for one, _ in each.checkpoints
+        )
 
     def _begun_since(self, segment: str) -> Path | None:
         """The file of a segment that began, or was closed, after the log was listed; None if there is none."""
@@ -246,6 +273,9 @@ class _Worker:
         if header.format == 1 and not evidence.checkpoints:
             self.found.remarks.append(Finding(segment, "it is of format 1, which proves nothing"))
             return
+        if not evidence.checkpoints and (self._has_ended() or (self.attested and not self.evidence)):
+            self.found.findings.append(Finding(segment, "no worker has begun it: it was put there"))
+            return
         path = self._begun_since(segment) or self.stored[segment]
         kept = {one.header for one, _ in evidence.checkpoints}
         if kept and kept != {header_hash(_header_line(path))}:
@@ -270,7 +300,7 @@ class _Worker:
             self.found.remarks.append(
                 Finding(segment, f"the last {more:,} records are not yet covered by a checkpoint")
             )
-        if any(one.state is SegmentState.RECOVERED for one, _ in evidence.checkpoints):
+        if evidence.recovered():
             self.found.remarks.append(Finding(segment, "its worker was killed, and its end was signed afterwards"))
 
 
@@ -401,7 +431,7 @@ def _request(path: Path, record: int) -> str:
 
 
 def prove(
-    directory: Path, vault: Vault, key: Ed25519PublicKey, request_id: str, index: int | None = None
+    directory: Path, vault: Vault, keys: Sequence[Ed25519PublicKey], request_id: str, index: int | None = None
 ) -> dict[str, Any]:
     """A proof that the record of a request was in a segment when its checkpoint was signed, JSON-ready.
 
@@ -416,7 +446,7 @@ def prove(
     lines = list(stored_records(path))
     leaves = [leaf_of(line) for line in lines]
     worker = path.stem.rpartition("-")[0]
-    notes = read_evidence(vault, worker, key, []) if vault.holds(worker + NOTES) else {}
+    notes = read_evidence(vault, worker, keys, []) if vault.holds(worker + NOTES) else {}
     for checkpoint, note in sorted(notes.get(path.stem, Evidence()).checkpoints, key=lambda one: -one[0].size):
         covers = number < checkpoint.size <= len(leaves)
         if covers and MerkleTree.of(leaves[: checkpoint.size]).root() == checkpoint.root:

@@ -141,6 +141,7 @@ class DecisionLogWriter:
         self._previous: Previous | None = None
         self._attested = attested
         self._left: list[Segment] = []
+        self._ended = False
         self.due = threading.Event()
         self.unconfirmed = UnconfirmedFiles() if settings.durability is Durability.POWER else None
         self._allocated = 0
@@ -149,6 +150,9 @@ class DecisionLogWriter:
         self._stopping = False
         make_folders(directory)
         self._allocate()
+        if attested:  # begun before any line, so that a checkpoint can name it before anybody is answered
+            with self._changed:
+                self._begin_next()
         self._thread = threading.Thread(target=self._keep_ready, name="decision-log", daemon=True)
         self._thread.start()
 
@@ -236,6 +240,7 @@ class DecisionLogWriter:
                 self._finished.append(self._next)
                 self._next = None
             self._begin_next()
+            self._ended = True
         self._finish()
 
     def _begin_next(self) -> None:
@@ -247,6 +252,7 @@ class DecisionLogWriter:
         self._current, self._next = self._next, None
         self._first_line = None
         if self._current is not None:
+            self.due.set()
             try:
                 self._current.begin(self._header.after(self._previous))
             except OSError as error:
@@ -263,12 +269,20 @@ class DecisionLogWriter:
             self._previous = Previous(segment.path.stem, segment.lines, segment.tree.root().hex())
 
     def take(self) -> list[Extent]:
-        """How far each segment has been written that has new lines or an end since this was called before."""
+        """How far each segment has been written that has begun, has new lines or has ended since the call before.
+
+        A closed writer adds that the segment after its last one has no record: whatever has that name is not its own.
+        """
         with self._lock:
             left, self._left = self._left, []
-            growing = [self._current] if self._current is not None and self._current.hashes else []
+            current = self._current
+            growing = [current] if current is not None and (current.hashes or not current.told) else []
             found = [segment.progress(finished=True) for segment in left]
-            return found + [segment.progress(finished=False) for segment in growing]
+            found += [segment.progress(finished=False) for segment in growing]
+            if self._ended:
+                self._ended = False
+                found.append(Extent.of_none(self._worker.segment(self.directory, self._allocated).stem))
+            return found
 
     def _keep_ready(self) -> None:
         """Prepare segments until the writer closes; the thread outlives every error: nobody would start it again."""
@@ -378,6 +392,7 @@ class Segment:
     lines : how many were written after the header
     tree : Merkle tree over these lines
     hashes : of the lines since the last `progress`, one after another
+    told : whether `progress` was called
     """
 
     # No fsync for each line: a power cut may lose the last lines, but a disk's confirmation would hold up every answer.
@@ -389,6 +404,7 @@ class Segment:
         self.lines = 0
         self.tree = MerkleTree()
         self.hashes = bytearray()
+        self.told = False
         self._header = b""
         self._before: Previous | None = None
         self.descriptor = descriptor
@@ -419,7 +435,7 @@ class Segment:
 
     def progress(self, *, finished: bool) -> Extent:
         """How far it has been written, with the hashes since the last call."""
-        hashes, self.hashes = bytes(self.hashes), bytearray()
+        hashes, self.hashes, self.told = bytes(self.hashes), bytearray(), True
         return Extent(self.path.stem, self.lines, self.tree.root(), self._header, self._before, hashes, finished)
 
     def fits(self, lines: bytes) -> bool:

@@ -160,7 +160,7 @@ def signed_log(folder: Path, *, records: int, every: int, segment_bytes: int = 6
 def resigned(signed: Signed) -> None:
     """Replace every checkpoint by one that another key has signed."""
     path = signed.vault / f"{WORKER}.checkpoints"
-    key, other = public_key(signed.keys.public), private_key(signed.keys.other.private)
+    key, other = [public_key(signed.keys.public)], private_key(signed.keys.other.private)
     notes = [verified(note, key).signed(other) for note in notes_in(path.read_bytes().splitlines(keepends=True))]
     path.write_bytes(b"\n\n".join(notes))
 

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import logging
 import os
+import shutil
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,8 +18,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from decision_log.checkpoints import Checkpoint, MerkleTree, SegmentState, leaf_hash, notes_in, verified
 from decision_log.closing import close
 from decision_log.errors import CheckpointError
-from decision_log.format import Previous
+from decision_log.format import Header, Previous
 from decision_log.notary import Notary, Vault
+from decision_log.proofs import verify_log
 from decision_log.segments import Listing
 from monitoring.recorder import check_recording
 from scoring.store import public_key
@@ -40,7 +42,7 @@ def keys(tmp_path: Path) -> KeyPair:
 
 def kept(vault: Path, keys: KeyPair, worker: object = WORKER) -> list[Checkpoint]:
     """The checkpoints of a worker, in order."""
-    key = public_key(keys.public)
+    key = [public_key(keys.public)]
     return [verified(note, key) for note in notes_in(Vault(str(vault)).lines(f"{worker}.checkpoints"))]
 
 
@@ -66,15 +68,15 @@ def test_a_checkpoint_is_a_signed_note_in_the_form_of_c2sp() -> None:
 
 @pytest.mark.parametrize("checkpoint", [CHECKPOINT, replace(CHECKPOINT, previous=None, state=SegmentState.FINAL)])
 def test_a_checkpoint_is_read_as_it_was_signed(checkpoint: Checkpoint) -> None:
-    assert verified(checkpoint.signed(KEY_OF_ZEROS), KEY_OF_ZEROS.public_key()) == checkpoint
+    assert verified(checkpoint.signed(KEY_OF_ZEROS), [KEY_OF_ZEROS.public_key()]) == checkpoint
 
 
 def test_another_text_or_key_is_not_trusted() -> None:
     note = CHECKPOINT.signed(KEY_OF_ZEROS)
     other = Ed25519PrivateKey.from_private_bytes(bytes([1] * 32))
     for changed, key in ((note.replace(b"\n2\n", b"\n3\n"), KEY_OF_ZEROS), (note, other)):
-        with pytest.raises(CheckpointError, match=r"^a checkpoint of \S+ is not signed by this key$"):
-            verified(changed, key.public_key())
+        with pytest.raises(CheckpointError, match=r"^a checkpoint of \S+ is not signed by a key that was given$"):
+            verified(changed, [key.public_key()])
 
 
 @pytest.mark.parametrize("torn", [b"", b"x", b"credit-scoring-decision-log/a\n1", None])
@@ -109,7 +111,10 @@ def test_a_worker_signs_what_is_new_and_the_end_of_each_segment(tmp_path: Path, 
     (path,) = Listing.of(tmp_path / "log").open
     header, *lines = path.read_bytes().splitlines()
     leaves = [leaf_hash(line) for line in lines]
-    found = kept(tmp_path / "vault", keys)
+    begun, *found, ended = kept(tmp_path / "vault", keys)
+    assert (begun.segment, begun.size, begun.state) == (path.stem, 0, SegmentState.GROWING)
+    # A worker that ends in order says so: no segment after its last one is its own.
+    assert (ended.segment, ended.size, ended.state) == (f"{WORKER}-2", 0, SegmentState.FINAL)
     assert [(one.size, str(one.state)) for one in found] == [(3, "growing"), (5, "growing"), (5, "final")]
     assert [one.root for one in found] == [MerkleTree.of(leaves[: one.size]).root() for one in found]
     assert {one.header for one in found} == {hashlib.sha256(header).digest()}
@@ -120,14 +125,15 @@ def test_a_worker_signs_what_is_new_and_the_end_of_each_segment(tmp_path: Path, 
     ]  # fmt: skip
     (seal,) = (tmp_path / "log" / "seals").iterdir()
     assert seal.name == path.stem
-    assert verified(seal.read_bytes(), public_key(keys.public)) == found[-1]
+    assert verified(seal.read_bytes(), [public_key(keys.public)]) == found[-1]
 
 
 def test_a_checkpoint_of_the_next_segment_names_the_one_before(tmp_path: Path, keys: KeyPair) -> None:
     scribe = Scribe(tmp_path / "log", keys, tmp_path / "vault")
     scribe.write(250)
     scribe.close()
-    first, second, *_ = found = [one for one in kept(tmp_path / "vault", keys) if one.state is SegmentState.FINAL]
+    final = [one for one in kept(tmp_path / "vault", keys) if one.state is SegmentState.FINAL]
+    first, second, *_ = found = [one for one in final if one.size]
     assert [one.segment for one in found] == [path.stem for path in Listing.of(tmp_path / "log").open]
     assert first.previous is None
     assert second.previous == Previous(first.segment, first.size, first.root.hex())
@@ -143,8 +149,10 @@ def test_each_checkpoint_is_a_line_of_the_services_log(
     scribe.close()
     said = [record.message.split() for record in caplog.records if record.message.startswith("checkpoint ")]
     assert [(line[1].startswith(str(WORKER)), line[2], line[4]) for line in said] == [
+        (True, "0", "growing"),
         (True, "2", "growing"),
         (True, "2", "final"),
+        (True, "0", "final"),
     ]
 
 
@@ -153,6 +161,7 @@ def test_what_cannot_be_kept_is_counted_said_once_and_kept_later(
 ) -> None:
     vault = tmp_path / "vault"
     scribe = Scribe(tmp_path / "log", keys, vault)
+    shutil.rmtree(vault)
     vault.write_text("in the way")
     for _ in range(3):
         scribe.write(2)
@@ -164,7 +173,7 @@ def test_what_cannot_be_kept_is_counted_said_once_and_kept_later(
     vault.unlink()
     scribe.attest()
     scribe.close()
-    assert [(one.size, str(one.state)) for one in kept(vault, keys)] == [(6, "growing"), (6, "final")]
+    assert [(one.size, str(one.state)) for one in kept(vault, keys)] == [(6, "growing"), (6, "final"), (0, "final")]
     assert (vault / f"{WORKER}.hashes").read_text().split()[1] == "0"
 
 
@@ -180,7 +189,48 @@ def test_a_segment_of_a_killed_worker_is_sealed_by_the_next_one(tmp_path: Path, 
     path.write_bytes(whole + torn)
     Scribe(tmp_path / "log", keys, tmp_path / "vault", worker=replace(WORKER, pid=43)).close()
     assert path.read_bytes() == whole
-    assert [(one.size, str(one.state)) for one in kept(tmp_path / "vault", keys)] == [(3, "growing"), (5, "recovered")]
+    assert states(tmp_path / "vault", keys) == [(0, "growing"), (3, "growing"), (5, "recovered")]
+
+
+def test_a_segment_that_its_worker_had_just_begun_is_sealed_too(tmp_path: Path, keys: KeyPair) -> None:
+    scribe = Scribe(tmp_path / "log", keys, tmp_path / "vault")
+    scribe.write(2)
+    scribe.die()
+    Scribe(tmp_path / "log", keys, tmp_path / "vault", worker=replace(WORKER, pid=43)).close()
+    assert states(tmp_path / "vault", keys) == [(0, "growing"), (2, "recovered")]
+
+
+@pytest.mark.parametrize("sealed_by", ["worker", "close"])
+@pytest.mark.parametrize("ended", [True, False], ids=["after a worker that has ended", "of no worker at all"])
+def test_a_segment_that_was_put_there_is_not_signed(
+    tmp_path: Path, keys: KeyPair, caplog: pytest.LogCaptureFixture, sealed_by: str, *, ended: bool
+) -> None:
+    log, vault = tmp_path / "log", tmp_path / "vault"
+    scribe = Scribe(log, keys, vault)
+    scribe.write(2)
+    scribe.close()
+    (last,) = Listing.of(log).open
+    header, *lines = last.read_bytes().splitlines(keepends=True)
+    previous = Previous(last.stem, 2, MerkleTree.of([leaf_hash(line[:-1]) for line in lines]).root().hex())
+    worker = WORKER if ended else replace(WORKER, pid=7)
+    forged = worker.segment(log, 1)
+    forged.write_bytes(Header.parse(header).after(previous if ended else None).line() + b"".join(lines))
+    if sealed_by == "worker":
+        Scribe(log, keys, vault, worker=replace(WORKER, pid=43)).close()
+    else:
+        close(log, SETTINGS, LATER, Notary.of(keys.environment(vault), log))
+    said = [record.message for record in caplog.records if "is not signed" in record.message]
+    assert said == [f"{forged}: no checkpoint says that a worker began it, so it is not signed"]
+    assert not (log / "seals" / forged.stem).exists()
+    found = verify_log(log, Vault(str(vault)), [public_key(keys.public)])
+    assert (found.covered, [str(one) for one in found.findings]) == (
+        2, [f"{forged.stem}: no worker has begun it: it was put there"],
+    )  # fmt: skip
+
+
+def states(vault: Path, keys: KeyPair) -> list[tuple[int, str]]:
+    """Size and state of each checkpoint of the first worker."""
+    return [(one.size, str(one.state)) for one in kept(vault, keys)]
 
 
 def test_close_seals_what_nobody_has_sealed(tmp_path: Path, keys: KeyPair) -> None:
@@ -188,7 +238,7 @@ def test_close_seals_what_nobody_has_sealed(tmp_path: Path, keys: KeyPair) -> No
     scribe.write(2)
     scribe.die()
     close(tmp_path / "log", SETTINGS, LATER, Notary.of(keys.environment(tmp_path / "vault"), tmp_path / "log"))
-    assert [(one.size, str(one.state)) for one in kept(tmp_path / "vault", keys)] == [(2, "recovered")]
+    assert states(tmp_path / "vault", keys) == [(0, "growing"), (2, "recovered")]
     assert len(Listing.of(tmp_path / "log").closed) == 1
 
 
@@ -197,7 +247,7 @@ def test_a_segment_that_has_its_last_checkpoint_gets_no_other(tmp_path: Path, ke
     scribe.write(2)
     scribe.close()
     close(tmp_path / "log", SETTINGS, LATER, Notary.of(keys.environment(tmp_path / "vault"), tmp_path / "log"))
-    assert [str(one.state) for one in kept(tmp_path / "vault", keys)] == ["final"]
+    assert states(tmp_path / "vault", keys) == [(0, "growing"), (2, "final"), (0, "final")]
 
 
 def test_without_a_key_there_are_no_checkpoints_and_that_is_said(

@@ -49,7 +49,7 @@ def notary(signed: Signed) -> Notary | None:
 
 
 def verified(signed: Signed) -> Verification:
-    return verify_log(signed.log, Vault(str(signed.vault)), public_key(signed.keys.public))
+    return verify_log(signed.log, Vault(str(signed.vault)), [public_key(signed.keys.public)])
 
 
 def requests(signed: Signed) -> set[str]:
@@ -80,7 +80,7 @@ def test_the_records_are_gone_and_all_others_prove(signed: Signed, steps: str) -
     reader = DecisionLogReader(signed.log)
     assert sum(table.num_rows for table in reader.tables(["time"])) == len(LEFT)
     assert reader.passed_over == {}
-    proof = prove(signed.log, Vault(str(signed.vault)), public_key(signed.keys.public), "request-11")
+    proof = prove(signed.log, Vault(str(signed.vault)), [public_key(signed.keys.public)], "request-11")
     assert json.loads(proof["line"])["request_id"] == "request-11"
     assert proof["index"] == 11
 
@@ -125,7 +125,7 @@ def test_overrides_of_the_decisions_are_gone_and_all_others_prove(signed: Signed
     assert [one.reason for one in reader.records] == ["words about 4"]
     content = b"".join(path.read_bytes() for path in signed.log.rglob("*") if path.is_file())
     assert b"words about 3" not in content
-    vault, key = Vault(str(signed.vault / "overrides")), public_key(signed.keys.public)
+    vault, key = Vault(str(signed.vault / "overrides")), [public_key(signed.keys.public)]
     assert verify_log(signed.log / "overrides", vault, key) == Verification(1, 3, 3, erased=2)
     assert verified(signed).erased == len(ERASED)
 

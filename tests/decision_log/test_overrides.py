@@ -189,14 +189,14 @@ def test_overrides_have_the_checkpoints_and_proofs_of_decisions(log: Path, small
     override(overrides, first(log, DECLINE), APPROVE)
     overrides.close()
     folder, kept = log / OVERRIDES, Vault(str(vault / OVERRIDES))
-    found = verify_log(folder, kept, public_key(keys.public))
+    found = verify_log(folder, kept, [public_key(keys.public)])
     assert (found.records, found.covered, found.findings) == (2, 2, [])
     (segment,) = Listing.of(folder).open
     header = read_header(segment)
     assert header is not None
     assert header.features == FIELDS
     segment.write_bytes(segment.read_bytes().replace(b"verified", b"invented", 1))
-    (finding,) = verify_log(folder, kept, public_key(keys.public)).findings
+    (finding,) = verify_log(folder, kept, [public_key(keys.public)]).findings
     assert finding.record == 0
 
 
@@ -210,7 +210,7 @@ def test_segments_of_killed_workers_are_sealed_and_old_ones_removed(
     log: Path, small: StoredModel, tmp_path: Path
 ) -> None:
     keys, vault = KeyPair(tmp_path / "keys"), tmp_path / "vault"
-    overrides = opened(log, small)
+    overrides = opened(log, small, keys.environment(vault))
     override(overrides, first(log, DecisionKind.REFER), APPROVE)
     notary = notary_of(keys.environment(vault), log)
     now = datetime.now(UTC)
@@ -236,7 +236,7 @@ def test_segments_that_are_removed_for_their_age_are_not_missed(log: Path, small
     overrides.close()
     old, new = Listing.of(log / OVERRIDES).open
     was = time.time() - 86_400 * (SETTINGS.retention_days + 1)
-    now, notary, key = datetime.now(UTC), notary_of(keys.environment(vault), log), public_key(keys.public)
+    now, notary, key = datetime.now(UTC), notary_of(keys.environment(vault), log), [public_key(keys.public)]
     for gone, left in ((old, 70 - len(list(read_raw(old)))), (new, 0)):
         os.utime(gone, (was, was))
         assert keep_overrides(log, SETTINGS, now, notary) == 1

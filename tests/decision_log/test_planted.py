@@ -229,7 +229,7 @@ def test_every_planted_change_is_found_and_its_record_is_named(logs: dict[bool, 
 
 
 def seen(signed: Signed) -> Verification:
-    return verify_log(signed.log, Vault(str(signed.vault)), public_key(signed.keys.public))
+    return verify_log(signed.log, Vault(str(signed.vault)), [public_key(signed.keys.public)])
 
 
 @pytest.mark.parametrize("kind", COLUMNS)

@@ -42,7 +42,7 @@ def signed(original: Signed, tmp_path: Path) -> Signed:
 
 
 def found(signed: Signed) -> Verification:
-    return verify_log(signed.log, Vault(str(signed.vault)), public_key(signed.keys.public))
+    return verify_log(signed.log, Vault(str(signed.vault)), [public_key(signed.keys.public)])
 
 
 def closed(signed: Signed) -> None:
@@ -183,8 +183,20 @@ def test_a_checkpoint_of_another_key_is_wrong(signed: Signed) -> None:
     path = Listing.of(signed.log).open[0]
     findings = found(signed).findings
     assert {str(one) for one in findings} == {
-        f"{WORKER}: a checkpoint of {path.stem[:-1]}{number} is not signed by this key" for number in (0, 1, 2)
+        f"{WORKER}: a checkpoint of {path.stem[:-1]}{number} is not signed by a key that was given"
+        for number in (0, 1, 2, 4)  # the last is the one that the worker would have begun next
     }
+
+
+def test_a_log_that_was_signed_by_one_key_after_another_is_verified_with_both(tmp_path: Path) -> None:
+    log, vault = tmp_path / "log", tmp_path / "vault"
+    old, new = KeyPair(tmp_path / "old"), KeyPair(tmp_path / "new")
+    for pid, keys in ((42, old), (43, new)):
+        with Scribe(log, keys, vault, worker=replace(WORKER, pid=pid)).ended() as scribe:
+            scribe.write(3)
+    both = [public_key(new.public), public_key(old.public)]
+    assert verify_log(log, Vault(str(vault)), both) == Verification(segments=2, records=6, covered=6)
+    assert verify_log(log, Vault(str(vault)), both[:1]).findings
 
 
 def test_what_has_no_checkpoint_yet_is_told_and_not_wrong(tmp_path: Path) -> None:
@@ -192,7 +204,9 @@ def test_what_has_no_checkpoint_yet_is_told_and_not_wrong(tmp_path: Path) -> Non
     scribe.write(5)
     scribe.attest()
     scribe.write(3)
-    seen = verify_log(tmp_path / "log", Vault(str(tmp_path / "vault")), public_key(tmp_path / "keys/record-public.pem"))
+    seen = verify_log(
+        tmp_path / "log", Vault(str(tmp_path / "vault")), [public_key(tmp_path / "keys/record-public.pem")]
+    )
     segment = WORKER.segment(tmp_path, 0).stem
     assert (seen.records, seen.covered, seen.findings) == (8, 5, [])
     assert [str(one) for one in seen.remarks] == [f"{segment}: the last 3 records are not yet covered by a checkpoint"]
@@ -207,12 +221,12 @@ def test_checkpoints_in_an_object_store_prove_the_same(tmp_path: Path) -> None:
         scribe.attest()
     scribe.close()
     path = Listing.of(tmp_path / "log").open[0]
-    assert verify_log(tmp_path / "log", Vault(address), public_key(keys.public)) == Verification(1, 15, 15)
+    assert verify_log(tmp_path / "log", Vault(address), [public_key(keys.public)]) == Verification(1, 15, 15)
     rewrite(path, lambda lines: changed(lines, 7))
-    (finding,) = verify_log(tmp_path / "log", Vault(address), public_key(keys.public)).findings
+    (finding,) = verify_log(tmp_path / "log", Vault(address), [public_key(keys.public)]).findings
     assert (finding.segment, finding.record) == (path.stem, 7)
     with pytest.raises(CheckpointError, match=r"nothing-here"):
-        verify_log(tmp_path / "log", Vault("memory://bucket/nothing-here"), public_key(keys.public))
+        verify_log(tmp_path / "log", Vault("memory://bucket/nothing-here"), [public_key(keys.public)])
 
 
 def test_a_recovered_segment_is_told(tmp_path: Path) -> None:
@@ -221,7 +235,7 @@ def test_a_recovered_segment_is_told(tmp_path: Path) -> None:
     scribe.write(5)
     scribe.die()
     Scribe(tmp_path / "log", keys, tmp_path / "vault", worker=replace(WORKER, pid=43)).close()
-    seen = verify_log(tmp_path / "log", Vault(str(tmp_path / "vault")), public_key(keys.public))
+    seen = verify_log(tmp_path / "log", Vault(str(tmp_path / "vault")), [public_key(keys.public)])
     assert (seen.records, seen.covered, seen.findings) == (5, 5, [])
     assert [one.what for one in seen.remarks] == ["its worker was killed, and its end was signed afterwards"]
 
@@ -235,7 +249,7 @@ def test_a_tail_that_is_replaced_before_it_is_recovered_contradicts_the_checkpoi
     (path,) = Listing.of(tmp_path / "log").open
     rewrite(path, lambda lines: [*lines[:3], *(line.replace(b"approve", b"decline") for line in lines[3:])])
     Scribe(tmp_path / "log", keys, tmp_path / "vault", worker=replace(WORKER, pid=43)).close()
-    seen = verify_log(tmp_path / "log", Vault(str(tmp_path / "vault")), public_key(keys.public))
+    seen = verify_log(tmp_path / "log", Vault(str(tmp_path / "vault")), [public_key(keys.public)])
     assert [(one.segment, one.record) for one in seen.findings] == [(path.stem, 3)]
 
 
@@ -291,11 +305,11 @@ def test_a_log_is_well_while_it_is_written_closed_and_erased(tmp_path: Path) -> 
     worker = threading.Thread(target=work)
     worker.start()
     while not writing.is_set():
-        done.append(verify_log(log, vault, public_key(keys.public)))
+        done.append(verify_log(log, vault, [public_key(keys.public)]))
     worker.join()
     scribe.close()
     assert [one.findings for one in done] == [[]] * len(done)
-    assert verify_log(log, vault, public_key(keys.public)).covered == 1201
+    assert verify_log(log, vault, [public_key(keys.public)]).covered == 1201
 
 
 def arguments(signed: Signed) -> list[str]:

@@ -128,7 +128,7 @@ def test_relative_paths_are_those_of_the_command(
         client.predict(EXAMPLE["application"])
         assert list((tmp_path / "decisions" / "open").iterdir())
     verified = verify_log(
-        tmp_path / "decisions", Vault(str(tmp_path / "kept")), public_key(tmp_path / "keys" / "record-public.pem")
+        tmp_path / "decisions", Vault(str(tmp_path / "kept")), [public_key(tmp_path / "keys" / "record-public.pem")]
     )
     assert verified == Verification(segments=1, records=1, covered=1)
 

@@ -46,7 +46,7 @@ def test_every_answered_decision_is_proven_after_kills(delivered: Delivered, gen
     answered = {str(one.decision["request_id"]) for one in load.outcomes if one.decision}
     assert answered
     assert answered - logged(log) == set()
-    vault, key = Vault(str(tmp_path / "vault")), public_key(keys.public)
+    vault, key = Vault(str(tmp_path / "vault")), [public_key(keys.public)]
     seen = verify_log(log, vault, key)
     assert seen.findings == []
     assert seen.covered == seen.records
@@ -73,7 +73,7 @@ def _replaced(server: Server, victim: int) -> bool:
 
 def _assert_proven(log: Path, vault: Vault, keys: KeyPair, answered: set[str]) -> None:
     """Each answered decision has a path to the root of a signed checkpoint."""
-    key = public_key(keys.public)
+    key = [public_key(keys.public)]
     proven: set[str] = set()
     for path in Listing.of(log).open:
         lines = list(stored_records(path))

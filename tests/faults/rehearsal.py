@@ -131,7 +131,7 @@ def logged(log: Path) -> set[str]:
 
 def assert_proven(folder: Path) -> None:
     """What the service in `folder` has recorded is what it signed, as far as checkpoints go."""
-    key = public_key(KeyPair(folder / "keys").public)
+    key = [public_key(KeyPair(folder / "keys").public)]
     seen = verify_log(folder / "log", Vault(str(folder / "checkpoints")), key)
     assert seen.findings == []
     assert seen.covered > 0
