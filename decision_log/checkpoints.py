@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Self
 from pydantic import Field
 
 from decision_log.errors import CheckpointError
-from decision_log.format import Previous
+from decision_log.format import SegmentBefore
 from jobs.settings import Settings
 
 HASH_BYTES = 32
@@ -196,7 +196,7 @@ class Extent:
     size: int
     root: bytes
     header: bytes
-    previous: Previous | None
+    previous: SegmentBefore | None
     hashes: bytes
     finished: bool
 
@@ -220,7 +220,7 @@ class Checkpoint:
     root: bytes
     time: datetime
     header: bytes
-    previous: Previous | None
+    previous: SegmentBefore | None
     state: SegmentState
 
     @property
@@ -256,7 +256,9 @@ class Checkpoint:
             root=b64decode(root, validate=True),
             time=datetime.fromisoformat(said["time"]),
             header=b64decode(said["header"], validate=True),
-            previous=Previous(before[0], int(before[1]), before[2]) if len(before) == len(Previous._fields) else None,
+            previous=SegmentBefore(before[0], int(before[1]), before[2])
+            if len(before) == len(SegmentBefore._fields)
+            else None,
             state=SegmentState(said["state"]),
         )
 

@@ -92,7 +92,7 @@ class Caller(NamedTuple):
     """Of the application in its request."""
 
 
-class Previous(NamedTuple):
+class SegmentBefore(NamedTuple):
     """The segment that its worker wrote before: its name, its lines, and the root of their Merkle tree, hexadecimal."""
 
     segment: str
@@ -110,7 +110,7 @@ class Header:
     features: tuple[str, ...]
     policy: str = ""
     explained_by: str = ""
-    previous: Previous | None = None
+    previous: SegmentBefore | None = None
     format: int = FORMAT
 
     @classmethod
@@ -122,7 +122,7 @@ class Header:
             model.name, model.version, artefact.digest, model.scorer.features, artefact.policy_version, explained_by
         )
 
-    def after(self, previous: Previous | None) -> Self:
+    def after(self, previous: SegmentBefore | None) -> Self:
         """The same header in a segment that follows another."""
         return replace(self, previous=previous)
 
@@ -158,12 +158,12 @@ _FIRST_HEADER = {*_MODEL, "features"}
 _ADDED_TO_HEADER = {"policy": "", "explained_by": "", "previous": None}
 
 
-def _previous(value: object) -> Previous | None:
+def _previous(value: object) -> SegmentBefore | None:
     if value is None:
         return None
-    if not isinstance(value, dict) or value.keys() != set(Previous._fields):
+    if not isinstance(value, dict) or value.keys() != set(SegmentBefore._fields):
         raise ValueError("not a header of this format")
-    found = Previous(**value)
+    found = SegmentBefore(**value)
     texts = _is_text(found.segment) and isinstance(found.root, str) and _ROOT.fullmatch(found.root)
     if not texts or type(found.size) is not int or found.size < 0:
         raise ValueError("not a header of this format")

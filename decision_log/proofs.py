@@ -26,7 +26,7 @@ from decision_log.checkpoints import (
 from decision_log.closing import closed_header, closed_lines, closed_rows
 from decision_log.erasure import ErasedRecord, read_statements
 from decision_log.errors import CheckpointError, SegmentError, SourceError
-from decision_log.format import Header, Previous, decoded
+from decision_log.format import Header, SegmentBefore, decoded
 from decision_log.notary import HASHES, NOTES, Vault
 from decision_log.segments import CLOSED, CLOSED_SUFFIX, OPEN, OPEN_SUFFIX, Listing, first_line, read_raw
 from jobs.commandline import stop_if_asked
@@ -98,7 +98,7 @@ class Evidence:
         others = {(one.size, one.root) for one, _ in self.checkpoints if one.state is SegmentState.RECOVERED}
         return bool(others - ends)
 
-    def expired(self, claim: Previous | None) -> bool:
+    def expired(self, claim: SegmentBefore | None) -> bool:
         """Whether a checkpoint says that the segment was removed for its age, and all others say the same of it."""
         ends = [one for one, _ in self.checkpoints if one.state is SegmentState.EXPIRED]
         if not ends:
@@ -221,7 +221,7 @@ class _Worker:
                 except FileNotFoundError:
                     self.found.remarks.append(Finding(segment, "it was removed meanwhile"))
 
-    def _explain_absence(self, segment: str, evidence: Evidence, claim: Previous | None) -> None:
+    def _explain_absence(self, segment: str, evidence: Evidence, claim: SegmentBefore | None) -> None:
         size = max(evidence.last, 0 if claim is None else claim.size)
         if evidence.expired(claim):
             self.found.expired += evidence.last
@@ -269,7 +269,7 @@ class _Worker:
         self.found.remarks.append(Finding(segment, "it was removed meanwhile"))
         return None
 
-    def _verify(self, segment: str, header: Header, evidence: Evidence, claim: Previous | None) -> None:
+    def _verify(self, segment: str, header: Header, evidence: Evidence, claim: SegmentBefore | None) -> None:
         if header.format == 1 and not evidence.checkpoints:
             self.found.remarks.append(Finding(segment, "it is of format 1, which proves nothing"))
             return
@@ -357,7 +357,7 @@ class HashedSegment:
         return len(self.leaves)
 
     @classmethod
-    def of(cls, lines: Iterable[bytes], evidence: Evidence, claim: Previous | None) -> HashedSegment:
+    def of(cls, lines: Iterable[bytes], evidence: Evidence, claim: SegmentBefore | None) -> HashedSegment:
         """Hash the lines, and compare the root wherever one is claimed."""
         claims: dict[int, set[bytes]] = defaultdict(set)
         for checkpoint, _ in evidence.checkpoints:

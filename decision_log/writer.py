@@ -19,7 +19,7 @@ from pydantic import Field
 from decision_log.checkpoints import HASH_BYTES, CheckpointSettings, Extent, MerkleTree, header_hash, leaf_hash
 from decision_log.durability import Durability, UnconfirmedFiles
 from decision_log.errors import DecisionLogError
-from decision_log.format import Header, Previous
+from decision_log.format import Header, SegmentBefore
 from decision_log.segments import CLOSED, OPEN, WorkerId
 from jobs.heartbeat import Heartbeat
 from jobs.output import flush_folder, take_lock
@@ -138,7 +138,7 @@ class DecisionLogWriter:
         self._current: Segment | None = None
         self._next: Segment | None = None
         self._finished: list[Segment] = []
-        self._previous: Previous | None = None
+        self._previous: SegmentBefore | None = None
         self._attested = attested
         self._left: list[Segment] = []
         self._ended = False
@@ -266,7 +266,7 @@ class DecisionLogWriter:
         if segment.lines:
             if self._attested:
                 self._left.append(segment)
-            self._previous = Previous(segment.path.stem, segment.lines, segment.tree.root().hex())
+            self._previous = SegmentBefore(segment.path.stem, segment.lines, segment.tree.root().hex())
 
     def take(self) -> list[Extent]:
         """How far each segment has been written that has begun, has new lines or has ended since the call before.
@@ -406,7 +406,7 @@ class Segment:
         self.hashes = bytearray()
         self.told = False
         self._header = b""
-        self._before: Previous | None = None
+        self._before: SegmentBefore | None = None
         self.descriptor = descriptor
         self._size = size
         self._made = os.fstat(descriptor)

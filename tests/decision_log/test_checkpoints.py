@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from decision_log.checkpoints import Checkpoint, MerkleTree, SegmentState, leaf_hash, notes_in, verified
 from decision_log.closing import close
 from decision_log.errors import CheckpointError
-from decision_log.format import Header, Previous
+from decision_log.format import Header, SegmentBefore
 from decision_log.notary import Notary, Vault
 from decision_log.proofs import verify_log
 from decision_log.segments import Listing
@@ -31,7 +31,7 @@ from tests.monitoring.test_closing import LATER, SETTINGS
 KEY_OF_ZEROS = Ed25519PrivateKey.from_private_bytes(bytes(32))
 CHECKPOINT = Checkpoint(
     "20260101T000000000000Z-host-1-42-1", 2, bytes(range(32)), datetime(2026, 1, 1, 12, tzinfo=UTC), bytes(32),
-    Previous("20260101T000000000000Z-host-1-42-0", 7, "ab" * 32), SegmentState.GROWING,
+    SegmentBefore("20260101T000000000000Z-host-1-42-0", 7, "ab" * 32), SegmentState.GROWING,
 )  # fmt: skip
 
 
@@ -136,7 +136,7 @@ def test_a_checkpoint_of_the_next_segment_names_the_one_before(tmp_path: Path, k
     first, second, *_ = found = [one for one in final if one.size]
     assert [one.segment for one in found] == [path.stem for path in Listing.of(tmp_path / "log").open]
     assert first.previous is None
-    assert second.previous == Previous(first.segment, first.size, first.root.hex())
+    assert second.previous == SegmentBefore(first.segment, first.size, first.root.hex())
 
 
 def test_each_checkpoint_is_a_line_of_the_services_log(
@@ -211,7 +211,7 @@ def test_a_segment_that_was_put_there_is_not_signed(
     scribe.close()
     (last,) = Listing.of(log).open
     header, *lines = last.read_bytes().splitlines(keepends=True)
-    previous = Previous(last.stem, 2, MerkleTree.of([leaf_hash(line[:-1]) for line in lines]).root().hex())
+    previous = SegmentBefore(last.stem, 2, MerkleTree.of([leaf_hash(line[:-1]) for line in lines]).root().hex())
     worker = WORKER if ended else replace(WORKER, pid=7)
     forged = worker.segment(log, 1)
     forged.write_bytes(Header.parse(header).after(previous if ended else None).line() + b"".join(lines))

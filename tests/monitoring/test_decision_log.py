@@ -21,7 +21,7 @@ from prometheus_client import CollectorRegistry
 
 from decision_log.checkpoints import MerkleTree, leaf_hash
 from decision_log.errors import DecisionLogError, NotRecordedError
-from decision_log.format import Caller, ClientHash, Header, LineFormat, Previous, client_hash, stated_hash, vectors
+from decision_log.format import Caller, ClientHash, Header, LineFormat, SegmentBefore, client_hash, stated_hash, vectors
 from decision_log.segments import Listing, WorkerId, read_header, read_lines
 from decision_log.writer import DecisionLogWriter, Failure, LogSettings, Position
 from jobs.heartbeat import Heartbeat
@@ -50,7 +50,7 @@ def log(tmp_path: Path) -> Iterator[DecisionLogWriter]:
 def following(lines: list[bytes]) -> bytes:
     """The header of the segment after the first one, which has these lines."""
     root = MerkleTree.of([leaf_hash(line) for line in lines]).root().hex()
-    return MODEL.after(Previous(WORKER.segment(Path(), 0).stem, len(lines), root)).line()
+    return MODEL.after(SegmentBefore(WORKER.segment(Path(), 0).stem, len(lines), root)).line()
 
 
 def wait_for(condition: object) -> None:

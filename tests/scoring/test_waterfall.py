@@ -12,21 +12,13 @@ from numpy.typing import NDArray
 
 from features.reasons import Reason
 from scoring.model import Calibration
-from scoring.policy import DecisionKind, DecisionPolicy, PointScale
+from scoring.policy import DecisionKind
 from scoring.reasons import Explanation
 from scoring.scorer import Scorer
 from scoring.waterfall import PROTECTED, STYLE, Waterfall, WaterfallBar, bars_of
+from tests.scoring.conftest import POLICY
 
 SVG = "{http://www.w3.org/2000/svg}"
-POLICY = DecisionPolicy(
-    cutoff=0.08,
-    refer_from=0.07,
-    refer_to=0.09,
-    level_bounds=(0.04, 0.08, 0.16),
-    cost_fn=10,
-    cost_fp=1,
-    scale=PointScale(base=600, odds=50, double=20),
-)
 CALIBRATION = Calibration(slope=2.0, intercept=0.5)
 WATERFALL = Waterfall(POLICY, CALIBRATION, "en")
 
