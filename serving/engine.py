@@ -37,7 +37,7 @@ from serving.app import ScoringRoute
 from serving.authentication import count_applications
 from serving.exchange import request_id
 from serving.problems import Fault, Invalid, NotJson, Unexplained, Unrecorded
-from serving.runner import EmbeddedRunner, Observer, RemoteRunner, Runner
+from serving.runner import EmbeddedRunner, Observer, RemoteRunner, Results, Runner
 from serving.schemas import (
     NOT_JSON,
     Answer,
@@ -52,7 +52,7 @@ from serving.schemas import (
     refusal,
     require_distinct_names,
 )
-from serving.settings import ServingSettings
+from serving.settings import RunnerSettings, ServingSettings
 
 _START = re.compile(rb'\s*+\{\s*+"applications"\s*+:\s*+\[\s*+')
 _END = re.compile(rb"\]\s*+\}\s*+\Z")  # no blanks in front: a search would scan each run of them again and again
@@ -283,29 +283,28 @@ class DecisionEngine:
         self._background = ThreadPoolExecutor(1, thread_name_prefix="batch")
         self.recorder = recorder
         self._ask = ask
-        self._applications: Runner[_CallerRows[Columns], Scores]
-        self._explained: Runner[_CallerRows[Columns], _ExplainedScores]
-        self._matrices: Runner[_CallerRows[Matrix], Scores]
-        if ask is None and _reasons_are_slow(served):
-            # LightGBM's own contributions take milliseconds: the event loop must not wait for them.
-            self._aside = ThreadPoolExecutor(1, thread_name_prefix="reasons")
-            self._applications = RemoteRunner(
-                partial(self._on_aside, self._score), _join_rows(concatenate), settings.runner, observe
-            )
-            self._explained = RemoteRunner(
-                partial(self._on_aside, self._explain_rows), _join_rows(concatenate), settings.runner, observe
-            )
-            self._matrices = RemoteRunner(
-                partial(self._on_aside, self._score_matrix), _join_rows(np.concatenate), settings.runner, observe
-            )
-        elif ask is None:
-            self._applications = EmbeddedRunner(self._score, _join_rows(concatenate), settings.runner, observe)
-            self._explained = EmbeddedRunner(self._explain_rows, _join_rows(concatenate), settings.runner, observe)
-            self._matrices = EmbeddedRunner(self._score_matrix, _join_rows(np.concatenate), settings.runner, observe)
-        else:
-            self._applications = RemoteRunner(self._ask_of, _join_rows(concatenate), settings.runner, observe)
-            self._explained = RemoteRunner(self._ask_and_explain, _join_rows(concatenate), settings.runner, observe)
-            self._matrices = RemoteRunner(self._ask_of_matrix, _join_rows(np.concatenate), settings.runner, observe)
+        # LightGBM's own contributions take milliseconds: the event loop must not wait for them.
+        self._aside = ThreadPoolExecutor(1, thread_name_prefix="reasons") if _reasons_are_slow(served) else None
+        make = partial(self._runner, settings=settings.runner, observe=observe)
+        self._applications = make(self._score, self._ask_of, concatenate)
+        self._explained = make(self._explain_rows, self._ask_and_explain, concatenate)
+        self._matrices = make(self._score_matrix, self._ask_of_matrix, np.concatenate)
+
+    def _runner(
+        self,
+        score: Callable[[_CallerRows[Rows]], Results],
+        ask: Callable[[_CallerRows[Rows]], Awaitable[Results]],
+        join: Callable[[Sequence[Rows]], Rows],
+        *,
+        settings: RunnerSettings,
+        observe: Observer,
+    ) -> Runner[_CallerRows[Rows], Results]:
+        """Return the runner of a route: by a service of its own, on a thread, or on the event loop."""
+        if self._ask is not None:
+            return RemoteRunner(ask, _join_rows(join), settings, observe)
+        if self._aside is not None:
+            return RemoteRunner(partial(self._on_aside, score), _join_rows(join), settings, observe)
+        return EmbeddedRunner(score, _join_rows(join), settings, observe)
 
     async def _on_aside(self, function: Callable[..., Result], given: object) -> Result:
         return await asyncio.get_running_loop().run_in_executor(self._aside, function, given)
