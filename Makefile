@@ -66,7 +66,7 @@ FUZZ_REQUESTS ?= 100000
 alerts: setup ## plant faults under load, and watch a real Prometheus and Alertmanager tell of them
 	$(BIN)/python -m pytest tests/deploy/observability/test_end_to_end.py -q
 
-faults: setup ## let things go wrong under load, into docs/faults.json and docs/explanation/faults.md; needs root, h2load and faketime
+faults: setup ## let things go wrong under load, into docs/faults.json and docs/explanation/faults.md; needs root, h2load, faketime and strace
 	REHEARSE=1 FAULT_RESULTS=docs/faults.json $(BIN)/python -m pytest tests/faults --timeout 0 -q
 
 # The model that a million decisions are replayed with: the folder of an artefact, and a file of applications.
