@@ -109,8 +109,10 @@ class Table:
     header: tuple[str, ...]
     layout: CsvLayout
 
-    def blocks(self, columns: Sequence[str], rows: int) -> Iterator[pa.Table]:
+    def blocks(self, columns: Sequence[str], rows: int, *, groups: Sequence[int] | None = None) -> Iterator[pa.Table]:
         """The chosen columns in Arrow tables of at most `rows` rows; every column of a CSV file is text.
+
+        `groups` are the row groups of a Parquet file to read, all unless given.
 
         FileError if the file turns out to be damaged on the way; ColumnsError if it lacks a column.
         """
@@ -118,7 +120,7 @@ class Table:
         absent = [name for name in columns if name not in self.header]
         if absent:
             raise ColumnsError(f"{self.path}: column missing: {_listed(absent)}")
-        yield from _tables(self.path, columns, rows, self.layout)
+        yield from _tables(self.path, columns, rows, self.layout, groups)
 
     def column(self, name: str) -> pa.ChunkedArray[Any]:
         """One column of the whole file; ColumnsError if it is not in the header."""
@@ -143,17 +145,18 @@ class File(Table):
         """Columns of the file that are not declared; they are ignored unless the caller asks for them."""
         return tuple(name for name in self.header if name not in self.schema)
 
-    def batches(self, rows: int, *, others: Sequence[str] = ()) -> Iterator[RowBatch]:
-        """The rows in batches of at most `rows`.
+    def batches(
+        self, rows: int, *, others: Sequence[str] = (), groups: Sequence[int] | None = None, first_row: int = 0
+    ) -> Iterator[RowBatch]:
+        """The rows in batches of at most `rows`; those of the row groups `groups` begin at `first_row` of the file.
 
         FileError if the file turns out to be damaged on the way; ColumnsError for a column of `others` that it does not
         have, or batches of no rows.
         """
         if rows < 1:
             raise ColumnsError(f"a batch has at least 1 row, not {rows}")
-        first_row = 0
         wanted = [*(column.name for column in self.schema), *others]
-        for table in self.blocks(wanted, rows):
+        for table in self.blocks(wanted, rows, groups=groups):
             yield read_table(table, self.portfolio, first_row=first_row, others=others, decimal=self.layout.decimal)
             first_row += table.num_rows
 
@@ -228,12 +231,14 @@ def _header(path: Path, layout: CsvLayout) -> list[str]:
         return list(_csv_reader(path, [], layout).schema.names)
 
 
-def _tables(path: Path, columns: Sequence[str], rows: int, layout: CsvLayout) -> Iterator[pa.Table]:
+def _tables(
+    path: Path, columns: Sequence[str], rows: int, layout: CsvLayout, groups: Sequence[int] | None
+) -> Iterator[pa.Table]:
     """The chosen columns in tables of at most `rows` rows. Every CSV column is text."""
     with _reading(path, layout):
         if path.suffix.lower() == ".parquet":
             with parquet.ParquetFile(path) as file:
-                for batch in file.iter_batches(batch_size=rows, columns=list(columns)):
+                for batch in file.iter_batches(batch_size=rows, columns=list(columns), row_groups=groups):
                     yield pa.Table.from_batches([batch])
         else:
             yield from _rebatched(_csv_reader(path, columns, layout), rows)
