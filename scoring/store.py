@@ -1,4 +1,4 @@
-"""Loads models from the BentoML model store, and verifies their digests and signatures."""
+"""Loads models from the BentoML model store or a folder, and verifies their digests and signatures."""
 
 from __future__ import annotations
 
@@ -35,6 +35,9 @@ REPORT = "report.html"
 """The report of a model, beside its artefact."""
 
 _LABEL_DIGITS = 32
+_UNREGISTERED = "0"
+"""The version, before the digest, of a model in a folder whose name tells none: MLflow counts from 1."""
+
 _PURPOSE = b"credit scoring model, statement 1\n"
 """The first bytes of every signed text: a signature that the same key made for another purpose does not fit."""
 
@@ -61,6 +64,23 @@ def load_stored(tag: str, *, threads: int = 1, environment: Mapping[str, str] = 
     trusts; see `Trust`.
     """
     name, version, artefact = load_artefact(tag, environment=environment)
+    return StoredModel(name, version, Scorer(artefact, threads=threads))
+
+
+def load_folder(
+    folder: Path, *, digest: str | None = None, threads: int = 1, environment: Mapping[str, str] = os.environ
+) -> StoredModel:
+    """The model in a folder, such as a copy of the store's on a volume that every machine of a cluster mounts.
+
+    It has the version that the store gave it as long as its folder has that name, and else `0-<digits of the digest>`.
+    ArtefactError unless it is undamaged, has the `digest`, and is the one that the environment trusts; see `Trust`.
+    """
+    artefact = Artefact.read(folder, digest=digest)
+    placed = folder.resolve()
+    name, registered = placed.parent.name, placed.name.rpartition("-")[0]
+    named = (name, placed.name) if placed.name == Statement(name, registered, artefact.digest, None).label else None
+    Trust.of(environment).require(folder, artefact.digest, named=named)
+    name, version = named or (placed.name, Statement(name, _UNREGISTERED, artefact.digest, None).label)
     return StoredModel(name, version, Scorer(artefact, threads=threads))
 
 

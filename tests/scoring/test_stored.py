@@ -17,7 +17,7 @@ from monitoring.sources import load_model
 from scoring.artefact import Artefact
 from scoring.errors import ArtefactError, SignatureError
 from scoring.scorer import with_conformance
-from scoring.store import Statement, load_stored, sign, write_signature
+from scoring.store import Statement, load_folder, load_stored, sign, write_signature
 from tests.scoring.signers import Signer
 
 NAME = "kept_model"
@@ -263,3 +263,35 @@ def test_a_folder_that_monitoring_is_given_is_held_to_the_same(
     monkeypatch.setenv("CREDIT_SCORING_DIGEST", "0" * 64)
     with pytest.raises(SignatureError, match="CREDIT_SCORING_DIGEST"):
         load_model(str(kept))
+
+
+def test_a_copy_of_a_models_folder_has_its_name_and_version(kept: Path, artefact: Artefact, tmp_path: Path) -> None:
+    copied = shutil.copytree(kept, tmp_path / kept.parent.name / kept.name)
+    (tmp_path / "champion").symlink_to(copied)
+    for folder in (kept, copied, tmp_path / "champion"):
+        stored = load_folder(folder)
+        assert (stored.name, stored.version) == (NAME, f"1-{artefact.digest[:32]}")
+        assert stored.scorer.artefact.digest == artefact.digest
+
+
+def test_a_folder_of_another_name_has_the_digest_in_its_version(artefact: Artefact, tmp_path: Path) -> None:
+    artefact.write(tmp_path / "1-0123")
+    stored = load_folder(tmp_path / "1-0123")
+    assert (stored.name, stored.version) == ("1-0123", f"0-{artefact.digest[:32]}")
+
+
+def test_a_folder_must_hold_the_digest_that_is_asked_for(kept: Path) -> None:
+    with pytest.raises(ArtefactError, match="where 000000000000 was asked for"):
+        load_folder(kept, digest="0" * 64)
+
+
+def test_a_folder_is_held_to_what_the_environment_trusts(kept: Path, artefact: Artefact, signer: Signer) -> None:
+    trusting = {"CREDIT_SCORING_SIGNER": str(signer.public)}
+    with pytest.raises(SignatureError, match="is not signed"):
+        load_folder(kept, environment=trusting)
+    older = replace(statement(artefact), version="0")
+    write_signature(kept, older, sign(older, signer.private))
+    with pytest.raises(SignatureError, match=rf"the signature belongs to {NAME}:0-"):
+        load_folder(kept, environment=trusting)
+    write_signature(kept, statement(artefact), sign(statement(artefact), signer.private))
+    assert load_folder(kept, environment=trusting).name == NAME
