@@ -2,7 +2,7 @@
 
 ##@ Images
 
-.PHONY: image image-check audit observability kubernetes rehearse
+.PHONY: image image-check audit wheel observability kubernetes rehearse
 
 BENTO ?= credit_scoring:latest
 BASE ?=
@@ -14,6 +14,9 @@ image: setup ## build the slim images of BENTO on BASE (PINNED=1: with its diges
 image-check: setup ## run IMAGE hardened: size, contents, start, SIGTERM under load, the contract tests
 	$(BIN)/python -m deploy.image check $(IMAGE)
 	CREDIT_SCORING_IMAGE=$(IMAGE) $(BIN)/python -m pytest tests/deploy/test_image.py
+
+wheel: setup ## the scorer as a wheel for executors, into build/wheel; the same sources give the same bytes
+	$(BIN)/python -m deploy.wheel
 
 DEPLOY_TOOLS := .venv-deploy
 

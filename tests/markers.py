@@ -11,7 +11,7 @@ from tests.without_home_credit import FIXTURES, HERE
 TESTS = Path(__file__).resolve().parent
 SERVICE_FOLDERS = {"e2e", "faults", "parity"}
 """The tests below these run the real service."""
-SLOW_FOLDERS = {"benchmarks", "deploy", "mutation", "training"}
+SLOW_FOLDERS = {"benchmarks", "deploy", "engines", "mutation", "training"}
 """The tests below these train, measure, or run the tools that ship; so do those of a portfolio."""
 TRAINED = {"delivered", "generated", "histories", "many", "settings"}
 """A test with one of these fixtures waits for a training, or for the data of one."""
