@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import ctypes
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TypeVar
 from weakref import finalize
 
 import numpy as np
 from numpy.typing import NDArray
 
+from scoring.blocks import MOST_LEAVES, BlockTables
 from scoring.errors import ArtefactError
-from scoring.trees import TreeTables, read_trees
+from scoring.trees import Tree, TreeTables, probe_rows, read_trees
 
 # Constants of LightGBM's c_api.h: C_API_DTYPE_FLOAT64, C_API_PREDICT_RAW_SCORE, C_API_PREDICT_CONTRIB, iterations.
 _FLOAT64 = 1
@@ -26,6 +28,8 @@ _ROW_MAJOR = 1
 
 # More threads never help one row: starting them costs more than the walk through the trees.
 _ONE_THREAD = b"num_threads=1"
+_BLOCK_FROM = 40
+"""Rows from which on blocks are faster than anything else."""
 
 _Handle = ctypes.c_void_p
 _Integer = ctypes.POINTER(ctypes.c_int)
@@ -53,6 +57,9 @@ _PROTOTYPES = {
 }  # fmt: skip
 
 
+Tables = TypeVar("Tables", BlockTables, TreeTables)
+
+
 class Model:
     """A LightGBM model read from its text; ArtefactError for other texts, and for several scores a row.
 
@@ -65,18 +72,16 @@ class Model:
         if self._booster.classes != 1:
             raise ArtefactError(f"the model has {self._booster.classes} scores for a row, not one")
         self._single_row = self._booster.single_row()
-        self.tables = self._tables(text)
+        trees = read_trees(text, MOST_LEAVES)
+        self._blocks = self._agreeing(BlockTables(trees), trees) if trees else None
+        small = trees if trees and max(len(tree.value) for tree in trees) <= TreeTables.most_leaves else None
+        self.tables = self._agreeing(TreeTables(small), small) if small else None
         """The trees as tables, where all have at most eight leaves; None where LightGBM walks them."""
 
-    def _tables(self, text: str) -> TreeTables | None:
-        trees = read_trees(text)
-        tables = TreeTables(trees) if trees else None
-        # A LightGBM that decides otherwise must not go unnoticed: then it walks the trees itself.
-        if tables is not None:
-            probe = tables.probe(self.features)
-            if not np.array_equal(tables.margins(probe), self._booster.margins(probe)):
-                return None
-        return tables
+    def _agreeing(self, tables: Tables, trees: Sequence[Tree]) -> Tables | None:
+        """The tables; None if they give other bits than LightGBM does, which then walks the trees itself."""
+        probe = probe_rows(trees, self.features)
+        return tables if np.array_equal(tables.margins(probe), self._booster.margins(probe)) else None
 
     @property
     def features(self) -> int:
@@ -92,6 +97,8 @@ class Model:
         """Raw log-odds of default, float64 of shape (n,), for a model matrix of shape (n, features); NaN is missing."""
         if matrix.ndim != 2 or matrix.shape[1] != self.features:
             raise ValueError(f"the model takes {self.features} features, not shape {matrix.shape}")
+        if self._blocks is not None and len(matrix) >= _BLOCK_FROM:
+            return self._blocks.margins(np.asarray(matrix, dtype=np.float64))
         if self.tables is not None:
             return self.tables.margins(np.asarray(matrix, dtype=np.float64))
         if len(matrix) == 1:

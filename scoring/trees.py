@@ -64,13 +64,13 @@ class Tree:
         return sorted(found)
 
 
-def read_trees(text: str) -> list[Tree] | None:
-    """The trees of a LightGBM model text; None if one has more than eight leaves, or is of a kind not read here."""
+def read_trees(text: str, most_leaves: int = _SPLITS + 1) -> list[Tree] | None:
+    """The trees of a LightGBM model text; None if one has more leaves, or is of a kind not read here."""
     head, *parts = text.split("\nTree=")
     if "\naverage_output" in head:  # of a random forest
         return None
     trees = [_tree(part.split("\nend of trees", 1)[0]) for part in parts]
-    known = [tree for tree in trees if tree is not None and len(tree.value) <= _SPLITS + 1]
+    known = [tree for tree in trees if tree is not None and len(tree.value) <= most_leaves]
     return known if len(known) == len(trees) else None
 
 
@@ -78,16 +78,13 @@ def _tree(part: str) -> Tree | None:
     fields = dict(line.split("=", 1) for line in part.split("\n") if "=" in line)
     if fields.get("is_linear", "0") != "0":
         return None
-    decisions = _whole(fields.get("decision_type", ""))
-    if any(not one & _CATEGORY and one >> _MISSING_SHIFT & 3 == _ZERO_MISSING for one in decisions):
-        return None
     values = _numbers(fields["leaf_value"])
     return Tree(
         feature=_whole(fields.get("split_feature", "")),
         threshold=_numbers(fields.get("threshold", "")),
         left=_whole(fields.get("left_child", "")),
         right=_whole(fields.get("right_child", "")),
-        decision=decisions,
+        decision=_whole(fields.get("decision_type", "")),
         value=values,
         rows=_numbers(fields.get("leaf_count", "")) or (1.0,) * len(values),
         levels=_levels(_whole(fields.get("cat_boundaries", "")), _whole(fields.get("cat_threshold", ""))),
@@ -128,12 +125,35 @@ def _levels(bounds: Sequence[int], words: Sequence[int]) -> tuple[frozenset[int]
     )
 
 
-class _Slot(NamedTuple):
-    """What splits compare: a feature with NaN replaced, or (NaN kept) whether its code is outside of the levels."""
+class Slot(NamedTuple):
+    """What splits compare: a feature with NaN replaced, or (NaN kept) whether its code is outside of the levels.
+
+    `zero_is_missing` says whether zeros are replaced like NaN.
+    """
 
     feature: int
     instead_of_nan: float
     levels: frozenset[int] | None = None
+    zero_is_missing: bool = False
+
+
+class SlotNumbers:
+    """Computes the slots that are no categories."""
+
+    def __init__(self, slots: Sequence[Slot]) -> None:
+        self.sources = np.array([slot.feature for slot in slots], dtype=np.intp)
+        self._instead = np.array([slot.instead_of_nan for slot in slots])
+        zeros = np.array([slot.zero_is_missing for slot in slots], dtype=np.bool_)
+        self._zeros = zeros if zeros.any() else None
+
+    def of(self, values: Matrix) -> Matrix:
+        """The slots of the values of their features, shape (n, slots)."""
+        # At most the largest finite number, as thresholds are: then only NaN that goes right is above all of them.
+        numbers = np.minimum(values, _LARGEST)
+        missing = np.isnan(numbers)
+        if self._zeros is not None:
+            missing |= self._zeros & (np.abs(numbers) <= _ZERO)
+        return np.where(missing, self._instead, numbers)
 
 
 class OutcomePatterns:
@@ -148,23 +168,22 @@ class OutcomePatterns:
     # gather and one comparison decide all splits of all trees.
 
     def __init__(self, trees: Sequence[Tree]) -> None:
-        slots: dict[_Slot, int] = {}
+        slots: dict[Slot, int] = {}
         # A split that a tree lacks compares the first slot with infinity, which nothing exceeds.
         chosen = np.zeros((len(trees), _SPLITS + 1), dtype=np.intp)
         thresholds = np.full((len(trees), _SPLITS + 1), np.inf)
         for t, tree in enumerate(trees):
             for q in range(len(tree.feature)):
-                slot, thresholds[t, q] = _slot(tree, q)
+                slot, thresholds[t, q] = split_of(tree, q)
                 chosen[t, q] = slots.setdefault(slot, len(slots))
         numbers = [slot for slot in slots if slot.levels is None]
         categories = [slot for slot in slots if slot.levels is not None]
         place = {slots[slot]: i for i, slot in enumerate([*numbers, *categories])}
         self._chosen = np.array([place.get(i, 0) for i in range(max(1, len(slots)))], dtype=np.intp)[chosen].ravel()
         self._thresholds = thresholds.ravel()
-        self._sources = np.array([slot.feature for slot in numbers], dtype=np.intp)
-        self._instead_of_nan = np.array([slot.instead_of_nan for slot in numbers])
+        self._numbers = SlotNumbers(numbers)
         self._codes = np.array([slot.feature for slot in categories], dtype=np.intp)
-        self._goes_right = _goes_right([slot.levels or frozenset() for slot in categories])
+        self._goes_right = goes_right([slot.levels or frozenset() for slot in categories])
         self._each = np.arange(len(categories))
         self._trees = len(trees)
 
@@ -177,26 +196,23 @@ class OutcomePatterns:
         return patterns
 
     def _slots(self, matrix: Matrix) -> Matrix:
-        # At most the largest finite number, as thresholds are: then only NaN that goes right is above all of them.
-        numbers = np.minimum(matrix.take(self._sources, axis=1), _LARGEST)
-        numbers = np.where(np.isnan(numbers), self._instead_of_nan, numbers)
+        numbers = self._numbers.of(matrix.take(self._numbers.sources, axis=1))
         if not len(self._codes):
             return numbers if numbers.shape[1] else np.zeros((len(matrix), 1))
-        # As LightGBM does: NaN and codes below 0 go right, and a fraction is cut off. The last place is of all others.
-        codes = matrix.take(self._codes, axis=1)
-        last = self._goes_right.shape[1] - 1
-        known = np.where((codes > -1) & (codes < last), codes, last).astype(np.intp)
+        known = places_of(matrix.take(self._codes, axis=1), self._goes_right.shape[1] - 1)
         return np.concatenate([numbers, self._goes_right[self._each, known]], axis=1)
 
 
-def _slot(tree: Tree, split: int) -> tuple[_Slot, float]:
+def split_of(tree: Tree, split: int) -> tuple[Slot, float]:
     """What a split compares, and with which threshold: it goes right where the slot is larger."""
     decision, feature = tree.decision[split], tree.feature[split]
     if decision & _CATEGORY:
-        return _Slot(feature, 0.0, tree.levels[int(tree.threshold[split])]), 0.5
-    if decision >> _MISSING_SHIFT & 3 == _NO_MISSING:
-        return _Slot(feature, 0.0), _compared(tree.threshold[split])
-    return _Slot(feature, -np.inf if decision & _LEFT else np.inf), _compared(tree.threshold[split])
+        return Slot(feature, 0.0, tree.levels[int(tree.threshold[split])]), 0.5
+    missing, threshold = decision >> _MISSING_SHIFT & 3, _compared(tree.threshold[split])
+    if missing == _NO_MISSING:
+        return Slot(feature, 0.0), threshold
+    goes = -np.inf if decision & _LEFT else np.inf
+    return Slot(feature, goes, zero_is_missing=missing == _ZERO_MISSING), threshold
 
 
 def _compared(threshold: float) -> float:
@@ -206,13 +222,19 @@ def _compared(threshold: float) -> float:
     return min(threshold, _LARGEST)
 
 
-def _goes_right(sets: Sequence[frozenset[int]]) -> Matrix:
+def goes_right(sets: Sequence[frozenset[int]]) -> Matrix:
     """1 for each code that is not in a set, shape (sets, codes + 1); the last place is outside of every set."""
     codes = max((max(one, default=-1) for one in sets), default=-1) + 1
     found = np.ones((len(sets), codes + 1))
     for row, one in enumerate(sets):
         found[row, list(one)] = 0.0
     return found
+
+
+def places_of(codes: Matrix, last: int) -> NDArray[np.intp]:
+    """Where codes of categories are in the rows of `goes_right`, whose last place is given; same shape as the codes."""
+    # As LightGBM does: NaN and codes below 0 go right, and a fraction is cut off.
+    return np.where((codes > -1) & (codes < last), codes, last).astype(np.intp)
 
 
 class TreeTables:
@@ -224,6 +246,8 @@ class TreeTables:
     """
 
     # docs/explanation/serving.md has the figures.
+
+    most_leaves = _SPLITS + 1
 
     def __init__(self, trees: Sequence[Tree]) -> None:
         self.trees = tuple(trees)
@@ -249,16 +273,17 @@ class TreeTables:
             found[rows] = values.cumsum(axis=1)[:, -1]
         return found
 
-    def probe(self, features: int) -> Matrix:
-        """Rows of so many features to compare with LightGBM: at thresholds and codes, beside them, and extremes."""
-        random = np.random.default_rng(0)
-        rows = random.normal(size=(_PROBED, features))
-        for tree in self.trees:
-            for split, feature in enumerate(tree.feature):
-                level = tree.decision[split] & _CATEGORY
-                at = float(min(tree.levels[int(tree.threshold[split])])) if level else tree.threshold[split]
-                beside = [at + 1, -1.0] if level else [np.nextafter(at, -np.inf), np.nextafter(at, np.inf)]
-                rows[random.integers(_PROBED, size=3), feature] = [at, *beside]
-        rows[random.random(rows.shape) < _PROBED_MISSING] = np.nan
-        rows[0], rows[1], rows[2], rows[3] = np.inf, -np.inf, np.nan, 0.0
-        return rows
+
+def probe_rows(trees: Sequence[Tree], features: int) -> Matrix:
+    """Rows of so many features to compare with LightGBM: at thresholds and codes, beside them, and extremes."""
+    random = np.random.default_rng(0)
+    rows = random.normal(size=(_PROBED, features))
+    for tree in trees:
+        for split, feature in enumerate(tree.feature):
+            level = tree.decision[split] & _CATEGORY
+            at = float(min(tree.levels[int(tree.threshold[split])])) if level else tree.threshold[split]
+            beside = [at + 1, -1.0] if level else [np.nextafter(at, -np.inf), np.nextafter(at, np.inf)]
+            rows[random.integers(_PROBED, size=3), feature] = [at, *beside]
+    rows[random.random(rows.shape) < _PROBED_MISSING] = np.nan
+    rows[0], rows[1], rows[2], rows[3] = np.inf, -np.inf, np.nan, 0.0
+    return rows

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from scoring.blocks import BlockTables
 from scoring.model import Model
 from scoring.trees import OutcomePatterns, Tree, TreeTables, read_thresholds, read_trees
 
@@ -55,10 +56,10 @@ def hostile(random: np.random.Generator) -> NDArray[np.float64]:
     return matrix
 
 
-@settings(max_examples=15, deadline=None)
-@given(seed=st.integers(0, 10_000), leaves=st.integers(2, 8), missing=st.booleans())
-def test_tables_give_the_bits_of_lightgbm(seed: int, leaves: int, missing: bool) -> None:
-    booster = fitted(seed, num_leaves=leaves, use_missing=missing)
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 10_000), leaves=st.integers(2, 8), missing=st.booleans(), zero=st.booleans())
+def test_tables_give_the_bits_of_lightgbm(seed: int, leaves: int, missing: bool, zero: bool) -> None:
+    booster = fitted(seed, num_leaves=leaves, use_missing=missing, zero_as_missing=zero)
     trees = read_trees(booster.model_to_string())
     matrix = hostile(np.random.default_rng(seed + 1))
     assert trees is not None
@@ -88,11 +89,10 @@ def test_a_tree_of_one_leaf_has_one_pattern() -> None:
     "parameters",
     [
         {"num_leaves": 9},
-        {"zero_as_missing": True},
         {"linear_tree": True},
         {"boosting": "rf", "bagging_freq": 1, "bagging_fraction": 0.5},
     ],
-    ids=["nine leaves", "zero is missing", "linear leaves", "averaged trees"],
+    ids=["nine leaves", "linear leaves", "averaged trees"],
 )
 def test_other_trees_are_not_read(parameters: dict[str, Any]) -> None:
     assert read_trees(fitted(3, **parameters).model_to_string()) is None
@@ -103,6 +103,8 @@ def test_a_model_takes_lightgbm_where_tables_would_give_other_bits(monkeypatch: 
     assert Model(text).tables is not None
     monkeypatch.setattr(TreeTables, "margins", lambda _, matrix: np.zeros(len(matrix)))
     assert Model(text).tables is None
+    monkeypatch.setattr(BlockTables, "margins", lambda _, matrix: np.zeros(len(matrix)))
+    assert Model(text).margins(np.ones((ROWS, 5))).all()
 
 
 @settings(max_examples=10, deadline=None)

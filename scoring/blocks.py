@@ -1,0 +1,174 @@
+"""Trees of at most sixteen leaves for blocks of rows: what is fixed for a call is paid once for a thousand rows.
+
+Splits of different trees often compare the same column with the same number. So the different comparisons of a model
+are made once for the whole block, which gives bytes of 0 and 1. The bytes of a tree's splits are put together to its
+outcome pattern, and the leaf is looked up.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from itertools import accumulate
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scoring.trees import Matrix, Slot, SlotNumbers, Tree, goes_right, places_of, split_of
+
+MOST_LEAVES = 16
+_BYTE = 8
+"""Splits whose outcomes fit into a byte; a tree of more than nine leaves has two bytes."""
+# Measured: with fewer rows the calls of NumPy cost more than their work, with more the bytes leave the cache.
+_BLOCK_ROWS = 1_024
+_TREES_AT_ONCE = 64
+
+Bytes = NDArray[np.uint8]
+Places = NDArray[np.intp]
+
+
+class BlockTables:
+    """The trees of a model for blocks of rows: ten times as fast as LightGBM, with the same bits.
+
+    >>> tree = Tree((0,), (0.5,), (-1,), (-2,), (8,), (-0.25, 0.25), (10.0, 10.0), ())
+    >>> BlockTables([tree, tree]).margins(np.array([[0.5], [0.75], [np.nan]])).tolist()
+    [-0.5, 0.5, 0.5]
+    """
+
+    def __init__(self, trees: Sequence[Tree]) -> None:
+        self._comparisons = _Comparisons(trees)
+        self._first = _Patterns(trees, self._comparisons, range(_BYTE))
+        self._rest = _Patterns(trees, self._comparisons, range(_BYTE, MOST_LEAVES - 1))
+        leaves = [_Leaves(tree) for tree in trees]
+        begins = [
+            one.begins + start for one, start in zip(leaves, _starts(one.size for one in leaves).tolist(), strict=True)
+        ]
+        self._offsets = _starts(map(len, begins))[:, np.newaxis]
+        # Where the values of each first pattern begin: there is one value if a tree has no more splits.
+        self._begins = np.concatenate([np.empty(0, dtype=np.intp), *begins])
+        self._values = np.concatenate([np.empty(0), *(value for one in leaves for value in one.values)])
+        if not self._rest.splits:
+            self._values = self._values.take(self._begins)
+
+    def margins(self, matrix: Matrix) -> NDArray[np.float64]:
+        """The margin of each row of a model matrix, shape (n,)."""
+        if len(matrix) == 1:  # np.add.reduce adds one row's values in pairs, but those of several rows one by one
+            return self.margins(matrix.repeat(2, axis=0))[:1]
+        blocks = -(-len(matrix) // _BLOCK_ROWS)
+        ends = [len(matrix) * block // blocks for block in range(1, blocks + 1)]
+        parts = [self._block(matrix[start:end]) for start, end in zip([0, *ends], ends, strict=False)]
+        return np.concatenate(parts) if parts else np.empty(0)
+
+    def _block(self, matrix: Matrix) -> NDArray[np.float64]:
+        outcomes = self._comparisons.of(matrix)
+        first, rest = self._first.of(outcomes), self._rest.of(outcomes) if self._rest.splits else None
+        margins = np.zeros(len(matrix))
+        places = np.empty((min(_TREES_AT_ONCE, len(self._offsets)), len(matrix)), dtype=np.intp)
+        values = np.empty(places.shape)
+        for start in range(0, len(self._offsets), _TREES_AT_ONCE):
+            trees = slice(start, start + _TREES_AT_ONCE)
+            count = len(self._offsets[trees])
+            place, value = places[:count], values[:count]
+            np.add(self._first.chosen(first, trees), self._offsets[trees], out=place)
+            if rest is not None:
+                place = self._begins.take(place)
+                place += self._rest.chosen(rest, trees)
+            # "wrap" writes into `out` directly, where "raise" would fill a buffer first; no place is out of bounds.
+            self._values.take(place, out=value, mode="wrap")
+            value[0] += margins
+            np.add.reduce(value, axis=0, out=margins)  # tree by tree, in their order, as LightGBM adds
+        return margins
+
+
+class _Comparisons:
+    """The different comparisons of the splits of a model. `at` has the place of each one."""
+
+    def __init__(self, trees: Sequence[Tree]) -> None:
+        thresholds: dict[Slot, set[float]] = defaultdict(set)
+        for slot, threshold in (split_of(tree, split) for tree in trees for split in range(len(tree.feature))):
+            thresholds[slot].add(threshold)
+        numbers = [slot for slot in thresholds if slot.levels is None]
+        categories = [slot for slot in thresholds if slot.levels is not None]
+        ordered = [(slot, threshold) for slot in (*numbers, *categories) for threshold in sorted(thresholds[slot])]
+        self.at = {comparison: place for place, comparison in enumerate(ordered)}
+        self._numbers = SlotNumbers(numbers)
+        self._thresholds = [np.array(sorted(thresholds[slot]))[:, np.newaxis] for slot in numbers]
+        self._codes = np.array([slot.feature for slot in categories], dtype=np.intp)
+        self._right = goes_right([slot.levels or frozenset() for slot in categories]).astype(np.uint8)
+
+    def of(self, matrix: Matrix) -> Bytes:
+        """Whether each comparison sends each row of a model matrix right, 0 or 1, shape (comparisons, n)."""
+        found = np.empty((len(self.at), len(matrix)), dtype=np.uint8)
+        start = 0
+        numbers = np.ascontiguousarray(self._numbers.of(matrix.take(self._numbers.sources, axis=1)).T)
+        for number, thresholds in zip(numbers, self._thresholds, strict=True):
+            end = start + len(thresholds)
+            np.greater(number, thresholds, out=found[start:end].view(np.bool_))
+            start = end
+        codes = np.ascontiguousarray(places_of(matrix.take(self._codes, axis=1), self._right.shape[1] - 1).T)
+        for row, right, code in zip(found[start:], self._right, codes, strict=True):
+            right.take(code, out=row, mode="wrap")
+        return found
+
+
+class _Patterns:
+    """The outcomes of some splits of each tree as the bits of a byte; `splits` says of how many splits."""
+
+    def __init__(self, trees: Sequence[Tree], comparisons: _Comparisons, chosen: range) -> None:
+        splits = [[comparisons.at[split_of(tree, i)] for i in chosen if i < len(tree.feature)] for tree in trees]
+        # Those of most splits first: then the trees that have a third split, say, are the first ones.
+        order = sorted(range(len(trees)), key=lambda tree: -len(splits[tree]))
+        self._row = np.argsort(order)
+        most = max(map(len, splits), default=0)
+        self._planes: list[Places] = [
+            np.array([splits[tree][i] for tree in order if len(splits[tree]) > i], dtype=np.intp) for i in range(most)
+        ]
+        self.splits = sum(map(len, splits))
+
+    def of(self, outcomes: Bytes) -> Bytes:
+        """The patterns, shape (trees, n), in an order of their own."""
+        patterns = np.zeros((len(self._row), outcomes.shape[1]), dtype=np.uint8)
+        for plane in reversed(self._planes):
+            part = patterns[: len(plane)]
+            part += part
+            part |= outcomes.take(plane, axis=0)
+        return patterns
+
+    def chosen(self, patterns: Bytes, trees: slice) -> Bytes:
+        """The patterns of the chosen trees, in the trees' order."""
+        return patterns.take(self._row[trees], axis=0)
+
+
+class _Leaves:
+    """The leaves of one tree: `begins` has a place in `values` for each first pattern, and the rest is added to it."""
+
+    def __init__(self, tree: Tree) -> None:
+        self.begins = np.zeros(1 << min(len(tree.feature), _BYTE), dtype=np.intp)
+        self.values: list[NDArray[np.float64]] = []
+        self.size = 0
+        exits: dict[_Path, list[tuple[int, _Path]]] = defaultdict(list)
+        for leaf, path in tree.paths():
+            first = tuple(step for step in path if step[0] < _BYTE)
+            exits[first].append((leaf, tuple((split - _BYTE, right) for split, right in path if split >= _BYTE)))
+        more = max(0, len(tree.feature) - _BYTE)
+        for first, leaves in exits.items():
+            self.begins[_agrees(first, len(self.begins))] = self.size
+            values = np.empty(1 << more)
+            for leaf, rest in leaves:
+                values[_agrees(rest, 1 << more)] = tree.value[leaf]
+            self.values.append(values)
+            self.size += len(values)
+
+
+_Path = tuple[tuple[int, bool], ...]
+
+
+def _agrees(path: _Path, patterns: int) -> NDArray[np.bool_]:
+    """Which of so many patterns go the path."""
+    bits = sum(1 << split for split, _ in path)
+    return np.asarray((np.arange(patterns) & bits) == sum(1 << split for split, right in path if right))
+
+
+def _starts(sizes: Iterable[int]) -> Places:
+    """Where each of several tables begins behind the ones before it."""
+    return np.array(list(accumulate(sizes, initial=0))[:-1], dtype=np.intp)
