@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import codecs
 import csv
+import io
+import os
 import re
-import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 from features.errors import FileError
+from features.storage import StoredFile
 
 SUFFIXES = (".csv", ".parquet")
 SEPARATORS = {",": "a comma", ";": "';'", "\t": "a tabulator", "|": "'|'"}
@@ -38,6 +39,7 @@ _BINARY = (
     (b"\x80\x04", "a pickle"),
     (b"\x80\x05", "a pickle"),
 )
+_MAGIC = {"gzip": b"\x1f\x8b", "zstd": b"\x28\xb5\x2f\xfd"}
 # UTF-32 first: the mark of UTF-16 in little-endian order is the beginning of that of UTF-32.
 _WIDE_MARKS = (
     (codecs.BOM_UTF32_LE, "UTF-32"),
@@ -51,35 +53,43 @@ _SEP_LINE = re.compile(r"\"?sep=.?\"?$", re.IGNORECASE)
 _COMMENT = ("#", "//", "--", "%")
 
 
-def refuse_unreadable(path: Path, separator: str = ",") -> str:
-    """The format of a regular file, csv or parquet; FileError unless its suffix and its first bytes agree on one."""
-    _refuse_irregular(path)
-    suffix = path.suffix.lower()
+def refuse_unreadable(file: StoredFile, separator: str = ",") -> str:
+    """The format of a file, csv or parquet; FileError unless its suffix and its first bytes agree on one."""
+    suffix = file.suffix
     if suffix not in SUFFIXES:
-        packed = " (compressed files are not read: unpack it)" if suffix in _PACKED else ""
-        raise FileError(f"{path}: neither .csv nor .parquet{packed}")
+        packed = " (of compressed files only .csv.gz and .csv.zst are read)" if suffix in _PACKED else ""
+        raise FileError(f"{file}: neither .csv nor .parquet{packed}")
     try:
-        with path.open("rb") as file:
-            head = file.read(_HEAD_BYTES)
+        with file.open() as opened:
+            head = opened.read(_HEAD_BYTES)
+        fault = _not_packed(head, file.packing)
+        if file.packing and fault is None:
+            with file.unpacked() as unpacked:
+                head = unpacked.read(_HEAD_BYTES)
     except OSError as error:
-        raise FileError(f"{path}: cannot be read ({error.strerror})") from None
-    fault = _not_csv(head, separator) if suffix == ".csv" else _not_parquet(head)
+        raise FileError(f"{file}: {unread(error)}") from None
+    fault = fault or (_not_csv(head, separator) if suffix == ".csv" else _not_parquet(head))
     if fault is not None:
-        raise FileError(f"{path}: {fault}")
+        raise FileError(f"{file}: {fault}")
     return suffix[1:]
 
 
-def _refuse_irregular(path: Path) -> None:
-    try:
-        mode = path.stat().st_mode
-    except (FileNotFoundError, NotADirectoryError):
-        raise FileError(f"{path}: {'is a link to nothing' if path.is_symlink() else 'no such file'}") from None
-    except OSError as error:
-        raise FileError(f"{path}: cannot be read ({error.strerror})") from None
-    if stat.S_ISDIR(mode):
-        raise FileError(f"{path}: is a folder, not a file")
-    if not stat.S_ISREG(mode):
-        raise FileError(f"{path}: is not a regular file (a pipe, a socket or a device cannot be read twice)")
+def unread(error: OSError) -> str:
+    """A line on a file whose bytes cannot be had."""
+    if is_damage(error):
+        return "is damaged or cut short"
+    return f"cannot be read ({os.strerror(error.errno) if error.errno else type(error).__name__})"
+
+
+def is_damage(error: OSError) -> bool:
+    """Whether Arrow has raised the error, since the content cannot be unpacked; others have a number or a name."""
+    return type(error) is OSError and error.errno is None
+
+
+def _not_packed(head: bytes, packing: str | None) -> str | None:
+    if packing is None or head.startswith(_MAGIC[packing]):
+        return None
+    return f"is {_format_of(head) or 'text'}, not {packing} as its suffix says" if head else "is empty"
 
 
 def _not_parquet(head: bytes) -> str | None:
@@ -175,13 +185,13 @@ class _Uneven:
         return f"row {row} has {fields} of {self.expected} fields{more}"
 
 
-def uneven_rows(path: Path, separator: str = ",") -> str | None:
+def uneven_rows(file: StoredFile, separator: str = ",") -> str | None:
     """A line on the rows with too many or too few fields; None if all have as many as the first line."""
     row = 0
     try:
-        with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+        with io.TextIOWrapper(file.unpacked(), encoding="utf-8-sig", errors="replace", newline="") as text:
             # Without `strict` the csv module mends a broken quote in silence.
-            rows = (fields for fields in csv.reader(file, delimiter=separator, strict=True) if fields)
+            rows = (fields for fields in csv.reader(text, delimiter=separator, strict=True) if fields)
             uneven = _Uneven(expected=len(next(rows, [])))
             for row, fields in enumerate(rows, start=1):
                 uneven.add(row, fields)
@@ -192,11 +202,11 @@ def uneven_rows(path: Path, separator: str = ",") -> str | None:
     return str(uneven) if uneven.count else None
 
 
-def not_utf8(path: Path) -> str | None:
+def not_utf8(file: StoredFile) -> str | None:
     """A line that names the first line of a file that is not UTF-8; None if every line is."""
     try:
-        with path.open("rb") as file:
-            number = next(_undecodable_lines(file), None)
+        with file.unpacked() as lines:
+            number = next(_undecodable_lines(lines), None)
     except OSError:
         return None
     return None if number is None else f"line {number} is not UTF-8 text: save the file as UTF-8"

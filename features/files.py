@@ -1,22 +1,26 @@
-"""Readers of CSV and Parquet files of applications, in batches checked against the declaration. Needs pyarrow."""
+"""Readers of CSV and Parquet files of applications, in batches checked against the declaration. Needs pyarrow.
+
+A file of a partitioned dataset has the columns that its folders name too, such as `month=2026-11`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Container, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import IO, Any, Self
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 from pyarrow import csv, parquet
 
-from features.diagnosis import not_utf8, refuse_unreadable, uneven_rows
+from features.diagnosis import is_damage, not_utf8, refuse_unreadable, uneven_rows, unread
 from features.errors import ColumnsError, FileError
 from features.portfolio import Portfolio
 from features.schema import MISSING_WORDS, Column, ColumnKind, Schema
+from features.storage import AccessFailures, StoredFile
 from features.transformer import Columns
 from features.validation import RuleViolation, find_violations
 from features.values import as_days, as_levels, as_numbers, stored_as
@@ -50,33 +54,43 @@ _LISTED = 8
 _ROWS_PER_CHUNK = 100_000
 
 
-def open_file(path: Path, portfolio: Portfolio) -> File:
-    """The file of a portfolio's applications at `path` (.csv or .parquet).
+Partition = tuple[tuple[str, str | None], ...]
+"""The columns that the folders of a file name, and the one value of each; None is missing."""
+
+
+def open_file(path: Path | StoredFile, portfolio: Portfolio, *, partition: Partition = ()) -> File:
+    """The file of a portfolio's applications at `path` (.csv, .csv.gz, .csv.zst or .parquet).
 
     FileError if it cannot be read; ColumnsError if a declared column is absent.
     """
     schema, layout = portfolio.schema, CsvLayout.of(portfolio)
-    names = open_table(path, known={*schema.beside, *(column.name for column in schema)}, layout=layout).header
+    known = {*schema.beside, *(column.name for column in schema)}
+    table = open_table(path, known=known, layout=layout, partition=partition)
+    names = table.header
     absent = [column.name for column in schema if column.name not in names]
     if absent:
-        raise ColumnsError(f"{path}: column missing: {_listed(absent)}{_misspelt_hint(absent, names)}")
-    return File(path, names, layout, portfolio)
+        raise ColumnsError(f"{table.stored}: column missing: {_listed(absent)}{_misspelt_hint(absent, names)}")
+    return File(table.stored, table.fields, table.groups, layout, table.partition, portfolio)
 
 
-def open_table(path: Path, *, known: Container[str], layout: CsvLayout = _PLAIN) -> Table:
-    """The .csv or .parquet file at `path`, if its header has at least one `known` name.
+def open_table(
+    path: Path | StoredFile, *, known: Container[str], layout: CsvLayout = _PLAIN, partition: Partition = ()
+) -> Table:
+    """The file at `path`, if its header has at least one `known` name.
 
     FileError if it cannot be read; ColumnsError if a column is repeated or none is known.
     """
 
-    names = tuple(_header(path, layout))
+    stored = StoredFile.at(path) if isinstance(path, Path) else path
+    fields, groups = _header(stored, layout)
+    names = fields.names
     # Without a known name the first line may be an applicant's: the message must not quote it.
     if not any(name in known for name in names):
-        raise ColumnsError(f"{path}: it has none of the expected columns: does its first line name the columns?")
+        raise ColumnsError(f"{stored}: it has none of the expected columns: does its first line name the columns?")
     repeated = sorted({name or "(no name)" for name in names if names.count(name) > 1})
     if repeated:
-        raise ColumnsError(f"{path}: column repeated: {_listed(repeated)}")
-    return Table(path, names, layout)
+        raise ColumnsError(f"{stored}: column repeated: {_listed(repeated)}")
+    return Table(stored, fields, groups, layout, tuple(one for one in partition if one[0] not in names))
 
 
 def read_table(
@@ -103,24 +117,52 @@ def read_table(
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A readable file with the names in its header."""
+    """A readable file with its header.
 
-    path: Path
-    header: tuple[str, ...]
+    Attributes
+    ----------
+    fields : the columns in the file and their types; those of a CSV file are text
+    groups : the rows of each row group of a Parquet file; none for a CSV file
+    partition : columns that its folders name, and that are not in the file
+    """
+
+    stored: StoredFile
+    fields: pa.Schema
+    groups: tuple[int, ...]
     layout: CsvLayout
+    partition: Partition
+
+    @property
+    def path(self) -> Path:
+        """Where a file of this machine lies."""
+        return Path(self.stored.place)
+
+    @property
+    def header(self) -> tuple[str, ...]:
+        """The names of the columns, those of its folders last."""
+        return (*self.fields.names, *(name for name, _ in self.partition))
+
+    def type_of(self, name: str) -> pa.DataType:
+        """The stored type of a column; that of a column of CSV files and folders is text."""
+        return self.fields.field(name).type if name in self.fields.names else pa.string()
 
     def blocks(self, columns: Sequence[str], rows: int, *, groups: Sequence[int] | None = None) -> Iterator[pa.Table]:
         """The chosen columns in Arrow tables of at most `rows` rows; every column of a CSV file is text.
 
-        `groups` are the row groups of a Parquet file to read, all unless given.
-
-        FileError if the file turns out to be damaged on the way; ColumnsError if it lacks a column.
+        `groups` are the row groups of a Parquet file to read, all unless given. FileError if the file turns out to be
+        damaged on the way; ColumnsError if it lacks a column.
         """
 
         absent = [name for name in columns if name not in self.header]
         if absent:
-            raise ColumnsError(f"{self.path}: column missing: {_listed(absent)}")
-        yield from _tables(self.path, columns, rows, self.layout, groups)
+            raise ColumnsError(f"{self.stored}: column missing: {_listed(absent)}")
+        of_folders = {name: value for name, value in self.partition if name in columns}
+        inside = [name for name in columns if name not in of_folders]
+        # Without a column Arrow does not tell how many rows there are.
+        for table in _tables(self.stored, inside or self.fields.names[:1], rows, self.layout, groups):
+            held = {name: table[name] for name in inside}
+            held |= {name: _repeated(value, table.num_rows) for name, value in of_folders.items()}
+            yield pa.table({name: held[name] for name in columns}) if of_folders else table.select(columns)
 
     def column(self, name: str) -> pa.ChunkedArray[Any]:
         """One column of the whole file; ColumnsError if it is not in the header."""
@@ -155,7 +197,7 @@ class File(Table):
         """
         if rows < 1:
             raise ColumnsError(f"a batch has at least 1 row, not {rows}")
-        wanted = [*(column.name for column in self.schema), *others]
+        wanted = list(dict.fromkeys([*(column.name for column in self.schema), *others]))
         for table in self.blocks(wanted, rows, groups=groups):
             yield read_table(table, self.portfolio, first_row=first_row, others=others, decimal=self.layout.decimal)
             first_row += table.num_rows
@@ -222,31 +264,47 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join(names[:_LISTED]) + more
 
 
-def _header(path: Path, layout: CsvLayout) -> list[str]:
-    """The column names of the file; FileError if it is empty, damaged or neither CSV nor Parquet."""
-    kind = refuse_unreadable(path, layout.separator)
-    with _reading(path, layout):
-        if kind == "parquet":
-            return list(parquet.read_schema(path).names)
-        return list(_csv_reader(path, [], layout).schema.names)
+def _repeated(value: str | None, rows: int) -> pa.Array[Any]:
+    codes = pa.array(np.zeros(rows, dtype=np.int32))
+    return pa.DictionaryArray.from_arrays(codes, pa.array([value], pa.string()))
+
+
+def _header(file: StoredFile, layout: CsvLayout) -> tuple[pa.Schema, tuple[int, ...]]:
+    """The columns of the file and the rows of its row groups; FileError if it cannot be read."""
+    kind = refuse_unreadable(file, layout.separator)
+    with _reading(file, layout):
+        if kind == "csv":
+            with file.unpacked() as opened:
+                return pa.schema([(name, pa.string()) for name in csv_reader(opened, [], layout).schema.names]), ()
+        with _parquet(file) as opened:
+            metadata = opened.metadata
+            groups = tuple(metadata.row_group(i).num_rows for i in range(metadata.num_row_groups))
+            return opened.schema_arrow, groups
 
 
 def _tables(
-    path: Path, columns: Sequence[str], rows: int, layout: CsvLayout, groups: Sequence[int] | None
+    file: StoredFile, columns: Sequence[str], rows: int, layout: CsvLayout, groups: Sequence[int] | None
 ) -> Iterator[pa.Table]:
     """The chosen columns in tables of at most `rows` rows. Every CSV column is text."""
-    with _reading(path, layout):
-        if path.suffix.lower() == ".parquet":
-            with parquet.ParquetFile(path) as file:
-                for batch in file.iter_batches(batch_size=rows, columns=list(columns), row_groups=groups):
+    with _reading(file, layout):
+        if file.suffix == ".parquet":
+            with _parquet(file) as opened:
+                for batch in opened.iter_batches(batch_size=rows, columns=list(columns), row_groups=groups):
                     yield pa.Table.from_batches([batch])
         else:
-            yield from _rebatched(_csv_reader(path, columns, layout), rows)
+            with file.unpacked() as opened:
+                yield from _rebatched(csv_reader(opened, columns, layout), rows)
 
 
-def _csv_reader(path: Path, columns: Sequence[str], layout: CsvLayout) -> csv.CSVStreamingReader:
+def _parquet(file: StoredFile) -> parquet.ParquetFile:
+    # Arrow reads a file of this machine itself, without Python's lock.
+    return parquet.ParquetFile(file.place if file.origin is None else file.open())
+
+
+def csv_reader(source: IO[bytes], columns: Sequence[str], layout: CsvLayout) -> csv.CSVStreamingReader:
+    """The reader of a CSV file's chosen columns as text."""
     return csv.open_csv(
-        path,
+        source,
         read_options=csv.ReadOptions(use_threads=False, block_size=_CSV_BLOCK_BYTES),
         # Without this a block may be cut inside a quoted cell that holds a line break.
         parse_options=csv.ParseOptions(delimiter=layout.separator, newlines_in_values=True),
@@ -273,22 +331,25 @@ def _rebatched(reader: csv.CSVStreamingReader, rows: int) -> Iterator[pa.Table]:
 
 
 @contextmanager
-def _reading(path: Path, layout: CsvLayout) -> Iterator[None]:
-    """Turn Arrow's errors into a FileError of one line."""
-    try:
-        yield
-    # Arrow quotes the row that it cannot read, and no log may hold an applicant's value.
-    except (pa.ArrowException, UnicodeDecodeError) as error:
-        raise FileError(f"{path}: {_reason(path, error, layout.separator)}") from None
-    except OSError as error:
-        raise FileError(f"{path}: cannot be read ({type(error).__name__})") from None
+def _reading(file: StoredFile, layout: CsvLayout) -> Iterator[None]:
+    """Turn Arrow's errors, and those of storage, into a FileError of one line."""
+    with AccessFailures(file.name) if file.origin else nullcontext():
+        try:
+            yield
+        # Arrow quotes the row that it cannot read, and no log may hold an applicant's value.
+        except (pa.ArrowException, UnicodeDecodeError) as error:
+            raise FileError(f"{file}: {_reason(file, error, layout.separator)}") from None
+        except OSError as error:
+            if file.origin and not is_damage(error):
+                raise
+            raise FileError(f"{file}: {unread(error)}") from None
 
 
-def _reason(path: Path, error: Exception, separator: str) -> str:
-    if path.suffix.lower() == ".csv":
+def _reason(file: StoredFile, error: Exception, separator: str) -> str:
+    if file.suffix == ".csv":
         if "Empty CSV file" in str(error):
             return "is empty"
-        fault = not_utf8(path) or uneven_rows(path, separator)
+        fault = not_utf8(file) or uneven_rows(file, separator)
         if fault is not None:
             return fault
     if isinstance(error, pa.ArrowNotImplementedError):

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import PurePosixPath
 from typing import Any, Self
+from urllib.parse import unquote
 
 import numpy as np
 import pyarrow as pa
-from pyarrow import parquet
+from pyarrow import types
 
+from features.diagnosis import SUFFIXES
 from features.errors import ColumnsError, FileError
-from features.files import File, RowBatch, open_file
+from features.files import File, Partition, RowBatch, open_file
 from features.portfolio import Portfolio
 from features.request import LONGEST_CLIENT_ID
+from features.storage import FileListing, StoredFile, is_mark, list_files
 from features.validation import RuleViolation
 from features.values import as_client_ids, as_whole_numbers
 
@@ -25,31 +29,38 @@ ROW = "row"
 PART_ROWS = 500_000
 """Rows that a part of a Parquet file has at most, unless one of its row groups has more."""
 
-_SUFFIXES = (".csv", ".parquet")
-# Hidden files, lock files of office programs, and marks such as Spark's _SUCCESS.
-_MARKS = (".", "~$", "_")
 # Such a file may hold applications in a form that is not read: it is refused, since nobody would miss the rows.
 _TABLES = frozenset({
-    *_SUFFIXES, ".tsv", ".tab", ".psv", ".dat", ".xls", ".xlsx", ".xlsm", ".xlsb", ".ods", ".json", ".jsonl", ".ndjson",
+    *SUFFIXES, ".tsv", ".tab", ".psv", ".dat", ".xls", ".xlsx", ".xlsm", ".xlsb", ".ods", ".json", ".jsonl", ".ndjson",
     ".feather", ".arrow", ".orc", ".avro", ".sqlite", ".db", ".sas7bdat", ".dta", ".sav", ".rds", ".pkl", ".pickle",
     ".gz", ".bz2", ".xz", ".zst", ".zip", ".lz4", ".7z", ".tar", ".tgz",
 })  # fmt: skip
 
+# Tables whose log, and not their folder, says which files are current.
+_FOREIGN = {"_delta_log": "a Delta Lake table", ".hoodie": "a Hudi table"}
+_NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
+_OPENED_AT_ONCE = 16
+
 
 def open_source(address: str, portfolio: Portfolio, *, part_rows: int = PART_ROWS) -> ApplicationSource:
-    """The applications of a portfolio at an address: a file or a folder of files.
+    """The applications of a portfolio at an address: a file, a folder, a pattern, or one of those in an object store.
 
-    Every header is read. FileError if one cannot be read; ColumnsError if a declared column is absent, or if nothing
-    names the applicants.
+    Every header is read. FileError if one cannot be read; ColumnsError if a declared column is absent, if files differ
+    in the kind of one, or if nothing names the applicants.
     """
-    files, passed_over = _files_at(Path(address), portfolio)
+    listing = list_files(address)
+    files, passed_over = _opened(listing, portfolio)
+    _refuse_differences(files)
     identifier = Identifier.of_files(files, portfolio)
     known = {*portfolio.schema.beside, CLIENT_ID}
+    header = tuple(name for name in files[0].header if all(name in file.header for file in files))
+    stored = {name: {file.type_of(name) for file in files} for name in header}
     return ApplicationSource(
-        address=address,
+        address=listing.address,
         parts=tuple(_parts(files, part_rows, numbered=not identifier.in_files)),
         identifier=identifier,
-        header=tuple(name for name in files[0].header if all(name in file.header for file in files)),
+        header=header,
+        types={name: kinds.pop() for name, kinds in stored.items() if len(kinds) == 1},
         passed_over=passed_over,
         ignored_columns=tuple(sorted({name for file in files for name in file.undeclared} - known)),
     )
@@ -63,6 +74,7 @@ class ApplicationSource:
     ----------
     address : what was opened, without a password
     header : the columns that every part has
+    types : the stored types of those that have one type everywhere
     passed_over : names that were found and not read
     ignored_columns : columns that are neither declared, nor an identifier, nor the outcome
     """
@@ -71,6 +83,7 @@ class ApplicationSource:
     parts: tuple[SourcePart, ...]
     identifier: Identifier
     header: tuple[str, ...]
+    types: Mapping[str, pa.DataType]
     passed_over: tuple[str, ...] = ()
     ignored_columns: tuple[str, ...] = ()
 
@@ -87,29 +100,39 @@ class SourcePart:
 
     Attributes
     ----------
-    name : the file, as messages name it
-    fingerprint : differs when the content has changed
     rows : None if they are not known before they are read
+    groups : the row groups of a Parquet file; None for all of a file
+    partition : columns that the folders of the file name
     before : rows of the source before this file; 0 unless row numbers name the applicants
     first_row : position of the first row in its file
     """
 
-    name: str
-    fingerprint: str
+    file: StoredFile
     rows: int | None
-    path: str
     groups: tuple[int, ...] | None = None
+    partition: Partition = ()
     before: int = 0
     first_row: int = 0
+
+    @property
+    def name(self) -> str:
+        """The file, as messages name it."""
+        return self.file.name
+
+    @property
+    def fingerprint(self) -> str:
+        """What differs when the content has changed."""
+        some = f", row groups {self.groups[0]} to {self.groups[-1]}" if self.groups else ""
+        return f"{self.file}: {self.file.size} bytes, {self.file.mark}{some}"
 
     def batches(self, rows: int, portfolio: Portfolio, *, others: Sequence[str] = ()) -> Iterator[RowBatch]:
         """The rows in batches of at most `rows`, with the columns `others` as Arrow arrays.
 
         FileError if the part has changed or turns out to be damaged on the way; ColumnsError if it lacks a column.
         """
-        file = open_file(Path(self.path), portfolio)
-        if _mark(file.path) not in self.fingerprint:
+        if self.file.now() != self.file:
             raise FileError(f"{self.name}: has changed since the job was planned")
+        file = open_file(self.file, portfolio, partition=self.partition)
         yield from file.batches(rows, others=others, groups=self.groups, first_row=self.first_row)
 
 
@@ -134,9 +157,9 @@ class Identifier:
             raise ColumnsError(f"some files name the applicants by {' and others by '.join(names)}")
         if identity is None:
             if any(CLIENT_ID in file.header for file in files):
-                raise ColumnsError(f"{nameless.path}: has no {CLIENT_ID}, as other files have")
+                raise ColumnsError(f"{nameless.stored}: has no {CLIENT_ID}, as other files have")
             return cls(ROW, whole=True, in_files=False)
-        raise ColumnsError(f"{nameless.path}: neither {' nor '.join(names)} names the applicants")
+        raise ColumnsError(f"{nameless.stored}: neither {' nor '.join(names)} names the applicants")
 
     @property
     def others(self) -> tuple[str, ...]:
@@ -161,56 +184,97 @@ class Identifier:
         return read
 
 
-def _files_at(path: Path, portfolio: Portfolio) -> tuple[tuple[File, ...], tuple[str, ...]]:
-    """The file, or every .csv and .parquet file of the folder, and the names that are passed over."""
-    if not path.is_dir():
-        return (open_file(path, portfolio),), ()
-    names = sorted(one.name for one in path.iterdir())
-    marks = [name for name in names if name.startswith(_MARKS)]
-    held = [path / name for name in names if name not in marks]
-    tables = [one for one in held if one.suffix.lower() in _SUFFIXES or _may_hold_applications(one)]
+def _opened(listing: FileListing, portfolio: Portfolio) -> tuple[tuple[File, ...], tuple[str, ...]]:
+    """The files that hold applications, in the order of their names, and the names that are passed over."""
+    if listing.alone:
+        return (open_file(listing.find(listing.names[0]), portfolio),), ()
+    marks = {mark for name in listing.names if (mark := _marked(name))}
+    for name in sorted(marks):
+        if PurePosixPath(name).name in _FOREIGN:
+            what = _FOREIGN[PurePosixPath(name).name]
+            raise FileError(f"{listing.address}: is {what}, whose files alone do not say which rows are current")
+    # An empty folder ends with a slash.
+    held = [name for name in listing.names if not _marked(name) and not name.endswith("/")]
+    tables = [name for name in held if not _TABLES.isdisjoint(s.lower() for s in PurePosixPath(name).suffixes)]
     if not tables:
-        raise FileError(f"{path}: no .csv or .parquet file in it")
-    others = [one.name for one in held if one not in tables]
-    return tuple(open_file(one, portfolio) for one in tables), tuple(sorted([*marks, *others]))
+        raise FileError(f"{listing.address}: no .csv or .parquet file in it")
+
+    def opened(name: str) -> File:
+        return open_file(listing.find(name), portfolio, partition=_partition(name))
+
+    with ThreadPoolExecutor(_OPENED_AT_ONCE) as pool:
+        files = tuple(pool.map(opened, tables))
+    return files, tuple(sorted({*marks, *held} - {*tables}))
 
 
-def _may_hold_applications(path: Path) -> bool:
-    return path.is_dir() or not _TABLES.isdisjoint(suffix.lower() for suffix in path.suffixes)
+def _marked(name: str) -> str | None:
+    """The name up to the first folder or file in it that is a mark; None if there is none."""
+    parts = name.split("/")
+    return next(("/".join(parts[: i + 1]) for i, part in enumerate(parts) if is_mark(part)), None)
 
 
-def _parts(files: Iterable[File], part_rows: int, *, numbered: bool) -> Iterator[SourcePart]:
+def _partition(name: str) -> Partition:
+    """The columns that the folders of a file name, in the way of Hive.
+
+    >>> _partition("month=2026-11/region=__HIVE_DEFAULT_PARTITION__/a.parquet")
+    (('month', '2026-11'), ('region', None))
+    """
+    pairs = dict(folder.split("=", 1) for folder in name.split("/")[:-1] if "=" in folder)
+    return tuple((unquote(key), None if value == _NO_VALUE else unquote(value)) for key, value in pairs.items())
+
+
+def _refuse_differences(files: Sequence[File]) -> None:
+    """ColumnsError if Parquet files differ in the kind that a declared column is stored as."""
+    first: dict[str, tuple[str, File]] = {}
+    for file in files:
+        for column in file.schema if file.groups else ():
+            kind, (known, other) = _kind(file.type_of(column.name)), first.get(column.name, ("", file))
+            if kind and known and kind != known and _holds_something(file, column.name):
+                raise ColumnsError(
+                    f"{file.stored}: {column.name} is stored as {kind}, but as {known} in {other.stored}"
+                )
+            if kind:
+                first.setdefault(column.name, (kind, file))
+
+
+def _holds_something(file: File, name: str) -> bool:
+    # Some writers store a column without a value as numbers, whatever it holds elsewhere.
+    return any(not all(table[name].is_null(nan_is_null=True).to_pylist()) for table in file.blocks([name], PART_ROWS))
+
+
+def _kind(stored: pa.DataType) -> str:
+    """The kind of a stored type; "" for one that holds nothing but null."""
+    stored = stored.value_type if types.is_dictionary(stored) else stored
+    if types.is_null(stored):
+        return ""
+    if types.is_integer(stored) or types.is_floating(stored) or types.is_decimal(stored):
+        return "numbers"
+    if types.is_string(stored) or types.is_large_string(stored) or types.is_string_view(stored):
+        return "text"
+    return "dates" if types.is_date(stored) or types.is_timestamp(stored) else str(stored)
+
+
+def _parts(files: Sequence[File], part_rows: int, *, numbered: bool) -> Iterator[SourcePart]:
     before = 0
     for file in files:
-        mark = f"{file.path} {_mark(file.path)}"
-        if file.path.suffix.lower() != ".parquet":
-            rows = sum(table.num_rows for table in file.blocks(file.header[:1], part_rows)) if numbered else None
-            yield SourcePart(str(file.path), mark, rows, str(file.path), before=before)
-            before += rows or 0
-            continue
         first = 0
-        for groups, rows in _cut(file.path, part_rows):
-            name = f"{mark} row groups {groups[0]} to {groups[-1]}" if groups else mark
-            yield SourcePart(str(file.path), name, rows, str(file.path), groups, before if numbered else 0, first)
-            first += rows
+        for groups, rows in _cut(file, part_rows, counted=numbered and file is not files[-1]):
+            yield SourcePart(file.stored, rows, groups, file.partition, before if numbered else 0, first)
+            first += rows or 0
         before += first
 
 
-def _cut(path: Path, part_rows: int) -> Iterator[tuple[tuple[int, ...], int]]:
-    """The row groups of a Parquet file in neighbours of at most `part_rows` rows, and their rows."""
-    metadata = parquet.read_metadata(path)
+def _cut(file: File, part_rows: int, *, counted: bool) -> Iterator[tuple[tuple[int, ...] | None, int | None]]:
+    """The row groups of a Parquet file in neighbours of at most `part_rows` rows, and their rows; a CSV file whole."""
+    if file.stored.suffix == ".csv":
+        # Where row numbers name the applicants, those of the next file count on from this one's.
+        yield None, sum(table.num_rows for table in file.blocks(file.header[:1], part_rows)) if counted else None
+        return
     held, rows = list[int](), 0
-    for group in range(metadata.num_row_groups):
-        more = metadata.row_group(group).num_rows
+    for group, more in enumerate(file.groups):
         if held and rows + more > part_rows:
             yield tuple(held), rows
             held, rows = [], 0
         held.append(group)
         rows += more
     yield tuple(held), rows
-
-
-def _mark(path: Path) -> str:
-    """What differs when a file has changed."""
-    status = path.stat()
-    return f"{status.st_size} bytes, {status.st_mtime_ns} ns"

@@ -21,6 +21,41 @@ if TYPE_CHECKING:
 
 _FILE_MODE = 0o600
 
+# Without bounds an unreachable bucket would hold a job for minutes.
+_S3_BOUNDS = {"config_kwargs": {"connect_timeout": 5, "read_timeout": 60, "retries": {"max_attempts": 2}}}
+
+
+def file_system(address: str) -> tuple[Any, str]:
+    """The file system of an address of fsspec, such as s3://bucket/folder, and the path on it.
+
+    It raises whatever the file system raises: ValueError or ImportError for an address that nothing serves.
+    """
+    import fsspec
+
+    bounds = _S3_BOUNDS if address.startswith(("s3://", "s3a://")) else {}
+    # A listing that is remembered would hide that a file has changed.
+    files, path = fsspec.core.url_to_fs(address, use_listings_cache=False, **bounds)
+    if bounds:
+        files.retries = 2  # of s3fs, each with the attempts above
+    return files, path
+
+
+def without_secrets(address: str) -> str:
+    """The address of a file or folder without user, password and parameters.
+
+    >>> without_secrets("s3://key:secret@bucket/folder")
+    's3://bucket/folder'
+    >>> without_secrets("https://host/a.csv?token=secret")
+    'https://host/a.csv'
+    """
+    scheme, separator, rest = address.partition("://")
+    if not separator:
+        return address
+    # A question mark is a pattern elsewhere.
+    place = rest.partition("?")[0] if scheme.startswith("http") else rest
+    # A password may hold a slash: nothing is shown up to the last @.
+    return f"{scheme}://{place.rpartition('@')[2]}"
+
 
 def take_lock(file: int | IO[Any], *, wait: bool = True, shared: bool = False) -> bool:
     """Lock an open file or folder until it is closed; without `wait`, return False if another process holds it.

@@ -17,6 +17,7 @@ import pytest
 from features.diagnosis import refuse_unreadable
 from features.errors import ColumnsError, FileError
 from features.files import open_file
+from features.storage import StoredFile
 from features.transformer import concatenate
 from tests.features.examples import NAMES, bits, columns, read, write_csv, write_parquet
 from tests.home_credit import APPLICATION, PORTFOLIO
@@ -24,6 +25,7 @@ from tests.skipped import HOME_CREDIT, needs_home_credit
 
 HEADER = ",".join(NAMES)
 FIELDS = len(NAMES)
+PACKED = "neither .csv nor .parquet (of compressed files only .csv.gz and .csv.zst are read)"
 DAMAGED = "is damaged or not in the format of its suffix"
 ROW = ",".join(
     {"NAME_CONTRACT_TYPE": "Cash loans", "AMT_INCOME_TOTAL": "1", "AMT_CREDIT": "2"}.get(n, "") for n in NAMES
@@ -267,7 +269,8 @@ def test_line_ends_and_a_byte_order_mark_do_not_matter(tmp_path, end, mark):
         ("a.parquet", [gzip.compress(b"x")], "is compressed (gzip), not Parquet as its suffix says"),
         ("a.txt", [HEADER, ROW], "neither .csv nor .parquet"),
         ("a", [HEADER, ROW], "neither .csv nor .parquet"),
-        ("a.csv.gz", [HEADER, ROW], "neither .csv nor .parquet (compressed files are not read: unpack it)"),
+        ("a.csv.gz", [HEADER, ROW], "is text, not gzip as its suffix says"),
+        ("a.parquet.gz", [gzip.compress(b"PAR1")], PACKED),
     ],
 )  # fmt: skip
 def test_a_file_that_cannot_be_read_is_refused_in_one_line(tmp_path, name, lines, said):
@@ -275,6 +278,46 @@ def test_a_file_that_cannot_be_read_is_refused_in_one_line(tmp_path, name, lines
     with pytest.raises(FileError) as caught:
         everything(path)
     assert str(caught.value) == f"{path}: {said}"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("a.csv.gz", b"", "is empty"),
+        ("a.csv.gz", gzip.compress(b""), "is empty"),
+        ("a.csv.gz", gzip.compress(HEADER.encode())[:-9], "is damaged or cut short"),
+        ("a.csv.gz", gzip.compress(HEADER.encode()) + b"more", "is damaged or cut short"),
+        ("a.csv.gz", gzip.compress(f"{HEADER}\n{ROW},1\n".encode()), f"row 1 has {FIELDS + 1} of {FIELDS} fields"),
+        ("a.csv.gz", gzip.compress(f"{HEADER}\n{ROW}\xe9\n".encode("latin-1")),
+         "line 2 is not UTF-8 text: save the file as UTF-8"),
+        ("a.csv.gz", gzip.compress(b"PAR1\0"), "is Parquet, not CSV as its suffix says"),
+        ("a.csv.zst", gzip.compress(HEADER.encode()), "is compressed (gzip), not zstd as its suffix says"),
+        ("a.csv.zst", pa.compress(HEADER.encode(), "zstd", asbytes=True)[:-9], "is damaged or cut short"),
+    ],
+)  # fmt: skip
+def test_a_compressed_file_that_cannot_be_read_is_refused_in_one_line(tmp_path, name, content, said):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(FileError) as caught:
+        everything(tmp_path / name)
+    assert str(caught.value) == f"{tmp_path / name}: {said}"
+
+
+def test_a_compressed_file_that_is_cut_short_behind_its_head_is_refused(tmp_path):
+    lines = [HEADER, *(row(AMT_ANNUITY=str(math.sqrt(i))) for i in range(5_000))]
+    packed = gzip.compress("\n".join(lines).encode())
+    (tmp_path / "a.csv.gz").write_bytes(packed[: len(packed) // 2])
+    with pytest.raises(FileError) as caught:
+        everything(tmp_path / "a.csv.gz")
+    assert str(caught.value) == f"{tmp_path / 'a.csv.gz'}: is damaged or cut short"
+
+
+@pytest.mark.parametrize("name", ["a.csv.gz", "A.CSV.ZST", "two.csv.gz"])
+def test_a_compressed_csv_file_is_read_as_the_file_itself(tmp_path, name):
+    plain = write_csv(tmp_path / "a.csv", *({"AMT_ANNUITY": i / 7} for i in range(50)))
+    content, codec = plain.read_bytes(), "zstd" if name.endswith("ZST") else "gzip"
+    halves = [content[:999], content[999:]] if name.startswith("two") else [content]
+    (tmp_path / name).write_bytes(b"".join(pa.compress(one, codec, asbytes=True) for one in halves))
+    assert bits(read(tmp_path / name).numbers) == bits(read(plain).numbers)
 
 
 @pytest.mark.parametrize(
@@ -310,7 +353,7 @@ def test_a_packed_file_is_to_be_unpacked(tmp_path, suffix):
     path = written(tmp_path / f"a{suffix}", HEADER)
     with pytest.raises(FileError) as caught:
         open_file(path, PORTFOLIO)
-    assert str(caught.value) == f"{path}: neither .csv nor .parquet (compressed files are not read: unpack it)"
+    assert str(caught.value) == f"{path}: {PACKED}"
 
 
 @pytest.mark.parametrize("first", [0, 1], ids=["even", "odd"])
@@ -337,19 +380,19 @@ def test_the_first_64_kib_say_what_a_file_is(tmp_path, place, refused):
     path.write_bytes((HEADER + ",").encode().ljust(place, b"x") + b"\0\n")
     if refused:
         with pytest.raises(FileError, match=r"is binary, not CSV as its suffix says$"):
-            refuse_unreadable(path)
+            refuse_unreadable(StoredFile.at(path))
     else:
-        assert refuse_unreadable(path) == "csv"
+        assert refuse_unreadable(StoredFile.at(path)) == "csv"
 
 
 @pytest.mark.parametrize("separator", [";", "\t", "|"])
 def test_as_many_commas_as_other_separators_separate_columns(tmp_path, separator):
-    assert refuse_unreadable(written(tmp_path / "a.csv", f"a{separator}b,c")) == "csv"
+    assert refuse_unreadable(StoredFile.at(written(tmp_path / "a.csv", f"a{separator}b,c"))) == "csv"
 
 
 @pytest.mark.parametrize("line", ['"a,b",c', '"a"', '"a","b"'])
 def test_a_name_in_quotes_is_a_name(tmp_path, line):
-    assert refuse_unreadable(written(tmp_path / "a.csv", line)) == "csv"
+    assert refuse_unreadable(StoredFile.at(written(tmp_path / "a.csv", line))) == "csv"
 
 
 def make_pipe(path: Path) -> None:
@@ -423,7 +466,7 @@ def test_a_file_that_vanishes_while_it_is_open_is_refused(tmp_path):
     path = write_csv(tmp_path / "a.csv", {})
     file = open_file(path, PORTFOLIO)
     path.unlink()
-    with pytest.raises(FileError, match=r"a.csv: cannot be read \(FileNotFoundError\)$"):
+    with pytest.raises(FileError, match=r"a.csv: cannot be read \(No such file or directory\)$"):
         list(file.batches(10))
 
 

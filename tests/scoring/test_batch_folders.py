@@ -56,8 +56,8 @@ def test_marks_and_files_that_are_no_tables_are_passed_over_and_named(small, out
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("c.csv.gz", "neither .csv nor .parquet (compressed files are not read: unpack it)"),
-        ("c.CSV.ZIP", "neither .csv nor .parquet (compressed files are not read: unpack it)"),
+        ("c.csv.gz", "is text, not gzip as its suffix says"),
+        ("c.CSV.ZIP", "neither .csv nor .parquet (of compressed files only .csv.gz and .csv.zst are read)"),
         ("c.csv.bak", "neither .csv nor .parquet"),
         ("c.tsv", "neither .csv nor .parquet"),
         ("c.xlsx", "neither .csv nor .parquet"),
