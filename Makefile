@@ -7,7 +7,7 @@ INSTALLED := .venv/.installed
 export BENTOML_DO_NOT_TRACK := True
 export GIT_PYTHON_REFRESH := quiet
 
-.PHONY: help setup demo serve test unit check lint format types bench alerts faults records fuzz mutants lock clean
+.PHONY: help setup demo serve test unit check lint format types bench bench-quick alerts faults records fuzz mutants lock clean
 
 ##@ Set up and run
 
@@ -87,10 +87,14 @@ fuzz: setup ## send FUZZ_REQUESTS hostile requests to the service, into docs/fuz
 
 ##@ Measure
 
-bench: setup ## compare with the alternatives, into benchmarks/results and benchmarks/README.md; needs h2load
+bench: setup ## compare with the alternatives, into benchmarks/results and benchmarks/README.md
 	$(BIN)/python -m benchmarks run
 	$(BIN)/python -m benchmarks variants
 	$(BIN)/python -m benchmarks soak
+	$(BIN)/python -m benchmarks report
+
+bench-quick: setup ## compare with the peers that the bars need, in short windows and without the soak
+	$(BIN)/python -m benchmarks run --seconds 2 --rounds 3 --peers service asgi_floor fastapi_scorer original_design bentoml_pyfunc empty_bentoml
 	$(BIN)/python -m benchmarks report
 
 MUTANTS ?= 150

@@ -1,4 +1,4 @@
-"""`python -m benchmarks`: run, variants, soak, recording, access, monitoring, false-alarms, report."""
+"""`python -m benchmarks`: what it measures of the service, its peers and its parts, and the report of that."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ from benchmarks.access import access_cost
 from benchmarks.comparison import compare
 from benchmarks.errors import BenchmarkError
 from benchmarks.false_alarms import false_alarms, record_alarms
+from benchmarks.generators import Generators, compare_generators
 from benchmarks.monitoring_scale import measure_reports, record
 from benchmarks.peer import PEERS, VARIANTS, Peer
 from benchmarks.recording import recording_cost
-from benchmarks.report import report, report_variants
+from benchmarks.report import report, report_generators, report_variants
 from benchmarks.results import Comparison, SoakRecord
 from benchmarks.settings import BenchmarkSettings
 from benchmarks.side_by_side import Costs
@@ -129,6 +130,16 @@ def access(**options: Any) -> None:
     _side_by_side(access_cost, **options)
 
 
+@commands.command()
+@_windows
+@_kept("generators.json")
+def generators(*, windows: int, seconds: float, output: Path, settings: Path, store: Path) -> None:
+    """Compare the load generator with h2load, which it needs."""
+    _check_output(output)
+    loaded, kept = BenchmarkSettings.load(settings), Store(store.resolve())
+    compare_generators(kept, loaded, Progress(), _command(store), windows=windows, seconds=seconds).write(output)
+
+
 def _side_by_side(measure: Callable[..., Costs], *, output: Path, settings: Path, store: Path, **size: float) -> None:
     _check_output(output)
     measured = measure(Store(store.resolve()), BenchmarkSettings.load(settings), Progress(), _command(store), **size)
@@ -198,17 +209,22 @@ def count_false_alarms(
 @click.option("--comparison", type=PATH, default=_RESULTS / "comparison.json", help="results of `run`")
 @click.option("--soak", "long", type=PATH, default=_RESULTS / "soak.json", help="results of `soak`")
 @click.option("--variants", "choices", type=PATH, default=_RESULTS / "variants.json", help="results of `variants`")
+@click.option("--generators", "both", type=PATH, default=_RESULTS / "generators.json", help="results of `generators`")
 @click.option("--page", type=PATH, default=ROOT / "docs" / "explanation" / "serving.md", help="where those go")
 @click.option("--tables", type=PATH, default=ROOT / "benchmarks" / "README.md", help="where they go")
 @click.option("--chart", type=PATH, default=_RESULTS / "comparison.svg")
 @_settings
-def tell(*, comparison: Path, long: Path, choices: Path, page: Path, tables: Path, chart: Path, settings: Path) -> None:
+def tell(
+    *, comparison: Path, long: Path, choices: Path, both: Path, page: Path, tables: Path, chart: Path, settings: Path
+) -> None:
     """Draw the chart and write the tables into benchmarks/README.md."""
     soaked = SoakRecord.read(long) if long.exists() else None
     bars = BenchmarkSettings.load(settings).bars
     sys.stdout.write(report(Comparison.read(comparison), soaked, bars, page=tables, chart=chart))
     if choices.exists():
         sys.stdout.write(report_variants(Comparison.read(choices), page))
+    if both.exists():
+        sys.stdout.write(report_generators(Generators.read(both), tables))
 
 
 def _check_output(output: Path) -> None:

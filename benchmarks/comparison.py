@@ -71,9 +71,9 @@ def ready(
     machine = this_machine()
     with progress.step("model"):
         model = trained(store, settings)
-        asked = workload(store.data, model.scorer, max(1, *settings.batches))
-    application = asked.single.applications[0]
-    served = served_model(model, DECISIONS.encode([application]), len(application))
+        asked = workload(store.data, model.scorer, max(settings.applications, *settings.batches))
+    bodies = [DECISIONS.encode(one.applications) for one in asked.batches(1)]
+    served = served_model(model, bodies, len(asked.applications[0]))
     bench = Bench(settings, store, asked, _variables(store, settings, model, served.trees, served.leaves))
     environments = {}
     for peer in peers:

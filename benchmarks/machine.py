@@ -9,19 +9,19 @@ from pathlib import Path
 
 import psutil
 
-from benchmarks.load import version
+from benchmarks.load import GENERATOR
 from benchmarks.results import Machine
 
 
 def this_machine() -> Machine:
-    """The machine that runs this; BenchmarkError where it has no load generator."""
+    """The machine that runs this."""
     return Machine(
         processor=_processor(),
         cores=len(os.sched_getaffinity(0)),
         memory_gb=round(psutil.virtual_memory().total / 1e9, 1),
         system=f"{platform.system()} {platform.release()}",
         python=platform.python_version(),
-        load_generator=version(),
+        load_generator=GENERATOR,
         load_average=round(os.getloadavg()[0], 2),
     )
 

@@ -15,7 +15,7 @@ import yaml
 
 from benchmarks.environment import Environment
 from benchmarks.errors import BenchmarkError
-from benchmarks.load import Sample, Target, arrivals, closed_loop, counted, held_back, open_loop
+from benchmarks.load import Arrivals, Sample, Target, closed_loop, counted, open_loop, post
 from benchmarks.peer import Peer
 from benchmarks.process import HOST, Server, free_port, serving
 from benchmarks.request_format import RequestFormat
@@ -24,8 +24,10 @@ from benchmarks.settings import BenchmarkSettings
 from benchmarks.store import ROOT, Store
 from benchmarks.workload import Workload
 
+_CHECKED = 50  # single requests whose answers are checked, besides those to batches of all applications
 _FEWEST_EACH = 3  # requests of a connection, however slow the server
 _MANY_EACH = 50  # so many that the one under way when a window ends does not matter
+_JSON = "application/json"
 _MODEL_LOAD = """
 import json, sys, time
 import bentoml
@@ -84,10 +86,10 @@ def measure(bench: Bench, peer: Peer, environment: Environment) -> Round:
     with started(bench, peer, environment) as server:
         if peer.requests is None:
             return Round(start=Start(ready=server.ready_seconds, answered=None), memory_at_start=server.memory())
-        check(bench, peer, peer.requests, server, sizes=(1,))
+        check(bench, peer, peer.requests, server, bench.workload.first(1))
         start = Start(ready=server.ready_seconds, answered=time.perf_counter() - server.started)
         memory = server.memory()
-        check(bench, peer, peer.requests, server, sizes=bench.settings.batches)
+        check_all(bench, peer, peer.requests, server)
         loads = _Loads(bench, peer, peer.requests, server, server.cores())
         closed = tuple(loads.closed(connections) for connections in bench.settings.connections)
         return Round(
@@ -142,28 +144,35 @@ def _settings(bench: Bench, peer: Peer) -> dict[str, str]:
     return {"CREDIT_SCORING_SETTINGS": str(path)}
 
 
-def check(bench: Bench, peer: Peer, requests: RequestFormat, server: Server, *, sizes: tuple[int, ...]) -> None:
-    """BenchmarkError unless the answers carry the scorer's PDs; only probabilities from a model of the peer's own."""
-    for size in sizes:
-        asked = bench.workload.first(size)
-        path = requests.single if size == 1 else requests.batch
-        body, limit = requests.encode(asked.applications), bench.settings.timeouts.answer
-        answer = _post(server.port, path, body, limit, peer.headers)
-        given = requests.read(answer, size)
-        if len(given) != size:
-            raise BenchmarkError(f"{len(given)} probabilities for {size} applications")
-        expected = given if peer.own_model else asked.probabilities
-        wrong = sum(not (0 <= p <= 1 and abs(p - q) <= peer.tolerance) for p, q in zip(given, expected, strict=True))
-        if wrong:
-            raise BenchmarkError(f"{wrong} of {size} probabilities are wrong")
+def check_all(bench: Bench, peer: Peer, requests: RequestFormat, server: Server) -> None:
+    """BenchmarkError unless every application of the load is answered rightly in batches, and many one by one."""
+    for one in bench.workload.first(_CHECKED).batches(1):
+        check(bench, peer, requests, server, one)
+    for size in bench.settings.batches:
+        for batch in bench.workload.batches(size):
+            check(bench, peer, requests, server, batch)
 
 
-def target(bench: Bench, peer: Peer, requests: RequestFormat, server: Server, size: int) -> Target:
-    """The peer's request for `size` applications, its body in a file."""
-    bench.store.bodies.mkdir(exist_ok=True)
-    body = bench.store.bodies / f"{peer.name}-{size}.json"
-    body.write_bytes(requests.encode(bench.workload.first(size).applications))
-    return Target(f"http://{HOST}:{server.port}{requests.single if size == 1 else requests.batch}", body, peer.headers)
+def check(bench: Bench, peer: Peer, requests: RequestFormat, server: Server, asked: Workload) -> None:
+    """BenchmarkError unless the answer has the scorer's PDs; only probabilities from a model of the peer's own."""
+    size = len(asked)
+    path = requests.single if size == 1 else requests.batch
+    body, limit = requests.encode(asked.applications), bench.settings.timeouts.answer
+    given = requests.read(_post(server.port, path, body, limit, peer.headers), size)
+    if len(given) != size:
+        raise BenchmarkError(f"{len(given)} probabilities for {size} applications")
+    expected = given if peer.own_model else asked.probabilities
+    wrong = sum(not (0 <= p <= 1 and abs(p - q) <= peer.tolerance) for p, q in zip(given, expected, strict=True))
+    if wrong:
+        raise BenchmarkError(f"{wrong} of {size} probabilities are wrong")
+
+
+def target(bench: Bench, peer: Peer, requests: RequestFormat, server: Server, size: int = 1) -> Target:
+    """The peer's requests for all applications, `size` in each."""
+    path = requests.single if size == 1 else requests.batch
+    bodies = [requests.encode(asked.applications) for asked in bench.workload.batches(size)]
+    whole = [post(HOST, server.port, path, body, kind=_JSON, headers=peer.headers) for body in bodies]
+    return Target(HOST, server.port, tuple(whole))
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,61 +186,42 @@ class _Loads:
     idle: float
     """Cores that the server keeps busy when it is asked nothing."""
 
-    def target(self, size: int = 1) -> Target:
-        return target(self.bench, self.peer, self.requests, self.server, size)
-
     def closed(self, connections: int) -> Load:
         """A window of time; of a slow server, for which it would hold few answers, so many requests as fill it."""
         settings, limit = self.bench.settings, self.bench.settings.timeouts.window
+        singles = self._target()
         first = max(settings.warm_up_requests, _FEWEST_EACH * connections)
-        warm = counted(self.target(), connections=connections, requests=first, limit=limit)
+        warm = counted(singles, connections=connections, requests=first, limit=limit)
         each = round(settings.seconds * warm.throughput / connections)
-        if each >= _MANY_EACH:
-            return self._measured(
-                lambda: closed_loop(self.target(), connections=connections, seconds=settings.seconds),
-                connections=connections,
-            )
         requests = max(_FEWEST_EACH, each) * connections
-        return self._measured(
-            lambda: counted(self.target(), connections=connections, requests=requests, limit=limit),
-            connections=connections,
-        )
+
+        def load() -> Sample:
+            if each >= _MANY_EACH:
+                return closed_loop(singles, connections=connections, seconds=settings.seconds)
+            return counted(singles, connections=connections, requests=requests, limit=limit)
+
+        return self._measured(load, connections=connections)
 
     def open(self, saturation: float) -> Load:
-        settings = self.bench.settings
-        plan = arrivals(
-            settings.open_loop.saturation * saturation,
-            seconds=settings.seconds,
-            connections=settings.open_loop.connections,
-        )
-        return self._measured(
-            lambda: open_loop(self.target(), plan),
-            connections=plan.connections,
-            late=lambda sample: held_back(sample, plan),
-            sent=plan.requests,
-        )
+        singles, chosen = self._target(), self.bench.settings.open_loop
+        plan = Arrivals(chosen.saturation * saturation, self.bench.settings.seconds, chosen.connections)
+        return self._measured(lambda: open_loop(singles, plan), connections=plan.connections)
 
     def batch(self, size: int) -> Load:
         """Batches one after the other, as many as fit into a window."""
         seconds, limit = self.bench.settings.seconds, self.bench.settings.timeouts.window
-        warm = counted(self.target(size), connections=1, requests=_FEWEST_EACH, limit=limit)
+        batches = self._target(size)
+        warm = counted(batches, connections=1, requests=_FEWEST_EACH, limit=limit)
         requests = max(_FEWEST_EACH, round(seconds * warm.throughput))
         return self._measured(
-            lambda: counted(self.target(size), connections=1, requests=requests, limit=limit),
-            connections=1,
-            applications=size,
+            lambda: counted(batches, connections=1, requests=requests, limit=limit), connections=1, applications=size
         )
 
-    def _measured(
-        self,
-        load: Callable[[], Sample],
-        *,
-        connections: int,
-        applications: int = 1,
-        late: Callable[[Sample], int] = lambda _: 0,
-        sent: int | None = None,
-    ) -> Load:
-        """The load's figures; `sent` are the requests that it really sends, where the sample leaves some out."""
+    def _target(self, size: int = 1) -> Target:
+        return target(self.bench, self.peer, self.requests, self.server, size)
+
+    def _measured(self, load: Callable[[], Sample], *, connections: int, applications: int = 1) -> Load:
+        """The load's figures."""
         self.server.wait_until_quiet(idle=self.idle, limit=self.bench.settings.timeouts.quiet)
         before = self.server.cpu_seconds()
         sample = load()
@@ -248,15 +238,17 @@ class _Loads:
             p50_ms=sample.milliseconds(50),
             p99_ms=sample.milliseconds(99),
             longest_ms=sample.milliseconds(100),
-            cpu_us=cpu * 1e6 / ((sent or len(sample)) * applications),
+            cpu_us=cpu * 1e6 / (len(sample) * applications),
             concurrency=sample.concurrency,
-            held_back=late(sample),
+            held_back=sample.held_back,
+            late_ms=sample.late_ms(99),
+            generator_cores=sample.generator_cores,
         )
 
 
 def _post(port: int, path: str, body: bytes, limit: float, headers: Sequence[str]) -> bytes:
     extra = dict(header.split(": ", 1) for header in headers)
-    every = {"Content-Type": "application/json", **extra}
+    every = {"Content-Type": _JSON, **extra}
     try:
         answer = httpx.post(f"http://{HOST}:{port}{path}", content=body, headers=every, timeout=limit, trust_env=False)
     except httpx.RequestError as error:

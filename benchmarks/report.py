@@ -8,9 +8,10 @@ from pathlib import Path
 from benchmarks.bars import verdicts
 from benchmarks.chart import draw
 from benchmarks.errors import BenchmarkError
+from benchmarks.generators import Generators
 from benchmarks.results import Comparison, SoakRecord
 from benchmarks.settings import Bars
-from benchmarks.table import by_cpu, document, variants
+from benchmarks.table import by_cpu, document, generators, variants
 from jobs.output import write_text
 
 
@@ -18,6 +19,13 @@ def report_variants(comparison: Comparison, page: Path) -> str:
     """Put the table of the service's variants between the markers of the page, and return it."""
     text = variants(comparison)
     _write_between(page, "variants", text)
+    return text
+
+
+def report_generators(found: Generators, page: Path) -> str:
+    """Put the table of the two load generators between the markers of the page, and return it."""
+    text = generators(found)
+    _write_between(page, "generators", text)
     return text
 
 

@@ -31,7 +31,13 @@ class Machine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServedModel:
-    """What every peer serves, and the request it answers."""
+    """What every peer serves, and the requests that it answers.
+
+    Attributes
+    ----------
+    application_bytes : of the body of a single request in this service's contract, on average
+    applications : how many different ones are asked about, one after the other
+    """
 
     digest: str
     trees: int
@@ -39,6 +45,7 @@ class ServedModel:
     features: int
     application_bytes: int
     application_fields: int
+    applications: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +60,9 @@ class Load:
     concurrency : throughput x mean latency; by Little's law the requests under way on average, in a closed loop one for
         each connection
     errors : answers other than 2xx, and requests without an answer
-    held_back : arrivals of an open loop that had to wait for their connection
+    held_back : arrivals of an open loop that found no free connection
+    late_ms : 99th percentile of how late the requests of an open loop were sent, which their latency includes
+    generator_cores : which part of a core the load generator took
     """
 
     connections: int
@@ -68,6 +77,8 @@ class Load:
     cpu_us: float
     concurrency: float
     held_back: int = 0
+    late_ms: float = 0.0
+    generator_cores: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,7 @@ class OpenLoopSettings(Settings):
     """How requests arrive that wait for no answer."""
 
     saturation: float = Field(gt=0, lt=1)
-    connections: int = Field(ge=3)
+    connections: int = Field(ge=1)
 
 
 class Timeouts(Settings):
@@ -64,6 +64,7 @@ class BenchmarkSettings(Settings):
 
     seed: int
     clients: int = Field(ge=1000)
+    applications: int = Field(ge=1)
     threads: int = Field(ge=1)
     rounds: int = Field(ge=1)
     seconds: float = Field(gt=0)

@@ -10,7 +10,7 @@ from statistics import median
 from typing import Self
 
 from benchmarks.comparison import Prepared
-from benchmarks.load import closed_loop, counted
+from benchmarks.load import Target, closed_loop, counted
 from benchmarks.measurement import check, started, target
 from benchmarks.peer import SERVICE
 from benchmarks.process import Server
@@ -86,10 +86,11 @@ def side_by_side(
                 (choice, servers.enter_context(_running(prepared, number, choice)))
                 for number, choice in enumerate(choices)
             ]
+            targets = {choice.name: _target(prepared, choice, server) for choice, server in running}
             for window in range(first, min(first + _WINDOWS_OF_A_START, windows)):
                 for connections in prepared.bench.settings.connections:
                     for choice, server in running[:: -1 if window % 2 else 1]:
-                        figure = _window(prepared, choice, server, connections, seconds)
+                        figure = _window(prepared, server, targets[choice.name], connections, seconds)
                         found.setdefault((choice.name, connections), []).append(figure)
     costs = (Cost.of(name, number, us, found[choices[0].name, number]) for (name, number), us in found.items())
     return Costs(**prepared.provenance, costs=tuple(costs))
@@ -107,15 +108,18 @@ def _running(prepared: Prepared, number: int, choice: Choice) -> Iterator[Server
     bench = replace(prepared.bench, variables=variables)
     peer = replace(SERVICE, name=f"service-{number}", headers=choice.headers)
     with started(bench, peer, prepared.environments[SERVICE.name]) as server:
-        check(bench, peer, DECISIONS, server, sizes=(1,))
+        check(bench, peer, DECISIONS, server, bench.workload.first(1))
         yield server
 
 
-def _window(prepared: Prepared, choice: Choice, server: Server, connections: int, seconds: float) -> float:
+def _target(prepared: Prepared, choice: Choice, server: Server) -> Target:
+    return target(prepared.bench, replace(SERVICE, headers=choice.headers), DECISIONS, server)
+
+
+def _window(prepared: Prepared, server: Server, singles: Target, connections: int, seconds: float) -> float:
     """CPU time per request in one window."""
-    single = target(prepared.bench, replace(SERVICE, headers=choice.headers), DECISIONS, server, 1)
     settings = prepared.bench.settings
-    counted(single, connections=connections, requests=settings.warm_up_requests, limit=settings.timeouts.window)
+    counted(singles, connections=connections, requests=settings.warm_up_requests, limit=settings.timeouts.window)
     before = server.cpu_seconds()
-    sample = closed_loop(single, connections=connections, seconds=seconds)
+    sample = closed_loop(singles, connections=connections, seconds=seconds)
     return (server.cpu_seconds() - before) * 1e6 / len(sample)

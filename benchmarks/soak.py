@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from benchmarks.comparison import Prepared, ready
-from benchmarks.load import Arrivals, Target, arrivals, closed_loop, open_loop
+from benchmarks.load import Arrivals, Target, closed_loop, open_loop
 from benchmarks.measurement import check, started, target
 from benchmarks.peer import SERVICE, Peer
 from benchmarks.process import Server
@@ -41,25 +41,21 @@ def soak(store: Store, settings: BenchmarkSettings, progress: Progress, command:
 def _soak(prepared: Prepared, peer: Peer, settings: BenchmarkSettings, progress: Progress) -> Soak:
     bench, plan = prepared.bench, settings.soak
     with started(bench, peer, prepared.environments[peer.name]) as server:
-        check(bench, peer, DECISIONS, server, sizes=(1,))
-        single = target(bench, peer, DECISIONS, server, 1)
+        check(bench, peer, DECISIONS, server, bench.workload.first(1))
+        singles, chosen = target(bench, peer, DECISIONS, server), settings.open_loop
         with progress.step("saturation"):
-            most = closed_loop(single, connections=plan.saturation_connections, seconds=settings.seconds)
-        beat = arrivals(
-            settings.open_loop.saturation * most.throughput,
-            seconds=plan.window_seconds,
-            connections=settings.open_loop.connections,
-        )
+            most = closed_loop(singles, connections=plan.saturation_connections, seconds=settings.seconds)
+        beat = Arrivals(chosen.saturation * most.throughput, plan.window_seconds, chosen.connections)
         windows = []
         for number in range(1, plan.windows + 1):
             with progress.step(f"window {number} of {plan.windows}, {beat.rate:,.0f} requests per second"):
-                windows.append(_window(server, single, beat))
+                windows.append(_window(server, singles, beat))
     return Soak(saturation=most.throughput, arrivals=beat.rate, windows=tuple(windows))
 
 
-def _window(server: Server, single: Target, beat: Arrivals) -> SoakWindow:
+def _window(server: Server, singles: Target, beat: Arrivals) -> SoakWindow:
     before = server.cpu_seconds()
-    sample = open_loop(single, beat)
+    sample = open_loop(singles, beat)
     cpu = server.cpu_seconds() - before
     return SoakWindow(
         requests=len(sample),

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
@@ -23,7 +24,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """A folder with data, an MLflow store, a BentoML store, environments and request bodies."""
+    """A folder with data, an MLflow store, a BentoML store and environments."""
 
     folder: Path
 
@@ -36,11 +37,6 @@ class Store:
     def environments(self) -> Path:
         """Virtual environments."""
         return self.folder / "environments"
-
-    @property
-    def bodies(self) -> Path:
-        """Request bodies."""
-        return self.folder / "bodies"
 
     @property
     def logs(self) -> Path:
@@ -96,8 +92,8 @@ def trained(store: Store, settings: BenchmarkSettings) -> Trained:
     return model
 
 
-def served_model(model: Trained, application: bytes, fields: int) -> ServedModel:
-    """What is said about the model in the results."""
+def served_model(model: Trained, bodies: Sequence[bytes], fields: int) -> ServedModel:
+    """What is said in the results about the model and the bodies of single requests."""
     scorer = model.scorer
     text = scorer.artefact.model_text
     leaves = [int(line.partition("=")[2]) for line in text.splitlines() if line.startswith("num_leaves=")]
@@ -106,8 +102,9 @@ def served_model(model: Trained, application: bytes, fields: int) -> ServedModel
         trees=len(leaves),
         leaves=max(leaves),
         features=len(scorer.features),
-        application_bytes=len(application),
+        application_bytes=round(sum(map(len, bodies)) / len(bodies)),
         application_fields=fields,
+        applications=len(bodies),
     )
 
 

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Sequence
 from statistics import median
 
 from benchmarks.bars import Verdict
-from benchmarks.results import Comparison, Load, PeerResult, Round, Soak
+from benchmarks.generators import Generators
+from benchmarks.results import Comparison, Load, PeerResult, Round, ServedModel, Soak
 
 _NOTHING = "-"
 
@@ -27,6 +28,23 @@ def document(comparison: Comparison, soak: Soak | None, verdicts: Sequence[Verdi
 def variants(comparison: Comparison) -> str:
     """The service under other settings: single requests."""
     return f"{_circumstances(comparison)}\n\n{single_requests(_answering(comparison.peers))}\n"
+
+
+def generators(found: Generators) -> str:
+    """What two load generators saw of the same server."""
+    head = [
+        "load by", "connections", "requests/s", "p50, ms", "p99, ms", "requests under way",
+        "CPU of the server per request, µs", "CPU of the generator per request, µs",
+    ]  # fmt: skip
+    rows = [
+        [
+            f"`{seen.generator}`", str(seen.connections), number(seen.throughput), number(seen.p50_ms),
+            number(seen.p99_ms), number(seen.concurrency), number(seen.server_us), number(seen.generator_us),
+        ]
+        for seen in found.seen
+    ]  # fmt: skip
+    said = f"Measured on {found.measured_at[:10]} by `{found.command}`: one application again and again, bare ASGI."
+    return f"{said}\n\n{_table(head, rows)}\n"
 
 
 def by_cpu(peers: Iterable[PeerResult]) -> list[PeerResult]:
@@ -91,12 +109,32 @@ def _circumstances(comparison: Comparison) -> str:
     sentences = [
         f"Measured on {comparison.measured_at[:10]} by `{comparison.command}`: {machine.processor},",
         f"{machine.cores} cores, {machine.system}, Python {machine.python}, {machine.load_generator}.",
-        f"The request is one application of {model.application_fields} columns ({model.application_bytes:,} bytes);",
+        f"{_asked(model)} of {model.application_fields} columns ({model.application_bytes:,} bytes);",
         f"the model has {model.trees:,} trees of at most {model.leaves} leaves; every server has one worker.",
         f"Figures are medians over {rounds} interleaved rounds; [from, to] are the lowest and the highest round.",
         _littles_law(comparison),
+        *_generator(comparison),
     ]
     return "\n".join(sentences)
+
+
+def _asked(model: ServedModel) -> str:
+    if model.applications == 1:
+        return "The request is one application"
+    return f"A request is one of {model.applications:,} different applications, in turn,"
+
+
+def _generator(comparison: Comparison) -> list[str]:
+    """What the load generator took, and how late it was; nothing where that was not measured."""
+    windows = [load for peer in comparison.peers for measured in peer.rounds for load in _loads(measured)]
+    most = max((load.generator_cores for load in windows), default=0.0)
+    held, late = sum(load.held_back for load in windows), max((load.late_ms for load in windows), default=0.0)
+    if not most:
+        return []
+    return [
+        f"The load generator kept at most {most:.0%} of one core busy.",
+        f"In the open loop {held:,} arrivals found no free connection, and 99% were sent within {number(late)} ms.",
+    ]
 
 
 def _littles_law(comparison: Comparison) -> str:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -25,14 +24,20 @@ class Workload:
     applications: Sequence[dict[str, Any]]
     probabilities: Sequence[float]
 
+    def __len__(self) -> int:
+        return len(self.applications)
+
     def first(self, size: int) -> Workload:
         """The first `size` applications."""
-        return Workload(self.applications[:size], self.probabilities[:size])
+        return self._part(slice(size))
 
-    @cached_property
-    def single(self) -> Workload:
-        """One application."""
-        return self.first(1)
+    def batches(self, size: int) -> Iterator[Workload]:
+        """All of them, in whole batches of `size`; fewer only if there are fewer in all."""
+        for begin in range(0, max(1, len(self) - size + 1), size):
+            yield self._part(slice(begin, begin + size))
+
+    def _part(self, rows: slice) -> Workload:
+        return Workload(self.applications[rows], self.probabilities[rows])
 
 
 def workload(data: Path, scorer: Scorer, size: int) -> Workload:

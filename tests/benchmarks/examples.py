@@ -23,8 +23,8 @@ from benchmarks.settings import BenchmarkSettings
 SETTINGS = BenchmarkSettings.load(Path(__file__).resolve().parents[2] / "configs" / "benchmarks.yaml")
 
 MACHINE = Machine(
-    processor="a processor", cores=2, memory_gb=8.0, system="Linux 6", python="3.11.7", load_generator="h2load 1",
-    load_average=0.0,
+    processor="a processor", cores=2, memory_gb=8.0, system="Linux 6", python="3.11.7",
+    load_generator="load by a generator", load_average=0.0,
 )  # fmt: skip
 
 MODEL = ServedModel(digest="d", trees=100, leaves=8, features=128, application_bytes=3158, application_fields=120)

@@ -14,14 +14,6 @@ def options(folder: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("command", ["run", "soak"])
-def test_without_a_load_generator_nothing_is_done(tmp_path, monkeypatch, capsys, command):
-    monkeypatch.setenv("PATH", str(tmp_path))
-    assert main([command, *options(tmp_path)]) == 1
-    assert capsys.readouterr().err == "error: h2load is not installed; Debian has it in nghttp2-client\n"
-    assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize("command", ["run", "soak"])
 def test_an_output_that_cannot_be_written_is_refused_first(tmp_path, capsys, command):
     (tmp_path / "file").touch()
     output = tmp_path / "file" / "results.json"

@@ -1,4 +1,8 @@
-"""Bare ASGI on uvicorn: what validation, scoring and the policy cost, and as little else as Python allows."""
+"""Bare ASGI on uvicorn: what the answer to /predict costs, and as little else as Python allows.
+
+The body is read by the same typed model, and the answer has every field of this service's, the reasons of declines
+included. Lacking are what a service needs besides: limits, keys, problem documents, metrics, drift counts, records.
+"""
 
 from __future__ import annotations
 

@@ -13,6 +13,13 @@ from pydantic import BaseModel
 from benchmarks.peers.decision import BatchRequest, Decider, PredictRequest
 
 
+class ReasonText(BaseModel):
+    """A reason of a decline."""
+
+    code: str
+    text: str
+
+
 class Decision(BaseModel):
     """The decision on one application."""
 
@@ -26,6 +33,11 @@ class Decision(BaseModel):
     decision: str
     risk_level: str
     score: int
+    missing: int
+    unknown: int
+    unknown_columns: list[str]
+    withheld: list[str]
+    reasons: list[ReasonText]
 
 
 class BatchAnswer(BaseModel):
