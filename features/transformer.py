@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import Any, Self
 
 import numpy as np
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from features.errors import ColumnsError, SchemaError
 from features.formulas import Call, Constant, Expression, Source
-from features.operations import OPERATIONS, Values
+from features.operations import OPERATIONS, RowOperation, Values, row_operation
 from features.portfolio import Feature, Portfolio
 from features.schema import Column, Schema
 
@@ -124,6 +125,8 @@ class FeatureState:
 
 # Rows at once: the arrays on the way to the matrix stay small, however long the file is.
 _BLOCK = 4_096
+# So few rows take less time one by one in Python's floats than together in arrays.
+_ROW_BY_ROW = 2
 
 _Rows = NDArray[np.float64]
 """Shape (columns, n): each column is contiguous, and the transpose of a single row needs no copy."""
@@ -148,6 +151,7 @@ class FeatureTransformer:
         places[list(self._numbers.targets)] = self._numbers.places
         places[list(self._categories.targets)] = self._numbers.rows + np.arange(len(self._categories.targets))
         self._places = places
+        self._row_by_row = _RowByRow(chosen, self.schema, self._numbers.indicators, self._categories)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -168,6 +172,9 @@ class FeatureTransformer:
         """The model matrix, float64 of shape (n, len(names)), C order; ColumnsError if the columns do not fit."""
         columns = columns.declared_by(self.state.portfolio)
         columns.check()
+        if len(columns) <= _ROW_BY_ROW:
+            cleaned = self._clean(np.ascontiguousarray(columns.numbers.T))
+            return self._row_by_row.of(cleaned, columns.levels).reshape(len(columns), len(self.names))
         if len(columns) <= _BLOCK:
             return np.ascontiguousarray(self._block(columns).T)
         matrix = np.empty((len(columns), len(self.names)))
@@ -230,10 +237,10 @@ class _Numbers:
         named = {i: _expression(feature, schema) for i, feature in enumerate(chosen)}
         wanted = {i: expression for i, expression in named.items() if expression is not None}
         self.targets = tuple(wanted)
-        self._indicators = _Indicators([node for expression in wanted.values() for node in _nodes(expression)], schema)
+        self.indicators = _Indicators([node for expression in wanted.values() for node in _nodes(expression)], schema)
         # The rows that a level may read: the numeric columns, the indicators, and the levels before it.
         at: dict[Expression, int] = {Source(column.name): i for i, column in enumerate(schema.numeric)}
-        at |= {source: len(schema.numeric) + i for i, source in enumerate(self._indicators.sources)}
+        at |= {source: len(schema.numeric) + i for i, source in enumerate(self.indicators.sources)}
         raw = list(dict.fromkeys(one for one in wanted.values() if isinstance(one, Source)))
         computed: dict[Expression, int] = {one: i for i, one in enumerate(raw)}
         levels: list[tuple[NDArray[np.intp], tuple[_Group, ...]]] = []
@@ -250,7 +257,7 @@ class _Numbers:
         self.places = [computed[one] for one in wanted.values()]
 
     def of(self, cleaned: _Rows, texts: NDArray[np.object_]) -> list[_Rows]:
-        known = cleaned if not self._indicators.sources else np.concatenate([cleaned, self._indicators.of(texts)])
+        known = cleaned if not self.indicators.sources else np.concatenate([cleaned, self.indicators.of(texts)])
         computed: list[_Rows] = []
         with np.errstate(over="ignore", invalid="ignore"):  # a ratio of legal amounts may be infinite
             for level, (sources, groups) in enumerate(self._levels):
@@ -277,6 +284,53 @@ class _Indicators:
             for i, text in enumerate(texts[:, position].tolist()):
                 row[i] = np.nan if text is None or column.is_missing(text) else float(text == level)
         return rows
+
+
+class _RowByRow:
+    """The same features for a row or two, in Python's floats: arrays of one row cost as much as those of fifty."""
+
+    def __init__(
+        self, chosen: Sequence[Feature], schema: Schema, indicators: _Indicators, categories: _Categories
+    ) -> None:
+        self._indicators, self._categories = indicators, categories
+        expressions = [_expression(feature, schema) for feature in chosen]
+        nodes = dict.fromkeys(node for one in expressions if one is not None for node in _nodes(one))
+        constants = [node for node in nodes if isinstance(node, Constant)]
+        known: list[Expression] = [Source(column.name) for column in schema.numeric]
+        at = {one: place for place, one in enumerate([*known, *indicators.sources, *constants])}
+        self._constants = [constant.value for constant in constants]
+        self._steps: list[_Step] = []
+        for level in _by_level(one for one in expressions if one is not None):
+            for call in level:
+                self._steps.append(_step(call, at))
+                at[call] = len(at)
+        codes = iter(range(len(at), len(at) + len(categories.targets)))
+        self._wanted: _Chooser = itemgetter(*(next(codes) if one is None else at[one] for one in expressions), 0)
+
+    def of(self, cleaned: _Rows, levels: NDArray[np.object_]) -> NDArray[np.float64]:
+        """The features of all rows, one after the other."""
+        indicated = self._indicators.of(levels).T.tolist() if self._indicators.sources else [[]] * len(levels)
+        rows = zip(cleaned.T.tolist(), indicated, levels.tolist(), strict=True)
+        # The last one only makes sure that itemgetter gives a tuple.
+        return np.array([self._row(values + more, texts)[:-1] for values, more, texts in rows], dtype=np.float64)
+
+    def _row(self, values: list[float], levels: list[str | None]) -> tuple[float, ...]:
+        values += self._constants
+        for operation, arguments, weights in self._steps:
+            values.append(operation(arguments(values), weights))
+        return self._wanted(values + self._categories.of_row(levels))
+
+
+_Chooser = Callable[[Sequence[float]], tuple[float, ...]]
+_Step = tuple[RowOperation, _Chooser, tuple[float, ...]]
+"""An operation, what takes its arguments out of the values before it, and its weights."""
+
+
+def _step(call: Call, at: Mapping[Expression, int]) -> _Step:
+    weights = [one.value for one in call.arguments if isinstance(one, Constant)] if call.operation in _WEIGHTED else []
+    places = [at[one] for one in call.arguments if not (weights and isinstance(one, Constant))]
+    arguments = itemgetter(*places) if len(places) > 1 else lambda values: (values[places[0]],)
+    return row_operation(call.operation), arguments, tuple(weights)
 
 
 def _expression(feature: Feature, schema: Schema) -> Expression | None:
@@ -368,12 +422,17 @@ class _Categories:
         self.targets = tuple(named)
         self.codes = tuple(_Codes(schema[name], state.vocabularies[name]) for name in named.values())
         self.largest = np.array([codes.unknown for codes in self.codes])
-        self._columns = np.array([schema.position[name] for name in named.values()], dtype=np.intp)
+        self._places = [schema.position[name] for name in named.values()]
+        self._columns = np.array(self._places, dtype=np.intp)
 
     def of(self, levels: NDArray[np.object_]) -> _Rows:
         columns = levels.T.take(self._columns, axis=0).tolist()
         coded = [codes[level] for codes, column in zip(self.codes, columns, strict=True) for level in column]
         return np.array(coded, dtype=np.float64).reshape(len(columns), len(levels))
+
+    def of_row(self, levels: Sequence[str | None]) -> list[float]:
+        """The codes of one row."""
+        return [codes[levels[column]] for codes, column in zip(self.codes, self._places, strict=True)]
 
 
 class _Cleaner:
@@ -397,7 +456,8 @@ class _Cleaner:
         for rows, codes in self._coded:
             # The raw numbers are compared, since clipping has changed a code such as 365243.
             coded = numbers.take(rows, axis=0) == codes
-            cleaned[rows] = np.where(coded, np.nan, cleaned.take(rows, axis=0))
+            if np.count_nonzero(coded):
+                cleaned[rows] = np.where(coded, np.nan, cleaned.take(rows, axis=0))
         return cleaned
 
 

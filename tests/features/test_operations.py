@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from features import operations
+from features.operations import OPERATIONS, row_operation
 
 NAN = np.nan
 NONE = np.empty((0, 1, 1))
@@ -61,3 +66,30 @@ def test_a_weighted_mean_is_over_the_weights_of_what_is_present():
 def test_each_feature_of_a_row_has_its_own_sources_and_weights(operation, weights, expected):
     values = np.array([[[4.0, 2.0], [1.0, 4.0]], [[1.0, 1.0], [5.0, 1.0]]])
     np.testing.assert_array_equal(operation(values.transpose(2, 1, 0), weights).T, expected)
+
+
+SOURCES = {
+    "scaled": 1,
+    "missing": 1,
+    "absolute": 1,
+    "negation": 1,
+    "log1p": 1,
+    "when": 3,
+    "clip": 3,
+    "weighted_mean": 3,
+}
+SOURCES |= dict.fromkeys(["missing_count", "total", "minimum", "maximum", "deviation", "product"], 5)
+ROW_VALUES = st.sampled_from([math.nan, 0.0, -0.0, 1.0, -1.0, 365243.0, 1e9]) | st.integers(-1000, 1000).map(float)
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+@settings(max_examples=60)
+@given(data=st.data())
+def test_one_row_in_floats_has_the_bits_of_arrays(name: str, data: st.DataObject) -> None:
+    count = SOURCES.get(name, 2)
+    values = data.draw(st.tuples(*[ROW_VALUES] * count))
+    weights = data.draw(st.tuples(*[st.floats(0.1, 9)] * count))
+    arrays = np.repeat(np.array(values).reshape(-1, 1, 1), 3, axis=2)
+    with np.errstate(invalid="ignore"):
+        expected = OPERATIONS[name](arrays, np.array(weights).reshape(-1, 1, 1))[0, 0]
+    assert np.float64(row_operation(name)(values, weights)).tobytes() == expected.tobytes()
