@@ -1,338 +1,614 @@
-"""The batch job reads files of raw applications in chunks and writes Parquet files of decisions."""
+"""The scoring of one part of a batch job: its rows are decided batch by batch, and written to files of its own.
+
+A part is finished when its record is written, which is the last of its files.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, field, fields
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, BinaryIO, Protocol, Self
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
+from pyarrow import parquet
 
-from features.errors import ColumnsError
-from features.files import File, RowBatch, open_file
+from features.files import RowBatch
 from features.portfolio import Portfolio
-from features.request import LONGEST_CLIENT_ID
-from features.transformer import FeatureTransformer
-from features.validation import RuleViolation
-from features.values import as_client_ids, as_whole_numbers
-from jobs.output import staged
+from features.sources import Identifier, SourcePart
+from jobs.output import OutputBucket, OutputFolder
 from scoring.errors import BatchError
+from scoring.identifiers import IdentifierSpill, hashes_of, sampled
 from scoring.reasons import MOST_REASONS
 from scoring.scorer import Scores
-from scoring.store import StoredModel
+from scoring.store import StoredModel, load_folder, load_stored
 
-if TYPE_CHECKING:
-    import pyarrow as pa
-
-
-CLIENT_ID = "client_id"
-ROW = "row"
-"""The column of decisions that numbers the rows, from 1, of applications without a name."""
-_SUFFIXES = (".csv", ".parquet")
-
-# Hidden files, lock files of office programs, and marks such as Spark's _SUCCESS.
-_MARKS = (".", "~$", "_")
-
-# Such a file may hold applications in a form that is not read: the job refuses it, since nobody would miss the rows.
-_TABLES = frozenset({
-    *_SUFFIXES, ".tsv", ".tab", ".psv", ".dat", ".xls", ".xlsx", ".xlsm", ".xlsb", ".ods", ".json", ".jsonl", ".ndjson",
-    ".feather", ".arrow", ".orc", ".avro", ".sqlite", ".db", ".sas7bdat", ".dta", ".sav", ".rds", ".pkl", ".pickle",
-    ".gz", ".bz2", ".xz", ".zst", ".zip", ".lz4", ".7z", ".tar", ".tgz",
-})  # fmt: skip
+Advance = Callable[[int], object]
+Output = OutputFolder | OutputBucket
 
 
-def score_files(
-    source: Path,
-    output: Path,
-    model: StoredModel,
-    *,
-    chunk_rows: int = 50_000,
-    progress: Callable[[int], object] = lambda _: None,
-) -> Summary:
-    """Score the file `source`, or every file in it, into the new folder `output`.
+class DecisionSink(Protocol):
+    """Where decisions go in the place of Parquet files: each part once, as a whole."""
 
-    One `part-NNNNN.parquet` per chunk, the rows in their order: identifier, status, probability, prediction, decision,
-    risk_level, score, missing, unknown, unknown_columns, withheld, reason_1 to reason_4 (the codes of the reasons of a
-    decline), model_version, errors. A row that breaks a declared
-    rule is `rejected`, with the rules in `errors`, and the others are scored. The summary names the files that were
-    passed over. A job that fails leaves nothing behind.
-    """
-    from pyarrow import parquet
-
-    # All headers are read before the first chunk: a wrong file must not stop a long job near its end.
-    portfolio = model.scorer.artefact.portfolio
-    read = _Source.of(source, portfolio)
-    identifier = _Identifier.of(read.files, portfolio)
-    tally = _Tally()
-    with staged(output) as folder:
-        for part, (file, batch) in enumerate(_batches(read.files, identifier, chunk_rows)):
-            table = _decision_table(
-                batch, _identifiers(file, batch, identifier, tally.rows), model, tally, identifier.name
-            )
-            # Padded numbers, so that sorting by name keeps the order of the rows.
-            parquet.write_table(table, folder / f"part-{part:05}.parquet")
-            progress(len(batch))
-        # An applicant may be in two files, so that only the end can tell; the scratch folder then vanishes.
-        _check_unique(tally.identifiers, source)
-        summary = tally.summary(
-            model, passed_over=read.passed_over, ignored_columns=_ignored_columns(read.files, portfolio)
-        )
-        (folder / "_summary.json").write_text(json.dumps(asdict(summary), indent=1) + "\n")
-    return summary
+    def write(self, part: int, tables: Iterable[pa.Table]) -> bool:
+        """Write the tables of a part; returns False, and writes nothing, if the part is there already."""
+        ...
 
 
-@dataclass(frozen=True, slots=True)
-class Summary:
-    """The counts of a batch job.
+_ABSENT = -1
+"""Arrow's code of a missing entry, before it becomes one."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DecidedRows:
+    """The decisions on the rows of a batch that break no rule.
 
     Attributes
     ----------
-    withheld : scored rows that are referred because too little is known of them
-    broken_rules : rows that break each rule, the most broken first
-    unknown_levels : for each category of the model, the scored rows whose level the model does not know; legal,
-        but many such rows are more often a misspelling than a new kind of applicant
-    never_known : categories of which no row has a known level; they may be encoded as numbers
-    never_stated : declared columns that are missing in every row
-    ignored_columns : columns that are not declared
-    passed_over : names in the folder that were not read
+    scored : which rows of the batch they are, shape (n,)
+    table : one row for each of them: probability, prediction, decision, risk_level, score, missing, unknown,
+        unknown_columns, withheld, the codes of a decline's reasons, and model_version
+    levels : for each category of the model, how many of them state a level
     """
 
-    model: str
-    version: str
-    digest: str
-    rows: int
-    rejected: int
-    withheld: int
-    broken_rules: Mapping[str, int]
-    unknown_levels: Mapping[str, int]
-    never_known: tuple[str, ...] = ()
-    never_stated: tuple[str, ...] = ()
-    ignored_columns: tuple[str, ...] = ()
-    passed_over: tuple[str, ...] = ()
+    scored: NDArray[np.bool_]
+    table: pa.Table
+    scores: Scores
+    levels: Mapping[str, int]
 
 
-class _Tally:
-    """The counts of the chunks so far."""
-
-    def __init__(self) -> None:
-        self.identifiers: list[pa.ChunkedArray[Any]] = []
-        self.rows = self.rejected = self.withheld = 0
-        self._rules: Counter[str] = Counter()
-        self._unknown: Counter[str] = Counter()
-        self._levels: Counter[str] = Counter()
-        self._stated: set[str] = set()
-
-    def add(self, batch: RowBatch, identifiers: pa.ChunkedArray[Any], rejected: int, scores: Scores) -> None:
-        """Count one chunk."""
-        self.identifiers.append(identifiers)
-        self.rows += len(batch)
-        self.rejected += rejected
-        for violation in batch.violations:
-            self._rules[f"{violation.column}: {violation.rule}"] += violation.count
-        self.withheld += sum(map(bool, scores.withheld))
-        self._unknown.update(name for names in scores.unknown for name in names)
-        self._stated.update(batch.stated)
-
-    def add_levels(self, transformer: FeatureTransformer, matrix: NDArray[np.float64]) -> None:
-        """Count the levels, known or not, in the rows of one chunk that are scored."""
-        held = np.count_nonzero(~np.isnan(matrix[:, list(transformer.categorical)]), axis=0).tolist()
-        self._levels.update(
-            {transformer.names[i]: count for i, count in zip(transformer.categorical, held, strict=True)}
-        )
-
-    def summary(
-        self, model: StoredModel, *, passed_over: tuple[str, ...] = (), ignored_columns: tuple[str, ...] = ()
-    ) -> Summary:
-        """The summary of all chunks."""
-        unknown = dict(sorted(self._unknown.items()))
-        return Summary(
-            model=model.name,
-            version=model.version,
-            digest=model.scorer.artefact.digest,
-            rows=self.rows,
-            rejected=self.rejected,
-            withheld=self.withheld,
-            broken_rules=dict(self._rules.most_common()),
-            unknown_levels=unknown,
-            never_known=tuple(name for name, count in unknown.items() if count == self._levels[name]),
-            never_stated=tuple(
-                column.name for column in model.scorer.transformer.schema if column.name not in self._stated
-            ),
-            ignored_columns=ignored_columns,
-            passed_over=passed_over,
-        )
+def decide(
+    batch: RowBatch, model: StoredModel, *, rows: NDArray[np.bool_] | None = None, with_reasons: bool = True
+) -> DecidedRows:
+    """The decisions on the rows of a batch, or on those of `rows`, that break no rule."""
+    scored = sound_rows(batch)
+    if rows is not None:
+        scored &= rows
+    columns, scorer = batch.columns, model.scorer
+    matrix = scorer.transformer.transform(columns if scored.all() else columns.take(scored))
+    scores = scorer.decide(matrix, scorer.model.margins(matrix), with_reasons=with_reasons)
+    categories = list(scorer.transformer.categorical)
+    stated = np.count_nonzero(~np.isnan(matrix[:, categories]), axis=0).tolist()
+    names = [scorer.transformer.names[i] for i in categories]
+    table = _decision_table(scores, model.version, with_reasons=with_reasons)
+    return DecidedRows(scored, table, scores, dict(zip(names, stated, strict=True)))
 
 
-@dataclass(frozen=True, slots=True)
-class _Source:
-    """The files that a job reads, and the names that it passes over in their folder."""
-
-    files: tuple[File, ...]
-    passed_over: tuple[str, ...] = ()
-
-    @classmethod
-    def of(cls, source: Path, portfolio: Portfolio) -> Self:
-        """The file `source`, or every .csv and .parquet file in it.
-
-        Marks of systems and office programs (.name, ~$name, _name) and files that are no tables are passed over.
-        BatchError or FileError for a folder inside, or a table of another format: it may hold applications.
-        """
-        if not source.is_dir():
-            return cls((open_file(source, portfolio),))
-        names = sorted(path.name for path in source.iterdir())
-        marks = [name for name in names if name.startswith(_MARKS)]
-        held = [source / name for name in names if name not in marks]
-        tables = [path for path in held if path.suffix.lower() in _SUFFIXES or _may_hold_applications(path)]
-        if not tables:
-            raise BatchError(f"{source}: no .csv or .parquet file in it")
-        others = [path.name for path in held if path not in tables]
-        return cls(tuple(open_file(path, portfolio) for path in tables), tuple(sorted([*marks, *others])))
-
-
-def _may_hold_applications(path: Path) -> bool:
-    return path.is_dir() or not _TABLES.isdisjoint(suffix.lower() for suffix in path.suffixes)
-
-
-@dataclass(frozen=True, slots=True)
-class _Identifier:
-    """What names the applicants: a column of all files, as whole numbers or as text, or the number of the row."""
-
-    name: str
-    whole: bool
-    in_files: bool = True
-
-    @classmethod
-    def of(cls, files: Sequence[File], portfolio: Portfolio) -> Self:
-        """The column that identifies the applicants in every file; BatchError if the files share none."""
-        identity = portfolio.declared.identity
-        names = [CLIENT_ID] if identity is None else [identity.column, CLIENT_ID]
-        for name in names:
-            if all(name in file.header for file in files):
-                return cls(name, identity is not None and name == identity.column and identity.kind == "whole")
-        nameless = next((file for file in files if not {*names} & {*file.header}), None)
-        if nameless is None:
-            raise BatchError(f"some files name the applicants by {' and others by '.join(names)}")
-        if identity is None:
-            if any(CLIENT_ID in file.header for file in files):
-                raise BatchError(f"{nameless.path}: has no {CLIENT_ID}, as other files have")
-            return cls(ROW, whole=True, in_files=False)
-        raise BatchError(f"{nameless.path}: neither {' nor '.join(names)} names the applicants")
-
-
-def _batches(files: Sequence[File], identifier: _Identifier, chunk_rows: int) -> Iterator[tuple[File, RowBatch]]:
-    for file in files:
-        for batch in file.batches(chunk_rows, others=[identifier.name] if identifier.in_files else []):
-            yield file, batch
-
-
-def _identifiers(file: File, batch: RowBatch, identifier: _Identifier, before: int) -> pa.ChunkedArray[Any]:
-    """The identifiers of the rows, null where one is missing; row numbers count on from the rows `before`."""
-    import pyarrow as pa
-
-    name = identifier.name
-    if not identifier.in_files:
-        return pa.chunked_array([pa.array(np.arange(before + 1, before + 1 + len(batch)))])
-    values = batch.others[name]
-    if identifier.whole:
-        numbers, missing, wrong = as_whole_numbers(values)
-        read, rule = pa.chunked_array([pa.array(numbers, mask=missing)]), "must be a whole number"
-    else:
-        read, wrong = as_client_ids(values)
-        rule = f"must be a text of 1 to {LONGEST_CLIENT_ID} characters, or a whole number"
-    if wrong.any():
-        violation = RuleViolation(name, rule, np.flatnonzero(wrong)).shifted(batch.first_row)
-        raise ColumnsError(f"{file.path}: {violation}")
-    return read
-
-
-def _check_unique(seen: Sequence[pa.ChunkedArray[Any]], source: Path) -> None:
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    if not seen:
-        raise ColumnsError(f"{source}: has no rows")
-    identifiers = pa.chunked_array([chunk for column in seen for chunk in column.chunks], seen[0].type)
-    missing, distinct = identifiers.null_count, pc.count_distinct(identifiers).as_py()
-    if missing or distinct < len(identifiers):
-        raise ColumnsError(
-            f"{source}: identifiers must be present and unique: {missing} missing, "
-            f"{len(identifiers) - missing - distinct} repeated"
-        )
-
-
-def _ignored_columns(files: Sequence[File], portfolio: Portfolio) -> tuple[str, ...]:
-    """Columns of the files that are neither declared, nor an identifier, nor the outcome."""
-    known = {*portfolio.schema.beside, CLIENT_ID}
-    return tuple(sorted({name for file in files for name in file.undeclared} - known))
-
-
-def _decision_table(
-    batch: RowBatch, identifiers: pa.ChunkedArray[Any], model: StoredModel, tally: _Tally, identifier: str
-) -> pa.Table:
-    import pyarrow as pa
-
-    broken = _violations_by_row(batch)
+def sound_rows(batch: RowBatch) -> NDArray[np.bool_]:
+    """Whether each row of a batch breaks no rule, shape (n,)."""
     sound = np.ones(len(batch), dtype=np.bool_)
-    sound[list(broken)] = False
-    matrix = model.scorer.transformer.transform(batch.columns.take(sound))
-    scores = model.scorer.score_matrix(matrix)
-    tally.add(batch, identifiers, len(broken), scores)
-    tally.add_levels(model.scorer.transformer, matrix)
-    rules = [
-        "; ".join(f"{v.column}: {v.rule}" for v in broken[row]) if row in broken else None for row in range(len(batch))
-    ]
+    for violation in batch.violations:
+        sound[violation.rows] = False
+    return sound
+
+
+def errors_of(batch: RowBatch, rows: NDArray[np.intp]) -> pa.Array[Any]:
+    """The rules that each of these rows breaks, as a list of `column` and `rule`; null for a row that breaks none."""
+    broken: dict[int, list[dict[str, str]]] = {}
+    for violation in batch.violations:
+        for row in violation.rows.tolist():
+            broken.setdefault(row, []).append({"column": violation.column, "rule": violation.rule})
+    kind = pa.list_(pa.struct([("column", pa.string()), ("rule", pa.string())]))
+    return pa.array([broken.get(row) for row in rows.tolist()], kind)
+
+
+def _decision_table(scores: Scores, version: str, *, with_reasons: bool) -> pa.Table:
+    reasons = _reasons(scores.reasons) if with_reasons else {}
     return pa.table(
         {
-            identifier: identifiers,
-            "status": pa.array(["scored" if row else "rejected" for row in sound]),
-            **_columns(scores, sound),
-            "model_version": pa.array([model.version] * len(batch)),
-            "errors": pa.array(rules, pa.string()),
+            "probability": pa.array(scores.probability),
+            "prediction": pa.array(scores.prediction),
+            "decision": pa.array(scores.decision, pa.string()),
+            "risk_level": pa.array(scores.risk_level, pa.string()),
+            "score": pa.array(scores.points),
+            "missing": pa.array(scores.missing, pa.int64()),
+            "unknown": pa.array(_lengths(scores.unknown)),
+            "unknown_columns": _concatenated(scores.unknown),
+            "withheld": _concatenated(scores.withheld),
+            **reasons,
+            "model_version": pa.DictionaryArray.from_arrays(
+                np.zeros(len(scores), np.int32), [version]
+            ).dictionary_decode(),
         }
     )
 
 
-def _violations_by_row(batch: RowBatch) -> dict[int, list[RuleViolation]]:
-    """The violations of each row that breaks a rule, by its position."""
-    broken: dict[int, list[RuleViolation]] = {}
-    for violation in batch.violations:
-        for row in violation.rows.tolist():
-            broken.setdefault(row, []).append(violation)
-    return broken
+def _filled(tuples: NDArray[np.object_]) -> list[int]:
+    """The positions of the tuples that are not empty. Hardly any is, so that only these are looked at one by one."""
+    return tuples.astype(np.bool_).nonzero()[0].tolist()
 
 
-def _columns(scores: Scores, sound: NDArray[np.bool_]) -> dict[str, pa.Array[Any]]:
-    """The scores in the rows that were scored, null in the others."""
-    import pyarrow as pa
-
-    def spread(values: NDArray[Any], kind: pa.DataType) -> pa.Array[Any]:
-        full = np.zeros(len(sound), dtype=values.dtype)
-        full[sound] = values
-        return pa.array(full, kind, mask=~sound)
-
-    return {
-        "probability": spread(scores.probability, pa.float64()),
-        "prediction": spread(scores.prediction, pa.int64()),
-        "decision": spread(scores.decision, pa.string()),
-        "risk_level": spread(scores.risk_level, pa.string()),
-        "score": spread(scores.points, pa.int64()),
-        "missing": spread(scores.missing, pa.int64()),
-        "unknown": spread(np.fromiter(map(len, scores.unknown), np.int64, len(scores)), pa.int64()),
-        "unknown_columns": spread(_concatenated(scores.unknown), pa.string()),
-        "withheld": spread(_concatenated(scores.withheld), pa.string()),
-        **{f"reason_{i + 1}": spread(_code(scores.reasons, i), pa.string()) for i in range(MOST_REASONS)},
-    }
+def _lengths(tuples: NDArray[np.object_]) -> NDArray[np.int64]:
+    lengths = np.zeros(len(tuples), dtype=np.int64)
+    for row in _filled(tuples):
+        lengths[row] = len(tuples[row])
+    return lengths
 
 
-def _code(reasons: NDArray[np.object_], place: int) -> NDArray[np.object_]:
-    """The code of the reason at a place, None where there are fewer."""
-    return np.array([row[place].code if len(row) > place else None for row in reasons], dtype=object)
+def _concatenated(tuples: NDArray[np.object_]) -> pa.Array[Any]:
+    """Tuples of text as one text each, null where there is none."""
+    return _texts(len(tuples), ((row, "; ".join(tuples[row])) for row in _filled(tuples)))
 
 
-def _concatenated(texts: NDArray[np.object_]) -> NDArray[np.object_]:
-    """Tuples of text as one text each, None where there is none."""
-    return np.array(["; ".join(row) or None for row in texts], dtype=object)
+def _reasons(reasons: NDArray[np.object_]) -> dict[str, pa.Array[Any]]:
+    """The codes of the reasons, the most important first; null where there are fewer."""
+    declined = _filled(reasons)
+
+    def of(place: int) -> pa.Array[Any]:
+        codes = ((row, reasons[row][place].code) for row in declined if len(reasons[row]) > place)
+        return _texts(len(reasons), codes)
+
+    return {f"reason_{place + 1}": of(place) for place in range(MOST_REASONS)}
+
+
+def _texts(rows: int, given: Iterable[tuple[int, str]]) -> pa.Array[Any]:
+    """The texts that are given for some rows, null in the others."""
+    codes, known = np.full(rows, _ABSENT, dtype=np.int32), dict[str, int]()
+    for row, text in given:
+        codes[row] = known.setdefault(text, len(known))
+    if not known:
+        return pa.nulls(rows, pa.string())
+    indices = pa.array(codes, mask=codes == _ABSENT)
+    return pa.DictionaryArray.from_arrays(indices, pa.array(list(known), pa.string())).dictionary_decode()
+
+
+@dataclass(slots=True)
+class BatchCounts:
+    """The counts of some batches.
+
+    Attributes
+    ----------
+    withheld : scored rows that are referred because too little is known of them
+    rules : rows that break each rule
+    unknown : for each category, the scored rows whose level the model does not know
+    levels : for each category, the scored rows that state a level
+    stated : declared columns in which some row holds a value
+    """
+
+    rows: int = 0
+    rejected: int = 0
+    withheld: int = 0
+    rules: Counter[str] = field(default_factory=Counter)
+    unknown: Counter[str] = field(default_factory=Counter)
+    levels: Counter[str] = field(default_factory=Counter)
+    stated: set[str] = field(default_factory=set)
+
+    @property
+    def scored(self) -> int:
+        """The rows that broke no rule."""
+        return self.rows - self.rejected
+
+    def add(self, batch: RowBatch, decided: DecidedRows, rows: NDArray[np.bool_] | None = None) -> None:
+        """Count one batch, or its rows `rows`."""
+        taken = len(batch) if rows is None else int(np.count_nonzero(rows))
+        self.rows += taken
+        self.rejected += taken - len(decided.scores)
+        for violation in batch.violations:
+            count = violation.count if rows is None else int(np.count_nonzero(rows[violation.rows]))
+            if count:
+                self.rules[f"{violation.column}: {violation.rule}"] += count
+        self.withheld += len(_filled(decided.scores.withheld))
+        unknown = decided.scores.unknown
+        self.unknown.update(name for row in _filled(unknown) for name in unknown[row])
+        self.levels.update(decided.levels)
+        # Once every column was seen with a value there is nothing more to find.
+        if len(self.stated) < len(batch.columns.schema):
+            self.stated |= batch.stated
+
+    def merge(self, other: BatchCounts) -> None:
+        """Add the counts of other batches."""
+        self.rows += other.rows
+        self.rejected += other.rejected
+        self.withheld += other.withheld
+        self.rules.update(other.rules)
+        self.unknown.update(other.unknown)
+        self.levels.update(other.levels)
+        self.stated |= other.stated
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready form; `from_dict` is its inverse."""
+        plain = {one.name: getattr(self, one.name) for one in fields(self)}
+        return {**plain, "stated": sorted(self.stated)}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """The counts that `to_dict` wrote."""
+        counters = {name: Counter(values[name]) for name in ("rules", "unknown", "levels")}
+        return cls(values["rows"], values["rejected"], values["withheld"], stated=set(values["stated"]), **counters)
+
+
+def merged(counts: Iterable[BatchCounts]) -> BatchCounts:
+    """The counts of all of them together."""
+    total = BatchCounts()
+    for one in counts:
+        total.merge(one)
+    return total
+
+
+def never_known(counts: BatchCounts) -> Iterator[str]:
+    """The categories of which no row states a level that the model knows."""
+    return (name for name, count in sorted(counts.unknown.items()) if count == counts.levels[name])
+
+
+QUARANTINE = "_quarantine"
+"""The folder of the rows that break a rule. Readers of Parquet folders pass over names that begin with _."""
+
+WORK = "_work"
+"""The folder of the plan, the records of finished parts and the identifiers; it is gone at the end."""
+
+_GROUP_ROWS = 100_000
+"""Rows of a row group: always the same, so that the bytes of a part do not depend on how it was computed."""
+
+CHUNK_ROWS = 16_384
+"""Rows that are read and scored at a time."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobOptions:
+    """What a job does with the rows; jobs of different options are different jobs.
+
+    Attributes
+    ----------
+    carry : columns of the input that the decisions repeat
+    reasons : whether declines have reasons
+    limit : how many rows are read, from the first; None for all
+    sample : share of the rows, chosen by their identifiers
+    """
+
+    carry: tuple[str, ...] = ()
+    reasons: bool = True
+    limit: int | None = None
+    sample: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class PartTask:
+    """All that another process needs to score one part.
+
+    Attributes
+    ----------
+    take : how many of the first rows are read; None for all
+    model : tag in the BentoML store, or folder of an artefact
+    digest : digest of the artefact
+    """
+
+    number: int
+    part: SourcePart
+    take: int | None
+    identifier: Identifier
+    options: JobOptions
+    model: str
+    digest: str
+    output: Output
+    sink: DecisionSink | None = None
+    chunk_rows: int = CHUNK_ROWS
+
+    @property
+    def decisions(self) -> str:
+        """The file of the decisions. Numbers are padded, so that sorting by name keeps the order of the rows."""
+        return f"part-{self.number:05}.parquet"
+
+    @property
+    def rejections(self) -> str:
+        """The file of the rows that break a rule."""
+        return f"{QUARANTINE}/part-{self.number:05}.parquet"
+
+    @property
+    def identifiers(self) -> str:
+        """The file of the identifiers."""
+        return f"{WORK}/identifiers-{self.number:05}.arrow"
+
+    @property
+    def record(self) -> str:
+        """The file of the part's record."""
+        return f"{WORK}/part-{self.number:05}.json"
+
+    def batches(self, portfolio: Portfolio) -> Iterator[RowBatch]:
+        """The rows in batches; the last one may reach beyond those to be taken."""
+        left = self.take
+        others = tuple(dict.fromkeys((*self.identifier.others, *self.options.carry)))
+        for batch in self.part.batches(self.chunk_rows, portfolio, others=others):
+            if left is not None and left <= batch.first_row - self.part.first_row:
+                return
+            yield batch
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenFile:
+    """A file of the output with its rows, bytes and SHA-256."""
+
+    file: str
+    rows: int
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class PartRecord:
+    """What was done with one part.
+
+    Attributes
+    ----------
+    missing : rows without an identifier
+    runs : where the buckets of the spilled identifiers end, run by run
+    columns : names and types of the decisions; empty without any
+    seconds : processor time of each stage
+    """
+
+    number: int
+    file: str
+    counts: BatchCounts
+    missing: int
+    runs: Sequence[Sequence[int]]
+    decisions: WrittenFile | None
+    quarantine: WrittenFile | None
+    columns: Mapping[str, str]
+    seconds: Mapping[str, float]
+
+    def to_json(self) -> bytes:
+        """The content of the record's file."""
+        values = {one.name: getattr(self, one.name) for one in fields(self)}
+        written = {name: values[name] and asdict(values[name]) for name in ("decisions", "quarantine")}
+        return json.dumps({**values, **written, "counts": self.counts.to_dict()}).encode() + b"\n"
+
+    @classmethod
+    def from_json(cls, content: bytes) -> Self:
+        """The record that `to_json` wrote."""
+        values = json.loads(content)
+        values["counts"] = BatchCounts.from_dict(values["counts"])
+        for name in ("decisions", "quarantine"):
+            values[name] = values[name] and WrittenFile(**values[name])
+        return cls(**values)
+
+
+class StageTimes:
+    """The processor time of each stage of the work on a part."""
+
+    def __init__(self) -> None:
+        self.seconds = defaultdict[str, float](float)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Count the processor time of the block."""
+        started = time.process_time()
+        yield
+        self.seconds[name] += time.process_time() - started
+
+    def reading(self, batches: Iterator[RowBatch]) -> Iterator[RowBatch]:
+        """The batches; the time that they take is that of the stage `read`."""
+        while True:
+            with self.stage("read"):
+                batch = next(batches, None)
+            if batch is None:
+                return
+            yield batch
+
+
+def read_record(task: PartTask) -> PartRecord | None:
+    """The record of a part that is finished; None for another."""
+    content = task.output.read(task.record)
+    if content is None:
+        return None
+    record = PartRecord.from_json(content)
+    kept = [file for file in (record.decisions, record.quarantine) if file]
+    return record if all(task.output.size(file.file) == file.bytes for file in kept) else None
+
+
+def score_part(task: PartTask, model: StoredModel | None = None, *, advance: Advance = lambda _: None) -> PartRecord:
+    """Score one part and write its files; a part that is finished is left alone. Returns its record.
+
+    FileError or ColumnsError if it cannot be read, OutputError if its files cannot be written.
+    """
+    record = read_record(task)
+    if record is None:
+        stored = model or loaded_model(task.model, task.digest)
+        record = _PartWork(task, stored, advance).done()
+        task.output.write(task.record, record.to_json())
+    return record
+
+
+@cache
+def loaded_model(model: str, digest: str) -> StoredModel:
+    """The model of this tag or folder, loaded once by each process; BatchError if it has another digest."""
+    stored = load_folder(Path(model)) if is_folder(model) else load_stored(model)
+    if stored.scorer.artefact.digest != digest:
+        raise BatchError(f"{model}: is not the model that the job was planned with")
+    return stored
+
+
+def is_folder(model: str) -> bool:
+    """Whether a model is named by the folder of its artefact, and not by a tag.
+
+    >>> is_folder("credit_scoring:latest"), is_folder("./artefact")
+    (False, True)
+    """
+    return "/" in model
+
+
+class _PartWork:
+    """The work on one part, from its rows to its files."""
+
+    def __init__(self, task: PartTask, model: StoredModel, advance: Advance) -> None:
+        self.task, self.model, self.advance = task, model, advance
+        self.times, self.counts = StageTimes(), BatchCounts()
+
+    def done(self) -> PartRecord:
+        """Write the files; returns the record."""
+        task, output = self.task, self.task.output
+        for name in (task.decisions, task.rejections, task.identifiers):
+            output.remove_scratch(name)
+        with ExitStack() as files:
+            spill = IdentifierSpill(files.enter_context(output.writing(task.identifiers)))
+            quarantine = TableFile(lambda: files.enter_context(output.writing(task.rejections)), task.rejections)
+            decisions = TableFile(lambda: files.enter_context(output.writing(task.decisions)), task.decisions)
+            tables = self._tables(spill, quarantine)
+            if task.sink is None:
+                for table in tables:
+                    with self.times.stage("write"):
+                        decisions.add(table)
+            elif not task.sink.write(task.number, tables):
+                # The part is in the table, but its record was never written: the counts are made again.
+                for _ in tables:
+                    pass
+            with self.times.stage("write"):
+                spill.close()
+                written, rejected = decisions.close(), quarantine.close()
+        return PartRecord(
+            number=task.number,
+            file=task.part.name,
+            counts=self.counts,
+            missing=spill.missing,
+            runs=spill.runs,
+            decisions=written,
+            quarantine=rejected,
+            columns=decisions.columns,
+            seconds={name: round(seconds, 6) for name, seconds in self.times.seconds.items()},
+        )
+
+    def _tables(self, spill: IdentifierSpill, quarantine: TableFile) -> Iterator[pa.Table]:
+        task, stage = self.task, self.times.stage
+        for batch in self.times.reading(task.batches(self.model.scorer.artefact.portfolio)):
+            with stage("identifiers"):
+                identifiers = task.identifier.of(task.part, batch)
+                hashes = hashes_of(identifiers)
+                rows = self._taken(batch, hashes)
+                whole = rows is None
+                spill.add(
+                    identifiers if whole else identifiers.filter(pa.array(rows)), hashes if whole else hashes[rows]
+                )
+            with stage("score"):
+                decided = decide(batch, self.model, rows=rows, with_reasons=task.options.reasons)
+            with stage("count"):
+                self.counts.add(batch, decided, rows)
+            with stage("write"):
+                if batch.violations:
+                    quarantine.add(self._rejected(batch, identifiers, decided, rows))
+                table = self._decisions(batch, identifiers, decided)
+            yield table
+            self.advance(len(batch))
+
+    def _taken(self, batch: RowBatch, hashes: NDArray[np.uint64]) -> NDArray[np.bool_] | None:
+        """The rows that limit and sample leave; None for all."""
+        take, options = self.task.take, self.task.options
+        if take is None and options.sample >= 1:
+            return None
+        rows = sampled(hashes, options.sample)
+        if take is not None:
+            rows[max(0, take - (batch.first_row - self.task.part.first_row)) :] = False
+        return rows
+
+    def _decisions(self, batch: RowBatch, identifiers: pa.ChunkedArray[Any], decided: DecidedRows) -> pa.Table:
+        names = (self.task.identifier.name, *self.task.options.carry)
+        columns = [identifiers, *(_plain(batch.others[name]) for name in self.task.options.carry)]
+        beside = pa.table(dict(zip(names, columns, strict=True)))
+        if not decided.scored.all():
+            beside = beside.filter(pa.array(decided.scored))
+        for name in decided.table.column_names:
+            beside = beside.append_column(name, decided.table[name])
+        return beside
+
+    def _rejected(
+        self,
+        batch: RowBatch,
+        identifiers: pa.ChunkedArray[Any],
+        decided: DecidedRows,
+        rows: NDArray[np.bool_] | None,
+    ) -> pa.Table:
+        """Who was rejected and why. No value of an applicant is here but the identifier."""
+        chosen = np.flatnonzero(~decided.scored if rows is None else rows & ~decided.scored)
+        return pa.table(
+            {
+                self.task.identifier.name: identifiers.take(pa.array(chosen)),
+                "file": pa.array([self.task.part.name] * len(chosen), pa.string()),
+                "file_row": pa.array(chosen + (batch.first_row + 1)),
+                "errors": errors_of(batch, chosen),
+            }
+        )
+
+
+def _plain(values: pa.ChunkedArray[Any]) -> pa.ChunkedArray[Any]:
+    """The values without a dictionary, which each batch has of its own."""
+    kind = values.type
+    return values.cast(kind.value_type) if isinstance(kind, pa.DictionaryType) else values
+
+
+class TableFile:
+    """A Parquet file that tables are added to. Without a row there is no file.
+
+    Its bytes depend on the rows alone, and not on the tables in which they came.
+    """
+
+    def __init__(self, opened: Callable[[], BinaryIO], name: str) -> None:
+        self._opened = opened
+        self._name = name
+        self._held: list[pa.Table] = []
+        self._file: _HashedFile | None = None
+        self._writer: parquet.ParquetWriter | None = None
+        self.rows = 0
+        self.columns: dict[str, str] = {}
+
+    def add(self, table: pa.Table) -> None:
+        """Add the rows of a table."""
+        if not len(table):
+            return
+        self._held.append(table)
+        self.rows += len(table)
+        while sum(map(len, self._held)) >= _GROUP_ROWS:
+            held = pa.concat_tables(self._held)
+            self._write(held.slice(0, _GROUP_ROWS))
+            self._held = [held.slice(_GROUP_ROWS)]
+
+    def close(self) -> WrittenFile | None:
+        """Write what is left; returns what was written, None for no row."""
+        held = sum(map(len, self._held))
+        if held:
+            self._write(pa.concat_tables(self._held))
+        if self._writer is None or self._file is None:
+            return None
+        self._writer.close()
+        return WrittenFile(self._name, self.rows, self._file.size, self._file.digest.hexdigest())
+
+    def _write(self, table: pa.Table) -> None:
+        if self._writer is None:
+            self._file = _HashedFile(self._opened())
+            self.columns = {one.name: str(one.type) for one in table.schema}
+            self._writer = parquet.ParquetWriter(self._file, table.schema)
+        # Pages end where chunks end: the bytes would depend on the batches.
+        self._writer.write_table(table.combine_chunks(), row_group_size=_GROUP_ROWS)
+
+
+class _HashedFile:
+    """A file that counts and hashes what is written to it."""
+
+    closed = False
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.size = 0
+        self.digest = hashlib.sha256()
+
+    def write(self, content: bytes) -> int:
+        self.digest.update(content)
+        self._file.write(content)
+        self.size += len(content)
+        return len(content)
+
+    def tell(self) -> int:
+        return self.size
+
+    def flush(self) -> None:
+        self._file.flush()
+
+    def writable(self) -> bool:
+        return True
+
+    def close(self) -> None:
+        """Leave it to the block that has opened the file."""

@@ -16,16 +16,17 @@ from pydantic import TypeAdapter, ValidationError
 from jobs.commandline import PATH, CommandGroup, Progress, run_command, say
 from jobs.errors import SettingsError
 from jobs.settings import read_document
-from scoring.errors import BatchError
 from scoring.keys import KEYS_VARIABLE, KeyFile, KeyFileError, KeyName, Scope, create_key, issue, revoke_key
 
 if TYPE_CHECKING:
-    from scoring.batch import Summary
+    from scoring.engines import Engine, Shard
+    from scoring.job import BatchJob, Summary
+    from scoring.store import StoredModel
 
 _SERVING = Path(__file__).resolve().parent.parent / "configs" / "serving.yaml"
 # Files may lack dozens of columns, and naming them all would bury the counts above.
 _MOST_LISTED = 8
-_PROCESSORS = os.cpu_count() or 1
+_PROCESSORS = len(os.sched_getaffinity(0))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -38,11 +39,11 @@ def commands() -> None:
     """Hold the commands."""
 
 
-def _threads(text: str) -> int:
-    threads = int(text)
-    if not 1 <= threads <= _PROCESSORS:
-        raise click.BadParameter(f"{threads}: not 1 to {_PROCESSORS}, the processors of this machine")
-    return threads
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise click.BadParameter(f"{text}: must be at least 1")
+    return number
 
 
 def _share(text: str) -> float:
@@ -62,36 +63,100 @@ def served_name(settings: Path = _SERVING) -> str:
 
 
 @commands.command()
-@click.option("--input", "source", type=PATH, required=True, help=".csv or .parquet file, or a folder of them")
-@click.option("--output", type=PATH, required=True, help="folder that does not exist yet, or is empty")
+@click.option("--input", "source", required=True, help="file, folder or address of raw applications")
+@click.option("--output", required=True, help="folder that does not exist yet, or is empty; or an address of fsspec")
 @click.option("--model", default=served_name,
-              help="tag in the BentoML model store (default: the latest of that in configs/serving.yaml)")  # fmt: skip
-@click.option("--chunk-rows", type=int, default=50_000, show_default=True, help="rows scored at a time")
-@click.option("--threads", type=_threads, metavar="N", default=_PROCESSORS, help="default: one for each processor")
+              help="tag in the BentoML model store, or the folder of an artefact, with a / in its name "
+              "(default: the latest of that in configs/serving.yaml)")  # fmt: skip
+@click.option("--workers", type=_positive, metavar="N", default=_PROCESSORS, show_default="one for each processor",
+              help="processes")  # fmt: skip
+@click.option("--chunk-rows", type=int, default=16_384, show_default=True, help="rows scored at a time")
 @click.option("--max-rejected", type=_share, default=0.5, show_default=True, metavar="SHARE",
               help="fail if more than this share of the applications is rejected")  # fmt: skip
-def batch(*, source: Path, output: Path, model: str, chunk_rows: int, threads: int, max_rejected: float) -> None:
-    """Score files of raw applications."""
-    from scoring.batch import score_files  # the serving image has no pyarrow, and keys are made there
-    from scoring.store import load_stored
+@click.option("--carry", multiple=True, metavar="COLUMN", help="repeat this column of the input beside the decisions")
+@click.option("--reasons/--no-reasons", default=True, show_default=True, help="the reasons of declines")
+@click.option("--limit", type=_positive, metavar="N", help="read the first N rows only")
+@click.option("--sample", type=_share, default=1.0, metavar="SHARE", help="score this share, chosen by identifiers")
+@click.option("--shard", metavar="I/N", help="score the parts that leave I, from 0, when divided by N "
+              "(default: from JOB_COMPLETION_INDEX, if set)")  # fmt: skip
+@click.option("--shards", type=_positive, metavar="N", help="number of shards (default: JOB_COMPLETIONS, if set)")
+@click.option("--finish", is_flag=True, help="score nothing; finish the job if all its parts are there")
+@click.option("--dry-run", is_flag=True, help="say what would be done, score the first rows, and write nothing")
+def batch(
+    *, source: str, output: str, model: str, workers: int, chunk_rows: int, max_rejected: float,
+    carry: tuple[str, ...], reasons: bool, limit: int | None, sample: float,
+    shard: str | None, shards: int | None, finish: bool, dry_run: bool,
+) -> None:  # fmt: skip
+    """Score files of raw applications. The same command goes on with a job that was interrupted."""
+    # The serving image has no pyarrow, and keys are made there.
+    from features.sources import open_source
+    from jobs.output import open_output
+    from scoring.batch import JobOptions
+    from scoring.engines import Shard, end_job, run_job
+    from scoring.job import BatchJob
 
-    stored = load_stored(model, threads=threads)
-    with Progress().step("applications") as advance:
-        summary = score_files(source, output, stored, chunk_rows=chunk_rows, progress=advance)
-    say(_lines(summary, output))
-    if summary.rejected == summary.rows:
-        raise BatchError(f"{source}: no application could be scored; {output} says why")
-    if summary.rejected > max_rejected * summary.rows:
-        limit = f"more than the share {max_rejected:g} of --max-rejected"
-        raise BatchError(
-            f"{source}: {summary.rejected} of {summary.rows} applications are rejected, {limit}; {output} says why"
-        )
+    share = Shard.of(shard, shards=shards)
+    stored, reference = _loaded(model)
+    job = BatchJob(
+        open_source(source, stored.scorer.artefact.portfolio),
+        stored,
+        reference,
+        open_output(output),
+        JobOptions(carry, reasons, limit, sample),
+        chunk_rows=chunk_rows,
+        max_rejected=max_rejected,
+    )
+    if dry_run:
+        say(_dry_lines(job))
+        return
+    with Progress().step("applications", job.rows) as advance:
+        summary = end_job(job) if finish else run_job(job, _engine(job, workers), shard=share, advance=advance)
+    say(_waiting_lines(job, share) if summary is None else _lines(summary, output))
 
 
-def _lines(summary: Summary, output: Path) -> Iterator[str]:
+def _loaded(model: str) -> tuple[StoredModel, str]:
+    """The model, and the exact name by which other processes find it."""
+    from scoring.batch import is_folder
+    from scoring.store import load_folder, load_stored
+
+    if is_folder(model) and Path(model).is_dir():
+        return load_folder(Path(model)), str(Path(model).resolve())
+    stored = load_stored(model)
+    return stored, f"{stored.name}:{stored.version}"
+
+
+def _engine(job: BatchJob, workers: int) -> Engine:
+    from scoring.engines import InProcess, ProcessPool
+
+    workers = min(workers, len(job.source.parts))
+    return ProcessPool(workers) if workers > 1 else InProcess(job.model)
+
+
+def _waiting_lines(job: BatchJob, shard: Shard) -> Iterator[str]:
+    yield f"shard {shard.index}/{shard.count} is done; {job.output.unfinished} waits for other shards"
+
+
+def _dry_lines(job: BatchJob) -> Iterator[str]:
+    from scoring.batch import BatchCounts, decide
+
+    tasks = job.tasks()
+    rows = "rows that are not counted yet" if job.rows is None else f"{job.rows} rows"
+    yield (
+        f"would score {rows} in {len(tasks)} part{'s' * (len(tasks) > 1)} of {job.source.address} "
+        f"by {job.plan.model}, named by {job.source.identifier.name}, into {job.output.address}"
+    )
+    counts = BatchCounts()
+    for batch in tasks[0].batches(job.model.scorer.artefact.portfolio):
+        counts.add(batch, decide(batch, job.model, with_reasons=job.options.reasons))
+        break
+    yield f"of the first {counts.rows} rows, {counts.scored} are scored and {counts.rejected} rejected"
+    yield from (f"  rejected, {rule}: {count}" for rule, count in counts.rules.most_common())
+
+
+def _lines(summary: Summary, output: str) -> Iterator[str]:
     yield (
         f"{summary.rows} applications by {summary.model}:{summary.version}: "
-        f"{summary.rows - summary.rejected} scored, {summary.rejected} rejected; {output}"
+        f"{summary.scored} scored, {summary.rejected} rejected; {output}"
     )
     yield from (f"  rejected, {rule}: {count}" for rule, count in summary.broken_rules.items())
     if summary.withheld:

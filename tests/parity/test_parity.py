@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from features.files import open_file
 from features.transformer import Columns
-from scoring.batch import score_files
 from scoring.scorer import Scorer
 from scoring.store import StoredModel
 from tests.home_credit import APPLICATION, PORTFOLIO
+from tests.scoring.jobs import score_files
 from tests.server import Server
 from training.run import Delivered
 

@@ -109,10 +109,12 @@ def model_matrix(scorer: Scorer, applications: Columns) -> NDArray[np.float64]:
 
 @pytest.fixture
 def output(tmp_path: Path) -> Iterator[Path]:
-    """A folder that does not exist yet; whether the job succeeds or not, nothing else may be beside it."""
+    """A folder that does not exist yet; if the job succeeds nothing else is beside it, and it is whole."""
     (tmp_path / "results").mkdir()
     yield tmp_path / "results" / "out"
     left = {path.name for path in (tmp_path / "results").iterdir()}
-    assert left <= {"out"}
+    assert left in ({"out"}, {"out.unfinished"}, set())
     if "out" in left:
-        assert (tmp_path / "results" / "out" / "_summary.json").is_file()
+        held = {path.name for path in (tmp_path / "results" / "out").iterdir()}
+        assert "_manifest.json" in held
+        assert not {name for name in held if name.startswith((".", "_work"))}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +12,72 @@ import pytest
 from pyarrow import parquet
 
 from features.errors import ColumnsError
-from scoring.batch import score_files
+from features.sources import open_source
+from jobs.output import open_output
+from scoring.batch import CHUNK_ROWS, JobOptions
+from scoring.engines import WHOLE, Engine, InProcess, Shard, run_job
+from scoring.job import BatchJob, Summary
 from scoring.store import StoredModel
 from tests.features.examples import NAMES, table, write_csv
 
 
+def job_of(
+    source: Path | str,
+    output: Path | str,
+    model: StoredModel,
+    *,
+    reference: str = "none:1",
+    part_rows: int = 500_000,
+    chunk_rows: int = CHUNK_ROWS,
+    max_rejected: float = 1.0,
+    **options: Any,
+) -> BatchJob:
+    """A job that is not begun."""
+    found = open_source(str(source), model.scorer.artefact.portfolio, part_rows=part_rows)
+    place = open_output(str(output))
+    return BatchJob(found, model, reference, place, JobOptions(**options), chunk_rows, max_rejected)
+
+
+def score_files(
+    source: Path | str,
+    output: Path | str,
+    model: StoredModel,
+    *,
+    engine: Engine | None = None,
+    shard: Shard = WHOLE,
+    progress: Callable[[int], object] = lambda _: None,
+    **options: Any,
+) -> Summary:
+    """The summary of a job that is run in this process."""
+    job = job_of(source, output, model, **options)
+    summary = run_job(job, engine or InProcess(model), shard=shard, advance=progress)
+    assert summary is not None
+    return summary
+
+
+def manifest(folder: Path) -> dict[str, Any]:
+    """What a finished output says of itself."""
+    return dict(json.loads((folder / "_manifest.json").read_text()))
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    """The data files of an output by their names."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*.parquet"))}
+
+
 def parts(folder: Path) -> list[pa.Table]:
+    """The decisions of each part."""
     return [parquet.read_table(path) for path in sorted(folder.glob("*.parquet"))]
 
 
 def rows(folder: Path) -> list[dict[str, Any]]:
+    """All decisions."""
     return pa.concat_tables(parts(folder)).to_pylist()
+
+
+def rejections(folder: Path) -> list[dict[str, Any]]:
+    """All rows of the quarantine."""
+    return [row for part in parts(folder / "_quarantine") for row in part.to_pylist()]
 
 
 def people(path: Path, *ids: Any, identifier: str = "SK_ID_CURR", **values: Any) -> Path:
@@ -29,15 +86,16 @@ def people(path: Path, *ids: Any, identifier: str = "SK_ID_CURR", **values: Any)
     return write_csv(path, *({identifier: name, **values} for name in ids), header=header)
 
 
-def parquet_of(path: Path, ids: pa.Array, identifier: str = "SK_ID_CURR") -> Path:
-    parquet.write_table(table(len(ids)).add_column(0, identifier, ids), path)
+def parquet_of(path: Path, ids: pa.Array, identifier: str = "SK_ID_CURR", *, group: int | None = None) -> Path:
+    """A Parquet file of applicants under these identifiers."""
+    parquet.write_table(table(len(ids)).add_column(0, identifier, ids), path, row_group_size=group)
     return path
 
 
 def refused(
     source: Path, output: Path, model: StoredModel, error: type[Exception] = ColumnsError, **options: Any
 ) -> str:
-    """Why the job is refused; nothing may be written."""
+    """Why the job is refused; no output may be there."""
     with pytest.raises(error) as caught:
         score_files(source, output, model, **options)
     assert not output.exists()

@@ -10,10 +10,8 @@ from pyarrow import parquet
 
 from features.errors import FileError
 from jobs.errors import OutputError
-from scoring.batch import score_files
-from scoring.errors import BatchError
 from tests.features.examples import table
-from tests.scoring.jobs import parquet_of, parts, people, refused, rows
+from tests.scoring.jobs import parquet_of, parts, people, refused, rows, score_files
 
 
 def test_a_folder_is_scored_file_by_file_in_the_order_of_names(small, output, tmp_path):
@@ -25,7 +23,8 @@ def test_a_folder_is_scored_file_by_file_in_the_order_of_names(small, output, tm
     (source / "notes.txt").write_text("not scored")
     summary = score_files(source, output, small, chunk_rows=2)
     assert summary.rows == 5
-    assert [[row["SK_ID_CURR"] for row in part.to_pylist()] for part in parts(output)] == [[3, 1], [2], [4, 5]]
+    assert [[row["SK_ID_CURR"] for row in part.to_pylist()] for part in parts(output)] == [[3, 1, 2], [4, 5]]
+    assert [path.name for path in sorted(output.glob("*.parquet"))] == ["part-00000.parquet", "part-00001.parquet"]
 
 
 @pytest.mark.parametrize("name", ["B.CSV", "b.Parquet"])
@@ -62,19 +61,13 @@ def test_marks_and_files_that_are_no_tables_are_passed_over_and_named(small, out
         ("c.tsv", "neither .csv nor .parquet"),
         ("c.xlsx", "neither .csv nor .parquet"),
         ("c.jsonl", "neither .csv nor .parquet"),
-        ("old/", "is a folder, not a file"),
-        ("old.csv/", "is a folder, not a file"),
-        ("part=1/", "is a folder, not a file"),
     ],
 )
 def test_what_may_hold_applications_and_cannot_be_read_is_refused_by_name(small, output, tmp_path, name, said):
     source = tmp_path / "in"
     source.mkdir()
     people(source / "a.csv", 1)
-    if name.endswith("/"):
-        (source / name).mkdir()
-    else:
-        (source / name).write_text("x")
+    (source / name).write_text("x")
     assert refused(source, output, small, FileError) == f"{source / name}: {said}"
 
 
@@ -100,7 +93,7 @@ def test_a_folder_without_a_file_to_score_is_refused(small, output, tmp_path, fi
     source.mkdir()
     for name in files:
         (source / name).write_text("x")
-    assert refused(source, output, small, BatchError) == f"{source}: no .csv or .parquet file in it"
+    assert refused(source, output, small, FileError) == f"{source}: no .csv or .parquet file in it"
 
 
 def test_a_source_without_rows_is_refused(small, output, tmp_path):
@@ -162,13 +155,17 @@ def test_a_parquet_file_that_is_damaged_further_down_leaves_nothing(small, outpu
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError])
-def test_an_interrupted_job_leaves_nothing(labelled_csv, small, output, error):
+def test_an_interrupted_job_leaves_no_half_file(labelled_csv, small, output, error):
     def interrupt(_: int) -> None:
         raise error
 
     with pytest.raises(error):
         score_files(labelled_csv, output, small, chunk_rows=100, progress=interrupt)
-    assert list(output.parent.iterdir()) == []
+    [unfinished] = output.parent.iterdir()
+    assert unfinished.name == "out.unfinished"
+    assert {str(path.relative_to(unfinished)) for path in unfinished.rglob("*")} == {
+        "_work", "_work/plan.json", "_work/job.lock", "_work/shard-0-of-1.lock",
+    }  # fmt: skip
 
 
 def test_the_result_is_there_only_when_it_is_whole(labelled_csv, small, output):

@@ -9,11 +9,9 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from features.errors import FeatureError
-from scoring.batch import score_files
-from scoring.errors import BatchError
+from features.errors import ColumnsError, FeatureError
 from tests.features.examples import NAMES, write_csv
-from tests.scoring.jobs import parquet_of, parts, people, refused, rows
+from tests.scoring.jobs import parquet_of, parts, people, refused, rows, score_files
 
 HEADER = ("SK_ID_CURR", *NAMES)
 
@@ -76,7 +74,7 @@ def test_applicants_are_named_by_what_every_file_has(small, output, tmp_path):
 
 def test_a_file_that_names_no_applicants_is_refused(small, output, tmp_path):
     source = write_csv(tmp_path / "a.csv", {})
-    said = refused(source, output, small, BatchError)
+    said = refused(source, output, small, ColumnsError)
     assert said == f"{source}: neither SK_ID_CURR nor client_id names the applicants"
 
 
@@ -166,7 +164,7 @@ def test_a_name_that_is_blank_or_a_word_for_missing_is_missing(small, output, tm
         people(tmp_path / "a.csv", 1, blank, identifier=identifier),
         parquet_of(tmp_path / "a.parquet", pa.array(["1", blank]), identifier),
     ):
-        said = refused(source, output, small)
+        said = refused(source, tmp_path / source.suffix, small)
         assert said == f"{source}: identifiers must be present and unique: 1 missing, 0 repeated"
 
 
@@ -193,7 +191,7 @@ def with_both(folder: Path) -> Path:
     ids=["lists", "dates", "lists as text", "number and text"],
 )
 def test_identifiers_of_other_kinds_are_refused(small, output, tmp_path, make):
-    with pytest.raises((FeatureError, BatchError), match=r"SK_ID_CURR|client_id"):
+    with pytest.raises(FeatureError, match=r"SK_ID_CURR|client_id"):
         score_files(make(tmp_path), output, small)
 
 

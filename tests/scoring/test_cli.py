@@ -38,7 +38,7 @@ def model(artefact: Artefact) -> Iterator[str]:
 
 
 def arguments(source: Path, output: Path, model: str) -> list[str]:
-    return ["batch", "--input", str(source), "--output", str(output), "--model", model, "--threads", "1"]
+    return ["batch", "--input", str(source), "--output", str(output), "--model", model, "--workers", "1"]
 
 
 def test_it_counts_what_it_rejects_and_does_not_know(
@@ -76,9 +76,9 @@ def test_it_fails_where_nothing_could_be_scored_and_the_output_says_why(
     source, output = people(tmp_path / "a.csv", 1, 2, AMT_CREDIT=-1), tmp_path / "out"
     assert main(arguments(source, output, model)) == 1
     assert capsys.readouterr().err.splitlines()[-1] == (
-        f"error: {source}: no application could be scored; {output} says why"
+        f"error: {source}: no application could be scored; {output}.unfinished/_quarantine says why"
     )
-    assert (output / "_summary.json").is_file()
+    assert not output.exists()
 
 
 @pytest.mark.parametrize(("limit", "code"), [([], 1), (["--max-rejected", "0.6"], 1), (["--max-rejected", "0.7"], 0)])
@@ -91,9 +91,10 @@ def test_it_fails_where_more_are_rejected_than_allowed(
     people(source / "b.csv", 2, 3, AMT_CREDIT=-1)
     assert main([*arguments(source, output, model), *limit]) == code
     share = (limit or ["", "0.5"])[1]
-    said = f"2 of 3 applications are rejected, more than the share {share} of --max-rejected; {output} says why"
+    why = f"{output}.unfinished/_quarantine says why"
+    said = f"2 of 3 applications are rejected, more than the share {share} of --max-rejected; {why}"
     assert (f"error: {source}: {said}" in capsys.readouterr().err.splitlines()) is bool(code)
-    assert (output / "_summary.json").is_file()
+    assert output.exists() is not bool(code)
 
 
 @pytest.mark.parametrize(
@@ -116,12 +117,12 @@ def test_no_share_and_every_share_are_legal(tmp_path: Path, share: str, capsys: 
     assert "not a share" not in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("threads", ["0", "-5", "100000"])
-def test_no_more_threads_than_processors(tmp_path: Path, threads: str, capsys: pytest.CaptureFixture[str]) -> None:
-    command = ["batch", "--input", "a.csv", "--output", str(tmp_path / "out"), "--threads", threads]
+@pytest.mark.parametrize("option", ["--workers", "--limit", "--shards"])
+@pytest.mark.parametrize("number", ["0", "-5"])
+def test_a_number_is_at_least_1(tmp_path: Path, option: str, number: str, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["batch", "--input", "a.csv", "--output", str(tmp_path / "out"), option, number]
     assert main(command) == 2
-    expected = f"{threads}: not 1 to {os.cpu_count()}, the processors of this machine"
-    assert capsys.readouterr().err == f"error: Invalid value for '--threads': {expected}\n"
+    assert capsys.readouterr().err == f"error: Invalid value for '{option}': {number}: must be at least 1\n"
 
 
 @pytest.mark.parametrize(("given", "missing"), [([], "--input"), (["--input", "a.csv"], "--output")])
@@ -147,7 +148,7 @@ def test_a_model_store_that_cannot_be_made_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_disk_that_takes_no_more_is_one_line_and_leaves_nothing(
+def test_a_disk_that_takes_no_more_is_one_line_and_leaves_no_half_file(
     model: str, labelled_csv: Path, tmp_path: Path
 ) -> None:
     """No file may grow beyond a thousand bytes: for who writes it is as if the disk were full."""
@@ -158,14 +159,18 @@ def test_a_disk_that_takes_no_more_is_one_line_and_leaves_nothing(
     output = tmp_path / "results" / "out"
     command = [sys.executable, "-B", "-c", script, *arguments(labelled_csv, output, model)]
     answer = subprocess.run(command, cwd=ROOT, env=unmeasured(), check=False, capture_output=True, text=True)
-    assert answer.stderr.splitlines()[-1] == f"error: {output}: cannot be written (File too large)"
+    assert answer.stderr.splitlines()[-1] == f"error: {output}.unfinished: cannot be written (File too large)"
     assert answer.returncode == 1
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in output.parent.iterdir()] == ["out.unfinished"]
+    assert left(output) == ["_work/job.lock", "_work/plan.json", "_work/shard-0-of-1.lock"]
+    assert main(arguments(labelled_csv, output, model)) == 0
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_it_with_one_line_and_leaves_nothing(model: str, tmp_path: Path, number: signal.Signals) -> None:
+def test_a_signal_ends_it_with_one_line_and_leaves_no_half_file(
+    model: str, tmp_path: Path, number: signal.Signals
+) -> None:
     source = generate(tmp_path / "data", clients=3000)
     output = tmp_path / "results" / "out"
     command = [sys.executable, "-m", "scoring", *arguments(source, output, model), "--chunk-rows", "1"]
@@ -175,12 +180,19 @@ def test_a_signal_ends_it_with_one_line_and_leaves_nothing(model: str, tmp_path:
         _, said = process.communicate(timeout=_DEADLINE)
     assert process.returncode == 128 + number
     assert said.splitlines() == ["applications ...", f"stopped by {number.name}"]
-    assert [path.name for path in tmp_path.iterdir()] == ["data"]
+    assert left(output) == ["_work/job.lock", "_work/plan.json", "_work/shard-0-of-1.lock"]
+    assert not output.exists()
+
+
+def left(output: Path) -> list[str]:
+    """The files that an unfinished job has left."""
+    folder = output.with_name(f"{output.name}.unfinished")
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
 
 
 def wait_for_parts(folder: Path) -> None:
     """Until the job has begun to write."""
     end = time.monotonic() + _DEADLINE
-    while not list(folder.glob(".out-*/part-*.parquet")):
+    while not list(folder.glob("out.unfinished/_work/.identifiers-*")):
         assert time.monotonic() < end, "the job does not begin"
         time.sleep(0.01)

@@ -9,7 +9,6 @@ import pytest
 
 from features.transformer import Columns, FeatureTransformer
 from scoring.artefact import Artefact
-from scoring.batch import score_files
 from scoring.errors import ArtefactError
 from scoring.model import Calibration
 from scoring.policy import Completeness, CompletenessRule, DecisionKind, DecisionPolicy, Known, column_shares
@@ -17,7 +16,7 @@ from scoring.scorer import Scorer, with_conformance
 from scoring.store import StoredModel
 from tests.features.examples import columns, state, write_csv
 from tests.home_credit import APPLICATION, PORTFOLIO
-from tests.scoring.jobs import parts
+from tests.scoring.jobs import parts, score_files
 
 VOCABULARIES = {"NAME_INCOME_TYPE": ("Working",), "OCCUPATION_TYPE": ("Drivers",)}
 NAMES = ("AMT_CREDIT", "NAME_INCOME_TYPE", "OCCUPATION_TYPE", "ext_source_mean", "missing_count")
