@@ -14,8 +14,9 @@ from serving.settings import ServingSettings
 
 _HEAD = """# HTTP interface
 
-Requests and answers are JSON. Errors are problems after [RFC 9457](https://www.rfc-editor.org/rfc/rfc9457), of the
-media type `application/problem+json`. Every answer carries `X-Request-ID`: the caller's, if one was sent.
+Requests and answers are JSON; batches may be [tables](../how-to/serve.md#send-a-table) too. Errors are problems after
+[RFC 9457](https://www.rfc-editor.org/rfc/rfc9457), of the media type `application/problem+json`. Every answer carries
+`X-Request-ID`: the caller's, if one was sent.
 
 This page is made from the OpenAPI document that the service publishes at `/docs.json`. The service shows the same
 document at `/`, where requests can be tried. Probes are `/livez` and `/readyz`; Prometheus reads `/metrics`.
@@ -45,8 +46,10 @@ def _route(path: str, verb: str, what: dict[str, Any]) -> str:
     parts = [f"### {verb.upper()} {path}", f"{what['summary']}."]
     parts += [_parameter(field) for field in what.get("parameters", ())]
     if "requestBody" in what:
-        media = what["requestBody"]["content"]["application/json"]
-        parts.append(f"Body: {_type(media['schema'])}.")
+        contents = what["requestBody"]["content"]
+        media = contents["application/json"]
+        others = "".join(f", or a table as `{name}`" for name in contents if name != "application/json")
+        parts.append(f"Body: {_type(media['schema'])}{others}.")
         if "example" in media:
             parts.append(f"```json\n{json.dumps(media['example'], indent=2)}\n```")
     rows = [
@@ -61,7 +64,13 @@ def _parameter(field: dict[str, Any]) -> str:
 
 
 def _answer(answer: dict[str, Any]) -> str:
-    return ", ".join(_type(media["schema"]) for media in answer.get("content", {}).values()) or "none"
+    return ", ".join(map(_media, answer.get("content", {}).items())) or "none"
+
+
+def _media(content: tuple[str, dict[str, Any]]) -> str:
+    """The type of a body, or its media type where the schema says no more."""
+    name, media = content
+    return f"`{name}`" if "contentMediaType" in media["schema"] else _type(media["schema"])
 
 
 def _schema(name: str, schema: dict[str, Any]) -> str:

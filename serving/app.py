@@ -21,7 +21,18 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving.authentication import Guard, caller_name
-from serving.exchange import FAILED, JSON, SVG, CallerShares, DeadlineExceeded, Deadlines, Exchange, NoRoom, read_json
+from serving.exchange import (
+    FAILED,
+    JSON,
+    SVG,
+    TABLES,
+    CallerShares,
+    DeadlineExceeded,
+    Deadlines,
+    Exchange,
+    NoRoom,
+    read_body,
+)
 from serving.idempotency import KEY_FIELD, REPLAYED, Idempotency
 from serving.problems import AnswerTimedOut, BadRequest, Failed, HTTPProblem, LateBody, NotAllowed, NotReady, TooBusy
 from serving.request_metrics import OVERRIDE, Endpoint, Traffic, overridden
@@ -44,12 +55,35 @@ class ScoringRoute:
     body_bytes : how large a body may be
     in_flight : how many whole requests may wait at once; more are refused
     draw : turns the body of a request into an answer as SVG, for callers that prefer one; None where there is none
+    tables : gives the function for a body of one media type and an answer of another, of which one at least is a table;
+        None where there are none
     """
 
     answer: Callable[..., Awaitable[bytes]]
     body_bytes: int
     in_flight: int
     draw: Callable[[bytes], Awaitable[bytes]] | None = None
+    tables: Callable[[bytes, bytes], Callable[[bytes], Awaitable[bytes]]] | None = None
+
+    @cached_property
+    def readable(self) -> tuple[bytes, ...]:
+        """The media types of bodies."""
+        return (JSON,) if self.tables is None else (JSON, *TABLES)
+
+    def offered(self, given: bytes) -> tuple[bytes, ...]:
+        """The media types of answers to a body of one media type, which comes first."""
+        if self.draw is None and self.tables is None:
+            return (JSON,)
+        others = () if self.draw is None else (SVG,)
+        return tuple(dict.fromkeys((given, *self.readable, *others)))
+
+    def work(self, given: bytes, wanted: bytes) -> Callable[..., Awaitable[bytes]]:
+        """The function that turns a body of one media type into an answer of another."""
+        if self.draw is not None and wanted == SVG:
+            return self.draw
+        if self.tables is not None and (given, wanted) != (JSON, JSON):
+            return self.tables(given, wanted)
+        return self.answer
 
     @cached_property
     def waiting(self) -> CallerShares:
@@ -161,17 +195,18 @@ class Boundary:
                 raise NotReady(f"The service is not ready: {fault}.")
             await self._app(scope, exchange.receive, exchange.send)
             return
+        given = exchange.media_type(route.readable)
         try:
-            body = await read_json(exchange, route.body_bytes, self._buffered, caller)
+            body = await read_body(exchange, route.body_bytes, self._buffered, caller)
         except NoRoom:
             raise self._no_room(endpoint) from None
         # Only whole bodies take a place: callers that send slowly could otherwise hold them all.
         if not route.waiting.take(caller):
             raise self._no_room(endpoint)
-        media_type = JSON
-        work = partial(route.answer, *named) if named else route.answer
-        if route.draw is not None and exchange.prefers_svg:
-            work, media_type = route.draw, SVG
+        media_type = exchange.preferred(route.offered(given))
+        work = route.work(given, media_type)
+        if named:
+            work = partial(work, *named)
         leave = partial(route.waiting.give, caller)
         if (key := exchange.headers.get(KEY_FIELD)) is None:
             try:
@@ -180,7 +215,7 @@ class Boundary:
                 leave()
         else:
             # A key stands for one media type too: what is kept has no other form.
-            path = scope["path"] if media_type is JSON else f"{scope['path']} {media_type.decode()}"
+            path = " ".join([scope["path"], *(one.decode() for one in _told_apart(given, media_type))])
             task = self._idempotency.begin(key, caller_name(), path, body, work)
             task.add_done_callback(lambda _: leave())  # work that outlasts its time limit keeps its place
             answer, replayed = await _shielded(task, exchange)
@@ -208,6 +243,13 @@ class Boundary:
             raise BadRequest("The header field Host is missing.")
         exchange.require_single()
         return self._guard.admit(scope)
+
+
+def _told_apart(given: bytes, wanted: bytes) -> tuple[bytes, ...]:
+    """The media types of body and answer where they are not both JSON."""
+    if given == JSON:
+        return () if wanted == JSON else (wanted,)
+    return wanted, given
 
 
 def _log(error: Exception, exchange: Exchange) -> None:

@@ -11,11 +11,11 @@ import asyncio
 import json
 import re
 from codecs import BOM_UTF8
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from functools import partial
-from typing import Any, Generic, NoReturn, TypeVar
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,12 +35,15 @@ from scoring.store import StoredModel
 from scoring.waterfall import Waterfall
 from serving.app import ScoringRoute
 from serving.authentication import count_applications
-from serving.exchange import request_id
+from serving.exchange import JSON, request_id
 from serving.problems import Fault, Invalid, NotJson, Unexplained, Unrecorded
 from serving.runner import EmbeddedRunner, Observer, RemoteRunner, Results, Runner
 from serving.schemas import (
+    MOST_BATCH_FAULTS,
     NOT_JSON,
     Answer,
+    BatchRows,
+    DecidedRows,
     ExplainRequest,
     FeaturesRequest,
     PredictRequest,
@@ -53,6 +56,9 @@ from serving.schemas import (
     require_distinct_names,
 )
 from serving.settings import RunnerSettings, ServingSettings
+
+if TYPE_CHECKING:
+    from serving.columnar import TableReader
 
 _START = re.compile(rb'\s*+\{\s*+"applications"\s*+:\s*+\[\s*+')
 _END = re.compile(rb"\]\s*+\}\s*+\Z")  # no blanks in front: a search would scan each run of them again and again
@@ -67,8 +73,6 @@ _MOST_MARKS = 2_000
 """Brackets, braces and colons of an application, far more than a legal one can have; so many take a parser 1 ms."""
 _MOST_LISTS = 10
 """Lists and objects for each application of a batch; a legal application has two objects."""
-_MOST_FAULTS = 1_000
-"""Faults of a batch that are listed in full; beyond them only the first of each application is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +124,7 @@ def _read(items: Iterator[bytes], model: type[PredictRequest]) -> ParsedBatch:
         except NotJson:
             raise _WronglyCut from None
         except Invalid as invalid:
-            rejected[position] = list(invalid.errors if said < _MOST_FAULTS else invalid.errors[:1])
+            rejected[position] = list(invalid.errors if said < MOST_BATCH_FAULTS else invalid.errors[:1])
             said += len(rejected[position])
     return ParsedBatch(len(requests) + len(rejected), list(requests), list(requests.values()), rejected)
 
@@ -246,6 +250,15 @@ class _ExplainedScores:
     def take(self, rows: slice) -> _ExplainedScores:
         """Those of the chosen rows."""
         return _ExplainedScores(self.scores.take(rows), self.explanations[rows], self.missing[rows])
+
+
+@dataclass(frozen=True, slots=True)
+class _BatchPart:
+    """Applications of a batch, the model matrix of those that can be scored, and its margins if they are known."""
+
+    rows: BatchRows
+    matrix: Matrix
+    margins: Margins | None = None
 
 
 class DecisionEngine:
@@ -390,7 +403,12 @@ class DecisionEngine:
             _PREDICT: ScoringRoute(self._predict, *single),
             _FEATURES: ScoringRoute(self._predict_features, *single),
             _EXPLAIN: ScoringRoute(self._explain, *single, draw=self._draw),
-            _BATCH: ScoringRoute(self._predict_batch, limits.body_bytes, limits.batches_in_flight),
+            _BATCH: ScoringRoute(
+                self._predict_batch,
+                limits.body_bytes,
+                limits.batches_in_flight,
+                tables=partial(partial, self._predict_table),
+            ),
         }
 
     async def predict(self, request: PredictRequest) -> Answer:
@@ -457,7 +475,7 @@ class DecisionEngine:
         """Return the decisions on many applications; see `schemas.BatchAnswer`."""
         batch = ParsedBatch(len(requests), range(len(requests)), requests, {})
         matrix = self._matrix(batch)
-        answer = self._decided(batch, matrix, await self._margins(matrix), request_id())
+        answer = self._results([self._decided(_rows(batch), matrix, await self._margins(matrix), request_id())])
         await self._confirmed()
         return answer
 
@@ -477,47 +495,69 @@ class DecisionEngine:
         return to_json(await self.predict_features(decode(self._requests.features, body)))
 
     async def _predict_batch(self, body: bytes) -> bytes:
+        return await self._predict_table(JSON, JSON, body)
+
+    async def _predict_table(self, given: bytes, wanted: bytes, body: bytes) -> bytes:
         """Answer a batch on the background thread, so that single requests go on meanwhile."""
-        batch, matrix = await self._in_background(self._batch_read, body)
+        parts = await self._in_background(self._batch_read, given, body)
         # Only now is the size known. The context variable of the key belongs to this task, not to the thread.
-        count_applications(batch.size)
-        if self._ask is None:
-            answer = await self._in_background(self._batch_answered, batch, matrix, request_id())
-        else:
-            margins = await self._margins(matrix)
-            answer = await self._in_background(self._batch_written, batch, matrix, margins, request_id())
+        count_applications(sum(part.rows.size for part in parts))
+        if self._ask is not None:
+            parts = [replace(part, margins=await self._margins(part.matrix)) for part in parts]
+        answer = await self._in_background(self._batch_answered, wanted, parts, request_id())
         await self._confirmed()
         return answer
 
     async def _in_background(self, function: Callable[..., Result], *arguments: object) -> Result:
         return await asyncio.get_running_loop().run_in_executor(self._background, function, *arguments)
 
-    def _batch_answered(self, batch: ParsedBatch, matrix: Matrix, request: str) -> bytes:
-        return self._batch_written(batch, matrix, self.served.scorer.model.margins(matrix), request)
-
-    def _batch_read(self, body: bytes) -> tuple[ParsedBatch, Matrix]:
-        limits = self._limits
+    def _batch_read(self, given: bytes, body: bytes) -> list[_BatchPart]:
+        limits, transform = self._limits, self.served.scorer.transformer.transform
+        if given != JSON:
+            return [_BatchPart(rows, transform(columns)) for rows, columns in self._tables.read(given, body)]
         batch = decode_batch(body, self._requests, limit=limits.batch_applications, item_bytes=limits.application_bytes)
-        return batch, self._matrix(batch)
+        return [_BatchPart(_rows(batch), self._matrix(batch))]
+
+    @cached_property
+    def _tables(self) -> TableReader:
+        """The reader of tables, which comes with the first: pyarrow takes memory that few workers need."""
+        from serving.columnar import TableReader
+
+        return TableReader(self._requests.applications.portfolio, self._limits)
 
     def _matrix(self, batch: ParsedBatch) -> Matrix:
         applications = self._columns_of([request.application for request in batch.requests])
         return self.served.scorer.transformer.transform(applications)
 
-    def _batch_written(self, batch: ParsedBatch, matrix: Matrix, margins: Margins, request: str) -> bytes:
-        return to_json(self._decided(batch, matrix, margins, request))
+    def _batch_answered(self, wanted: bytes, parts: Sequence[_BatchPart], request: str) -> bytes:
+        margins = self.served.scorer.model.margins
+        decided = (
+            self._decided(
+                part.rows, part.matrix, margins(part.matrix) if part.margins is None else part.margins, request
+            )
+            for part in parts
+        )
+        if wanted == JSON:
+            return to_json(self._results(decided))
+        from serving.columnar import DecisionsWriter
 
-    def _decided(self, batch: ParsedBatch, matrix: Matrix, margins: Margins, request: str) -> Answer:
-        results: list[Any] = [None] * batch.size
-        for position, errors in batch.rejected.items():
-            results[position] = {"index": position, "status": "rejected", "errors": errors}
-        callers = [
-            Caller(request, one.client_id, position)
-            for position, one in zip(batch.positions, batch.requests, strict=True)
-        ]
-        scored = self._decisions(self._decide(_BATCH, callers, matrix, margins), callers)
-        for position, decision in zip(batch.positions, scored, strict=True):
-            results[position] = decision
+        writer = DecisionsWriter(self.served.version, self.served.scorer.artefact.policy.cutoff, self._told)
+        return writer.encoded(wanted, request, decided)
+
+    def _decided(self, rows: BatchRows, matrix: Matrix, margins: Margins, request: str) -> DecidedRows:
+        callers = [Caller(request, rows.client_ids[place], rows.first + place) for place in rows.positions]
+        return DecidedRows(rows, callers, self._decide(_BATCH, callers, matrix, margins))
+
+    def _results(self, parts: Iterable[DecidedRows]) -> Answer:
+        """Return the answer to a batch; see `schemas.BatchAnswer`."""
+        results: list[Answer] = []
+        for part in parts:
+            scored = iter(self._decisions(part.scores, part.callers))
+            rejected = part.rows.rejected
+            for place in range(part.rows.size):
+                if place in rejected:
+                    faulty = {"index": part.rows.first + place, "status": "rejected", "errors": rejected[place]}
+                results.append(faulty if place in rejected else next(scored))
         return {"model_version": self.served.version, "results": results}
 
     def _decisions(self, scores: Scores, callers: Sequence[Caller]) -> list[Answer]:
@@ -528,6 +568,13 @@ class DecisionEngine:
             threshold=self.served.scorer.artefact.policy.cutoff,
             told=self._told,
         )
+
+
+def _rows(batch: ParsedBatch) -> BatchRows:
+    clients: list[str | None] = [None] * batch.size
+    for position, one in zip(batch.positions, batch.requests, strict=True):
+        clients[position] = one.client_id
+    return BatchRows(0, batch.size, batch.positions, clients, batch.rejected)
 
 
 def _reasons_are_slow(served: StoredModel) -> bool:

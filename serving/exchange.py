@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections import Counter
-from collections.abc import Awaitable, Hashable, Mapping
+from collections.abc import Awaitable, Hashable, Mapping, Sequence
 from contextvars import ContextVar
 from functools import lru_cache
 from http import HTTPStatus
@@ -24,7 +24,9 @@ FAILED = "The request could not be answered; the server's log says why."
 """Detail of an answer where the service is at fault."""
 
 JSON, SVG = b"application/json", b"image/svg+xml"
-"""The media types of answers."""
+ARROW, PARQUET, CSV = b"application/vnd.apache.arrow.stream", b"application/vnd.apache.parquet", b"text/csv"
+TABLES = (ARROW, PARQUET, CSV)
+"""The media types of batches beside JSON, as bodies and as answers."""
 
 _REQUEST_ID: ContextVar[str] = ContextVar("request_id")
 _LEGAL_QUALITY = re.compile(rb"0(\.\d{0,3})?|1(\.0{0,3})?")
@@ -75,12 +77,23 @@ class Exchange:
             if repeated:
                 raise BadRequest(f"The header field {repeated[0]} was sent more than once.")
 
-    @property
-    def prefers_svg(self) -> bool:
-        """Whether the caller would rather have SVG than JSON."""
-        if b"accept" not in self.headers:
-            return False
-        return _prefers_svg(b",".join(value for name, value in self.scope["headers"] if name == b"accept"))
+    def media_type(self, readable: Sequence[bytes]) -> bytes:
+        """Return the media type of the body; UnsupportedMedia unless it is one of `readable` and not compressed."""
+        media_type = self.headers.get(b"content-type", b"")
+        if media_type not in readable:
+            media_type = media_type.partition(b";")[0].strip().lower()
+            if media_type not in readable:
+                raise UnsupportedMedia(f"The body must be declared as {_either(readable)}.")
+        # A small compressed body can unfold to any size: the limits would have to hold for what comes out.
+        if self.headers.get(b"content-encoding", b"").strip().lower() not in (b"", b"identity"):
+            raise UnsupportedMedia("A compressed body is not read.")
+        return media_type
+
+    def preferred(self, offered: tuple[bytes, ...]) -> bytes:
+        """Return the media type that the caller would rather have; the first where several or none will do."""
+        if len(offered) == 1 or b"accept" not in self.headers:
+            return offered[0]
+        return _preferred(b",".join(value for name, value in self.scope["headers"] if name == b"accept"), offered)
 
     async def answer(self, body: bytes, *headers: tuple[bytes, bytes], media_type: bytes = JSON) -> None:
         """Send 200 and a whole body."""
@@ -126,9 +139,14 @@ class Exchange:
 
 
 @lru_cache(maxsize=64)  # callers send the same few, with every request
-def _prefers_svg(accept: bytes) -> bool:
+def _preferred(accept: bytes, offered: tuple[bytes, ...]) -> bytes:
     ranges = _qualities(accept)
-    return _quality(ranges, SVG) > _quality(ranges, JSON)
+    return max(offered, key=lambda one: _quality(ranges, one))  # the first of several that are largest
+
+
+def _either(media_types: Sequence[bytes]) -> str:
+    *first, last = (one.decode("ascii") for one in media_types)
+    return f"{', '.join(first)} or {last}" if first else last
 
 
 def _qualities(accept: bytes) -> dict[bytes, float]:
@@ -265,13 +283,12 @@ class NoRoom(Exception):  # noqa: N818 - it becomes an HTTPProblem
     """The bodies that are still coming fill their room."""
 
 
-async def read_json(exchange: Exchange, limit: int, room: CallerShares, caller: Hashable) -> bytes:
-    """Return the body, which must be declared as JSON and have at most `limit` bytes.
+async def read_body(exchange: Exchange, limit: int, room: CallerShares, caller: Hashable) -> bytes:
+    """Return the body, which must have at most `limit` bytes.
 
-    UnsupportedMedia or TooLarge if it is not so, NoRoom if bodies fill their room. The connection reads the rest of a
+    TooLarge if it has more, NoRoom if bodies fill their room. The connection reads the rest of a
     body that is refused, so that the caller sees the answer.
     """
-    _require_json(exchange.headers)
     declared = exchange.headers.get(b"content-length", b"")
     if declared.isdigit() and int(declared) > limit:
         raise _too_large(limit)
@@ -299,15 +316,6 @@ async def _rest(body: bytes, receive: Receive, limit: int, room: CallerShares, c
     finally:
         room.give(caller, held)
     return b"".join(chunks)
-
-
-def _require_json(headers: dict[bytes, bytes]) -> None:
-    media_type = headers.get(b"content-type", b"")
-    if media_type != b"application/json" and media_type.partition(b";")[0].strip().lower() != b"application/json":
-        raise UnsupportedMedia("The body must be declared as application/json.")
-    # A small compressed body can unfold to any size: the limits would have to hold for what comes out.
-    if headers.get(b"content-encoding", b"").strip().lower() not in (b"", b"identity"):
-        raise UnsupportedMedia("A compressed body is not read.")
 
 
 def _too_large(limit: int) -> TooLarge:

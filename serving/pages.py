@@ -26,6 +26,7 @@ from features.schema import Column, ColumnKind
 from monitoring.recorder import Recorder
 from scoring.store import StoredModel
 from scoring.waterfall import STYLE
+from serving.exchange import TABLES
 from serving.problems import MEDIA_TYPE
 from serving.request_metrics import OVERRIDE, Exposition
 from serving.schemas import (
@@ -71,10 +72,10 @@ _ACCESS = {
 }
 _REFUSALS = {
     **_ACCESS,
-    "400": "The body is not JSON, or the head of the request cannot be used",
+    "400": "The body is not of its media type, or the head of the request cannot be used",
     "409": "The request with this Idempotency-Key is under way",
     "413": "The body is too large",
-    "415": "The body is not declared as JSON",
+    "415": "The body is declared as a media type that is not read",
     "422": "The request does not fit its schema, or the Idempotency-Key stands for another one",
     "501": "The model gives no reasons",
     "503": "Too many requests wait, or the service is not ready",
@@ -129,7 +130,7 @@ def _scoring_paths(opened: Collection[str], example: Any) -> dict[str, Any]:
                 "tags": ["scoring"],
                 "operationId": path.strip("/").replace("/", "_"),
                 "parameters": [_KEY],
-                "requestBody": {"required": True, **_content(None, request, example=examples.get(path))},
+                "requestBody": {"required": True, **_body(path, request, examples.get(path))},
                 "security": _security(path, opened),
                 "responses": {"200": _scored(path, answer), **_problems(_REFUSALS)},
             }
@@ -138,8 +139,25 @@ def _scoring_paths(opened: Collection[str], example: Any) -> dict[str, Any]:
     }
 
 
+def _body(path: str, request: type[BaseModel], example: Any) -> dict[str, Any]:
+    found = _content(None, request, example=example)
+    if path == "/predict/batch":
+        found["content"] |= _tables("A column for each column of the declaration, and client_id")
+    return found
+
+
+def _tables(description: str) -> dict[str, Any]:
+    """Batches as tables, whose bytes JSON Schema cannot describe (OpenAPI 3.1, 4.8.14.2)."""
+    return {
+        name: {"schema": {"type": "string", "contentMediaType": name, "description": description}}
+        for name in (media_type.decode() for media_type in TABLES)
+    }
+
+
 def _scored(path: str, answer: type[BaseModel]) -> dict[str, Any]:
     found = _content("Scored", answer)
+    if path == "/predict/batch":
+        found["content"] |= _tables("A row for each application, scored or rejected")
     if path == "/explain":
         found["content"]["image/svg+xml"] = {"schema": {"type": "string", "contentMediaType": "image/svg+xml"}}
     return found

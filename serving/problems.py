@@ -4,6 +4,7 @@ HTTPProblem
   * BadRequest         400
       + NotOffered       400
   * NotJson            400
+  * NotTable           400
   * Unauthenticated    401
   * Forbidden          403
   * UnknownDecision    404
@@ -41,8 +42,10 @@ BLANK = "about:blank"
 Fault = dict[str, Any]
 
 # A body of 64 kB can hold thousands of unknown names: an answer must not grow with what it refuses.
-_MOST_FAULTS = 200
-_LONGEST_NAME = 64
+MOST_FAULTS = 200
+"""Faults that a refusal lists."""
+LONGEST_NAME = 64
+"""Characters of an unknown name that are told."""
 
 
 class HTTPProblem(Exception):  # noqa: N818 - the name RFC 9457 gives it
@@ -116,6 +119,12 @@ class NotJson(HTTPProblem):
     status = HTTPStatus.BAD_REQUEST
 
 
+class NotTable(HTTPProblem):
+    """The body is no table of the media type that it is declared as."""
+
+    status = HTTPStatus.BAD_REQUEST
+
+
 class Unauthenticated(HTTPProblem):
     """The request carries no key that is known."""
 
@@ -160,13 +169,13 @@ class TooLarge(HTTPProblem):
 
 
 class UnsupportedMedia(HTTPProblem):
-    """The body is not declared as plain JSON."""
+    """The body is not declared as a media type that the route reads."""
 
     status = HTTPStatus.UNSUPPORTED_MEDIA_TYPE
 
 
 class Invalid(HTTPProblem):
-    """The body is JSON but does not fit the schema; `errors` says where and why."""
+    """The body can be read but does not fit the schema; `errors` says where and why."""
 
     status = HTTPStatus.UNPROCESSABLE_ENTITY
 
@@ -291,7 +300,7 @@ def faults(error: ValidationError) -> list[Fault]:
     """List where and why a request is invalid, one entry for each of the first 200 places, without any value."""
     # pydantic reports each branch of a union: a flag may be a number or a bool, and the fault of the number is listed.
     found: dict[tuple[str | int, ...], str] = {}
-    for item in error.errors(include_url=False, include_context=False, include_input=False)[:_MOST_FAULTS]:
+    for item in error.errors(include_url=False, include_context=False, include_input=False)[:MOST_FAULTS]:
         if item["type"] != "bool_type" or item["loc"][-1] != "bool":
             found[_place(item["loc"])] = item["msg"]
     return [{"loc": list(place), "msg": message} for place, message in found.items()]
@@ -300,4 +309,4 @@ def faults(error: ValidationError) -> list[Fault]:
 def _place(loc: Iterable[str | int]) -> tuple[str | int, ...]:
     """Return the location without pydantic's names for the branches of a union; unknown names are cut short."""
     named = (part for part in loc if isinstance(part, int) or not part.startswith(("literal[", "constrained-")))
-    return tuple(part if isinstance(part, int) else part[:_LONGEST_NAME] for part in named)
+    return tuple(part if isinstance(part, int) else part[:LONGEST_NAME] for part in named)

@@ -6,6 +6,7 @@ import json
 from codecs import BOM_UTF8
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -153,6 +154,39 @@ def not_json(error: ValidationError) -> bool:
     """Whether a body is invalid because it is not JSON."""
     first = error.errors(include_url=False, include_context=False, include_input=False)[0]
     return error.error_count() == 1 and first["type"] == "json_invalid"
+
+
+MOST_BATCH_FAULTS = 1_000
+"""Faults of a batch that are listed in full; beyond them only the first of each application is."""
+
+
+@dataclass(frozen=True, slots=True)
+class BatchRows:
+    """Applications of a batch: those that can be scored, and the faults of the others.
+
+    Attributes
+    ----------
+    first : position of the first one in the batch
+    size : how many
+    positions : of those that can be scored, counted from the first
+    client_ids : of all
+    rejected : faults by position, counted from the first
+    """
+
+    first: int
+    size: int
+    positions: Sequence[int]
+    client_ids: Sequence[str | None]
+    rejected: Mapping[int, list[Fault]]
+
+
+@dataclass(frozen=True, slots=True)
+class DecidedRows:
+    """Applications of a batch with the callers and the scores of those that were scored."""
+
+    rows: BatchRows
+    callers: Sequence[Caller]
+    scores: Scores
 
 
 Answer = dict[str, Any]
@@ -331,6 +365,11 @@ class ProblemDocument(BaseModel):
     errors: list[Place] | None = None
 
 
+def now() -> datetime:
+    """Return the time of a decision, in UTC."""
+    return datetime.now(UTC)
+
+
 def decisions(
     scores: Scores,
     callers: Sequence[Caller],
@@ -340,7 +379,7 @@ def decisions(
     told: Mapping[Reason, Answer],
 ) -> list[Answer]:
     """Return the scores as decisions ready for JSON, one for each caller, in order; `told` has each reason as JSON."""
-    timestamp = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    timestamp = now().isoformat(timespec="milliseconds").replace("+00:00", "Z")
     # to_json refuses numpy's integers, and tolist() converts a whole column at once.
     return [
         {

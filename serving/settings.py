@@ -34,6 +34,9 @@ class Limits(Settings):
     application_bytes: int = Field(ge=1024)
     """Largest body of a single application or feature vector, and largest application of a batch."""
     batch_applications: int = Field(ge=1)
+    """Applications of a batch in JSON."""
+    columnar_rows: int = Field(ge=1)
+    """Applications of a batch as Arrow, Parquet or CSV."""
     timeout_seconds: float = Field(gt=0)
     in_flight: int = Field(ge=1)
     """Single requests on one route that are whole and wait for their answer."""

@@ -38,6 +38,7 @@ NOT_SERVED = {"pandas", "sklearn", "scipy", "fairlearn", "mlflow", "optuna", "ma
 ONLY_WHEN_NEEDED = {"jinja2", "pyarrow", "tqdm"}
 NEED_ARROW = {
     *("features.files", "features.sources", "scoring.batch", "scoring.engines", "scoring.identifiers", "scoring.job"),
+    "serving.columnar",
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 import shlex
@@ -31,6 +32,8 @@ SCORING = CommandGroup(commands=scoring_commands.commands | {one.name: one for o
 COMMANDS = {"monitoring": monitoring_commands, "scoring": SCORING, "training": training_commands}
 MADE = ("data/", "mlruns/", "build/", "application_", "training/synthesis")
 """Beginnings of paths that only a command makes."""
+MEDIA_TYPES = ("application/", "text/")
+"""Beginnings of what looks like a path."""
 
 
 def blocks(page: Path, language: str) -> list[str]:
@@ -61,6 +64,13 @@ def test_shell_examples_answer_with_a_decision(server: Server, command: str) -> 
     assert Decision.model_validate_json(answer.stdout).client_id == "7"
 
 
+@pytest.mark.parametrize("command", blocks(SERVE, "sh"))
+def test_shell_examples_of_tables_answer_with_one(server: Server, command: str) -> None:
+    done = subprocess.run(command.replace(ADDRESS, server.url), shell=True, check=True, capture_output=True, text=True)
+    rows = list(csv.DictReader(done.stdout.splitlines()))
+    assert [(row["client_id"], row["status"]) for row in rows] == [("7", "scored"), ("8", "rejected")]
+
+
 def test_the_answer_that_is_shown_is_of_the_declared_shape() -> None:
     (shown,) = blocks(README, "json")
     assert list(json.loads(shown)) == list(Decision.model_fields)
@@ -70,7 +80,7 @@ def test_the_answer_that_is_shown_is_of_the_declared_shape() -> None:
 @pytest.mark.parametrize("code", blocks(SERVE, "python"))
 def test_python_examples_run(server: Server, code: str, capsys: pytest.CaptureFixture[str]) -> None:
     exec(compile(code.replace(ADDRESS, server.url), SERVE.name, "exec"), {})  # noqa: S102
-    assert re.search(r"probability|Rejection", capsys.readouterr().out)
+    assert re.search(r"probability|Rejection|rejected", capsys.readouterr().out)
 
 
 def test_every_make_target_exists() -> None:
@@ -109,4 +119,6 @@ def test_the_readme_is_read_in_a_few_minutes() -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_every_file_that_is_named_exists(page: Path) -> None:
     named = set(re.findall(r"`([a-z_]{2,}(?:/[\w.-]+)+/?)`", page.read_text()))
-    assert [path for path in sorted(named) if not path.startswith(MADE) and not (ROOT / path).exists()] == []
+    assert [
+        path for path in sorted(named) if not path.startswith((*MADE, *MEDIA_TYPES)) and not (ROOT / path).exists()
+    ] == []

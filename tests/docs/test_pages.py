@@ -130,7 +130,9 @@ def test_the_page_of_http_has_routes_and_the_columns_of_an_application(made: dic
     assert "### POST /predict\n" in page
     columns = Portfolio.named_in(ROOT / "configs/training.yaml").schema
     assert [column.name for column in columns if f"| `{column.name}` |" not in page] == []
-    assert "| 415 | The body is not declared as JSON | [ProblemDocument](#problemdocument) |" in page
+    assert (
+        "| 415 | The body is declared as a media type that is not read | [ProblemDocument](#problemdocument) |" in page
+    )
     assert "Header field `Idempotency-Key`: string, length at least 1, length at most 128." in page
 
 

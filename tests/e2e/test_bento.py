@@ -23,7 +23,7 @@ from tests.server import serve
 from training.run import Delivered
 
 ROOT = Path(__file__).resolve().parents[2]
-HEAVY = ("pandas", "sklearn", "mlflow", "optuna", "matplotlib", "pyarrow", "tqdm", "credit_scoring_client")
+HEAVY = ("pandas", "sklearn", "mlflow", "optuna", "matplotlib", "tqdm", "credit_scoring_client")
 
 
 @pytest.fixture(scope="module")

@@ -27,6 +27,7 @@ LIMITS = Limits(
     body_bytes=1024,
     application_bytes=1024,
     batch_applications=10,
+    columnar_rows=10,
     timeout_seconds=3600,
     in_flight=4,
     batches_in_flight=2,

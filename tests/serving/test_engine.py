@@ -61,10 +61,13 @@ class Service:
         ]
 
     async def post(self, path: str, body: object, *, late: bool = False) -> httpx.Response:
-        transport = httpx.ASGITransport(self._boundaries[late])
         headers = {"Content-Type": "application/json", "Idempotency-Key": "k-1"}
+        return await self.send(path, json.dumps(body).encode(), headers, late=late)
+
+    async def send(self, path: str, body: bytes, headers: Mapping[str, str], *, late: bool = False) -> httpx.Response:
+        transport = httpx.ASGITransport(self._boundaries[late])
         async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
-            return await client.post(path, content=json.dumps(body), headers=headers)
+            return await client.post(path, content=body, headers=headers)
 
     def close(self) -> None:
         self.idempotency.close()

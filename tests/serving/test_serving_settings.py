@@ -31,6 +31,7 @@ def test_the_limits_are_delivered_as_decided() -> None:
         "body_bytes": 8 * 2**20,
         "application_bytes": 2**16,
         "batch_applications": 1000,
+        "columnar_rows": 10000,
         "timeout_seconds": 10,
         "in_flight": 256,
         "batches_in_flight": 8,
