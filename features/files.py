@@ -63,14 +63,18 @@ def open_file(path: Path | StoredFile, portfolio: Portfolio, *, partition: Parti
 
     FileError if it cannot be read; ColumnsError if a declared column is absent.
     """
-    schema, layout = portfolio.schema, CsvLayout.of(portfolio)
+    schema = portfolio.schema
     known = {*schema.beside, *(column.name for column in schema)}
-    table = open_table(path, known=known, layout=layout, partition=partition)
-    names = table.header
-    absent = [column.name for column in schema if column.name not in names]
+    table = open_table(path, known=known, layout=CsvLayout.of(portfolio), partition=partition)
+    refuse_absent(table.stored.name, table.header, portfolio)
+    return File(table.stored, table.fields, table.groups, table.layout, table.partition, portfolio)
+
+
+def refuse_absent(where: str, names: Sequence[str], portfolio: Portfolio) -> None:
+    """ColumnsError that begins with `where` if a declared column is not among the names."""
+    absent = [column.name for column in portfolio.schema if column.name not in names]
     if absent:
-        raise ColumnsError(f"{table.stored}: column missing: {_listed(absent)}{_misspelt_hint(absent, names)}")
-    return File(table.stored, table.fields, table.groups, layout, table.partition, portfolio)
+        raise ColumnsError(f"{where}: column missing: {_listed(absent)}{_misspelt_hint(absent, names)}")
 
 
 def open_table(
@@ -87,10 +91,15 @@ def open_table(
     # Without a known name the first line may be an applicant's: the message must not quote it.
     if not any(name in known for name in names):
         raise ColumnsError(f"{stored}: it has none of the expected columns: does its first line name the columns?")
+    refuse_repeated(stored.name, names)
+    return Table(stored, fields, groups, layout, tuple(one for one in partition if one[0] not in names))
+
+
+def refuse_repeated(where: str, names: Sequence[str]) -> None:
+    """ColumnsError that begins with `where` if a name is repeated."""
     repeated = sorted({name or "(no name)" for name in names if names.count(name) > 1})
     if repeated:
-        raise ColumnsError(f"{stored}: column repeated: {_listed(repeated)}")
-    return Table(stored, fields, groups, layout, tuple(one for one in partition if one[0] not in names))
+        raise ColumnsError(f"{where}: column repeated: {_listed(repeated)}")
 
 
 def read_table(
@@ -134,8 +143,8 @@ class Table:
 
     @property
     def path(self) -> Path:
-        """Where a file of this machine lies."""
-        return Path(self.stored.place)
+        """The path of a file of this machine, as it was given."""
+        return Path(self.stored.name)
 
     @property
     def header(self) -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -13,14 +13,16 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import types
 
+from features.database import Database, QueryRange, is_database
 from features.diagnosis import SUFFIXES
 from features.errors import ColumnsError, FileError
-from features.files import File, Partition, RowBatch, open_file
+from features.files import File, Partition, RowBatch, open_file, refuse_absent, refuse_repeated
 from features.portfolio import Portfolio
 from features.request import LONGEST_CLIENT_ID
 from features.storage import FileListing, StoredFile, is_mark, list_files
 from features.validation import RuleViolation
 from features.values import as_client_ids, as_whole_numbers
+from jobs.output import without_secrets
 
 CLIENT_ID = "client_id"
 ROW = "row"
@@ -42,28 +44,35 @@ _NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
 _OPENED_AT_ONCE = 16
 
 
-def open_source(address: str, portfolio: Portfolio, *, part_rows: int = PART_ROWS) -> ApplicationSource:
-    """The applications of a portfolio at an address: a file, a folder, a pattern, or one of those in an object store.
+def open_source(
+    address: str,
+    portfolio: Portfolio,
+    *,
+    query: str | None = None,
+    table: str | None = None,
+    split_by: str | None = None,
+    splits: int = 1,
+    part_rows: int = PART_ROWS,
+) -> ApplicationSource:
+    """The applications of a portfolio at an address.
+
+    That is a file, a folder, a pattern, one of those in an object store, or a database with a `query` or a `table`.
+    A query is one part, or `splits` parts by ranges of the column `split_by`.
 
     Every header is read. FileError if one cannot be read; ColumnsError if a declared column is absent, if files differ
     in the kind of one, or if nothing names the applicants.
     """
-    listing = list_files(address)
-    files, passed_over = _opened(listing, portfolio)
-    _refuse_differences(files)
-    identifier = Identifier.of_files(files, portfolio)
-    known = {*portfolio.schema.beside, CLIENT_ID}
-    header = tuple(name for name in files[0].header if all(name in file.header for file in files))
-    stored = {name: {file.type_of(name) for file in files} for name in header}
-    return ApplicationSource(
-        address=listing.address,
-        parts=tuple(_parts(files, part_rows, numbered=not identifier.in_files)),
-        identifier=identifier,
-        header=header,
-        types={name: kinds.pop() for name, kinds in stored.items() if len(kinds) == 1},
-        passed_over=passed_over,
-        ignored_columns=tuple(sorted({name for file in files for name in file.undeclared} - known)),
-    )
+    statement = query or table
+    if is_database(address):
+        if not statement or (query and table):
+            raise FileError(f"{without_secrets(address)}: a database needs a query or a table")
+        if splits < 1 or (splits > 1 and not split_by):
+            raise FileError(f"{without_secrets(address)}: splits are 1 or more, and need a column to split by")
+        selected = QueryRange(Database(address), statement, is_table=table is not None)
+        return _queried(selected, portfolio, split_by, splits)
+    if statement or split_by:
+        raise FileError(f"{without_secrets(address)}: is no database, so that it has no query, table or splits")
+    return _stored(list_files(address), portfolio, part_rows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,23 +105,51 @@ class ApplicationSource:
 
 @dataclass(frozen=True, slots=True)
 class SourcePart:
-    """Some rows of a source. It holds no open file, so that other processes can be sent it.
+    """Some rows of a source. Nothing of it is open, so that other processes and machines can be sent it.
 
     Attributes
     ----------
     rows : None if they are not known before they are read
-    groups : the row groups of a Parquet file; None for all of a file
-    partition : columns that the folders of the file name
     before : rows of the source before this file; 0 unless row numbers name the applicants
-    first_row : position of the first row in its file
+    """
+
+    reads: FileRange | QueryRange
+    rows: int | None = None
+    before: int = 0
+
+    @property
+    def name(self) -> str:
+        """The file or the database, as messages name it."""
+        return self.reads.name
+
+    @property
+    def fingerprint(self) -> str:
+        """What differs when something else is read."""
+        return self.reads.fingerprint
+
+    def batches(self, rows: int, portfolio: Portfolio, *, others: Sequence[str] = ()) -> Iterator[RowBatch]:
+        """The rows in batches of at most `rows`, with the columns `others` as Arrow arrays.
+
+        FileError if the part has changed or turns out to be damaged on the way; ColumnsError if it lacks a column.
+        """
+        return self.reads.batches(rows, portfolio, others=others)
+
+
+@dataclass(frozen=True, slots=True)
+class FileRange:
+    """A file, or neighbouring row groups of a Parquet file.
+
+    Attributes
+    ----------
+    groups : the row groups; None for all of a file
+    partition : columns that the folders of the file name
+    first_row : position of the first row in the file
     """
 
     file: StoredFile
-    rows: int | None
-    groups: tuple[int, ...] | None = None
-    partition: Partition = ()
-    before: int = 0
-    first_row: int = 0
+    groups: tuple[int, ...] | None
+    partition: Partition
+    first_row: int
 
     @property
     def name(self) -> str:
@@ -126,10 +163,7 @@ class SourcePart:
         return f"{self.file}: {self.file.size} bytes, {self.file.mark}{some}"
 
     def batches(self, rows: int, portfolio: Portfolio, *, others: Sequence[str] = ()) -> Iterator[RowBatch]:
-        """The rows in batches of at most `rows`, with the columns `others` as Arrow arrays.
-
-        FileError if the part has changed or turns out to be damaged on the way; ColumnsError if it lacks a column.
-        """
+        """The rows in batches of at most `rows`; FileError if the file has changed."""
         if self.file.now() != self.file:
             raise FileError(f"{self.name}: has changed since the job was planned")
         file = open_file(self.file, portfolio, partition=self.partition)
@@ -145,21 +179,24 @@ class Identifier:
     in_files: bool = True
 
     @classmethod
-    def of_files(cls, files: Sequence[File], portfolio: Portfolio) -> Self:
-        """The column that identifies the applicants in every file; ColumnsError if the files share none."""
+    def among(cls, headers: Mapping[str, Sequence[str]], portfolio: Portfolio) -> Self:
+        """The column that identifies the applicants in every file; ColumnsError if the files share none.
+
+        `headers` are the columns by the names of the files.
+        """
         identity = portfolio.declared.identity
         names = [CLIENT_ID] if identity is None else [identity.column, CLIENT_ID]
         for name in names:
-            if all(name in file.header for file in files):
+            if all(name in header for header in headers.values()):
                 return cls(name, identity is not None and name == identity.column and identity.kind == "whole")
-        nameless = next((file for file in files if not {*names} & {*file.header}), None)
+        nameless = next((file for file, header in headers.items() if not {*names} & {*header}), None)
         if nameless is None:
             raise ColumnsError(f"some files name the applicants by {' and others by '.join(names)}")
         if identity is None:
-            if any(CLIENT_ID in file.header for file in files):
-                raise ColumnsError(f"{nameless.stored}: has no {CLIENT_ID}, as other files have")
+            if any(CLIENT_ID in header for header in headers.values()):
+                raise ColumnsError(f"{nameless}: has no {CLIENT_ID}, as other files have")
             return cls(ROW, whole=True, in_files=False)
-        raise ColumnsError(f"{nameless.stored}: neither {' nor '.join(names)} names the applicants")
+        raise ColumnsError(f"{nameless}: neither {' nor '.join(names)} names the applicants")
 
     @property
     def others(self) -> tuple[str, ...]:
@@ -182,6 +219,48 @@ class Identifier:
             violation = RuleViolation(self.name, rule, np.flatnonzero(wrong)).shifted(batch.first_row)
             raise ColumnsError(f"{part.name}: {violation}")
         return read
+
+
+def _stored(listing: FileListing, portfolio: Portfolio, part_rows: int) -> ApplicationSource:
+    files, passed_over = _opened(listing, portfolio)
+    _refuse_differences(files)
+    identifier = Identifier.among({file.stored.name: file.header for file in files}, portfolio)
+    header = tuple(name for name in files[0].header if all(name in file.header for file in files))
+    stored = {name: {file.type_of(name) for file in files} for name in header}
+    return ApplicationSource(
+        address=listing.address,
+        parts=tuple(_parts(files, part_rows, numbered=not identifier.in_files)),
+        identifier=identifier,
+        header=header,
+        types={name: kinds.pop() for name, kinds in stored.items() if len(kinds) == 1},
+        passed_over=passed_over,
+        ignored_columns=_ignored({name for file in files for name in file.header}, portfolio),
+    )
+
+
+def _queried(selected: QueryRange, portfolio: Portfolio, split_by: str | None, splits: int) -> ApplicationSource:
+    header, where = selected.header(), str(selected.database)
+    refuse_repeated(where, header)
+    refuse_absent(where, header, portfolio)
+    identifier = Identifier.among({where: header}, portfolio)
+    if not identifier.in_files:
+        # The rows of a query have no order, so that their numbers would name others the next time.
+        raise ColumnsError(f"{where}: has no {CLIENT_ID} to name the applicants")
+    ranges = selected.split(split_by, splits) if split_by else (selected,)
+    return ApplicationSource(
+        address=where,
+        parts=tuple(SourcePart(one) for one in ranges),
+        identifier=identifier,
+        header=header,
+        types={},
+        ignored_columns=_ignored({*header}, portfolio),
+    )
+
+
+def _ignored(names: Collection[str], portfolio: Portfolio) -> tuple[str, ...]:
+    """The names that are neither declared, nor an identifier, nor the outcome."""
+    schema = portfolio.schema
+    return tuple(sorted(name for name in names if name not in schema and name not in {*schema.beside, CLIENT_ID}))
 
 
 def _opened(listing: FileListing, portfolio: Portfolio) -> tuple[tuple[File, ...], tuple[str, ...]]:
@@ -259,7 +338,8 @@ def _parts(files: Sequence[File], part_rows: int, *, numbered: bool) -> Iterator
     for file in files:
         first = 0
         for groups, rows in _cut(file, part_rows, counted=numbered and file is not files[-1]):
-            yield SourcePart(file.stored, rows, groups, file.partition, before if numbered else 0, first)
+            some = FileRange(file.stored, groups, file.partition, first)
+            yield SourcePart(some, rows, before if numbered else 0)
             first += rows or 0
         before += first
 

@@ -56,7 +56,8 @@ class StoredFile:
             raise FileError(f"{path}: is a folder, not a file")
         if not stat.S_ISREG(status.st_mode):
             raise FileError(f"{path}: is not a regular file (a pipe, a socket or a device cannot be read twice)")
-        return cls(str(path), str(path), status.st_size, f"{status.st_mtime_ns} ns")
+        # Absolute, since another process may have another working folder.
+        return cls(str(path), str(path.absolute()), status.st_size, f"{status.st_mtime_ns} ns")
 
     def __str__(self) -> str:
         return self.name
@@ -76,7 +77,7 @@ class StoredFile:
     def now(self) -> Self:
         """The file as it is now; FileError if it is gone."""
         if self.origin is None:
-            return type(self).at(Path(self.place))
+            return replace(type(self).at(Path(self.place)), name=self.name)
         with AccessFailures(self.name):
             files, _ = file_system(self.origin)
             return replace(self, **_identity(files.info(self.place)))

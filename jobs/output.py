@@ -6,6 +6,7 @@ import fcntl
 import glob
 import json
 import os
+import re
 import secrets
 import shutil
 import tempfile
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 _FILE_MODE = 0o600
 
+_BUCKETS = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "memory")
 # Without bounds an unreachable bucket would hold a job for minutes.
 _S3_BOUNDS = {"config_kwargs": {"connect_timeout": 5, "read_timeout": 60, "retries": {"max_attempts": 2}}}
 
@@ -41,18 +43,22 @@ def file_system(address: str) -> tuple[Any, str]:
 
 
 def without_secrets(address: str) -> str:
-    """The address of a file or folder without user, password and parameters.
+    """The address of a file, folder or database without user, password and parameters.
 
-    >>> without_secrets("s3://key:secret@bucket/folder")
-    's3://bucket/folder'
-    >>> without_secrets("https://host/a.csv?token=secret")
-    'https://host/a.csv'
+    >>> without_secrets("s3://key:secret@bucket/a?.csv")
+    's3://bucket/a?.csv'
+    >>> without_secrets("postgresql://user:secret@host/db?password=secret")
+    'postgresql://host/db'
+    >>> without_secrets("postgresql://user:sec?ret@host/db")
+    'postgresql://...'
     """
     scheme, separator, rest = address.partition("://")
     if not separator:
         return address
-    # A question mark is a pattern elsewhere.
-    place = rest.partition("?")[0] if scheme.startswith("http") else rest
+    # In a bucket these marks belong to names and patterns.
+    place = rest if scheme in _BUCKETS else re.split("[?#;&]", rest, maxsplit=1)[0]
+    if "@" in rest[len(place) :]:
+        return f"{scheme}://..."
     # A password may hold a slash: nothing is shown up to the last @.
     return f"{scheme}://{place.rpartition('@')[2]}"
 

@@ -14,7 +14,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from functools import cache
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol, Self
+from typing import Any, BinaryIO, Protocol, Self, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -32,6 +32,7 @@ from scoring.scorer import Scores
 from scoring.store import StoredModel, load_folder, load_stored
 
 Advance = Callable[[int], object]
+_Item = TypeVar("_Item")
 Output = OutputFolder | OutputBucket
 
 
@@ -311,14 +312,16 @@ class PartTask:
         """The file of the part's record."""
         return f"{WORK}/part-{self.number:05}.json"
 
-    def batches(self, portfolio: Portfolio) -> Iterator[RowBatch]:
-        """The rows in batches; the last one may reach beyond those to be taken."""
+    def batches(self, portfolio: Portfolio) -> Iterator[tuple[RowBatch, int]]:
+        """The rows in batches, and how many of each are to be taken: fewer than all at the limit alone."""
         left = self.take
         others = tuple(dict.fromkeys((*self.identifier.others, *self.options.carry)))
         for batch in self.part.batches(self.chunk_rows, portfolio, others=others):
-            if left is not None and left <= batch.first_row - self.part.first_row:
-                return
-            yield batch
+            yield batch, len(batch) if left is None else min(len(batch), left)
+            if left is not None:
+                left -= len(batch)
+                if left <= 0:
+                    return
 
 
 @dataclass(frozen=True, slots=True)
@@ -382,7 +385,7 @@ class StageTimes:
         yield
         self.seconds[name] += time.process_time() - started
 
-    def reading(self, batches: Iterator[RowBatch]) -> Iterator[RowBatch]:
+    def reading(self, batches: Iterator[_Item]) -> Iterator[_Item]:
         """The batches; the time that they take is that of the stage `read`."""
         while True:
             with self.stage("read"):
@@ -475,11 +478,11 @@ class _PartWork:
 
     def _tables(self, spill: IdentifierSpill, quarantine: TableFile) -> Iterator[pa.Table]:
         task, stage = self.task, self.times.stage
-        for batch in self.times.reading(task.batches(self.model.scorer.artefact.portfolio)):
+        for batch, take in self.times.reading(task.batches(self.model.scorer.artefact.portfolio)):
             with stage("identifiers"):
                 identifiers = task.identifier.of(task.part, batch)
                 hashes = hashes_of(identifiers)
-                rows = self._taken(batch, hashes)
+                rows = self._taken(hashes, take)
                 whole = rows is None
                 spill.add(
                     identifiers if whole else identifiers.filter(pa.array(rows)), hashes if whole else hashes[rows]
@@ -495,14 +498,12 @@ class _PartWork:
             yield table
             self.advance(len(batch))
 
-    def _taken(self, batch: RowBatch, hashes: NDArray[np.uint64]) -> NDArray[np.bool_] | None:
+    def _taken(self, hashes: NDArray[np.uint64], take: int) -> NDArray[np.bool_] | None:
         """The rows that limit and sample leave; None for all."""
-        take, options = self.task.take, self.task.options
-        if take is None and options.sample >= 1:
+        if take == len(hashes) and self.task.options.sample >= 1:
             return None
-        rows = sampled(hashes, options.sample)
-        if take is not None:
-            rows[max(0, take - (batch.first_row - self.task.part.first_row)) :] = False
+        rows = sampled(hashes, self.task.options.sample)
+        rows[take:] = False
         return rows
 
     def _decisions(self, batch: RowBatch, identifiers: pa.ChunkedArray[Any], decided: DecidedRows) -> pa.Table:

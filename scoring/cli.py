@@ -140,14 +140,14 @@ def _dry_lines(job: BatchJob) -> Iterator[str]:
     from scoring.batch import BatchCounts, decide
 
     tasks = job.tasks()
-    rows = "rows that are not counted yet" if job.rows is None else f"{job.rows} rows"
+    size = "rows that are not counted yet" if job.rows is None else f"{job.rows} rows"
     yield (
-        f"would score {rows} in {len(tasks)} part{'s' * (len(tasks) > 1)} of {job.source.address} "
+        f"would score {size} in {len(tasks)} part{'s' * (len(tasks) > 1)} of {job.source.address} "
         f"by {job.plan.model}, named by {job.source.identifier.name}, into {job.output.address}"
     )
     counts = BatchCounts()
-    for batch in tasks[0].batches(job.model.scorer.artefact.portfolio):
-        counts.add(batch, decide(batch, job.model, with_reasons=job.options.reasons))
+    for rows, _ in tasks[0].batches(job.model.scorer.artefact.portfolio):
+        counts.add(rows, decide(rows, job.model, with_reasons=job.options.reasons))
         break
     yield f"of the first {counts.rows} rows, {counts.scored} are scored and {counts.rejected} rejected"
     yield from (f"  rejected, {rule}: {count}" for rule, count in counts.rules.most_common())

@@ -37,7 +37,8 @@ SERVED = ("features", "jobs", "scoring", "decision_log", "serving", "service")
 NOT_SERVED = {"pandas", "sklearn", "scipy", "fairlearn", "mlflow", "optuna", "matplotlib", "imblearn", "xgboost"}
 ONLY_WHEN_NEEDED = {"jinja2", "pyarrow", "tqdm"}
 NEED_ARROW = {
-    *("features.files", "features.sources", "scoring.batch", "scoring.engines", "scoring.identifiers", "scoring.job"),
+    *("features.database", "features.files", "features.sources"),
+    *("scoring.batch", "scoring.engines", "scoring.identifiers", "scoring.job"),
     "serving.columnar",
 }
 

@@ -74,8 +74,12 @@ def test_a_csv_file_is_one_part_whose_rows_are_not_known(tmp_path):
     assert named(source) == [[1, 2, 3, 4, 5, 6, 7, 8, 9]]
 
 
-def test_a_part_is_small_and_reads_the_same_elsewhere(tmp_path):
-    source = open_source(str(people_in_groups(tmp_path / "a.parquet", 1, 4, rows=2)), PORTFOLIO, part_rows=2)
+def test_a_part_is_small_and_reads_the_same_elsewhere(tmp_path, monkeypatch):
+    people_in_groups(tmp_path / "a.parquet", 1, 4, rows=2)
+    monkeypatch.chdir(tmp_path)
+    source = open_source("a.parquet", PORTFOLIO, part_rows=2)
+    assert source.parts[1].name == "a.parquet"
+    monkeypatch.chdir("/")
     sent = pickle.dumps(source.parts[1])
     assert len(sent) < 1_000
     [batch] = pickle.loads(sent).batches(9, PORTFOLIO, others=["SK_ID_CURR"])  # noqa: S301
@@ -115,7 +119,7 @@ def test_files_of_all_kinds_and_folders_are_read_in_the_order_of_their_names(tmp
     source = open_source(str(folder), PORTFOLIO)
     assert named(source) == [[1, 2, 3], [4, 5], [6, 7], [8, 9]]
     assert source.passed_over == (".cache", "_temporary", "a/_SUCCESS", "a/notes.txt", "b/~$x.csv")
-    assert [part.file.name for part in source.parts][:2] == [f"{folder}/a/10/x.csv.zst", f"{folder}/a/2/x.csv"]
+    assert [part.name for part in source.parts][:2] == [f"{folder}/a/10/x.csv.zst", f"{folder}/a/2/x.csv"]
     assert source.types["NAME_CONTRACT_TYPE"] == pa.string()
     assert "AMT_CREDIT" not in source.types
 
