@@ -31,7 +31,7 @@ from scoring.reasons import MOST_REASONS
 from scoring.scorer import Scores
 from serving.exchange import ARROW, CSV, PARQUET
 from serving.problems import LONGEST_NAME, MOST_FAULTS, Fault, Invalid, NotTable, TooLarge
-from serving.schemas import MOST_BATCH_FAULTS, Answer, BatchRows, DecidedRows, now
+from serving.schemas import MOST_BATCH_FAULTS, Answer, BatchRows, DecidedPart, now
 from serving.settings import Limits
 from serving.unpacking import LARGE, MANY, WIDE, Unpacker, UnpackingError
 
@@ -366,7 +366,7 @@ class DecisionsWriter:
     threshold: float
     told: Mapping[Reason, Answer]
 
-    def encoded(self, media_type: bytes, request: str, parts: Iterable[DecidedRows]) -> bytes:
+    def encoded(self, media_type: bytes, request: str, parts: Iterable[DecidedPart]) -> bytes:
         """Return the answer to a request as one body."""
         tables = [self._table(request, part.rows, part.scores) for part in parts]
         sink = pa.BufferOutputStream()

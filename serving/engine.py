@@ -43,7 +43,7 @@ from serving.schemas import (
     NOT_JSON,
     Answer,
     BatchRows,
-    DecidedRows,
+    DecidedPart,
     ExplainRequest,
     FeaturesRequest,
     PredictRequest,
@@ -544,11 +544,11 @@ class DecisionEngine:
         writer = DecisionsWriter(self.served.version, self.served.scorer.artefact.policy.cutoff, self._told)
         return writer.encoded(wanted, request, decided)
 
-    def _decided(self, rows: BatchRows, matrix: Matrix, margins: Margins, request: str) -> DecidedRows:
+    def _decided(self, rows: BatchRows, matrix: Matrix, margins: Margins, request: str) -> DecidedPart:
         callers = [Caller(request, rows.client_ids[place], rows.first + place) for place in rows.positions]
-        return DecidedRows(rows, callers, self._decide(_BATCH, callers, matrix, margins))
+        return DecidedPart(rows, callers, self._decide(_BATCH, callers, matrix, margins))
 
-    def _results(self, parts: Iterable[DecidedRows]) -> Answer:
+    def _results(self, parts: Iterable[DecidedPart]) -> Answer:
         """Return the answer to a batch; see `schemas.BatchAnswer`."""
         results: list[Answer] = []
         for part in parts:

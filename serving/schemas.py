@@ -181,7 +181,7 @@ class BatchRows:
 
 
 @dataclass(frozen=True, slots=True)
-class DecidedRows:
+class DecidedPart:
     """Applications of a batch with the callers and the scores of those that were scored."""
 
     rows: BatchRows
