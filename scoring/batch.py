@@ -11,7 +11,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, Self, TypeVar
@@ -38,6 +38,10 @@ Output = OutputFolder | OutputBucket
 
 class DecisionSink(Protocol):
     """Where decisions go in the place of Parquet files: each part once, as a whole."""
+
+    def prepare(self, schema: pa.Schema) -> None:
+        """Make room for decisions of these columns."""
+        ...
 
     def write(self, part: int, tables: Iterable[pa.Table]) -> bool:
         """Write the tables of a part; returns False, and writes nothing, if the part is there already."""
@@ -120,6 +124,24 @@ def _decision_table(scores: Scores, version: str, *, with_reasons: bool) -> pa.T
             ).dictionary_decode(),
         }
     )
+
+
+def decided_types(*, with_reasons: bool) -> dict[str, pa.DataType]:
+    """Names and types of the columns that `decide` gives, in their order."""
+    whole, text = pa.int64(), pa.string()
+    return {
+        "probability": pa.float64(),
+        "prediction": whole,
+        "decision": text,
+        "risk_level": text,
+        "score": whole,
+        "missing": whole,
+        "unknown": whole,
+        "unknown_columns": text,
+        "withheld": text,
+        **({f"reason_{place + 1}": text for place in range(MOST_REASONS)} if with_reasons else {}),
+        "model_version": text,
+    }
 
 
 def _filled(tuples: NDArray[np.object_]) -> list[int]:
@@ -277,20 +299,29 @@ class PartTask:
     Attributes
     ----------
     take : how many of the first rows are read; None for all
+    carried : types of the columns that the decisions repeat
     model : tag in the BentoML store, or folder of an artefact
-    digest : digest of the artefact
+    version, digest : version of the model, digest of its artefact
     """
 
     number: int
     part: SourcePart
     take: int | None
     identifier: Identifier
+    carried: Mapping[str, pa.DataType]
     options: JobOptions
     model: str
+    version: str
     digest: str
     output: Output
     sink: DecisionSink | None = None
     chunk_rows: int = CHUNK_ROWS
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The columns of the decisions."""
+        named = {self.identifier.name: pa.int64() if self.identifier.whole else pa.string()}
+        return pa.schema({**named, **self.carried, **decided_types(with_reasons=self.options.reasons)})
 
     @property
     def decisions(self) -> str:
@@ -342,7 +373,6 @@ class PartRecord:
     ----------
     missing : rows without an identifier
     runs : where the buckets of the spilled identifiers end, run by run
-    columns : names and types of the decisions; empty without any
     seconds : processor time of each stage
     """
 
@@ -353,7 +383,6 @@ class PartRecord:
     runs: Sequence[Sequence[int]]
     decisions: WrittenFile | None
     quarantine: WrittenFile | None
-    columns: Mapping[str, str]
     seconds: Mapping[str, float]
 
     def to_json(self) -> bytes:
@@ -412,19 +441,20 @@ def score_part(task: PartTask, model: StoredModel | None = None, *, advance: Adv
     """
     record = read_record(task)
     if record is None:
-        stored = model or loaded_model(task.model, task.digest)
+        stored = model or loaded_model(task.model, task.version, task.digest)
         record = _PartWork(task, stored, advance).done()
         task.output.write(task.record, record.to_json())
     return record
 
 
 @cache
-def loaded_model(model: str, digest: str) -> StoredModel:
+def loaded_model(model: str, version: str, digest: str) -> StoredModel:
     """The model of this tag or folder, loaded once by each process; BatchError if it has another digest."""
     stored = load_folder(Path(model)) if is_folder(model) else load_stored(model)
     if stored.scorer.artefact.digest != digest:
         raise BatchError(f"{model}: is not the model that the job was planned with")
-    return stored
+    # A folder may have another name on the machine of the process.
+    return replace(stored, version=version)
 
 
 def is_folder(model: str) -> bool:
@@ -472,7 +502,6 @@ class _PartWork:
             runs=spill.runs,
             decisions=written,
             quarantine=rejected,
-            columns=decisions.columns,
             seconds={name: round(seconds, 6) for name, seconds in self.times.seconds.items()},
         )
 
@@ -507,9 +536,8 @@ class _PartWork:
         return rows
 
     def _decisions(self, batch: RowBatch, identifiers: pa.ChunkedArray[Any], decided: DecidedRows) -> pa.Table:
-        names = (self.task.identifier.name, *self.task.options.carry)
-        columns = [identifiers, *(_plain(batch.others[name]) for name in self.task.options.carry)]
-        beside = pa.table(dict(zip(names, columns, strict=True)))
+        carried = {name: _cast(batch.others[name], kind) for name, kind in self.task.carried.items()}
+        beside = pa.table({self.task.identifier.name: identifiers, **carried})
         if not decided.scored.all():
             beside = beside.filter(pa.array(decided.scored))
         for name in decided.table.column_names:
@@ -535,10 +563,8 @@ class _PartWork:
         )
 
 
-def _plain(values: pa.ChunkedArray[Any]) -> pa.ChunkedArray[Any]:
-    """The values without a dictionary, which each batch has of its own."""
-    kind = values.type
-    return values.cast(kind.value_type) if isinstance(kind, pa.DictionaryType) else values
+def _cast(values: pa.ChunkedArray[Any], kind: pa.DataType) -> pa.ChunkedArray[Any]:
+    return values if values.type == kind else values.cast(kind)
 
 
 class TableFile:
@@ -554,7 +580,6 @@ class TableFile:
         self._file: _HashedFile | None = None
         self._writer: parquet.ParquetWriter | None = None
         self.rows = 0
-        self.columns: dict[str, str] = {}
 
     def add(self, table: pa.Table) -> None:
         """Add the rows of a table."""
@@ -580,7 +605,6 @@ class TableFile:
     def _write(self, table: pa.Table) -> None:
         if self._writer is None:
             self._file = _HashedFile(self._opened())
-            self.columns = {one.name: str(one.type) for one in table.schema}
             self._writer = parquet.ParquetWriter(self._file, table.schema)
         # Pages end where chunks end: the bytes would depend on the batches.
         self._writer.write_table(table.combine_chunks(), row_group_size=_GROUP_ROWS)

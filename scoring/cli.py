@@ -19,6 +19,7 @@ from jobs.settings import read_document
 from scoring.keys import KEYS_VARIABLE, KeyFile, KeyFileError, KeyName, Scope, create_key, issue, revoke_key
 
 if TYPE_CHECKING:
+    from scoring.batch import Output
     from scoring.engines import Engine, Shard
     from scoring.job import BatchJob, Summary
     from scoring.store import StoredModel
@@ -64,7 +65,16 @@ def served_name(settings: Path = _SERVING) -> str:
 
 @commands.command()
 @click.option("--input", "source", required=True, help="file, folder or address of raw applications")
-@click.option("--output", required=True, help="folder that does not exist yet, or is empty; or an address of fsspec")
+@click.option("--query", metavar="SQL", help="select statement, where --input is a database")
+@click.option("--table", metavar="NAME", help="table to read, where --input is a database")
+@click.option("--split-by", metavar="COLUMN", help="key, a whole number or date, by whose ranges a query is cut")
+@click.option("--splits", type=_positive, metavar="N", default=1, show_default=True, help="parts of a query")
+@click.option(
+    "--output", required=True, help="folder that does not exist yet, or is empty; address of fsspec; or database"
+)
+@click.option("--output-table", metavar="NAME", help="table to append to, where --output is a database")
+@click.option("--work", metavar="FOLDER", help="folder or address for plan, quarantine and manifest, "
+              "where --output is a database")  # fmt: skip
 @click.option("--model", default=served_name,
               help="tag in the BentoML model store, or the folder of an artefact, with a / in its name "
               "(default: the latest of that in configs/serving.yaml)")  # fmt: skip
@@ -83,35 +93,58 @@ def served_name(settings: Path = _SERVING) -> str:
 @click.option("--finish", is_flag=True, help="score nothing; finish the job if all its parts are there")
 @click.option("--dry-run", is_flag=True, help="say what would be done, score the first rows, and write nothing")
 def batch(
-    *, source: str, output: str, model: str, workers: int, chunk_rows: int, max_rejected: float,
-    carry: tuple[str, ...], reasons: bool, limit: int | None, sample: float,
+    *, source: str, query: str | None, table: str | None, split_by: str | None, splits: int,
+    output: str, output_table: str | None, work: str | None, model: str, workers: int, chunk_rows: int,
+    max_rejected: float, carry: tuple[str, ...], reasons: bool, limit: int | None, sample: float,
     shard: str | None, shards: int | None, finish: bool, dry_run: bool,
 ) -> None:  # fmt: skip
     """Score files of raw applications. The same command goes on with a job that was interrupted."""
     # The serving image has no pyarrow, and keys are made there.
     from features.sources import open_source
-    from jobs.output import open_output
     from scoring.batch import JobOptions
     from scoring.engines import Shard, end_job, run_job
     from scoring.job import BatchJob
 
     share = Shard.of(shard, shards=shards)
+    place, database = _placed(output, output_table, work)
     stored, reference = _loaded(model)
+    portfolio = stored.scorer.artefact.portfolio
     job = BatchJob(
-        open_source(source, stored.scorer.artefact.portfolio),
+        open_source(source, portfolio, query=query, table=table, split_by=split_by, splits=splits),
         stored,
         reference,
-        open_output(output),
+        place,
         JobOptions(carry, reasons, limit, sample),
         chunk_rows=chunk_rows,
         max_rejected=max_rejected,
+        database=database,
+        table=output_table,
     )
     if dry_run:
         say(_dry_lines(job))
         return
     with Progress().step("applications", job.rows) as advance:
         summary = end_job(job) if finish else run_job(job, _engine(job, workers), shard=share, advance=advance)
-    say(_waiting_lines(job, share) if summary is None else _lines(summary, output))
+    say(_waiting_lines(job, share) if summary is None else _lines(summary, _shown(job)))
+
+
+def _placed(output: str, table: str | None, work: str | None) -> tuple[Output, str | None]:
+    """Where files go, and the address of the database if decisions go there."""
+    from features.database import is_database
+    from jobs.output import open_output
+
+    if not is_database(output):
+        if table or work:
+            raise click.UsageError("--output-table and --work are for an output in a database")
+        return open_output(output), None
+    if not (table and work):
+        raise click.UsageError("an output in a database needs --output-table and --work")
+    return open_output(work), output
+
+
+def _shown(job: BatchJob) -> str:
+    """The output, as messages name it."""
+    return f"{job.plan.table}; {job.output.address}" if job.database else job.output.address
 
 
 def _loaded(model: str) -> tuple[StoredModel, str]:
@@ -143,7 +176,7 @@ def _dry_lines(job: BatchJob) -> Iterator[str]:
     size = "rows that are not counted yet" if job.rows is None else f"{job.rows} rows"
     yield (
         f"would score {size} in {len(tasks)} part{'s' * (len(tasks) > 1)} of {job.source.address} "
-        f"by {job.plan.model}, named by {job.source.identifier.name}, into {job.output.address}"
+        f"by {job.plan.model}, named by {job.source.identifier.name}, into {_shown(job)}"
     )
     counts = BatchCounts()
     for rows, _ in tasks[0].batches(job.model.scorer.artefact.portfolio):

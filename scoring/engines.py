@@ -90,7 +90,7 @@ def run_job(
         left = [task for task in tasks if task.number % shard.count == shard.index and task.number not in records]
         for record in engine.run(left, advance):
             records[record.number] = record
-            job.check_early([*records.values()])
+            job.check_early(records.values())
         return finish_job(job, tasks)
 
 

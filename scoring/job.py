@@ -14,9 +14,25 @@ from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
 from typing import Any, Self
 
+import pyarrow as pa
+from pyarrow import types
+
 from features.errors import ColumnsError
 from features.sources import ApplicationSource, SourcePart
-from scoring.batch import CHUNK_ROWS, QUARANTINE, WORK, JobOptions, Output, PartRecord, PartTask, merged, never_known
+from jobs.output import without_secrets
+from scoring.batch import (
+    CHUNK_ROWS,
+    QUARANTINE,
+    WORK,
+    DecisionSink,
+    JobOptions,
+    Output,
+    PartRecord,
+    PartTask,
+    decided_types,
+    merged,
+    never_known,
+)
 from scoring.errors import BatchError
 from scoring.identifiers import SpilledIdentifiers, count_repeated
 from scoring.store import StoredModel
@@ -161,6 +177,7 @@ class BatchJob:
     reference : tag or folder of the model, for other processes
     takes : how many rows of each part are read; None for all
     max_rejected : the job fails if more than this share of the rows is rejected
+    database, table : address and name of the table that decisions go to; None for Parquet
     """
 
     source: ApplicationSource
@@ -170,13 +187,24 @@ class BatchJob:
     options: JobOptions = field(default_factory=JobOptions)
     chunk_rows: int = CHUNK_ROWS
     max_rejected: float = 1.0
+    database: str | None = None
+    table: str | None = None
 
     def __post_init__(self) -> None:
         if self.chunk_rows < 1:
             raise ColumnsError(f"a batch has at least 1 row, not {self.chunk_rows}")
-        absent = [name for name in self.options.carry if name not in self.source.header]
-        if absent:
-            raise ColumnsError(f"{self.source.address}: has no column {absent[0]} to carry in every part")
+        carry, address = self.options.carry, self.source.address
+        for name in carry:
+            if name not in self.source.header:
+                raise ColumnsError(f"{address}: has no column {name} to carry in every part")
+            if carry.count(name) > 1 or name in {self.source.identifier.name, *decided_types(with_reasons=True)}:
+                raise ColumnsError(f"{name}: cannot be carried; the decisions have a column of this name")
+
+    @property
+    def carried(self) -> dict[str, pa.DataType]:
+        """Types of the columns to carry: the stored one if it is the same everywhere, else text."""
+        stored = {name: self.source.types.get(name, pa.string()) for name in self.options.carry}
+        return {name: kind.value_type if types.is_dictionary(kind) else kind for name, kind in stored.items()}
 
     @property
     def plan(self) -> JobPlan:
@@ -190,6 +218,7 @@ class BatchJob:
             identifier=self.source.identifier.name,
             parts=tuple(PlannedPart(part.name, part.fingerprint, part.rows) for part in self.source.parts),
             options=self.options,
+            table=None if self.database is None else f"{self.table} of {without_secrets(self.database)}",
         )
 
     def finished(self) -> Summary | None:
@@ -213,9 +242,21 @@ class BatchJob:
                     f"{self.output.unfinished}: its plan cannot be read; remove it to begin anew"
                 ) from None
             self._require_same(begun, self.output.unfinished, "was begun with")
-        return self.tasks()
+            plan = begun
+        tasks = self.tasks(self._table(plan.job))
+        if tasks and tasks[0].sink is not None:
+            tasks[0].sink.prepare(tasks[0].schema)
+        return tasks
 
-    def tasks(self) -> tuple[PartTask, ...]:
+    def _table(self, job: str) -> DecisionSink | None:
+        """The table for the parts of the job of this name."""
+        if self.database is None or self.table is None:
+            return None
+        from features.database import DecisionTable
+
+        return DecisionTable.at(self.database, self.table, job=job)
+
+    def tasks(self, sink: DecisionSink | None = None) -> tuple[PartTask, ...]:
         """The tasks of all parts that are read."""
         return tuple(
             PartTask(
@@ -225,9 +266,12 @@ class BatchJob:
                 identifier=self.source.identifier,
                 options=self.options,
                 model=self.reference,
+                version=self.model.version,
                 digest=self.model.scorer.artefact.digest,
                 output=self.output,
                 chunk_rows=self.chunk_rows,
+                carried=self.carried,
+                sink=sink,
             )
             for number, (part, take) in enumerate(self._taken())
         )
@@ -263,15 +307,10 @@ class BatchJob:
         whole = self.options.sample >= 1 and self.options.limit is None
         return self.source.rows if whole else None
 
-    def check_early(self, records: Sequence[PartRecord]) -> None:
-        """BatchError if the parts so far show that the job will fail."""
+    def check_early(self, records: Iterable[PartRecord]) -> None:
+        """BatchError if the parts so far show that too many rows are rejected."""
         if self.rows is not None:
             self._check_rejected(sum(record.counts.rejected for record in records), self.rows)
-        shapes = {tuple(record.columns.items()): record.file for record in records if record.columns}
-        if len(shapes) > 1:
-            (one, first), (other, second), *_ = shapes.items()
-            name = next(iter({*one} ^ {*other}))[0]
-            raise BatchError(f"{name}: is stored otherwise in {first} than in {second}, and cannot be carried")
 
     def _check_rejected(self, rejected: int, rows: int) -> None:
         if rejected > self.max_rejected * rows:
@@ -292,7 +331,6 @@ class BatchJob:
     def finish(self, records: Sequence[PartRecord]) -> Summary:
         """Check all parts together, write the manifest, and give the output its name."""
         self._check(records)
-        self.check_early(records)
         self._check_identifiers(records)
         summary = Summary.of(records, self.model, self.source)
         plan = JobPlan.from_dict(json.loads(self.output.read(_PLAN) or b"{}"))
