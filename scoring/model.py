@@ -144,6 +144,11 @@ class Calibration:
         exponent = np.minimum(-self.log_odds(margins), _LARGEST_EXPONENT)
         return np.asarray(1.0 / (1.0 + np.exp(exponent)))
 
+    def probability(self, margin: float) -> float:
+        """PD of one margin that is not NaN, with the bits of `probabilities`."""
+        # math.exp has other bits.
+        return float(1.0 / (1.0 + np.exp(min(-(self.slope * margin + self.intercept), _LARGEST_EXPONENT))))
+
     def margin(self, probability: float) -> float:
         """The margin of a PD in (0, 1), within rounding; ValueError for 0 and 1, which no margin has.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -38,8 +39,18 @@ class RiskLevel(StrEnum):
     CRITICAL = "CRITICAL"
 
 
-_DECISIONS = np.array(list(DecisionKind), dtype=object)
-_LEVELS = np.array(list(RiskLevel), dtype=object)
+def _fixed(values: Sequence[object]) -> NDArray[np.object_]:
+    """An array of its own for each value, of shape (1,) and shared by all who get it, in an array."""
+    found = np.empty((len(values), 1), dtype=object)
+    for place, value in enumerate(values):
+        found[place, 0] = value
+    found.flags.writeable = False
+    return found
+
+
+_DECISIONS, _LEVELS, _NOTHING = _fixed(list(DecisionKind)), _fixed(list(RiskLevel)), _fixed([()])
+_PREDICTIONS = np.array([[0], [1]])
+_PREDICTIONS.flags.writeable = False
 
 
 @dataclass(frozen=True)
@@ -74,11 +85,19 @@ class DecisionPolicy:
     def outcomes(self, probabilities: NDArray[np.float64]) -> NDArray[np.object_]:
         """The DecisionKind of each PD, as objects of shape (n,)."""
         # The right side: a PD equal to a bound belongs to the worse band, as PD >= cut-off is a default.
-        return _DECISIONS[self._refer_band.searchsorted(probabilities, side="right")]
+        return _DECISIONS[:, 0][self._refer_band.searchsorted(probabilities, side="right")]
 
     def risk_levels(self, probabilities: NDArray[np.float64]) -> NDArray[np.object_]:
         """The RiskLevel of each PD, as objects of shape (n,)."""
-        return _LEVELS[self._level_bounds.searchsorted(probabilities, side="right")]
+        return _LEVELS[:, 0][self._level_bounds.searchsorted(probabilities, side="right")]
+
+    def of_one(self, probability: float) -> tuple[NDArray[np.int64], NDArray[np.object_], NDArray[np.object_]]:
+        """The prediction, decision and risk level of one PD that is not NaN, each of shape (1,) and read-only."""
+        return (
+            _PREDICTIONS[int(probability >= self.cutoff)],
+            _DECISIONS[bisect_right((self.refer_from, self.refer_to), probability)],
+            _LEVELS[bisect_right(self.level_bounds, probability)],
+        )
 
     @cached_property
     def _refer_band(self) -> NDArray[np.float64]:
@@ -107,9 +126,18 @@ class PointScale:
         >>> PointScale(base=600, odds=50, double=20).points(-np.log([50.0, 100.0]))
         array([600, 620])
         """
-        factor = self.double / math.log(2)
-        offset = self.base - factor * math.log(self.odds)
+        factor, offset = self._line
         return np.rint(offset - factor * log_odds).astype(np.int64)
+
+    def of_one(self, log_odds: float) -> int:
+        """Points for one number of finite log-odds."""
+        factor, offset = self._line
+        return round(offset - factor * log_odds)
+
+    @property
+    def _line(self) -> tuple[float, float]:
+        factor = self.double / math.log(2)
+        return factor, self.base - factor * math.log(self.odds)
 
 
 @dataclass(frozen=True)
@@ -166,19 +194,44 @@ class Completeness:
         self._rule = rule
         self._required = [name for name in ([] if rule is None else rule.known) if name in self.inputs]
         self._required_at = np.array([self.inputs.index(name) for name in self._required], dtype=np.intp)
+        self._counts = np.arange(len(self.inputs) + 1).reshape(-1, 1)
+        self._counts.flags.writeable = False
+        self._derived = {tuple(self._sources[one > 0].tolist()) for one in self._members.T}
+        self._sums = np.zeros((len(names), 4))
+        self._sums[self._own] = [
+            (1, share, name in self._required, 0) for name, share in zip(own, self._shares, strict=False)
+        ]
+        self._sums[:, 3] = self._importance
 
     def of(self, matrix: Matrix) -> Known:
         """The missing and unknown values in the rows of a model matrix, shape (n, features)."""
+        if len(matrix) == 1 and (known := self._usual(matrix[0])) is not None:
+            return known
         missing_features, unknown_levels = np.isnan(matrix), matrix == self._unknown
         columns = self._missing_columns(missing_features)
-        missing, unknown = columns.sum(axis=1), empty_tuples(len(matrix))
+        missing, unknown = columns.sum(axis=1), no_tuples(len(matrix))
         if np.count_nonzero(unknown_levels):  # a quarter of the cost of asking each row, and most requests have none
+            unknown = empty_tuples(len(matrix))
             for row in unknown_levels.any(axis=1).nonzero()[0].tolist():
                 unknown[row] = tuple(self._names[i] for i in unknown_levels[row].nonzero()[0].tolist())
             missing_features |= unknown_levels
             columns = self._missing_columns(missing_features)
-        short = empty_tuples(len(matrix)) if self._rule is None else self._short(missing_features, columns, self._rule)
+        short = {} if self._rule is None else self._short(missing_features, columns, self._rule)
         return Known(missing, unknown, short)
+
+    def _usual(self, row: Matrix) -> Known | None:
+        """The answer for one row, shape (features,), of which clearly enough is known for an approval; else None."""
+        missing, unknown_levels, unknown = np.isnan(row), row == self._unknown, no_tuples(1)
+        if any(all(missing[i] for i in features) for features in self._derived):
+            return None
+        count, share, required, gain = missing.astype(np.float64).dot(self._sums).tolist()
+        if np.count_nonzero(unknown_levels):
+            unknown = empty_tuples(1)
+            unknown[0] = tuple(self._names[i] for i in unknown_levels.nonzero()[0].tolist())
+            _, share, required, gain = (missing | unknown_levels).astype(np.float64).dot(self._sums).tolist()
+        if self._rule is not None and (required or max(share, gain) > self._rule.max_missing_share - _ROUNDING):
+            return None
+        return Known(self._counts[int(count)], unknown, _NONE_SHORT)
 
     def missing_columns(self, matrix: Matrix) -> list[tuple[str, ...]]:
         """Names of the missing raw columns in each row of a model matrix."""
@@ -195,15 +248,15 @@ class Completeness:
 
     def _short(
         self, features: NDArray[np.bool_], columns: NDArray[np.bool_], rule: CompletenessRule
-    ) -> NDArray[np.object_]:
+    ) -> dict[int, tuple[str, ...]]:
         """The reasons of rows that fall short; the arrays are true where a feature or a column is missing."""
-        short = empty_tuples(len(features))
         # The larger of both: derived features can hide a missing column, and one column can spoil many features.
         share = np.maximum(columns @ self._shares, features @ self._importance)
         over_limit = share > rule.max_missing_share + _ROUNDING
         needed = columns.take(self._required_at, axis=1)
         if not (np.count_nonzero(over_limit) or np.count_nonzero(needed)):
-            return short
+            return {}
+        short: dict[int, tuple[str, ...]] = {}
         for row in (over_limit | needed.any(axis=1)).nonzero()[0].tolist():
             reasons = [
                 f"{name} must be known" for name, lacks in zip(self._required, needed[row], strict=True) if lacks
@@ -214,18 +267,21 @@ class Completeness:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Known:
-    """The missing and unknown values of n applications; every array has shape (n,).
+    """The missing and unknown values of n applications; both arrays have shape (n,).
 
     Attributes
     ----------
     missing : int64, how many of the model's input columns are missing
     unknown : object, a tuple of the columns whose level the model does not know
-    short : object, a tuple of the reasons to withhold an approval; empty without any
+    short : the reasons to withhold an approval, of each row that has some
     """
 
     missing: NDArray[np.int64]
     unknown: NDArray[np.object_]
-    short: NDArray[np.object_]
+    short: Mapping[int, tuple[str, ...]]
+
+
+_NONE_SHORT: Mapping[int, tuple[str, ...]] = {}
 
 
 def column_shares(importance: Mapping[str, float], columns: Sequence[str], portfolio: Portfolio) -> dict[str, float]:
@@ -250,6 +306,11 @@ def _inputs(names: Sequence[str], portfolio: Portfolio) -> tuple[str, ...]:
     features = [portfolio.features[name] for name in names]
     read = {source for feature in features if not feature.never_missing for source in feature.sources}
     return tuple(column.name for column in portfolio.schema if column.name in read)
+
+
+def no_tuples(rows: int) -> NDArray[np.object_]:
+    """The same as `empty_tuples` for those who only read: it costs nothing, however many rows there are."""
+    return np.broadcast_to(_NOTHING[0], (rows,)) if rows != 1 else _NOTHING[0]
 
 
 def empty_tuples(rows: int) -> NDArray[np.object_]:

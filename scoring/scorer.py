@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -14,7 +15,7 @@ from features.transformer import Columns, FeatureState, FeatureTransformer
 from scoring.artefact import Artefact, Conformance
 from scoring.errors import ArtefactError
 from scoring.model import Model
-from scoring.policy import Completeness, DecisionKind, Known, empty_tuples
+from scoring.policy import Completeness, DecisionKind, Known, empty_tuples, no_tuples
 from scoring.reasons import Explainer
 
 _CONFORMANCE_ROWS = 128
@@ -138,44 +139,50 @@ class Scorer:
     def decide(self, matrix: NDArray[np.float64], margin: NDArray[np.float64], *, with_reasons: bool = True) -> Scores:
         """Scores of rows of the model matrix, from the margins, shape (n,), that this model gave them."""
         calibration, policy = self.artefact.calibration, self.artefact.policy
-        probability = calibration.probabilities(margin)
-        known = self._completeness.of(matrix)
-        decision, withheld = _withheld(policy.outcomes(probability), known)
+        known, withheld = self._completeness.of(matrix), no_tuples(len(matrix))
+        if len(margin) == 1 and math.isfinite(one := margin.item()):
+            # One row in Python's floats: arrays of one row take three times as long.
+            pd = calibration.probability(one)
+            probability = np.array([pd])
+            prediction, decision, risk_level = policy.of_one(pd)
+            points = np.array([policy.scale.of_one(calibration.slope * one + calibration.intercept)])
+            declined = pd >= policy.refer_to
+        else:
+            probability = calibration.probabilities(margin)
+            prediction, decision = policy.predictions(probability), policy.outcomes(probability)
+            risk_level, points = policy.risk_levels(probability), policy.scale.points(calibration.log_odds(margin))
+            declined = bool(np.count_nonzero(probability >= policy.refer_to))
+        if known.short:
+            decision, withheld = _withheld(decision, known)
         return Scores(
             margin=margin,
             probability=probability,
-            prediction=policy.predictions(probability),
+            prediction=prediction,
             decision=decision,
-            risk_level=policy.risk_levels(probability),
-            points=policy.scale.points(calibration.log_odds(margin)),
+            risk_level=risk_level,
+            points=points,
             missing=known.missing,
             unknown=known.unknown,
             withheld=withheld,
-            reasons=self._decline_reasons(matrix, probability >= policy.refer_to, with_reasons=with_reasons),
+            reasons=self._decline_reasons(matrix, probability >= policy.refer_to)
+            if with_reasons and declined
+            else no_tuples(len(matrix)),
         )
 
-    def _decline_reasons(
-        self, matrix: NDArray[np.float64], declined: NDArray[np.bool_], *, with_reasons: bool
-    ) -> NDArray[np.object_]:
-        found = empty_tuples(len(matrix))
-        if with_reasons and np.count_nonzero(declined):
-            rows = declined.nonzero()[0]
-            for row, reasons in zip(rows.tolist(), self.reasons(matrix[rows]), strict=self.explainer is not None):
-                found[row] = reasons
+    def _decline_reasons(self, matrix: NDArray[np.float64], declined: NDArray[np.bool_]) -> NDArray[np.object_]:
+        found, rows = empty_tuples(len(matrix)), declined.nonzero()[0]
+        for row, reasons in zip(rows.tolist(), self.reasons(matrix[rows]), strict=self.explainer is not None):
+            found[row] = reasons
         return found
 
 
 def _withheld(decision: NDArray[np.object_], known: Known) -> tuple[NDArray[np.object_], NDArray[np.object_]]:
     """The decisions, with a referral for each approval that falls short, and the reasons of these rows."""
     # A decline stays a decline: more knowledge is needed to lend money, and not to refuse it.
-    withheld, short = known.short.copy(), known.short.tolist()
-    if not any(short):
-        return decision, withheld
-    for row, reasons in enumerate(short):
-        if reasons and decision[row] == DecisionKind.APPROVE:
-            decision[row] = DecisionKind.REFER
-        else:
-            withheld[row] = ()
+    decision, withheld = decision.copy(), empty_tuples(len(decision))
+    for row, reasons in known.short.items():
+        if decision[row] is DecisionKind.APPROVE:
+            decision[row], withheld[row] = DecisionKind.REFER, reasons
     return decision, withheld
 
 

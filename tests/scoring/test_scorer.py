@@ -109,3 +109,19 @@ def test_an_artefact_whose_model_takes_other_features_is_refused(artefact):
     other = replace(artefact, features=fewer)
     with pytest.raises(ArtefactError, match=f"the model takes {len(state.names)} features, not {len(fewer.names)}$"):
         Scorer(other)
+
+
+@pytest.mark.parametrize("missing", [0.0, 0.1, 0.5, 0.9, 1.0])
+def test_one_row_is_decided_as_among_others(scorer, model_matrix, missing):
+    random, matrix = np.random.default_rng(int(10 * missing)), model_matrix.copy()
+    matrix[random.random(matrix.shape) < missing] = np.nan
+    for column, unknown in zip(scorer.transformer.categorical, scorer.transformer.largest_codes, strict=True):
+        matrix[random.random(len(matrix)) < 0.1, column] = unknown
+    margin = np.concatenate([scorer.model.margins(matrix)[:-3], [0.0, 800.0, -800.0]])
+    whole = scorer.decide(matrix, margin)
+    for i in range(len(matrix)):
+        alone, row = scorer.decide(matrix[i : i + 1], margin[i : i + 1]), whole.take(slice(i, i + 1))
+        assert all_bits(alone) == all_bits(row)
+        assert [array.tolist() for array in (alone.missing, alone.unknown, alone.withheld, alone.reasons)] == [
+            array.tolist() for array in (row.missing, row.unknown, row.withheld, row.reasons)
+        ]
