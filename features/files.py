@@ -51,6 +51,8 @@ _PLAIN = CsvLayout()
 _NULL, _FLOAT64 = pa.null(), pa.float64()
 
 _CSV_BLOCK_BYTES = 8 << 20
+_BUFFERED_BYTES = 1 << 20
+"""Bytes of a column of a Parquet file that are read at a time."""
 _LISTED = 8
 _ROWS_PER_CHUNK = 100_000
 
@@ -313,8 +315,10 @@ def _tables(
 
 
 def _parquet(file: StoredFile) -> parquet.ParquetFile:
-    # Arrow reads a file of this machine itself, without Python's lock.
-    return parquet.ParquetFile(file.place if file.origin is None else file.open())
+    # By default Arrow holds all row groups that are asked for. A request to an object store gets a column of one.
+    if file.origin is not None:
+        return parquet.ParquetFile(file.open(), pre_buffer=False)
+    return parquet.ParquetFile(file.place, pre_buffer=False, buffer_size=_BUFFERED_BYTES)
 
 
 def csv_reader(source: IO[bytes], columns: Sequence[str], layout: CsvLayout) -> csv.CSVStreamingReader:

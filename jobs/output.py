@@ -24,7 +24,7 @@ _FILE_MODE = 0o600
 
 _BUCKETS = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "memory")
 # Without bounds an unreachable bucket would hold a job for minutes.
-_S3_BOUNDS = {"config_kwargs": {"connect_timeout": 5, "read_timeout": 60, "retries": {"max_attempts": 2}}}
+_S3_BOUNDS = {"config_kwargs": {"connect_timeout": 5, "read_timeout": 10, "retries": {"total_max_attempts": 2}}}
 
 
 def file_system(address: str) -> tuple[Any, str]:

@@ -11,7 +11,7 @@ import pytest
 from pyarrow import parquet
 
 from features.errors import ColumnsError, FeatureError, FileError
-from features.files import open_file, read_table
+from features.files import open_file, open_table, read_table
 from features.values import as_numbers
 from tests.features.examples import NAMES, generate, table, write_parquet
 from tests.home_credit import APPLICATION, PORTFOLIO
@@ -211,3 +211,17 @@ def test_a_file_with_a_flipped_bit_is_read_or_refused_and_nothing_else(tmp_path,
             list(open_file(path, PORTFOLIO).batches(1000))
         except FeatureError as error:
             assert "\n" not in str(error)  # noqa: PT017 - whether it is refused is open
+
+
+def test_a_large_row_group_is_not_held_whole(tmp_path):
+    rows = 2_000_000
+    numbers = np.random.default_rng(0).random(rows)
+    names = [f"c{i}" for i in range(4)]
+    path = tmp_path / "a.parquet"
+    whole = pa.table(dict.fromkeys(names, numbers))
+    parquet.write_table(whole, path, row_group_size=rows, use_dictionary=False, compression="none")
+    size, before, most = whole.nbytes, pa.total_allocated_bytes(), 0
+    for block in open_table(path, known=names).blocks(names, 10_000):
+        most = max(most, pa.total_allocated_bytes() - before)
+        assert block.num_rows == 10_000
+    assert most < size / 3

@@ -6,11 +6,14 @@ import gzip
 import json
 import math
 import pickle
+import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
+import s3fs
 from pyarrow import csv, parquet
 
 from features.errors import ColumnsError, FileError
@@ -280,6 +283,15 @@ def test_a_bucket_is_read_like_a_folder(tmp_path, bucket):
     assert named(open_source(f"{bucket}/in/b.csv.gz", PORTFOLIO)) == [[6, 7, 8]]
 
 
+def test_a_folder_of_a_bucket_ends_at_its_name(tmp_path, bucket):
+    files, _ = file_system(bucket)
+    for number, name in enumerate(["one/a.csv", "one2/a.csv", "one.csv"], start=1):
+        files.pipe_file(f"tests/names/{name}", people(tmp_path / "a.csv", number, number).read_bytes())
+    assert named(open_source(f"{bucket}/names/one", PORTFOLIO)) == [[1]]
+    assert named(open_source(f"{bucket}/names/one*/*.csv", PORTFOLIO)) == [[1], [2]]
+    assert named(open_source(f"{bucket}/names/", PORTFOLIO)) == [[3], [1], [2]]
+
+
 def test_a_damaged_file_of_a_bucket_is_refused_like_one_of_a_folder(tmp_path, bucket):
     files, _ = file_system(bucket)
     path = people_in_groups(tmp_path / "a.parquet", 1, 5, rows=2)
@@ -291,9 +303,38 @@ def test_a_bucket_that_cannot_be_had_is_refused_in_one_line(bucket, monkeypatch)
     assert refused("s3://key:se/cret@none/in") == "s3://none/in: cannot be read (ParamValidationError)"
     assert refused("s3://none/in") == "s3://none/in: no such bucket, folder or file"
     assert refused(f"{bucket}/none") == f"{bucket}/none: no such bucket, folder or file"
+    # Another test, and another address: s3fs keeps its file systems.
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{free_port()}")
-    import s3fs
-
     s3fs.S3FileSystem.clear_instance_cache()
     assert refused(f"{bucket}/in") == f"{bucket}/in: cannot be read (EndpointConnectionError)"
+    s3fs.S3FileSystem.clear_instance_cache()
+
+
+class Denying(BaseHTTPRequestHandler):
+    """Answers like S3 where access is denied."""
+
+    def do_GET(self) -> None:
+        answer = b"<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"
+        self.send_response(403)
+        self.send_header("Content-Length", str(len(answer)))
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(answer)
+
+    def do_HEAD(self) -> None:
+        self.do_GET()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_a_bucket_without_permission_is_refused_in_one_line(bucket, monkeypatch):
+    with ThreadingHTTPServer(("127.0.0.1", 0), Denying) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{server.server_port}")
+        s3fs.S3FileSystem.clear_instance_cache()
+        assert refused(f"{bucket}/in") == f"{bucket}/in: access is denied"
+        server.shutdown()
+        thread.join()
     s3fs.S3FileSystem.clear_instance_cache()
