@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from statistics import median
 
+from benchmarks.book import BookRecord
 from benchmarks.peer import EMPTY, FASTAPI, FLOOR, ORIGINAL, PYFUNC, SERVICE
 from benchmarks.results import Comparison, PeerResult, Round, Soak
 from benchmarks.settings import Bar, Bars
@@ -47,6 +48,26 @@ def verdicts(comparison: Comparison, soak: Soak | None, bars: Bars) -> list[Verd
         Verdict("errors in the soak", None if soak is None else soak.errors, bars.soak_errors),
         Verdict("growth of memory over the soak", None if soak is None else soak.growth, bars.soak_growth),
         Verdict("p99 at the soak's end, against its start", None if soak is None else soak.p99_change, bars.soak_p99),
+    ]
+
+
+def book_verdicts(record: BookRecord, bars: Bars) -> list[Verdict]:
+    """The bars of the whole book; times are those of a wall clock, for one application on all cores."""
+    jobs = record.jobs
+    largest = jobs[-1]
+    return [
+        Verdict(
+            "time for a decision, against Booster.predict alone", largest.us / record.booster.us, bars.book_of_booster
+        ),
+        Verdict(
+            "time for a decision, against pandas and scikit-learn", largest.us / record.pandas.us, bars.book_of_pandas
+        ),
+        Verdict("memory of all processes, MB", max(job.peak_mb for job in jobs), bars.book_memory_mb),
+        Verdict(
+            "time for a decision in the largest book, against the next smaller one",
+            largest.us / jobs[-2].us if len(jobs) > 1 else None,
+            bars.book_growth,
+        ),
     ]
 
 

@@ -13,6 +13,7 @@ import click
 
 import benchmarks
 from benchmarks.access import access_cost
+from benchmarks.book import BookRecord, measure_book
 from benchmarks.comparison import compare
 from benchmarks.errors import BenchmarkError
 from benchmarks.false_alarms import false_alarms, record_alarms
@@ -20,7 +21,7 @@ from benchmarks.generators import Generators, compare_generators
 from benchmarks.monitoring_scale import measure_reports, record
 from benchmarks.peer import PEERS, VARIANTS, Peer
 from benchmarks.recording import recording_cost
-from benchmarks.report import report, report_generators, report_variants
+from benchmarks.report import report, report_book, report_generators, report_variants
 from benchmarks.results import Comparison, SoakRecord
 from benchmarks.settings import BenchmarkSettings
 from benchmarks.side_by_side import Costs
@@ -112,6 +113,22 @@ def run_soak(*, windows: int | None, seconds: float | None, output: Path, settin
     loaded = BenchmarkSettings.load(settings)
     plan = _changed(loaded.soak, windows=windows, window_seconds=seconds)
     soak(Store(store.resolve()), _changed(loaded, soak=plan), Progress(), _command(store)).write(output)
+
+
+@commands.command()
+@click.option("--rows", type=_COUNT, multiple=True, help="of one book (default: the settings)")
+@click.option("--pandas-rows", type=_COUNT, help="default: the settings")
+@click.option("--clean", is_flag=True, help="remove the generated applications at the end")
+@_kept("book.json")
+def book(
+    *, rows: Sequence[int], pandas_rows: int | None, clean: bool, output: Path, settings: Path, store: Path
+) -> None:
+    """Time the decisions on millions of applications."""
+    _check_output(output)
+    loaded = BenchmarkSettings.load(settings)
+    plan = _changed(loaded.book, rows=tuple(sorted(rows)) or None, pandas_rows=pandas_rows)
+    kept, changed = Store(store.resolve()), _changed(loaded, book=plan)
+    measure_book(kept, changed, Progress(), _command(store), clean=clean).write(output)
 
 
 @commands.command()
@@ -210,13 +227,15 @@ def count_false_alarms(
 @click.option("--soak", "long", type=PATH, default=_RESULTS / "soak.json", help="results of `soak`")
 @click.option("--variants", "choices", type=PATH, default=_RESULTS / "variants.json", help="results of `variants`")
 @click.option("--generators", "both", type=PATH, default=_RESULTS / "generators.json", help="results of `generators`")
+@click.option("--book", "whole", type=PATH, default=_RESULTS / "book.json", help="results of `book`")
 @click.option("--page", type=PATH, default=ROOT / "docs" / "explanation" / "serving.md", help="where those go")
 @click.option("--tables", type=PATH, default=ROOT / "benchmarks" / "README.md", help="where they go")
 @click.option("--chart", type=PATH, default=_RESULTS / "comparison.svg")
 @_settings
 def tell(
-    *, comparison: Path, long: Path, choices: Path, both: Path, page: Path, tables: Path, chart: Path, settings: Path
-) -> None:
+    *, comparison: Path, long: Path, choices: Path, both: Path, whole: Path, page: Path, tables: Path, chart: Path,
+    settings: Path,
+) -> None:  # fmt: skip
     """Draw the chart and write the tables into benchmarks/README.md."""
     soaked = SoakRecord.read(long) if long.exists() else None
     bars = BenchmarkSettings.load(settings).bars
@@ -225,6 +244,8 @@ def tell(
         sys.stdout.write(report_variants(Comparison.read(choices), page))
     if both.exists():
         sys.stdout.write(report_generators(Generators.read(both), tables))
+    if whole.exists():
+        sys.stdout.write(report_book(BookRecord.read(whole), bars, tables))
 
 
 def _check_output(output: Path) -> None:

@@ -1,7 +1,8 @@
-"""A server as a process tree: started, waited for, its CPU time and memory read, stopped."""
+"""Process trees: a server that is started, waited for, read and stopped, and a job that runs to its end."""
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import time
@@ -19,6 +20,7 @@ from benchmarks.results import Memory
 HOST = "127.0.0.1"
 _POLL_SECONDS = 0.01
 _SAMPLE_SECONDS = 0.5
+_WATCH_SECONDS = 0.1
 _QUIET_CORES = 0.05  # above its idle CPU, a server is still working on what it was asked
 _TAIL = 400
 
@@ -82,6 +84,38 @@ def serving(
         _stop(process, stop_limit)
 
 
+@dataclass(frozen=True, slots=True)
+class JobCost:
+    """What a job took: wall and processor time in seconds, and the most memory of its whole tree in megabytes."""
+
+    seconds: float
+    cpu_seconds: float
+    peak_mb: float
+
+
+def run_job(command: Sequence[str], *, environment: Mapping[str, str], cwd: Path, log: Path) -> JobCost:
+    """Run a command to its end; BenchmarkError, with the end of what it wrote, if it fails."""
+    begun, peak, spent = time.perf_counter(), 0.0, dict[int, float]()
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, cwd=cwd, env=dict(environment), stdout=output, stderr=output)
+    try:
+        while (ended := os.wait4(process.pid, os.WNOHANG))[0] == 0:
+            tree = [psutil.Process(process.pid), *_descendants(process.pid)]
+            peak = max(peak, sum(map(_proportional_megabytes, tree)))
+            spent |= {one.pid: max(_own_cpu_seconds(one), spent.get(one.pid, 0.0)) for one in tree}
+            time.sleep(_WATCH_SECONDS)
+        _, status, used = ended
+        process.returncode = os.waitstatus_to_exitcode(status)
+    finally:
+        if process.returncode is None:
+            _stop(process, 1)
+    if process.returncode:
+        raise BenchmarkError(f"{' '.join(command[1:4])} ended with {process.returncode}: {_tail(log)}")
+    # Whoever is not waited for by its parent is missing in what the kernel counts for the tree.
+    cpu_seconds = max(used.ru_utime + used.ru_stime, sum(spent.values()))
+    return JobCost(time.perf_counter() - begun, cpu_seconds, peak)
+
+
 def free_port() -> int:
     """A port of the loopback interface that nobody listens on, and neither on the three after it."""
     while True:
@@ -137,6 +171,14 @@ def _descendants(pid: int) -> list[psutil.Process]:
         return [*psutil.Process(pid).children(recursive=True)]
     except psutil.NoSuchProcess:
         return []
+
+
+def _own_cpu_seconds(process: psutil.Process) -> float:
+    try:
+        times = process.cpu_times()
+    except psutil.NoSuchProcess:
+        return 0.0
+    return float(times.user + times.system)
 
 
 def _cpu_seconds(process: psutil.Process) -> float:

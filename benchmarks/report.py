@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from benchmarks.bars import verdicts
+from benchmarks.bars import book_verdicts, verdicts
+from benchmarks.book import BookRecord
 from benchmarks.chart import draw
 from benchmarks.errors import BenchmarkError
 from benchmarks.generators import Generators
 from benchmarks.results import Comparison, SoakRecord
 from benchmarks.settings import Bars
-from benchmarks.table import by_cpu, document, generators, variants
+from benchmarks.table import book, by_cpu, document, generators, variants
 from jobs.output import write_text
 
 
@@ -26,6 +27,13 @@ def report_generators(found: Generators, page: Path) -> str:
     """Put the table of the two load generators between the markers of the page, and return it."""
     text = generators(found)
     _write_between(page, "generators", text)
+    return text
+
+
+def report_book(record: BookRecord, bars: Bars, page: Path) -> str:
+    """Put the tables of the whole book between the markers of the page, and return them."""
+    text = book(record, book_verdicts(record, bars))
+    _write_between(page, "book", text)
     return text
 
 

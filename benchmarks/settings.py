@@ -35,6 +35,21 @@ class SoakSettings(Settings):
     """Of the closed loop that finds saturation."""
 
 
+class BookSettings(Settings):
+    """A whole book of applications, scored in one job."""
+
+    rows: tuple[int, ...] = Field(min_length=1)
+    """Of the books, each one job."""
+    file_rows: int = Field(ge=1)
+    matrix_rows: int = Field(ge=1)
+    """Of the ready matrix, taken again and again."""
+    booster_rows: int = Field(ge=1)
+    """That LightGBM predicts on it."""
+    pandas_rows: int = Field(ge=1)
+    """Of the smaller book that the pipeline of pandas and scikit-learn scores."""
+    cores: int = Field(ge=1)
+
+
 class Bar(Settings):
     """What a figure may be at most, and what it should become."""
 
@@ -57,6 +72,10 @@ class Bars(Settings):
     soak_errors: Bar
     soak_growth: Bar
     soak_p99: Bar
+    book_of_booster: Bar
+    book_of_pandas: Bar
+    book_memory_mb: Bar
+    book_growth: Bar
 
 
 class BenchmarkSettings(Settings):
@@ -75,4 +94,5 @@ class BenchmarkSettings(Settings):
     littles_law: float = Field(gt=0)
     timeouts: Timeouts
     soak: SoakSettings
+    book: BookSettings
     bars: Bars

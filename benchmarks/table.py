@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from statistics import median
 
 from benchmarks.bars import Verdict
+from benchmarks.book import BookRecord, Figure
 from benchmarks.generators import Generators
 from benchmarks.results import Comparison, Load, PeerResult, Round, ServedModel, Soak
 
@@ -45,6 +46,23 @@ def generators(found: Generators) -> str:
     ]  # fmt: skip
     said = f"Measured on {found.measured_at[:10]} by `{found.command}`: one application again and again, bare ASGI."
     return f"{said}\n\n{_table(head, rows)}\n"
+
+
+def book(record: BookRecord, verdicts: Sequence[Verdict]) -> str:
+    """How long a whole book takes."""
+    head = ["what", "applications", "seconds", "µs for one", "CPU for one, µs", "memory of all processes, MB"]
+    said = (
+        f"Measured on {record.measured_at[:10]} by `{record.command}`: {record.machine.processor},"
+        f" {record.machine.cores} cores. The model has {record.model.trees:,} trees of at most {record.model.leaves}"
+        f" leaves; {record.declined:.1%} of the applications are declined and get reasons."
+    )
+    figures = [*record.jobs, record.booster, record.pandas, *record.one_thread]
+    return f"{said}\n\n{_table(head, map(_figure, figures))}\n\n{bars(verdicts)}\n"
+
+
+def _figure(figure: Figure) -> list[str]:
+    peak = number(figure.peak_mb) if figure.peak_mb else _NOTHING
+    return [figure.what, f"{figure.rows:,}", number(figure.seconds), number(figure.us), number(figure.cpu_us), peak]
 
 
 def by_cpu(peers: Iterable[PeerResult]) -> list[PeerResult]:

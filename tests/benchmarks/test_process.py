@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from benchmarks.errors import BenchmarkError
-from benchmarks.process import HOST, Server, free_port, serving
+from benchmarks.process import HOST, Server, free_port, run_job, serving
 
 # A server whose child does the work: it burns half a second of CPU time when it is asked to.
 _CHILD = """
@@ -23,6 +23,13 @@ for _ in sys.stdin:
     while time.process_time() < until:
         pass
     print(flush=True)
+"""
+_HOLDER = """
+import time
+held = b"x" * 100_000_000
+begun = time.process_time()
+while time.process_time() < begun + 0.4:
+    pass
 """
 _ROOT = f"""
 import http.server, subprocess, sys
@@ -103,3 +110,17 @@ def test_a_server_that_does_not_become_ready_is_given_up(tmp_path):
         serve("import threading; threading.Event().wait()", tmp_path / "log", start_limit=0.2),
     ):
         pass
+
+
+def test_what_a_job_and_its_children_take_is_counted(tmp_path):
+    parent = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {_HOLDER!r}], check=True)"
+    cost = run_job([sys.executable, "-c", parent], environment=os.environ, cwd=tmp_path, log=tmp_path / "log")
+    assert cost.cpu_seconds > 0.4
+    assert cost.seconds > 0.4
+    assert cost.peak_mb > 100
+
+
+def test_a_job_that_fails_is_an_error_with_its_last_words(tmp_path):
+    command = [sys.executable, "-c", "import sys; sys.exit('nothing to do')"]
+    with pytest.raises(BenchmarkError, match=r"ended with 1: nothing to do$"):
+        run_job(command, environment=os.environ, cwd=tmp_path, log=tmp_path / "log")

@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from benchmarks.peers.original_design.features import with_domain_features
 from benchmarks.peers.original_design.train import ALIAS, MODEL
 
-_THRESHOLD = 0.3282
+THRESHOLD = 0.3282
 _LEVELS = ((0.2, "LOW"), (0.4, "MEDIUM"), (0.6, "HIGH"), (1.0, "CRITICAL"))
 
 
@@ -73,7 +73,7 @@ def _predictions(model: Any, requests: list[PredictionInput]) -> list[Prediction
     probabilities = model.predict_proba(frame)[:, 1].tolist()
     return [
         PredictionOutput(
-            prediction=int(probability >= _THRESHOLD),
+            prediction=int(probability >= THRESHOLD),
             probability=probability,
             risk_level=next(level for bound, level in _LEVELS if probability <= bound),
             client_id=request.client_id,

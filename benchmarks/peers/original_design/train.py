@@ -18,7 +18,7 @@ from benchmarks.peers.original_design.features import with_domain_features
 MODEL = "credit_scoring_original_design"
 ALIAS = "champion"
 _TARGET = "TARGET"
-_IDENTIFIER = "SK_ID_CURR"
+IDENTIFIER = "SK_ID_CURR"
 
 
 def fit(frame: pd.DataFrame, target: pd.Series[int], *, trees: int, leaves: int, seed: int) -> Pipeline:
@@ -40,7 +40,7 @@ def fit(frame: pd.DataFrame, target: pd.Series[int], *, trees: int, leaves: int,
 def main() -> None:
     """Fit and register."""
     raw = pd.read_parquet(Path(os.environ["DATA"]) / "application_train.parquet")
-    frame = with_domain_features(raw.drop(columns=[_IDENTIFIER, _TARGET]))
+    frame = with_domain_features(raw.drop(columns=[IDENTIFIER, _TARGET]))
     size = {name.lower(): int(os.environ[name]) for name in ("TREES", "LEAVES", "SEED")}
     with mlflow.start_run(run_name=MODEL):
         logged = mlflow.sklearn.log_model(
