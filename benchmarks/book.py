@@ -84,6 +84,7 @@ class BookRecord(Recorded):
     booster : Booster.predict on a ready matrix, with as many threads as the job has workers
     one_thread : the trees of this project and Booster.predict, one thread each, block beside block
     declined : share of the largest job's applications
+    stages_us : processor time of each stage of the largest job for one application, microseconds
     written_seconds : how long generating all applications took
     """
 
@@ -92,6 +93,7 @@ class BookRecord(Recorded):
     pandas: Figure
     one_thread: tuple[Figure, ...]
     declined: float
+    stages_us: dict[str, float]
     written_seconds: float
 
 
@@ -106,10 +108,7 @@ def measure_book(
         begun = time.perf_counter()
         books = {rows: _written(folder, plan, rows, settings.seed, progress) for rows in (*plan.rows, plan.pandas_rows)}
         written = time.perf_counter() - begun
-        jobs, declined = [], 0.0
-        for rows in plan.rows:
-            figure, declined = score_book(prepared, books[rows], rows, plan.cores, progress)
-            jobs.append(figure)
+        scored = [_scored(prepared, books[rows], rows, plan.cores, progress) for rows in plan.rows]
         with progress.step("LightGBM alone"):
             booster, *one_thread = _apart(time_trees, prepared.model.artefact, books[plan.rows[0]], plan)
         pandas = _pandas(prepared, books[plan.pandas_rows], plan, progress)
@@ -117,8 +116,9 @@ def measure_book(
         if clean:
             shutil.rmtree(folder, ignore_errors=True)
     return BookRecord(
-        **prepared.provenance, jobs=tuple(jobs), booster=booster, pandas=pandas, one_thread=tuple(one_thread),
-        declined=round(declined, 4), written_seconds=round(written, 1),
+        **prepared.provenance, jobs=tuple(one.figure for one in scored), booster=booster, pandas=pandas,
+        one_thread=tuple(one_thread), declined=round(scored[-1].declined, 4), stages_us=scored[-1].stages_us,
+        written_seconds=round(written, 1),
     )  # fmt: skip
 
 
@@ -132,17 +132,26 @@ def _written(folder: Path, plan: BookSettings, rows: int, seed: int, progress: P
     return book
 
 
-def score_book(prepared: Prepared, book: Path, rows: int, cores: int, progress: Progress) -> tuple[Figure, float]:
-    """What the job takes for a book, and which share of it is declined."""
+@dataclass(frozen=True, slots=True)
+class _Scored:
+    """A job that is done; see `BookRecord`."""
+
+    figure: Figure
+    declined: float
+    stages_us: dict[str, float]
+
+
+def _scored(prepared: Prepared, book: Path, rows: int, cores: int, progress: Progress) -> _Scored:
+    """What the job takes for a book."""
     output = prepared.bench.store.folder / "book" / "decisions"
     shutil.rmtree(output, ignore_errors=True)
     tag = f"{prepared.model.name}:{prepared.model.artefact.name}"
     command = ["-m", "scoring", "batch", "--input", str(book), "--output", str(output), "--model", tag]
     try:
         with progress.step(f"decisions on {rows:,} applications"):
-            cost = _run(prepared, [sys.executable, *command, "--threads", str(cores)], "batch", os.environ["PATH"])
+            cost = _run(prepared, [sys.executable, *command, "--workers", str(cores)], "batch", os.environ["PATH"])
         declined = check_decisions(prepared.model.scorer, book, output, rows)
-        return Figure.of("`python -m scoring batch`", rows, cost), declined
+        return _Scored(Figure.of("`python -m scoring batch`", rows, cost), declined, stages(output, rows))
     finally:
         shutil.rmtree(output, ignore_errors=True)
 
@@ -164,6 +173,12 @@ def check_decisions(scorer: Scorer, book: Path, output: Path, rows: int) -> floa
         raise BenchmarkError("the decisions are not the scorer's")
     declined: int = decided.count_rows(filter=pc.field("decision") == "decline")
     return declined / rows
+
+
+def stages(output: Path, rows: int) -> dict[str, float]:
+    """What the manifest says of the processor time of each stage, microseconds for one application."""
+    spent = json.loads((output / "_manifest.json").read_text())["processor_seconds"]
+    return {name: round(1e6 * seconds / rows, 3) for name, seconds in spent.items()}
 
 
 def _pandas(prepared: Prepared, book: Path, plan: BookSettings, progress: Progress) -> Figure:

@@ -57,7 +57,9 @@ def book(record: BookRecord, verdicts: Sequence[Verdict]) -> str:
         f" leaves; {record.declined:.1%} of the applications are declined and get reasons."
     )
     figures = [*record.jobs, record.booster, record.pandas, *record.one_thread]
-    return f"{said}\n\n{_table(head, map(_figure, figures))}\n\n{bars(verdicts)}\n"
+    spent = ", ".join(f"{name} {number(us)}" for name, us in record.stages_us.items())
+    stages = f"Processor time of the job by stage, µs for one application: {spent}."
+    return f"{said}\n\n{_table(head, map(_figure, figures))}\n\n{stages}\n\n{bars(verdicts)}\n"
 
 
 def _figure(figure: Figure) -> list[str]:

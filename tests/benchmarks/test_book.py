@@ -11,18 +11,18 @@ from pyarrow import parquet
 
 from benchmarks.applications import write_book
 from benchmarks.bars import book_verdicts
-from benchmarks.book import BookRecord, Figure, check_decisions, time_trees
+from benchmarks.book import BookRecord, Figure, check_decisions, stages, time_trees
 from benchmarks.errors import BenchmarkError
 from benchmarks.peers.original_design.batch import score
 from benchmarks.peers.original_design.features import with_domain_features
 from benchmarks.peers.original_design.train import fit
 from benchmarks.report import report_book
 from features.files import open_file
-from scoring.batch import score_files
 from scoring.scorer import Scorer
 from scoring.store import StoredModel
 from tests.benchmarks.examples import MACHINE, MODEL, SETTINGS
 from tests.home_credit import APPLICATION
+from tests.scoring.jobs import score_files
 
 ROWS, FILE_ROWS = 700, 300
 
@@ -48,7 +48,8 @@ RECORD = BookRecord(
     model=MODEL, settings={},
     jobs=(figure("job", 4.0, rows=1_000, peak_mb=300.0), figure("job", 5.0, peak_mb=900.0)),
     booster=figure("Booster.predict", 10.0), pandas=figure("pandas", 40.0),
-    one_thread=(figure("trees", 3.0), figure("LightGBM", 18.0)), declined=0.125, written_seconds=60.0,
+    one_thread=(figure("trees", 3.0), figure("LightGBM", 18.0)), declined=0.125,
+    stages_us={"read": 3.0, "trees": 1.5}, written_seconds=60.0,
 )  # fmt: skip
 
 
@@ -77,6 +78,7 @@ def test_the_share_of_declines_is_that_of_the_decisions(book, stored, tmp_path):
     score_files(book, tmp_path / "decisions", stored)
     decided = pd.concat(pd.read_parquet(path) for path in sorted((tmp_path / "decisions").glob("part-*.parquet")))
     assert check_decisions(stored.scorer, book, tmp_path / "decisions", ROWS) == (decided.decision == "decline").mean()
+    assert {"read", "score"} <= set(stages(tmp_path / "decisions", ROWS))
 
 
 def test_decisions_that_are_missing_or_wrong_are_an_error(book, stored, tmp_path):
@@ -123,4 +125,5 @@ def test_the_page_has_a_row_for_every_figure(tmp_path):
     assert page.read_text() == f"before\n<!-- book -->\n{said}<!-- /book -->\nafter\n"
     assert "| job | 1,000,000 | 5.00 | 5.00 | 10.0 | 900 |" in said
     assert "| LightGBM | 1,000,000 | 18.0 | 18.0 | 36.0 | - |" in said
+    assert "stage, µs for one application: read 3.00, trees 1.50." in said
     assert "12.5% of the applications are declined" in said
