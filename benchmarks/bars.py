@@ -41,6 +41,7 @@ def verdicts(comparison: Comparison, soak: Soak | None, bars: Bars) -> list[Verd
         Verdict("CPU per request, against the original design", _cpu(peers, ORIGINAL.name), bars.cpu_of_original),
         Verdict("CPU per request, against stock BentoML with the pyfunc", _cpu(peers, PYFUNC.name), bars.cpu_of_pyfunc),
         Verdict("CPU per application in batches of 100, against single requests", _in_batch(peers), bars.cpu_in_batch),
+        Verdict("CPU per application in Arrow tables of 1,000, µs", _own(peers, _cpu_in_table), bars.cpu_in_table_us),
         Verdict("model load, ms", _own(peers, lambda r: r.model_load_ms), bars.model_load_ms),
         Verdict("time until ready, against an empty BentoML service", _ready(peers), bars.ready_of_empty),
         Verdict("memory of the worker, against an empty BentoML service", _memory(peers), bars.memory_of_empty),
@@ -101,6 +102,11 @@ def _in_batch(peers: dict[str, PeerResult]) -> float | None:
 def _cpu_in_batch(measured: Round) -> float | None:
     hundreds = [load for load in measured.batches if load.applications == 100]
     return hundreds[0].cpu_us / measured.closed[0].cpu_us if hundreds else None
+
+
+def _cpu_in_table(measured: Round) -> float | None:
+    thousands = [load for load in measured.tables if load.applications == 1_000]
+    return thousands[0].cpu_us if thousands else None
 
 
 def _open_p99(measured: Round) -> float | None:

@@ -18,7 +18,7 @@ from benchmarks.errors import BenchmarkError
 from benchmarks.load import Arrivals, Sample, Target, closed_loop, counted, open_loop, post
 from benchmarks.peer import Peer
 from benchmarks.process import HOST, Server, free_port, serving
-from benchmarks.request_format import RequestFormat
+from benchmarks.request_format import RequestFormat, TableFormat
 from benchmarks.results import Load, Round, Start
 from benchmarks.settings import BenchmarkSettings
 from benchmarks.store import ROOT, Store
@@ -98,6 +98,7 @@ def measure(bench: Bench, peer: Peer, environment: Environment) -> Round:
             closed=closed,
             open=loads.open(max(load.throughput for load in closed)),
             batches=tuple(loads.batch(size) for size in bench.settings.batches),
+            tables=loads.tables(),
             memory_under_load=server.memory(),
         )
 
@@ -151,14 +152,28 @@ def check_all(bench: Bench, peer: Peer, requests: RequestFormat, server: Server)
     for size in bench.settings.batches:
         for batch in bench.workload.batches(size):
             check(bench, peer, requests, server, batch)
+    for size in bench.settings.tables if requests.table else ():
+        for batch in bench.workload.batches(size):
+            check(bench, peer, requests, server, batch, requests.table)
 
 
-def check(bench: Bench, peer: Peer, requests: RequestFormat, server: Server, asked: Workload) -> None:
+def check(
+    bench: Bench,
+    peer: Peer,
+    requests: RequestFormat,
+    server: Server,
+    asked: Workload,
+    table: TableFormat | None = None,
+) -> None:
     """BenchmarkError unless the answer has the scorer's PDs; only probabilities from a model of the peer's own."""
-    size = len(asked)
+    size, limit = len(asked), bench.settings.timeouts.answer
     path = requests.single if size == 1 else requests.batch
-    body, limit = requests.encode(asked.applications), bench.settings.timeouts.answer
-    given = requests.read(_post(server.port, path, body, limit, peer.headers), size)
+    if table is None:
+        answer = _post(server.port, path, requests.encode(asked.applications), limit, peer.headers)
+        given = requests.read(answer, size)
+    else:
+        answer = _post(server.port, path, table.encode(asked.applications), limit, peer.headers, table.kind)
+        given = table.probabilities(answer)
     if len(given) != size:
         raise BenchmarkError(f"{len(given)} probabilities for {size} applications")
     expected = given if peer.own_model else asked.probabilities
@@ -167,11 +182,19 @@ def check(bench: Bench, peer: Peer, requests: RequestFormat, server: Server, ask
         raise BenchmarkError(f"{wrong} of {size} probabilities are wrong")
 
 
-def target(bench: Bench, peer: Peer, requests: RequestFormat, server: Server, size: int = 1) -> Target:
-    """The peer's requests for all applications, `size` in each."""
+def target(
+    bench: Bench,
+    peer: Peer,
+    requests: RequestFormat,
+    server: Server,
+    size: int = 1,
+    table: TableFormat | None = None,
+) -> Target:
+    """The peer's requests for all applications, `size` in each, as JSON or as tables."""
     path = requests.single if size == 1 else requests.batch
-    bodies = [requests.encode(asked.applications) for asked in bench.workload.batches(size)]
-    whole = [post(HOST, server.port, path, body, kind=_JSON, headers=peer.headers) for body in bodies]
+    encode, kind = (table.encode, table.kind) if table else (requests.encode, _JSON)
+    bodies = [encode(asked.applications) for asked in bench.workload.batches(size)]
+    whole = [post(HOST, server.port, path, body, kind=kind, headers=peer.headers) for body in bodies]
     return Target(HOST, server.port, tuple(whole))
 
 
@@ -207,18 +230,23 @@ class _Loads:
         plan = Arrivals(chosen.saturation * saturation, self.bench.settings.seconds, chosen.connections)
         return self._measured(lambda: open_loop(singles, plan), connections=plan.connections)
 
-    def batch(self, size: int) -> Load:
+    def batch(self, size: int, table: TableFormat | None = None) -> Load:
         """Batches one after the other, as many as fit into a window."""
         seconds, limit = self.bench.settings.seconds, self.bench.settings.timeouts.window
-        batches = self._target(size)
+        batches = self._target(size, table)
         warm = counted(batches, connections=1, requests=_FEWEST_EACH, limit=limit)
         requests = max(_FEWEST_EACH, round(seconds * warm.throughput))
         return self._measured(
             lambda: counted(batches, connections=1, requests=requests, limit=limit), connections=1, applications=size
         )
 
-    def _target(self, size: int = 1) -> Target:
-        return target(self.bench, self.peer, self.requests, self.server, size)
+    def tables(self) -> tuple[Load, ...]:
+        """Batches as tables; none of a peer that takes none."""
+        table = self.requests.table
+        return tuple(self.batch(size, table) for size in self.bench.settings.tables) if table else ()
+
+    def _target(self, size: int = 1, table: TableFormat | None = None) -> Target:
+        return target(self.bench, self.peer, self.requests, self.server, size, table)
 
     def _measured(self, load: Callable[[], Sample], *, connections: int, applications: int = 1) -> Load:
         """The load's figures."""
@@ -246,9 +274,9 @@ class _Loads:
         )
 
 
-def _post(port: int, path: str, body: bytes, limit: float, headers: Sequence[str]) -> bytes:
+def _post(port: int, path: str, body: bytes, limit: float, headers: Sequence[str], kind: str = _JSON) -> bytes:
     extra = dict(header.split(": ", 1) for header in headers)
-    every = {"Content-Type": _JSON, **extra}
+    every = {"Content-Type": kind, "Accept": kind, **extra}
     try:
         answer = httpx.post(f"http://{HOST}:{port}{path}", content=body, headers=every, timeout=limit, trust_env=False)
     except httpx.RequestError as error:

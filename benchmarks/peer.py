@@ -7,7 +7,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.request_format import DECISIONS, ONE_ROUTE, OPEN_INFERENCE, RECORDS, SPLIT_FRAME, RequestFormat
+from benchmarks.request_format import (
+    DECISIONS,
+    DECISIONS_AND_TABLES,
+    ONE_ROUTE,
+    OPEN_INFERENCE,
+    RECORDS,
+    SPLIT_FRAME,
+    RequestFormat,
+)
 from benchmarks.store import ROOT
 
 _PEERS = Path(__file__).parent / "peers"
@@ -57,7 +65,7 @@ SERVICE = Peer(
     requirements=_SERVING,
     command=("bentoml", "serve", ".", "--host", "127.0.0.1", "--port", "{port}"),
     ready="/readyz",
-    requests=DECISIONS,
+    requests=DECISIONS_AND_TABLES,
 )
 
 EMPTY = Peer(

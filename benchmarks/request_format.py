@@ -4,10 +4,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+import pyarrow as pa
+
 Applications = Sequence[dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class TableFormat:
+    """How many applications are sent and answered as a table, where a peer takes one instead of JSON."""
+
+    kind: str
+    """The media type."""
+    encode: Callable[[Applications], bytes]
+    probabilities: Callable[[bytes], list[float]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +35,7 @@ class RequestFormat:
     """JSON-ready, of one application, where that differs from a batch of one."""
     decision: Callable[[Any], float] | None = None
     """The PD in the answer to one application, where that differs from the answer to a batch."""
+    table: TableFormat | None = None
 
     def encode(self, applications: Applications) -> bytes:
         """The request body; one application is written as a single request."""
@@ -49,6 +62,26 @@ DECISIONS = RequestFormat(
     probabilities=lambda answer: [float(result["probability"]) for result in answer["results"]],
 )
 """This project's contract, which the peers that are written for the comparison take over."""
+
+
+def _stream(applications: Applications) -> bytes:
+    rows = [{"client_id": str(i), **item} for i, item in enumerate(applications)]
+    table = pa.Table.from_pylist(rows)
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return bytes(sink.getvalue())
+
+
+def _probability_column(answer: bytes) -> list[float]:
+    with pa.ipc.open_stream(answer) as reader:
+        return [float(value) for value in reader.read_all()["probability"].to_pylist()]
+
+
+DECISIONS_AND_TABLES = replace(
+    DECISIONS, table=TableFormat("application/vnd.apache.arrow.stream", _stream, _probability_column)
+)
+"""The contract of this service, which takes batches as Arrow streams too."""
 
 ONE_ROUTE = RequestFormat(
     single="/predict", batch="/predict", body=DECISIONS.body, probabilities=DECISIONS.probabilities

@@ -111,6 +111,7 @@ class Round:
     closed: tuple[Load, ...] = ()
     open: Load | None = None
     batches: tuple[Load, ...] = ()
+    tables: tuple[Load, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -65,6 +65,7 @@ class Bars(Settings):
     cpu_of_original: Bar
     cpu_of_pyfunc: Bar
     cpu_in_batch: Bar
+    cpu_in_table_us: Bar
     model_load_ms: Bar
     ready_of_empty: Bar
     memory_of_empty: Bar
@@ -90,6 +91,7 @@ class BenchmarkSettings(Settings):
     warm_up_requests: int = Field(ge=1)
     connections: tuple[int, ...] = Field(min_length=1)
     batches: tuple[int, ...]
+    tables: tuple[int, ...]
     open_loop: OpenLoopSettings
     littles_law: float = Field(gt=0)
     timeouts: Timeouts

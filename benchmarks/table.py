@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from statistics import median
 
 from benchmarks.bars import Verdict
@@ -95,15 +95,21 @@ def single_requests(peers: Sequence[PeerResult]) -> str:
 
 def batches_and_start(peers: Sequence[PeerResult]) -> str:
     """Many applications in one request, time until ready, memory."""
-    sizes = next(([load.applications for load in p.rounds[0].batches] for p in peers if p.rounds[0].batches), [])
+    sizes, tables = _sizes(peers, lambda measured: measured.batches), _sizes(peers, lambda measured: measured.tables)
     head = [
         "served by",
         *(f"batch of {size:,}: p50, ms (CPU per application, µs)" for size in sizes),
+        *(f"Arrow table of {size:,}: the same" for size in tables),
         "ready, s",
         "first decision, s",
         "memory, MB: all processes (the largest)",
     ]
-    return _table(head, [_batches_and_start(peer, len(sizes)) for peer in peers])
+    return _table(head, [_batches_and_start(peer, len(sizes), len(tables)) for peer in peers])
+
+
+def _sizes(peers: Sequence[PeerResult], loads: Callable[[Round], Sequence[Load]]) -> list[int]:
+    """How many applications are in each batch of the peers that were sent any."""
+    return next(([load.applications for load in loads(p.rounds[0])] for p in peers if loads(p.rounds[0])), [])
 
 
 def bars(verdicts: Sequence[Verdict]) -> str:
@@ -184,20 +190,27 @@ def _single(peer: PeerResult) -> list[str]:
     ]
 
 
-def _batches_and_start(peer: PeerResult, sizes: int) -> list[str]:
-    batches = list(zip(*(measured.batches for measured in peer.rounds), strict=True))
-    cells = [
-        f"{_median([load.p50_ms for load in loads])} ({_median([load.cpu_us for load in loads])})" for loads in batches
-    ]
+def _batches_and_start(peer: PeerResult, sizes: int, tables: int) -> list[str]:
+    batches = _costs([measured.batches for measured in peer.rounds])
+    streams = _costs([measured.tables for measured in peer.rounds])
     answered = [measured.start.answered for measured in peer.rounds if measured.start.answered is not None]
     tree = _median([measured.memory_at_start.tree for measured in peer.rounds])
     largest = _median([measured.memory_at_start.worker for measured in peer.rounds])
     return [
         peer.title,
-        *(cells or [_NOTHING] * sizes),
+        *(batches or [_NOTHING] * sizes),
+        *(streams or [_NOTHING] * tables),
         _spread([measured.start.ready for measured in peer.rounds]),
         _median(answered) if answered else _NOTHING,
         f"{tree} ({largest})",
+    ]
+
+
+def _costs(rounds: Sequence[Sequence[Load]]) -> list[str]:
+    """Latency and CPU of batches, one text for each size."""
+    return [
+        f"{_median([load.p50_ms for load in loads])} ({_median([load.cpu_us for load in loads])})"
+        for loads in zip(*rounds, strict=True)
     ]
 
 
@@ -218,7 +231,7 @@ def _soaked(soak: Soak) -> str:
 
 
 def _loads(measured: Round) -> list[Load]:
-    return [*measured.closed, *([measured.open] if measured.open else []), *measured.batches]
+    return [*measured.closed, *([measured.open] if measured.open else []), *measured.batches, *measured.tables]
 
 
 def _median(values: Sequence[float]) -> str:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 
+import pyarrow as pa
 import pytest
 
 from benchmarks.peer import PEERS
-from benchmarks.request_format import DECISIONS, ONE_ROUTE, OPEN_INFERENCE, RECORDS, SPLIT_FRAME
+from benchmarks.request_format import DECISIONS, DECISIONS_AND_TABLES, ONE_ROUTE, OPEN_INFERENCE, RECORDS, SPLIT_FRAME
 
 APPLICATIONS = [{"AMT_CREDIT": 1, "NAME_CONTRACT_TYPE": "Cash loans"}, {"AMT_CREDIT": 2, "NAME_CONTRACT_TYPE": "x"}]
 
@@ -61,3 +62,20 @@ def test_the_probabilities_of_an_answer_are_found(requests, answer, probabilitie
 def test_every_peer_has_a_name_of_its_own_and_requirements():
     assert len({peer.name for peer in PEERS}) == len(PEERS) == 10
     assert all("==" in peer.requirements.read_text() for peer in PEERS)
+
+
+def test_a_table_carries_all_of_the_applications_with_their_types():
+    table = DECISIONS_AND_TABLES.table
+    with pa.ipc.open_stream(table.encode(APPLICATIONS)) as reader:
+        read = reader.read_all()
+    assert read.schema.types == [pa.string(), pa.int64(), pa.string()]
+    assert read.to_pylist() == [{"client_id": str(i), **one} for i, one in enumerate(APPLICATIONS)]
+    assert table.kind == "application/vnd.apache.arrow.stream"
+
+
+def test_the_probabilities_of_a_table_are_found():
+    answer = pa.table({"client_id": ["0", "1"], "probability": [0.25, 0.5]})
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, answer.schema) as writer:
+        writer.write_table(answer)
+    assert DECISIONS_AND_TABLES.table.probabilities(sink.getvalue().to_pybytes()) == [0.25, 0.5]

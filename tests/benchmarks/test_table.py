@@ -62,3 +62,29 @@ def test_littles_law_is_checked_in_every_closed_window(concurrency, said):
     round_ = replace(measured(400.0), closed=(load(400.0), load(400.0, connections=16, concurrency=concurrency)))
     text = document(comparison(peer_result(SERVICE, round_)), None, [], "chart.svg")
     assert said in text.splitlines()
+
+
+def test_only_who_takes_tables_has_figures_of_them():
+    takes = replace(measured(400.0), tables=(load(12.0, applications=1_000),))
+    rows = cells(batches_and_start([peer_result(SERVICE, takes, takes), peer_result(FLOOR, measured(200.0))]))
+    assert [row[2] for row in rows] == ["Arrow table of 1,000: the same", "---", "0.012 (12.0)", "-"]
+    found = {
+        row[0]: row[1] for row in cells(bars(verdicts(comparison(peer_result(SERVICE, takes)), None, SETTINGS.bars)))
+    }
+    assert found["CPU per application in Arrow tables of 1,000, µs"] == "12.0"
+
+
+def test_the_circumstances_say_what_the_generator_took():
+    late = replace(load(400.0), generator_cores=0.25, late_ms=0.5, held_back=3)
+    text = document(comparison(peer_result(SERVICE, replace(measured(400.0), open=late))), None, [], "chart.svg")
+    assert "The load generator kept at most 25% of one core busy.\n" in text
+    assert "In the open loop 3 arrivals found no free connection, and 99% were sent within 0.50 ms." in text
+
+
+@pytest.mark.parametrize(
+    ("applications", "said"),
+    [(1, "The request is one application of 120"), (2000, "one of 2,000 different applications, in turn, of 120")],
+)
+def test_the_circumstances_say_how_many_applications_are_asked_about(applications, said):
+    asked = replace(COMPARISON, model=replace(COMPARISON.model, applications=applications))
+    assert said in document(asked, None, [], "chart.svg")
