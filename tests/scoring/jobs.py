@@ -21,6 +21,17 @@ from scoring.store import StoredModel
 from tests.features.examples import NAMES, table, write_csv
 
 
+def book(path: Path, *, rows: int = 120, part: int = 20) -> Path:
+    """Parts of so many applicants each, of whom one in thirty breaks a rule."""
+    credit = pa.array([-1.0 if row % 30 == 7 else 400_000.0 + row for row in range(rows)])
+    sources = pa.array([None if row % 3 else row / rows for row in range(rows)], pa.float64())
+    whole = table(rows, AMT_CREDIT=credit, EXT_SOURCE_2=sources)
+    whole = whole.append_column("SK_ID_CURR", pa.array(range(1000, 1000 + rows)))
+    branches = pa.array([f"branch {row % 4}" for row in range(rows)]).dictionary_encode()
+    parquet.write_table(whole.append_column("BRANCH", branches), path, row_group_size=part)
+    return path
+
+
 def job_of(
     source: Path | str,
     output: Path | str,
@@ -30,12 +41,15 @@ def job_of(
     part_rows: int = 500_000,
     chunk_rows: int = CHUNK_ROWS,
     max_rejected: float = 1.0,
+    database: str | None = None,
+    into: str | None = None,
+    query: str | None = None,
     **options: Any,
 ) -> BatchJob:
     """A job that is not begun."""
-    found = open_source(str(source), model.scorer.artefact.portfolio, part_rows=part_rows)
-    place = open_output(str(output))
-    return BatchJob(found, model, reference, place, JobOptions(**options), chunk_rows, max_rejected)
+    found = open_source(str(source), model.scorer.artefact.portfolio, part_rows=part_rows, query=query)
+    place, chosen = open_output(str(output)), JobOptions(**options)
+    return BatchJob(found, model, reference, place, chosen, chunk_rows, max_rejected, database, into)
 
 
 def score_files(

@@ -20,6 +20,7 @@ from scoring.engines import InProcess, ProcessPool, Shard, end_job, run_job
 from scoring.errors import BatchError
 from scoring.store import StoredModel
 from tests.features.examples import NAMES, table, write_csv
+from tests.scoring import jobs
 from tests.scoring.jobs import (
     files,
     job_of,
@@ -40,14 +41,7 @@ PART_ROWS = 20
 @pytest.fixture(scope="module")
 def book(tmp_path_factory: pytest.TempPathFactory, labelled_csv: Path) -> Path:
     """Six parts of twenty applicants each, of whom one in thirty breaks a rule."""
-    credit = [-1.0 if row % 30 == 7 else 400_000.0 + row for row in range(ROWS)]
-    sources = [None if row % 3 else row / ROWS for row in range(ROWS)]
-    given = {"AMT_CREDIT": pa.array(credit), "EXT_SOURCE_2": pa.array(sources, pa.float64())}
-    whole = table(ROWS, **given).append_column("SK_ID_CURR", pa.array(range(1000, 1000 + ROWS)))
-    branches = pa.array([f"branch {row % 4}" for row in range(ROWS)]).dictionary_encode()
-    path = tmp_path_factory.mktemp("book") / "book.parquet"
-    parquet.write_table(whole.append_column("BRANCH", branches), path, row_group_size=PART_ROWS)
-    return path
+    return jobs.book(tmp_path_factory.mktemp("book") / "book.parquet", rows=ROWS, part=PART_ROWS)
 
 
 @pytest.fixture(scope="module")
