@@ -43,6 +43,7 @@ class Request:
     content: bytes | None = field(default=None, repr=False)
     idempotency_key: str | None = field(default=None, repr=False)
     accept: str | None = field(default=None, repr=False)
+    media_type: str = field(default="application/json", repr=False)
 
     @property
     def headers(self) -> dict[str, str]:
@@ -52,7 +53,7 @@ class Request:
             identity["Idempotency-Key"] = f'"{self.idempotency_key}"'
         if self.accept is not None:
             identity["Accept"] = self.accept
-        return identity if self.content is None else {**identity, "Content-Type": "application/json"}
+        return identity if self.content is None else {**identity, "Content-Type": self.media_type}
 
 
 def get(path: str, request_id: str | None = None) -> Request:
@@ -165,7 +166,7 @@ class Answer:
 
     def unexpected(self, name: str, what: str) -> UnexpectedAnswer:
         """Make the error that names a field and its fault, without its value."""
-        return _unexpected(f"{self.where}{name} {what}", self.status, self.request_id)
+        return unexpected(f"{self.where}{name} {what}", self.status, self.request_id)
 
     def _get(self, name: str) -> Any:
         return self.fields.get(name)
@@ -188,14 +189,14 @@ def accepted(reply: Reply, request: Request) -> httpx.Response:
     if isinstance(reply, httpx.RequestError):
         raise _failure(reply, request) from reply
     if not reply.is_success:
-        raise refusal(problem_of(reply), _request_id(reply, request))
+        raise refusal(problem_of(reply), reply_id(reply, request))
     return reply
 
 
 def answer_in(reply: Reply, request: Request) -> Answer:
     """Read the JSON object that answers a request; raises the ClientError that stands for anything else."""
     response = accepted(reply, request)
-    request_id = _request_id(response, request)
+    request_id = reply_id(response, request)
     return Answer(_object_in(response, request_id), response.status_code, request_id)
 
 
@@ -203,11 +204,12 @@ def svg_in(reply: Reply, request: Request) -> str:
     """Read the SVG that answers a request; UnexpectedAnswer for another media type, as of a server that draws none."""
     response = accepted(reply, request)
     if response.headers.get("Content-Type", "").partition(";")[0].strip() != SVG:
-        raise _unexpected("the body is not SVG", response.status_code, _request_id(response, request))
+        raise unexpected("the body is not SVG", response.status_code, reply_id(response, request))
     return response.content.decode(errors="replace")
 
 
-def _request_id(response: httpx.Response, request: Request) -> str:
+def reply_id(response: httpx.Response, request: Request) -> str:
+    """Return the request id of an answer."""
     # A proxy or an older server may replace the id or leave it out.
     return response.headers.get("X-Request-ID") or request.request_id
 
@@ -222,13 +224,14 @@ def _object_in(response: httpx.Response, request_id: str) -> dict[str, Any]:
     try:
         body = response.json()
     except ValueError:
-        raise _unexpected("the body is not JSON", response.status_code, request_id) from None
+        raise unexpected("the body is not JSON", response.status_code, request_id) from None
     if not isinstance(body, dict):
-        raise _unexpected("the body is not a JSON object", response.status_code, request_id)
+        raise unexpected("the body is not a JSON object", response.status_code, request_id)
     return body
 
 
-def _unexpected(detail: str, status: int, request_id: str) -> UnexpectedAnswer:
+def unexpected(detail: str, status: int, request_id: str) -> UnexpectedAnswer:
+    """Make the error of an answer that breaks the HTTP contract."""
     return UnexpectedAnswer(Problem(status=status, title="Unexpected answer", detail=detail), request_id)
 
 

@@ -1,10 +1,18 @@
-"""Encode applications and feature vectors as JSON values."""
+"""Encode applications and feature vectors as JSON values, tables as Arrow streams, and read the tables that answer."""
 
 from __future__ import annotations
 
+import io
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from decimal import Decimal
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from credit_scoring_client.answer import Reply, Request, accepted, reply_id, unexpected
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 Application = Mapping[str, object]
 """Value of each column: a number, text, bool, None, or a numpy scalar of these; None, NaN, and pandas' NA and NaT mean
@@ -96,3 +104,116 @@ def _plain(value: object) -> object:
     # Arrays have .item() too, but also __len__; numpy's masked constant is one and would become a silent 0.
     item = getattr(value, "item", None)
     return item() if callable(item) and not hasattr(value, "__len__") else value
+
+
+ARROW = "application/vnd.apache.arrow.stream"
+
+Frame = TypeVar("Frame")
+"""A pyarrow Table or a pandas DataFrame."""
+
+DEFAULT_ROWS = 1_000
+"""Rows of one request."""
+_MOST_BYTES = 4 << 20
+"""Of the values of one request; by default a server takes bodies of 8 MiB."""
+
+
+@dataclass(frozen=True, slots=True)
+class SentTable:
+    """A table of applications, a row each.
+
+    Attributes
+    ----------
+    table : what is sent
+    index : of the frame that was given; None where it was no frame
+    """
+
+    table: pa.Table
+    index: Any = None
+
+    @classmethod
+    def of(cls, given: object) -> SentTable:
+        """Take a pyarrow Table, or a pandas DataFrame without its index.
+
+        ModuleNotFoundError without pyarrow; TypeError for anything else; ValueError for no rows, or columns that Arrow
+        cannot hold.
+        """
+        pa = _pyarrow()
+        # By name: pandas need not be installed.
+        is_frame = type(given).__name__ == "DataFrame" and type(given).__module__.partition(".")[0] == "pandas"
+        if not (is_frame or isinstance(given, pa.Table)):
+            raise TypeError("table must be a pyarrow Table or a pandas DataFrame")
+        sent = cls(_of_frame(given), given.index) if is_frame else cls(given)  # type: ignore[attr-defined]
+        if not sent.table.num_rows:
+            raise ValueError("table must have at least one row")
+        return sent
+
+    def bodies(self, rows: int) -> Iterator[tuple[int, bytes]]:
+        """Yield the number of rows and the Arrow stream of each request; ValueError if `rows` is below 1."""
+        if rows < 1:
+            raise ValueError("rows must be at least 1")
+        each = max(1, self.table.nbytes // self.table.num_rows)
+        most = max(1, min(rows, _MOST_BYTES // each))
+        for first in range(0, self.table.num_rows, most):
+            part = self.table.slice(first, most)
+            yield part.num_rows, _stream(part)
+
+    def answered(self, parts: list[pa.Table]) -> Any:
+        """Return the answers as the kind of table that was given, a frame under the index of its rows."""
+        table = _pyarrow().concat_tables(parts)
+        return table if self.index is None else table.to_pandas().set_axis(self.index, axis="index")
+
+
+def _pyarrow() -> Any:
+    try:
+        import pyarrow as pa
+    except ModuleNotFoundError:
+        message = "tables need pyarrow: pip install 'credit-scoring-client[arrow]'"
+        raise ModuleNotFoundError(message, name="pyarrow") from None
+    return pa
+
+
+def _of_frame(frame: Any) -> pa.Table:
+    pa = _pyarrow()
+    try:
+        return pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata(None)
+    except (pa.ArrowException, TypeError) as error:
+        # Arrow quotes the value that it cannot hold, and names the column only then.
+        columns = [str(name) for name in frame.columns if not _holds_one_kind(frame[name])]
+        raise ValueError(f"columns of mixed or unknown kinds: {', '.join(columns) or type(error).__name__}") from None
+
+
+def _holds_one_kind(column: Any) -> bool:
+    pa = _pyarrow()
+    try:
+        pa.Array.from_pandas(column)
+    except (pa.ArrowException, TypeError):
+        return False
+    return True
+
+
+def _stream(table: pa.Table) -> bytes:
+    from pyarrow import ipc
+
+    sink = _pyarrow().BufferOutputStream()
+    with ipc.new_stream(sink, table.schema) as stream:
+        stream.write_table(table.combine_chunks())
+    body: bytes = sink.getvalue().to_pybytes()
+    return body
+
+
+def table_in(reply: Reply, request: Request, size: int) -> pa.Table:
+    """Read the table that answers a request of `size` rows; UnexpectedAnswer for anything else."""
+    from pyarrow import ipc
+
+    response, pa = accepted(reply, request), _pyarrow()
+    try:
+        with ipc.open_stream(io.BytesIO(response.content)) as stream:
+            table = stream.read_all()
+        table.validate(full=True)
+    except (pa.ArrowException, OSError):
+        raise unexpected("the body is not an Arrow stream", response.status_code, reply_id(response, request)) from None
+    # Rows are matched to applicants by position.
+    if "index" not in table.column_names or table["index"].to_pylist() != list(range(size)):
+        fault = f"the table is not of the {size} rows that were sent"
+        raise unexpected(fault, response.status_code, reply_id(response, request))
+    return table

@@ -21,7 +21,7 @@ from credit_scoring_client.answer import (
     Reply,
     checked_header,
 )
-from credit_scoring_client.application import Application, Identified
+from credit_scoring_client.application import DEFAULT_ROWS, Application, Frame, Identified
 from credit_scoring_client.contract import Attempt, Contract, Steps, __version__
 from credit_scoring_client.retry import Clock, Retry
 
@@ -181,6 +181,14 @@ class Client:
         """Decide on applications, each a mapping of columns or (client_id, mapping); results keep the order."""
         return self._run(self._contract.predict_batch(applications, request_id))
 
+    def predict_table(self, table: Frame, *, rows: int = DEFAULT_ROWS, request_id: str | None = None) -> Frame:
+        """Decide on a pyarrow Table or a pandas DataFrame of applications; the answer is of the same kind and order.
+
+        It is sent in parts of at most `rows` rows, each a request of its own: after the first their ids end in -1, -2,
+        and so on. An error leaves the parts before it decided. Needs pyarrow, the extra `arrow`.
+        """
+        return self._run(self._contract.predict_table(table, rows, request_id))
+
     def predict_features(
         self, features: Iterable[float | None], *, client_id: str | None = None, request_id: str | None = None
     ) -> CreditDecision:
@@ -301,6 +309,14 @@ class AsyncClient:
     ) -> BatchResult:
         """Decide on applications, each a mapping of columns or (client_id, mapping); results keep the order."""
         return await self._run(self._contract.predict_batch(applications, request_id))
+
+    async def predict_table(self, table: Frame, *, rows: int = DEFAULT_ROWS, request_id: str | None = None) -> Frame:
+        """Decide on a pyarrow Table or a pandas DataFrame of applications; the answer is of the same kind and order.
+
+        It is sent in parts of at most `rows` rows, each a request of its own: after the first their ids end in -1, -2,
+        and so on. An error leaves the parts before it decided. Needs pyarrow, the extra `arrow`.
+        """
+        return await self._run(self._contract.predict_table(table, rows, request_id))
 
     async def predict_features(
         self, features: Iterable[float | None], *, client_id: str | None = None, request_id: str | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, TypeVar
 from urllib.parse import quote
 
@@ -29,12 +30,16 @@ from credit_scoring_client.answer import (
     svg_in,
 )
 from credit_scoring_client.application import (
+    ARROW,
     Application,
+    Frame,
     Identified,
+    SentTable,
     encoded_client_id,
     encoded_features,
     encoded_item,
     encoded_items,
+    table_in,
 )
 from credit_scoring_client.errors import (
     ClientError,
@@ -169,6 +174,17 @@ class Contract:
         """Decide on several applications."""
         items = encoded_items(applications)
         return batch_in((yield from self._post("/predict/batch", {"applications": items}, request_id)), size=len(items))
+
+    def predict_table(self, table: Frame, rows: int, request_id: str | None) -> Steps[Frame]:
+        """Decide on the applications of a table."""
+        sent, parts = SentTable.of(table), []
+        for number, (size, body) in enumerate(sent.bodies(rows)):
+            # A part is a request of its own, and a record is found by its request id and its index in that.
+            named = request_id if request_id is None or number == 0 else f"{request_id}-{number}"
+            request = replace(post("/predict/batch", {}, named), content=body, media_type=ARROW, accept=ARROW)
+            parts.append((yield from self._sent(request, partial(table_in, size=size))))
+        answered: Frame = sent.answered(parts)
+        return answered
 
     def predict_features(
         self, features: Iterable[float | None], client_id: str | None, request_id: str | None

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import bentoml
+import pyarrow as pa
 import pytest
 import yaml
 from credit_scoring_client.client import Client
@@ -19,7 +20,7 @@ from decision_log.proofs import Verification, verify_log
 from scoring.store import StoredModel, public_key
 from tests.decision_log.logs import KeyPair
 from tests.home_credit import EXAMPLE
-from tests.server import serve
+from tests.server import Server, serve
 from training.run import Delivered
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -102,9 +103,23 @@ def test_it_is_served_outside_the_checkout_by_the_version_it_was_built_with(
             Client(server.url) as client,
         ):
             decision = client.predict(EXAMPLE["application"])
+            client.predict_batch([EXAMPLE["application"]])
+            before = _have_loaded(server, "libarrow")
+            table = client.predict_table(pa.Table.from_pylist([EXAMPLE["application"]]))
+            after = _have_loaded(server, "libarrow")
     finally:
         bentoml.models.delete(later)
     assert decision.model_version == stored.version
+    assert table["probability"].to_pylist() == [decision.probability]
+    if Path("/proc").is_dir():
+        assert (before, after) == (False, True)  # Arrow takes memory that few workers need
+
+
+def _have_loaded(server: Server, library: str) -> bool:
+    """Whether a process of the service has a library in its memory."""
+    found = subprocess.run(["pgrep", "-P", str(server.pid)], check=True, capture_output=True, text=True).stdout
+    maps = [Path(f"/proc/{pid}/maps") for pid in found.split()]
+    return any(library in one.read_text() for one in maps if one.exists())
 
 
 def test_relative_paths_are_those_of_the_command(

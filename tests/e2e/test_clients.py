@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Callable
 from dataclasses import fields
 from typing import Any, get_args
 
 import bentoml
 import credit_scoring_client
 import httpx
+import pandas as pd
+import pyarrow as pa
 import pytest
 from bentoml.exceptions import BentoMLException
 from credit_scoring_client.answer import CreditDecision, RejectedApplication
@@ -108,6 +111,25 @@ def test_the_typed_client_calls_every_route(server: Server, stored: StoredModel)
     assert isinstance(rejected, RejectedApplication)
     assert (scored.probability, rejected.index) == (single.probability, 1)
     assert (features.client_id, info["digest"]) == (None, stored.scorer.artefact.digest)
+
+
+@pytest.mark.parametrize("kind", [pd.DataFrame, pa.Table.from_pylist], ids=["frame", "table"])
+def test_the_typed_client_sends_tables_of_either_kind(server: Server, kind: Callable[..., Any]) -> None:
+    rows = [{**APPLICATION, "client_id": f"c-{number}", "AMT_CREDIT": 50_000.0 * number} for number in range(7)]
+    with Client(server.url) as client:
+        found = client.predict_table(kind(rows), rows=3, request_id="t")
+        plain = client.predict_batch([{**APPLICATION, "AMT_CREDIT": row["AMT_CREDIT"]} for row in rows]).results
+    assert isinstance(found, pa.Table if kind is not pd.DataFrame else pd.DataFrame)
+    names = ("status", "request_id", "client_id", "probability")
+    status, request_ids, clients, probabilities = ([*map(_plain, found[name])] for name in names)
+    assert status == ["rejected", *["scored"] * 6]  # a credit of nothing
+    assert request_ids == ["t"] * 3 + ["t-1"] * 3 + ["t-2"]
+    assert clients == [row["client_id"] for row in rows]
+    assert probabilities[1:] == [row.probability for row in plain if isinstance(row, CreditDecision)]
+
+
+def _plain(value: Any) -> Any:
+    return value.as_py() if isinstance(value, pa.Scalar) else value
 
 
 def test_the_typed_client_raises_what_is_refused(server: Server) -> None:
