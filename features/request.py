@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date
 from functools import partial
 from operator import itemgetter
+from types import NoneType
 from typing import Annotated, Any, ClassVar, Literal, Self, cast
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -94,6 +96,7 @@ class Applications:
         self.model.__doc__ = _DOC
         self._numbers = _getter([fields[column.name] for column in schema.numeric])
         self._levels = _getter([fields[column.name] for column in schema.categorical])
+        self._plain = _PlainReader(schema)
 
     def columns_of(self, applications: Sequence[Record]) -> Columns:
         """The applications as columns, one row each, in order; None becomes NaN in the numeric columns."""
@@ -103,6 +106,89 @@ class Applications:
             levels[row] = self._levels(value)
         numbers = np.array([self._numbers(value) for value in values], dtype=np.float64)
         return Columns(numbers.reshape(len(values), len(self.schema.numeric)), levels, self.portfolio)
+
+    def plain(self, stated: Sequence[Mapping[str, Any]]) -> tuple[Columns, NDArray[np.bool_]]:
+        """Parsed JSON objects as columns, and which of them are certainly valid; only the model can judge the others.
+
+        Where it says that one is valid, the columns are those that the model would give.
+        """
+        numbers, levels, sound = self._plain.read(stated)
+        return Columns(numbers, levels, self.portfolio), sound
+
+
+class _PlainReader:
+    """Checks many applications at once, by column, where the model of pydantic checks one value after the other."""
+
+    def __init__(self, schema: Schema) -> None:
+        self._schema = schema
+        self._absent: dict[str, Any] = {column.name: None for column in schema}
+        self._numbers = _getter([column.name for column in schema.numeric])
+        self._levels = _getter([column.name for column in schema.categorical])
+        self._optional = np.array([not column.required for column in schema.numeric], dtype=np.bool_)
+        self._low, self._high, self._whole = schema.low, schema.high, schema.whole
+        self._codes = [(i, one) for i, column in enumerate(schema.numeric) for one in column.missing]
+        self._orders = [(schema.position[one.smaller], schema.position[one.larger]) for one in schema.orders]
+
+    def read(
+        self, stated: Sequence[Mapping[str, Any]]
+    ) -> tuple[NDArray[np.float64], NDArray[np.object_], NDArray[np.bool_]]:
+        """The numbers, the levels, and which rows are certainly valid."""
+        complete = [{**self._absent, **one} for one in stated]
+        numbers, levels = [self._numbers(one) for one in complete], [self._levels(one) for one in complete]
+        sound = np.array(
+            [
+                len(one) == len(self._absent)
+                and _NUMBERS.issuperset(map(type, row))
+                and _TEXTS.issuperset(map(type, texts))
+                for one, row, texts in zip(complete, numbers, levels, strict=True)
+            ],
+            dtype=np.bool_,
+        )
+        nothing = (None,) * len(self._schema.numeric)
+        try:
+            known = np.array(
+                [row if one else nothing for row, one in zip(numbers, sound, strict=True)], dtype=np.float64
+            )
+        except OverflowError:  # a whole number of hundreds of digits
+            known, sound = np.full((len(stated), len(nothing)), np.nan), np.zeros(len(stated), dtype=np.bool_)
+        known = known.reshape(len(stated), len(nothing))
+        texts = np.empty((len(stated), len(self._schema.categorical)), dtype=object)
+        for i, row in enumerate(levels):
+            texts[i] = row if sound[i] else None
+        return known, texts, sound & self._numbers_legal(known, numbers) & self._levels_legal(texts)
+
+    def _numbers_legal(self, known: NDArray[np.float64], stated: Sequence[Sequence[Any]]) -> NDArray[np.bool_]:
+        legal = (known >= self._low) & (known <= self._high) & (np.abs(known) < _EXACT)
+        legal &= (np.rint(known) == known) | ~self._whole
+        legal |= np.isnan(known) & self._optional
+        for i, code in self._codes:
+            coded = known[:, i] == code
+            if np.count_nonzero(coded):
+                legal[[row for row in np.flatnonzero(coded).tolist() if type(stated[row][i]) is int], i] = True
+        found = legal.all(axis=1)
+        for smaller, larger in self._orders:
+            found &= ~(known[:, smaller] > known[:, larger])
+        return np.asarray(found, dtype=np.bool_)
+
+    def _levels_legal(self, texts: NDArray[np.object_]) -> NDArray[np.bool_]:
+        legal = np.ones(len(texts), dtype=np.bool_)
+        for column, values in zip(self._schema.categorical, texts.T.tolist(), strict=True):
+            if wrong := {level for level in set(values) if not _is_legal(level, column)}:
+                legal &= [level not in wrong for level in values]
+        return legal
+
+
+_NUMBERS, _TEXTS = frozenset({int, float, NoneType}), frozenset({str, NoneType})
+_EXACT = 2.0**53
+"""A larger whole number in JSON may be none that a float holds."""
+
+
+def _is_legal(level: str | None, column: Column) -> bool:
+    if level is None:
+        return not column.required
+    if column.required and level not in column.levels and column.is_missing(level):
+        return False
+    return len(level) <= LONGEST_LEVEL
 
 
 _DOC = (

@@ -1,8 +1,8 @@
 """The decision engine turns the bodies of scoring requests into the bodies of their answers.
 
 A parser holds the interpreter's lock for as long as it runs, and all other requests wait. So a batch is first cut into
-its applications, in small steps, and each is read like a single request. An invalid one does not spoil the others, and
-no step is longer than the largest application takes.
+its applications, and no step is longer than the largest application takes. An application that is not plainly valid is
+read like a single request. An invalid one does not spoil the others.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, ValidationError
-from pydantic_core import to_json
+from pydantic_core import from_json, to_json
 
 from decision_log.errors import NotRecordedError
 from decision_log.format import Caller
@@ -36,7 +36,7 @@ from scoring.waterfall import Waterfall
 from serving.app import ScoringRoute
 from serving.authentication import count_applications
 from serving.exchange import JSON, request_id
-from serving.problems import Fault, Invalid, NotJson, Unexplained, Unrecorded
+from serving.problems import Fault, HTTPProblem, Invalid, NotJson, Unexplained, Unrecorded
 from serving.runner import EmbeddedRunner, Observer, RemoteRunner, Results, Runner
 from serving.schemas import (
     MOST_BATCH_FAULTS,
@@ -52,6 +52,7 @@ from serving.schemas import (
     decisions,
     decode,
     example_of,
+    plain_request,
     refusal,
     require_distinct_names,
 )
@@ -71,18 +72,10 @@ _SPACE = 1_024
 """Bytes of blanks that may lie between two applications."""
 _MOST_MARKS = 2_000
 """Brackets, braces and colons of an application, far more than a legal one can have; so many take a parser 1 ms."""
+_AT_ONCE = 100
+"""Applications whose columns are checked together."""
 _MOST_LISTS = 10
 """Lists and objects for each application of a batch; a legal application has two objects."""
-
-
-@dataclass(frozen=True, slots=True)
-class ParsedBatch:
-    """The applications of a batch that can be scored, their positions, and the faults of the others by position."""
-
-    size: int
-    positions: Sequence[int]
-    requests: Sequence[PredictRequest]
-    rejected: dict[int, list[Fault]]
 
 
 class _Envelope(Record):
@@ -95,44 +88,103 @@ class _WronglyCut(Exception):  # noqa: N818 - a signal within this module
     """A cut was not between two applications."""
 
 
-def decode_batch(body: bytes, requests: Requests, *, limit: int, item_bytes: int) -> ParsedBatch:
+def decode_batch(body: bytes, requests: Requests, *, limit: int, item_bytes: int) -> tuple[BatchRows, Columns]:
     """Decode the body as a batch of at most `limit` applications of at most `item_bytes` bytes each.
 
-    An invalid application is listed as rejected. NotJson or Invalid if the body as a whole is no batch.
+    The columns are of those that can be scored; an invalid application is listed as rejected. NotJson or Invalid if the
+    body as a whole is no batch.
     """
     body = body.removeprefix(BOM_UTF8)
     start = _START.match(body)
     if start is None or body.startswith(b"]", start.end()):
         _refuse(body, item_bytes)
     try:
-        return _read(_cut(body, start.end(), limit, item_bytes), requests.predict)
+        return _BatchReader(requests, of_objects=True).read(_cut(body, start.end(), limit, item_bytes))
     except _WronglyCut:  # there are other values than objects, or a text holds what looks like the end of one
         pass
     try:
-        return _read(_scanned(body, start.end(), limit, item_bytes), requests.predict)
+        return _BatchReader(requests, of_objects=False).read(_scanned(body, start.end(), limit, item_bytes))
     except _WronglyCut:
         raise NotJson(NOT_JSON) from None
 
 
-def _read(items: Iterator[bytes], model: type[PredictRequest]) -> ParsedBatch:
-    requests: dict[int, PredictRequest] = {}
-    rejected: dict[int, list[Fault]] = {}
-    said = 0
-    for position, item in enumerate(items):
+class _BatchReader:
+    """Reads the applications of a batch: many at once where they are plainly valid, and the others one by one.
+
+    `of_objects` says that nothing but objects was cut out.
+    """
+
+    def __init__(self, requests: Requests, *, of_objects: bool) -> None:
+        self._requests = requests
+        self._of_objects = of_objects
+        self._clients: list[str | None] = []
+        self._positions: list[int] = []
+        self._rejected: dict[int, list[Fault]] = {}
+        self._said = 0
+
+    def read(self, items: Iterator[bytes]) -> tuple[BatchRows, Columns]:
+        parts = [self._part(part) for part in _several(items)]
+        rows = BatchRows(0, len(self._clients), self._positions, self._clients, self._rejected)
+        return rows, concatenate(parts)
+
+    def _part(self, items: Sequence[bytes]) -> Columns:
+        parsed = [self._parsed(item) for item in items]
+        columns, plain = self._requests.applications.plain([{} if one is None else one[1] for one in parsed])
+        valid, first = [], len(self._clients)
+        for place, (item, one) in enumerate(zip(items, parsed, strict=True)):
+            if one is not None and plain[place]:
+                self._clients.append(one[0])
+            elif (request := self._judged(item, first + place)) is not None:
+                single = self._requests.applications.columns_of([request.application])
+                columns.numbers[place], columns.levels[place] = single.numbers[0], single.levels[0]
+                self._clients.append(request.client_id)
+            else:
+                self._clients.append(None)
+                continue
+            valid.append(place)
+        self._positions += [first + place for place in valid]
+        return columns if len(valid) == len(items) else columns.take(np.array(valid, dtype=np.intp))
+
+    def _parsed(self, item: bytes) -> tuple[str | None, dict[str, Any]] | None:
+        """The client and the columns that a piece states; None if it must be read by the model of a request."""
+        colons = item.count(b":")
+        if colons + item.count(b"[") + item.count(b"{") > _MOST_MARKS:
+            if self._of_objects:  # the scanner is quicker here than the parser of applications
+                raise _WronglyCut
+            return None
         try:
-            requests[position] = _decoded(item, model)
+            stated = from_json(item, allow_inf_nan=False)
+        except ValueError:
+            return None
+        return plain_request(item, stated, colons)
+
+    def _judged(self, item: bytes, position: int) -> PredictRequest | None:
+        try:
+            if _marks(item) > _MOST_MARKS:
+                raise Invalid.because([{"loc": [], "msg": "holds too many names, lists or objects for an application"}])
+            return decode(self._requests.predict, item)
         except NotJson:
             raise _WronglyCut from None
         except Invalid as invalid:
-            rejected[position] = list(invalid.errors if said < MOST_BATCH_FAULTS else invalid.errors[:1])
-            said += len(rejected[position])
-    return ParsedBatch(len(requests) + len(rejected), list(requests), list(requests.values()), rejected)
+            self._rejected[position] = list(invalid.errors if self._said < MOST_BATCH_FAULTS else invalid.errors[:1])
+            self._said += len(self._rejected[position])
+            return None
 
 
-def _decoded(item: bytes, model: type[PredictRequest]) -> PredictRequest:
-    if _marks(item) > _MOST_MARKS:
-        raise Invalid.because([{"loc": [], "msg": "holds too many names, lists or objects for an application"}])
-    return decode(model, item)
+def _several(items: Iterator[bytes]) -> Iterator[list[bytes]]:
+    """Yield the items, some at a time; those before an error come before it."""
+    waiting: list[bytes] = []
+    try:
+        for item in items:
+            waiting.append(item)
+            if len(waiting) == _AT_ONCE:
+                yield waiting
+                waiting = []
+    except (_WronglyCut, HTTPProblem):
+        yield waiting
+        raise
+    if waiting:
+        yield waiting
 
 
 def _marks(item: bytes) -> int:
@@ -145,18 +197,12 @@ def _cut(body: bytes, at: int, limit: int, item_bytes: int) -> Iterator[bytes]:
         between = _BETWEEN.search(body, at, at + item_bytes + _SPACE)
         if between is None or between.start() - at >= item_bytes:
             break
-        yield _plain(body[at : between.start() + 1])
+        yield body[at : between.start() + 1]
         at = between.end()
     end = _END.search(body, at, at + item_bytes + _SPACE)
     if end is None or end.end() != len(body) or end.start() - at > item_bytes:
         raise _WronglyCut
-    yield _plain(body[at : end.start()])
-
-
-def _plain(item: bytes) -> bytes:
-    if _marks(item) > _MOST_MARKS:  # the scanner is quicker here than the parser of applications
-        raise _WronglyCut
-    return item
+    yield body[at : end.start()]
 
 
 def _scanned(body: bytes, at: int, limit: int, item_bytes: int) -> Iterator[bytes]:
@@ -473,9 +519,11 @@ class DecisionEngine:
 
     async def predict_batch(self, requests: Sequence[PredictRequest]) -> Answer:
         """Return the decisions on many applications; see `schemas.BatchAnswer`."""
-        batch = ParsedBatch(len(requests), range(len(requests)), requests, {})
-        matrix = self._matrix(batch)
-        answer = self._results([self._decided(_rows(batch), matrix, await self._margins(matrix), request_id())])
+        clients = [request.client_id for request in requests]
+        rows = BatchRows(0, len(requests), range(len(requests)), clients, {})
+        applications = self._columns_of([request.application for request in requests])
+        matrix = self.served.scorer.transformer.transform(applications)
+        answer = self._results([self._decided(rows, matrix, await self._margins(matrix), request_id())])
         await self._confirmed()
         return answer
 
@@ -515,8 +563,10 @@ class DecisionEngine:
         limits, transform = self._limits, self.served.scorer.transformer.transform
         if given != JSON:
             return [_BatchPart(rows, transform(columns)) for rows, columns in self._tables.read(given, body)]
-        batch = decode_batch(body, self._requests, limit=limits.batch_applications, item_bytes=limits.application_bytes)
-        return [_BatchPart(_rows(batch), self._matrix(batch))]
+        rows, columns = decode_batch(
+            body, self._requests, limit=limits.batch_applications, item_bytes=limits.application_bytes
+        )
+        return [_BatchPart(rows, transform(columns))]
 
     @cached_property
     def _tables(self) -> TableReader:
@@ -524,10 +574,6 @@ class DecisionEngine:
         from serving.columnar import TableReader
 
         return TableReader(self._requests.applications.portfolio, self._limits)
-
-    def _matrix(self, batch: ParsedBatch) -> Matrix:
-        applications = self._columns_of([request.application for request in batch.requests])
-        return self.served.scorer.transformer.transform(applications)
 
     def _batch_answered(self, wanted: bytes, parts: Sequence[_BatchPart], request: str) -> bytes:
         margins = self.served.scorer.model.margins
@@ -568,13 +614,6 @@ class DecisionEngine:
             threshold=self.served.scorer.artefact.policy.cutoff,
             told=self._told,
         )
-
-
-def _rows(batch: ParsedBatch) -> BatchRows:
-    clients: list[str | None] = [None] * batch.size
-    for position, one in zip(batch.positions, batch.requests, strict=True):
-        clients[position] = one.client_id
-    return BatchRows(0, batch.size, batch.positions, clients, batch.rejected)
 
 
 def _reasons_are_slow(served: StoredModel) -> bool:

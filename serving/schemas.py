@@ -16,7 +16,7 @@ from pydantic import AfterValidator, BaseModel, Field, StrictBool, ValidationErr
 from decision_log.format import Caller
 from features.portfolio import Portfolio
 from features.reasons import Reason
-from features.request import ApplicationRecord, Applications, ClientId, Record
+from features.request import LONGEST_CLIENT_ID, ApplicationRecord, Applications, ClientId, Record
 from features.schema import Schema
 from scoring.artefact import Artefact
 from scoring.changes import MOST_ALTERNATIVES, Alternatives
@@ -120,6 +120,28 @@ def decode(model: type[Body], body: bytes) -> Body:
     if body.count(b":") != _names_read(request):
         require_distinct_names(body, model.model_fields)
     return request
+
+
+def plain_request(body: bytes, stated: object, colons: int) -> tuple[str | None, dict[str, Any]] | None:
+    """The client id and the columns that a body states, whose JSON was read already; None where more must be checked.
+
+    `colons` is how many the body has.
+    """
+    if type(stated) is not dict or type(application := stated.get("application")) is not dict:
+        return None
+    client = stated.get("client_id")
+    if len(stated) != 1 + ("client_id" in stated) or not (client is None or _is_plain(client)):
+        return None
+    names = len(stated) + len(application)
+    if colons != names:  # a text with a colon, or a name that is repeated; an escaped colon is not among the colons
+        texts = [client, *application.values()]
+        if b"\\" in body or colons != names + sum(text.count(":") for text in texts if type(text) is str):
+            return None
+    return client, application
+
+
+def _is_plain(client: object) -> bool:
+    return type(client) is str and len(client) <= LONGEST_CLIENT_ID and client.isascii() and client.isalnum()
 
 
 def _names_read(request: BaseModel) -> int:

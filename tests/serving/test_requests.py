@@ -1,14 +1,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from serving.engine import ParsedBatch, decode_batch
+from features.drawing import draw_legal, records_of
+from serving.engine import decode_batch
 from serving.problems import HTTPProblem, Invalid, NotJson
-from serving.schemas import FeaturesRequest, decode
-from tests.home_credit import REQUESTS
+from serving.schemas import BatchRows, FeaturesRequest, decode
+from tests.home_credit import PORTFOLIO, REQUESTS
 
 PredictRequest = REQUESTS.predict
 
@@ -17,6 +21,7 @@ APPLICATION: dict[str, Any] = {
     "AMT_INCOME_TOTAL": 100000,
     "AMT_CREDIT": 200000,
 }
+COMPLETE: Mapping[str, Any] = records_of(draw_legal(PORTFOLIO, 3, seed=1).take(slice(1, 2)))[0]
 SECRET = 987654321.5
 
 
@@ -24,9 +29,9 @@ def body(**changes: Any) -> bytes:
     return json.dumps({"application": {**APPLICATION, **changes}}).encode()
 
 
-def batch(*applications: Any) -> ParsedBatch:
+def batch(*applications: Any) -> BatchRows:
     content = {"applications": [{"application": application} for application in applications]}
-    return decode_batch(json.dumps(content).encode(), REQUESTS, limit=3, item_bytes=65_536)
+    return decode_batch(json.dumps(content).encode(), REQUESTS, limit=3, item_bytes=65_536)[0]
 
 
 def test_absent_and_null_columns_are_missing() -> None:
@@ -114,7 +119,7 @@ def test_a_sound_batch_has_nothing_rejected() -> None:
 
 def test_a_bad_application_is_rejected_and_the_others_stay() -> None:
     decoded = batch(APPLICATION, {**APPLICATION, "AMT_CREDIT": -1}, APPLICATION)
-    assert (decoded.size, list(decoded.positions), len(decoded.requests)) == (3, [0, 2], 2)
+    assert (decoded.size, list(decoded.positions), len(decoded.client_ids)) == (3, [0, 2], 3)
     message = "Input should be greater than or equal to 1"
     assert decoded.rejected == {1: [{"loc": ["application", "AMT_CREDIT"], "msg": message}]}
 
@@ -153,10 +158,11 @@ def test_a_batch_that_is_no_json_is_said_to_be_none(text: bytes) -> None:
 ITEM = b'{"application":{"NAME_CONTRACT_TYPE":"Cash loans","AMT_INCOME_TOTAL":100000,"AMT_CREDIT":200000}}'
 
 
-def read(*items: bytes, limit: int = 1_000, between: bytes = b",", item_bytes: int = 65_536) -> ParsedBatch:
-    return decode_batch(
-        b'{"applications":[' + between.join(items) + b"]}", REQUESTS, limit=limit, item_bytes=item_bytes
-    )
+def read(*items: bytes, limit: int = 1_000, between: bytes = b",", item_bytes: int = 65_536) -> BatchRows:
+    body = b'{"applications":[' + between.join(items) + b"]}"
+    rows, columns = decode_batch(body, REQUESTS, limit=limit, item_bytes=item_bytes)
+    assert len(columns) == len(rows.positions)
+    return rows
 
 
 @pytest.mark.parametrize("between", [b",", b", ", b" ,\n\t", b",\r\n" + b" " * 900, b"," + b" " * 5_000])
@@ -178,7 +184,7 @@ def test_a_text_may_hold_what_looks_like_the_end_of_an_application(text: str) ->
     named = ITEM.replace(b"{", b'{"client_id":"' + text.encode() + b'",', 1)
     decoded = read(named, ITEM, named)
     said = json.loads(f'"{text}"')
-    assert [request.client_id for request in decoded.requests] == [said, None, said]
+    assert decoded.client_ids == [said, None, said]
 
 
 @pytest.mark.parametrize(
@@ -282,7 +288,7 @@ def test_colons_within_texts_are_no_names() -> None:
 def test_a_byte_order_mark_is_passed_over() -> None:
     mark = b"\xef\xbb\xbf"
     assert decode(PredictRequest, mark + ITEM) == decode(PredictRequest, ITEM)
-    assert decode_batch(mark + b'{"applications":[' + ITEM + b"]}", REQUESTS, limit=3, item_bytes=9_999).size == 1
+    assert decode_batch(mark + b'{"applications":[' + ITEM + b"]}", REQUESTS, limit=3, item_bytes=9_999)[0].size == 1
     with pytest.raises(NotJson):
         decode(PredictRequest, "text".encode("utf-16"))
 
@@ -306,3 +312,61 @@ def test_a_batch_of_lists_is_refused_before_all_of_it_is_read() -> None:
     with pytest.raises(Invalid) as refused:
         read(*[nested] * 100, b"nope")
     assert refused.value.errors == [{"loc": ["applications"], "msg": "holds too many lists and objects"}]
+
+
+COLUMNS = [column.name for column in REQUESTS.applications.schema]
+CELLS = st.sampled_from([
+    None, True, False, 0, -0.0, 1, 1.5, 1.0000000001, -1, 365243, 365243.0, 2**53 + 1, 10**400, 1e300, "", "XNA", "a:b",
+    "Working", "x" * 101, "\\:", [], {}, float("nan"),
+])  # fmt: skip
+CLIENTS = st.sampled_from([None, "7", "a-b", " ", "", "\x1f", "x" * 64, "x" * 65, "a:b", 7, [1]])
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    items=st.lists(
+        st.tuples(st.dictionaries(st.sampled_from([*COLUMNS, "x"]), CELLS, max_size=5), CLIENTS), min_size=1, max_size=6
+    ),
+    whole=st.booleans(),
+)
+def test_an_application_is_read_in_a_batch_as_alone(items: list[tuple[dict[str, Any], Any]], whole: bool) -> None:
+    bodies = [
+        json.dumps({"client_id": client, "application": {**(COMPLETE if whole else APPLICATION), **cells}}).encode()
+        for cells, client in items
+    ]
+    rows, columns = decode_batch(b'{"applications":[' + b",".join(bodies) + b"]}", REQUESTS, limit=9, item_bytes=65_536)
+    scored = iter(range(len(columns)))
+    for place, body in enumerate(bodies):
+        if place in rows.rejected:
+            with pytest.raises(Invalid) as refused:
+                decode(PredictRequest, body)
+            assert rows.rejected[place] == refused.value.errors
+            continue
+        request = decode(PredictRequest, body)
+        alone, row = REQUESTS.applications.columns_of([request.application]), next(scored)
+        assert rows.client_ids[place] == request.client_id
+        assert columns.numbers[row].tobytes() == alone.numbers[0].tobytes()
+        assert columns.levels[row].tolist() == alone.levels[0].tolist()
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        b'{"application":{"NAME_CONTRACT_TYPE":"a:b","NAME_CONTRACT_TYPE":"a","AMT_INCOME_TOTAL":1,"AMT_CREDIT":1}}',
+        b'{"application":{"NAME_CONTRACT_TYPE":"a\\u003ab","AMT_INCOME_TOTAL":1,"AMT_CREDIT":1,"AMT_CREDIT":1}}',
+        b'{"client_id":"1","client_id":"2","application":{"NAME_CONTRACT_TYPE":"a","AMT_INCOME_TOTAL":1,"AMT_CREDIT":1}}',
+    ],
+)
+def test_a_name_stated_twice_is_refused_in_a_batch(item: bytes) -> None:
+    [(place, faults)] = read(ITEM, item).rejected.items()
+    assert (place, faults[0]["msg"]) == (1, "is stated more than once")
+
+
+def test_a_batch_of_several_parts_keeps_the_order() -> None:
+    numbered = [ITEM.replace(b"100000", b"%d" % i) for i in range(1, 251)]
+    numbered[150] = b"{}"
+    body = b'{"applications":[' + b",".join(numbered) + b"]}"
+    rows, columns = decode_batch(body, REQUESTS, limit=250, item_bytes=65_536)
+    assert (rows.size, list(rows.rejected)) == (250, [150])
+    at = REQUESTS.applications.schema.position["AMT_INCOME_TOTAL"]
+    assert columns.numbers[:, at].tolist() == [float(i) for i in range(1, 251) if i != 151]
