@@ -7,7 +7,7 @@ INSTALLED := .venv/.installed
 export BENTOML_DO_NOT_TRACK := True
 export GIT_PYTHON_REFRESH := quiet
 
-.PHONY: help setup demo serve test unit check lint format types bench bench-quick alerts faults records fuzz mutants lock clean
+.PHONY: help setup demo serve test unit check lint format types bench bench-quick alerts faults records spark-check engines-check fuzz mutants lock clean
 
 ##@ Set up and run
 
@@ -85,6 +85,20 @@ fuzz: setup ## send FUZZ_REQUESTS hostile requests to the service, into docs/fuz
 	FRAMING_REQUESTS=$(FUZZ_REQUESTS) FRAMING_RESULTS=docs/framing.json $(BIN)/python -m pytest tests/e2e/test_framing_fuzz.py --timeout 0 -q
 	INNOCENT_ANSWERS=10000 FRAMING_RESULTS=docs/framing.json $(BIN)/python -m pytest tests/e2e/test_behind_nginx.py --timeout 0 -q
 
+SPARK_TOOLS := .venv-spark
+ENGINES = ENGINE_APPLICATIONS=100000 ENGINE_RESULTS=docs/engines.json $(BIN)/python -m pytest --timeout 0 -q
+
+$(SPARK_TOOLS)/.installed: requirements/spark.txt
+	$(PYTHON) -m venv --clear $(SPARK_TOOLS)
+	$(SPARK_TOOLS)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r $<
+	@touch $@
+
+spark-check: setup $(SPARK_TOOLS)/.installed ## 100,000 applications on a local Spark with the wheel, into docs/engines.json; needs Java 17
+	$(ENGINES) tests/engines/test_spark.py
+
+engines-check: setup ## 100,000 applications by the service and by every engine but Spark, into docs/engines.json
+	$(ENGINES) tests/engines/test_every_engine.py
+
 ##@ Measure
 
 bench: setup ## compare with the alternatives, into benchmarks/results and benchmarks/README.md
@@ -122,9 +136,10 @@ lock-files:
 	$(OTHERS) tracking.in --constraint dev.txt --output-file tracking.txt
 	$(OTHERS) infrastructure.in --output-file infrastructure.txt
 	$(OTHERS) docs.in --output-file docs.txt
+	$(OTHERS) spark.in --constraint serving.txt --output-file spark.txt
 
 clean: ## remove what the targets made, the virtual environments included
-	rm -rf .venv .venv-deploy .venv-infrastructure .venv-docs build .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage* htmlcov
+	rm -rf .venv .venv-deploy .venv-infrastructure .venv-docs .venv-spark build .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage* htmlcov
 
 HERE := $(dir $(lastword $(MAKEFILE_LIST)))
 include $(HERE)deploy/targets.mk $(HERE)docs/targets.mk

@@ -19,12 +19,8 @@ import click
 from deploy.command import run
 from deploy.settings import ROOT
 from jobs.commandline import PATH, Command, run_command, say
+from scoring.cluster import NOT_ON_EXECUTORS, PACKAGES
 
-PACKAGES = ("features", "jobs", "scoring")
-LEFT_OUT = frozenset({
-    "jobs/commandline.py", "jobs/heartbeat.py", "scoring/__main__.py", "scoring/cli.py", "scoring/keys.py",
-})  # fmt: skip
-"""What needs click or prometheus-client: the commands, and what belongs to a service."""
 NEEDED = ("lightgbm", "numpy", "pyarrow", "pydantic", "pyyaml")
 """LightGBM's own package installs SciPy, which no scorer loads."""
 NAME = "credit-scoring-scorer"
@@ -77,7 +73,7 @@ def build_wheel(output: Path) -> Path:
 def _copy_sources(folder: Path) -> None:
     for file in (file for package in PACKAGES for file in sorted((ROOT / package).glob("*.py"))):
         relative = file.relative_to(ROOT)
-        if relative.as_posix() not in LEFT_OUT:
+        if relative.as_posix() not in NOT_ON_EXECUTORS:
             (folder / relative).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(file, folder / relative)
     shutil.copyfile(ROOT / "LICENSE", folder / "LICENSE")

@@ -254,7 +254,8 @@ class OutputFolder:
         self.unfinished = f"{target}{UNFINISHED}"
 
     def __reduce__(self) -> tuple[type[OutputFolder], tuple[Path]]:
-        return OutputFolder, (self.target,)
+        # A process on another machine has another working folder.
+        return OutputFolder, (self.target.absolute(),)
 
     def begin(self, *folders: str) -> None:
         """Make the unfinished folder and folders in it; OutputError if the finished one holds anything."""

@@ -80,6 +80,9 @@ def served_name(settings: Path = _SERVING) -> str:
               "(default: the latest of that in configs/serving.yaml)")  # fmt: skip
 @click.option("--workers", type=_positive, metavar="N", default=_PROCESSORS, show_default="one for each processor",
               help="processes")  # fmt: skip
+@click.option("--engine", type=click.Choice(["local", "dask"]), default="local", show_default=True,
+              help="processes of this machine, or the workers of a Dask cluster")  # fmt: skip
+@click.option("--scheduler", metavar="ADDRESS", help="of the Dask cluster, such as tcp://10.0.0.7:8786")
 @click.option("--chunk-rows", type=int, default=16_384, show_default=True, help="rows scored at a time")
 @click.option("--max-rejected", type=_share, default=0.5, show_default=True, metavar="SHARE",
               help="fail if more than this share of the applications is rejected")  # fmt: skip
@@ -94,7 +97,8 @@ def served_name(settings: Path = _SERVING) -> str:
 @click.option("--dry-run", is_flag=True, help="say what would be done, score the first rows, and write nothing")
 def batch(
     *, source: str, query: str | None, table: str | None, split_by: str | None, splits: int,
-    output: str, output_table: str | None, work: str | None, model: str, workers: int, chunk_rows: int,
+    output: str, output_table: str | None, work: str | None, model: str, workers: int,
+    engine: str, scheduler: str | None, chunk_rows: int,
     max_rejected: float, carry: tuple[str, ...], reasons: bool, limit: int | None, sample: float,
     shard: str | None, shards: int | None, finish: bool, dry_run: bool,
 ) -> None:  # fmt: skip
@@ -123,8 +127,9 @@ def batch(
     if dry_run:
         say(_dry_lines(job))
         return
+    scored_by = _engine(job, workers, engine, scheduler)
     with Progress().step("applications", job.rows) as advance:
-        summary = end_job(job) if finish else run_job(job, _engine(job, workers), shard=share, advance=advance)
+        summary = end_job(job) if finish else run_job(job, scored_by, shard=share, advance=advance)
     say(_waiting_lines(job, share) if summary is None else _lines(summary, _shown(job)))
 
 
@@ -158,9 +163,14 @@ def _loaded(model: str) -> tuple[StoredModel, str]:
     return stored, f"{stored.name}:{stored.version}"
 
 
-def _engine(job: BatchJob, workers: int) -> Engine:
+def _engine(job: BatchJob, workers: int, engine: str, scheduler: str | None) -> Engine:
+    from scoring.cluster import DaskEngine
     from scoring.engines import InProcess, ProcessPool
 
+    if (engine == "dask") != (scheduler is not None):
+        raise click.UsageError("--engine dask and --scheduler belong together")
+    if scheduler is not None:
+        return DaskEngine(scheduler)
     workers = min(workers, len(job.source.parts))
     return ProcessPool(workers) if workers > 1 else InProcess(job.model)
 

@@ -14,7 +14,10 @@ from deploy.kubernetes.check import render
 
 NAMESPACE = "credit-scoring"
 _OLDER = {"policy/v1": "policy/v1beta1", "CronJob": "batch/v1beta1"}
-_UNKNOWN = "HorizontalPodAutoscaler"  # autoscaling/v2 came later, and there are no metrics to scale by
+_UNKNOWN = {
+    "HorizontalPodAutoscaler",  # autoscaling/v2 came later, and there are no metrics to scale by
+    "credit-scoring-shards",  # so did jobs with an index
+}
 _USER = 10034
 
 
@@ -31,7 +34,7 @@ def manifests(image: str, folder: Path, keys: Path) -> str:
 def _overlay(image: str) -> Iterator[dict[str, Any]]:
     for document in yaml.safe_load_all(render("local")):
         kind, version = document["kind"], document["apiVersion"]
-        if kind == _UNKNOWN:
+        if {kind, document["metadata"]["name"]} & _UNKNOWN:
             continue
         document["apiVersion"] = _OLDER.get(kind, _OLDER.get(version, version))
         if kind == "Deployment":

@@ -31,7 +31,7 @@ def test_a_vulnerable_package_fails_and_so_does_no_data_at_all(packages: list[di
 
 
 def test_every_lock_is_audited() -> None:
-    names = {"deploy", "dev", "docs", "infrastructure", "offline", "sbom", "serving", "tracking"}
+    names = {"deploy", "dev", "docs", "infrastructure", "offline", "sbom", "serving", "spark", "tracking"}
     assert {lock.stem for lock in LOCKS} == names == {lock.stem for lock in (ROOT / "requirements").glob("*.txt")}
 
 

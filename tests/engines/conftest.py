@@ -10,6 +10,7 @@ import pytest
 
 from deploy.wheel import build_wheel
 from scoring.artefact import Artefact
+from tests.engines.books import Book
 from tests.scoring.conftest import applications, artefact, labelled_csv, scorer, small
 from tests.server import ROOT
 
@@ -41,3 +42,9 @@ def folder(artefact: Artefact, tmp_path_factory: pytest.TempPathFactory) -> Path
     placed = tmp_path_factory.mktemp("models") / "small" / f"1-{artefact.digest[:32]}"
     artefact.write(placed)
     return placed
+
+
+@pytest.fixture(scope="session")
+def book(tmp_path_factory: pytest.TempPathFactory) -> Book:
+    """Generated applications, as many as the run is to score."""
+    return Book.written(tmp_path_factory.mktemp("applications"))

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from deploy.wheel import LEFT_OUT, PACKAGES, build_wheel
+from deploy.wheel import build_wheel
 from features.transformer import Columns
+from scoring.cluster import NOT_ON_EXECUTORS, PACKAGES
 from scoring.store import StoredModel
 from tests.server import ROOT
 
@@ -17,7 +18,7 @@ MODULES = sorted(
     name
     for package in PACKAGES
     for name in (file.relative_to(ROOT).as_posix() for file in (ROOT / package).glob("*.py"))
-    if name not in LEFT_OUT
+    if name not in NOT_ON_EXECUTORS
 )
 SCORE = """
 import sys
@@ -57,7 +58,7 @@ def test_it_holds_the_modules_that_score_and_no_others(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         held = sorted(name for name in archive.namelist() if name.endswith(".py"))
     assert held == MODULES
-    assert all((ROOT / name).is_file() for name in LEFT_OUT)
+    assert all((ROOT / name).is_file() for name in NOT_ON_EXECUTORS)
 
 
 def test_every_module_of_it_is_loaded_with_what_it_depends_on_alone(executor: Path, tmp_path: Path) -> None:
