@@ -190,12 +190,12 @@ class QueryRange:
         from sqlalchemy import text
 
         quote = connection.dialect.identifier_preparer.quote
-        place = ".".join(map(quote, self.statement.split("."))) if self.is_table else f"({_bare(self.statement)})"
+        place = ".".join(map(quote, self.statement.split("."))) if self.is_table else f"({_bare(self.statement)}\n)"
         return text(f"select {columns} from {_escaped(place)} applications {rest}")  # noqa: S608 - the user's own query
 
 
 def _bare(query: str) -> str:
-    return query.strip().rstrip(";")
+    return query.strip().rstrip(";")  # it may end with a comment, which takes the rest of its line
 
 
 def _escaped(sql: str) -> str:
@@ -304,7 +304,7 @@ class DecisionTable:
         return True
 
     def _append(self, connection: Connection, table: pa.Table) -> None:
-        columns = [column.to_pylist() for column in table.columns]
+        columns = [_in_microseconds(column).to_pylist() for column in table.columns]
         if connection.dialect.driver == "psycopg":
             quote = connection.dialect.identifier_preparer.quote
             listed = ", ".join(map(quote, table.column_names))
@@ -374,6 +374,12 @@ def _stored_as(column: pa.Field[Any]) -> TypeEngine[Any]:
     if types.is_timestamp(stored):
         return DateTime(timezone=stored.tz is not None)
     raise ColumnsError(f"{column.name}: {stored} has no type in a database")
+
+
+def _in_microseconds(values: pa.ChunkedArray[Any]) -> pa.ChunkedArray[Any]:
+    # Python's times have no nanoseconds.
+    stored = values.type
+    return values.cast(pa.timestamp("us", stored.tz), safe=False) if types.is_timestamp(stored) else values
 
 
 def _alike(wanted: TypeEngine[Any] | None, held: TypeEngine[Any] | None) -> bool:

@@ -60,7 +60,7 @@ def refuse_unreadable(file: StoredFile, separator: str = ",") -> str:
         packed = " (of compressed files only .csv.gz and .csv.zst are read)" if suffix in _PACKED else ""
         raise FileError(f"{file}: neither .csv nor .parquet{packed}")
     try:
-        with file.open() as opened:
+        with file.open(ahead=_HEAD_BYTES) as opened:
             head = opened.read(_HEAD_BYTES)
         fault = _not_packed(head, file.packing)
         if file.packing and fault is None:

@@ -53,6 +53,8 @@ _NULL, _FLOAT64 = pa.null(), pa.float64()
 _CSV_BLOCK_BYTES = 8 << 20
 _BUFFERED_BYTES = 1 << 20
 """Bytes of a column of a Parquet file that are read at a time."""
+# What one request for a Parquet file in an object store gets.
+_FOOTER_BYTES, _COLUMN_BYTES = 1 << 16, 8 << 20
 _LISTED = 8
 _ROWS_PER_CHUNK = 100_000
 
@@ -294,7 +296,7 @@ def _header(file: StoredFile, layout: CsvLayout) -> tuple[pa.Schema, tuple[int, 
         if kind == "csv":
             with file.unpacked() as opened:
                 return pa.schema([(name, pa.string()) for name in csv_reader(opened, [], layout).schema.names]), ()
-        with _parquet(file) as opened:
+        with _parquet(file, ahead=_FOOTER_BYTES) as opened:
             metadata = opened.metadata
             groups = tuple(metadata.row_group(i).num_rows for i in range(metadata.num_row_groups))
             return opened.schema_arrow, groups
@@ -314,10 +316,10 @@ def _tables(
                 yield from _rebatched(csv_reader(opened, columns, layout), rows)
 
 
-def _parquet(file: StoredFile) -> parquet.ParquetFile:
+def _parquet(file: StoredFile, *, ahead: int = _COLUMN_BYTES) -> parquet.ParquetFile:
     # By default Arrow holds all row groups that are asked for. A request to an object store gets a column of one.
     if file.origin is not None:
-        return parquet.ParquetFile(file.open(), pre_buffer=False)
+        return parquet.ParquetFile(file.open(ahead=ahead), pre_buffer=False)
     return parquet.ParquetFile(file.place, pre_buffer=False, buffer_size=_BUFFERED_BYTES)
 
 

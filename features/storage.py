@@ -22,7 +22,6 @@ PACKINGS = {".gz": "gzip", ".zst": "zstd"}
 _MARKS = (".", "~$", "_")
 
 _FETCHED = 8 << 20
-"""Bytes that one request to an object store gets."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,13 +81,16 @@ class StoredFile:
             files, _ = file_system(self.origin)
             return replace(self, **_identity(files.info(self.place)))
 
-    def open(self) -> IO[bytes]:
-        """The bytes as they are stored; OSError or FileError if they cannot be read."""
+    def open(self, *, ahead: int = _FETCHED) -> IO[bytes]:
+        """The bytes as they are stored; OSError or FileError if they cannot be read.
+
+        `ahead` are the bytes that one request to an object store gets.
+        """
         if self.origin is None:
             return Path(self.place).open("rb")
         with AccessFailures(self.name):
             files, _ = file_system(self.origin)
-            opened = files.open(self.place, "rb", block_size=_FETCHED, cache_type="readahead")
+            opened = files.open(self.place, "rb", block_size=ahead, cache_type="readahead")
             return cast("IO[bytes]", opened)
 
     def unpacked(self) -> IO[bytes]:
@@ -181,7 +183,7 @@ def _below(base: Path, found: Path) -> Iterator[str]:
 
 
 def _walked(folder: Path, base: Path) -> Iterator[str]:
-    """The names of all files below a folder, and those of its empty folders."""
+    """The names of all files below a folder, of its empty folders, and of marks, whatever is in them."""
     try:
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
     except OSError as error:
@@ -190,9 +192,11 @@ def _walked(folder: Path, base: Path) -> Iterator[str]:
         yield f"{folder.relative_to(base).as_posix()}/"
     for entry in entries:
         path = folder / entry.name
-        if entry.is_dir(follow_symlinks=False):
+        if is_mark(entry.name):
+            yield path.relative_to(base).as_posix()
+        elif entry.is_dir(follow_symlinks=False):
             yield from _walked(path, base)
-        elif entry.is_dir() and not is_mark(entry.name):
+        elif entry.is_dir():
             # Links to folders may form a circle.
             raise FileError(f"{path}: is a link to a folder: name the folder that holds the files")
         else:
@@ -218,9 +222,10 @@ def _listed_elsewhere(address: str) -> FileListing:
     names = {path.rpartition("/")[2] if alone else path[len(base) :].lstrip("/"): path for path in sorted(found)}
 
     def find(name: str) -> StoredFile:
-        path = names[name]
-        scheme = address.partition("://")[0]
-        return StoredFile(f"{scheme}://{path.lstrip('/')}", path, **_identity(found[path]), origin=address)
+        place = names[name]
+        listed = StoredFile(f"{address.partition('://')[0]}://{place.lstrip('/')}", place, 0, "", origin=address)
+        # What a listing tells of a file may be written otherwise than what is asked for later.
+        return listed.now()
 
     return FileListing(shown, tuple(names), alone, find)
 

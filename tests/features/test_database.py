@@ -128,8 +128,16 @@ def test_rows_come_as_the_database_finds_them(address):
     assert 0 < sum(lengths) < 20_000
 
 
+def test_a_reader_may_stop_before_the_end(address):
+    [part] = open_source(address, PORTFOLIO, table="applications").parts
+    batches = part.batches(2, PORTFOLIO)
+    assert len(next(batches)) == 2
+    batches.close()
+    assert execute(address, "select count(*) from pg_stat_activity where state = 'idle in transaction'") == [(0,)]
+
+
 def test_colons_and_percent_signs_of_a_query_are_its_own(address):
-    query = """select * from applications where "SK_ID_CURR"::text like '%1%' and ':a' <> ' :b'"""
+    query = """select * from applications where "SK_ID_CURR"::text like '%1%' and ':a' <> ' :b' -- :c; 100 %"""
     assert named(open_source(address, PORTFOLIO, query=query)) == [[1, 10]]
 
 
@@ -307,6 +315,7 @@ def test_columns_of_any_plain_type_can_be_written(address):
             "flag": [True, None],
             "day": pa.array([date(2026, 1, 31), None]),
             "at": pa.array([datetime(2026, 1, 31, tzinfo=UTC), None], pa.timestamp("us", "UTC")),
+            "nano": pa.array([1, None], pa.timestamp("ns")),
             "small": pa.array([1, None], pa.int8()),
             "nothing": pa.nulls(2),
         }
@@ -315,8 +324,8 @@ def test_columns_of_any_plain_type_can_be_written(address):
     sink.prepare(table.schema)
     sink.write(0, [table])
     assert execute(address, "select * from plain") == [
-        ("a", True, date(2026, 1, 31), datetime(2026, 1, 31, tzinfo=UTC), 1, None),
-        (None,) * 6,
+        ("a", True, date(2026, 1, 31), datetime(2026, 1, 31, tzinfo=UTC), datetime(1970, 1, 1), 1, None),  # noqa: DTZ001
+        (None,) * 7,
     ]
     with pytest.raises(ColumnsError, match=r"x: list<element: int64> has no type in a database"):
         sink.prepare(pa.schema([("x", pa.list_(pa.field("element", pa.int64())))]))

@@ -246,6 +246,53 @@ def test_row_numbers_count_on_from_file_to_file_in_any_order_of_parts(tmp_path):
     assert [part.rows for part in source.parts] == [3, 2, 1, None]
 
 
+def long_csv(path: Path, first: int, *, last_line: bytes) -> Path:
+    """A file of 9 MB, so that what is wrong with its last line is met only when its rows are read."""
+    records = [{"SK_ID_CURR": first + i, "ORGANIZATION_TYPE": "x" * 1_000} for i in range(9_000)]
+    lines = write_csv(path, *records, header=HEADER).read_bytes().splitlines()
+    path.write_bytes(b"\n".join([*lines, last_line]))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("last_line", "said"),
+    [
+        (b"7,8", f"row 9001 has 2 of {len(HEADER)} fields"),
+        (b"7" + b"," * (len(HEADER) - 2) + b",\xe9", "line 9002 is not UTF-8 text: save the file as UTF-8"),
+    ],
+)
+@pytest.mark.parametrize("place", ["folder", "memory://applications"])
+def test_a_fault_far_behind_is_told_in_one_line_when_it_is_read(tmp_path, last_line, said, place):
+    people(tmp_path / "a.csv", 1, 2)
+    long_csv(tmp_path / "b.csv", 3, last_line=last_line)
+    address = str(tmp_path)
+    if place != "folder":
+        address, (files, _) = place, file_system(place)
+        for name in ("a.csv", "b.csv"):
+            files.pipe_file(f"/applications/{name}", (tmp_path / name).read_bytes())
+    first, second = open_source(address, PORTFOLIO).parts
+    assert [len(batch) for batch in first.batches(9, PORTFOLIO)] == [2]
+    batches = second.batches(1_000, PORTFOLIO)
+    assert len(next(batches)) == 1_000
+    with pytest.raises(FileError) as refusal:
+        list(batches)
+    assert str(refusal.value) == f"{address}/b.csv: {said}"
+
+
+def test_a_damaged_page_of_a_parquet_file_is_told_in_one_line_when_it_is_read(tmp_path):
+    path = people_in_groups(tmp_path / "a.parquet", 1, 4, rows=2)
+    content = bytearray(path.read_bytes())
+    place = parquet.read_metadata(path).row_group(1).column(0)
+    start = place.dictionary_page_offset or place.data_page_offset
+    content[start : start + place.total_compressed_size] = b"\xff" * place.total_compressed_size
+    path.write_bytes(bytes(content))
+    sound, damaged = open_source(str(path), PORTFOLIO, part_rows=2).parts
+    assert [len(batch) for batch in sound.batches(9, PORTFOLIO, others=["SK_ID_CURR"])] == [2]
+    with pytest.raises(FileError) as refusal:
+        list(damaged.batches(9, PORTFOLIO, others=["SK_ID_CURR"]))
+    assert str(refusal.value).startswith(f"{path}: is damaged")
+
+
 @pytest.fixture(scope="module")
 def bucket() -> Iterator[str]:
     """The address of a bucket with applications, on a server of the tests' own."""
