@@ -270,7 +270,7 @@ WORK = "_work"
 _GROUP_ROWS = 100_000
 """Rows of a row group: always the same, so that the bytes of a part do not depend on how it was computed."""
 
-CHUNK_ROWS = 16_384
+CHUNK_ROWS = 8_192
 """Rows that are read and scored at a time."""
 
 

@@ -83,7 +83,7 @@ def served_name(settings: Path = _SERVING) -> str:
 @click.option("--engine", type=click.Choice(["local", "dask"]), default="local", show_default=True,
               help="processes of this machine, or the workers of a Dask cluster")  # fmt: skip
 @click.option("--scheduler", metavar="ADDRESS", help="of the Dask cluster, such as tcp://10.0.0.7:8786")
-@click.option("--chunk-rows", type=int, default=16_384, show_default=True, help="rows scored at a time")
+@click.option("--chunk-rows", type=int, default=8_192, show_default=True, help="rows scored at a time")
 @click.option("--max-rejected", type=_share, default=0.5, show_default=True, metavar="SHARE",
               help="fail if more than this share of the applications is rejected")  # fmt: skip
 @click.option("--carry", multiple=True, metavar="COLUMN", help="repeat this column of the input beside the decisions")
