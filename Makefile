@@ -7,7 +7,7 @@ INSTALLED := .venv/.installed
 export BENTOML_DO_NOT_TRACK := True
 export GIT_PYTHON_REFRESH := quiet
 
-.PHONY: help setup demo serve test unit check lint format types bench bench-quick alerts faults records spark-check engines-check fuzz mutants lock clean
+.PHONY: help setup demo serve test unit check lint format types bench bench-quick alerts faults records book-kills spark-check engines-check fuzz mutants lock clean
 
 ##@ Set up and run
 
@@ -79,6 +79,11 @@ records: setup ## plant 1,000 changes into decision logs, verify and replay a mi
 	REPLAYED_RECORDS=1000000 REPLAY_MODEL=$(REPLAY_MODEL) REPLAY_APPLICATIONS=$(REPLAY_APPLICATIONS) RECORDS_RESULTS=docs/records.json $(BIN)/python -m pytest tests/decision_log/test_long_replay.py --timeout 0 -q
 	SERVED_DECISIONS=10000 RECORDS_RESULTS=docs/records.json $(BIN)/python -m pytest tests/e2e/test_replay.py --timeout 0 -q
 	KILLS=50 RECORDS_RESULTS=docs/records.json $(BIN)/python -m pytest tests/e2e/test_provable_after_kills.py --timeout 0 -q
+
+BOOK_KILLS ?= 20
+
+book-kills: setup ## kill batch jobs of one and of two processes BOOK_KILLS times each, into docs/book-kills.json
+	KILLS=$(BOOK_KILLS) BOOK_RESULTS=docs/book-kills.json $(BIN)/python -m pytest tests/scoring/test_batch_kills.py --timeout 0 -q
 
 fuzz: setup ## send FUZZ_REQUESTS hostile requests to the service, into docs/fuzz.json and docs/framing.json
 	FUZZ_REQUESTS=$(FUZZ_REQUESTS) FUZZ_RESULTS=docs/fuzz.json $(BIN)/python -m pytest tests/e2e/test_fuzz.py --timeout 0 -q

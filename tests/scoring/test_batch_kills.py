@@ -5,7 +5,6 @@ KILLS says how often, and BOOK_RESULTS where the counts go: `make book-kills`.
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import signal
@@ -20,6 +19,7 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
+from deploy.record import add_result
 from scoring.store import StoredModel
 from tests.features.examples import ROOT, table
 from tests.scoring.jobs import files, rejections, rows, score_files
@@ -96,7 +96,9 @@ def test_a_job_that_is_killed_and_started_again_gives_the_rows_of_one_that_was_n
     assert files(output) == files(tmp_path / "whole")
     assert len(rows(output)) == FILES * (ROWS - 1)
     assert len(rejections(output)) == FILES
-    _record(f"workers_{workers}", {"kills": killed, "parts_finished_at_kills": moments, "rows_that_differ": 0})
+    if RESULTS:
+        counts = {"kills": killed, "finished parts at each kill": moments, "parts": FILES, "rows that differ": 0}
+        add_result(Path(RESULTS), "make book-kills", f"{workers} worker{'s' * (workers > 1)}", counts)
 
 
 def test_a_worker_that_is_killed_ends_the_job_in_one_line_and_the_next_start_goes_on(
@@ -148,10 +150,3 @@ def test_a_signal_ends_a_job_of_several_processes_in_one_line(book: Path, folder
 def workers_of(process: subprocess.Popen[str]) -> list[psutil.Process]:
     children = psutil.Process(process.pid).children()
     return [child for child in children if "spawn_main" in " ".join(child.cmdline())]
-
-
-def _record(name: str, counts: dict[str, object]) -> None:
-    if RESULTS:
-        path = Path(RESULTS)
-        held = json.loads(path.read_text()) if path.exists() else {}
-        path.write_text(json.dumps({**held, name: counts}, indent=1) + "\n")
