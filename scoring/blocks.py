@@ -21,7 +21,9 @@ _BYTE = 8
 """Splits whose outcomes fit into a byte; a tree of more than nine leaves has two bytes."""
 # Measured: with fewer rows the calls of NumPy cost more than their work, with more the bytes leave the cache.
 _BLOCK_ROWS = 1_024
-_TREES_AT_ONCE = 64
+_VALUES_AT_ONCE = 1 << 16
+_FEW_ROWS = 128
+"""Rows up to which a copy of each number for each comparison costs less than a call of NumPy for each number."""
 
 Bytes = NDArray[np.uint8]
 Places = NDArray[np.intp]
@@ -63,10 +65,11 @@ class BlockTables:
         outcomes = self._comparisons.of(matrix)
         first, rest = self._first.of(outcomes), self._rest.of(outcomes) if self._rest.splits else None
         margins = np.zeros(len(matrix))
-        places = np.empty((min(_TREES_AT_ONCE, len(self._offsets)), len(matrix)), dtype=np.intp)
+        at_once = min(max(1, _VALUES_AT_ONCE // len(matrix)), len(self._offsets))
+        places = np.empty((at_once, len(matrix)), dtype=np.intp)
         values = np.empty(places.shape)
-        for start in range(0, len(self._offsets), _TREES_AT_ONCE):
-            trees = slice(start, start + _TREES_AT_ONCE)
+        for start in range(0, len(self._offsets), at_once):
+            trees = slice(start, start + at_once)
             count = len(self._offsets[trees])
             place, value = places[:count], values[:count]
             np.add(self._first.chosen(first, trees), self._offsets[trees], out=place)
@@ -93,22 +96,32 @@ class _Comparisons:
         self.at = {comparison: place for place, comparison in enumerate(ordered)}
         self._numbers = SlotNumbers(numbers)
         self._thresholds = [np.array(sorted(thresholds[slot]))[:, np.newaxis] for slot in numbers]
+        self._all_thresholds = np.concatenate([np.empty((0, 1)), *self._thresholds])
+        self._number_of = np.repeat(np.arange(len(numbers)), [len(one) for one in self._thresholds])
         self._codes = np.array([slot.feature for slot in categories], dtype=np.intp)
         self._right = goes_right([slot.levels or frozenset() for slot in categories]).astype(np.uint8)
 
     def of(self, matrix: Matrix) -> Bytes:
         """Whether each comparison sends each row of a model matrix right, 0 or 1, shape (comparisons, n)."""
         found = np.empty((len(self.at), len(matrix)), dtype=np.uint8)
-        start = 0
         numbers = np.ascontiguousarray(self._numbers.of(matrix.take(self._numbers.sources, axis=1)).T)
-        for number, thresholds in zip(numbers, self._thresholds, strict=True):
-            end = start + len(thresholds)
-            np.greater(number, thresholds, out=found[start:end].view(np.bool_))
-            start = end
+        start = len(self._number_of)
+        if len(matrix) <= _FEW_ROWS:
+            compared = numbers.take(self._number_of, axis=0)
+            np.greater(compared, self._all_thresholds, out=found[:start].view(np.bool_))
+        else:
+            self._compare(numbers, found.view(np.bool_))
         codes = np.ascontiguousarray(places_of(matrix.take(self._codes, axis=1), self._right.shape[1] - 1).T)
         for row, right, code in zip(found[start:], self._right, codes, strict=True):
             right.take(code, out=row, mode="wrap")
         return found
+
+    def _compare(self, numbers: Matrix, found: NDArray[np.bool_]) -> None:
+        start = 0
+        for number, thresholds in zip(numbers, self._thresholds, strict=True):
+            end = start + len(thresholds)
+            np.greater(number, thresholds, out=found[start:end])
+            start = end
 
 
 class _Patterns:

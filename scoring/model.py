@@ -28,7 +28,7 @@ _ROW_MAJOR = 1
 
 # More threads never help one row: starting them costs more than the walk through the trees.
 _ONE_THREAD = b"num_threads=1"
-_BLOCK_FROM = 40
+_BLOCK_FROM = 8
 """Rows from which on blocks are faster than anything else."""
 
 _Handle = ctypes.c_void_p

@@ -116,8 +116,9 @@ def decode(model: type[Body], body: bytes) -> Body:
             return decode(model, body.removeprefix(BOM_UTF8))
         raise refusal(error) from None
     # pydantic keeps the last of repeated names without a word. Each name has a colon, so as many colons as names read
-    # mean that no name is repeated. A body with more, as in a level or a client id, is parsed once more.
-    if body.count(b":") != _names_read(request):
+    # mean that no name is repeated, where those in a level or a client id are not counted.
+    more = body.count(b":") - _names_read(request)
+    if more and not _are_in_texts(more, body, _texts(request)):
         require_distinct_names(body, model.model_fields)
     return request
 
@@ -133,10 +134,8 @@ def plain_request(body: bytes, stated: object, colons: int) -> tuple[str | None,
     if len(stated) != 1 + ("client_id" in stated) or not (client is None or _is_plain(client)):
         return None
     names = len(stated) + len(application)
-    if colons != names:  # a text with a colon, or a name that is repeated; an escaped colon is not among the colons
-        texts = [client, *application.values()]
-        if b"\\" in body or colons != names + sum(text.count(":") for text in texts if type(text) is str):
-            return None
+    if colons != names and not _are_in_texts(colons - names, body, [client, *application.values()]):
+        return None
     return client, application
 
 
@@ -148,6 +147,16 @@ def _names_read(request: BaseModel) -> int:
     count = len(request.model_fields_set)
     application = getattr(request, "application", None)
     return count if application is None else count + len(application.model_fields_set)
+
+
+def _texts(request: BaseModel) -> list[Any]:
+    application = getattr(request, "application", None)
+    return [getattr(request, "client_id", None), *(application.__dict__.values() if application is not None else ())]
+
+
+def _are_in_texts(colons: int, body: bytes, values: Sequence[Any]) -> bool:
+    """Whether the texts among the values have so many colons; none is certain of a body with an escaped character."""
+    return b"\\" not in body and colons == sum(value.count(":") for value in values if type(value) is str)
 
 
 def require_distinct_names(body: bytes, parts: Collection[str] = _PARTS) -> None:

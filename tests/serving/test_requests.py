@@ -360,6 +360,9 @@ def test_an_application_is_read_in_a_batch_as_alone(items: list[tuple[dict[str, 
 def test_a_name_stated_twice_is_refused_in_a_batch(item: bytes) -> None:
     [(place, faults)] = read(ITEM, item).rejected.items()
     assert (place, faults[0]["msg"]) == (1, "is stated more than once")
+    with pytest.raises(Invalid) as refused:
+        decode(PredictRequest, item)
+    assert refused.value.errors == faults
 
 
 def test_a_batch_of_several_parts_keeps_the_order() -> None:
