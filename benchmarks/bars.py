@@ -54,15 +54,12 @@ def verdicts(comparison: Comparison, soak: Soak | None, bars: Bars) -> list[Verd
 
 def book_verdicts(record: BookRecord, bars: Bars) -> list[Verdict]:
     """The bars of the whole book; times are those of a wall clock, for one application on all cores."""
-    jobs = record.jobs
-    largest = jobs[-1]
+    jobs, largest, plain = record.jobs, record.jobs[-1], record.without_reasons
+    of_booster, of_pandas = largest.us / record.booster.us, largest.us / record.pandas_with_reasons.us
     return [
-        Verdict(
-            "time for a decision, against Booster.predict alone", largest.us / record.booster.us, bars.book_of_booster
-        ),
-        Verdict(
-            "time for a decision, against pandas and scikit-learn", largest.us / record.pandas.us, bars.book_of_pandas
-        ),
+        Verdict("time for a decision, against Booster.predict alone", of_booster, bars.book_of_booster),
+        Verdict("time for a decision with reasons, against pandas and scikit-learn", of_pandas, bars.book_of_pandas),
+        Verdict("the same without reasons", plain.us / record.pandas.us, bars.book_of_plain_pandas),
         Verdict("memory of all processes, MB", max(job.peak_mb for job in jobs), bars.book_memory_mb),
         Verdict(
             "time for a decision in the largest book, against the next smaller one",

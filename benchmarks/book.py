@@ -81,6 +81,7 @@ class BookRecord(Recorded):
     Attributes
     ----------
     jobs : by size, the smallest first
+    without_reasons : the job with --no-reasons, for a book of the second largest size
     booster : Booster.predict on a ready matrix, with as many threads as the job has workers
     one_thread : the trees of this project and Booster.predict, one thread each, block beside block
     declined : share of the largest job's applications
@@ -89,8 +90,10 @@ class BookRecord(Recorded):
     """
 
     jobs: tuple[Figure, ...]
+    without_reasons: Figure
     booster: Figure
     pandas: Figure
+    pandas_with_reasons: Figure
     one_thread: tuple[Figure, ...]
     declined: float
     stages_us: dict[str, float]
@@ -106,20 +109,34 @@ def measure_book(
     store.logs.mkdir(exist_ok=True)
     try:
         begun = time.perf_counter()
-        books = {rows: _written(folder, plan, rows, settings.seed, progress) for rows in (*plan.rows, plan.pandas_rows)}
+        sizes = dict.fromkeys([*plan.rows, plan.pandas_rows, plan.explained_rows])
+        books = {rows: _written(folder, plan, rows, settings.seed, progress) for rows in sizes}
         written = time.perf_counter() - begun
         scored = [_scored(prepared, books[rows], rows, plan.cores, progress) for rows in plan.rows]
+        second = plan.rows[-2:][0]
+        plain = _scored(prepared, books[second], second, plan.cores, progress, with_reasons=False)
         with progress.step("LightGBM alone"):
-            booster, *one_thread = _apart(time_trees, prepared.model.artefact, books[plan.rows[0]], plan)
-        pandas = _pandas(prepared, books[plan.pandas_rows], plan, progress)
+            booster, *one_thread = _apart(time_trees, prepared.model.artefact, books[plan.rows[-1]], plan)
+        pandas = _pandas(prepared, books[plan.pandas_rows], plan.pandas_rows, plan.cores, progress)
+        declined = scored[-1].declined
+        explained = _pandas(
+            prepared, books[plan.explained_rows], plan.explained_rows, plan.cores, progress, explained=declined
+        )
     finally:
         if clean:
             shutil.rmtree(folder, ignore_errors=True)
     return BookRecord(
-        **prepared.provenance, jobs=tuple(one.figure for one in scored), booster=booster, pandas=pandas,
-        one_thread=tuple(one_thread), declined=round(scored[-1].declined, 4), stages_us=scored[-1].stages_us,
+        **prepared.provenance,
+        jobs=tuple(one.figure for one in scored),
+        without_reasons=plain.figure,
+        booster=booster,
+        pandas=pandas,
+        pandas_with_reasons=explained,
+        one_thread=tuple(one_thread),
+        declined=round(declined, 4),
+        stages_us=scored[-1].stages_us,
         written_seconds=round(written, 1),
-    )  # fmt: skip
+    )
 
 
 def _written(folder: Path, plan: BookSettings, rows: int, seed: int, progress: Progress) -> Path:
@@ -141,17 +158,22 @@ class _Scored:
     stages_us: dict[str, float]
 
 
-def _scored(prepared: Prepared, book: Path, rows: int, cores: int, progress: Progress) -> _Scored:
+def _scored(
+    prepared: Prepared, book: Path, rows: int, cores: int, progress: Progress, *, with_reasons: bool = True
+) -> _Scored:
     """What the job takes for a book."""
     output = prepared.bench.store.folder / "book" / "decisions"
     shutil.rmtree(output, ignore_errors=True)
     tag = f"{prepared.model.name}:{prepared.model.artefact.name}"
-    command = ["-m", "scoring", "batch", "--input", str(book), "--output", str(output), "--model", tag]
+    files = ["--input", str(book), "--output", str(output), "--model", tag]
+    options = ["--workers", str(cores), "--reasons" if with_reasons else "--no-reasons"]
+    command = [sys.executable, "-m", "scoring", "batch", *files, *options]
+    what = "`python -m scoring batch`" if with_reasons else "`python -m scoring batch --no-reasons`"
     try:
-        with progress.step(f"decisions on {rows:,} applications"):
-            cost = _run(prepared, [sys.executable, *command, "--workers", str(cores)], "batch", os.environ["PATH"])
+        with progress.step(f"decisions on {rows:,} applications, {options[-1]}"):
+            cost = _run(prepared, command, "batch", os.environ["PATH"])
         declined = check_decisions(prepared.model.scorer, book, output, rows)
-        return _Scored(Figure.of("`python -m scoring batch`", rows, cost), declined, stages(output, rows))
+        return _Scored(Figure.of(what, rows, cost), declined, stages(output, rows))
     finally:
         shutil.rmtree(output, ignore_errors=True)
 
@@ -181,18 +203,22 @@ def stages(output: Path, rows: int) -> dict[str, float]:
     return {name: round(1e6 * seconds / rows, 3) for name, seconds in spent.items()}
 
 
-def _pandas(prepared: Prepared, book: Path, plan: BookSettings, progress: Progress) -> Figure:
+def _pandas(
+    prepared: Prepared, book: Path, rows: int, cores: int, progress: Progress, *, explained: float = 0.0
+) -> Figure:
     """The pipeline of the original design, on the same cores, without its start."""
     environment, output = prepared.environments[ORIGINAL.name], prepared.bench.store.folder / "book" / "pandas.parquet"
     command = [environment.program("python"), "-m", "benchmarks.peers.original_design.batch", str(book), str(output)]
-    with progress.step(f"pandas and scikit-learn on {plan.pandas_rows:,} applications"):
+    command += [str(explained)] if explained else []
+    with progress.step(f"pandas and scikit-learn on {rows:,} applications"):
         cost = _run(
             prepared, command, "pandas", f"{environment.folder / 'bin'}{os.pathsep}{os.environ['PATH']}",
-            OMP_NUM_THREADS=str(plan.cores),
+            OMP_NUM_THREADS=str(cores),
         )  # fmt: skip
     last = (prepared.bench.store.logs / "pandas.log").read_text().splitlines()[-1]
     took = JobCost(**json.loads(last), peak_mb=cost.peak_mb)
-    return Figure.of("pandas and scikit-learn: original design", plan.pandas_rows, took)
+    what = "pandas and scikit-learn, reasons by LightGBM" if explained else "pandas and scikit-learn, no reasons"
+    return Figure.of(what, rows, took)
 
 
 def _apart(function: Callable[..., list[Figure]], *arguments: object) -> list[Figure]:

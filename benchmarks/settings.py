@@ -47,6 +47,8 @@ class BookSettings(Settings):
     """That LightGBM predicts on it."""
     pandas_rows: int = Field(ge=1)
     """Of the smaller book that the pipeline of pandas and scikit-learn scores."""
+    explained_rows: int = Field(ge=1)
+    """Of the still smaller book that it scores with reasons, by LightGBM's contributions."""
     cores: int = Field(ge=1)
 
 
@@ -75,6 +77,7 @@ class Bars(Settings):
     soak_p99: Bar
     book_of_booster: Bar
     book_of_pandas: Bar
+    book_of_plain_pandas: Bar
     book_memory_mb: Bar
     book_growth: Bar
 

@@ -56,7 +56,10 @@ def book(record: BookRecord, verdicts: Sequence[Verdict]) -> str:
         f" {record.machine.cores} cores. The model has {record.model.trees:,} trees of at most {record.model.leaves}"
         f" leaves; {record.declined:.1%} of the applications are declined and get reasons."
     )
-    figures = [*record.jobs, record.booster, record.pandas, *record.one_thread]
+    figures = [
+        *record.jobs, record.without_reasons, record.pandas_with_reasons, record.pandas, record.booster,
+        *record.one_thread,
+    ]  # fmt: skip
     spent = ", ".join(f"{name} {number(us)}" for name, us in record.stages_us.items())
     stages = f"Processor time of the job by stage, µs for one application: {spent}."
     return f"{said}\n\n{_table(head, map(_figure, figures))}\n\n{stages}\n\n{bars(verdicts)}\n"

@@ -47,7 +47,8 @@ RECORD = BookRecord(
     measured_at="2026-11-22T16:00:00+00:00", commit=None, command="python -m benchmarks book", machine=MACHINE,
     model=MODEL, settings={},
     jobs=(figure("job", 4.0, rows=1_000, peak_mb=300.0), figure("job", 5.0, peak_mb=900.0)),
-    booster=figure("Booster.predict", 10.0), pandas=figure("pandas", 40.0),
+    without_reasons=figure("job, no reasons", 4.0), booster=figure("Booster.predict", 10.0),
+    pandas=figure("pandas", 10.0), pandas_with_reasons=figure("pandas, reasons", 40.0),
     one_thread=(figure("trees", 3.0), figure("LightGBM", 18.0)), declined=0.125,
     stages_us={"read": 3.0, "trees": 1.5}, written_seconds=60.0,
 )  # fmt: skip
@@ -105,16 +106,19 @@ def test_the_original_design_scores_every_row_of_a_book(book, tmp_path):
     raw = pd.concat(pd.read_parquet(path) for path in sorted(book.iterdir())).reset_index(drop=True)
     frame = with_domain_features(raw.drop(columns="SK_ID_CURR"))
     model = fit(frame, pd.Series(np.arange(ROWS) % 2), trees=3, leaves=4, seed=1)
-    score(model, book, tmp_path / "scores.parquet")
+    score(model, book, tmp_path / "scores.parquet", explained=0.25)
     scored = pd.read_parquet(tmp_path / "scores.parquet")
     assert scored["SK_ID_CURR"].tolist() == raw["SK_ID_CURR"].tolist()
     assert scored["probability"].tolist() == model.predict_proba(frame)[:, 1].tolist()
+    told = scored["reasons"].notna()
+    assert ROWS / 4 <= told.sum() < ROWS
+    assert scored.loc[told, "reasons"].str.split().map(len).eq(4).all()
 
 
 def test_the_bars_are_of_the_largest_book_and_the_most_memory():
     found = book_verdicts(RECORD, SETTINGS.bars)
-    assert [verdict.value for verdict in found] == [0.5, 0.125, 900.0, 1.25]
-    assert [verdict.met for verdict in found] == [True, False, True, False]
+    assert [verdict.value for verdict in found] == [0.5, 0.125, 0.4, 900.0, 1.25]
+    assert [verdict.met for verdict in found] == [True, False, True, True, False]
 
 
 def test_the_page_has_a_row_for_every_figure(tmp_path):
