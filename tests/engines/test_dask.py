@@ -12,13 +12,16 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
+from s3fs import S3FileSystem
 
+from jobs.output import file_system
 from scoring.cli import main
 from scoring.cluster import DaskEngine
 from scoring.engines import run_job
 from scoring.errors import BatchError
 from scoring.scorer import Scorer
 from scoring.store import StoredModel
+from tests import buckets
 from tests.engines.books import IDENTIFIER, Book, decided
 from tests.engines.dask_cluster import Cluster, running_cluster
 from tests.scoring.jobs import job_of
@@ -42,7 +45,7 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def job(book: Book, folder: Path, output: Path, address: str, *more: str) -> list[str]:
+def words_of(book: Book, folder: Path, output: Path | str, address: str, *more: str) -> list[str]:
     """The words after `python -m scoring` that score a book on a cluster."""
     where = ["--input", str(book.folder), "--output", str(output), "--model", str(folder)]
     return ["batch", *where, "--engine", "dask", "--scheduler", address, *more]
@@ -92,7 +95,25 @@ def test_a_worker_with_the_wheel_gives_the_bits_of_the_service(
     cluster: Cluster, book: Book, folder: Path, scorer: Scorer, installed: Path, tmp_path: Path
 ) -> None:
     with cluster.workers(cwd=tmp_path, environment={"PYTHONPATH": str(installed)}):
-        assert main(job(book, folder, tmp_path / "scores", cluster.address)) == 0
+        assert main(words_of(book, folder, tmp_path / "scores", cluster.address)) == 0
+    assert_equal(tmp_path / "scores", book, scorer)
+
+
+def test_workers_write_to_a_bucket(
+    cluster: Cluster, book: Book, folder: Path, scorer: Scorer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with buckets.running() as endpoint:
+        variables = {**buckets.ENVIRONMENT, "AWS_ENDPOINT_URL_S3": endpoint}
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+        S3FileSystem.clear_instance_cache()  # another test's server had another address
+        store, _ = file_system("s3://books/")
+        store.mkdir("books")
+        with cluster.workers(environment=variables):
+            assert main([*words_of(book, folder, "s3://books/scores", cluster.address), "--no-reasons"]) == 0
+        store.invalidate_cache()
+        store.get("books/scores", str(tmp_path / "scores"), recursive=True)
+        S3FileSystem.clear_instance_cache()
     assert_equal(tmp_path / "scores", book, scorer)
 
 
@@ -101,7 +122,7 @@ def test_a_worker_that_is_killed_costs_its_unfinished_part_only(
 ) -> None:
     output = tmp_path / "scores"
     # Batches of few rows take long, so that the workers are in the middle of a part.
-    words = job(book, folder, output, cluster.address, "--chunk-rows", "5")
+    words = words_of(book, folder, output, cluster.address, "--chunk-rows", "5")
     with cluster.workers(2) as (victim, _), started(words) as running:
         before = wait_for_parts(tmp_path / "scores.unfinished", 2, running)
         victim.kill()
@@ -114,7 +135,7 @@ def test_a_command_that_is_stopped_goes_on_where_it_was(
     cluster: Cluster, book: Book, folder: Path, scorer: Scorer, tmp_path: Path
 ) -> None:
     output = tmp_path / "scores"
-    words = job(book, folder, output, cluster.address, "--chunk-rows", "5")
+    words = words_of(book, folder, output, cluster.address, "--chunk-rows", "5")
     with cluster.workers(1):
         with started(words) as running:
             before = wait_for_parts(tmp_path / "scores.unfinished", 1, running)
@@ -132,7 +153,7 @@ def test_a_worker_without_the_wheel_is_told_in_one_line(
     cluster: Cluster, book: Book, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with cluster.workers(cwd=tmp_path):
-        assert main(job(book, folder, tmp_path / "scores", cluster.address)) == 1
+        assert main(words_of(book, folder, tmp_path / "scores", cluster.address)) == 1
     assert (
         one_line(capsys.readouterr().err)
         == f"error: {cluster.address}: a worker lacks scoring: it needs the wheel of the scorer"
@@ -146,7 +167,7 @@ def test_a_worker_with_another_wheel_is_told_in_one_line(
     with (older / "scoring" / "policy.py").open("a") as module:
         module.write("# changed\n")
     with cluster.workers(cwd=tmp_path, environment={"PYTHONPATH": str(older)}):
-        assert main(job(book, folder, tmp_path / "scores", cluster.address)) == 1
+        assert main(words_of(book, folder, tmp_path / "scores", cluster.address)) == 1
     said = one_line(capsys.readouterr().err)
     assert said.startswith("error: a worker has scorer ")
     assert said.endswith(": it needs the wheel and the versions of this command")
@@ -156,7 +177,7 @@ def test_a_scheduler_that_does_not_answer_is_told_in_one_line(
     book: Book, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     address = f"tcp://127.0.0.1:{free_port()}"
-    assert main(job(book, folder, tmp_path / "scores", address)) == 1
+    assert main(words_of(book, folder, tmp_path / "scores", address)) == 1
     assert one_line(capsys.readouterr().err) == f"error: {address}: no scheduler of Dask answers there"
 
 
@@ -168,7 +189,7 @@ def test_what_is_no_address_is_refused(address: str) -> None:
 
 def test_a_scheduler_that_is_lost_is_told_in_one_line(book: Book, folder: Path, tmp_path: Path) -> None:
     with running_cluster(tmp_path / "cluster") as cluster, cluster.workers(1):
-        running = started(job(book, folder, tmp_path / "scores", cluster.address, "--chunk-rows", "5"))
+        running = started(words_of(book, folder, tmp_path / "scores", cluster.address, "--chunk-rows", "5"))
         wait_for_parts(tmp_path / "scores.unfinished", 1, running)
         cluster.process.kill()
         _, said = running.communicate(timeout=PATIENCE)
