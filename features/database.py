@@ -22,7 +22,7 @@ from pyarrow import types
 from features.errors import ColumnsError, FileError
 from features.files import CsvLayout, RowBatch, read_table
 from features.portfolio import Portfolio
-from jobs.output import without_secrets
+from jobs.destination import without_secrets
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine, TextClause

@@ -22,7 +22,7 @@ from features.request import LONGEST_CLIENT_ID
 from features.storage import FileListing, StoredFile, is_mark, list_files
 from features.validation import RuleViolation
 from features.values import as_client_ids, as_whole_numbers
-from jobs.output import without_secrets
+from jobs.destination import without_secrets
 
 CLIENT_ID = "client_id"
 ROW = "row"

@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import IO, Any, Self, cast
 
 from features.errors import FileError
-from jobs.output import file_system, without_secrets
+from jobs.destination import file_system, without_secrets
 
 PACKINGS = {".gz": "gzip", ".zst": "zstd"}
 """Suffixes of compressed CSV files, and the names of their compressions."""

@@ -19,9 +19,9 @@ from jobs.settings import read_document
 from scoring.keys import KEYS_VARIABLE, KeyFile, KeyFileError, KeyName, Scope, create_key, issue, revoke_key
 
 if TYPE_CHECKING:
-    from scoring.batch import Output
     from scoring.engines import Engine, Shard
     from scoring.job import BatchJob, Summary
+    from scoring.part import Output
     from scoring.store import StoredModel
 
 _SERVING = Path(__file__).resolve().parent.parent / "configs" / "serving.yaml"
@@ -105,9 +105,9 @@ def batch(
     """Score files of raw applications. The same command goes on with a job that was interrupted."""
     # The serving image has no pyarrow, and keys are made there.
     from features.sources import open_source
-    from scoring.batch import JobOptions
     from scoring.engines import Shard, end_job, run_job
     from scoring.job import BatchJob
+    from scoring.part import JobOptions
 
     share = Shard.of(shard, shards=shards)
     place, database = _placed(output, output_table, work)
@@ -136,7 +136,7 @@ def batch(
 def _placed(output: str, table: str | None, work: str | None) -> tuple[Output, str | None]:
     """Where files go, and the address of the database if decisions go there."""
     from features.database import is_database
-    from jobs.output import open_output
+    from jobs.destination import open_output
 
     if not is_database(output):
         if table or work:
@@ -154,7 +154,7 @@ def _shown(job: BatchJob) -> str:
 
 def _loaded(model: str) -> tuple[StoredModel, str]:
     """The model, and the exact name by which other processes find it."""
-    from scoring.batch import is_folder
+    from scoring.part import is_folder
     from scoring.store import load_folder, load_stored
 
     if is_folder(model) and Path(model).is_dir():

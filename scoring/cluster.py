@@ -22,8 +22,8 @@ from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Self
 
 from jobs.errors import ProjectError
-from scoring.batch import Advance, PartRecord, PartTask, score_part
 from scoring.errors import BatchError
+from scoring.part import Advance, PartRecord, PartTask, score_part
 
 if TYPE_CHECKING:
     from distributed import Client, Future

@@ -15,9 +15,9 @@ from typing import Any, Protocol, Self
 import pyarrow as pa
 
 from jobs.errors import OutputError, ProcessError, ProjectError
-from scoring.batch import WORK, Advance, PartRecord, PartTask, read_record, score_part
 from scoring.errors import BatchError
 from scoring.job import BatchJob, Summary
+from scoring.part import WORK, Advance, PartRecord, PartTask, read_record, score_part
 from scoring.store import StoredModel
 
 INDEX_VARIABLE, COUNT_VARIABLE = "JOB_COMPLETION_INDEX", "JOB_COMPLETIONS"

@@ -19,22 +19,11 @@ from pyarrow import types
 
 from features.errors import ColumnsError
 from features.sources import ApplicationSource, SourcePart
-from jobs.output import without_secrets
-from scoring.batch import (
-    CHUNK_ROWS,
-    QUARANTINE,
-    WORK,
-    DecisionSink,
-    JobOptions,
-    Output,
-    PartRecord,
-    PartTask,
-    decided_types,
-    merged,
-    never_known,
-)
+from jobs.destination import without_secrets
+from scoring.batch import decided_types, merged, never_known
 from scoring.errors import BatchError
 from scoring.identifiers import SpilledIdentifiers, count_repeated
+from scoring.part import CHUNK_ROWS, QUARANTINE, WORK, DecisionSink, JobOptions, Output, PartRecord, PartTask
 from scoring.store import StoredModel
 
 MANIFEST = "_manifest.json"

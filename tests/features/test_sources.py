@@ -20,7 +20,7 @@ from features.errors import ColumnsError, FileError
 from features.portfolio import Portfolio
 from features.sources import ApplicationSource, open_source
 from features.transformer import concatenate
-from jobs.output import file_system
+from jobs.destination import file_system
 from tests import buckets
 from tests.features.examples import NAMES, bits, read, write_csv, write_parquet
 from tests.home_credit import APPLICATION, PORTFOLIO

@@ -13,10 +13,10 @@ from pyarrow import parquet
 
 from features.errors import ColumnsError
 from features.sources import open_source
-from jobs.output import open_output
-from scoring.batch import CHUNK_ROWS, JobOptions
+from jobs.destination import open_output
 from scoring.engines import WHOLE, Engine, InProcess, Shard, run_job
 from scoring.job import BatchJob, Summary
+from scoring.part import CHUNK_ROWS, JobOptions
 from scoring.store import StoredModel
 from tests.features.examples import NAMES, table, write_csv
 

@@ -86,7 +86,7 @@ def test_the_manifest_says_what_was_done(labelled_csv, small, output):
 
 @pytest.mark.parametrize("chunk_rows", [1, 7, 79, 80])
 def test_chunks_of_any_size_give_the_same_bytes(labelled_csv, small, output, tmp_path, chunk_rows, monkeypatch):
-    monkeypatch.setattr("scoring.batch._GROUP_ROWS", 30)
+    monkeypatch.setattr("scoring.part._GROUP_ROWS", 30)
     lines = labelled_csv.read_text(encoding="utf-8").splitlines(keepends=True)
     bad = re.sub("^[^,]*", "1", lines[5]).replace("Cash loans", "").replace("Revolving loans", "")
     (tmp_path / "a.csv").write_text("".join([*lines[:81], bad]), encoding="utf-8")

@@ -15,9 +15,9 @@ from pyarrow import parquet
 from features.errors import ColumnsError, FileError
 from jobs.errors import OutputError
 from jobs.output import take_lock
-from scoring.batch import score_part
 from scoring.engines import InProcess, ProcessPool, Shard, end_job, run_job
 from scoring.errors import BatchError
+from scoring.part import score_part
 from scoring.store import StoredModel
 from tests.features.examples import NAMES, table, write_csv
 from tests.scoring import jobs

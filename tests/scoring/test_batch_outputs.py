@@ -11,8 +11,8 @@ import pytest
 import s3fs
 from sqlalchemy import create_engine, text
 
+from jobs.destination import file_system
 from jobs.errors import OutputError, ProjectError
-from jobs.output import file_system
 from scoring.engines import InProcess, Shard, run_job
 from scoring.errors import BatchError
 from scoring.store import StoredModel
