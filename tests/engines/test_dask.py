@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from s3fs import S3FileSystem
 
-from jobs.output import file_system
+from jobs.destination import file_system
 from scoring.cli import main
 from scoring.cluster import DaskEngine
 from scoring.engines import run_job
@@ -185,6 +185,15 @@ def test_a_scheduler_that_does_not_answer_is_told_in_one_line(
 def test_what_is_no_address_is_refused(address: str) -> None:
     with pytest.raises(BatchError, match=rf"^{address}: an address of a scheduler is such as tcp://10\.0\.0\.7:8786$"):
         DaskEngine(address)
+
+
+@pytest.mark.parametrize("words", [["--engine", "dask"], ["--scheduler", "tcp://127.0.0.1:8786"]])
+def test_the_engine_and_its_scheduler_belong_together(
+    book: Book, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str]
+) -> None:
+    where = ["--input", str(book.folder), "--output", str(tmp_path / "scores"), "--model", str(folder)]
+    assert main(["batch", *where, *words]) == 2
+    assert one_line(capsys.readouterr().err) == "error: --engine dask and --scheduler belong together"
 
 
 def test_a_scheduler_that_is_lost_is_told_in_one_line(book: Book, folder: Path, tmp_path: Path) -> None:

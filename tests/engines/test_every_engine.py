@@ -27,8 +27,8 @@ from tests.engines.dask_cluster import running_cluster
 from tests.scoring.jobs import job_of
 
 BATCH = 1_000
-TIMES = 5
-TIMED_ROWS = 400_000
+TIMES = 3
+TIMED_ROWS = 200_000
 
 
 @pytest.fixture(scope="module")
