@@ -61,7 +61,7 @@ class TableReader:
         self._rows = limits.columnar_rows
         self._most = _UNFOLDED * limits.body_bytes
         separator = re.escape(self._layout.separator.encode())
-        field = rb'(?:"[^"\r\n]*+"|[^"\r\n%b]*+)' % separator
+        field = rb'(?:"(?:[^"\r\n]|"")*+"|[^"\r\n%b]*+)' % separator
         self._header = re.compile(rb"%b(?:%b%b)*+" % (field, separator, field))
         self._field = re.compile(rb"(?:^|%b)%b" % (separator, field))
         self._header_bytes = limits.application_bytes
@@ -142,7 +142,8 @@ class TableReader:
                 batch.validate(full=True)
                 batches.append(batch)
         table = pa.Table.from_batches(batches, reader.schema)
-        if table.nbytes + sum(map(_spread, table.columns)) > self._most:
+        named_often = [field.name for field in reader.schema if _is_indirect(field.type)]
+        if table.nbytes + sum(_spread(table[name]) for name in named_often) > self._most:
             raise self._too_large()
         return table
 
@@ -300,6 +301,10 @@ def _required(data: memoryview, table: int, number: int) -> int:
     if place is None:
         raise struct.error
     return place
+
+
+def _is_indirect(kind: pa.DataType) -> bool:
+    return bool(types.is_dictionary(kind) or types.is_string_view(kind))
 
 
 def _spread(column: pa.ChunkedArray[Any]) -> int:

@@ -12,6 +12,7 @@ from http.client import HTTPConnection
 from typing import Any
 
 from tests.home_credit import APPLICATION, EXAMPLE
+from tests.serving.tables import mutated
 
 MARK = "S3CR3T-VALUE"
 NUMBER = "918273645"
@@ -114,9 +115,10 @@ def hostile(seed: int, key: str, categories: Sequence[bool]) -> Iterator[Hostile
     """Requests without end, the same ones for the same seed; `categories` says which features of the model are some."""
     draw = random.Random(seed)
     vector = partial(_vector, categories=categories)
+    tables = mutated(seed)
     kinds = (_value, _column, _broken, _nested, _media_type, _header, _credential, _route, vector, _batch)
     while True:
-        yield draw.choice(kinds)(draw, key)
+        yield draw.choice((*kinds, lambda _, key: _table(next(tables), key)))(draw, key)
 
 
 def send(connection: HTTPConnection, request: Hostile, findings: Findings) -> int:
@@ -208,3 +210,8 @@ def _vector(draw: random.Random, key: str, categories: Sequence[bool]) -> Hostil
 def _batch(draw: random.Random, key: str) -> Hostile:
     rows: list[Any] = [draw.choice((_application(draw), {}, None, MARK, [])) for _ in range(draw.randrange(12))]
     return _post("batch", "/predict/batch", _encoded({"applications": rows}), key)
+
+
+def _table(mutant: tuple[bytes, bytes], key: str) -> Hostile:
+    media_type, body = mutant
+    return _post("table", "/predict/batch", body, key, media_type=media_type.decode())

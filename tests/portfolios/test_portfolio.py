@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import yaml
 from bentoml.exceptions import BentoMLConfigException
+from pyarrow import parquet
 
 from features.drawing import records_of
 from features.errors import ColumnsError
@@ -25,11 +26,14 @@ from jobs.errors import SettingsError
 from scoring.artefact import Artefact
 from scoring.scorer import Scorer
 from scoring.store import StoredModel
+from serving.columnar import TableReader
+from serving.exchange import ARROW, CSV, PARQUET
 from serving.pages import openapi_document
 from serving.preflight import check_model
 from serving.problems import Invalid
 from serving.schemas import Requests, decode, example_of
 from tests.portfolios.samples import Row, breaks, drawn, write_csv, write_parquet
+from tests.serving.tables import LIMITS, arrow
 from training.dataset import Dataset, load_dataset
 from training.settings import TrainingSettings
 from training.trainer import TrainedModel, train
@@ -162,6 +166,30 @@ def test_each_broken_rule_is_refused_by_name_in_request_and_file(portfolio, tmp_
         assert one.column in str(refused.value.errors)
     with pytest.raises(Invalid, match="schema"):
         read_records(portfolio, [legal | {"no such column": 1}])
+
+
+@pytest.mark.parametrize("form", [CSV, PARQUET, ARROW], ids=["csv", "parquet", "arrow"])
+def test_a_table_is_read_as_the_request_of_each_of_its_rows(portfolio, tmp_path, form):
+    rows = records_of(drawn(portfolio, ROWS, seed=5))
+    path = (write_csv if form == CSV else write_parquet)(tmp_path / "table", portfolio, rows)
+    body = arrow(parquet.read_table(path)) if form == ARROW else path.read_bytes()
+    [(batch, columns)] = TableReader(portfolio, LIMITS).read(form, body)
+    expected = read_records(portfolio, rows)
+    assert (batch.size, batch.rejected) == (ROWS, {})
+    assert bits(columns.numbers) == bits(expected.numbers)
+    assert columns.levels.tolist() == expected.levels.tolist()
+
+
+def test_each_broken_rule_rejects_its_row_of_a_table_by_name(portfolio, tmp_path):
+    legal, [*broken] = records_of(drawn(portfolio, 1))[0], breaks(portfolio)
+    body = write_csv(tmp_path / "table", portfolio, [legal, *(legal | one.values for one in broken)]).read_bytes()
+    found = {
+        rows.first + row: [fault["loc"][-1] for fault in faults]
+        for rows, _ in TableReader(portfolio, LIMITS).read(CSV, body)
+        for row, faults in rows.rejected.items()
+    }
+    assert list(found) == list(range(1, len(broken) + 1))
+    assert [one.column for row, one in enumerate(broken, start=1) if one.column not in found[row]] == []
 
 
 def test_protected_attributes_do_not_reach_the_model(folder, portfolio):

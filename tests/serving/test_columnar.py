@@ -23,13 +23,15 @@ from scoring.artefact import Artefact
 from scoring.scorer import with_conformance
 from scoring.store import StoredModel
 from serving.columnar import TableReader
+from serving.engine import DecisionEngine, Margins, Matrix
 from serving.exchange import ARROW, CSV, JSON, PARQUET
 from serving.problems import HTTPProblem, Invalid, NotTable, TooLarge
+from serving.schemas import Requests
 from tests.decision_log.models import kept
 from tests.home_credit import APPLICATION, PORTFOLIO
 from tests.server import ROOT
 from tests.serving.tables import LIMITS, arrow, drawn, encoded, mutated, parquet_file, table_of
-from tests.serving.test_engine import Service
+from tests.serving.test_engine import SERVING, Service
 
 FORMS = (ARROW, PARQUET, CSV)
 SECRET = "S3CR3T-VALUE"
@@ -189,6 +191,20 @@ def test_a_repetition_gets_the_first_answer_and_a_key_stands_for_one_form(servic
     assert again.headers["content-type"].encode() == ARROW
     assert other.status_code == 422
     assert len(lines(service.folder)) == 3
+
+
+def test_a_model_in_a_service_of_its_own_is_given_each_part(small: StoredModel) -> None:
+    shapes = []
+
+    async def margins(matrix: Matrix) -> Margins:
+        shapes.append(len(matrix))
+        return small.scorer.model.margins(matrix)
+
+    engine = DecisionEngine(small, Requests(PORTFOLIO), SERVING, lambda *_: None, ask=margins)
+    body = arrow(table_of([REQUIRED] * 1_200))
+    found = asyncio.run(engine.routes["/predict/batch"].work(ARROW, ARROW)(body))
+    assert ipc.open_stream(found).read_all().num_rows == 1_200
+    assert shapes == [1_000, 200]
 
 
 def test_each_row_of_a_table_is_charged_to_its_key(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
