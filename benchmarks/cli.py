@@ -16,6 +16,7 @@ from benchmarks.access import access_cost
 from benchmarks.book import BookRecord, measure_book
 from benchmarks.comparison import compare
 from benchmarks.errors import BenchmarkError
+from benchmarks.export import export_lines, measure_export, record_export
 from benchmarks.false_alarms import false_alarms, record_alarms
 from benchmarks.generators import Generators, compare_generators
 from benchmarks.monitoring_scale import measure_reports, record
@@ -201,6 +202,24 @@ def run_trees(
     found = measure_trees(model, applications, rows=rows, progress=Progress())
     record_trees(found, f"python -m benchmarks trees --model DIR --applications FILE --rows {rows}", output)
     say(f"{each.what:24} {each.batch:6,} at once {each.us:8.1f} us {each.ns_per_tree:7.1f} ns a tree" for each in found)
+
+
+@commands.command("export")
+@_artefact
+@click.option("--rows", type=_COUNT, default=100_000, show_default=True, help="drawn applications")
+@click.option("--postgresql", metavar="ADDRESS", help="of a PostgreSQL on this machine; without it DuckDB alone")
+@_kept("export.json")
+def run_export(
+    *, model: Path, rows: int, postgresql: str | None, output: Path, settings: Path,
+    store: Path,  # noqa: ARG001 - an option of every command that measures
+) -> None:  # fmt: skip
+    """Run the exported scorer in databases, and compare every row with the service's decision."""
+    _check_output(output)
+    seed = BenchmarkSettings.load(settings).seed
+    found = measure_export(model, rows=rows, postgresql=postgresql, seed=seed, progress=Progress())
+    command = f"python -m benchmarks export --model DIR --rows {rows}" + (" --postgresql ADDRESS" if postgresql else "")
+    record_export(found, command, output)
+    say(export_lines(found))
 
 
 @commands.command("false-alarms")

@@ -15,7 +15,8 @@ from features.transformer import Columns, missing_as_nan
 
 _SHOWN = 5
 # A request and a file must be judged alike, so that this is the tolerance of pydantic's `multiple_of`.
-_WHOLE_WITHIN = 1e-9
+WHOLE_WITHIN = 1e-9
+"""How far a number may be from a whole one that it is taken for."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -93,7 +94,7 @@ def _order_violations(known: NDArray[np.float64], schema: Schema) -> Iterator[Ru
 def _fractional(values: NDArray[np.float64]) -> NDArray[np.bool_]:
     """True where a value is no whole number, within the tolerance."""
     finite = np.where(np.isfinite(values), values, 0.0)
-    return np.asarray(np.abs(finite - np.rint(finite)) > _WHOLE_WITHIN)
+    return np.asarray(np.abs(finite - np.rint(finite)) > WHOLE_WITHIN)
 
 
 def _level_violations(levels: NDArray[np.object_], schema: Schema) -> Iterator[RuleViolation]:

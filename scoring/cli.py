@@ -1,4 +1,4 @@
-"""`python -m scoring`: batch, keys. The program adds verify and prove, which are about the decision log."""
+"""`python -m scoring`: batch, export, keys. The program adds verify and prove, which are about the decision log."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from jobs.commandline import PATH, CommandGroup, Progress, run_command, say
 from jobs.errors import SettingsError
+from jobs.output import write_bytes
 from jobs.settings import read_document
 from scoring.keys import KEYS_VARIABLE, KeyFile, KeyFileError, KeyName, Scope, create_key, issue, revoke_key
 
@@ -219,6 +220,34 @@ def _lines(summary: Summary, output: str) -> Iterator[str]:
 def _listed(names: Sequence[str]) -> str:
     more = f" and {len(names) - _MOST_LISTED} more" if len(names) > _MOST_LISTED else ""
     return ", ".join(names[:_MOST_LISTED]) + more
+
+
+@commands.command("export")
+@click.option("--sql", "dialect", type=click.Choice(["postgresql", "duckdb"]), required=True, help="the database")
+@click.option("--model", default=served_name,
+              help="tag in the BentoML model store, or the folder of an artefact, with a / in its name "
+              "(default: the latest of that in configs/serving.yaml)")  # fmt: skip
+@click.option("--table", default="applications", show_default=True, help="of raw applications; NAME or SCHEMA.NAME")
+@click.option(
+    "--identifier", metavar="COLUMN", help="that names the applicants (default: the portfolio's, or client_id)"
+)
+@click.option("--create-table", is_flag=True, help="write the statement that creates the table of applications")
+@click.option("--output", type=PATH, help="file that is written, or replaced (default: standard output)")
+def export_sql(
+    *, dialect: str, model: str, table: str, identifier: str | None, create_table: bool, output: Path | None
+) -> None:
+    """Write the whole scorer, reasons aside, as one SQL statement."""
+    from scoring import export
+    from scoring.sql import Dialect
+
+    stored, _ = _loaded(model)
+    portfolio = stored.scorer.artefact.portfolio
+    target = export.Target.of(portfolio, Dialect(dialect), table=table, identifier=identifier)
+    text = export.table_statement(portfolio, target) if create_table else export.statement(stored, target)
+    if output is None:
+        sys.stdout.write(text)
+    else:
+        write_bytes(output, text.encode())
 
 
 @commands.group()

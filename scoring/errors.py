@@ -5,6 +5,7 @@ ScoringError
     - ConformanceError this code computes something else than the code that trained the model
     - SignatureError   a model is not the trusted one, or a key cannot be used
   * BatchError         a batch job has no applications to score, or cannot tell whose they are
+  * ExportError        a model cannot be written in a database's language
 """
 
 from __future__ import annotations
@@ -30,3 +31,7 @@ class SignatureError(ArtefactError):
 
 class BatchError(ScoringError):
     """A batch job has no applications to score, or cannot tell whose they are."""
+
+
+class ExportError(ScoringError):
+    """A model cannot be written in the language of a database."""

@@ -126,16 +126,17 @@ class PointScale:
         >>> PointScale(base=600, odds=50, double=20).points(-np.log([50.0, 100.0]))
         array([600, 620])
         """
-        factor, offset = self._line
+        factor, offset = self.line
         return np.rint(offset - factor * log_odds).astype(np.int64)
 
     def of_one(self, log_odds: float) -> int:
         """Points for one number of finite log-odds."""
-        factor, offset = self._line
+        factor, offset = self.line
         return round(offset - factor * log_odds)
 
     @property
-    def _line(self) -> tuple[float, float]:
+    def line(self) -> tuple[float, float]:
+        """How many points each unit of log-odds takes away, and the points at log-odds of 0, before rounding."""
         factor = self.double / math.log(2)
         return factor, self.base - factor * math.log(self.odds)
 
@@ -158,6 +159,18 @@ class CompletenessRule:
             raise ArtefactError(f"columns named twice: {', '.join(self.known)}")
         if not 0 <= self.max_missing_share <= 1:
             raise ArtefactError("a completeness rule needs a share of the gain between 0 and 1")
+
+    @property
+    def limit(self) -> float:
+        """The largest sum of shares that is complete enough, rounding included."""
+        return self.max_missing_share + _ROUNDING
+
+    @property
+    def shortfall(self) -> str:
+        """What is said of an approval beyond the limit."""
+        return (
+            f"more than {100 * self.max_missing_share:.12g} % of the model's gain rests on what is missing or unknown"
+        )
 
 
 class Completeness:
@@ -252,7 +265,7 @@ class Completeness:
         """The reasons of rows that fall short; the arrays are true where a feature or a column is missing."""
         # The larger of both: derived features can hide a missing column, and one column can spoil many features.
         share = np.maximum(columns @ self._shares, features @ self._importance)
-        over_limit = share > rule.max_missing_share + _ROUNDING
+        over_limit = share > rule.limit
         needed = columns.take(self._required_at, axis=1)
         if not (np.count_nonzero(over_limit) or np.count_nonzero(needed)):
             return {}
@@ -261,7 +274,7 @@ class Completeness:
             reasons = [
                 f"{name} must be known" for name, lacks in zip(self._required, needed[row], strict=True) if lacks
             ]
-            short[row] = (*reasons, *([_too_little_known(rule.max_missing_share)] if over_limit[row] else ()))
+            short[row] = (*reasons, *([rule.shortfall] if over_limit[row] else ()))
         return short
 
 
@@ -296,10 +309,6 @@ def column_shares(importance: Mapping[str, float], columns: Sequence[str], portf
         for name in sources:
             shares[name] += share / len(sources)
     return shares
-
-
-def _too_little_known(limit: float) -> str:
-    return f"more than {100 * limit:.12g} % of the model's gain rests on what is missing or unknown"
 
 
 def _inputs(names: Sequence[str], portfolio: Portfolio) -> tuple[str, ...]:

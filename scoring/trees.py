@@ -21,7 +21,8 @@ PATTERNS = 128
 _SPLITS = 7
 _BLOCK_ROWS = 64
 _PROBED, _PROBED_MISSING = 256, 0.2
-_ZERO = float(np.float32(1e-35))
+ZERO = float(np.float32(1e-35))
+"""LightGBM's kZeroThreshold: what is at most this far from zero is zero."""
 _LARGEST = float(np.finfo(np.float64).max)
 # Bits of LightGBM's decision_type: a category's split, NaN goes left, and what counts as missing.
 _CATEGORY, _LEFT, _MISSING_SHIFT = 1, 2, 2
@@ -50,6 +51,27 @@ class Tree:
     value: tuple[float, ...]
     rows: tuple[float, ...]
     levels: tuple[frozenset[int], ...]
+
+    def is_category(self, split: int) -> bool:
+        """Whether the codes in the split's levels go left; else the numbers that are at most its bound do."""
+        return bool(self.decision[split] & _CATEGORY)
+
+    def zero_is_missing(self, split: int) -> bool:
+        """Whether a split takes what is within 1e-35 of zero for missing."""
+        return not self.is_category(split) and self.decision[split] >> _MISSING_SHIFT & 3 == _ZERO_MISSING
+
+    def missing_goes_left(self, split: int) -> bool:
+        """Where a missing value goes; a split that was trained without any takes it for 0."""
+        if self.is_category(split):
+            return False
+        if self.decision[split] >> _MISSING_SHIFT & 3 == _NO_MISSING:
+            return self.threshold[split] >= 0
+        return bool(self.decision[split] & _LEFT)
+
+    def bound(self, split: int) -> float:
+        """The largest number that goes left."""
+        threshold = self.threshold[split]
+        return threshold if np.isinf(threshold) else _compared(threshold)
 
     def paths(self) -> list[tuple[int, list[tuple[int, bool]]]]:
         """Each leaf with the splits above it, from the root, and whether the path goes right there."""
@@ -152,7 +174,7 @@ class SlotNumbers:
         numbers = np.minimum(values, _LARGEST)
         missing = np.isnan(numbers)
         if self._zeros is not None:
-            missing |= self._zeros & (np.abs(numbers) <= _ZERO)
+            missing |= self._zeros & (np.abs(numbers) <= ZERO)
         return np.where(missing, self._instead, numbers)
 
 
@@ -217,8 +239,8 @@ def split_of(tree: Tree, split: int) -> tuple[Slot, float]:
 
 def _compared(threshold: float) -> float:
     """The threshold for numbers as they are: LightGBM takes what is at most 1e-35 from zero for zero first."""
-    if abs(threshold) <= _ZERO:
-        return _ZERO if threshold >= 0 else float(np.nextafter(-_ZERO, -np.inf))
+    if abs(threshold) <= ZERO:
+        return ZERO if threshold >= 0 else float(np.nextafter(-ZERO, -np.inf))
     return min(threshold, _LARGEST)
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from benchmarks.export import DuckDB, PostgreSQL
 from features.files import open_file
 from features.fitting import Clipping, FeatureSettings, Filters, fit_features
 from features.transformer import Columns, FeatureTransformer, concatenate
@@ -18,9 +19,12 @@ from scoring.model import Calibration, Model
 from scoring.policy import CompletenessRule, DecisionPolicy, PointScale
 from scoring.reasons import ReasonReference, ReferenceGroup
 from scoring.scorer import Scorer, with_conformance
+from scoring.sql import Dialect
 from scoring.store import StoredModel
+from tests import postgres
 from tests.features.examples import generate
 from tests.home_credit import PORTFOLIO, PROTECTED
+from tests.skipped import missing
 
 SETTINGS = FeatureSettings(
     sets=PORTFOLIO.sets,
@@ -105,6 +109,24 @@ def small(scorer: Scorer) -> StoredModel:
 def model_matrix(scorer: Scorer, applications: Columns) -> NDArray[np.float64]:
     """The model matrix of the applications."""
     return scorer.transformer.transform(applications)
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[str]:
+    """The address of a PostgreSQL."""
+    programs = postgres.installed()
+    if programs is None:
+        pytest.skip(missing("initdb"))
+    with postgres.running(programs) as address:
+        yield address
+
+
+@pytest.fixture(params=list(Dialect))
+def database(request: pytest.FixtureRequest) -> Iterator[DuckDB | PostgreSQL]:
+    """Each database that a scorer is exported to, with no table of applications yet."""
+    duckdb = request.param is Dialect.DUCKDB
+    with DuckDB() if duckdb else PostgreSQL(request.getfixturevalue("postgresql")) as held:
+        yield held
 
 
 @pytest.fixture
