@@ -161,6 +161,11 @@ class OutputFolder:
         """A local file with the content of this one, during the block."""
         yield self.root / name
 
+    def discard(self, *working: str) -> None:
+        """Remove an unfinished folder that has nothing but working folders."""
+        if all(path.name in working for path in self.root.iterdir()):
+            shutil.rmtree(self.root, ignore_errors=True)
+
     def publish(self, *working: str) -> None:
         """Remove the working folders in it, and give it its name."""
         with writing(Path(self.address)):
@@ -245,10 +250,18 @@ class OutputBucket:
     @contextmanager
     def local(self, name: str) -> Iterator[Path]:
         """A local copy of the file, during the block."""
-        with tempfile.NamedTemporaryFile(prefix="download-") as file:
+        # Not held open: a job may need those of thousands of parts at once.
+        descriptor, path = tempfile.mkstemp(prefix="download-")
+        os.close(descriptor)
+        try:
             with self._failures():
-                self._files.get_file(self._path(name), file.name)
-            yield Path(file.name)
+                self._files.get_file(self._path(name), path)
+            yield Path(path)
+        finally:
+            Path(path).unlink()
+
+    def discard(self, *working: str) -> None:
+        """Do nothing: working files are removed when the last one is written."""
 
     def publish(self, *working: str) -> None:
         """Remove the files of the working folders."""

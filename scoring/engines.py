@@ -88,9 +88,10 @@ def run_job(
         if records:
             advance(sum(record.counts.rows for record in records.values()))
         left = [task for task in tasks if task.number % shard.count == shard.index and task.number not in records]
+        rejected = sum(record.counts.rejected for record in records.values())
         for record in engine.run(left, advance):
-            records[record.number] = record
-            job.check_early(records.values())
+            rejected += record.counts.rejected
+            job.check_early(rejected)
         return finish_job(job, tasks)
 
 
@@ -126,9 +127,13 @@ def _begun(job: BatchJob, shard: Shard) -> Iterator[tuple[tuple[PartTask, ...], 
         output.held(f"{WORK}/job.lock", shared=not alone) as job_held,
         output.held(f"{WORK}/shard-{shard.index}-of-{shard.count}.lock") as shard_held,
     ):
-        if not (job_held and shard_held):
+        # Another shard may have finished the output since it was looked at, and this one has begun it anew.
+        if (summary := job.finished()) is not None:
+            output.discard(WORK)
+            yield (), summary
+        elif not (job_held and shard_held):
             raise OutputError(f"{output.unfinished}: another job is writing it")
-        if (summary := job.publish()) is not None:
+        elif (summary := job.publish()) is not None:
             yield (), summary
         else:
             yield job.begin(), None

@@ -296,10 +296,10 @@ class BatchJob:
         whole = self.options.sample >= 1 and self.options.limit is None
         return self.source.rows if whole else None
 
-    def check_early(self, records: Iterable[PartRecord]) -> None:
-        """BatchError if the parts so far show that too many rows are rejected."""
+    def check_early(self, rejected: int) -> None:
+        """BatchError if so many rows are rejected that the job will fail."""
         if self.rows is not None:
-            self._check_rejected(sum(record.counts.rejected for record in records), self.rows)
+            self._check_rejected(rejected, self.rows)
 
     def _check_rejected(self, rejected: int, rows: int) -> None:
         if rejected > self.max_rejected * rows:

@@ -229,6 +229,22 @@ def test_a_job_that_was_killed_between_its_manifest_and_its_name_is_finished(boo
     assert files(output) == expected
 
 
+def test_a_shard_that_starts_while_another_one_finishes_leaves_nothing_behind(
+    book, expected, small, output, monkeypatch
+):
+    job = job_of(book, output, small, part_rows=PART_ROWS)
+
+    def finish_first(*folders: str) -> None:
+        monkeypatch.undo()
+        assert run_job(job, InProcess(small)) is not None
+        (unfinished(output) / "_work").mkdir(parents=True)
+
+    monkeypatch.setattr(job.output, "begin", finish_first)
+    assert run_job(job, InProcess(small), shard=Shard(1, 2)) == job.finished()
+    assert [path.name for path in output.parent.iterdir()] == [output.name]
+    assert files(output) == expected
+
+
 @pytest.mark.parametrize(
     ("text", "shards", "environment", "expected"),
     [

@@ -125,6 +125,62 @@ def test_a_number_is_at_least_1(tmp_path: Path, option: str, number: str, capsys
     assert capsys.readouterr().err == f"error: Invalid value for '{option}': {number}: must be at least 1\n"
 
 
+def test_a_dry_run_says_what_would_be_done_and_writes_nothing(
+    model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, output = tmp_path / "in", tmp_path / "out"
+    source.mkdir()
+    people(source / "a.csv", 1, 2)
+    people(source / "b.csv", 3, AMT_CREDIT=-4711)
+    assert main([*arguments(source, output, model), "--dry-run"]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        f"would score rows that are not counted yet in 2 parts of {source} "
+        f"by {model}, named by SK_ID_CURR, into {output}",
+        "of the first 2 rows, 2 are scored and 0 rejected",
+    ]
+    assert [path.name for path in tmp_path.iterdir()] == ["in"]
+
+
+def test_shards_say_that_they_wait_and_the_last_one_says_what_was_done(
+    model: str, artefact: Artefact, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, output, folder = tmp_path / "in", tmp_path / "out", tmp_path / model.replace(":", "/")
+    source.mkdir()
+    people(source / "a.csv", 1, 2)
+    people(source / "b.csv", 3)
+    folder.parent.mkdir()
+    artefact.write(folder)
+    assert main([*arguments(source, output, model), "--shard", "1/2"]) == 0
+    assert capsys.readouterr().out == f"shard 1/2 is done; {output}.unfinished waits for other shards\n"
+    assert main([*arguments(source, output, model), "--finish"]) == 1
+    assert capsys.readouterr().err.splitlines()[-1] == f"error: {output}.unfinished: 1 of 2 parts are not finished"
+    assert main([*arguments(source, output, str(folder)), "--shard", "0/2", "--carry", "AMT_CREDIT"]) == 1
+    assert "was begun with --carry (), not ('AMT_CREDIT',); name another" in capsys.readouterr().err
+    assert main([*arguments(source, output, str(folder)), "--shard", "0/2"]) == 0
+    said = f"3 applications by {model}: 3 scored, 0 rejected; {output}"
+    assert capsys.readouterr().out.splitlines()[0] == said
+    assert main([*arguments(source, output, model), "--finish"]) == 0
+    assert capsys.readouterr().out.splitlines()[0] == said
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["--output", "out", "--output-table", "t"], "--output-table and --work are for an output in a database"),
+        (["--output", "out", "--work", "w"], "--output-table and --work are for an output in a database"),
+        (
+            ["--output", "postgresql+psycopg://h/d", "--work", "w"],
+            "an output in a database needs --output-table and --work",
+        ),
+    ],
+)
+def test_a_table_and_a_folder_of_work_belong_to_a_database(
+    given: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["batch", "--input", "a.csv", "--model", "nobody:1", *given]) == 2
+    assert capsys.readouterr().err == f"error: {said}\n"
+
+
 @pytest.mark.parametrize(("given", "missing"), [([], "--input"), (["--input", "a.csv"], "--output")])
 def test_input_and_output_are_required(given: list[str], missing: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["batch", *given]) == 2
