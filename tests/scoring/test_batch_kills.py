@@ -82,10 +82,12 @@ def test_a_job_that_is_killed_and_started_again_gives_the_rows_of_one_that_was_n
     output, killed, moments = tmp_path / "out", 0, []
     words = command(book, output, folder, workers)
     while killed < KILLS and not output.exists():
-        # A step or two further than before, and then anywhere in a part; often before the first one.
         target = min(finished_parts(output) + draw.choice((0, 0, 1)), FILES)
         with started(words) as process:
-            wait_for(lambda least=target: finished_parts(output) >= least, process)  # type: ignore[misc]
+            if draw.random() < 0.9:  # else while it starts
+                assert process.stderr is not None
+                process.stderr.readline()
+                wait_for(lambda least=target: finished_parts(output) >= least, process)  # type: ignore[misc]
             time.sleep(draw.random() * 0.3)
             process.kill()
             process.communicate()

@@ -133,9 +133,9 @@ def test_a_dry_run_says_what_would_be_done_and_writes_nothing(
     people(source / "a.csv", 1, 2)
     people(source / "b.csv", 3, AMT_CREDIT=-4711)
     assert main([*arguments(source, output, model), "--dry-run"]) == 0
+    rows = "rows that are not counted yet in 2 parts"
     assert capsys.readouterr().out.splitlines() == [
-        f"would score rows that are not counted yet in 2 parts of {source} "
-        f"by {model}, named by SK_ID_CURR, into {output}",
+        f"would score {rows} of {source} by {model}, named by SK_ID_CURR, into {output}",
         "of the first 2 rows, 2 are scored and 0 rejected",
     ]
     assert [path.name for path in tmp_path.iterdir()] == ["in"]
