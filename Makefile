@@ -110,6 +110,7 @@ bench: setup ## compare with the alternatives, into benchmarks/results and bench
 	$(BIN)/python -m benchmarks run
 	$(BIN)/python -m benchmarks variants
 	$(BIN)/python -m benchmarks soak
+	$(BIN)/python -m benchmarks book
 	$(BIN)/python -m benchmarks report
 
 bench-quick: setup ## compare with the peers that the bars need, in short windows and without the soak
