@@ -23,6 +23,7 @@ from tests.home_credit import APPLICATION, PORTFOLIO
 from tests.server import free_port
 from tests.skipped import missing
 
+pytestmark = pytest.mark.slow  # a server is started
 WHOLE = {column.name for column in APPLICATION.numeric}
 DECISIONS = pa.schema([("client_id", pa.string()), ("probability", pa.float64()), ("score", pa.int64())])
 

@@ -304,6 +304,7 @@ def bucket() -> Iterator[str]:
         yield "s3://tests"
 
 
+@pytest.mark.slow
 def test_a_bucket_is_read_like_a_folder(tmp_path, bucket):
     folder = tmp_path / "in"
     (folder / "month=11").mkdir(parents=True)
@@ -330,6 +331,7 @@ def test_a_bucket_is_read_like_a_folder(tmp_path, bucket):
     assert named(open_source(f"{bucket}/in/b.csv.gz", PORTFOLIO)) == [[6, 7, 8]]
 
 
+@pytest.mark.slow
 def test_a_folder_of_a_bucket_ends_at_its_name(tmp_path, bucket):
     files, _ = file_system(bucket)
     for number, name in enumerate(["one/a.csv", "one2/a.csv", "one.csv"], start=1):
@@ -339,6 +341,7 @@ def test_a_folder_of_a_bucket_ends_at_its_name(tmp_path, bucket):
     assert named(open_source(f"{bucket}/names/", PORTFOLIO)) == [[3], [1], [2]]
 
 
+@pytest.mark.slow
 def test_a_damaged_file_of_a_bucket_is_refused_like_one_of_a_folder(tmp_path, bucket):
     files, _ = file_system(bucket)
     path = people_in_groups(tmp_path / "a.parquet", 1, 5, rows=2)
@@ -346,6 +349,7 @@ def test_a_damaged_file_of_a_bucket_is_refused_like_one_of_a_folder(tmp_path, bu
     assert refused(f"{bucket}/damaged") == f"{bucket}/damaged/a.parquet: is damaged or not in the format of its suffix"
 
 
+@pytest.mark.slow
 def test_a_bucket_that_cannot_be_had_is_refused_in_one_line(bucket, monkeypatch):
     assert refused("s3://key:se/cret@none/in") == "s3://none/in: cannot be read (ParamValidationError)"
     assert refused("s3://none/in") == "s3://none/in: no such bucket, folder or file"
@@ -375,6 +379,7 @@ class Denying(BaseHTTPRequestHandler):
         pass
 
 
+@pytest.mark.slow
 def test_a_bucket_without_permission_is_refused_in_one_line(bucket, monkeypatch):
     with ThreadingHTTPServer(("127.0.0.1", 0), Denying) as server:
         thread = threading.Thread(target=server.serve_forever)
