@@ -28,7 +28,7 @@ from benchmarks.settings import BenchmarkSettings
 from benchmarks.side_by_side import Costs
 from benchmarks.soak import soak
 from benchmarks.store import ROOT, Store
-from benchmarks.trees import measure_trees, record_trees
+from benchmarks.trees import measure_stages, measure_trees, record_timings
 from jobs.commandline import PATH, CommandGroup, Progress, run_command, say
 from jobs.settings import Settings
 from monitoring.settings import MonitoringSettings
@@ -187,21 +187,46 @@ def run_monitoring(
     record(reports, f"python -m benchmarks monitoring --model DIR --applications FILE --decisions {counts}", output)
 
 
+_applications = click.option("--applications", type=PATH, required=True, help="file of applications")
+
+
 @commands.command("trees")
-@_artefact
-@click.option("--applications", type=PATH, required=True, help="file of applications")
-@click.option("--rows", type=_COUNT, default=2_000, show_default=True, help="different applications")
+@click.option("--model", "models", type=PATH, required=True, multiple=True, help="directory of an artefact")
+@_applications
+@click.option("--rows", type=_COUNT, default=10_000, show_default=True, help="different applications")
 @_kept("trees.json")
 def run_trees(
-    *, model: Path, applications: Path, rows: int, output: Path,
+    *, models: Sequence[Path], applications: Path, rows: int, output: Path,
     settings: Path,  # noqa: ARG001 - an option of every command that measures
     store: Path,  # noqa: ARG001
 ) -> None:  # fmt: skip
     """Time the trees and the reasons, by tables and by LightGBM itself."""
     _check_output(output)
-    found = measure_trees(model, applications, rows=rows, progress=Progress())
-    record_trees(found, f"python -m benchmarks trees --model DIR --applications FILE --rows {rows}", output)
-    say(f"{each.what:24} {each.batch:6,} at once {each.us:8.1f} us {each.ns_per_tree:7.1f} ns a tree" for each in found)
+    found = [each for model in models for each in measure_trees(model, applications, rows=rows, progress=Progress())]
+    named = " ".join(["--model DIR"] * len(models))
+    record_timings(found, f"python -m benchmarks trees {named} --applications FILE --rows {rows}", output)
+    say(
+        f"{each.what:24} {each.trees:5,} trees of {each.leaves:2} leaves {each.batch:6,} at once "
+        f"{each.us:8.1f} us {each.ns_per_tree:7.1f} ns a tree"
+        for each in found
+    )
+
+
+@commands.command("stages")
+@_artefact
+@_applications
+@click.option("--rows", type=_COUNT, default=2_000, show_default=True, help="different applications")
+@_kept("stages.json")
+def run_stages(
+    *, model: Path, applications: Path, rows: int, output: Path,
+    settings: Path,  # noqa: ARG001 - an option of every command that measures
+    store: Path,  # noqa: ARG001
+) -> None:  # fmt: skip
+    """Time each stage of a request, for one application and in batches."""
+    _check_output(output)
+    found = measure_stages(model, applications, rows=rows, progress=Progress())
+    record_timings(found, f"python -m benchmarks stages --model DIR --applications FILE --rows {rows}", output)
+    say(f"{each.stage:10} {each.batch:6,} at once {each.us:8.1f} us" for each in found)
 
 
 @commands.command("export")
