@@ -187,22 +187,24 @@ class OutcomePatterns:
     """
 
     # A split is a plain comparison with a slot: NaN is replaced by what makes it go where the split sends it. So one
-    # gather and one comparison decide all splits of all trees.
+    # gather and one comparison make the different comparisons of a model, and another gather gives them to its splits.
 
     def __init__(self, trees: Sequence[Tree]) -> None:
         slots: dict[Slot, int] = {}
         # A split that a tree lacks compares the first slot with infinity, which nothing exceeds.
+        comparisons = {(0, np.inf): 0}
         chosen = np.zeros((len(trees), _SPLITS + 1), dtype=np.intp)
-        thresholds = np.full((len(trees), _SPLITS + 1), np.inf)
         for t, tree in enumerate(trees):
             for q in range(len(tree.feature)):
-                slot, thresholds[t, q] = split_of(tree, q)
-                chosen[t, q] = slots.setdefault(slot, len(slots))
+                slot, threshold = split_of(tree, q)
+                compared = slots.setdefault(slot, len(slots)), threshold
+                chosen[t, q] = comparisons.setdefault(compared, len(comparisons))
         numbers = [slot for slot in slots if slot.levels is None]
         categories = [slot for slot in slots if slot.levels is not None]
         place = {slots[slot]: i for i, slot in enumerate([*numbers, *categories])}
-        self._chosen = np.array([place.get(i, 0) for i in range(max(1, len(slots)))], dtype=np.intp)[chosen].ravel()
-        self._thresholds = thresholds.ravel()
+        self._compared = np.array([place.get(slot, 0) for slot, _ in comparisons], dtype=np.intp)
+        self._thresholds = np.array([threshold for _, threshold in comparisons])
+        self._chosen = chosen.ravel()
         self._numbers = SlotNumbers(numbers)
         self._codes = np.array([slot.feature for slot in categories], dtype=np.intp)
         self._goes_right = goes_right([slot.levels or frozenset() for slot in categories])
@@ -213,8 +215,9 @@ class OutcomePatterns:
         """The pattern of each row of a model matrix (n, features) in each tree, shape (n, trees)."""
         patterns = np.empty((len(matrix), self._trees), dtype=np.uint8)
         for start in range(0, len(matrix), _BLOCK_ROWS):
-            right = self._slots(matrix[start : start + _BLOCK_ROWS]).take(self._chosen, axis=1) > self._thresholds
-            patterns[start : start + _BLOCK_ROWS] = np.packbits(right, axis=1, bitorder="little")
+            right = self._slots(matrix[start : start + _BLOCK_ROWS]).take(self._compared, axis=1) > self._thresholds
+            outcomes = right.take(self._chosen, axis=1)
+            patterns[start : start + _BLOCK_ROWS] = np.packbits(outcomes, axis=1, bitorder="little")
         return patterns
 
     def _slots(self, matrix: Matrix) -> Matrix:

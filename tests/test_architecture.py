@@ -31,8 +31,11 @@ MAY_IMPORT = {
     "configs": {"features", "jobs", "training"},
     "examples": {"credit_scoring_client", "features", "scoring", "serving"},
 }
-EXCEPTIONS = {"scoring.__main__": {"decision_log"}}
-"""The program composes its commands: those about the log are `python -m scoring`'s too, and no other module knows."""
+EXCEPTIONS = {"scoring.__main__": {"decision_log"}, "benchmarks.trees": {"serving"}}
+"""The program composes its commands: those about the log are `python -m scoring`'s too, and no other module knows.
+
+The stages of a request are timed by the functions that serve it, decoding and encoding among them.
+"""
 SERVED = ("features", "jobs", "scoring", "decision_log", "serving", "service")
 NOT_SERVED = {"pandas", "sklearn", "scipy", "fairlearn", "mlflow", "optuna", "matplotlib", "imblearn", "xgboost"}
 ONLY_WHEN_NEEDED = {"jinja2", "pyarrow", "tqdm"}
