@@ -330,11 +330,13 @@ def _text_bytes(values: pa.Array[Any]) -> int:
 
 def _client_ids(values: pa.ChunkedArray[Any], *, literal: bool) -> tuple[pa.ChunkedArray[Any], Wrong]:
     """Client ids as text; `literal` texts are names as they stand, as in JSON, even one such as NA."""
-    if not (literal and types.is_string(values.type)):
+    kind = values.type.value_type if types.is_dictionary(values.type) else values.type
+    if not literal or kind not in (pa.string(), pa.large_string(), pa.string_view()):
         return as_client_ids(values)
-    blank = pc.equal(pc.utf8_trim_whitespace(values), "")
-    wrong = pc.or_(blank, pc.greater(pc.utf8_length(values), LONGEST_CLIENT_ID)).fill_null(False)
-    return pc.if_else(wrong, pa.scalar(None, pa.string()), values), np.asarray(wrong.to_numpy(), dtype=np.bool_)
+    texts = values.cast(kind).cast(pa.string())
+    blank = pc.equal(pc.utf8_trim_whitespace(texts), "")
+    wrong = pc.or_(blank, pc.greater(pc.utf8_length(texts), LONGEST_CLIENT_ID)).fill_null(False)
+    return pc.if_else(wrong, pa.scalar(None, pa.string()), texts), np.asarray(wrong.to_numpy(), dtype=np.bool_)
 
 
 _CLIENT_ID_RULE = f"must be a text of 1 to {LONGEST_CLIENT_ID} characters, or a whole number"

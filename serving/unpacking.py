@@ -123,8 +123,8 @@ def serve(rows: int, columns: int, most: int, seconds: float) -> None:
     """Answer bodies on standard input until it ends."""
     import pyarrow as pa
 
-    resource.setrlimit(resource.RLIMIT_DATA, (_MEMORY, _MEMORY))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core would hold applications
+    _limit(resource.RLIMIT_DATA, _MEMORY)
+    _limit(resource.RLIMIT_CORE, 0)  # a core would hold applications
     source, target = sys.stdin.buffer, sys.stdout.buffer
     while head := source.read(_SIZE.size):
         _allow(seconds)
@@ -142,8 +142,13 @@ def serve(rows: int, columns: int, most: int, seconds: float) -> None:
 def _allow(seconds: float) -> None:
     """Let the system end this process after so many more seconds of processor time."""
     spent = resource.getrusage(resource.RUSAGE_SELF)
-    _, most = resource.getrlimit(resource.RLIMIT_CPU)
-    resource.setrlimit(resource.RLIMIT_CPU, (int(spent.ru_utime + spent.ru_stime + seconds) + 1, most))
+    _limit(resource.RLIMIT_CPU, int(spent.ru_utime + spent.ru_stime + seconds) + 1)
+
+
+def _limit(kind: int, most: int) -> None:
+    """Limit what this process may take, unless it may take less already."""
+    _, hard = resource.getrlimit(kind)
+    resource.setrlimit(kind, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
 
 
 def _stream(body: bytes, rows: int, columns: int, most: int) -> bytes:

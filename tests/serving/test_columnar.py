@@ -8,6 +8,7 @@ import json
 import struct
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -273,12 +274,42 @@ def test_the_identity_of_the_portfolio_names_the_applicants_too(reader: TableRea
     assert list(rows.client_ids) == ["100002", "100003"]
 
 
-def test_a_text_that_means_missing_elsewhere_is_a_client_id_as_in_json(reader: TableReader) -> None:
-    body = arrow(table_of([REQUIRED] * 4, client_id=pa.array(["NA", "x" * 65, "", None])))
-    [(rows, _)] = reader.read(ARROW, body)
+@pytest.mark.parametrize(
+    "kind", [pa.string(), pa.large_string(), pa.string_view(), pa.dictionary(pa.int32(), pa.string())], ids=str
+)
+def test_a_text_that_means_missing_elsewhere_is_a_client_id_as_in_json(reader: TableReader, kind: pa.DataType) -> None:
+    names = pa.array(["NA", "x" * 65, "", None])
+    names = names.dictionary_encode() if pa.types.is_dictionary(kind) else names.cast(kind)
+    [(rows, _)] = reader.read(ARROW, arrow(table_of([REQUIRED] * 4, client_id=names)))
     assert list(rows.client_ids) == ["NA", None, None, None]
     assert [rows.rejected[row][0]["loc"] for row in (1, 2)] == [["client_id"], ["client_id"]]
     assert list(rows.positions) == [0, 3]
+
+
+def test_a_table_that_outlasts_its_time_limit_is_recorded_once_and_given_to_a_repetition(
+    small: StoredModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = Service(small, tmp_path, {})
+    stalled, record = threading.Event(), service.recorder.record
+
+    def stall(*arguments: Any) -> None:
+        stalled.wait()
+        record(*arguments)
+
+    monkeypatch.setattr(service.recorder, "record", stall)
+    body, headers = arrow(table_of([REQUIRED] * 1_100)), {"Content-Type": ARROW.decode(), "Idempotency-Key": "k-1"}
+
+    async def run() -> list[httpx.Response]:
+        late = await service.send("/predict/batch", body, headers, late=True)
+        stalled.set()
+        await service.idempotency.settled(3600)
+        return [late, await service.send("/predict/batch", body, headers)]
+
+    late, again = asyncio.run(run())
+    service.close()
+    assert (late.status_code, again.headers["idempotency-replayed"]) == (504, "true")
+    assert set(answered(again)["request_id"].to_pylist()) == {late.headers["x-request-id"]}
+    assert len(lines(service.folder)) == 1_100
 
 
 def test_faults_are_told_in_full_up_to_a_number(reader: TableReader) -> None:
