@@ -479,6 +479,7 @@ def test_a_process_that_takes_too_long_is_ended(tmp_path: Path) -> None:
     assert isinstance(refusal(own, PARQUET, parquet_file(table_of([REQUIRED]))), NotTable)
 
 
+@pytest.mark.slow
 def test_two_thousand_mutated_bodies_are_read_or_refused_and_crash_nothing() -> None:
     command = [sys.executable, "-X", "faulthandler", "-m", "tests.serving.tables", "1", "2000"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
@@ -488,6 +489,7 @@ def test_two_thousand_mutated_bodies_are_read_or_refused_and_crash_nothing() -> 
     assert found.keys() == {"200", "200, all rejected", "400", "413", "422"}
 
 
+@pytest.mark.slow
 def test_mutated_bodies_reach_the_boundary_and_get_no_5xx(service: Service) -> None:
     for number, (form, body) in enumerate(mutated(3)):
         if number == 200:
