@@ -122,7 +122,7 @@ def test_a_worker_that_is_killed_costs_its_unfinished_part_only(
 ) -> None:
     output = tmp_path / "scores"
     # Batches of few rows take long, so that the workers are in the middle of a part.
-    words = words_of(book, folder, output, cluster.address, "--chunk-rows", "5")
+    words = words_of(book, folder, output, cluster.address, "--chunk-rows", "10")
     with cluster.workers(2) as (victim, _), started(words) as running:
         before = wait_for_parts(tmp_path / "scores.unfinished", 2, running)
         victim.kill()
@@ -135,7 +135,7 @@ def test_a_command_that_is_stopped_goes_on_where_it_was(
     cluster: Cluster, book: Book, folder: Path, scorer: Scorer, tmp_path: Path
 ) -> None:
     output = tmp_path / "scores"
-    words = words_of(book, folder, output, cluster.address, "--chunk-rows", "5")
+    words = words_of(book, folder, output, cluster.address, "--chunk-rows", "10")
     with cluster.workers(1):
         with started(words) as running:
             before = wait_for_parts(tmp_path / "scores.unfinished", 1, running)
@@ -198,7 +198,7 @@ def test_the_engine_and_its_scheduler_belong_together(
 
 def test_a_scheduler_that_is_lost_is_told_in_one_line(book: Book, folder: Path, tmp_path: Path) -> None:
     with running_cluster(tmp_path / "cluster") as cluster, cluster.workers(1):
-        running = started(words_of(book, folder, tmp_path / "scores", cluster.address, "--chunk-rows", "5"))
+        running = started(words_of(book, folder, tmp_path / "scores", cluster.address, "--chunk-rows", "10"))
         wait_for_parts(tmp_path / "scores.unfinished", 1, running)
         cluster.process.kill()
         _, said = running.communicate(timeout=PATIENCE)
