@@ -111,10 +111,12 @@ bench: setup ## compare with the alternatives, into benchmarks/results and bench
 	$(BIN)/python -m benchmarks variants
 	$(BIN)/python -m benchmarks soak
 	$(BIN)/python -m benchmarks book
+	-$(BIN)/python -m benchmarks generators # needs h2load
 	$(BIN)/python -m benchmarks report
 
 bench-quick: setup ## compare with the peers that the bars need, in short windows and without the soak
 	$(BIN)/python -m benchmarks run --seconds 2 --rounds 3 --peers service asgi_floor fastapi_scorer original_design bentoml_pyfunc empty_bentoml
+	-$(BIN)/python -m benchmarks generators --windows 5 # needs h2load
 	$(BIN)/python -m benchmarks report
 
 MUTANTS ?= 150
