@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
-from collections.abc import Callable, Sequence
-from typing import Literal
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +15,7 @@ from pydantic import Field
 from features.errors import SchemaError
 from features.portfolio import Portfolio
 from features.schema import Column, ColumnKind
-from features.transformer import Columns, FeatureState, FeatureTransformer, missing_as_nan
+from features.transformer import Columns, FeatureState, FeatureTransformer
 from jobs.settings import Settings
 
 
@@ -116,44 +118,96 @@ def fit_features(columns: Columns, settings: FeatureSettings, *, importance: Imp
 
     `importance` fits a first model on the fold; it is asked for only when the importance filter is on.
     """
-    portfolio = columns.portfolio
+    counts = (Counter(levels.tolist()) for levels in columns.levels.T)
+    candidates = _candidates(columns.portfolio, settings, counts, columns.numbers.T)
+    return _of_names(candidates, _filtered(FeatureTransformer(candidates), columns, settings, importance))
+
+
+class ColumnStore(Protocol):
+    """The raw columns of more applications than memory holds, which are read one by one."""
+
+    portfolio: Portfolio
+
+    def number(self, position: int) -> NDArray[np.float64]:
+        """One numeric column, shape (n,)."""
+
+    def level_counts(self, position: int) -> Counter[str | None]:
+        """How many rows have each level of one category."""
+
+    def transformed(self, transformer: FeatureTransformer) -> AbstractContextManager[FeatureStore]:
+        """The model matrix, as long as the context lasts."""
+
+
+class FeatureStore(Protocol):
+    """A model matrix of more rows than memory holds."""
+
+    def features(self) -> Iterator[NDArray[np.float64]]:
+        """The columns in their order, each of shape (n,)."""
+
+
+def fit_stored_features(columns: ColumnStore, settings: FeatureSettings) -> FeatureState:
+    """The state that `fit_features` fits on the same rows, fitted column by column.
+
+    SchemaError for the filters that need the whole matrix at once.
+    """
+    filters, schema = settings.filters, columns.portfolio.schema
+    if filters.correlation is not None or filters.importance is not None:
+        raise SchemaError("features.filters: correlation and importance need the whole matrix in memory: set them null")
+    counts = (columns.level_counts(i) for i in range(len(schema.categorical)))
+    numbers = (columns.number(i) for i in range(len(schema.numeric)))
+    candidates = _candidates(columns.portfolio, settings, counts, numbers)
+    if filters.constant is None:
+        return _of_names(candidates, candidates.names)
+    with columns.transformed(FeatureTransformer(candidates)) as matrix:
+        kept = [_mode_share(values) < filters.constant for values in matrix.features()]
+    return _of_names(candidates, tuple(itertools.compress(candidates.names, kept)))
+
+
+def _candidates(
+    portfolio: Portfolio,
+    settings: FeatureSettings,
+    counts: Iterable[Counter[str | None]],
+    numbers: Iterable[NDArray[np.float64]],
+) -> FeatureState:
+    """The state before any filter, from the counts of each category's levels and from each numeric column."""
+    schema = portfolio.schema
     chosen = portfolio.select(settings.sets_of(portfolio), settings.without_of(portfolio))
-    candidates = FeatureState(
+    return FeatureState(
         names=tuple(feature.name for feature in chosen),
-        vocabularies=_vocabularies(columns, settings.category_min_count),
-        clip=_clip_bounds(columns, settings.clip),
+        vocabularies={
+            column.name: _vocabulary(counted, column, settings.category_min_count)
+            for column, counted in zip(schema.categorical, counts, strict=True)
+        },
+        clip=_clip_bounds(schema.numeric, numbers, settings.clip),
         portfolio=portfolio,
     )
-    names = _filtered(FeatureTransformer(candidates), columns, settings, importance)
+
+
+def _of_names(candidates: FeatureState, names: tuple[str, ...]) -> FeatureState:
     used = {name: levels for name, levels in candidates.vocabularies.items() if name in names}
-    return FeatureState(names=names, vocabularies=used, clip=candidates.clip, portfolio=portfolio)
+    return FeatureState(names=names, vocabularies=used, clip=candidates.clip, portfolio=candidates.portfolio)
 
 
-def _vocabularies(columns: Columns, min_count: int) -> dict[str, tuple[str, ...]]:
-    return {
-        column.name: _vocabulary(columns.levels[:, i], column, min_count)
-        for i, column in enumerate(columns.schema.categorical)
-    }
-
-
-def _vocabulary(levels: NDArray[np.object_], column: Column, min_count: int) -> tuple[str, ...]:
-    counts = Counter(level for level in levels if level is not None and not column.is_missing(level))
+def _vocabulary(found: Counter[str | None], column: Column, min_count: int) -> tuple[str, ...]:
+    counts = {level: count for level, count in found.items() if level is not None and not column.is_missing(level)}
     frequent = [level for level, count in counts.items() if count >= min_count]
     commonest = sorted(frequent, key=lambda level: (-counts[level], level))[: column.most_levels]
     # Sorted, so that the codes do not depend on the order of the rows.
     return tuple(sorted(commonest))
 
 
-def _clip_bounds(columns: Columns, clip: Clipping | None) -> dict[str, tuple[float, float]]:
-    if clip is None:
-        return {}
-    numbers = missing_as_nan(columns)
+def _clip_bounds(
+    columns: Sequence[Column], numbers: Iterable[NDArray[np.float64]], clip: Clipping | None
+) -> dict[str, tuple[float, float]]:
+    bounds: dict[str, tuple[float, float]] = {}
     # Flags are not clipped: both quantiles of a rare flag are 0, which would make it a constant.
-    return {
-        column.name: _quantiles(numbers[:, i], clip)
-        for i, column in enumerate(columns.schema.numeric)
-        if column.kind not in (ColumnKind.FLAG, ColumnKind.DATE) and not np.isnan(numbers[:, i]).all()
-    }
+    for column, values in zip(columns, numbers, strict=True):
+        if clip is None or column.kind in (ColumnKind.FLAG, ColumnKind.DATE):
+            continue
+        known = np.where(np.isin(values, np.array(column.missing, dtype=np.float64)), np.nan, values)
+        if not np.isnan(known).all():
+            bounds[column.name] = _quantiles(known, clip)
+    return bounds
 
 
 def _quantiles(values: NDArray[np.float64], clip: Clipping) -> tuple[float, float]:

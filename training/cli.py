@@ -119,6 +119,12 @@ def json_schema(**options: Any) -> None:
 @commands.command()
 @_data
 @click.option("--params", type=PATH, metavar="FILE", help="parameters that `tune` wrote, to use instead")
+@click.option("--by-blocks", is_flag=True, help="keep columns and matrices in files in TMPDIR: less memory, same model")
+@click.option("--machines", metavar="LIST", help="fit on several machines: host:port,host:port, the same on each")
+@click.option("--rank", type=int, envvar="JOB_COMPLETION_INDEX", help="this machine's place in --machines, from 0")
+@click.option("--shared", type=PATH, metavar="DIR", help="folder that all of --machines can write")
+@click.option("--lost-after", type=float, default=60.0, show_default=True, help="seconds until a silent rank is lost")
+@click.option("--save-every", type=int, default=50, show_default=True, help="trees between two saved states")
 @click.option("--no-promote", is_flag=True, help="keep the model a challenger even if it passes")
 @_allowed
 @_settings

@@ -20,7 +20,8 @@ from jobs.errors import OutputError, SettingsError
 from scoring.cli import served_name
 from training.cli import SETTINGS
 from training.dataset import find_applications, is_generated, split_by_time
-from training.errors import RegistryError, TrackingError, TrainingError
+from training.errors import FleetError, RegistryError, TrackingError, TrainingError
+from training.fleet import Fleet
 from training.generation import FileFormat, generator_of
 from training.portfolio.commands import served_otherwise
 from training.promotion import Verdict, judge, keep, make_champion, promote, rollback
@@ -28,7 +29,7 @@ from training.registry.fitted import register_fitted, run_of_fitted
 from training.registry.registry import Registered, changes, copy_report, current_champion, find, succession
 from training.registry.store import champion_lock, import_model
 from training.registry.tracking import connect, resumed_run, scratch, without_secrets
-from training.run import deliver, load, registry_lines, trained_lines, verdict_lines
+from training.run import deliver, deliver_fleet, load, registry_lines, trained_lines, verdict_lines
 from training.search_settings import without_credentials
 from training.settings import TrainingSettings
 
@@ -89,6 +90,12 @@ def run(
     *,
     data: Path | None,
     params: Path | None,
+    by_blocks: bool,
+    machines: str | None,
+    rank: int | None,
+    shared: Path | None,
+    lost_after: float,
+    save_every: int,
     no_promote: bool,
     allow_generated: bool,
     allow_uncompared: bool,
@@ -102,9 +109,18 @@ def run(
         from training.tuning import TunedParameters
 
         loaded = TunedParameters.apply(params, loaded)
-    delivered = deliver(
-        data, loaded, Progress(), generated_allowed=allow_generated, uncompared_allowed=allow_uncompared
-    )
+    allowed = {"generated_allowed": allow_generated, "uncompared_allowed": allow_uncompared}
+    if machines is None:
+        delivered = deliver(data, loaded, Progress(), **allowed, by_blocks=by_blocks)
+    else:
+        fleet = Fleet.of(machines, rank, shared, lost_after=lost_after, save_every=save_every)
+        if data is None:
+            raise FleetError("--machines: needs --data, which all machines can read")
+        fit, finished = deliver_fleet(data, loaded, fleet, Progress(), **allowed)
+        say([f"rank {fleet.rank} fitted {fit.own_rows:,} of {fit.rows:,} rows: {fit.trees} trees, {fit.digest[:12]}"])
+        if finished is None:
+            return
+        delivered = finished
     say(trained_lines(delivered.trained))
     if no_promote:
         keep(delivered.verdict)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from features.files import File, RowBatch, open_file
 from features.portfolio import OutcomeDeclaration, Portfolio
-from features.schema import ColumnKind
+from features.schema import Column, ColumnKind
 from features.transformer import Columns, concatenate
 from features.validation import RuleViolation, merge_violations
 from features.values import as_client_ids, as_numbers, as_texts, as_whole_numbers
@@ -106,12 +106,12 @@ def read_dataset(data: Path, portfolio: Portfolio, *, dates: str | None = None) 
     if not batches:
         raise DataError(f"{file.path}: has no rows")
     columns = concatenate([batch.columns for batch in batches])
-    ids, unnamed = _identifiers(batches, portfolio)
+    ids, unnamed = read_identifiers(batches, portfolio)
     target = np.concatenate([outcomes(batch.others[schema.target_column], outcome) for batch in batches])
     violations = [
         *identifier_violations(ids, unnamed, portfolio),
         *target_violations(target, outcome),
-        *overlap_violations(ids, _later_ids(data, portfolio), portfolio),
+        *overlap_violations(ids, later_ids(data, portfolio), portfolio),
         *merge_violations(list(_violations(batches))),
         *level_violations(columns),
     ]
@@ -121,7 +121,13 @@ def read_dataset(data: Path, portfolio: Portfolio, *, dates: str | None = None) 
         target=np.where(np.isnan(target), -1, target).astype(np.int64),
         fingerprint=_sha256(file.path),
         source=file.path.name,
-        warnings=tuple(_warnings(columns, [name for name in file.undeclared if name not in (dates, *schema.beside)])),
+        warnings=tuple(
+            column_warnings(
+                constant_columns(columns),
+                undeclared_levels(columns),
+                [name for name in file.undeclared if name not in (dates, *schema.beside)],
+            )
+        ),
         dates=None if dates is None or violations else _dates(file, dates),
     )
     return dataset, violations
@@ -153,12 +159,17 @@ def _tables(directory: Path, name: str) -> list[Path]:
     return sorted(path for path in directory.iterdir() if path.stem == name and path.suffix.lower() in _SUFFIXES)
 
 
-def _identifiers(batches: Sequence[RowBatch], portfolio: Portfolio) -> tuple[Ids, NDArray[np.bool_]]:
-    """The identifiers, and a mask of those that are missing or of the wrong kind."""
+def read_identifiers(
+    batches: Sequence[RowBatch], portfolio: Portfolio, *, first: int = 1
+) -> tuple[Ids, NDArray[np.bool_]]:
+    """Return the identifiers, and a mask of those that are missing or of the wrong kind.
+
+    Where the portfolio has none they are row numbers from `first` on.
+    """
     identity = portfolio.declared.identity
     if identity is None:
         rows = sum(map(len, batches))
-        return np.arange(1, rows + 1), np.zeros(rows, dtype=np.bool_)
+        return np.arange(first, first + rows), np.zeros(rows, dtype=np.bool_)
     return _read_identifiers([batch.others[identity.column] for batch in batches], whole=identity.kind == "whole")
 
 
@@ -210,7 +221,8 @@ def _violations(batches: list[RowBatch]) -> Iterator[RuleViolation]:
             yield violation.shifted(batch.first_row)
 
 
-def _later_ids(data: Path, portfolio: Portfolio) -> Ids:
+def later_ids(data: Path, portfolio: Portfolio) -> Ids:
+    """Read the identifiers of the later applications in the folder of `data`; none where there is no file of them."""
     identity, later = portfolio.declared.identity, portfolio.declared.files.later
     folder = data.parent if data.is_file() else data
     if identity is None or later is None or not _tables(folder, later):
@@ -220,11 +232,12 @@ def _later_ids(data: Path, portfolio: Portfolio) -> Ids:
     return ids[~unnamed]
 
 
-def _warnings(columns: Columns, undeclared: Sequence[str]) -> Iterator[str]:
-    constants = constant_columns(columns)
+def column_warnings(
+    constants: Sequence[str], undeclared_rows: Mapping[str, int], undeclared: Sequence[str]
+) -> Iterator[str]:
+    """Say which columns are constant, hold undeclared levels in some rows, or are not declared."""
     if constants:
         yield f"constant columns: {', '.join(constants)}"
-    undeclared_rows = undeclared_levels(columns)
     if undeclared_rows:
         said = ", ".join(f"{name} ({count:,})" for name, count in undeclared_rows.items())
         yield f"rows with a level that is not declared: {said}"
@@ -371,8 +384,13 @@ def identifier_violations(ids: Ids, unnamed: NDArray[np.bool_], portfolio: Portf
 
 def level_violations(columns: Columns) -> list[RuleViolation]:
     """Find categories in which most stated levels are not declared: they may be encoded in another way."""
+    return level_rules(_undeclared_levels(columns))
+
+
+def level_rules(categories: Iterable[tuple[str, NDArray[np.intp], int]]) -> list[RuleViolation]:
+    """Find violations among categories, each with its rows of an undeclared level and the number of stated levels."""
     found = []
-    for name, undeclared, stated in _undeclared_levels(columns):
+    for name, undeclared, stated in categories:
         if len(undeclared) == stated:
             found.append(RuleViolation(name, "must hold declared levels; none of them occurs", undeclared))
         elif len(undeclared) > _MOST_UNDECLARED * stated:
@@ -389,12 +407,16 @@ def _undeclared_levels(columns: Columns) -> Iterator[tuple[str, NDArray[np.intp]
     """Each category with undeclared levels, the rows that hold one, and how many rows state any level."""
     for i, column in enumerate(columns.schema.categorical):
         levels = columns.levels[:, i]
-        counts = Counter(levels.tolist())
-        missing = {level for level in counts if level is None or column.is_missing(level)}
-        undeclared = counts.keys() - missing - set(column.levels)
-        if column.levels and undeclared:
-            rows = np.flatnonzero([level in undeclared for level in levels])
-            yield column.name, rows, len(levels) - sum(counts[level] for level in missing)
+        undeclared, stated = judge_levels(column, Counter(levels.tolist()))
+        if undeclared:
+            yield column.name, np.flatnonzero([level in undeclared for level in levels]), stated
+
+
+def judge_levels(column: Column, counts: Counter[str | None]) -> tuple[set[str | None], int]:
+    """Return the undeclared levels of a category, and how many rows state any level."""
+    missing = {level for level in counts if level is None or column.is_missing(level)}
+    undeclared = counts.keys() - missing - set(column.levels) if column.levels else set()
+    return undeclared, counts.total() - sum(counts[level] for level in missing)
 
 
 def target_violations(target: NDArray[np.float64], outcome: OutcomeDeclaration) -> list[RuleViolation]:

@@ -7,6 +7,7 @@ TrainingError
   * TrackingError      no tracking server or database where it was said to be
   * GateError          a model misses a gate and is not promoted
   * RegistryError      the registry or the store lacks or refuses a model
+  * FleetError         a fit on several machines cannot begin, or one of them was lost
   * ParityError        two forms of one model do not score alike
 """
 
@@ -41,6 +42,10 @@ class GateError(TrainingError):
 
 class RegistryError(TrainingError):
     """The model registry or the model store lacks a model, or holds an unusable one."""
+
+
+class FleetError(TrainingError):
+    """A fit on several machines cannot begin, or one of them was lost."""
 
 
 class ParityError(TrainingError):

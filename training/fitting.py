@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedKFold, train_test_split
 
-from features.fitting import FeatureSettings, fit_features
+from features.fitting import FeatureSettings, fit_features, fit_stored_features
+from features.portfolio import Portfolio
 from features.transformer import Columns, FeatureState, FeatureTransformer
 from jobs.commandline import stop_if_asked
 from monitoring.measures import auc, fit_line
@@ -20,12 +22,15 @@ from scoring.drift_reference import DriftReference, category_bins, quantile_bins
 from scoring.model import Calibration, Model
 from scoring.policy import DecisionPolicy
 from scoring.reasons import Explainer, ReasonMethod, ReasonReference, ReferenceGroup
+from training.blocks import BlockDataset, BlockMatrix, StoredColumns, StoredDataset
 from training.dataset import Dataset
 from training.errors import CalibrationError
 from training.search_settings import TreeParameters
 from training.settings import DriftReferenceSettings, ModelSettings, TrainingSettings
 
 Matrix = NDArray[np.float64]
+AnyMatrix = Matrix | BlockMatrix
+"""A model matrix in memory or in a file; both have `take` and give rows as an array."""
 Margins = NDArray[np.float64]
 Target = NDArray[np.int64]
 Advance = Callable[[], object]
@@ -57,7 +62,7 @@ class CrossValidation:
 
 
 def cross_validate(
-    dataset: Dataset,
+    dataset: Dataset | StoredDataset,
     features: FeatureSettings,
     model: ModelSettings,
     *,
@@ -71,11 +76,10 @@ def cross_validate(
         columns, target = dataset.columns.take(fitted), dataset.target[fitted]
         state = fit_state(columns, target, features, model, seed=seed)
         transformer = FeatureTransformer(state)
-        booster = fit_early_stopped(
-            transformer.transform(columns), target, transformer.categorical, model, names=state.names, seed=seed
-        )
-        matrix = transformer.transform(dataset.columns.take(judged))
-        margins[judged] = margins_of(booster, matrix, threads=model.threads)
+        with transformed(transformer, columns) as matrix:
+            booster = fit_early_stopped(matrix, target, transformer.categorical, model, names=state.names, seed=seed)
+        with transformed(transformer, dataset.columns.take(judged)) as matrix:
+            margins[judged] = margins_of(booster, matrix, threads=model.threads)
         score = auc(dataset.target[judged], margins[judged])
         folds.append(Fold(judged, state.names, booster.best_iteration, score))
         progress()
@@ -87,10 +91,28 @@ def splits(target: NDArray[np.int64], folds: int, *, seed: int) -> Iterator[tupl
     yield from StratifiedKFold(folds, shuffle=True, random_state=seed).split(target, target)
 
 
+@contextmanager
+def transformed(transformer: FeatureTransformer, columns: Columns | StoredColumns) -> Iterator[AnyMatrix]:
+    """The model matrix of raw columns: in memory, or in a file that lasts as long as the context."""
+    if isinstance(columns, Columns):
+        yield transformer.transform(columns)
+        return
+    with columns.transformed(transformer) as matrix:
+        yield matrix
+
+
 def fit_state(
-    columns: Columns, target: NDArray[np.int64], features: FeatureSettings, model: ModelSettings, *, seed: int
+    columns: Columns | StoredColumns,
+    target: NDArray[np.int64],
+    features: FeatureSettings,
+    model: ModelSettings,
+    *,
+    seed: int,
 ) -> FeatureState:
     """Fit the feature state on these rows alone; a first small model ranks features if that filter is on."""
+
+    if not isinstance(columns, Columns):
+        return fit_stored_features(columns, features)
 
     def importance(matrix: NDArray[np.float64], categorical: tuple[int, ...]) -> NDArray[np.float64]:
         free = model.model_copy(update={"monotone": {}})
@@ -100,7 +122,7 @@ def fit_state(
 
 
 def fit_early_stopped(
-    matrix: Matrix,
+    matrix: AnyMatrix,
     target: NDArray[np.int64],
     categorical: tuple[int, ...],
     settings: ModelSettings,
@@ -113,21 +135,23 @@ def fit_early_stopped(
     `names` are the features of the matrix; the settings may give some of them a direction.
     """
     # The fold's judged rows must not choose the number of trees: the AUC on them would be too high.
-    fitted, judging = train_test_split(
+    divided = train_test_split(
         np.arange(len(target)), test_size=settings.early_stopping.share, random_state=seed, stratify=target
     )
-    train = _dataset(matrix[fitted], target[fitted], categorical)
+    # In the order of the file, so that a matrix in blocks is read once and gives the same bits.
+    fitted, judging = map(np.sort, divided)
+    train = dataset_of(matrix.take(fitted, axis=0), target[fitted], categorical)
     return lgb.train(
         parameters(settings, seed, names),
         train,
         num_boost_round=settings.max_trees,
-        valid_sets=[lgb.Dataset(matrix[judging], target[judging], reference=train)],
+        valid_sets=[dataset_of(matrix.take(judging, axis=0), target[judging], categorical, reference=train)],
         callbacks=[stoppable, lgb.early_stopping(settings.early_stopping.rounds, verbose=False)],
     )
 
 
 def fit_trees(
-    matrix: Matrix,
+    matrix: AnyMatrix,
     target: NDArray[np.int64],
     categorical: tuple[int, ...],
     settings: ModelSettings,
@@ -139,7 +163,7 @@ def fit_trees(
     """Fit a booster of exactly `trees` trees on all given rows."""
     return lgb.train(
         parameters(settings, seed, names),
-        _dataset(matrix, target, categorical),
+        dataset_of(matrix, target, categorical),
         num_boost_round=trees,
         callbacks=[stoppable],
     )
@@ -177,14 +201,19 @@ def usual_parameters(outcomes: int, features: int) -> TreeParameters:
     )
 
 
-def fitted_to(dataset: Dataset, settings: TrainingSettings) -> TrainingSettings:
+def fitted_to(dataset: Dataset | StoredDataset, settings: TrainingSettings) -> TrainingSettings:
     """Return the settings with the usual parameters for these data where the settings state none."""
-    usual = usual_parameters(*_sizes(dataset, settings))
+    return usual_settings(dataset.portfolio, settings, rarer=_sizes(dataset, settings)[0])
+
+
+def usual_settings(portfolio: Portfolio, settings: TrainingSettings, *, rarer: int) -> TrainingSettings:
+    """Return the settings with the usual parameters for data with so many rows of the rarer outcome."""
+    usual = usual_parameters(rarer, _features(portfolio, settings))
     model = settings.model.model_copy(update={"parameters": settings.model.parameters.over(usual)})
     return settings.model_copy(update={"model": model})
 
 
-def parameters_line(dataset: Dataset, settings: TrainingSettings) -> str:
+def parameters_line(dataset: Dataset | StoredDataset, settings: TrainingSettings) -> str:
     """Say which parameters of the trees the data chose, and why."""
     outcomes, features = _sizes(dataset, settings)
     used, stated = fitted_to(dataset, settings).model.parameters.stated(), settings.model.parameters.stated()
@@ -194,12 +223,15 @@ def parameters_line(dataset: Dataset, settings: TrainingSettings) -> str:
     return f"parameters of the trees for {outcomes:,} rows of the rarer outcome and {features} features: {chosen}"
 
 
-def _sizes(dataset: Dataset, settings: TrainingSettings) -> tuple[int, int]:
+def _sizes(dataset: Dataset | StoredDataset, settings: TrainingSettings) -> tuple[int, int]:
     """The rows of the rarer outcome, and the features that are chosen from."""
-    features, portfolio = settings.features, dataset.portfolio
-    chosen = portfolio.select(features.sets_of(portfolio), features.without_of(portfolio))
     defaults = int(dataset.target.sum())
-    return min(defaults, len(dataset) - defaults), max(1, len(chosen))
+    return min(defaults, len(dataset) - defaults), _features(dataset.portfolio, settings)
+
+
+def _features(portfolio: Portfolio, settings: TrainingSettings) -> int:
+    features = settings.features
+    return max(1, len(portfolio.select(features.sets_of(portfolio), features.without_of(portfolio))))
 
 
 def parameters(settings: ModelSettings, seed: int, names: Sequence[str]) -> dict[str, Any]:
@@ -224,9 +256,10 @@ def _monotone(settings: ModelSettings, names: Sequence[str]) -> dict[str, Any]:
     return {"monotone_constraints": directions, "monotone_constraints_method": "advanced"} if any(directions) else {}
 
 
-def margins_of(booster: lgb.Booster, matrix: Matrix, *, threads: int) -> NDArray[np.float64]:
+def margins_of(booster: lgb.Booster, matrix: AnyMatrix, *, threads: int) -> NDArray[np.float64]:
     """Predict raw log-odds of the rows at the best iteration, shape (n,)."""
-    return np.asarray(booster.predict(matrix, raw_score=True, num_threads=threads), dtype=np.float64)
+    blocks = [matrix] if isinstance(matrix, np.ndarray) else matrix.blocks()
+    return np.concatenate([booster.predict(block, raw_score=True, num_threads=threads) for block in blocks])
 
 
 def gain(booster: lgb.Booster) -> NDArray[np.float64]:
@@ -239,8 +272,16 @@ def text(booster: lgb.Booster) -> str:
     return str(booster.model_to_string(num_iteration=booster.best_iteration or -1))
 
 
-def _dataset(matrix: Matrix, target: NDArray[np.int64], categorical: tuple[int, ...]) -> lgb.Dataset:
-    return lgb.Dataset(matrix, target, categorical_feature=list(categorical), free_raw_data=True)
+def dataset_of(
+    matrix: AnyMatrix,
+    target: NDArray[np.int64],
+    categorical: tuple[int, ...],
+    *,
+    reference: lgb.Dataset | None = None,
+) -> lgb.Dataset:
+    """Make LightGBM's data set of a matrix; one with a `reference` has its bins."""
+    kind = lgb.Dataset if isinstance(matrix, np.ndarray) else BlockDataset
+    return kind(matrix, target, reference, categorical_feature=list(categorical), free_raw_data=True)
 
 
 def calibrate(margins: Margins, target: Target) -> Calibration:
@@ -274,7 +315,7 @@ def calibrated_by_fold(margins: Margins, target: Target, judged: Sequence[NDArra
 
 def reason_reference(
     fitted: str,
-    matrix: NDArray[np.float64],
+    matrix: AnyMatrix,
     probabilities: NDArray[np.float64],
     policy: DecisionPolicy,
     settings: TrainingSettings,
@@ -305,7 +346,7 @@ _EXPLAINED = 50
 """Applications whose reasons are timed."""
 
 
-def explained_in(fitted: str, matrix: NDArray[np.float64], state: FeatureState, reference: ReasonReference) -> float:
+def explained_in(fitted: str, matrix: AnyMatrix, state: FeatureState, reference: ReasonReference) -> float:
     """The median time that the reasons of one application take, in seconds."""
     explainer = Explainer(Model(fitted), state.names, state.portfolio, reference)
     times = []
@@ -317,7 +358,7 @@ def explained_in(fitted: str, matrix: NDArray[np.float64], state: FeatureState, 
 
 
 def drift_reference(
-    matrix: NDArray[np.float64],
+    matrix: AnyMatrix,
     transformer: FeatureTransformer,
     *,
     probabilities: NDArray[np.float64],
@@ -328,7 +369,7 @@ def drift_reference(
     codes = {i: len(transformer.state.vocabularies[transformer.names[i]]) for i in transformer.categorical}
     bins = [
         category_bins(values, codes[i]) if i in codes else quantile_bins(values, settings.feature_bins)
-        for i, values in enumerate(matrix.T)
+        for i, values in enumerate(matrix.T if isinstance(matrix, np.ndarray) else matrix.features())
     ]
     shares = gain / max(float(gain.sum()), np.finfo(np.float64).tiny)
     portfolio = transformer.state.portfolio

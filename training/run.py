@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,6 +18,7 @@ from features.files import open_file
 from jobs.commandline import Progress, table
 from monitoring.measures import Estimate
 from scoring.reasons import ReferenceGroup
+from training.blocks import StoredDataset, read_source, store_parts
 from training.dataset import (
     GENERATED,
     TRUE_PD,
@@ -29,9 +30,10 @@ from training.dataset import (
     refuse_too_few,
     split_by_time,
 )
-from training.errors import RegistryError
+from training.errors import RegistryError, TrainingError
 from training.evaluation import Evaluation
 from training.fitting import fitted_to, parameters_line
+from training.fleet import Fleet, FleetFit, fit_fleet
 from training.gates import gate_lines, group_lines
 from training.generation import generator_of
 from training.promotion import JudgedModel, Verdict, judge
@@ -42,7 +44,7 @@ from training.registry.store import served_version
 from training.registry.tracking import commit, connect, portfolio_of_run, tracked_run
 from training.report.model_report import write_report
 from training.settings import TrainingSettings
-from training.trainer import TrainedModel, lineage, train
+from training.trainer import TrainedModel, lineage, train, train_fleet
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -66,32 +68,107 @@ def deliver(
     *,
     generated_allowed: bool = False,
     uncompared_allowed: bool = False,
+    by_blocks: bool = False,
 ) -> Delivered:
     """Train on the files in `data`, or on generated ones; track the model, register it as challenger and judge it.
 
-    Later applications judge it if the settings set some aside, else the training data do.
+    Later applications judge it if the settings set some aside, else the training data do. `by_blocks` keeps the columns
+    in files: the model has the same bits, and at most `SHOWN_ROWS` evenly spaced rows are judged and reported.
     """
     connect(settings.tracking, make=True)
     if not uncompared_allowed:
         _refuse_other_portfolio(settings)
-    dataset, later = split_by_time(load(data, settings, progress), settings.out_of_time)
-    # Before the training: a folder that cannot be written, or a server that is down, would cost its whole result.
+    with _read(data, settings, progress, by_blocks=by_blocks) as (dataset, later):
+        # Before the training: a folder that cannot be written, or a server that is down, would cost its whole result.
+        place_of_fitted()
+        for line in (*settings.left_out_lines(), parameters_line(dataset, settings)):
+            progress.line(line)
+        with tracked_run(settings.tracking, name=dataset.source) as run_id:
+            trained = train(dataset, settings, progress, later=later)
+            with progress.step("MLflow"):
+                registered = track(dataset, trained, settings, run_id=run_id)
+        with progress.step("gates"):
+            verdict = judge(
+                registered,
+                _shown(dataset, trained)[0] if later is None else later,
+                settings,
+                generated_allowed=generated_allowed,
+                uncompared_allowed=uncompared_allowed,
+            )
+    return Delivered(trained, registered, verdict)
+
+
+def deliver_fleet(
+    data: Path,
+    settings: TrainingSettings,
+    fleet: Fleet,
+    progress: Progress,
+    *,
+    generated_allowed: bool = False,
+    uncompared_allowed: bool = False,
+) -> tuple[FleetFit, Delivered | None]:
+    """Fit the trees with the other machines; rank 0 also tracks, registers and judges the model, on held-out rows."""
+    if fleet.rank != 0:
+        return fit_fleet(data, settings, fleet, progress), None
+    connect(settings.tracking, make=True)
+    if not uncompared_allowed:
+        _refuse_other_portfolio(settings)
     place_of_fitted()
-    for line in (*settings.left_out_lines(), parameters_line(dataset, settings)):
-        progress.line(line)
+    fit = fit_fleet(data, settings, fleet, progress)
+    dataset = replace(fit.judged, source=_source(data, fit.judged.source, settings))
     with tracked_run(settings.tracking, name=dataset.source) as run_id:
-        trained = train(dataset, settings, progress, later=later)
+        trained = train_fleet(fit, progress)
         with progress.step("MLflow"):
-            registered = track(dataset, trained, settings, run_id=run_id)
+            registered = track(dataset, trained, fit.settings, run_id=run_id, fleet=fit)
     with progress.step("gates"):
         verdict = judge(
             registered,
-            dataset if later is None else later,
+            dataset,
             settings,
             generated_allowed=generated_allowed,
             uncompared_allowed=uncompared_allowed,
         )
-    return Delivered(trained, registered, verdict)
+    return fit, Delivered(trained, registered, verdict)
+
+
+SHOWN_ROWS = 200_000
+"""The most rows of a training by blocks that are in memory at once, for the report and the gates."""
+
+
+@contextmanager
+def _read(
+    data: Path | None, settings: TrainingSettings, progress: Progress, *, by_blocks: bool
+) -> Iterator[tuple[Dataset | StoredDataset, Dataset | None]]:
+    """The applications to fit, and the later ones; in blocks, as long as the context lasts."""
+    if not by_blocks:
+        yield split_by_time(load(data, settings, progress), settings.out_of_time)
+        return
+    if settings.out_of_time is not None:
+        raise TrainingError("--by-blocks: sets no later applications aside; write out_of_time: null in the settings")
+    with ExitStack() as kept:
+        folder = kept.enter_context(_files(data, settings, progress))
+        scratch = Path(kept.enter_context(tempfile.TemporaryDirectory()))
+        with progress.step("load and validate"):
+            stored = store_parts(read_source(folder, settings.declared), folder, settings.declared, scratch)
+            refuse_unfit(stored, settings)
+        dataset = replace(stored, source=_source(data, stored.source, settings))
+        for warning in dataset.warnings:
+            progress.line(f"{dataset.source}: {warning}")
+        yield dataset, None
+
+
+def refuse_unfit(dataset: StoredDataset, settings: TrainingSettings) -> None:
+    """Refuse data in blocks that are too few or that leak the outcome; DataError."""
+    refuse_too_few(dataset.target, folds=settings.model.folds, per_fold=settings.model.min_outcomes_per_fold)
+    refuse_leaks(dataset.loaded(dataset.spaced(settings.leakage.rows)), settings.leakage)
+
+
+def _shown(dataset: Dataset | StoredDataset, trained: TrainedModel) -> tuple[Dataset, TrainedModel]:
+    """The rows that fit into memory, with their PDs: all of a data set that is there already."""
+    if isinstance(dataset, Dataset):
+        return dataset, trained
+    rows = dataset.spaced(SHOWN_ROWS)
+    return dataset.loaded(rows), replace(trained, probabilities=trained.probabilities[rows])
 
 
 def _refuse_other_portfolio(settings: TrainingSettings) -> None:
@@ -107,13 +184,22 @@ def _refuse_other_portfolio(settings: TrainingSettings) -> None:
         )
 
 
-def track(dataset: Dataset, trained: TrainedModel, settings: TrainingSettings, *, run_id: str) -> Registered:
+def track(
+    dataset: Dataset | StoredDataset,
+    trained: TrainedModel,
+    settings: TrainingSettings,
+    *,
+    run_id: str,
+    fleet: FleetFit | None = None,
+) -> Registered:
     """Record a trained model with its figures and report in the active run and register it as challenger."""
     # Everything is on the disk before MLflow is asked to keep any of it.
     used = fitted_to(dataset, settings)
-    artefact = trained.artefact(lineage(dataset, used, run_id=run_id, commit=commit(), code=code_digest()))
+    made = lineage(dataset, used, run_id=run_id, commit=commit(), code=code_digest(), fleet=fleet)
+    artefact = trained.artefact(made)
     folder = write_fitted(dataset, trained, artefact, settings, run_id=run_id)
-    write_report(folder / FILES, dataset, trained, artefact, settings)
+    shown, of_shown = _shown(dataset, trained)
+    write_report(folder / FILES, shown, of_shown, artefact, settings)
     return register_fitted(folder)
 
 
@@ -122,17 +208,21 @@ def load(data: Path | None, settings: TrainingSettings, progress: Progress, *, t
 
     DataError if the data break a rule. Data `to_fit` a model must also be large enough and not leak the outcome.
     """
-    synthetic = settings.synthetic
     with _files(data, settings, progress) as directory, progress.step("load and validate"):
         dataset = _fit_for_training(directory, settings) if to_fit else load_dataset(directory, settings.declared)
-    if data is None:
-        dataset = replace(dataset, source=f"{GENERATED}{synthetic.clients} clients, seed {synthetic.seed}")
-    # Only the generator knows true PDs, so a folder that holds them holds generated data.
-    elif any((data.parent if data.is_file() else data).glob(f"{TRUE_PD}.*")):
-        dataset = replace(dataset, source=f"{GENERATED}{dataset.source}")
+    dataset = replace(dataset, source=_source(data, dataset.source, settings))
     for warning in dataset.warnings:
         progress.line(f"{dataset.source}: {warning}")
     return dataset
+
+
+def _source(data: Path | None, name: str, settings: TrainingSettings) -> str:
+    """The name of the data, which says whether they are generated."""
+    if data is None:
+        return f"{GENERATED}{settings.synthetic.clients} clients, seed {settings.synthetic.seed}"
+    # Only the generator knows true PDs, so a folder that holds them holds generated data.
+    generated = any((data.parent if data.is_file() else data).glob(f"{TRUE_PD}.*"))
+    return f"{GENERATED}{name}" if generated else name
 
 
 def _fit_for_training(directory: Path, settings: TrainingSettings) -> Dataset:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from typing import Any
 
@@ -14,17 +15,20 @@ from numpy.typing import NDArray
 
 from features.transformer import FeatureState, FeatureTransformer
 from jobs.commandline import Progress
-from monitoring.measures import Estimate, auc_difference
+from monitoring.measures import Estimate, auc, auc_difference
 from scoring.artefact import Artefact
 from scoring.drift_reference import DriftReference
 from scoring.model import Calibration
 from scoring.policy import DecisionPolicy
 from scoring.reasons import ReasonReference
 from scoring.scorer import with_conformance
+from training.blocks import StoredDataset
 from training.dataset import Dataset
 from training.evaluation import Evaluation, decision_policy, evaluate
 from training.fitting import (
+    AnyMatrix,
     CrossValidation,
+    Fold,
     calibrate,
     cross_calibrated,
     cross_validate,
@@ -36,8 +40,11 @@ from training.fitting import (
     gain,
     margins_of,
     reason_reference,
+    splits,
     text,
+    transformed,
 )
+from training.fleet import FleetFit
 from training.settings import InterpretationSettings, TrainingSettings
 
 Matrix = NDArray[np.float64]
@@ -99,7 +106,7 @@ class TrainedModel:
 
 
 def train(
-    dataset: Dataset, settings: TrainingSettings, progress: Progress, *, later: Dataset | None = None
+    dataset: Dataset | StoredDataset, settings: TrainingSettings, progress: Progress, *, later: Dataset | None = None
 ) -> TrainedModel:
     """Train the model that `settings` describe on `dataset`, and judge it on the applications `later` too."""
     settings = fitted_to(dataset, settings)
@@ -108,23 +115,77 @@ def train(
         validation = cross_validate(dataset, settings.features, model, seed=seed, progress=advance)
     price = _price(dataset, settings, validation, progress)
     monotone_price = _monotone_price(dataset, settings, validation, progress)
-    policy = decision_policy(settings.policy)
-    probabilities = cross_calibrated(validation, dataset.target)
-    with progress.step("refit on all rows"):
-        state = fit_state(dataset.columns, dataset.target, settings.features, model, seed=seed)
-        transformer = FeatureTransformer(state)
-        matrix = transformer.transform(dataset.columns)
-        booster = fit_trees(
-            matrix,
-            dataset.target,
-            transformer.categorical,
-            model,
-            names=state.names,
-            trees=validation.trees,
-            seed=seed,
+    with ExitStack() as kept:
+        with progress.step("refit on all rows"):
+            state = fit_state(dataset.columns, dataset.target, settings.features, model, seed=seed)
+            transformer = FeatureTransformer(state)
+            matrix = kept.enter_context(transformed(transformer, dataset.columns))
+            booster = fit_trees(
+                matrix,
+                dataset.target,
+                transformer.categorical,
+                model,
+                names=state.names,
+                trees=validation.trees,
+                seed=seed,
+            )
+        described = _described(
+            dataset.target, matrix, transformer, booster, validation, settings, progress, later=later
         )
+    return replace(described, price=price, monotone_price=monotone_price)
+
+
+def train_fleet(fit: FleetFit, progress: Progress) -> TrainedModel:
+    """Calibrate, evaluate and explain the trees of several machines, on rows that none of them was fitted on.
+
+    Other rows of the same folds calibrate each judged row. The prices are those of `fit.sample`, by cross-validation.
+    """
+    settings, target = fit.settings, fit.judged.target
+    model, seed = settings.model, settings.seed
+    booster, transformer = lgb.Booster(model_str=fit.model_text), FeatureTransformer(fit.features)
+    matrix = transformer.transform(fit.judged.columns)
+    margins = margins_of(booster, matrix, threads=model.threads)
+    folds = tuple(
+        Fold(judged, fit.features.names, fit.trees, auc(target[judged], margins[judged]))
+        for _, judged in splits(target, model.folds, seed=seed)
+    )
+    described = _described(
+        target, matrix, transformer, booster, CrossValidation(folds, margins), settings, progress, later=None
+    )
+    if not settings.features.without and not model.monotone:
+        return described
+    rows = np.arange(0, len(fit.sample), max(1, -(-len(fit.sample) // _PRICE_ROWS)))
+    priced = fit.sample.take(rows)
+    with progress.step("cross-validation of a sample", model.folds) as advance:
+        validation = cross_validate(priced, settings.features, model, seed=seed, progress=advance)
+    return replace(
+        described,
+        price=_price(priced, settings, validation, progress),
+        monotone_price=_monotone_price(priced, settings, validation, progress),
+    )
+
+
+_PRICE_ROWS = 20_000
+"""The most rows that the prices of a fit on several machines are measured on."""
+
+
+def _described(
+    target: NDArray[np.int64],
+    matrix: AnyMatrix,
+    transformer: FeatureTransformer,
+    booster: lgb.Booster,
+    validation: CrossValidation,
+    settings: TrainingSettings,
+    progress: Progress,
+    *,
+    later: Dataset | None,
+) -> TrainedModel:
+    """Calibrate, evaluate and explain trees on rows with these margins of models that did not see them; no prices."""
+    model, seed, state = settings.model, settings.seed, transformer.state
+    policy = decision_policy(settings.policy)
+    probabilities = cross_calibrated(validation, target)
     # The delivered calibration uses all out-of-fold margins; the evaluation's PDs use other folds' margins only.
-    calibration = calibrate(validation.margins, dataset.target)
+    calibration = calibrate(validation.margins, target)
     with progress.step("interpretation"):
         interpretation = interpret(
             booster,
@@ -143,7 +204,7 @@ def train(
         reasons = reason_reference(fitted, matrix, own, policy, settings)
         seconds = None if reasons is None else explained_in(fitted, matrix, state, reasons)
     with progress.step("evaluation"):
-        evaluation = evaluate(dataset.target, probabilities, policy, settings.evaluation, seed=seed)
+        evaluation = evaluate(target, probabilities, policy, settings.evaluation, seed=seed)
         judged = None if later is None else _later(later, transformer, booster, calibration, policy, settings)
     return TrainedModel(
         model_text=fitted,
@@ -156,15 +217,17 @@ def train(
         validation=validation,
         probabilities=probabilities,
         evaluation=evaluation,
-        price=price,
-        monotone_price=monotone_price,
+        price=Estimate(0.0, 0.0, 0.0),
+        monotone_price=None,
         later=judged,
         interpretation=interpretation,
         importance=tuple(zip(state.names, map(float, gain(booster)), strict=True)),
     )
 
 
-def _price(dataset: Dataset, settings: TrainingSettings, validation: CrossValidation, progress: Progress) -> Estimate:
+def _price(
+    dataset: Dataset | StoredDataset, settings: TrainingSettings, validation: CrossValidation, progress: Progress
+) -> Estimate:
     """AUC with every attribute minus AUC without the protected ones, on the same folds."""
     if not settings.features.without:
         return Estimate(0.0, 0.0, 0.0)
@@ -176,7 +239,7 @@ def _price(dataset: Dataset, settings: TrainingSettings, validation: CrossValida
 
 
 def _monotone_price(
-    dataset: Dataset, settings: TrainingSettings, validation: CrossValidation, progress: Progress
+    dataset: Dataset | StoredDataset, settings: TrainingSettings, validation: CrossValidation, progress: Progress
 ) -> Estimate | None:
     """AUC without monotone features minus AUC with them, on the same folds."""
     model = settings.model
@@ -203,9 +266,18 @@ def _later(
 
 
 def lineage(
-    dataset: Dataset, settings: TrainingSettings, *, run_id: str, commit: str | None, code: str
+    dataset: Dataset | StoredDataset,
+    settings: TrainingSettings,
+    *,
+    run_id: str,
+    commit: str | None,
+    code: str,
+    fleet: FleetFit | None = None,
 ) -> dict[str, Any]:
-    """Record where a model comes from, JSON-ready; `code` is the digest of the code that computes its scores."""
+    """Record where a model comes from, JSON-ready; `code` is the digest of the code that computes its scores.
+
+    Of a `fleet`, `dataset` holds the rows that judge, and the rows of all machines are recorded.
+    """
     return {
         "run_id": run_id,
         "commit": commit,
@@ -213,8 +285,8 @@ def lineage(
         "data": {
             "source": dataset.source,
             "sha256": dataset.fingerprint,
-            "rows": len(dataset),
-            "defaults": int(dataset.target.sum()),
+            "rows": len(dataset) if fleet is None else fleet.rows,
+            "defaults": int(dataset.target.sum()) if fleet is None else fleet.defaults,
         },
         "settings": settings.recorded(),
         "versions": {"python": platform.python_version(), **{name: version(name) for name in _RECORDED_PACKAGES}},
@@ -257,7 +329,7 @@ class Interpretation:
 
 def interpret(
     booster: lgb.Booster,
-    matrix: Matrix,
+    matrix: AnyMatrix,
     names: tuple[str, ...],
     settings: InterpretationSettings,
     *,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ import yaml
 from deploy.kubernetes.check import OVERLAYS, render
 from tests.server import ROOT
 from tests.skipped import needs
+from training.cli import commands as training_commands
 
 pytestmark = needs("kubectl")
 every_overlay = pytest.mark.parametrize("overlay", OVERLAYS)
@@ -101,7 +103,29 @@ def test_what_was_begun_can_end_before_the_pod_is_killed(overlay: str) -> None:
 @every_overlay
 def test_a_service_selects_the_deployment_of_its_name_and_no_other(overlay: str) -> None:
     for name, service in of_kind(overlay, "Service").items():
-        assert selects(service["spec"]["selector"], overlay) == {name}
+        if service["spec"].get("clusterIP") != "None":
+            assert selects(service["spec"]["selector"], overlay) == {name}
+
+
+@every_overlay
+def test_the_pods_of_a_fit_are_its_ranks_and_find_each_other_by_name(overlay: str) -> None:
+    job = of_kind(overlay, "CronJob")["credit-scoring-training"]["spec"]
+    spec, template = job["jobTemplate"]["spec"], job["jobTemplate"]["spec"]["template"]
+    (container,) = template["spec"]["containers"]
+    service = of_kind(overlay, "Service")[template["spec"]["subdomain"]]["spec"]
+    assert job["suspend"]
+    assert (spec["completionMode"], spec["completions"]) == ("Indexed", spec["parallelism"])
+    assert service["clusterIP"] == "None"
+    assert service["publishNotReadyAddresses"]
+    assert service["selector"].items() <= template["metadata"]["labels"].items()
+    port, words = service["ports"][0]["port"], container["args"]
+    machines = words[words.index("--machines") + 1].split(",")
+    assert machines == [f"$(RUN)-{rank}.credit-scoring-training:{port}" for rank in range(spec["completions"])]
+    # The rank comes from JOB_COMPLETION_INDEX, which Kubernetes gives to the pods of an indexed job.
+    run = training_commands.commands["run"].make_context("run", [*words[2:], "--rank", "0"])
+    assert run.params["shared"] == Path(words[words.index("--shared") + 1])
+    mounts = {mount["mountPath"] for mount in container["volumeMounts"]}
+    assert {variable["name"]: variable.get("value") for variable in container["env"]}["TMPDIR"] in mounts
 
 
 def test_the_budget_is_of_the_stable_pods() -> None:

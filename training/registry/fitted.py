@@ -23,6 +23,7 @@ from jobs.settings import Settings
 from scoring.artefact import Artefact
 from scoring.errors import ArtefactError
 from scoring.store import REPORT
+from training.blocks import StoredDataset
 from training.dataset import Dataset
 from training.errors import RegistryError, TrackingError
 from training.fitting import fitted_to
@@ -61,7 +62,12 @@ def place_of_fitted() -> Path:
 
 
 def write_fitted(
-    dataset: Dataset, trained: TrainedModel, artefact: Artefact, settings: TrainingSettings, *, run_id: str
+    dataset: Dataset | StoredDataset,
+    trained: TrainedModel,
+    artefact: Artefact,
+    settings: TrainingSettings,
+    *,
+    run_id: str,
 ) -> Path:
     """Write all files of a fitted model but its report, and return their folder."""
     folder = place_of_fitted() / run_id
@@ -141,7 +147,7 @@ def _write(path: Path, content: Mapping[str, Any]) -> None:
     path.write_text(json.dumps(content, indent=2), encoding="utf-8")
 
 
-def _parameters(dataset: Dataset, settings: TrainingSettings, trained: TrainedModel) -> dict[str, Any]:
+def _parameters(dataset: Dataset | StoredDataset, settings: TrainingSettings, trained: TrainedModel) -> dict[str, Any]:
     used, stated = fitted_to(dataset, settings).model.parameters.stated(), settings.model.parameters.stated()
     return {
         "seed": settings.seed,

@@ -24,6 +24,7 @@ from jobs.output import write_bytes
 from scoring.artefact import Artefact
 from scoring.errors import ArtefactError
 from scoring.store import REPORT, Statement, sign
+from training.blocks import StoredDataset
 from training.dataset import Dataset
 from training.errors import RegistryError
 from training.registry.packaging import check_flavour, model_digest, sha256
@@ -326,9 +327,10 @@ class OutOfFold:
     probability: NDArray[np.float64]
 
     @classmethod
-    def of(cls, dataset: Dataset, probability: NDArray[np.float64]) -> Self:
+    def of(cls, dataset: Dataset | StoredDataset, probability: NDArray[np.float64]) -> Self:
         """Make the record of a training on `dataset`."""
-        return cls(fingerprints(dataset), probability)
+        blocks = [dataset] if isinstance(dataset, Dataset) else dataset.blocks()
+        return cls(np.concatenate([fingerprints(block) for block in blocks]), probability)
 
     def write(self, path: Path) -> None:
         """Write a Parquet file of two columns."""

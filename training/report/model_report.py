@@ -151,7 +151,7 @@ def model_report(
                 "categories": model_tables.category_table(trained),
                 "confusion": outcome_tables.confusion_table(trained.evaluation),
                 "cutoffs": outcome_tables.cutoff_table(trained, settings.evaluation.f_beta),
-                "data": model_tables.data_table(dataset, trained),
+                "data": model_tables.data_table(dataset, trained, artefact),
                 "decisions": outcome_tables.decision_table(dataset, trained, confidence),
                 "features": model_tables.feature_table(trained, settings),
                 "folds": outcome_tables.fold_table(trained),

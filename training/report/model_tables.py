@@ -132,17 +132,19 @@ def _identity(artefact: Artefact) -> Iterator[Row]:
         yield name, str(version)
 
 
-def data_table(dataset: Dataset, trained: TrainedModel) -> ReportTable:
-    """Show the data that the model was fitted on."""
-    return ReportTable.of("ll", ("what", "value"), _data(dataset, trained))
+def data_table(dataset: Dataset, trained: TrainedModel, artefact: Artefact) -> ReportTable:
+    """Show the data that the model was fitted on; `dataset` may hold a part of it."""
+    return ReportTable.of("ll", ("what", "value"), _data(dataset, trained, artefact))
 
 
-def _data(dataset: Dataset, trained: TrainedModel) -> Iterator[Row]:
-    defaults = int(dataset.target.sum())
+def _data(dataset: Dataset, trained: TrainedModel, artefact: Artefact) -> Iterator[Row]:
+    fitted = artefact.lineage["data"]
     yield "source", dataset.source
     yield "SHA-256 of the file", dataset.fingerprint
-    yield "applications fitted on", count(len(dataset))
-    yield "defaults among them", f"{count(defaults)} ({percent(defaults / len(dataset))})"
+    yield "applications fitted on", count(fitted["rows"])
+    yield "defaults among them", f"{count(fitted['defaults'])} ({percent(fitted['defaults'] / fitted['rows'])})"
+    if len(dataset) != trained.evaluation.rows:
+        yield "applications that groups, bands and decisions are shown of", count(len(dataset))
     if trained.later is not None:
         later = trained.later
         yield "later applications, for judging only", f"{count(later.rows)}, of which {count(later.defaults)} defaults"
