@@ -18,6 +18,7 @@ from benchmarks.comparison import compare
 from benchmarks.errors import BenchmarkError
 from benchmarks.export import export_lines, measure_export, record_export
 from benchmarks.false_alarms import false_alarms, record_alarms
+from benchmarks.fleet import measure_fleet, record_fleet
 from benchmarks.generators import Generators, compare_generators
 from benchmarks.monitoring_scale import measure_reports, record
 from benchmarks.peer import PEERS, VARIANTS, Peer
@@ -32,9 +33,11 @@ from benchmarks.trees import measure_stages, measure_trees, record_timings
 from jobs.commandline import PATH, CommandGroup, Progress, run_command, say
 from jobs.settings import Settings
 from monitoring.settings import MonitoringSettings
+from training.settings import TrainingSettings
 
 _SETTINGS = ROOT / "configs" / "benchmarks.yaml"
 _MONITORING = ROOT / "configs" / "monitoring.yaml"
+_TRAINING = ROOT / "configs" / "training.yaml"
 _STORE = ROOT / ".bench"
 _RESULTS = ROOT / "benchmarks" / "results"
 Changed = TypeVar("Changed", bound=Settings)
@@ -245,6 +248,31 @@ def run_export(
     command = f"python -m benchmarks export --model DIR --rows {rows}" + (" --postgresql ADDRESS" if postgresql else "")
     record_export(found, command, output)
     say(export_lines(found))
+
+
+@commands.command("fleet")
+@click.option("--clients", type=_COUNT, multiple=True, default=(100_000, 1_000_000), show_default=True)
+@click.option("--trees", type=_COUNT, default=100, show_default=True, help="the most trees of a fit")
+@click.option("--folds", type=click.IntRange(min=2), default=2, show_default=True)
+@click.option("--memory-only", is_flag=True, help="leave the two ranks out")
+@click.option("--scratch", type=PATH, default=Path(), help="folder on a disk, 3 kB a client (default: this one)")
+@_kept("fleet.json")
+def run_fleet(
+    *, clients: Sequence[int], trees: int, folds: int, memory_only: bool, scratch: Path, output: Path,
+    settings: Path,  # noqa: ARG001 - an option of every command that measures
+    store: Path,  # noqa: ARG001
+) -> None:  # fmt: skip
+    """Measure a training in memory, by blocks and with two ranks, on generated clients."""
+    _check_output(output)
+    loaded = TrainingSettings.load(_TRAINING)
+    used = loaded.model_copy(update={"model": loaded.model.model_copy(update={"folds": folds})})
+    ways, qualities = measure_fleet(clients, used, scratch, trees=trees, judge=not memory_only, progress=Progress())
+    counts = " ".join(map(str, clients))
+    command = f"python -m benchmarks fleet --clients {counts} --trees {trees} --folds {folds}"
+    record_fleet(ways, qualities, command + (" --memory-only" if memory_only else ""), output)
+    say(f"{way.clients:9,} clients, {way.way:11} {way.peak_mb:6,} MB {way.cpu_seconds:7.1f} s" for way in ways)
+    say(f"{each.clients:9,} clients, two ranks - one: {each.difference:+.5f} [{each.low:+.5f}, {each.high:+.5f}]"
+        for each in qualities)  # fmt: skip
 
 
 @commands.command("false-alarms")
