@@ -143,7 +143,7 @@ def _by_blocks(data: Path, settings: TrainingSettings, count: int) -> Way:
 
 
 def _rank(data: Path, settings: TrainingSettings, fleet: Fleet, count: int) -> tuple[Way, str, NDArray[np.float64]]:
-    """One rank; its peak is that of the process that reads and of the one that fits together, reached at once or not."""
+    """One rank; its peak is that of the process that reads and of the one that fits, added up."""
     libraries = _peak()
     fit = fit_fleet(data, settings, fleet, QUIET)
     booster = lgb.Booster(model_str=fit.model_text)
