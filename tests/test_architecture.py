@@ -25,7 +25,7 @@ MAY_IMPORT = {
     "service": {"features", "jobs", "scoring", "decision_log", "monitoring", "serving"},
     "training": {"features", "jobs", "scoring", "decision_log", "monitoring"},
     "credit_scoring_client": set(),
-    "benchmarks": {"configs", "features", "jobs", "scoring", "decision_log", "monitoring"},
+    "benchmarks": {"configs", "features", "jobs", "scoring", "decision_log", "monitoring", "training"},
     "deploy": {"benchmarks", "features", "jobs", "monitoring", "scoring", "serving"},
     "docs": {"features", "jobs", "serving"},
     "configs": {"features", "jobs", "training"},

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from features.portfolio import Portfolio
 from features.schema import Schema
-from features.sources import SourcePart, open_source
+from features.sources import FileRange, SourcePart, open_source
 from features.transformer import Columns, FeatureTransformer
 from features.validation import RuleViolation, merge_violations
 from jobs.commandline import stop_if_asked
@@ -338,7 +338,7 @@ def store_parts(parts: Sequence[SourcePart], data: Path, portfolio: Portfolio, f
             ids.append(named)
             unnamed.append(wrong)
             columns.append(batch.columns)
-    names = {Path(part.path).name for part in parts}
+    names = {Path(part.name).name for part in parts}
     source = names.pop() if len(names) == 1 else data.name
     if not len(columns):
         raise DataError(f"{source}: has no rows")
@@ -389,7 +389,7 @@ def _constant(columns: StoredColumns) -> tuple[str, ...]:
 def _fingerprint(parts: Sequence[SourcePart]) -> str:
     """SHA-256 of the bytes of the files, one after the other; of one file, that of the file."""
     digest = hashlib.sha256()
-    for path in dict.fromkeys(part.path for part in parts):
+    for path in dict.fromkeys(part.reads.file.place for part in parts if isinstance(part.reads, FileRange)):
         with Path(path).open("rb") as file:
             while chunk := file.read(1 << 20):
                 digest.update(chunk)
