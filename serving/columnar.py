@@ -134,7 +134,7 @@ class TableReader:
                 raise self._too_many()
             if number > _MOST_MESSAGES or unfolded > self._most:
                 raise self._too_large()
-        with ipc.open_stream(pa.py_buffer(body)) as reader:
+        with ipc.open_stream(pa.py_buffer(body), options=ipc.IpcReadOptions(use_threads=False)) as reader:
             self._require_columns(reader.schema.names)
             _require_plain(reader.schema)
             batches = []
@@ -246,6 +246,8 @@ class _Claim:
         data = memoryview(message.metadata)
         header = _follow(data, 0)
         kind = struct.unpack_from("<B", data, _required(data, header, 1))[0]
+        if kind == _SCHEMA:
+            _require_little_endian(data, _follow(data, _required(data, header, 2)))
         if kind not in (_DICTIONARY_BATCH, _RECORD_BATCH):
             return cls(0, 0)
         batch = _follow(data, _required(data, header, 2))
@@ -259,9 +261,16 @@ class _Claim:
         return cls(rows if kind == _RECORD_BATCH else 0, size)
 
 
-_DICTIONARY_BATCH, _RECORD_BATCH = 2, 3
+_SCHEMA, _DICTIONARY_BATCH, _RECORD_BATCH = 1, 2, 3
 _PLACE = struct.Struct("<qq")
 """Offset and length of a buffer."""
+
+
+def _require_little_endian(data: memoryview, schema: int) -> None:
+    # Arrow would turn the bytes of values round before anything is validated.
+    at = _field(data, schema, 0)
+    if at is not None and struct.unpack_from("<h", data, at)[0]:
+        raise struct.error
 
 
 def _decompressed(data: memoryview, batch: int, body: pa.Buffer) -> int:

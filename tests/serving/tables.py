@@ -98,11 +98,34 @@ def mutated(seed: int) -> Iterator[tuple[bytes, bytes]]:
     ]
     files = [parquet_file(table, **options) for table in without for options in _WRITERS]
     texts = [csv_file(table) for table in without]
-    bodies = [(ARROW, body) for body in [*plain, *packed, arrow(views)] * 3]
+    bodies = [(ARROW, body) for body in [*plain, *packed, arrow(views), _growing()] * 3]
     bodies += [(PARQUET, body) for body in files] + [(CSV, body) for body in texts]
     while True:
         media_type, body = draw.choice(bodies)
         yield media_type, _mutant(draw, body)
+
+
+def _growing() -> bytes:
+    """A stream whose dictionary grows with each batch."""
+    batches = [
+        pa.RecordBatch.from_pydict(
+            {
+                "NAME_CONTRACT_TYPE": pa.DictionaryArray.from_arrays(
+                    pa.array([0, count - 1], pa.int32()), pa.array([f"level {number}" for number in range(count)])
+                ),
+                "AMT_INCOME_TOTAL": [1e5, 2e5],
+                "AMT_CREDIT": [2e5, 3e5],
+            }
+        )
+        for count in (1, 3, 6)
+    ]
+    sink = pa.BufferOutputStream()
+    options = ipc.IpcWriteOptions(emit_dictionary_deltas=True)
+    with ipc.new_stream(sink, batches[0].schema, options=options) as stream:
+        for batch in batches:
+            stream.write_batch(batch)
+    body: bytes = sink.getvalue().to_pybytes()
+    return body
 
 
 _WRITERS: tuple[dict[str, Any], ...] = (

@@ -458,6 +458,21 @@ def test_offsets_and_indices_are_looked_at_before_a_value_is_used(reader: TableR
         assert isinstance(refusal(reader, ARROW, altered), NotTable)
 
 
+def test_a_stream_that_states_another_byte_order_is_refused(reader: TableReader) -> None:
+    """The order is the first field of the schema, which writers leave out; here it is made to be one of its bytes."""
+    body = bytearray(arrow(table_of([REQUIRED])))
+    metadata = memoryview(body)[8:]
+    message = struct.unpack_from("<I", metadata, 0)[0]
+    fields = message - struct.unpack_from("<i", metadata, message)[0]
+    header = message + struct.unpack_from("<H", metadata, fields + 8)[0]
+    schema = header + struct.unpack_from("<I", metadata, header)[0]
+    slot = schema - struct.unpack_from("<i", metadata, schema)[0] + 4
+    assert struct.unpack_from("<H", metadata, slot) == (0,)
+    struct.pack_into("<H", metadata, slot, 4)
+    assert struct.unpack_from("<h", metadata, schema + 4) != (0,)
+    assert isinstance(refusal(reader, ARROW, bytes(body)), NotTable)
+
+
 def test_the_process_that_reads_parquet_knows_no_secret_and_is_replaced_when_it_dies(
     reader: TableReader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
