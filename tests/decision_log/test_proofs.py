@@ -345,7 +345,7 @@ def test_the_program_offers_the_commands() -> None:
         [sys.executable, "-m", "scoring", "--help"], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert [line.split()[0] for line in done.stdout.split("Commands:\n")[1].splitlines()] == [
-        *("batch", "keys", *(command.name for command in COMMANDS)),
+        *("batch", "export", "keys", *(command.name for command in COMMANDS)),
     ]
 
 
