@@ -14,7 +14,7 @@ from itertools import accumulate
 import numpy as np
 from numpy.typing import NDArray
 
-from scoring.trees import Matrix, Slot, SlotNumbers, Tree, goes_right, places_of, split_of
+from scoring.trees import PATTERNS, Matrix, Slot, SlotNumbers, Tree, goes_right, leaf_values, places_of, split_of
 
 MOST_LEAVES = 16
 _BYTE = 8
@@ -41,14 +41,20 @@ class BlockTables:
         self._comparisons = _Comparisons(trees)
         self._first = _Patterns(trees, self._comparisons, range(_BYTE))
         self._rest = _Patterns(trees, self._comparisons, range(_BYTE, MOST_LEAVES - 1))
-        leaves = [_Leaves(tree) for tree in trees]
+        if max((len(tree.feature) for tree in trees), default=0) < _BYTE:
+            self._offsets = np.arange(len(trees))[:, np.newaxis] * PATTERNS
+            self._values = leaf_values(trees).ravel()
+        else:
+            self._look_up_leaves([_Leaves(tree) for tree in trees])
+
+    def _look_up_leaves(self, leaves: Sequence[_Leaves]) -> None:
         begins = [
             one.begins + start for one, start in zip(leaves, _starts(one.size for one in leaves).tolist(), strict=True)
         ]
         self._offsets = _starts(map(len, begins))[:, np.newaxis]
         # Where the values of each first pattern begin: there is one value if a tree has no more splits.
-        self._begins = np.concatenate([np.empty(0, dtype=np.intp), *begins])
-        self._values = np.concatenate([np.empty(0), *(value for one in leaves for value in one.values)])
+        self._begins = np.concatenate(begins)
+        self._values = np.concatenate([value for one in leaves for value in one.values])
         if not self._rest.splits:
             self._values = self._values.take(self._begins)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from scoring.blocks import MOST_LEAVES, BlockTables
 from scoring.errors import ArtefactError
-from scoring.trees import Tree, TreeTables, probe_rows, read_trees
+from scoring.trees import TreeTables, probe_rows, read_trees
 
 # Constants of LightGBM's c_api.h: C_API_DTYPE_FLOAT64, C_API_PREDICT_RAW_SCORE, C_API_PREDICT_CONTRIB, iterations.
 _FLOAT64 = 1
@@ -73,15 +73,12 @@ class Model:
             raise ArtefactError(f"the model has {self._booster.classes} scores for a row, not one")
         self._single_row = self._booster.single_row()
         trees = read_trees(text, MOST_LEAVES)
-        self._blocks = self._agreeing(BlockTables(trees), trees) if trees else None
+        probe = probe_rows(trees or (), self.features)
+        expected = self._booster.margins(probe)
+        self._blocks = _agreeing(BlockTables(trees), probe, expected) if trees else None
         small = trees if trees and max(len(tree.value) for tree in trees) <= TreeTables.most_leaves else None
-        self.tables = self._agreeing(TreeTables(small), small) if small else None
+        self.tables = _agreeing(TreeTables(small), probe, expected) if small else None
         """The trees as tables, where all have at most eight leaves; None where LightGBM walks them."""
-
-    def _agreeing(self, tables: Tables, trees: Sequence[Tree]) -> Tables | None:
-        """The tables; None if they give other bits than LightGBM does, which then walks the trees itself."""
-        probe = probe_rows(trees, self.features)
-        return tables if np.array_equal(tables.margins(probe), self._booster.margins(probe)) else None
 
     @property
     def features(self) -> int:
@@ -108,6 +105,11 @@ class Model:
     def contributions(self, matrix: NDArray[np.float64]) -> NDArray[np.float64]:
         """LightGBM's path-dependent contributions, shape (n, features + 1); the last is the expected margin."""
         return self._booster.contributions(matrix)
+
+
+def _agreeing(tables: Tables, probe: NDArray[np.float64], expected: NDArray[np.float64]) -> Tables | None:
+    """The tables; None if they give other bits than LightGBM does, which then walks the trees itself."""
+    return tables if np.array_equal(tables.margins(probe), expected) else None
 
 
 # exp(710) overflows a float64; a PD of exp(-709) is 0 in any use.

@@ -35,6 +35,7 @@ MOST_REASONS = 4
 """More do not help an applicant (commentary to 12 CFR 1002.9(b)(2), paragraph 1)."""
 _NOISE = 1e-9
 """Log-odds below which a contribution is rounding, and no reason."""
+_TREES_AT_ONCE = 64
 
 
 class ReasonMethod(StrEnum):
@@ -216,10 +217,12 @@ class TableContributions:
         shares = _shares(reference) if reference.outcomes else None
         read = [tuple(sorted(set(tree.feature))) for tree in trees]
         table = np.zeros((len(trees), PATTERNS, max(map(len, read), default=0)))
-        leaves = [leaf for i, tree in enumerate(trees) for leaf in _leaves(i, tree, read[i])]
         self.base = 0.0
-        for count in sorted({len(leaf.columns) for leaf in leaves}):
-            self.base += _add(table, [leaf for leaf in leaves if len(leaf.columns) == count], count, shares)
+        for start in range(0, len(trees), _TREES_AT_ONCE):  # the arrays on the way stay small
+            several = range(start, min(start + _TREES_AT_ONCE, len(trees)))
+            leaves = [leaf for i in several for leaf in _leaves(i, trees[i], read[i])]
+            for count in sorted({len(leaf.columns) for leaf in leaves}):
+                self.base += _add(table, [leaf for leaf in leaves if len(leaf.columns) == count], count, shares)
         # A tree with fewer features than the table is wide adds nothing to a feature beyond the last.
         width = table.shape[2]
         self._features = np.array([(*one, *[features] * (width - len(one))) for one in read], dtype=np.intp).ravel()

@@ -277,14 +277,7 @@ class TreeTables:
     def __init__(self, trees: Sequence[Tree]) -> None:
         self.trees = tuple(trees)
         self.patterns = OutcomePatterns(self.trees)
-        values = np.zeros((len(self.trees), PATTERNS))
-        patterns = np.arange(PATTERNS)
-        for t, tree in enumerate(self.trees):
-            for leaf, path in tree.paths():
-                bits = sum(1 << split for split, _ in path)
-                wanted = sum(1 << split for split, right in path if right)
-                values[t, (patterns & bits) == wanted] = tree.value[leaf]
-        self._values = values.ravel()
+        self._values = leaf_values(self.trees).ravel()
         self.offsets = np.arange(len(self.trees), dtype=np.intp) * PATTERNS
         """Where each tree begins in a table of all trees and patterns."""
 
@@ -299,16 +292,36 @@ class TreeTables:
         return found
 
 
+def leaf_values(trees: Sequence[Tree]) -> Matrix:
+    """What each tree of at most eight leaves adds to the margin for each outcome pattern, shape (trees, patterns)."""
+    leaves = [
+        (t, tree.value[leaf], sum(1 << split for split, _ in path), sum(1 << split for split, right in path if right))
+        for t, tree in enumerate(trees)
+        for leaf, path in tree.paths()
+    ]
+    tree, value, bits, wanted = (np.array(column) for column in zip(*leaves, strict=True))
+    leaf, pattern = np.nonzero((np.arange(PATTERNS) & bits[:, np.newaxis]) == wanted[:, np.newaxis])
+    values = np.empty((len(trees), PATTERNS))
+    values[tree[leaf], pattern] = value[leaf]  # every pattern of a tree leads to one leaf
+    return values
+
+
 def probe_rows(trees: Sequence[Tree], features: int) -> Matrix:
     """Rows of so many features to compare with LightGBM: at thresholds and codes, beside them, and extremes."""
     random = np.random.default_rng(0)
     rows = random.normal(size=(_PROBED, features))
-    for tree in trees:
-        for split, feature in enumerate(tree.feature):
-            level = tree.decision[split] & _CATEGORY
-            at = float(min(tree.levels[int(tree.threshold[split])])) if level else tree.threshold[split]
-            beside = [at + 1, -1.0] if level else [np.nextafter(at, -np.inf), np.nextafter(at, np.inf)]
-            rows[random.integers(_PROBED, size=3), feature] = [at, *beside]
+    splits = [(tree, split) for tree in trees for split in range(len(tree.feature))]
+    level = np.array([bool(tree.decision[split] & _CATEGORY) for tree, split in splits], dtype=np.bool_)
+    at = np.array([_compared_with(tree, split) for tree, split in splits])
+    beside = np.where(level, at + 1, np.nextafter(at, -np.inf)), np.where(level, -1.0, np.nextafter(at, np.inf))
+    chosen = random.integers(_PROBED, size=(3, len(splits)))
+    rows[chosen, [tree.feature[split] for tree, split in splits]] = [at, *beside]
     rows[random.random(rows.shape) < _PROBED_MISSING] = np.nan
     rows[0], rows[1], rows[2], rows[3] = np.inf, -np.inf, np.nan, 0.0
     return rows
+
+
+def _compared_with(tree: Tree, split: int) -> float:
+    """A split's threshold, or the smallest code of a category that it sends left."""
+    threshold = tree.threshold[split]
+    return float(min(tree.levels[int(threshold)])) if tree.decision[split] & _CATEGORY else threshold

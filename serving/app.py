@@ -36,7 +36,7 @@ from serving.exchange import (
 from serving.idempotency import KEY_FIELD, REPLAYED, Idempotency
 from serving.problems import AnswerTimedOut, BadRequest, Failed, HTTPProblem, LateBody, NotAllowed, NotReady, TooBusy
 from serving.request_metrics import OVERRIDE, Endpoint, Traffic, overridden
-from serving.runtime import Front
+from serving.runtime import Front, return_free_memory
 from serving.settings import Limits
 
 _LOGGER = logging.getLogger("bentoml.credit_scoring")
@@ -281,6 +281,7 @@ def _freezing(send: Send) -> Send:
             # A full collection would walk through a hundred thousand objects of the libraries.
             gc.collect()
             gc.freeze()
+            return_free_memory()
         await send(message)
 
     return sent

@@ -121,6 +121,14 @@ def share_one_arena() -> None:
         mallopt(_M_ARENA_MAX, 1)
 
 
+def return_free_memory() -> None:
+    """Give memory that is allocated no more back to the system, where glibc is the C library."""
+    # Loading a model needs more for a moment than the model does, and glibc keeps it.
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
+
+
 METRICS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 """The environment variable in which BentoML passes the folder of metrics to its workers."""
 

@@ -1,4 +1,4 @@
-"""How many arenas the threads of a process make."""
+"""How many arenas the threads of a process make, and what it keeps of memory that it has freed."""
 
 from __future__ import annotations
 
@@ -50,3 +50,27 @@ def _new_arenas(file: Path, *, shared: bool) -> int:
 def test_threads_share_an_arena(tmp_path: Path) -> None:
     assert _new_arenas(tmp_path / "apart", shared=False) > 0
     assert _new_arenas(tmp_path / "shared", shared=True) == 0
+
+
+_FREED = """
+import ctypes, sys
+from serving.runtime import return_free_memory
+if not hasattr(ctypes.CDLL(None), "malloc_trim"):
+    sys.exit(77)
+def held():
+    return int(open("/proc/self/statm").read().split()[1])
+blocks = [bytearray(50_000) for _ in range(2_000)]
+del blocks[:-1]  # the last one keeps those below it from the system
+before = held()
+return_free_memory()
+print(before - held())
+"""
+_PAGE = 4_096
+
+
+@pytest.mark.slow
+def test_freed_memory_goes_back_to_the_system():
+    done = subprocess.run([sys.executable, "-c", _FREED], capture_output=True, text=True, check=False)
+    if done.returncode == 77:
+        pytest.skip("the C library is not glibc")
+    assert int(done.stdout) * _PAGE > 50_000_000
