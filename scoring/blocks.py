@@ -67,6 +67,15 @@ class BlockTables:
         parts = [self._block(matrix[start:end]) for start, end in zip([0, *ends], ends, strict=False)]
         return np.concatenate(parts) if parts else np.empty(0)
 
+    def patterns(self, matrix: Matrix) -> Bytes:
+        """The outcome pattern of each row in each tree, shape (n, trees), where each tree has at most eight leaves."""
+        found = np.empty((len(matrix), len(self._offsets)), dtype=np.uint8)
+        for start in range(0, len(matrix), _BLOCK_ROWS):
+            rows = slice(start, start + _BLOCK_ROWS)
+            patterns = self._first.of(self._comparisons.of(matrix[rows]))
+            found[rows] = self._first.chosen(patterns, slice(None)).T
+        return found
+
     def _block(self, matrix: Matrix) -> NDArray[np.float64]:
         outcomes = self._comparisons.of(matrix)
         first, rest = self._first.of(outcomes), self._rest.of(outcomes) if self._rest.splits else None

@@ -151,9 +151,13 @@ class DaskEngine:
                 client = Client(self.scheduler, timeout=_CONNECT_SECONDS, set_as_default=False)
         except OSError:
             raise BatchError(f"{self.scheduler}: no scheduler of Dask answers there") from None
-        with client:
-            self._require_same_dask(client)
-            yield client
+        # Any call may be the first to find the connection broken, that which ends the client too.
+        try:
+            with client:
+                self._require_same_dask(client)
+                yield client
+        except OSError:
+            raise self._lost() from None
 
     def _require_same_dask(self, client: Client) -> None:
         found = client.get_versions()

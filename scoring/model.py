@@ -102,6 +102,14 @@ class Model:
             return self._single_row(matrix)
         return self._booster.margins(matrix) if len(matrix) else np.empty(0)
 
+    def patterns(self, matrix: NDArray[np.float64]) -> NDArray[np.uint8]:
+        """The outcome pattern of each row in each tree, shape (n, trees); ArtefactError for trees of more leaves."""
+        if self.tables is None:
+            raise ArtefactError("trees of more than eight leaves have no outcome patterns")
+        if self._blocks is not None and len(matrix) >= _BLOCK_FROM:
+            return self._blocks.patterns(matrix)
+        return self.tables.patterns.of(matrix)
+
     def contributions(self, matrix: NDArray[np.float64]) -> NDArray[np.float64]:
         """LightGBM's path-dependent contributions, shape (n, features + 1); the last is the expected margin."""
         return self._booster.contributions(matrix)

@@ -11,7 +11,7 @@ CFR 1002.9(b)(2) names; for tables of outcome patterns, arXiv:2605.14578.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
@@ -27,7 +27,7 @@ from features.portfolio import Portfolio
 from features.reasons import Reason
 from scoring.errors import ArtefactError
 from scoring.model import Model
-from scoring.trees import PATTERNS, Tree, TreeTables
+from scoring.trees import PATTERNS, Tree
 
 Matrix = NDArray[np.float64]
 
@@ -36,6 +36,7 @@ MOST_REASONS = 4
 _NOISE = 1e-9
 """Log-odds below which a contribution is rounding, and no reason."""
 _TREES_AT_ONCE = 64
+_ROWS_AT_ONCE = 16
 
 
 class ReasonMethod(StrEnum):
@@ -81,7 +82,7 @@ class ReasonReference:
         """The reference of a model and the group's rows of the model matrix; ArtefactError for larger trees."""
         if model.tables is None:
             raise ArtefactError("trees of more than eight leaves have no interventional reasons")
-        patterns = model.tables.patterns.of(matrix)
+        patterns = model.patterns(matrix)
         counts = [tuple(sorted(Counter(tree.tolist()).items())) for tree in patterns.T]
         return cls(ReasonMethod.INTERVENTIONAL, group, len(matrix), tuple(counts))
 
@@ -172,11 +173,14 @@ class Explainer:
             for grouped in self._grouped(matrix)
         ]
 
-    def _grouped(self, matrix: Matrix) -> Iterator[list[float]]:
+    def _grouped(self, matrix: Matrix) -> list[list[float]]:
         """What the features of each reason add to the margin, and last the protected ones, for each row."""
-        places = np.where(np.isnan(matrix), self._missing, self._known)
-        for place, contribution in zip(places, self.contributions.of(matrix), strict=True):
-            yield np.bincount(place, weights=contribution, minlength=len(self._reasons) + 1).tolist()
+        count = len(self._reasons) + 1
+        places = np.where(np.isnan(matrix), self._missing, self._known) + np.arange(len(matrix))[:, None] * count
+        weights = self.contributions.of(matrix).ravel()
+        grouped = np.bincount(places.ravel(), weights=weights, minlength=len(matrix) * count)
+        found: list[list[float]] = grouped.reshape(len(matrix), count).astype(np.float64, copy=False).tolist()
+        return found
 
     def _largest(self, grouped: Sequence[float]) -> tuple[Reason, ...]:
         raised = sorted((-added, place) for place, added in enumerate(grouped[:-1]) if added > _NOISE)
@@ -192,7 +196,7 @@ def _contributions(model: Model, reference: ReasonReference) -> Contributions:
         if reference.method is ReasonMethod.INTERVENTIONAL:
             raise ArtefactError("trees of more than eight leaves have no interventional reasons")
         return _NativeContributions(model)
-    return TableContributions(model.tables, model.features, reference)
+    return TableContributions(model.tables.trees, model.patterns, model.features, reference)
 
 
 class _NativeContributions:
@@ -207,35 +211,56 @@ class _NativeContributions:
         return self._model.contributions(matrix)[:, :-1]
 
 
-class TableContributions:
-    """The contributions by tables: for each tree and outcome pattern, those of the tree's features."""
+FindPatterns = Callable[[Matrix], NDArray[np.uint8]]
+"""Finds the outcome patterns of rows in each tree, shape (n, trees)."""
 
-    def __init__(self, tables: TreeTables, features: int, reference: ReasonReference) -> None:
-        trees, self._patterns = tables.trees, tables.patterns
+
+class TableContributions:
+    """The contributions by tables: one for each feature of each tree, with a value for each outcome pattern."""
+
+    def __init__(
+        self, trees: Sequence[Tree], patterns: FindPatterns, features: int, reference: ReasonReference
+    ) -> None:
+        self._patterns = patterns
         if reference.outcomes and len(reference.outcomes) != len(trees):
             raise ArtefactError("the reference group has outcomes of other trees")
         shares = _shares(reference) if reference.outcomes else None
         read = [tuple(sorted(set(tree.feature))) for tree in trees]
-        table = np.zeros((len(trees), PATTERNS, max(map(len, read), default=0)))
-        self.base = 0.0
+        # The tables of one feature lie together, in the order of the trees, so that one call adds their values up.
+        pairs = sorted((feature, tree, column) for tree, one in enumerate(read) for column, feature in enumerate(one))
+        self._table = np.empty((len(pairs), PATTERNS))
+        self._columns, self.base = features, 0.0
+        of_pair = np.array(pairs, dtype=np.intp).reshape(-1, 3)
+        self._tree, self._offsets = of_pair[:, 1], np.arange(len(pairs)) * PATTERNS
+        self._features, self._starts = np.unique(of_pair[:, 0], return_index=True)
         for start in range(0, len(trees), _TREES_AT_ONCE):  # the arrays on the way stay small
-            several = range(start, min(start + _TREES_AT_ONCE, len(trees)))
-            leaves = [leaf for i in several for leaf in _leaves(i, trees[i], read[i])]
-            for count in sorted({len(leaf.columns) for leaf in leaves}):
-                self.base += _add(table, [leaf for leaf in leaves if len(leaf.columns) == count], count, shares)
-        # A tree with fewer features than the table is wide adds nothing to a feature beyond the last.
-        width = table.shape[2]
-        self._features = np.array([(*one, *[features] * (width - len(one))) for one in read], dtype=np.intp).ravel()
-        self._columns, self._table = features, table.reshape(len(trees) * PATTERNS, width)
-        self._offsets = tables.offsets
+            several = slice(start, start + _TREES_AT_ONCE)
+            added, base = _added(trees[several], read[several], None if shares is None else shares[several])
+            chosen = (self._tree >= start) & (self._tree < start + len(added))
+            self._table[chosen] = added[self._tree[chosen] - start, of_pair[chosen, 2]]
+            self.base += base
 
     def of(self, matrix: Matrix) -> Matrix:
         """The contributions in log-odds, same shape as the model matrix; a row's do not depend on the others."""
-        found = np.empty((len(matrix), self._columns))
-        for row, pattern in enumerate(self._patterns.of(matrix) + self._offsets):
-            weights = self._table.take(pattern, axis=0).ravel()
-            found[row] = np.bincount(self._features, weights=weights, minlength=self._columns + 1)[: self._columns]
+        found = np.zeros((len(matrix), self._columns))
+        if not len(self._table):
+            return found
+        table, patterns = self._table.ravel(), self._patterns(matrix)
+        for start in range(0, len(matrix), _ROWS_AT_ONCE):
+            rows = slice(start, start + _ROWS_AT_ONCE)
+            places = patterns[rows].take(self._tree, axis=1) + self._offsets
+            found[rows, self._features] = np.add.reduceat(table.take(places), self._starts, axis=1)
         return found
+
+
+def _added(trees: Sequence[Tree], read: Sequence[tuple[int, ...]], shares: Matrix | None) -> tuple[Matrix, float]:
+    """What the features that trees read add to the margin, shape (trees, features of one, patterns), and the base."""
+    table = np.zeros((len(trees), max(map(len, read), default=0), PATTERNS))
+    leaves = [leaf for i, tree in enumerate(trees) for leaf in _leaves(i, tree, read[i])]
+    base = 0.0
+    for count in sorted({len(leaf.columns) for leaf in leaves}):
+        base += _add(table, [leaf for leaf in leaves if len(leaf.columns) == count], count, shares)
+    return table, base
 
 
 @dataclass(frozen=True, slots=True)
@@ -307,7 +332,7 @@ def _add(table: Matrix, leaves: Sequence[_Leaf], count: int, shares: Matrix | No
             rows = np.flatnonzero(number == leaf)
             column = [leaves[row].columns[j] for row in rows.tolist()]
             contribution = np.take_along_axis(added[rows, :, j], agreeing[rows], axis=1)
-            table[tree[rows], :, column] += contribution
+            table[tree[rows], column] += contribution
     return float(values @ expected[:, -1])
 
 

@@ -18,9 +18,9 @@ from scoring.artefact import Artefact
 from scoring.errors import ArtefactError, ConformanceError
 from scoring.model import Model
 from scoring.policy import DecisionKind
-from scoring.reasons import Explainer, ReasonMethod, ReasonReference, ReferenceGroup, TableContributions
+from scoring.reasons import Explainer, FindPatterns, ReasonMethod, ReasonReference, ReferenceGroup, TableContributions
 from scoring.scorer import Scorer, with_conformance
-from scoring.trees import TreeTables
+from scoring.trees import Tree
 from tests.home_credit import APPLICATION, CATALOGUE, PORTFOLIO, PROTECTED
 from tests.scoring.test_trees import ROWS, drawn, fitted, hostile
 
@@ -29,10 +29,10 @@ PATH_DEPENDENT = ReasonReference(ReasonMethod.PATH_DEPENDENT)
 REASONS = PORTFOLIO.reasons
 
 
-def tables_of(text: str) -> TreeTables:
-    tables = Model(text).tables
-    assert tables is not None
-    return tables
+def trees_of(text: str) -> tuple[tuple[Tree, ...], FindPatterns]:
+    model = Model(text)
+    assert model.tables is not None
+    return model.tables.trees, model.patterns
 
 
 def brute_force(model: Model, row: NDArray[np.float64], group: Matrix) -> NDArray[np.float64]:
@@ -60,7 +60,7 @@ def test_interventional_contributions_equal_their_definition(seed: int, leaves: 
     model, random = Model(text), np.random.default_rng(seed)
     group, rows = drawn(random)[:40], hostile(random)[::80]
     reference = ReasonReference.interventional(Model(text), ReferenceGroup.ALL, group)
-    found = TableContributions(tables_of(text), 5, reference)
+    found = TableContributions(*trees_of(text), 5, reference)
     assert found.base == pytest.approx(model.margins(group).mean(), abs=1e-12)
     assert found.of(rows) == pytest.approx(np.array([brute_force(model, row, group) for row in rows]), abs=1e-11)
     assert found.base + found.of(rows).sum(axis=1) == pytest.approx(model.margins(rows), abs=1e-11)
@@ -71,7 +71,7 @@ def test_interventional_contributions_equal_their_definition(seed: int, leaves: 
 def test_path_dependent_contributions_equal_those_of_lightgbm(seed: int, leaves: int, missing: bool) -> None:
     booster = fitted(seed, num_leaves=leaves, use_missing=missing)
     text, rows = booster.model_to_string(), hostile(np.random.default_rng(seed))
-    found = TableContributions(tables_of(text), 5, PATH_DEPENDENT)
+    found = TableContributions(*trees_of(text), 5, PATH_DEPENDENT)
     expected = np.asarray(booster.predict(rows, pred_contrib=True))
     assert found.of(rows) == pytest.approx(expected[:, :-1], abs=1e-12)
     assert found.base == pytest.approx(expected[0, -1], abs=1e-12)
@@ -194,6 +194,6 @@ def test_a_constant_model_has_a_base_and_no_reason(group: ReferenceGroup | None)
     text = fitted(1, min_data_in_leaf=ROWS).model_to_string()
     model, rows = Model(text), drawn(np.random.default_rng(1))
     reference = PATH_DEPENDENT if group is None else ReasonReference.interventional(model, group, rows)
-    found = TableContributions(tables_of(text), 5, reference)
+    found = TableContributions(*trees_of(text), 5, reference)
     assert not found.of(rows).any()
     assert found.base == pytest.approx(model.margins(rows)[0])

@@ -149,6 +149,7 @@ def test_reasons_of_larger_trees_do_not_hold_up_the_event_loop(
     small = with_conformance(replace(artefact, reasons=ReasonReference(ReasonMethod.PATH_DEPENDENT)))
     with kept("larger", small) as model:
         monkeypatch.setattr(model.scorer.model, "tables", None)  # as trees of more than eight leaves have none
+        monkeypatch.setattr(model.scorer, "explainer", model.scorer._explainer())
         service = Service(model, tmp_path, {})
         threads, record = [], service.recorder.record
 
