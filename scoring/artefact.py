@@ -19,7 +19,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -124,7 +124,8 @@ class Conformance:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready form; `from_dict` is its inverse. Without reasons it has no such key, as in format 4."""
-        return {name: part for name, part in asdict(self).items() if part or name != "reasons"}
+        parts = {one.name: getattr(self, one.name) for one in fields(self)}  # asdict would copy every value
+        return {name: part for name, part in parts.items() if part or name != "reasons"}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:

@@ -14,7 +14,7 @@ from itertools import accumulate
 import numpy as np
 from numpy.typing import NDArray
 
-from scoring.trees import PATTERNS, Matrix, Slot, SlotNumbers, Tree, goes_right, leaf_values, places_of, split_of
+from scoring.trees import Matrix, Slot, SlotNumbers, Tree, TreeTables, goes_right, places_of, split_of
 
 MOST_LEAVES = 16
 _BYTE = 8
@@ -32,18 +32,19 @@ Places = NDArray[np.intp]
 class BlockTables:
     """The trees of a model for blocks of rows: ten times as fast as LightGBM, with the same bits.
 
+    `small` has the values of trees that have at most eight leaves.
+
     >>> tree = Tree((0,), (0.5,), (-1,), (-2,), (8,), (-0.25, 0.25), (10.0, 10.0), ())
     >>> BlockTables([tree, tree]).margins(np.array([[0.5], [0.75], [np.nan]])).tolist()
     [-0.5, 0.5, 0.5]
     """
 
-    def __init__(self, trees: Sequence[Tree]) -> None:
+    def __init__(self, trees: Sequence[Tree], small: TreeTables | None = None) -> None:
         self._comparisons = _Comparisons(trees)
         self._first = _Patterns(trees, self._comparisons, range(_BYTE))
         self._rest = _Patterns(trees, self._comparisons, range(_BYTE, MOST_LEAVES - 1))
-        if max((len(tree.feature) for tree in trees), default=0) < _BYTE:
-            self._offsets = np.arange(len(trees))[:, np.newaxis] * PATTERNS
-            self._values = leaf_values(trees).ravel()
+        if small is not None:
+            self._offsets, self._values = small.offsets[:, np.newaxis], small.values.ravel()
         else:
             self._look_up_leaves([_Leaves(tree) for tree in trees])
 

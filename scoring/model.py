@@ -75,10 +75,10 @@ class Model:
         trees = read_trees(text, MOST_LEAVES)
         probe = probe_rows(trees or (), self.features)
         expected = self._booster.margins(probe)
-        self._blocks = _agreeing(BlockTables(trees), probe, expected) if trees else None
         small = trees if trees and max(len(tree.value) for tree in trees) <= TreeTables.most_leaves else None
         self.tables = _agreeing(TreeTables(small), probe, expected) if small else None
         """The trees as tables, where all have at most eight leaves; None where LightGBM walks them."""
+        self._blocks = _agreeing(BlockTables(trees, self.tables), probe, expected) if trees else None
 
     @property
     def features(self) -> int:

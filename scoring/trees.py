@@ -268,6 +268,7 @@ class TreeTables:
     Attributes
     ----------
     trees, patterns : the trees, and what finds the outcome patterns of rows in them
+    values : what each tree adds to the margin for each pattern, shape (trees, patterns)
     """
 
     # docs/explanation/serving.md has the figures.
@@ -277,7 +278,7 @@ class TreeTables:
     def __init__(self, trees: Sequence[Tree]) -> None:
         self.trees = tuple(trees)
         self.patterns = OutcomePatterns(self.trees)
-        self._values = leaf_values(self.trees).ravel()
+        self.values = leaf_values(self.trees)
         self.offsets = np.arange(len(self.trees), dtype=np.intp) * PATTERNS
         """Where each tree begins in a table of all trees and patterns."""
 
@@ -286,7 +287,7 @@ class TreeTables:
         found = np.empty(len(matrix))
         for start in range(0, len(matrix), _BLOCK_ROWS):
             rows = slice(start, start + _BLOCK_ROWS)
-            values = self._values.take(self.patterns.of(matrix[rows]) + self.offsets)
+            values = self.values.take(self.patterns.of(matrix[rows]) + self.offsets)
             # One after the other, in the order of the trees, as LightGBM adds them; np.sum would add pairs first.
             found[rows] = values.cumsum(axis=1)[:, -1]
         return found
