@@ -23,8 +23,8 @@ from features.transformer import FeatureTransformer
 from jobs.commandline import Progress
 from jobs.output import write_json
 from monitoring.measures import auc_difference, auc_estimate
-from training.blocks import read_source, store_parts
-from training.dataset import load_dataset
+from training.blocks import StoredDataset, read_source, store_parts
+from training.dataset import Dataset, load_dataset
 from training.fitting import cross_validate, fit_state, fit_trees, fitted_to, margins_of, text, transformed
 from training.fleet import Fleet, fit_fleet
 from training.generation import generator_of
@@ -114,32 +114,27 @@ def _alone(
 def _in_memory(data: Path, settings: TrainingSettings, count: int) -> Way:
     libraries = _peak()
     dataset = load_dataset(data, settings.declared)
-    used = fitted_to(dataset, settings)
-    cross_validate(dataset, used.features, used.model, seed=used.seed)
-    state = fit_state(dataset.columns, dataset.target, used.features, used.model, seed=used.seed)
-    transformer = FeatureTransformer(state)
-    with transformed(transformer, dataset.columns) as matrix:
-        booster = fit_trees(
-            matrix, dataset.target, transformer.categorical, used.model, names=state.names,
-            trees=used.model.max_trees, seed=used.seed,
-        )  # fmt: skip
-    return _way("in memory", count, libraries, booster)
+    return _way("in memory", count, libraries, _fitted(dataset, settings))
 
 
 def _by_blocks(data: Path, settings: TrainingSettings, count: int) -> Way:
     libraries = _peak()
     with tempfile.TemporaryDirectory(dir=data.parent) as folder:
         dataset = store_parts(read_source(data, settings.declared), data, settings.declared, Path(folder))
-        used = fitted_to(dataset, settings)
-        cross_validate(dataset, used.features, used.model, seed=used.seed)
-        state = fit_state(dataset.columns, dataset.target, used.features, used.model, seed=used.seed)
-        transformer = FeatureTransformer(state)
-        with transformed(transformer, dataset.columns) as matrix:
-            booster = fit_trees(
-                matrix, dataset.target, transformer.categorical, used.model, names=state.names,
-                trees=used.model.max_trees, seed=used.seed,
-            )  # fmt: skip
+        booster = _fitted(dataset, settings)
     return _way("by blocks", count, libraries, booster)
+
+
+def _fitted(dataset: Dataset | StoredDataset, settings: TrainingSettings) -> lgb.Booster:
+    used = fitted_to(dataset, settings)
+    cross_validate(dataset, used.features, used.model, seed=used.seed)
+    state = fit_state(dataset.columns, dataset.target, used.features, used.model, seed=used.seed)
+    transformer = FeatureTransformer(state)
+    with transformed(transformer, dataset.columns) as matrix:
+        return fit_trees(
+            matrix, dataset.target, transformer.categorical, used.model, names=state.names,
+            trees=used.model.max_trees, seed=used.seed,
+        )  # fmt: skip
 
 
 def _rank(data: Path, settings: TrainingSettings, fleet: Fleet, count: int) -> tuple[Way, str, NDArray[np.float64]]:

@@ -11,6 +11,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+import s3fs
+
+from jobs.destination import file_system
 from tests.server import free_port
 
 _SECONDS = 60
@@ -30,6 +34,18 @@ def running() -> Iterator[str]:
             yield f"http://127.0.0.1:{port}"
         finally:
             server.terminate()
+
+
+@contextmanager
+def empty(name: str) -> Iterator[str]:
+    """The address of an empty bucket on a server that this process reaches during the block."""
+    with running() as server, pytest.MonkeyPatch.context() as patch:
+        for variable, value in {**ENVIRONMENT, "AWS_ENDPOINT_URL_S3": server}.items():
+            patch.setenv(variable, value)
+        s3fs.S3FileSystem.clear_instance_cache()  # another test's server had another address
+        file_system(f"s3://{name}")[0].mkdir(name)
+        yield f"s3://{name}"
+    s3fs.S3FileSystem.clear_instance_cache()
 
 
 def _await(port: int, server: subprocess.Popen[bytes]) -> None:

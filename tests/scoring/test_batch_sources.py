@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-import s3fs
 from pyarrow import csv, parquet
 
 from features.database import DecisionTable
@@ -36,14 +35,8 @@ def expected(tmp_path_factory, book, small) -> Path:
 
 @pytest.fixture(scope="module")
 def bucket() -> Iterator[str]:
-    """The address of an empty bucket, on a server of the tests' own."""
-    with buckets.running() as server, pytest.MonkeyPatch.context() as patch:
-        for name, value in {**buckets.ENVIRONMENT, "AWS_ENDPOINT_URL_S3": server}.items():
-            patch.setenv(name, value)
-        s3fs.S3FileSystem.clear_instance_cache()
-        file_system("s3://book")[0].mkdir("book")
-        yield "s3://book"
-    s3fs.S3FileSystem.clear_instance_cache()
+    with buckets.empty("book") as address:
+        yield address
 
 
 @pytest.mark.slow
