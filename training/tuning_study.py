@@ -22,6 +22,7 @@ import optuna
 from numpy.typing import NDArray
 from optuna import TrialPruned
 from optuna.distributions import BaseDistribution
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.pruners import MedianPruner
 from optuna.samplers import BaseSampler, TPESampler
 from optuna.storages import RDBStorage
@@ -92,12 +93,14 @@ def run_trials(
 ) -> None:
     """Run trials until the study has `trials` of them; `progress` is called after each."""
     while (trial := _next_trial(study, trials, settings.tuning.abandoned_after_seconds)) is not None:
-        for name, value in _claim().items():
-            trial.set_user_attr(name, value)
         try:
-            study.tell(trial, value_of(trial, folds, settings))
+            for name, value in _claim().items():
+                trial.set_user_attr(name, value)
+            study.tell(trial, value_of(trial, folds, settings), skip_if_finished=True)
         except optuna.TrialPruned:
-            study.tell(trial, state=TrialState.PRUNED)
+            study.tell(trial, state=TrialState.PRUNED, skip_if_finished=True)
+        except UpdateFinishedTrialError:
+            continue  # SQLite lets two processes take one queued trial: the other has finished it, with the same value
         progress()
 
 

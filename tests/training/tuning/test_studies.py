@@ -6,21 +6,22 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
-from optuna.trial import TrialState
+from optuna.trial import Trial, TrialState
 
 from tests import postgres
 from tests.skipped import missing
 from tests.training.tuning.searches import TRIALS, changed, searched, summary
+from training import tuning_study
 from training.dataset import Dataset
 from training.errors import StudyError
 from training.settings import TrainingSettings
-from training.tuning_study import FINISHED, FOLDS, open_study
+from training.tuning_study import FINISHED, FOLDS, TuningFold, open_study
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -135,6 +136,23 @@ def test_a_trial_of_a_living_process_is_left_to_it(dataset: Dataset, searching: 
         other.communicate(b"\n")
     searched(dataset, searching, 2)
     assert [one.state in FINISHED for one in study.trials] == [True, True]
+
+
+def test_a_trial_that_another_process_took_too_and_finished_first_keeps_its_value(
+    dataset: Dataset, searching: TrainingSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured = tuning_study.value_of
+
+    def late(trial: Trial, folds: Sequence[TuningFold], settings: TrainingSettings) -> float:
+        if trial.number == 0:
+            open_study(searching.tuning.study, dataset, searching).tell(0, 0.25)
+        return measured(trial, folds, settings)
+
+    monkeypatch.setattr(tuning_study, "value_of", late)
+    searched(dataset, searching, 2)
+    study = open_study(searching.tuning.study, dataset, searching)
+    assert [trial.state in FINISHED for trial in study.trials] == [True, True]
+    assert study.trials[0].value == 0.25
 
 
 @pytest.mark.parametrize(("seen", "taken_over"), [(1.0, True), (1e12, False)])
