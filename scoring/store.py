@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self, TypeVar
 
 from features.portfolio import Portfolio
+from jobs.output import write_text, writing
 from jobs.settings import read_regular
 from scoring.artefact import Artefact, read_portfolio
 from scoring.errors import ArtefactError, SignatureError
@@ -45,6 +46,10 @@ _PURPOSE = b"credit scoring model, statement 1\n"
 _KEY_BYTES = 1 << 14
 _REPORT_BYTES = 1 << 28
 _DIGEST = re.compile(r"[0-9a-f]{64}")
+_ALIAS = re.compile(r"[a-z][a-z0-9_-]{0,62}")
+"""No version in the store begins with a letter."""
+_ALIAS_BYTES = 1 << 10
+_LATEST = "latest"
 _Key = TypeVar("_Key")
 
 
@@ -58,7 +63,7 @@ class StoredModel:
 
 
 def load_stored(tag: str, *, threads: int = 1, environment: Mapping[str, str] = os.environ) -> StoredModel:
-    """The model of this tag; inside a Bento, the version the Bento was built with.
+    """The model of this tag, `name`, `name:version` or `name:alias`; inside a Bento, the version it was built with.
 
     ArtefactError unless it is there, has the digest and the report of its import, and is the one that the environment
     trusts; see `Trust`.
@@ -105,6 +110,59 @@ def load_portfolio(tag: str) -> tuple[str, Portfolio]:
     """The exact tag and the portfolio of the model that `load_stored` would load; ArtefactError if it is damaged."""
     model = _stored_model(tag)
     return str(model.tag), read_portfolio(Path(model.path))
+
+
+def write_alias(name: str, alias: str, version: str | None) -> None:
+    """Let `<name>:<alias>` mean this version of a model in the BentoML store; None takes the alias away.
+
+    ArtefactError if the alias is `latest` or no word of lower-case letters, or if the version is not in the store;
+    OutputError if the store cannot be written.
+    """
+    place = _alias_file(name, alias)
+    if version is None:
+        with writing(place):
+            place.unlink(missing_ok=True)
+        return
+    if not _is_tag(f"{name}:{version}") or not (place.parent / version).is_dir():
+        raise ArtefactError(f"{name}:{version}: not in the BentoML model store, so no alias can mean it")
+    write_text(place, f"{version}\n")
+
+
+def read_alias(name: str, alias: str) -> str | None:
+    """The version that `<name>:<alias>` means in the BentoML store; None if there is no such alias."""
+    place = _alias_file(name, alias)
+    try:
+        version = read_regular(place, _ALIAS_BYTES).decode(errors="replace").strip()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise ArtefactError(f"{place}: {_reason(error)}") from None
+    if not _is_tag(f"{name}:{version}"):
+        raise ArtefactError(f"{place}: holds no version")
+    return version
+
+
+def _alias_file(name: str, alias: str) -> Path:
+    """The file of an alias: BentoML 1.4 has none but `latest`, and passes over other files beside it."""
+    from bentoml._internal.configuration.containers import BentoMLContainer
+
+    if not _is_tag(name) or ":" in name:
+        raise ArtefactError(f"{name!r}: not the name of a model")
+    if not _ALIAS.fullmatch(alias) or alias == _LATEST:
+        raise ArtefactError(f"{alias!r}: not an alias; an alias is a word of lower-case letters other than {_LATEST}")
+    return Path(BentoMLContainer.bentoml_home.get()) / "models" / name / alias
+
+
+def _without_alias(tag: str) -> str:
+    """The tag with the version in the place of an alias."""
+    from bentoml._internal.configuration.containers import BentoMLContainer
+
+    name, _, alias = tag.partition(":")
+    # A Bento may pin a version under the same name as the alias: then that one is meant.
+    if tag in BentoMLContainer.model_aliases.get() or alias == _LATEST or not _ALIAS.fullmatch(alias):
+        return tag
+    version = read_alias(name, alias)
+    return tag if version is None else f"{name}:{version}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,8 +341,9 @@ def _stored_model(tag: str) -> bentoml.Model:
 
     if not _is_tag(tag):
         raise ArtefactError(f"{tag!r}: not a tag; a tag is name or name:version")
+    exact = _without_alias(tag)
     try:
-        return bentoml.models.get(tag)
+        return bentoml.models.get(exact)
     except NotFound:
         raise ArtefactError(f"{tag}: not in the BentoML model store; `python -m training run` puts it there") from None
     except OSError as error:

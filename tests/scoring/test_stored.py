@@ -17,7 +17,15 @@ from monitoring.sources import load_model
 from scoring.artefact import Artefact
 from scoring.errors import ArtefactError, SignatureError
 from scoring.scorer import with_conformance
-from scoring.store import Statement, load_folder, load_stored, sign, write_signature
+from scoring.store import (
+    Statement,
+    load_folder,
+    load_stored,
+    read_alias,
+    sign,
+    write_alias,
+    write_signature,
+)
 from tests.scoring.signers import Signer
 
 NAME = "kept_model"
@@ -175,6 +183,46 @@ def test_a_model_yaml_without_the_digest_is_refused(kept: Path, digest: object) 
 def test_what_is_no_tag_is_said_to_be_none(tag: str) -> None:
     with pytest.raises(ArtefactError, match=r"not a tag; a tag is name or name:version$"):
         load_stored(tag)
+
+
+def test_an_alias_means_a_version_until_it_is_taken_away(kept: Path, forged: Artefact) -> None:
+    other = keep(forged)  # created last, so that it is the latest
+    write_alias(NAME, "challenger", kept.name)
+    assert (load_stored(f"{NAME}:challenger").version, load_stored(NAME).version) == (kept.name, other.tag.version)
+    write_alias(NAME, "challenger", str(other.tag.version))
+    assert read_alias(NAME, "challenger") == load_stored(f"{NAME}:challenger").version == other.tag.version
+    assert [model.tag for model in bentoml.models.list(NAME)] == sorted([bentoml.Tag(NAME, kept.name), other.tag])
+    write_alias(NAME, "challenger", None)
+    write_alias(NAME, "challenger", None)
+    assert read_alias(NAME, "challenger") is None
+    with pytest.raises(ArtefactError, match=rf"^{NAME}:challenger: not in the BentoML model store"):
+        load_stored(f"{NAME}:challenger")
+
+
+@pytest.mark.parametrize("alias", ["", "latest", "7", "a b", "A", "../up"])
+def test_an_alias_is_a_word_of_its_own(kept: Path, alias: str) -> None:
+    with pytest.raises(ArtefactError, match="not an alias"):
+        write_alias(NAME, alias, kept.name)
+
+
+@pytest.mark.parametrize("name", ["", "a:b", "../up", "UP CASE"])
+def test_only_a_model_of_the_store_has_an_alias(name: str) -> None:
+    with pytest.raises(ArtefactError, match="not the name of a model"):
+        write_alias(name, "challenger", "1-abc")
+
+
+@pytest.mark.parametrize("version", ["9-0123", "", "../.."])
+def test_no_alias_means_a_version_that_is_not_there(kept: Path, version: str) -> None:
+    with pytest.raises(ArtefactError, match="not in the BentoML model store, so no alias can mean it"):
+        write_alias(NAME, "challenger", version)
+    assert not (kept.parent / "challenger").exists()
+
+
+@pytest.mark.parametrize("content", ["", "a b", "x" * 2_000])
+def test_an_alias_without_a_version_is_said_in_one_line(kept: Path, content: str) -> None:
+    (kept.parent / "challenger").write_text(content)
+    with pytest.raises(ArtefactError, match=r"challenger: (holds no version|cannot be read)"):
+        load_stored(f"{NAME}:challenger")
 
 
 def test_a_digest_that_is_asked_for_is_required(kept: Path, artefact: Artefact) -> None:

@@ -145,7 +145,9 @@ def _make_readable(tag: bentoml.Tag) -> None:
     # BentoML reads every version of a name to find the latest, and fails at the first that it cannot read.
     folder = Path(BentoMLContainer.bentoml_home.get()) / "models" / tag.name
     for version in sorted(folder.iterdir()) if folder.is_dir() else []:
-        if version.name == _POINTER or _is_readable(bentoml.Tag(tag.name, version.name)):
+        if version.name == _POINTER or (version.name != tag.version and version.is_file()):  # a file is an alias
+            continue
+        if _is_readable(bentoml.Tag(tag.name, version.name)):
             continue
         if version.name == tag.version or not (version / _MODEL_FILE).exists():
             shutil.rmtree(version) if version.is_dir() else version.unlink()
