@@ -10,7 +10,10 @@ reference.json     drift reference: bins of every feature and of the PD, counted
 reasons.json       what contributions are measured against; absent where the portfolio declares no reasons
 conformance.json   drawn applications, and the results that the training code computed for them
 metrics.json       quality of the model, with intervals
-lineage.json       data fingerprint, code version, MLflow run, settings
+lineage.json       data fingerprint, code version, MLflow run, settings, and each revision of the policy
+
+A revision keeps the model and changes its policy. It names the digests of all files of the artefact before, so that the
+chain back to the training proves itself: nothing of the earlier artefacts is needed.
 """
 
 from __future__ import annotations
@@ -18,8 +21,8 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -51,6 +54,10 @@ _NAMES = (
     "model.txt", "portfolio.json", "features.json", "calibration.json", "policy.json", "reference.json",
     "conformance.json", "metrics.json", "lineage.json",
 )  # fmt: skip
+
+_KEPT = ("model.txt", "portfolio.json", "features.json", "calibration.json", "reference.json")
+"""What no revision of the policy changes: by these files applicants have the PDs that they had."""
+_LINEAGE, _REVISIONS = "lineage.json", "revisions"
 
 _PD_TOLERANCE = 1e-12
 """NumPy's exp differs in the last bits between processors; every other operation is exact everywhere (IEEE 754)."""
@@ -167,7 +174,7 @@ class Artefact:
             **({} if self.reasons is None else {_REASONS: _json(self.reasons.to_dict())}),
             "conformance.json": _json(self.conformance.to_dict()),
             "metrics.json": _json(self.metrics),
-            "lineage.json": _json(self.lineage),
+            _LINEAGE: _json(self.lineage),
         }
 
     @cached_property
@@ -179,6 +186,32 @@ class Artefact:
     def policy_version(self) -> str:
         """The version of the decision policy: the first 16 hexadecimal digits of the SHA-256 of policy.json."""
         return _sha256(self._files["policy.json"])[:16]
+
+    @property
+    def revises(self) -> str | None:
+        """The digest of the artefact whose policy this one revises; None for one that was trained."""
+        revisions = self.lineage.get(_REVISIONS)
+        return revisions[-1]["revises"] if revisions else None
+
+    def revised(
+        self,
+        policy: DecisionPolicy,
+        *,
+        reasons: ReasonReference | None,
+        metrics: Mapping[str, Any],
+        run_id: str,
+        stated: Mapping[str, Any],
+    ) -> Self:
+        """The same model under another policy, without conformance rows.
+
+        `stated` is what is said of the revision: by its side stand the digests of this artefact and of its files.
+        """
+        files = {name: _sha256(content) for name, content in self._files.items()}
+        made = {**stated, "revises": self.digest, "files": files, "run_id": self.lineage.get("run_id")}
+        lineage = {**self.lineage, "run_id": run_id, _REVISIONS: [*self.lineage.get(_REVISIONS, ()), made]}
+        return replace(
+            self, policy=policy, reasons=reasons, metrics=metrics, lineage=lineage, conformance=Conformance()
+        )
 
     def write(self, directory: Path) -> None:
         """Write the artefact into `directory`, which must not exist yet."""
@@ -216,6 +249,8 @@ class Artefact:
             raise ArtefactError(f"{directory}: not an artefact that this code writes")
         if not artefact.conformance:
             raise ArtefactError(f"{directory}: holds no conformance rows")
+        if not _is_chain(artefact.lineage, contents):
+            raise ArtefactError(f"{directory}: is no revision of the artefact that it names")
         return artefact
 
 
@@ -226,6 +261,27 @@ def read_portfolio(directory: Path) -> Portfolio:
         return portfolio_of(contents[_PORTFOLIO])
     except (SchemaError, ValueError) as error:
         raise ArtefactError(f"{directory}: {_PORTFOLIO} is no portfolio ({type(error).__name__})") from None
+
+
+def _is_chain(lineage: Mapping[str, Any], contents: Mapping[str, bytes]) -> bool:
+    """Whether each revision has the digest that it names, and left the model and the revisions before as they were."""
+    try:
+        revisions = lineage.get(_REVISIONS, [])
+        kept = [_sha256(contents[name]) for name in _KEPT]
+        return all(
+            one["revises"] == _digest_of(one["files"])
+            and [one["files"][name] for name in _KEPT] == kept
+            and one["files"][_LINEAGE] == _sha256(_json(_lineage_before(lineage, revisions[:place], one["run_id"])))
+            for place, one in enumerate(revisions)
+        )
+    except (AttributeError, KeyError, TypeError):
+        return False
+
+
+def _lineage_before(lineage: Mapping[str, Any], revisions: Sequence[Any], run_id: str | None) -> dict[str, Any]:
+    """The lineage of the artefact that had only these revisions, logged by this run."""
+    others = {name: value for name, value in lineage.items() if name != _REVISIONS}
+    return {**others, "run_id": run_id, **({_REVISIONS: list(revisions)} if revisions else {})}
 
 
 def _rows_sha256(values: NDArray[np.float64]) -> str:
@@ -302,5 +358,9 @@ def _sha256(content: bytes) -> str:
 
 
 def _digest(contents: Mapping[str, bytes]) -> str:
+    return _digest_of({name: _sha256(content) for name, content in contents.items()})
+
+
+def _digest_of(sums: Mapping[str, str]) -> str:
     # The text is what `sha256sum` prints for the files in order, so that a shell can check the digest.
-    return _sha256("".join(f"{_sha256(contents[name])}  {name}\n" for name in sorted(contents)).encode())
+    return _sha256("".join(f"{sums[name]}  {name}\n" for name in sorted(sums)).encode())

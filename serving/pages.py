@@ -327,6 +327,7 @@ def model_info(served: StoredModel) -> dict[str, Any]:
         "portfolio": artefact.portfolio.name,
         "version": served.version,
         "digest": artefact.digest,
+        "revises": artefact.revises,
         "features": served.scorer.features,
         "categories": {name: state.vocabularies[name] for name in state.names if name in state.vocabularies},
         "required_columns": [column.name for column in artefact.portfolio.schema if column.required],

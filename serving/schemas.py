@@ -344,6 +344,7 @@ class ModelInfo(BaseModel):
     portfolio: str = Field(description="Whose applications it scores")
     version: str
     digest: str
+    revises: str | None = Field(description="The digest of the model whose policy this one revises; null if none")
     features: list[str]
     categories: dict[str, list[str]]
     required_columns: list[str]

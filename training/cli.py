@@ -15,6 +15,7 @@ _STORAGE = "CREDIT_SCORING_TUNING_STORAGE"
 """The environment variable for an address whose password must not be in the list of processes."""
 SETTINGS = Path(__file__).resolve().parent.parent / "configs" / "training.yaml"
 """The settings that a command uses unless it is told others."""
+_POSITIVE, _SHARE = click.FloatRange(min=0, min_open=True), click.FloatRange(0, 1)
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
@@ -181,6 +182,25 @@ def promote(**options: Any) -> None:
     from training.commands import promote_version
 
     promote_version(**options)
+
+
+@commands.command()
+@click.option("--version", default="@champion", show_default=True, help="number or @alias of the version to revise")
+@click.option("--cost-fn", type=_POSITIVE, help="cost of approving a bad application")
+@click.option("--cost-fp", type=_POSITIVE, help="cost of declining a good one")
+@click.option("--cutoff", type=_SHARE, help="PD from which default is predicted (default: what the costs imply)")
+@click.option("--refer-from", type=_SHARE, help="PD from which a person decides (default: moves with the cut-off)")
+@click.option("--refer-to", type=_SHARE, help="PD from which an application is declined (default: moves too)")
+@click.option("--note", default="", help="why, for the report and the lineage")
+@click.option("--data", type=PATH, help="folder or file of labelled applications to judge on; default: generated")
+@click.option("--log", "folder", type=PATH, metavar="DIR", help="decision log, to count what would change in it")
+@click.option("--dry-run", is_flag=True, help="show what would change, and register nothing")
+@_settings
+def policy(**options: Any) -> None:
+    """Revise costs, cut-off or refer band of a version without training; a new version, to be promoted."""
+    from training.commands import revise_policy
+
+    revise_policy(**options)
 
 
 @commands.command()

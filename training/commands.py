@@ -5,21 +5,23 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from functools import wraps
 from pathlib import Path
-from typing import Any, ParamSpec
+from typing import TYPE_CHECKING, Any, ParamSpec
 
 import bentoml
 from bentoml.exceptions import BentoMLException
 from mlflow.exceptions import MlflowException
 
+from decision_log.reader import DecisionLogReader
 from jobs.commandline import Progress, say
 from jobs.errors import OutputError, SettingsError
 from scoring.cli import served_name
+from scoring.scorer import Scorer
 from training.cli import SETTINGS
-from training.dataset import find_applications, is_generated, split_by_time
+from training.dataset import Dataset, find_applications, is_generated, split_by_time
 from training.errors import FleetError, RegistryError, TrackingError, TrainingError
 from training.fleet import Fleet
 from training.generation import FileFormat, generator_of
@@ -32,6 +34,9 @@ from training.registry.tracking import connect, resumed_run, scratch, without_se
 from training.run import deliver, deliver_fleet, load, registry_lines, trained_lines, verdict_lines
 from training.search_settings import without_credentials
 from training.settings import TrainingSettings
+
+if TYPE_CHECKING:
+    from training.revision import Revision
 
 _Options = ParamSpec("_Options")
 
@@ -217,12 +222,65 @@ def promote_version(
     if finished is not None:
         _say_champion(registered, finished)
         return
-    if data is None and not is_generated(registered.source):
-        raise RegistryError(f"{registered} was trained on {registered.source}: give labelled rows with --data")
-    dataset = load(data, loaded, Progress(), to_fit=False)
+    dataset = _labelled(data, registered, loaded)
     _promote_judged(
         judge(registered, dataset, loaded, generated_allowed=allow_generated, uncompared_allowed=allow_uncompared)
     )
+
+
+def _labelled(data: Path | None, registered: Registered, settings: TrainingSettings) -> Dataset:
+    """The rows to judge a version on; generated ones only where it was trained on such."""
+    if data is None and not is_generated(registered.source):
+        raise RegistryError(f"{registered} was trained on {registered.source}: give labelled rows with --data")
+    return load(data, settings, Progress(), to_fit=False)
+
+
+@_working
+def revise_policy(
+    *,
+    version: str,
+    cost_fn: float | None,
+    cost_fp: float | None,
+    cutoff: float | None,
+    refer_from: float | None,
+    refer_to: float | None,
+    note: str,
+    data: Path | None,
+    folder: Path | None,
+    dry_run: bool,
+    settings: Path,
+    portfolio: Path | None,
+    tracking_uri: str | None,
+) -> None:
+    """Revise the policy of a registered model, and judge the revision."""
+    from training.revision import PolicyChange, register_revision, revise
+
+    loaded, now = _connected(settings, portfolio, tracking_uri), datetime.now(UTC)
+    base = find(loaded.tracking.model, version)
+    change = PolicyChange(cost_fn, cost_fp, cutoff, refer_from, refer_to)
+    dataset = _labelled(data, base, loaded)
+    if dry_run:
+        say(_revision_lines(revise(base, change, dataset, loaded, run_id="", note=note, now=now), folder))
+        return
+    revision, registered = register_revision(base, change, dataset, loaded, note=note, now=now)
+    say(_revision_lines(revision, folder))
+    verdict = judge(registered, dataset, loaded)
+    keep(verdict)
+    say([*verdict_lines(verdict), f"{registered} is challenger; it revises {base}", "next, for this model:"])
+    words = ["promote", "--version", registered.version, *_named("--data", data)]
+    say([f"  {pasted(words, settings, portfolio, tracking_uri)}"])
+
+
+def _revision_lines(revision: Revision, folder: Path | None) -> Iterator[str]:
+    """What a revision changes on labelled rows, and in a decision log if one is given."""
+    from training.revision import log_flips
+
+    yield from revision.lines()
+    if folder is not None:
+        log = DecisionLogReader(folder, digest=revision.before.digest)
+        flips = log_flips(log, Scorer(revision.after), revision.before.policy)
+        yield f"{flips.rows:,} decisions of this model in {folder}:"
+        yield from flips.lines()
 
 
 def _promote_judged(verdict: Verdict) -> None:

@@ -334,12 +334,21 @@ def reason_reference(
         count = min(wanted.rows, len(matrix))
         rows = np.random.default_rng(settings.seed).choice(len(matrix), count, replace=False)
     else:
-        # The applicants whose score is at or slightly above the lowest passing one (commentary to 12 CFR 1002.9(b)(2)).
-        # Where nobody passes, the one who comes nearest.
-        passes = probabilities < policy.cutoff
-        order = np.argsort(np.where(passes, policy.cutoff - probabilities, 1.0 + probabilities), kind="stable")
-        rows = order[: min(wanted.rows, max(1, int(passes.sum())))]
+        rows = cut_off_group(probabilities, policy.cutoff, wanted.rows)
     return ReasonReference.interventional(model, wanted.group, matrix[rows])
+
+
+def cut_off_group(probabilities: NDArray[np.float64], cutoff: float, most: int) -> NDArray[np.intp]:
+    """The rows of at most `most` applicants at or just above the cut-off, by their PDs of shape (n,).
+
+    >>> cut_off_group(np.array([0.02, 0.08, 0.09, 0.3]), 0.09, 2).tolist()
+    [1, 0]
+    """
+    # The applicants whose score is at or slightly above the lowest passing one (commentary to 12 CFR 1002.9(b)(2)).
+    # Where nobody passes, the one who comes nearest.
+    passes = probabilities < cutoff
+    order = np.argsort(np.where(passes, cutoff - probabilities, 1.0 + probabilities), kind="stable")
+    return order[: min(most, max(1, int(passes.sum())))]
 
 
 _EXPLAINED = 50

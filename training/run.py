@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -39,7 +39,7 @@ from training.generation import generator_of
 from training.promotion import JudgedModel, Verdict, judge
 from training.registry.fitted import FILES, place_of_fitted, register_fitted, write_fitted
 from training.registry.packaging import code_digest
-from training.registry.registry import CHAMPION, Registered, aliases, changes, current_champion, versions
+from training.registry.registry import CHAMPION, REVISES, Registered, aliases, changes, current_champion, versions
 from training.registry.store import served_version
 from training.registry.tracking import commit, connect, portfolio_of_run, tracked_run
 from training.report.model_report import write_report
@@ -330,6 +330,7 @@ def registry_lines(name: str, importing: str = "python -m training import") -> I
         yield f"{name}: nothing is registered"
         return
     yield from table([_HEADINGS, *(_row(version, named) for version in found)], right={0})
+    yield from _revision_lines(found)
     yield from map(str, changes(name))
     in_charge = current_champion(name)
     if in_charge and named.get(CHAMPION) != in_charge.version:
@@ -338,6 +339,14 @@ def registry_lines(name: str, importing: str = "python -m training import") -> I
     if in_charge and str(served) != in_charge.tag:
         held = f"serves {served}" if served else "holds no version"
         yield f"this machine's BentoML store {held}, not version {in_charge.version}: `{importing}`"
+
+
+def _revision_lines(found: Sequence[ModelVersion]) -> Iterator[str]:
+    """Say of each revision which version has the policy before."""
+    known = {version.tags.get("digest"): f"version {version.version}" for version in found}
+    for version in found:
+        if digest := version.tags.get(REVISES):
+            yield f"version {version.version} revises the policy of {known.get(digest, digest[:12])}"
 
 
 def _row(version: ModelVersion, named: Mapping[str, str]) -> tuple[str, ...]:

@@ -28,7 +28,7 @@ from training.dataset import Dataset
 from training.errors import RegistryError, TrackingError
 from training.fitting import fitted_to
 from training.registry.packaging import sha256
-from training.registry.registry import OUT_OF_FOLD, OutOfFold, Registered, register
+from training.registry.registry import OUT_OF_FOLD, REVISES, OutOfFold, Registered, register
 from training.registry.tracking import PORTFOLIO, log_model, without_secrets
 from training.settings import TrainingSettings
 from training.trainer import TrainedModel
@@ -39,7 +39,7 @@ FILES = "files"
 _RUN, _ARTEFACT = "run.json", "artefact"
 
 
-class _Run(Settings):
+class FittedRun(Settings):
     """The values that the run and the registered version record."""
 
     run_id: str
@@ -70,11 +70,7 @@ def write_fitted(
     run_id: str,
 ) -> Path:
     """Write all files of a fitted model but its report, and return their folder."""
-    folder = place_of_fitted() / run_id
-    files = folder / FILES
-    folder.mkdir(mode=0o700)
-    (files / OUT_OF_FOLD).parent.mkdir(parents=True)
-    run = _Run(
+    run = FittedRun(
         run_id=run_id,
         name=settings.tracking.model,
         digest=artefact.digest,
@@ -89,11 +85,21 @@ def write_fitted(
             "data.source": dataset.source,
         },
     )
-    _write(folder / _RUN, run.model_dump())
-    _write(files / "metrics.json", trained.metrics())
-    _write(files / "settings.json", fitted_to(dataset, settings).recorded())
-    _write(files / "interpretation.json", asdict(trained.interpretation))
-    OutOfFold.of(dataset, trained.probabilities).write(files / OUT_OF_FOLD)
+    folder = write_run(run, artefact, OutOfFold.of(dataset, trained.probabilities))
+    write_json(folder / FILES / "settings.json", fitted_to(dataset, settings).recorded())
+    write_json(folder / FILES / "interpretation.json", asdict(trained.interpretation))
+    return folder
+
+
+def write_run(run: FittedRun, artefact: Artefact, out_of_fold: OutOfFold) -> Path:
+    """Write what every version has, into a folder whose other files the caller adds, and return it."""
+    folder = place_of_fitted() / run.run_id
+    files = folder / FILES
+    folder.mkdir(mode=0o700)
+    (files / OUT_OF_FOLD).parent.mkdir(parents=True)
+    write_json(folder / _RUN, run.model_dump())
+    write_json(files / "metrics.json", artefact.metrics)
+    out_of_fold.write(files / OUT_OF_FOLD)
     artefact.write(folder / _ARTEFACT)
     return folder
 
@@ -113,7 +119,13 @@ def register_fitted(folder: Path) -> Registered:
         mlflow.log_artifacts(str(folder / FILES))
         model = log_model(folder / _ARTEFACT, report)
         registered = register(
-            run.name, model, digest=run.digest, run_id=run.run_id, source=run.source, report=sha256(report)
+            run.name,
+            model,
+            digest=run.digest,
+            run_id=run.run_id,
+            source=run.source,
+            report=sha256(report),
+            revises=run.tags.get(REVISES),
         )
     except (MlflowException, OSError) as error:
         reason = without_secrets(error)
@@ -135,15 +147,16 @@ def run_of_fitted(folder: Path) -> str:
     return run.run_id
 
 
-def _read(folder: Path) -> _Run:
+def _read(folder: Path) -> FittedRun:
     try:
-        return _Run.checked(json.loads((folder / _RUN).read_text(encoding="utf-8")), folder / _RUN)
+        return FittedRun.checked(json.loads((folder / _RUN).read_text(encoding="utf-8")), folder / _RUN)
     # Deeply nested JSON ends in a RecursionError.
     except (OSError, RecursionError, ValueError, SettingsError):
         raise RegistryError(f"{folder}: holds no fitted model that `python -m training run` left there") from None
 
 
-def _write(path: Path, content: Mapping[str, Any]) -> None:
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a file of a run."""
     path.write_text(json.dumps(content, indent=2), encoding="utf-8")
 
 

@@ -35,6 +35,8 @@ CHALLENGER = "challenger"
 """The alias of the version that was trained last and is not champion."""
 OUT_OF_FOLD = "evaluation/out_of_fold.parquet"
 """The file of a run that holds its out-of-fold PDs."""
+REVISES = "revises"
+"""The tag of a version whose policy revises that of another: the other's digest."""
 _DIGEST, _SOURCE, _REPORT, _MODEL = "digest", "data.source", "report.sha256", "model.sha256"
 _SIGNATURE = "signature"
 
@@ -80,12 +82,18 @@ class Registered:
         return f"{self.name} version {self.version}"
 
 
-def register(name: str, model_uri: str, *, digest: str, run_id: str, source: str, report: str) -> Registered:
-    """Register the logged model as the next version of `name` and make it the challenger."""
+def register(
+    name: str, model_uri: str, *, digest: str, run_id: str, source: str, report: str, revises: str | None = None
+) -> Registered:
+    """Register the logged model as the next version of `name` and make it the challenger.
+
+    `revises` is the digest of the version whose policy it revises.
+    """
     # MLflow adds files of its own when it logs a model, so the digest is taken of what it gives back.
     with tempfile.TemporaryDirectory() as scratch:
         logged = model_digest(Path(mlflow.artifacts.download_artifacts(model_uri, dst_path=scratch)))
     tags = {_DIGEST: digest, _SOURCE: source, _REPORT: report, _MODEL: logged}
+    tags |= {REVISES: revises} if revises else {}
     version = str(mlflow.register_model(model_uri, name, tags=tags).version)
     MlflowClient().set_registered_model_alias(name, CHALLENGER, version)
     return Registered(name, version, digest, run_id, source, report, logged)
