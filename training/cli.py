@@ -15,6 +15,8 @@ _STORAGE = "CREDIT_SCORING_TUNING_STORAGE"
 """The environment variable for an address whose password must not be in the list of processes."""
 SETTINGS = Path(__file__).resolve().parent.parent / "configs" / "training.yaml"
 """The settings that a command uses unless it is told others."""
+MONITORING = SETTINGS.with_name("monitoring.yaml")
+"""The settings of drift and performance that a command uses unless it is told others."""
 _POSITIVE, _SHARE = click.FloatRange(min=0, min_open=True), click.FloatRange(0, 1)
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -182,6 +184,26 @@ def promote(**options: Any) -> None:
     from training.commands import promote_version
 
     promote_version(**options)
+
+
+@commands.command(
+    epilog="exit code: 0 trained, or not due; 3 trained, and a gate is missed; 1 an error, said in one line"
+)
+@_data
+@click.option("--if-drifted", is_flag=True, help="only if decisions have drifted, performance is low, or by schedule")
+@click.option("--log", type=PATH, metavar="DIR", help="the decision log, for --if-drifted")
+@click.option("--outcomes", type=PATH, metavar="FILE", help="outcomes of decisions, as for `monitoring performance`")
+@click.option("--monitoring", type=PATH, default=MONITORING, help="default: configs/monitoring.yaml")
+@click.option("--because", metavar="TEXT", default="as asked for", show_default=True, help="why, without --if-drifted")
+@click.option("--force", is_flag=True, help="within the cooldown too; the budget holds")
+@click.option("--json", "as_json", is_flag=True, help="as JSON")
+@_allowed
+@_settings
+def retrain(**options: Any) -> int:
+    """Train on matured data if it is due, and leave what passes as challenger."""
+    from training.commands import retrain as retrain_if_due
+
+    return retrain_if_due(**options)
 
 
 @commands.command()

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ParamSpec
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import bentoml
 from bentoml.exceptions import BentoMLException
@@ -18,6 +20,8 @@ from mlflow.exceptions import MlflowException
 from decision_log.reader import DecisionLogReader
 from jobs.commandline import Progress, say
 from jobs.errors import OutputError, SettingsError
+from monitoring.cli import ALARM
+from monitoring.settings import MonitoringSettings
 from scoring.cli import served_name
 from scoring.scorer import Scorer
 from training.cli import SETTINGS
@@ -31,6 +35,7 @@ from training.registry.fitted import register_fitted, run_of_fitted
 from training.registry.registry import Registered, changes, copy_report, current_champion, find, succession
 from training.registry.store import champion_lock, import_model
 from training.registry.tracking import connect, resumed_run, scratch, without_secrets
+from training.retraining import Retrainer, WatchedLog
 from training.run import deliver, deliver_fleet, load, registry_lines, trained_lines, verdict_lines
 from training.search_settings import without_credentials
 from training.settings import TrainingSettings
@@ -39,16 +44,18 @@ if TYPE_CHECKING:
     from training.revision import Revision
 
 _Options = ParamSpec("_Options")
+_Code = TypeVar("_Code", int, None)
+"""What a command returns: its exit code, or nothing for 0."""
 
 
-def _working(command: Callable[_Options, None]) -> Callable[_Options, None]:
+def _working(command: Callable[_Options, _Code]) -> Callable[_Options, _Code]:
     """The command with a scratch folder of its own; what libraries and the system refuse is an error of training."""
 
     @wraps(command)
-    def working(*args: _Options.args, **options: _Options.kwargs) -> None:
+    def working(*args: _Options.args, **options: _Options.kwargs) -> _Code:
         try:
             with scratch():
-                command(*args, **options)
+                return command(*args, **options)
         except MlflowException as error:  # the server may be gone by now, and its address may hold a password
             raise TrackingError(f"MLflow: {without_secrets(error)}") from None
         except BentoMLException as error:
@@ -326,6 +333,46 @@ def import_champion(*, settings: Path, portfolio: Path | None, tracking_uri: str
             raise RegistryError(f"{name}: no version was promoted")
         tag = import_model(registered)
     say([str(tag)])
+
+
+@_working
+def retrain(
+    *,
+    data: Path | None,
+    if_drifted: bool,
+    log: Path | None,
+    outcomes: Path | None,
+    monitoring: Path,
+    because: str,
+    force: bool,
+    as_json: bool,
+    allow_generated: bool,
+    allow_uncompared: bool,
+    settings: Path,
+    portfolio: Path | None,
+    tracking_uri: str | None,
+) -> int:
+    """Retrain if it is due; 3 if the new model misses a gate."""
+    loaded = _loaded(settings, portfolio, tracking_uri)
+    data = data or loaded.retraining.data
+    if data is None:
+        raise TrainingError("--data: name labelled applications, here or as retraining.data in the settings")
+    if if_drifted and log is None:
+        raise TrainingError("--if-drifted: needs --log, the decisions that may have drifted")
+    if not if_drifted and (log or outcomes):
+        raise TrainingError("--log and --outcomes: go with --if-drifted")
+    watched = None if log is None else WatchedLog(log, outcomes, MonitoringSettings.load(monitoring))
+    retrainer = Retrainer(
+        data,
+        loaded,
+        Progress(),
+        datetime.now(UTC),
+        generated_allowed=allow_generated,
+        uncompared_allowed=allow_uncompared,
+    )
+    done = retrainer.run(watched=watched, because=because, force=force)
+    say([json.dumps(asdict(done)) if as_json else str(done)])
+    return ALARM if done.missed else 0
 
 
 def _connected(settings: Path, portfolio: Path | None, tracking_uri: str | None) -> TrainingSettings:

@@ -41,6 +41,7 @@ from training.gates import (
     source_gate,
 )
 from training.registry.registry import (
+    GATES,
     Action,
     Registered,
     artefact_folder,
@@ -212,14 +213,11 @@ def _champion_gates(
     return comparison_gates(comparison, settings.gates)
 
 
-_GATES = "gates"
-
-
 def keep(verdict: Verdict) -> None:
     """Keep the gates of a verdict as a tag of the version that was judged."""
     judged = verdict.challenger.registered
     figures = json.dumps([asdict(gate) for gate in verdict.gates])
-    MlflowClient().set_model_version_tag(judged.name, judged.version, _GATES, figures)
+    MlflowClient().set_model_version_tag(judged.name, judged.version, GATES, figures)
 
 
 def promote(verdict: Verdict, now: datetime) -> bentoml.Tag:

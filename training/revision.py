@@ -225,6 +225,7 @@ class Revision:
                 "data.sha256": lineage["data"]["sha256"],
                 "data.source": lineage["data"]["source"],
             },
+            version_tags={REVISES: self.base.digest},
         )
 
     def page(self, settings: TrainingSettings) -> str:

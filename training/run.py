@@ -8,6 +8,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 
 from mlflow import MlflowClient
 from mlflow.entities import Run
@@ -77,24 +78,45 @@ def deliver(
     """
     connect(settings.tracking, make=True)
     if not uncompared_allowed:
-        _refuse_other_portfolio(settings)
+        refuse_other_portfolio(settings)
     with _read(data, settings, progress, by_blocks=by_blocks) as (dataset, later):
-        # Before the training: a folder that cannot be written, or a server that is down, would cost its whole result.
-        place_of_fitted()
-        for line in (*settings.left_out_lines(), parameters_line(dataset, settings)):
-            progress.line(line)
-        with tracked_run(settings.tracking, name=dataset.source) as run_id:
-            trained = train(dataset, settings, progress, later=later)
-            with progress.step("MLflow"):
-                registered = track(dataset, trained, settings, run_id=run_id)
-        with progress.step("gates"):
-            verdict = judge(
-                registered,
-                _shown(dataset, trained)[0] if later is None else later,
-                settings,
-                generated_allowed=generated_allowed,
-                uncompared_allowed=uncompared_allowed,
-            )
+        return deliver_loaded(
+            dataset,
+            later,
+            settings,
+            progress,
+            generated_allowed=generated_allowed,
+            uncompared_allowed=uncompared_allowed,
+        )
+
+
+def deliver_loaded(
+    dataset: Dataset | StoredDataset,
+    later: Dataset | None,
+    settings: TrainingSettings,
+    progress: Progress,
+    *,
+    generated_allowed: bool = False,
+    uncompared_allowed: bool = False,
+    version_tags: Mapping[str, str] = MappingProxyType({}),
+) -> Delivered:
+    """Train on loaded applications as `deliver` does; the registered version gets the tags."""
+    # Before the training: a folder that cannot be written, or a server that is down, would cost its whole result.
+    place_of_fitted()
+    for line in (*settings.left_out_lines(), parameters_line(dataset, settings)):
+        progress.line(line)
+    with tracked_run(settings.tracking, name=dataset.source) as run_id:
+        trained = train(dataset, settings, progress, later=later)
+        with progress.step("MLflow"):
+            registered = track(dataset, trained, settings, run_id=run_id, version_tags=version_tags)
+    with progress.step("gates"):
+        verdict = judge(
+            registered,
+            _shown(dataset, trained)[0] if later is None else later,
+            settings,
+            generated_allowed=generated_allowed,
+            uncompared_allowed=uncompared_allowed,
+        )
     return Delivered(trained, registered, verdict)
 
 
@@ -112,7 +134,7 @@ def deliver_fleet(
         return fit_fleet(data, settings, fleet, progress), None
     connect(settings.tracking, make=True)
     if not uncompared_allowed:
-        _refuse_other_portfolio(settings)
+        refuse_other_portfolio(settings)
     place_of_fitted()
     fit = fit_fleet(data, settings, fleet, progress)
     dataset = replace(fit.judged, source=_source(data, fit.judged.source, settings))
@@ -171,7 +193,7 @@ def _shown(dataset: Dataset | StoredDataset, trained: TrainedModel) -> tuple[Dat
     return dataset.loaded(rows), replace(trained, probabilities=trained.probabilities[rows])
 
 
-def _refuse_other_portfolio(settings: TrainingSettings) -> None:
+def refuse_other_portfolio(settings: TrainingSettings) -> None:
     """Refuse, before anything is fitted, a champion of another portfolio: no gate could compare the two."""
     name = settings.tracking.model
     in_charge, own = current_champion(name), settings.declared.name
@@ -191,25 +213,37 @@ def track(
     *,
     run_id: str,
     fleet: FleetFit | None = None,
+    version_tags: Mapping[str, str] = MappingProxyType({}),
 ) -> Registered:
     """Record a trained model with its figures and report in the active run and register it as challenger."""
     # Everything is on the disk before MLflow is asked to keep any of it.
     used = fitted_to(dataset, settings)
     made = lineage(dataset, used, run_id=run_id, commit=commit(), code=code_digest(), fleet=fleet)
     artefact = trained.artefact(made)
-    folder = write_fitted(dataset, trained, artefact, settings, run_id=run_id)
+    folder = write_fitted(dataset, trained, artefact, settings, run_id=run_id, version_tags=version_tags)
     shown, of_shown = _shown(dataset, trained)
     write_report(folder / FILES, shown, of_shown, artefact, settings)
     return register_fitted(folder)
 
 
-def load(data: Path | None, settings: TrainingSettings, progress: Progress, *, to_fit: bool = True) -> Dataset:
+def load(
+    data: Path | None,
+    settings: TrainingSettings,
+    progress: Progress,
+    *,
+    to_fit: bool = True,
+    dates: str | None = None,
+) -> Dataset:
     """Load and validate the data in the folder `data`, or generate data; warnings become lines of the progress.
 
     DataError if the data break a rule. Data `to_fit` a model must also be large enough and not leak the outcome.
+    `dates` names the column of their days; without it, that of the later applications is read, if there are any.
     """
     with _files(data, settings, progress) as directory, progress.step("load and validate"):
-        dataset = _fit_for_training(directory, settings) if to_fit else load_dataset(directory, settings.declared)
+        if to_fit:
+            dataset = _fit_for_training(directory, settings, dates)
+        else:
+            dataset = load_dataset(directory, settings.declared, dates=dates)
     dataset = replace(dataset, source=_source(data, dataset.source, settings))
     for warning in dataset.warnings:
         progress.line(f"{dataset.source}: {warning}")
@@ -225,8 +259,9 @@ def _source(data: Path | None, name: str, settings: TrainingSettings) -> str:
     return f"{GENERATED}{name}" if generated else name
 
 
-def _fit_for_training(directory: Path, settings: TrainingSettings) -> Dataset:
-    dates = None if settings.out_of_time is None else settings.out_of_time.column
+def _fit_for_training(directory: Path, settings: TrainingSettings, dates: str | None) -> Dataset:
+    if dates is None and settings.out_of_time is not None:
+        dates = settings.out_of_time.column
     dataset = load_dataset(directory, settings.declared, dates=dates)
     refuse_too_few(dataset.target, folds=settings.model.folds, per_fold=settings.model.min_outcomes_per_fold)
     refuse_leaks(dataset, settings.leakage)

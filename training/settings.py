@@ -228,6 +228,29 @@ class SyntheticSettings(Settings):
     seed: int = Field(ge=0)
 
 
+class RetrainingSettings(Settings):
+    """When a new model is trained without being asked for, and on which applications."""
+
+    data: Path | None = None
+    """The labelled applications, a folder or a file, where the command names none."""
+    matured_days: int = Field(default=0, ge=0)
+    """An application counts once so many days have passed since the portfolio's `decided_on`."""
+    newest_days: int | None = Field(default=None, ge=1)
+    """How many days of matured applications are taken, up to the newest one; null takes all."""
+    judged_days: int = Field(default=7, ge=1)
+    """How many days of decisions are held against the champion's reference."""
+    every_days: int | None = Field(default=None, ge=1)
+    """A model as old as this is replaced without drift too; null waits for drift."""
+    cooldown_days: float = Field(default=7, ge=0)
+    """How long after a retraining none begins."""
+    most_per_month: int = Field(default=4, ge=1)
+    """The most retrainings of any 30 days."""
+    promote: bool = False
+    """Whether a model that passes every gate becomes champion at once."""
+    on_alert: dict[str, Literal["retrain", "halt"]] = Field(default={})
+    """What `receive` does when an alert of this name fires."""
+
+
 class TrainingSettings(Settings):
     """All of configs/training.yaml, with what the portfolio lays over it."""
 
@@ -249,6 +272,7 @@ class TrainingSettings(Settings):
     synthetic: SyntheticSettings
     experiments: ExperimentSettings
     tuning: TuningSettings
+    retraining: RetrainingSettings = RetrainingSettings()
 
     @model_validator(mode="after")
     def _bands_do_not_cross(self) -> Self:
@@ -338,6 +362,8 @@ class TrainingSettings(Settings):
         values["portfolio"] = self.declared.name
         values["tracking"]["uri"] = without_credentials(self.tracking.uri)
         values["tuning"]["storage"] = without_credentials(self.tuning.storage)
+        # When a model is trained says nothing of what it is.
+        del values["retraining"]
         return values
 
 

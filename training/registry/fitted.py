@@ -17,6 +17,7 @@ from typing import Any
 import mlflow
 from bentoml._internal.configuration.containers import BentoMLContainer
 from mlflow.exceptions import MlflowException
+from pydantic import Field
 
 from jobs.errors import OutputError, SettingsError
 from jobs.settings import Settings
@@ -28,7 +29,7 @@ from training.dataset import Dataset
 from training.errors import RegistryError, TrackingError
 from training.fitting import fitted_to
 from training.registry.packaging import sha256
-from training.registry.registry import OUT_OF_FOLD, REVISES, OutOfFold, Registered, register
+from training.registry.registry import DATA, OUT_OF_FOLD, OutOfFold, Registered, register
 from training.registry.tracking import PORTFOLIO, log_model, without_secrets
 from training.settings import TrainingSettings
 from training.trainer import TrainedModel
@@ -40,7 +41,7 @@ _RUN, _ARTEFACT = "run.json", "artefact"
 
 
 class FittedRun(Settings):
-    """The values that the run and the registered version record."""
+    """The values that the run and the registered version record; `version_tags` are the latter's alone."""
 
     run_id: str
     name: str
@@ -49,6 +50,7 @@ class FittedRun(Settings):
     parameters: dict[str, str]
     metrics: dict[str, float]
     tags: dict[str, str]
+    version_tags: dict[str, str] = Field(default={})
 
 
 def place_of_fitted() -> Path:
@@ -68,6 +70,7 @@ def write_fitted(
     settings: TrainingSettings,
     *,
     run_id: str,
+    version_tags: Mapping[str, str],
 ) -> Path:
     """Write all files of a fitted model but its report, and return their folder."""
     run = FittedRun(
@@ -81,9 +84,10 @@ def write_fitted(
             "digest": artefact.digest,
             "commit": artefact.lineage["commit"] or "none",
             PORTFOLIO: dataset.portfolio.name,
-            "data.sha256": dataset.fingerprint,
+            DATA: dataset.fingerprint,
             "data.source": dataset.source,
         },
+        version_tags={DATA: dataset.fingerprint, **version_tags},
     )
     folder = write_run(run, artefact, OutOfFold.of(dataset, trained.probabilities))
     write_json(folder / FILES / "settings.json", fitted_to(dataset, settings).recorded())
@@ -125,7 +129,7 @@ def register_fitted(folder: Path) -> Registered:
             run_id=run.run_id,
             source=run.source,
             report=sha256(report),
-            revises=run.tags.get(REVISES),
+            tags=run.version_tags,
         )
     except (MlflowException, OSError) as error:
         reason = without_secrets(error)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -37,6 +37,10 @@ OUT_OF_FOLD = "evaluation/out_of_fold.parquet"
 """The file of a run that holds its out-of-fold PDs."""
 REVISES = "revises"
 """The tag of a version whose policy revises that of another: the other's digest."""
+DATA = "data.sha256"
+"""The tag of a run and a version with the fingerprint of the training data."""
+GATES = "gates"
+"""The tag of a version with the gates that judged it; a version without it was never judged."""
 _DIGEST, _SOURCE, _REPORT, _MODEL = "digest", "data.source", "report.sha256", "model.sha256"
 _SIGNATURE = "signature"
 
@@ -83,18 +87,14 @@ class Registered:
 
 
 def register(
-    name: str, model_uri: str, *, digest: str, run_id: str, source: str, report: str, revises: str | None = None
+    name: str, model_uri: str, *, digest: str, run_id: str, source: str, report: str, tags: Mapping[str, str]
 ) -> Registered:
-    """Register the logged model as the next version of `name` and make it the challenger.
-
-    `revises` is the digest of the version whose policy it revises.
-    """
+    """Register the logged model, with further `tags`, as the next version of `name`; make it the challenger."""
     # MLflow adds files of its own when it logs a model, so the digest is taken of what it gives back.
     with tempfile.TemporaryDirectory() as scratch:
         logged = model_digest(Path(mlflow.artifacts.download_artifacts(model_uri, dst_path=scratch)))
-    tags = {_DIGEST: digest, _SOURCE: source, _REPORT: report, _MODEL: logged}
-    tags |= {REVISES: revises} if revises else {}
-    version = str(mlflow.register_model(model_uri, name, tags=tags).version)
+    own = {_DIGEST: digest, _SOURCE: source, _REPORT: report, _MODEL: logged}
+    version = str(mlflow.register_model(model_uri, name, tags={**tags, **own}).version)
     MlflowClient().set_registered_model_alias(name, CHALLENGER, version)
     return Registered(name, version, digest, run_id, source, report, logged)
 
@@ -130,6 +130,16 @@ def registered_model(name: str) -> RegisteredModel | None:
 def versions(name: str) -> list[ModelVersion]:
     """List every version in MLflow, the oldest first."""
     return sorted(MlflowClient().search_model_versions(f"name = '{name}'"), key=lambda found: int(found.version))
+
+
+def data_of(version: ModelVersion) -> str | None:
+    """Return the fingerprint of the data that a version was trained on; None if neither it nor its run tells."""
+    if DATA in version.tags or not version.run_id:
+        return version.tags.get(DATA)
+    try:
+        return MlflowClient().get_run(version.run_id).data.tags.get(DATA)
+    except MlflowException:
+        return None
 
 
 def put_in_charge(registered: Registered) -> None:

@@ -7,6 +7,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 
 import bentoml
@@ -20,9 +21,9 @@ from jobs.output import locked
 from scoring.artefact import Artefact
 from scoring.errors import ConformanceError
 from scoring.scorer import Scorer
-from scoring.store import Trust, write_signature
+from scoring.store import Trust, read_alias, write_alias, write_signature
 from training.errors import ParityError, RegistryError
-from training.registry.registry import Registered, artefact_folder, download, report_file, signature_of
+from training.registry.registry import CHALLENGER, Registered, artefact_folder, download, report_file, signature_of
 
 PARITY_CLIENTS = 1_000
 """How many drawn applications LightGBM and the scorer are compared on."""
@@ -33,6 +34,8 @@ SIGNING_KEY_VARIABLE = "CREDIT_SCORING_SIGNING_KEY"
 _PARITY_SEED = 20_180_517
 _LOCK = ".champion.lock"
 _MODEL_FILE, _POINTER = "model.yaml", "latest"
+_NEVER_LATEST = datetime(1970, 1, 1, tzinfo=UTC)
+"""The time of creation of a challenger in the store: BentoML serves the version created last."""
 
 
 @contextmanager
@@ -51,24 +54,48 @@ def import_model(registered: Registered, environment: Mapping[str, str] = os.env
     Only the verified artefact, report and signature are copied; no code that MLflow keeps is run. ParityError, and no
     import, unless this code gives the scores of the training code. SignatureError if the environment asks for a
     signature that the version lacks. If the model is the latest already, it is checked again, and replaced if it was
-    altered or cannot be read.
+    altered or cannot be read. The alias `challenger` of the store no longer means it.
     """
     tag = bentoml.Tag.from_str(registered.tag)
     _make_readable(tag)
+    _stored(registered, tag, environment, in_charge=True)
+    if read_alias(tag.name, CHALLENGER) == tag.version:
+        write_alias(tag.name, CHALLENGER, None)
+    return tag
+
+
+def import_challenger(registered: Registered, environment: Mapping[str, str] = os.environ) -> bentoml.Tag:
+    """Import a model beside the one that is served; the store's alias `challenger` then means it.
+
+    It is verified as `import_model` does. RegistryError if the store serves no model yet: then it would serve this one.
+    """
+    tag = bentoml.Tag.from_str(registered.tag)
+    _make_readable(tag)
+    if served_version(registered.name) in (None, tag):
+        raise RegistryError(f"{registered}: is no challenger, since this machine's BentoML store serves no other model")
+    _stored(registered, tag, environment, in_charge=False)
+    write_alias(tag.name, CHALLENGER, str(tag.version))
+    return tag
+
+
+def _stored(registered: Registered, tag: bentoml.Tag, environment: Mapping[str, str], *, in_charge: bool) -> None:
+    """Put a verified version into the store, unless it is there as it must be."""
     with tempfile.TemporaryDirectory() as scratch:
         ready = _staged_version(registered, Path(scratch))
         Trust.of(environment).require(ready, registered.digest, named=(tag.name, str(tag.version)))
-        if served_version(registered.name) == tag and _same(ready, bentoml.models.get(tag), registered):
-            return tag
+        placed = served_version(registered.name) == tag if in_charge else _is_readable(tag)
+        if placed and _same(ready, bentoml.models.get(tag), registered):
+            return
         # BentoML calls the version created last the latest, so an older one is created anew to be served again.
         _discard(tag)
         try:
             with bentoml.models.create(tag, metadata=_metadata(registered)) as model:
+                if not in_charge:
+                    object.__setattr__(model.info, "creation_time", _NEVER_LATEST)
                 shutil.copytree(ready, model.path, dirs_exist_ok=True)
         except BaseException:  # Ctrl-C too: what is half written must not become the latest
             _discard(tag)
             raise
-    return tag
 
 
 def verified_artefact(registered: Registered, model: Path) -> Path:
