@@ -19,6 +19,7 @@ from decision_log.checkpoints import erased_line, is_erased, leaf_of
 from decision_log.errors import DecisionLogError, SegmentError, SourceError
 from decision_log.format import (
     ADDED_FIELDS,
+    EXPLORED,
     FEATURE_PREFIX,
     READABLE,
     STORED_LINE,
@@ -493,13 +494,23 @@ def read_closed(path: Path, columns: Sequence[str], digest: str | None) -> Itera
 
 
 def _blocks(file: parquet.ParquetFile, columns: Sequence[str]) -> Iterator[pa.Table]:
-    if not set(columns) <= set(file.schema_arrow.names):
+    names = [*file.schema_arrow.names, EXPLORED]
+    if not set(columns) <= set(names):
         raise SegmentError("it lacks features of its model")
     for group in range(file.num_row_groups):
         with _damage_as_error():
-            table = file.read_row_group(group, columns=list(columns))
+            table = _with_explored(file.read_row_group(group, columns=list(columns)), columns)
             _check(table)
         yield table
+
+
+def _with_explored(table: pa.Table, columns: Sequence[str]) -> pa.Table:
+    """The table with the column that segments lack which were closed before there was exploration: nothing was."""
+    import pyarrow as pa
+
+    if EXPLORED not in columns or EXPLORED in table.column_names:
+        return table
+    return table.add_column(list(columns).index(EXPLORED), EXPLORED, pa.nulls(table.num_rows, pa.bool_()))
 
 
 @contextmanager

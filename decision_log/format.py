@@ -22,6 +22,7 @@ risk_level     LOW, MEDIUM, HIGH or CRITICAL
 missing        how many of the model's input columns are missing
 unknown        how many columns have a level that the model does not know
 withheld       whether an approval was withheld because too little is known
+explored       true where the policy approves a decline at random; only there
 reasons        codes of the reasons of a decline, what raised the risk most first, with blanks between them
 vector         the row of the model matrix: little-endian float64, base64
 
@@ -63,6 +64,7 @@ READABLE = frozenset({1, FORMAT})
 """Formats that are read; those before 2 have no salt, and their lines prove nothing."""
 CHAMPION = "champion"
 FEATURE_PREFIX = "feature_"
+EXPLORED = "explored"
 CLIENT_BYTES = 16
 
 _VECTOR = np.dtype("<f8")
@@ -72,7 +74,7 @@ _LINE = {
     *("margin", "probability", "prediction", "decision", "risk_level", "vector"),
 }
 ADDED_FIELDS = frozenset({
-    "salt", "variant", "policy", "explained_by", "missing", "unknown", "withheld", "reasons", "line",
+    "salt", "variant", "policy", "explained_by", "missing", "unknown", "withheld", EXPLORED, "reasons", "line",
 })  # fmt: skip
 """Fields that lines and segments of an older version lack."""
 # Closed segments store the index in 32 bits and the numbers of columns in 16: a larger one would not fit.
@@ -201,9 +203,18 @@ class LineFormat:
         self._salts: list[str] = []
 
     def lines(
-        self, route: str, callers: Sequence[Caller], matrix: NDArray[np.float64], scores: Scores, time: float
+        self,
+        route: str,
+        callers: Sequence[Caller],
+        matrix: NDArray[np.float64],
+        scores: Scores,
+        time: float,
+        explored: NDArray[np.bool_] | None = None,
     ) -> bytes:
-        """One line for each row of the model matrix, shape (n, features), all scored at `time`, seconds since 1970."""
+        """One line for each row of the model matrix, shape (n, features), all scored at `time`, seconds since 1970.
+
+        `explored` marks the declines that are approved at random.
+        """
         same = f'"time":"{self._written(time)}","route":"{route}",{self._model}'
         values = (
             [self._salt() for _ in callers],
@@ -219,6 +230,7 @@ class LineFormat:
             scores.missing.tolist(),
             list(map(len, scores.unknown.tolist())),
             list(map(bool, scores.withheld.tolist())),
+            [False] * len(callers) if explored is None else explored.tolist(),
             [" ".join([reason.code for reason in reasons]) for reasons in scores.reasons.tolist()],
             _encoded(matrix),
         )
@@ -248,12 +260,13 @@ class LineFormat:
 
 def _line(
     salt: str, request_id: str, position: int, same: str, client: str | None, margin: float, probability: float,
-    prediction: int, decision: str, risk_level: str, missing: int, unknown: int, withheld: bool, reasons: str,
-    vector: str,
+    prediction: int, decision: str, risk_level: str, missing: int, unknown: int, withheld: bool,
+    explored: bool | None, reasons: str, vector: str,
 ) -> str:  # fmt: skip
     """One line. Whatever adds a field adds it here, to the schema and to `made_lines`, and raises FORMAT.
 
-    Lines of closed segments are made again by this: those of an older format must stay as they were.
+    Lines of closed segments are made again by this: those of an older format must stay as they were. A field that is
+    only there where it says something leaves them so, and needs no other format.
     """
     # Lines are put together by hand, since this runs before every answer. No text needs escapes: the service takes
     # request ids of letters, digits and `_.:-` only, and routes and codes of reasons are its own. repr() writes the
@@ -263,8 +276,12 @@ def _line(
         f'{{"salt":"{salt}","request_id":"{request_id}","index":{position},{same},"client":{hashed},"margin":{margin!r},'
         f'"probability":{probability!r},"prediction":{prediction},"decision":"{decision}",'
         f'"risk_level":"{risk_level}","missing":{missing},"unknown":{unknown},'
-        f'"withheld":{"true" if withheld else "false"},"reasons":"{reasons}","vector":"{vector}"}}\n'
+        f'"withheld":{"true" if withheld else "false"},{_EXPLORED if explored else ""}"reasons":"{reasons}",'
+        f'"vector":"{vector}"}}\n'
     )
+
+
+_EXPLORED = f'"{EXPLORED}":true,'
 
 
 def _of_model(named: Sequence[str], variant: str, policy: str, explained_by: str) -> str:
@@ -309,7 +326,7 @@ def _models(plain: Mapping[str, Sequence[str]]) -> Iterator[str]:
 
 
 _AS_STORED = (
-    "margin", "probability", "prediction", "decision", "risk_level", "missing", "unknown", "withheld",
+    "margin", "probability", "prediction", "decision", "risk_level", "missing", "unknown", "withheld", EXPLORED,
     "reasons",
 )  # fmt: skip
 _OF_MODEL = (*_MODEL, "variant", "policy", "explained_by")
@@ -347,6 +364,7 @@ def is_decision(line: Mapping[str, Any], header: Header) -> bool:
         and all(type(line.get(name)) in (int, NoneType) for name in ("missing", "unknown"))
         and all(0 <= (line.get(name) or 0) < _COLUMNS for name in ("missing", "unknown"))
         and isinstance(line.get("withheld"), bool | None)
+        and (EXPLORED not in line or (line[EXPLORED] is True and line["decision"] == DecisionKind.APPROVE))
         and _is_moment(line["time"])
         and (header.format == 1 or _is_salted(line, header))
         and (line["client"] is None or _is_client(line["client"]))
@@ -414,6 +432,7 @@ def schema(features: Sequence[str]) -> pa.Schema:
             ("missing", pa.int16()),
             ("unknown", pa.int16()),
             ("withheld", pa.bool_()),
+            (EXPLORED, pa.bool_()),
             ("reasons", text),
             ("line", pa.binary()),
             *((f"{FEATURE_PREFIX}{name}", pa.float64()) for name in features),

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from decision_log.errors import SourceError
-from decision_log.format import FEATURE_PREFIX, Header
+from decision_log.format import EXPLORED, FEATURE_PREFIX, Header
 from decision_log.reader import DecisionLogReader
 from features.errors import ColumnsError
 from jobs.commandline import in_processes
@@ -39,7 +39,7 @@ _COMPARED = (
     "margin", "probability", "prediction", "decision", "risk_level", "missing", "unknown", "withheld", "reasons",
     "digest", "policy",
 )  # fmt: skip
-_READ = ("request_id", "index", *_COMPARED)
+_READ = ("request_id", "index", "client", EXPLORED, *_COMPARED)
 _BLOCK_ROWS = 16_384
 _FEW_BYTES = 1 << 25
 """A log of fewer bytes is replayed in this process: starting others would take longer."""
@@ -123,6 +123,10 @@ class Replayed:
         matrix = _matrix(table, header)
         with_reasons = self._reasons_compared(table, header, scorer)
         scores = scorer.decide(matrix, scorer.model.margins(matrix), with_reasons=with_reasons)
+        if (explored := explored_rows(table)).any():
+            clients = table["client"].to_pylist()
+            # What is recorded as explored and was not drawn stays a decline here, and so differs.
+            scores = scores.approved(explored & scorer.explored(matrix, scores, clients.__getitem__)[1])
         expected = _expected(scores, scorer.artefact)
         # Where the segment names no explanation, its records must hold no reasons.
         held = [name for name in table.column_names if name in expected]
@@ -234,6 +238,19 @@ def _matrix(table: pa.Table, header: Header) -> Matrix:
 
 def _texts(column: pa.ChunkedArray) -> NDArray[np.object_]:
     return np.asarray(column.cast("string").to_numpy(zero_copy_only=False), dtype=object)
+
+
+def explored_rows(table: pa.Table) -> Rows:
+    """Which decisions are recorded as approved at random, shape (n,)."""
+    if EXPLORED not in table.column_names:
+        return np.zeros(table.num_rows, dtype=np.bool_)
+    return np.asarray(table[EXPLORED].fill_null(False).to_numpy(), dtype=np.bool_)
+
+
+def policy_decisions(table: pa.Table) -> NDArray[np.object_]:
+    """The decisions without chance: what was approved at random is the decline that it would have been."""
+    found = _texts(table["decision"])
+    return np.where(explored_rows(table), np.array(str(DecisionKind.DECLINE), dtype=object), found)
 
 
 def _expected(scores: Scores, artefact: Artefact) -> dict[str, NDArray[Any]]:
@@ -403,7 +420,7 @@ class Shifts:
         band, shift = np.searchsorted(_BANDS, recorded, side="right"), scores.probability - recorded
         np.add.at(self._shifts, (band, np.rint((shift + 1) * _STEPS).astype(np.intp)), 1)
         self._sums += np.bincount(band, weights=shift, minlength=len(self._sums))
-        was, now = (_kinds(each) for each in (_texts(table["decision"]), scores.decision))
+        was, now = (_kinds(each) for each in (policy_decisions(table), scores.decision))
         np.add.at(self._changes, (band, was, now), 1)
         if "reasons" in table.column_names:
             self._count_reasons(band, _texts(table["reasons"]), scores)

@@ -17,8 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from decision_log.errors import SourceError
-from decision_log.format import ClientHash
+from decision_log.format import EXPLORED, ClientHash
 from decision_log.reader import DecisionLogReader
+from decision_log.replay import explored_rows, policy_decisions
 from features.values import as_texts
 from monitoring.measures import Estimate, Group, ImpactRatio, share_estimate
 from monitoring.outcomes import (
@@ -158,7 +159,7 @@ def decided(
         raise SourceError(f"outcomes name applications by {outcomes.by}, protected attributes by {protected.by}")
     several = ambiguous_keys(log, protected.by, protected.keys)
     blocks, unknown, ambiguous = [], 0, 0
-    for table in log.tables([*decision_columns(protected.by), "decision", "prediction", "probability"]):
+    for table in log.tables([*decision_columns(protected.by), "decision", EXPLORED, "prediction", "probability"]):
         keys = decision_keys(protected.by, table)
         place = places(protected.keys, keys)
         doubtful = (place >= 0) & several[np.maximum(place, 0)]
@@ -166,11 +167,13 @@ def decided(
         place[doubtful] = -1
         there = place >= 0
         unknown += int(np.count_nonzero(~there & ~doubtful))
-        approved = table["decision"].cast("string").to_numpy() == str(DecisionKind.APPROVE)
+        # What was approved at random is judged as the decline that the policy made.
+        approved = policy_decisions(table) == str(DecisionKind.APPROVE)
         outcome = np.full(len(keys), -1, dtype=np.int8)
         if outcomes is not None:
             found = places(outcomes.keys, keys)
             outcome[found >= 0] = outcomes.outcome[found[found >= 0]]
+            outcome[explored_rows(table)] = -1
         columns = (place, approved, table["prediction"].to_numpy(), table["probability"].to_numpy(), outcome)
         blocks.append([column[there] for column in columns])
         progress(table.num_rows)

@@ -17,8 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from decision_log.errors import SourceError
-from decision_log.format import CLIENT_BYTES, KEY_FILE_VARIABLE, KEY_VARIABLE, ClientHash
+from decision_log.format import CLIENT_BYTES, EXPLORED, KEY_FILE_VARIABLE, KEY_VARIABLE, ClientHash
 from decision_log.reader import DecisionLogReader
+from decision_log.replay import explored_rows
 from features.files import open_table
 from features.request import LONGEST_CLIENT_ID
 from features.schema import ColumnKind
@@ -279,6 +280,7 @@ def _agreed(same: NDArray[np.bool_], outcome: NDArray[np.int8]) -> NDArray[np.in
 
 
 _DECISIONS = list(DecisionKind)
+_DECLINE = np.int8(_DECISIONS.index(DecisionKind.DECLINE))
 _NEVER = np.iinfo(np.int64).min
 
 
@@ -291,7 +293,8 @@ class Matched:
     outcome : int8, 1 is default
     probability : the PD at the decision
     month : int32, months since January 1970
-    decision : int8, position in `DecisionKind`
+    decision : int8, position in `DecisionKind`; what was approved at random is the decline that it would have been
+    explored : bool, whether it was approved at random
     decisions : number of all decisions, by position in `DecisionKind`
     unmatched : decisions without a known outcome
     repeated : decisions of a client before its last one
@@ -303,18 +306,24 @@ class Matched:
     probability: NDArray[np.float64]
     month: NDArray[np.int32]
     decision: NDArray[np.int8]
+    explored: NDArray[np.bool_]
     decisions: NDArray[np.int64]
     unmatched: int
     repeated: int
     unknown: int
     ambiguous: int = 0
 
+    def of_rows(self, rows: NDArray[np.bool_]) -> Matched:
+        """Those of the marked rows; the counts stay."""
+        names = ("outcome", "probability", "month", "decision", "explored")
+        return replace(self, **{name: getattr(self, name)[rows] for name in names})
+
 
 def match(log: DecisionLogReader, outcomes: Outcomes, progress: Callable[[int], object] = lambda _: None) -> Matched:
     """Join the outcomes to the decisions of the log; SourceError if no decision has an outcome."""
     several = ambiguous_keys(log, outcomes.by, outcomes.keys)
     matching = _Matching(replace(outcomes, keys=outcomes.keys[~several], outcome=outcomes.outcome[~several]))
-    for table in log.tables([*decision_columns(outcomes.by), "time", "probability", "decision"]):
+    for table in log.tables([*decision_columns(outcomes.by), "time", "probability", "decision", EXPLORED]):
         matching.add(decision_keys(outcomes.by, table), table)
         progress(table.num_rows)
     return matching.result(log, int(np.count_nonzero(several)))
@@ -331,12 +340,14 @@ class _Matching:
         self._time = np.full(count, _NEVER)
         self._probability = np.empty(count)
         self._decision = np.zeros(count, dtype=np.int8)
+        self._explored = np.zeros(count, dtype=np.bool_)
         self._decisions = np.zeros(len(_DECISIONS), dtype=np.int64)
         self._found = 0
 
     def add(self, keys: Keys, table: pa.Table) -> None:
         """Add one block of decisions."""
-        decision = _codes(table["decision"])
+        explored = explored_rows(table)
+        decision = np.where(explored, _DECLINE, _codes(table["decision"]))
         self._decisions += np.bincount(decision, minlength=len(_DECISIONS))
         time = table["time"].cast("int64").to_numpy()
         row = np.argsort(time, kind="stable")  # the last of several decisions is written last and stays
@@ -348,6 +359,7 @@ class _Matching:
         self._time[place] = time[row]
         self._probability[place] = table["probability"].to_numpy()[row]
         self._decision[place] = decision[row]
+        self._explored[place] = explored[row]
 
     def result(self, log: DecisionLogReader, ambiguous: int) -> Matched:
         """The matched decisions of all blocks; SourceError if there is none."""
@@ -362,6 +374,7 @@ class _Matching:
             probability=self._probability[matched],
             month=time.astype("datetime64[M]").astype(np.int32),
             decision=self._decision[matched],
+            explored=self._explored[matched],
             decisions=self._decisions,
             unmatched=int(self._decisions.sum()) - self._found,
             repeated=self._found - count,

@@ -168,9 +168,11 @@ class Realised:
 
 
 def realise(matched: Matched, policy: DecisionPolicy, settings: PerformanceSettings) -> Realised:
-    """Measure the performance of matched decisions."""
-    cohort = Cohort.of(matched.probability, matched.outcome, settings.groups)
+    """Measure the performance of matched decisions, those aside that were approved at random."""
     coverage = _coverage(matched)
+    # What was approved at random counts for many others: figures that weight it are those of `reject_inference`.
+    matched = matched.of_rows(~matched.explored)
+    cohort = Cohort.of(matched.probability, matched.outcome, settings.groups)
     bins = _bins(cohort.rows, settings.calibration_bins)
     level = np.searchsorted(policy.level_bounds, matched.probability, side="right").astype(np.int8)
     return Realised(

@@ -83,11 +83,44 @@ def open_recorder(
     windows = Windows(directory, shared_counts, settings.window, drift, checks, metrics.check_failed, clock=clock)
     portfolio = model.scorer.artefact.portfolio.name
     recorder = Recorder(
-        header, metrics, shared_counts, windows, records, portfolio=portfolio, clock=clock, registry=registry
+        header,
+        metrics,
+        shared_counts,
+        windows,
+        records,
+        portfolio=portfolio,
+        explorer=_explorer(model, settings.log, environment) if records else None,
+        clock=clock,
+        registry=registry,
     )
     if own is not None:  # the folder would vanish with the local name
         finalize(recorder, own.cleanup)
     return recorder
+
+
+Explored = tuple[NDArray[np.bool_], NDArray[np.bool_]]
+"""Which declines may be approved at random, and which are, both of shape (n,)."""
+Explorer = Callable[[Sequence[Caller], NDArray[np.float64], Scores], Explored]
+"""Draws the declines that are approved at random."""
+
+
+def _explorer(model: StoredModel, settings: LogSettings, environment: Mapping[str, str]) -> Explorer | None:
+    """What draws for a model whose policy explores; None for another, and where no client is hashed."""
+    scorer, hashed = model.scorer, _hash(settings, environment)
+    if scorer.artefact.policy.explore is None:
+        return None
+    if hashed is None:
+        _LOGGER.warning("no decline is explored: it is drawn by the hash of the client, and clients are not hashed")
+        return None
+
+    def draw(callers: Sequence[Caller], matrix: NDArray[np.float64], scores: Scores) -> Explored:
+        def client(row: int) -> bytes | None:
+            named = callers[row].client_id
+            return None if named is None else hashed.digest(named)
+
+        return scorer.explored(matrix, scores, client)
+
+    return draw
 
 
 def _open_records(
@@ -168,6 +201,7 @@ class Recorder(Collector):
     ----------
     records : writes the lines; None without a decision log
     portfolio : name of the model's portfolio
+    explorer : draws the declines that are approved at random; None where none is
     clock : seconds since 1970
     """
 
@@ -180,9 +214,11 @@ class Recorder(Collector):
         records: DecisionRecords | None,
         *,
         portfolio: str,
+        explorer: Explorer | None = None,
         clock: Callable[[], float] = time.time,
         registry: CollectorRegistry = REGISTRY,
     ) -> None:
+        self._explorer = explorer
         self._header = header
         self._portfolio = portfolio
         self._metrics = metrics
@@ -201,18 +237,27 @@ class Recorder(Collector):
         self._judging: Future[None] | None = None
         self._closed = False
 
-    def record(self, route: str, callers: Sequence[Caller], matrix: Matrix, scores: Scores) -> None:
+    def record(self, route: str, callers: Sequence[Caller], matrix: Matrix, scores: Scores) -> Scores:
         """Record decisions on the rows of a model matrix, shape (n, features), before any of them is answered.
 
-        NotRecordedError if a line cannot be written and the settings refuse to decide without it.
+        The policy may approve declines at random: the scores that are returned have these approvals, and are those to
+        answer. NotRecordedError if a line cannot be written and the settings refuse to decide without it.
         """
         at, records = self._clock(), self._records
-        lines = b"" if records is None else records.lines(route, callers, matrix, scores, at)
+        explored = None if self._explorer is None else self._explorer(callers, matrix, scores)
+        drawn = explored[1] if explored is not None and explored[1].any() else None
+        recorded = scores if drawn is None else scores.approved(drawn)
+        lines = b"" if records is None else records.lines(route, callers, matrix, recorded, at, drawn)
         # Batches are recorded in threads. Under one lock, rows are counted in the order of their lines: the position
         # that is published with the counts would otherwise skip lines that are not counted yet.
         with self._lock:
             position = None if records is None else self._append(records, lines, len(scores))
-            self._keep(matrix, scores, at, position or self._position)
+            # What is not recorded is not explored: nobody could tell later that chance had approved it.
+            decided = scores if position is None else recorded
+            if explored is not None and position is not None:
+                self._metrics.explored(*(int(np.count_nonzero(rows)) for rows in explored))
+            self._keep(matrix, decided, at, position or self._position)
+        return decided
 
     def _append(self, records: DecisionRecords, lines: bytes, count: int) -> Position | None:
         written = records.append(lines)
@@ -369,9 +414,10 @@ class DecisionRecords:
         matrix: NDArray[np.float64],
         scores: Scores,
         time: float,
+        explored: NDArray[np.bool_] | None = None,
     ) -> bytes:
         """Format decisions as lines; see `decision_log.format.LineFormat`."""
-        return self._format.lines(route, callers, matrix, scores, time)
+        return self._format.lines(route, callers, matrix, scores, time, explored)
 
     def append(self, lines: bytes) -> Position | Failure:
         """Write the lines; returns where they end, or why they could not be written."""

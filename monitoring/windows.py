@@ -318,6 +318,14 @@ class DecisionMetrics:
             "credit_scoring_approvals_withheld_total", "Applications referred because too little is known of them",
             ("model_version",), registry=registry,
         ).labels(version)  # fmt: skip
+        self._explorable = Counter(
+            "credit_scoring_explorable_declines_total", "Declines that the policy may approve at random",
+            ("model_version",), registry=registry,
+        ).labels(version)  # fmt: skip
+        self._explored = Counter(
+            "credit_scoring_explored_total", "Declines that the policy approved at random", ("model_version",),
+            registry=registry,
+        ).labels(version)  # fmt: skip
         self._lines = Counter(
             "credit_scoring_decision_log_lines_total", "Lines written into the decision log", registry=registry
         )
@@ -356,6 +364,12 @@ class DecisionMetrics:
         self._withheld.inc(sum(map(bool, decided.withheld.tolist())))
         _observe(self._probability, decided.probability)
         _observe(self._missing, decided.missing)
+
+    def explored(self, possible: int, drawn: int) -> None:
+        """Count declines that might be approved at random, and those that were drawn."""
+        if possible:
+            self._explorable.inc(possible)
+            self._explored.inc(drawn)
 
     def failed(self, failure: Failure, lines: int) -> None:
         """Count lines that could not be written."""

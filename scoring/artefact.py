@@ -37,7 +37,7 @@ from jobs.settings import read_regular
 from scoring.drift_reference import DriftReference
 from scoring.errors import ArtefactError, ConformanceError
 from scoring.model import Calibration
-from scoring.policy import CompletenessRule, DecisionPolicy, PointScale
+from scoring.policy import CompletenessRule, DecisionPolicy, ExploreRule, PointScale
 from scoring.reasons import ReasonReference
 
 if TYPE_CHECKING:
@@ -169,7 +169,7 @@ class Artefact:
             "portfolio.json": self.portfolio.content,
             "features.json": _json(self.features.to_dict()),
             "calibration.json": _json(asdict(self.calibration)),
-            "policy.json": _json(asdict(self.policy)),
+            "policy.json": _json(_stated(self.policy)),
             "reference.json": _json(self.reference.to_dict()),
             **({} if self.reasons is None else {_REASONS: _json(self.reasons.to_dict())}),
             "conformance.json": _json(self.conformance.to_dict()),
@@ -290,10 +290,22 @@ def _rows_sha256(values: NDArray[np.float64]) -> str:
     return hashlib.sha256(canonical.astype("<f8").tobytes()).hexdigest()
 
 
+def _stated(policy: DecisionPolicy) -> dict[str, Any]:
+    """The values of policy.json; those from before there was exploration keep their bytes."""
+    return {name: value for name, value in asdict(policy).items() if (name, value) != ("explore", None)}
+
+
 def _policy(values: dict[str, Any]) -> DecisionPolicy:
+    explore = values.pop("explore", None)
     bounds, scale = tuple(values.pop("level_bounds")), PointScale(**values.pop("scale"))
     completeness = _completeness(values.pop("completeness"))
-    return DecisionPolicy(**values, level_bounds=bounds, scale=scale, completeness=completeness)
+    return DecisionPolicy(
+        **values,
+        level_bounds=bounds,
+        scale=scale,
+        completeness=completeness,
+        explore=None if explore is None else ExploreRule(**explore),
+    )
 
 
 def _completeness(values: dict[str, Any] | None) -> CompletenessRule | None:

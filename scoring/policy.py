@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
+from hashlib import blake2b
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,7 @@ Matrix = NDArray[np.float64]
 
 # Sums of shares are exact only within rounding: a row at the limit must not fall short by chance.
 _ROUNDING = 1e-9
+_DRAWN_BYTES, _DRAWS = 8, 1 << 64
 
 
 class DecisionKind(StrEnum):
@@ -60,7 +62,7 @@ class DecisionPolicy:
     A PD of at least `cutoff` is predicted to default. A PD below `refer_from` is approved, one of at least
     `refer_to` is declined, and one between goes to a person. `level_bounds` are the lower bounds of MEDIUM, HIGH and
     CRITICAL. `cost_fn` is the cost of approving a bad application, `cost_fp` that of declining a good one. Without
-    `completeness` the PD alone decides.
+    `completeness` the PD alone decides. Without `explore` no decline is approved at random.
     """
 
     cutoff: float
@@ -71,8 +73,11 @@ class DecisionPolicy:
     cost_fp: float
     scale: PointScale
     completeness: CompletenessRule | None = None
+    explore: ExploreRule | None = None
 
     def __post_init__(self) -> None:
+        if self.explore is not None and not self.refer_to < self.explore.up_to <= 1:
+            raise ArtefactError("explore.up_to must be above refer_to, from which on applications are declined")
         if not 0 <= self.refer_from <= self.cutoff <= self.refer_to <= 1:
             raise ArtefactError("a policy needs 0 <= refer_from <= cutoff <= refer_to <= 1")
         if not 0 < self.level_bounds[0] < self.level_bounds[1] < self.level_bounds[2] < 1:
@@ -139,6 +144,36 @@ class PointScale:
         """How many points each unit of log-odds takes away, and the points at log-odds of 0, before rounding."""
         factor = self.double / math.log(2)
         return factor, self.base - factor * math.log(self.odds)
+
+
+@dataclass(frozen=True)
+class ExploreRule:
+    """The rule of which declines are approved at random, so that outcomes of declined applications become known.
+
+    Attributes
+    ----------
+    share : part of the declines with a client, enough known and a PD up to the bound that is approved
+    up_to : the highest PD that is explored
+    """
+
+    share: float
+    up_to: float
+
+    def __post_init__(self) -> None:
+        if not 0 < self.share < 1:
+            raise ArtefactError("explore.share must be between 0 and 1")
+
+    def draws(self, client: bytes, policy_version: str) -> bool:
+        """Whether a client is drawn, from the keyed hash of its id.
+
+        >>> rule = ExploreRule(share=0.5, up_to=0.25)
+        >>> [rule.draws(bytes([client]) * 16, "0123456789abcdef") for client in range(6)]
+        [False, False, False, False, False, False]
+        """
+        # By the client and not by the request: whoever applies again must not draw again. Nobody without the key of
+        # the decision log can compute the hash. Another policy draws others.
+        drawn = blake2b(client + policy_version.encode(), digest_size=_DRAWN_BYTES, person=b"explore").digest()
+        return int.from_bytes(drawn) < self.share * _DRAWS
 
 
 @dataclass(frozen=True)

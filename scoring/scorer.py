@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -62,6 +62,13 @@ class Scores:
             if decision is DecisionKind.DECLINE:
                 found[row] = reasons[row]
         return replace(self, reasons=found)
+
+    def approved(self, rows: NDArray[np.bool_]) -> Scores:
+        """The same scores, in which the declines that `rows` marks are approved, and so have no reasons."""
+        decision, reasons = self.decision.copy(), self.reasons.copy()
+        for row in rows.nonzero()[0].tolist():
+            decision[row], reasons[row] = DecisionKind.APPROVE, ()
+        return replace(self, decision=decision, reasons=reasons)
 
     def take(self, rows: slice) -> Scores:
         """The scores of the chosen rows."""
@@ -168,6 +175,26 @@ class Scorer:
             if with_reasons and declined
             else no_tuples(len(matrix)),
         )
+
+    def explored(
+        self, matrix: NDArray[np.float64], scores: Scores, client: Callable[[int], bytes | None]
+    ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """Which declines the policy may approve at random, and which of them it does, both of shape (n,).
+
+        `client` gives the keyed hash of the client of a row; without one nothing is drawn.
+        """
+        possible, drawn = np.zeros(len(scores), dtype=np.bool_), np.zeros(len(scores), dtype=np.bool_)
+        policy, rule = self.artefact.policy, self.artefact.policy.explore
+        if rule is None:
+            return possible, drawn
+        rows = np.flatnonzero((scores.probability >= policy.refer_to) & (scores.probability <= rule.up_to))
+        # An approval needs that enough is known, also one at random.
+        short = self._completeness.of(matrix[rows]).short if len(rows) else {}
+        for place, row in enumerate(rows.tolist()):
+            hashed = None if place in short else client(row)
+            if hashed is not None:
+                possible[row], drawn[row] = True, rule.draws(hashed, self.artefact.policy_version)
+        return possible, drawn
 
     def _decline_reasons(self, matrix: NDArray[np.float64], declined: NDArray[np.bool_]) -> NDArray[np.object_]:
         found, rows = empty_tuples(len(matrix)), declined.nonzero()[0]

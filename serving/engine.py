@@ -415,7 +415,7 @@ class DecisionEngine:
         if self.recorder is not None:
             # Recorded before anybody hears of it: a decision that was answered must never be missing from the log.
             try:
-                self.recorder.record(route, callers, matrix, scores)
+                scores = self.recorder.record(route, callers, matrix, scores)
             except NotRecordedError:
                 raise Unrecorded.after(self._limits.retry_after_seconds) from None
         return scores

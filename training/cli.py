@@ -213,13 +213,17 @@ def retrain(**options: Any) -> int:
 @click.option("--cutoff", type=_SHARE, help="PD from which default is predicted (default: what the costs imply)")
 @click.option("--refer-from", type=_SHARE, help="PD from which a person decides (default: moves with the cut-off)")
 @click.option("--refer-to", type=_SHARE, help="PD from which an application is declined (default: moves too)")
+@click.option(
+    "--explore-share", type=click.FloatRange(0, 1, max_open=True), help="of declines, approved at random; 0: off"
+)
+@click.option("--explore-up-to", type=_SHARE, help="the highest PD that is explored")
 @click.option("--note", default="", help="why, for the report and the lineage")
 @click.option("--data", type=PATH, help="folder or file of labelled applications to judge on; default: generated")
 @click.option("--log", "folder", type=PATH, metavar="DIR", help="decision log, to count what would change in it")
 @click.option("--dry-run", is_flag=True, help="show what would change, and register nothing")
 @_settings
 def policy(**options: Any) -> None:
-    """Revise costs, cut-off or refer band of a version without training; a new version, to be promoted."""
+    """Revise costs, cut-off, refer band or exploration of a version without training; a new version, to be promoted."""
     from training.commands import revise_policy
 
     revise_policy(**options)

@@ -251,6 +251,8 @@ def revise_policy(
     cutoff: float | None,
     refer_from: float | None,
     refer_to: float | None,
+    explore_share: float | None,
+    explore_up_to: float | None,
     note: str,
     data: Path | None,
     folder: Path | None,
@@ -264,7 +266,7 @@ def revise_policy(
 
     loaded, now = _connected(settings, portfolio, tracking_uri), datetime.now(UTC)
     base = find(loaded.tracking.model, version)
-    change = PolicyChange(cost_fn, cost_fp, cutoff, refer_from, refer_to)
+    change = PolicyChange(cost_fn, cost_fp, cutoff, refer_from, refer_to, explore_share, explore_up_to)
     dataset = _labelled(data, base, loaded)
     if dry_run:
         say(_revision_lines(revise(base, change, dataset, loaded, run_id="", note=note, now=now), folder))

@@ -194,6 +194,7 @@ def decision_policy(settings: PolicySettings) -> DecisionPolicy:
         cost_fp=settings.cost_fp,
         scale=settings.scale.build(),
         completeness=None if settings.completeness is None else settings.completeness.build(),
+        explore=None if settings.explore is None else settings.explore.build(),
     )
 
 

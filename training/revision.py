@@ -16,15 +16,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from decision_log.format import FEATURE_PREFIX
+from decision_log.format import EXPLORED, FEATURE_PREFIX
 from decision_log.reader import DecisionLogReader
+from decision_log.replay import policy_decisions
 from features.errors import ColumnsError
 from features.transformer import Columns
 from jobs.commandline import table
 from jobs.output import templates
 from scoring.artefact import Artefact
 from scoring.errors import ArtefactError
-from scoring.policy import DecisionKind, DecisionPolicy
+from scoring.policy import DecisionKind, DecisionPolicy, ExploreRule
 from scoring.reasons import ReasonReference, ReferenceGroup
 from scoring.scorer import Scorer, with_conformance
 from scoring.store import REPORT
@@ -53,6 +54,9 @@ class PolicyChange:
     cutoff: float | None = None
     refer_from: float | None = None
     refer_to: float | None = None
+    explore_share: float | None = None
+    """0 ends the exploration."""
+    explore_up_to: float | None = None
 
     def of(self, policy: DecisionPolicy) -> DecisionPolicy:
         """The changed policy; RegistryError if nothing changes, or if the bounds are not in order.
@@ -70,12 +74,22 @@ class PolicyChange:
                 cutoff=cutoff,
                 refer_from=_moved(policy.refer_from, policy.cutoff, cutoff, self.refer_from),
                 refer_to=_moved(policy.refer_to, policy.cutoff, cutoff, self.refer_to),
+                explore=self._explore(policy.explore),
             )
         except ArtefactError as error:
             raise RegistryError(str(error)) from None
         if changed == policy:
             raise RegistryError("the policy is as asked for already: nothing to revise")
         return changed
+
+    def _explore(self, rule: ExploreRule | None) -> ExploreRule | None:
+        share = rule.share if self.explore_share is None and rule else self.explore_share
+        up_to = rule.up_to if self.explore_up_to is None and rule else self.explore_up_to
+        if not share:
+            return None
+        if up_to is None:
+            raise RegistryError("--explore-share: needs --explore-up-to, the highest PD that is explored")
+        return ExploreRule(share, up_to)
 
     def _cutoff(self, policy: DecisionPolicy, cost_fn: float, cost_fp: float) -> float:
         if self.cutoff is not None:
@@ -155,10 +169,10 @@ def log_flips(log: DecisionLogReader, after: Scorer, before: DecisionPolicy) -> 
 
 def _flips(log: DecisionLogReader, after: Scorer, before: DecisionPolicy) -> Iterator[Flips]:
     for path in log.segments():
-        for header, block in log.recorded(path, ["margin", "probability", "decision"]):
+        for header, block in log.recorded(path, ["margin", "probability", "decision", EXPLORED]):
             matrix = np.column_stack([block[f"{FEATURE_PREFIX}{name}"].to_numpy() for name in header.features])
             scores = after.decide(matrix, block["margin"].to_numpy(), with_reasons=False)
-            was = np.array(block["decision"].cast("string").to_pylist(), dtype=object)
+            was = policy_decisions(block)
             yield Flips.of(block["probability"].to_numpy(), was, scores.decision, before, after.artefact.policy)
 
 
@@ -192,6 +206,10 @@ class Revision:
         yield "", "before", "after"
         for name in _VALUES:
             yield name, f"{getattr(self.before.policy, name):.4g}", f"{getattr(self.after.policy, name):.4g}"
+        explored = [self.before.policy.explore, self.after.policy.explore]
+        if any(explored):
+            was, now = ("none" if one is None else f"{one.share:.4g} up to {one.up_to:.4g}" for one in explored)
+            yield "explore", was, now
 
     def register(self, settings: TrainingSettings, source: str) -> Registered:
         """Record the revision in a run of its own and register it as challenger."""

@@ -17,7 +17,7 @@ from features.portfolio import FILE_NAME, Portfolio
 from features.request import Applications
 from jobs.errors import SettingsError
 from jobs.settings import Settings, read_document, refuse_open_questions
-from scoring.policy import CompletenessRule, PointScale
+from scoring.policy import CompletenessRule, ExploreRule, PointScale
 from scoring.reasons import ReasonMethod, ReferenceGroup
 from training.search_settings import ExperimentSettings, TreeParameters, TuningSettings, without_credentials
 
@@ -77,6 +77,17 @@ class CompletenessSettings(Settings):
         return CompletenessRule(known=self.known, max_missing_share=self.max_missing_share)
 
 
+class ExploreSettings(Settings):
+    """A share of the declines up to a PD is approved at random, so that outcomes of declines become known."""
+
+    share: float = Field(gt=0, lt=1)
+    up_to: float = Field(gt=0, le=1)
+
+    def build(self) -> ExploreRule:
+        """Make the rule that the service uses."""
+        return ExploreRule(share=self.share, up_to=self.up_to)
+
+
 class PolicySettings(Settings):
     """Costs and bands that make up the decision policy."""
 
@@ -89,6 +100,8 @@ class PolicySettings(Settings):
     completeness: CompletenessSettings | None = CompletenessSettings(known=(), max_missing_share=0.55)
     """An approval that breaks this rule goes to a person; null approves by the PD alone. Settings that do not name the
     rule, such as those of older projects, get the share as delivered."""
+    explore: ExploreSettings | None = None
+    """Null approves no decline at random."""
 
 
 class EvaluationSettings(Settings):

@@ -19,8 +19,9 @@ from decision_log.reader import DecisionLogReader
 from decision_log.replay import replay
 from monitoring.recorder import LOG_VARIABLE
 from scoring.artefact import Artefact
+from scoring.policy import ExploreRule
 from scoring.reasons import ReasonMethod, ReasonReference
-from scoring.scorer import with_conformance
+from scoring.scorer import Scores, with_conformance
 from scoring.store import StoredModel
 from serving.app import Boundary
 from serving.engine import DecisionEngine
@@ -111,9 +112,9 @@ def test_a_batch_that_is_recorded_after_its_time_limit_is_not_decided_again(
     service = Service(small, tmp_path, {})
     stalled, record = threading.Event(), service.recorder.record
 
-    def stall(*arguments: Any) -> None:
+    def stall(*arguments: Any) -> Scores:
         stalled.wait()
-        record(*arguments)
+        return record(*arguments)
 
     monkeypatch.setattr(service.recorder, "record", stall)
     body = {"applications": [service.example] * 3}
@@ -143,6 +144,23 @@ def test_explain_records_no_reasons_where_declines_have_none(artefact: Artefact,
     assert (found.proven, found.replayed, found.without_reasons) == (True, 1, 1)
 
 
+@pytest.mark.parametrize("route", ["/predict", "/explain", "/predict/batch"])
+def test_an_explored_decline_is_answered_as_it_is_recorded(artefact: Artefact, tmp_path: Path, route: str) -> None:
+    explore = ExploreRule(share=1 - 1e-9, up_to=1.0)
+    policy = replace(artefact.policy, cutoff=1e-9, refer_from=1e-9, refer_to=1e-9, completeness=None, explore=explore)
+    with kept("exploring", with_conformance(replace(artefact, policy=policy))) as model:
+        service = Service(model, tmp_path, {})
+        one = {**service.example, "client_id": "7"}
+        answer = asyncio.run(service.post(route, {"applications": [one]} if route == "/predict/batch" else one)).json()
+        service.close()
+        found = replay(DecisionLogReader(service.folder))
+    decision = answer["results"][0] if route == "/predict/batch" else answer
+    assert (decision["decision"], decision["prediction"]) == ("approve", 1)
+    assert (found.proven, found.replayed) == (True, 1)
+    [table] = DecisionLogReader(service.folder).tables(["decision", "explored", "reasons"])
+    assert table.to_pylist() == [{"decision": "approve", "explored": True, "reasons": ""}]
+
+
 def test_reasons_of_larger_trees_do_not_hold_up_the_event_loop(
     artefact: Artefact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -153,9 +171,9 @@ def test_reasons_of_larger_trees_do_not_hold_up_the_event_loop(
         service = Service(model, tmp_path, {})
         threads, record = [], service.recorder.record
 
-        def noted(*arguments: Any) -> None:
+        def noted(*arguments: Any) -> Scores:
             threads.append(threading.current_thread().name)
-            record(*arguments)
+            return record(*arguments)
 
         monkeypatch.setattr(service.recorder, "record", noted)
         answers = [asyncio.run(service.post("/explain", service.example))]
