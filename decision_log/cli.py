@@ -15,20 +15,16 @@ import click
 from decision_log.format import client_hash
 from decision_log.notary import Notary, Vault
 from jobs.commandline import PATH, Command, Progress, moment, say, table
-from jobs.output import templates, write_json, write_text
+from jobs.output import write_json, write_text
 from scoring.store import public_key
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from decision_log.reader import DecisionLogReader, Referral
-    from decision_log.replay import BandShift, Shifts
+    from decision_log.reader import Referral
 
 _VERIFY_ENDS = "exit code: 0 all is well, 1 something is wrong or cannot be read, 2 wrong usage"
-_REPLAY_ENDS = (
-    "exit code: 0 all is as recorded, or --model is given, 1 something differs, nothing can be replayed, or an error, 2"
-    " wrong usage"
-)
+_REPLAY_ENDS = "exit code: 0 all is as recorded, 1 something differs, or nothing can be replayed, 2 wrong usage"
 _log = click.option("--log", "folder", type=PATH, required=True, metavar="DIR", help="the decision log")
 _checkpoints = click.option("--checkpoints", "address", required=True, metavar="WHERE",
                             help="folder or fsspec address that the checkpoints are kept at")  # fmt: skip
@@ -126,81 +122,20 @@ def erase(*, client_id: str, folder: Path) -> None:
 @_log
 @click.option("--since", type=moment, metavar="TIME", help="decisions from then on: RFC 3339, or a date (UTC)")
 @click.option("--until", type=moment, metavar="TIME", help="decisions before then")
-@click.option("--model", metavar="TAG", help="decide with this model of the BentoML store, and tell what changes")
 @click.option("--json", "found", type=PATH, metavar="FILE", help="write everything that was found there as well")
-@click.option("--report", "page", type=PATH, metavar="FILE.html", help="with --model: write a page")
-def replay(
-    *, folder: Path, since: datetime | None, until: datetime | None, model: str | None, found: Path | None,
-    page: Path | None,
-) -> int:  # fmt: skip
-    """Compute recorded decisions again with the models that made them, bit for bit, or with another one."""
+def replay(*, folder: Path, since: datetime | None, until: datetime | None, found: Path | None) -> int:
+    """Compute recorded decisions again with the models that made them, bit for bit."""
     from decision_log.reader import DecisionLogReader
-
-    if page and not model:
-        raise click.UsageError("--report goes with --model")
-    log = DecisionLogReader(folder, since=since, until=until)
-    code = _replay(log, found) if model is None else _compare(log, model, found, page)
-    sys.stderr.write("".join(f"warning: {line}\n" for line in log.remarks()))
-    return code
-
-
-def _replay(log: DecisionLogReader, found: Path | None) -> int:
     from decision_log.replay import replay as replay_log
 
+    log = DecisionLogReader(folder, since=since, until=until)
     with Progress().step("decisions") as advance:
         replayed = replay_log(log, advance)
     if found:
         write_json(found, replayed.to_dict())
     say(replayed.lines())
+    sys.stderr.write("".join(f"warning: {line}\n" for line in log.remarks()))
     return 0 if replayed.proven else 1
-
-
-def _compare(log: DecisionLogReader, model: str, found: Path | None, page: Path | None) -> int:
-    from decision_log.replay import compare
-
-    with Progress().step("decisions") as advance:
-        shifts = compare(log, model, advance)
-    if found:
-        write_json(found, shifts.to_dict())
-    if page:
-        line = f"Decisions in {log.directory}; written {datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
-        write_text(page, _page(shifts, line))
-    bands = shifts.bands()
-    say([*table(_shift_rows(bands), right=range(1, 7)), "", *table(_flip_rows(bands), right=range(1, 7))])
-    say([*(f"note: {note}" for note in shifts.notes()), shifts.summary])
-    return 0
-
-
-def _page(shifts: Shifts, line: str) -> str:
-    bands = shifts.bands()
-    (shift_head, *shift_rows), (flip_head, *flip_rows) = _shift_rows(bands), _flip_rows(bands)
-    return (
-        templates("decision_log")
-        .get_template("replay.html")
-        .render(
-            line=line,
-            summary=shifts.summary,
-            notes=list(shifts.notes()),
-            shifts={"head": shift_head, "rows": shift_rows},
-            flips={"head": flip_head, "rows": flip_rows},
-        )
-    )
-
-
-def _shift_rows(bands: Sequence[BandShift]) -> list[tuple[str, ...]]:
-    shift = ("mean shift", "5th percentile", "95th percentile")
-    head = ("recorded PD", "decisions", *shift, "both decline", "first reason differs")
-    rows = [
-        (one.name, f"{one.decisions:,}", *(f"{each:+.4f}" for each in (one.mean, one.low, one.high)),
-         f"{one.declines:,}", f"{one.first_reason_changes:,}")
-        for one in bands
-    ]  # fmt: skip
-    return [head, *rows]
-
-
-def _flip_rows(bands: Sequence[BandShift]) -> list[tuple[str, ...]]:
-    head = ("recorded PD", *(f"{was} to {now}" for was, now in bands[-1].flips))
-    return [head, *((one.name, *(f"{count:,}" for count in one.flips.values())) for one in bands)]
 
 
 COMMANDS = (verify, prove, replay, erase, referrals)

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from functools import cache, partial
-from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self, TypeVar
 
@@ -172,7 +171,7 @@ class Replayed:
         for name in _COMPARED:
             if count := self.fields[name]:
                 yield f"{name} differs in {count:,} decisions"
-        yield from _unplayed_lines(self.unplayed)
+        yield from unplayed_lines(self.unplayed)
         if self.other_reasons:
             yield f"note: reasons are of another reference group: {self.other_reasons:,} declines are not comparable"
         if self.without_reasons:
@@ -185,7 +184,7 @@ def replay(log: DecisionLogReader, advance: Callable[[int], object] = lambda _: 
 
     SourceError if the log has no decision.
     """
-    return _over_segments(log, _replayed, Replayed(), advance)
+    return over_segments(log, _replayed, Replayed(), advance)
 
 
 def _replayed(log: DecisionLogReader, path: Path) -> Replayed:
@@ -265,7 +264,7 @@ def _expected(scores: Scores, artefact: Artefact) -> dict[str, NDArray[Any]]:
         "missing": scores.missing,
         "unknown": _lengths(scores.unknown),
         "withheld": _lengths(scores.withheld) > 0,
-        "reasons": _codes(scores.reasons),
+        "reasons": reason_codes(scores.reasons),
         "digest": np.full(rows, artefact.digest, dtype=object),
         "policy": np.full(rows, artefact.policy_version, dtype=object),
     }
@@ -275,7 +274,8 @@ def _lengths(tuples: NDArray[np.object_]) -> NDArray[np.int64]:
     return np.fromiter(map(len, tuples.tolist()), np.int64, len(tuples))
 
 
-def _codes(reasons: NDArray[np.object_]) -> NDArray[np.object_]:
+def reason_codes(reasons: NDArray[np.object_]) -> NDArray[np.object_]:
+    """The codes of the reasons of each decision as they are recorded: one text, with blanks between them."""
     return np.array([" ".join([reason.code for reason in one]) for one in reasons.tolist()], dtype=object)
 
 
@@ -291,13 +291,13 @@ def _differs(recorded: pa.ChunkedArray, computed: NDArray[Any]) -> Rows:
     return np.asarray(pc.fill_null(unequal, False).to_numpy(), dtype=np.bool_)
 
 
-def _over_segments(
+def over_segments(
     log: DecisionLogReader,
     work: Callable[[DecisionLogReader, Path], _Found],
     total: _Found,
     advance: Callable[[int], object],
 ) -> _Found:
-    """Add up what is found in each segment; SourceError if that is no decision."""
+    """Add up what is found in each segment, a long log on all processors; SourceError if that is no decision."""
     for found, passed_over in _each(partial(_with_remarks, log, work), log.segments()):
         total.include(found)
         log.passed_over.update(passed_over)
@@ -311,7 +311,7 @@ def _each(work: Callable[[Path], _Result], paths: Sequence[Path]) -> Iterable[_R
     if len(paths) > 1 and sum(map(_bytes, paths)) >= _FEW_BYTES:
         return in_processes(work, paths)
     # What these keep holds for one run: between two, models come into the store and leave it.
-    for loaded in (_recording_scorer, _recording_artefact, _scorer):
+    for loaded in (_recording_scorer, _recording_artefact, _scorer, _folder_scorer):
         loaded.cache_clear()
     return map(work, paths)
 
@@ -328,190 +328,76 @@ def _with_remarks(
     return work(log, path), log.passed_over
 
 
-_KINDS = tuple(DecisionKind)
-_CHANGES = tuple((was, now) for was in range(len(_KINDS)) for now in range(len(_KINDS)) if was != now)
-_BANDS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
-"""The lowest PDs of all bands but the first."""
-_STEPS = 10_000
-"""Shifts are counted in steps of 1 / 10,000, from -1 to 1: so a log of any length needs the same memory."""
-
-
 @dataclass(frozen=True, slots=True)
-class BandShift:
-    """What another model changes in a band of recorded PDs.
+class OtherModel:
+    """A model that decides recorded applications again; it is in a folder or, without one, in the BentoML store."""
+
+    tag: str
+    digest: str
+    folder: Path | None = None
+
+    @classmethod
+    def stored(cls, tag: str) -> Self:
+        """The model of this tag in the BentoML store; ArtefactError if it is not there or is damaged."""
+        name, version, artefact = load_artefact(tag)
+        return cls(f"{name}:{version}", artefact.digest)
+
+    @property
+    def scorer(self) -> Scorer:
+        """The model made ready to score; ArtefactError if it cannot be used."""
+        return _scorer(self.tag) if self.folder is None else _folder_scorer(self.folder, self.digest)
+
+
+@cache
+def _folder_scorer(folder: Path, digest: str) -> Scorer:
+    return Scorer(Artefact.read(folder, digest=digest))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Redecided:
+    """A block of records, and what another model makes of the rows that it can decide.
 
     Attributes
     ----------
-    mean, low, high : of the other PD less the recorded one: its mean, its 5th and its 95th percentile; NaN without rows
-    flips : how many decisions change, by the one recorded and the other
-    declines : that both models decline and give reasons for
-    first_reason_changes : of these, those with another first reason
+    table : recorded columns and vectors of these rows
+    scores : of the other model, in the same order
+    left_out : rows with a level that the recording model did not know and the other one may
+    at_bounds : rows of the table with a value at which the two models clip differently
     """
 
-    name: str
-    decisions: int
-    mean: float
-    low: float
-    high: float
-    flips: Mapping[tuple[DecisionKind, DecisionKind], int]
-    declines: int
-    first_reason_changes: int
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-ready form; null for the shift of no decision."""
-        shift = {"mean": self.mean, "percentile_5": self.low, "percentile_95": self.high} if self.decisions else None
-        return {
-            "recorded_pd": self.name,
-            "decisions": self.decisions,
-            "shift": shift,
-            "flips": {f"{was} to {now}": count for (was, now), count in self.flips.items()},
-            "declines": self.declines,
-            "first_reason_changes": self.first_reason_changes,
-        }
+    table: pa.Table
+    scores: Scores
+    left_out: int
+    at_bounds: int
 
 
-class Shifts:
-    """What another model makes of recorded decisions, counted by bands of the recorded PD.
+def redecide(
+    log: DecisionLogReader,
+    path: Path,
+    columns: Sequence[str],
+    model: OtherModel,
+    chosen: Callable[[pa.Table], pa.Table],
+) -> Iterator[tuple[int, Redecided | UnplayedModel]]:
+    """Decide the `chosen` records of one segment with another model, in blocks, each with its number of rows.
 
-    Attributes
-    ----------
-    decisions : that were read
-    compared : of them, those that the other model can decide
-    unplayed : how many decisions of each model it cannot
-    newly_known : decisions with a level that the recording model did not know and the other one may
-    at_bounds : compared decisions with a value at which the two models clip differently
+    A block of a model whose vectors the other one cannot read says why instead. ArtefactError if the other model cannot
+    be used.
     """
-
-    def __init__(self, tag: str) -> None:
-        self.tag = tag
-        self.decisions = 0
-        self.unplayed: Counter[UnplayedModel] = Counter()
-        self.newly_known = 0
-        self.at_bounds = 0
-        bands = len(_BANDS) + 1
-        self._shifts = np.zeros((bands, 2 * _STEPS + 1), dtype=np.int64)
-        self._sums = np.zeros(bands)
-        self._changes = np.zeros((bands, len(_KINDS), len(_KINDS)), dtype=np.int64)
-        self._reasons = np.zeros((bands, 2), dtype=np.int64)
-
-    @property
-    def compared(self) -> int:
-        """How many decisions the other model was asked for."""
-        return int(self._shifts.sum())
-
-    def include(self, other: Self) -> None:
-        """Add what was found in a later segment."""
-        self.decisions += other.decisions
-        self.unplayed += other.unplayed
-        self.newly_known += other.newly_known
-        self.at_bounds += other.at_bounds
-        self._shifts += other._shifts
-        self._sums += other._sums
-        self._changes += other._changes
-        self._reasons += other._reasons
-
-    def count(self, table: pa.Table, translated: TranslatedRows, scorer: Scorer) -> None:
-        """Decide the rows with the other model, and count what changes."""
-        self.newly_known += table.num_rows - len(translated.matrix)
-        self.at_bounds += int(np.count_nonzero(translated.at_bounds))
-        table = table.filter(translated.kept)
-        scores = scorer.score_matrix(translated.matrix)
-        recorded = table["probability"].to_numpy()
-        band, shift = np.searchsorted(_BANDS, recorded, side="right"), scores.probability - recorded
-        np.add.at(self._shifts, (band, np.rint((shift + 1) * _STEPS).astype(np.intp)), 1)
-        self._sums += np.bincount(band, weights=shift, minlength=len(self._sums))
-        was, now = (_kinds(each) for each in (policy_decisions(table), scores.decision))
-        np.add.at(self._changes, (band, was, now), 1)
-        if "reasons" in table.column_names:
-            self._count_reasons(band, _texts(table["reasons"]), scores)
-
-    def _count_reasons(self, band: NDArray[np.intp], recorded: NDArray[np.object_], scores: Scores) -> None:
-        for place, before, after in zip(band.tolist(), recorded.tolist(), scores.reasons.tolist(), strict=True):
-            if before and after:
-                self._reasons[place] += (1, before.split(" ", 1)[0] != after[0].code)
-
-    def bands(self) -> list[BandShift]:
-        """Each band with decisions, and last all of them."""
-        names = [f"{low:g} to {high:g}" for low, high in pairwise((0, *_BANDS, 1))]
-        found = [self._band(name, slice(i, i + 1)) for i, name in enumerate(names)]
-        return [*(each for each in found if each.decisions), self._band("all", slice(None))]
-
-    def _band(self, name: str, rows: slice) -> BandShift:
-        counts, changes = self._shifts[rows].sum(axis=0), self._changes[rows].sum(axis=0)
-        declines, changed = self._reasons[rows].sum(axis=0).tolist()
-        count = int(counts.sum())
-        low, high = (_percentile(counts, share) for share in (0.05, 0.95))
-        return BandShift(
-            name,
-            count,
-            float(self._sums[rows].sum()) / count if count else np.nan,
-            low,
-            high,
-            {(_KINDS[was], _KINDS[now]): int(changes[was, now]) for was, now in _CHANGES},
-            declines,
-            changed,
-        )
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-ready form."""
-        return {
-            "model": self.tag,
-            "decisions": self.decisions,
-            "compared": self.compared,
-            "newly_known_levels": self.newly_known,
-            "values_at_bounds": self.at_bounds,
-            "bands": [band.to_dict() for band in self.bands()],
-            "not_replayable": _unplayed_dicts(self.unplayed),
-        }
-
-    def notes(self) -> Iterator[str]:
-        """What the figures leave out, one line each."""
-        yield from _unplayed_lines(self.unplayed)
-        if self.newly_known:
-            yield f"{self.newly_known:,} decisions left out: they have a level that only the other model may know"
-        if self.at_bounds:
-            yield f"{self.at_bounds:,} decisions have a value where the two models clip differently: approximate"
-
-    @property
-    def summary(self) -> str:
-        """One line."""
-        flipped = sum(self.bands()[-1].flips.values())
-        return f"{self.compared:,} of {self.decisions:,} decisions replayed with {self.tag}; {flipped:,} change"
-
-
-def _percentile(counts: NDArray[np.int64], share: float) -> float:
-    """The least shift that this share of the decisions does not exceed, to one ten-thousandth."""
-    if not counts.any():
-        return np.nan
-    return float(np.searchsorted(counts.cumsum(), share * counts.sum()) - _STEPS) / _STEPS
-
-
-def _kinds(decisions: NDArray[np.object_]) -> NDArray[np.intp]:
-    return np.select([decisions == kind for kind in _KINDS], np.arange(len(_KINDS))[:, None]).astype(np.intp)
-
-
-def compare(log: DecisionLogReader, tag: str, advance: Callable[[int], object] = lambda _: None) -> Shifts:
-    """Decide the recorded applications with another model of the store.
-
-    ArtefactError if it is not there or cannot be used, SourceError if the log has no decision.
-    """
-    name, version, _ = load_artefact(tag)
-    exact = f"{name}:{version}"
-    return _over_segments(log, partial(_compared, exact), Shifts(exact), advance)
-
-
-def _compared(tag: str, log: DecisionLogReader, path: Path) -> Shifts:
-    found, scorer = Shifts(tag), _scorer(tag)
-    for header, table in log.recorded(path, _READ):
-        found.decisions += table.num_rows
+    scorer = model.scorer
+    for header, table in log.recorded(path, columns):
+        rows = chosen(table)
         translation = _translation(header, scorer)
         if isinstance(translation, UnplayedModel):
-            found.unplayed[translation] += table.num_rows
+            yield rows.num_rows, translation
             continue
-        for start in range(0, table.num_rows, _BLOCK_ROWS):
-            block = table.slice(start, _BLOCK_ROWS)
-            found.count(block, translation.of(_matrix(block, header)), scorer)
-    return found
+        for start in range(0, rows.num_rows, _BLOCK_ROWS):
+            block = rows.slice(start, _BLOCK_ROWS)
+            yield block.num_rows, _redecided(block, translation.of(_matrix(block, header)), scorer)
+
+
+def _redecided(block: pa.Table, translated: TranslatedRows, scorer: Scorer) -> Redecided:
+    left_out, at_bounds = block.num_rows - len(translated.matrix), int(np.count_nonzero(translated.at_bounds))
+    return Redecided(block.filter(translated.kept), scorer.score_matrix(translated.matrix), left_out, at_bounds)
 
 
 def _translation(header: Header, scorer: Scorer) -> Translation | UnplayedModel:
@@ -529,6 +415,7 @@ def _unplayed_dicts(unplayed: Mapping[UnplayedModel, int]) -> list[dict[str, Any
     return [{"model": model.tag, "decisions": count, "reason": model.reason} for model, count in unplayed.items()]
 
 
-def _unplayed_lines(unplayed: Mapping[UnplayedModel, int]) -> Iterator[str]:
+def unplayed_lines(unplayed: Mapping[UnplayedModel, int]) -> Iterator[str]:
+    """The decisions that cannot be replayed, one line for each model."""
     for model, count in unplayed.items():
         yield f"not replayable: {count:,} decisions of {model.tag}: {model.reason}"

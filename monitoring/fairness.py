@@ -9,9 +9,9 @@ the groups. Empty cells, null and the words for missing are one group, "not stat
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,6 +53,12 @@ class ProtectedGroups:
     keys: Keys
     groups: dict[str, NDArray[np.object_]]
     floats: int
+
+    def only(self, names: Sequence[str]) -> Self:
+        """The same with these attributes alone, or all for no name; SourceError for one that the file lacks."""
+        if lacking := [name for name in names if name not in self.groups]:
+            raise SourceError(f"the file of protected attributes lacks {', '.join(lacking)}")
+        return replace(self, groups={name: self.groups[name] for name in names or self.groups})
 
 
 def read_protected(path: Path, client_hash: ClientHash | None) -> ProtectedGroups:
@@ -272,6 +278,94 @@ def _gaps(
     )
     gap = frame.difference(method="between_groups")
     return float(gap["tpr"]), float(gap["fpr"])
+
+
+@dataclass(frozen=True, slots=True)
+class GroupShift:
+    """The approvals of one group by two models; a group of too few people has no figures, they are None.
+
+    Attributes
+    ----------
+    rows : decisions
+    before, after : share of approvals of the champion and of the challenger
+    impact_before, impact_after : share of approvals against that of the most approved group; None for that group, and
+        for one too small to judge
+    to_approval, from_approval : decisions that become approvals, or are none any more; None where few people are behind
+    """
+
+    name: str
+    rows: int | None = None
+    before: Estimate | None = None
+    after: Estimate | None = None
+    impact_before: Estimate | None = None
+    impact_after: Estimate | None = None
+    to_approval: int | None = None
+    from_approval: int | None = None
+
+
+def shifts_of_groups(
+    attribute: str,
+    protected: ProtectedGroups,
+    place: NDArray[np.intp],
+    before: NDArray[np.bool_],
+    after: NDArray[np.bool_],
+    *,
+    settings: FairnessSettings,
+    min_people: int,
+) -> tuple[GroupShift, ...]:
+    """Compare the approvals of two models in each group of an attribute.
+
+    Parameters
+    ----------
+    place : position of each decision's applicant in `protected`, shape (n,)
+    before, after : approvals of the two models, shape (n,)
+    min_people : figures of fewer people are left out
+    """
+    names, codes = np.unique(protected.groups[attribute].astype(str), return_inverse=True)
+    member = codes[place]
+    people = np.bincount(codes[np.unique(place)], minlength=len(names))
+    rows, *counts = (
+        np.bincount(member[chosen], minlength=len(names))
+        for chosen in (np.ones(len(place), dtype=np.bool_), before, after, after & ~before, before & ~after)
+    )
+    approvals = [
+        [
+            Group(attribute, name, int(size), int(approved))
+            for name, size, approved in zip(names, rows, each, strict=True)
+        ]
+        for each in counts[:2]
+    ]
+    impacts = [_impacts(groups, settings) for groups in approvals]
+
+    def shift(at: int) -> GroupShift:
+        if people[at] < min_people:
+            return GroupShift(str(names[at]))
+        shares = [share_estimate(each[at].approved, each[at].rows, settings.confidence) for each in approvals]
+        flips = [None if 0 < each[at] < min_people else int(each[at]) for each in counts[2:]]
+        return GroupShift(
+            str(names[at]),
+            int(rows[at]),
+            before=shares[0],
+            after=shares[1],
+            impact_before=impacts[0][at],
+            impact_after=impacts[1][at],
+            to_approval=flips[0],
+            from_approval=flips[1],
+        )
+
+    return tuple(shift(at) for at in range(len(names)) if rows[at])
+
+
+def _impacts(groups: Sequence[Group], settings: FairnessSettings) -> list[Estimate | None]:
+    """The impact ratio of each group; None for the most approved one and for small ones."""
+    large = [group for group in groups if group.rows >= settings.min_rows]
+    most = max(large, key=lambda group: group.share, default=None)
+    return [
+        ImpactRatio(group, most).estimate(settings.confidence)
+        if most is not None and group is not most and group in large
+        else None
+        for group in groups
+    ]
 
 
 def screening_lines(screenings: Sequence[FairnessScreening]) -> Iterator[str]:

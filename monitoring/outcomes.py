@@ -236,7 +236,7 @@ def read_outcomes(path: Path, client_hash: ClientHash | None) -> Outcomes:
         outcome.append(_outcomes(block, path))
     if not keys:
         raise SourceError(f"{path}: has no rows")
-    return _unique(by, _move_into_one(keys), _move_into_one(outcome), floats)
+    return _unique(by, move_into_one(keys), move_into_one(outcome), floats)
 
 
 def _outcomes(block: Keyed, path: Path) -> NDArray[np.int8]:
@@ -246,7 +246,7 @@ def _outcomes(block: Keyed, path: Path) -> NDArray[np.int8]:
     return np.where(np.isnan(known), UNKNOWN, known).astype(np.int8)
 
 
-def _move_into_one(blocks: list[NDArray[Any]]) -> NDArray[Any]:
+def move_into_one(blocks: list[NDArray[Any]]) -> NDArray[Any]:
     """Join the blocks into one array, and empty the list."""
     # a file of ten million outcomes would otherwise be in memory twice
     whole = np.concatenate(blocks)
@@ -347,7 +347,7 @@ class _Matching:
     def add(self, keys: Keys, table: pa.Table) -> None:
         """Add one block of decisions."""
         explored = explored_rows(table)
-        decision = np.where(explored, _DECLINE, _codes(table["decision"]))
+        decision = np.where(explored, _DECLINE, decision_codes(table["decision"]))
         self._decisions += np.bincount(decision, minlength=len(_DECISIONS))
         time = table["time"].cast("int64").to_numpy()
         row = np.argsort(time, kind="stable")  # the last of several decisions is written last and stays
@@ -383,8 +383,8 @@ class _Matching:
         )
 
 
-def _codes(column: pa.ChunkedArray[Any]) -> NDArray[np.int8]:
-    """The position of each decision in `DecisionKind`."""
+def decision_codes(column: pa.ChunkedArray[Any]) -> NDArray[np.int8]:
+    """Return the position of each decision in `DecisionKind`."""
     import pyarrow as pa
 
     whole = column.combine_chunks()

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from monitoring.measures import Estimate, Ranking, fit_line, grouped_auc_estimate, normal_estimate, share_estimate
-from monitoring.outcomes import Matched
+from monitoring.measures import (
+    Estimate,
+    Ranking,
+    auc_difference,
+    fit_line,
+    grouped_auc_estimate,
+    normal_estimate,
+    share_estimate,
+)
+from monitoring.outcomes import UNKNOWN, Matched
 from monitoring.settings import PerformanceSettings
 from scoring.policy import DecisionKind, DecisionPolicy
 
@@ -304,3 +312,130 @@ def _accepted_only(coverage: tuple[Coverage, ...], settings: PerformanceSettings
     # N. Kozodoi and others, arXiv 2407.13009).
     by = {each.decision: share_estimate(each.known, each.rows, settings.confidence) for each in coverage}
     return bool(by[DecisionKind.DECLINE].high < by[DecisionKind.APPROVE].low / 2)
+
+
+@dataclass(frozen=True, slots=True)
+class EqualApprovals:
+    """The default rates of two models that approve equally many of the same applications.
+
+    Attributes
+    ----------
+    judged_by : what tells the defaults: the PDs of one of the models, or outcomes
+    rows, approved : applications, and how many of them each model approves
+    swapped : of these, how many the other model does not approve
+    champion, challenger : default rate of what each model approves
+    difference : the challenger's rate less the champion's; paired, since they share most approvals
+    """
+
+    judged_by: str
+    rows: int
+    approved: int
+    swapped: int
+    champion: float
+    challenger: float
+    difference: Estimate
+
+
+_Rows = NDArray[np.bool_]
+
+
+def estimated_at_equal_approvals(
+    approved: _Rows, champion: Floats, challenger: Floats, confidence: float
+) -> tuple[EqualApprovals, ...]:
+    """Estimate what the challenger's ranking is worth by the PDs of either model; nothing without an approval.
+
+    The champion's approvals are those of `approved`, shape (n,); the challenger's are as many with its lowest PDs.
+    Intervals are those of chance alone, where the PDs are right.
+    """
+    count = int(np.count_nonzero(approved))
+    if not count:
+        return ()
+    chosen = _lowest(challenger, count)
+    found = []
+    for name, pd in (("PDs of the champion", champion), ("PDs of the challenger", challenger)):
+        variance = float((pd * (1 - pd))[approved != chosen].sum())
+        found.append(_at_equal_approvals(name, pd, approved, chosen, np.sqrt(variance), confidence))
+    return tuple(found)
+
+
+def _lowest(probability: Floats, count: int) -> _Rows:
+    """The rows with the lowest PDs; of equal ones the first."""
+    found = np.zeros(len(probability), dtype=np.bool_)
+    found[np.argsort(probability, kind="stable")[:count]] = True
+    return found
+
+
+def _at_equal_approvals(
+    judged_by: str, defaults: Floats, champion: _Rows, challenger: _Rows, error: float, confidence: float
+) -> EqualApprovals:
+    """Compare two sets of equally many rows; `error` is that of the difference of their sums of defaults."""
+    count = int(np.count_nonzero(champion))
+    rates = [float(defaults[rows].sum()) / count for rows in (champion, challenger)]
+    return EqualApprovals(
+        judged_by=judged_by,
+        rows=len(defaults),
+        approved=count,
+        swapped=int(np.count_nonzero(champion & ~challenger)),
+        champion=rates[0],
+        challenger=rates[1],
+        difference=normal_estimate(rates[1] - rates[0], error / count, confidence),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class ChallengerOutcomes:
+    """What outcomes say of a challenger's PDs beside those of the champion, on the same applications.
+
+    Attributes
+    ----------
+    coverage : decisions and known outcomes, by what the champion decided
+    auc : of the challenger less that of the champion, with DeLong's paired interval; NaN without two rows of either
+    outcome
+    equal : at as many approvals as the champion's, where some rows are not approved, and at fewer
+    accepted_only : whether hardly any declined application has a known outcome
+    """
+
+    coverage: tuple[Coverage, ...]
+    auc: Estimate
+    equal: tuple[EqualApprovals, ...]
+    accepted_only: bool
+
+
+def challenger_outcomes(
+    outcome: NDArray[np.int8],
+    decision: NDArray[np.int8],
+    champion: Floats,
+    challenger: Floats,
+    *,
+    stricter: Sequence[float],
+    settings: PerformanceSettings,
+) -> ChallengerOutcomes:
+    """Compare two models on the rows with a known outcome; all arrays have shape (n,), an unknown outcome is -1.
+
+    Parameters
+    ----------
+    decision : the champion's, by position in `DecisionKind`
+    stricter : shares of the champion's approvals at which both models are compared as well
+    """
+    kinds, known = tuple(DecisionKind), outcome != UNKNOWN
+    coverage = tuple(
+        Coverage(kind, int(np.count_nonzero(rows)), int(np.count_nonzero(rows & known)))
+        for kind, rows in ((kind, decision == place) for place, kind in enumerate(kinds))
+    )
+    approved = decision[known] == kinds.index(DecisionKind.APPROVE)
+    target, first, second = outcome[known].astype(np.int64), champion[known], challenger[known]
+    seen = min(int(target.sum()), len(target) - int(target.sum()))
+    auc = auc_difference(target, second, first, settings.confidence) if seen > 1 else Estimate(np.nan, np.nan, np.nan)
+    count, equal = int(np.count_nonzero(approved)), []
+    # Where every known outcome is of an approval, both would approve all: only fewer approvals tell the two apart.
+    pairs = [] if count == len(target) else [(approved, _lowest(second, count))]
+    for share in stricter:
+        fewer = round(share * count)
+        pairs.append((_lowest(first, fewer), _lowest(second, fewer)))
+    for own, others in pairs:
+        if own.any() and len(target) > 1:
+            swaps = target * (others.astype(np.int64) - own)
+            error = float(np.sqrt(len(swaps)) * swaps.std(ddof=1))
+            defaults = target.astype(np.float64)
+            equal.append(_at_equal_approvals("outcomes", defaults, own, others, error, settings.confidence))
+    return ChallengerOutcomes(coverage, auc, tuple(equal), _accepted_only(coverage, settings))

@@ -1,4 +1,4 @@
-"""The monitoring report: one HTML page with tables and SVG charts, made from the templates beside this file."""
+"""The reports of monitoring and of a challenger: HTML pages with tables and SVG charts, from the templates here."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from jobs.commandline import table
 from jobs.output import templates
+from monitoring.comparison import ChallengerComparison
 from monitoring.drift import DriftLevel, Judgement, Shift, ordered, unjudged
-from monitoring.fairness import SIGNAL, FairnessScreening
+from monitoring.fairness import SIGNAL, FairnessScreening, GroupShift
 from monitoring.measures import Estimate
 from monitoring.performance import ACCEPTED_ONLY, Performance
-from monitoring.realised import ASSUMPTIONS, Part, Realised
+from monitoring.realised import ASSUMPTIONS, EqualApprovals, Part, Realised
 from scoring.drift_reference import Bins, DriftReference, Window
 
 # The page has no script, font or picture of its own and needs no library of charts: so it opens as an attachment and
@@ -179,6 +181,113 @@ def drift_charts(
         yield BarChart.of(name, model.features[name], levels.get(name, ()), before[name], now[name])
 
 
+_BOTH = ("champion", "challenger")
+_MOST_CODES = 10
+
+
+def comparison_report(line: str, compared: ChallengerComparison) -> str:
+    """Render the page about a challenger on recorded applications; `line` says what it is about."""
+    environment = templates("monitoring")
+    environment.filters |= {"px": "{:.1f}".format}
+    environment.globals["area"] = _AREA
+    return environment.get_template("comparison.html").render(
+        line=line, compared=compared, charts=[*_comparison_charts(compared)], tables=_comparison_tables(compared)
+    )
+
+
+def comparison_lines(compared: ChallengerComparison) -> Iterator[str]:
+    """Format a comparison: its tables, its notes, and last its summary."""
+    for title, content in _comparison_tables(compared).items():
+        yield title
+        yield from (f"  {row}" for row in table([content.head, *content.rows], right=range(1, len(content.head))))
+        yield ""
+    yield from (f"note: {note}" for note in compared.notes)
+    yield compared.summary
+
+
+def _comparison_tables(compared: ChallengerComparison) -> dict[str, _Table]:
+    """The tables of a comparison by their titles; those without a row are left out."""
+    shift = ("mean shift", "5th percentile", "95th percentile")
+    reasons = ("both decline", "other first reason", "other reasons")
+    found = {
+        "PDs and reasons, by recorded PD": _Table(
+            ("recorded PD", "decisions", *shift, *reasons),
+            [
+                (one.name, f"{one.decisions:,}", *(f"{each:+.4f}" for each in (one.mean, one.low, one.high)),
+                 f"{one.declines:,}", f"{one.first_reason_changes:,}", f"{one.reason_set_changes:,}")
+                for one in compared.bands
+            ],
+        ),
+        "Decisions that change, by recorded PD": _Table(
+            ("recorded PD", *(f"{flip.was} to {flip.now}" for flip in compared.bands[-1].flips)),
+            [(one.name, *(f"{flip.decisions:,}" for flip in one.flips)) for one in compared.bands],
+        ),
+        f"Sums of {compared.amount}": _Table(
+            ("recorded PD", *(f"{flip.was} to {flip.now}" for flip in compared.bands[-1].flips)),
+            [(one.name, *(f"{flip.amount or 0:,.0f}" for flip in one.flips)) for one in compared.bands]
+            if compared.amount
+            else [],
+        ),
+        "Reason codes of declines by both": _Table(
+            ("code", "gained", "lost"),
+            [(one.code, f"{one.gained:,}", f"{one.lost:,}") for one in compared.codes[:_MOST_CODES]],
+        ),
+        **{f"Approvals by {name}": _shift_table(name, groups) for name, groups in compared.groups.items()},
+        "Default rates at equal approvals, estimated": _equal_table(compared.estimated),
+    }  # fmt: skip
+    if compared.realised is not None:
+        found["Default rates at equal approvals, by outcomes"] = _equal_table(compared.realised.equal)
+        found["Known outcomes"] = _Table(
+            ("recorded decision", "decisions", "known"),
+            [(str(one.decision), f"{one.rows:,}", f"{one.known:,}") for one in compared.realised.coverage],
+        )
+    return {title: content for title, content in found.items() if content.rows}
+
+
+def _shift_table(attribute: str, groups: Sequence[GroupShift]) -> _Table:
+    head = (attribute, "decisions", "approved", "by challenger", "impact ratio", "by challenger", "gained", "lost")
+
+    def row(group: GroupShift) -> Row:
+        if group.rows is None:
+            return group.name, "few people", *("" for _ in head[2:])
+        shares = map(_short, (group.before, group.after, group.impact_before, group.impact_after))
+        flips = ("few" if one is None else f"{one:,}" for one in (group.to_approval, group.from_approval))
+        return group.name, f"{group.rows:,}", *shares, *flips
+
+    return _Table(head, [row(group) for group in groups])
+
+
+def _equal_table(equal: Sequence[EqualApprovals]) -> _Table:
+    return _Table(
+        ("judged by", "applications", "approved", "swapped", *_BOTH, "difference"),
+        [
+            (one.judged_by, f"{one.rows:,}", f"{one.approved:,}", f"{one.swapped:,}",
+             f"{one.champion:.4f}", f"{one.challenger:.4f}", _signed(one.difference))
+            for one in equal
+        ],
+    )  # fmt: skip
+
+
+def _signed(difference: Estimate) -> str:
+    return f"{difference.value:+.4f} [{difference.low:+.4f}, {difference.high:+.4f}]"
+
+
+def _comparison_charts(compared: ChallengerComparison) -> Iterator[BarChart]:
+    *bands, _ = compared.bands
+    labels = [one.name for one in bands]
+    before = [one.decisions / compared.compared for one in bands]
+    after = [one.challengers / compared.compared for one in bands]
+    yield BarChart.of_shares("share of the decisions, by PD", labels, before, after, _BOTH)
+    gained, lost = ([share / one.decisions for one, share in zip(bands, counts, strict=True)]
+                    for counts in zip(*(one.approvals_changed for one in bands), strict=True))  # fmt: skip
+    yield BarChart.of_shares("share that changes, by recorded PD", labels, gained, lost, ("gains", "loses approval"))
+    for name, groups in compared.groups.items():
+        shown = [(one.name, one.before.value, one.after.value) for one in groups if one.before and one.after]
+        if shown:
+            names, was, now = zip(*shown, strict=True)
+            yield BarChart.of_shares(f"approved, by {name}: {', '.join(names)}", names, was, now, _BOTH)
+
+
 @dataclass(frozen=True, slots=True)
 class _Area:
     """Where a chart is drawn, in pixels from its upper left corner, and its colours."""
@@ -216,18 +325,20 @@ class Bar:
 
 @dataclass(frozen=True, slots=True)
 class BarChart:
-    """The shares of the reference and of the window in the same bins, side by side.
+    """Two shares in the same bins, such as those of the reference and of the window, side by side.
 
     Attributes
     ----------
     top : the share at the end of the axis
     ends : the labels of the first and of the last bin
+    names : what the two bars of a bin stand for
     """
 
     caption: str
     bars: tuple[Bar, ...]
     top: float
     ends: Row
+    names: Row = ("reference", "window")
 
     @classmethod
     def of(
@@ -244,8 +355,20 @@ class BarChart:
         names = _labels(bins, levels)
         labels = [names[i] for i in kept]
         before, now = ((counts / max(counts.sum(), 1))[kept].tolist() for counts in (reference, window))
+        return cls.of_shares(caption, labels, before, now)
+
+    @classmethod
+    def of_shares(
+        cls,
+        caption: str,
+        labels: Sequence[str],
+        before: Sequence[float],
+        now: Sequence[float],
+        names: Row = ("reference", "window"),
+    ) -> Self:
+        """The chart of two shares for each label."""
         top = max([*before, *now, _LEAST])
-        return cls(caption, tuple(_bars(labels, before, now, top)), top, (*labels[:1], *labels[-1:]))
+        return cls(caption, tuple(_bars(labels, before, now, top)), top, (*labels[:1], *labels[-1:]), names)
 
 
 def _bars(labels: Sequence[str], reference: Sequence[float], window: Sequence[float], top: float) -> Iterator[Bar]:

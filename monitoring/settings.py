@@ -107,6 +107,26 @@ class FairnessSettings(Settings):
     """A group is signalled if the whole interval of its impact ratio lies below."""
 
 
+class ComparisonSettings(Settings):
+    """How recorded decisions are compared with those of a challenger."""
+
+    bands: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(min_length=1)
+    """The lowest recorded PDs of all bands but the first."""
+    amount: str | None
+    """The feature whose sum is the exposure of decisions that change; null tells counts alone."""
+    stricter: tuple[Annotated[float, Field(gt=0, lt=1)], ...]
+    """Shares of the champion's approvals at which default rates are compared as well."""
+    min_people: int = Field(ge=1)
+    """Figures of a protected group that fewer people are behind are left out."""
+
+    @field_validator("bands")
+    @classmethod
+    def _bands_rise(cls, bands: tuple[float, ...]) -> tuple[float, ...]:
+        if list(bands) != sorted(set(bands)):
+            raise ValueError("must rise")
+        return bands
+
+
 class NotificationSettings(Settings):
     """How commands send their findings to Alertmanager; durations are in seconds."""
 
@@ -126,6 +146,7 @@ class MonitoringSettings(Settings):
     drift: DriftSettings
     performance: PerformanceSettings
     fairness: FairnessSettings
+    comparison: ComparisonSettings
     alerting: dict[str, Any]
     """Read and checked by `python -m deploy.observability`; the service does not use it."""
     notification: NotificationSettings

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from http import HTTPStatus
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import httpx
 import numpy as np
+from numpy.typing import NDArray
 
 from decision_log.errors import SourceError
 from decision_log.format import FEATURE_PREFIX
@@ -22,7 +23,7 @@ from features.files import open_file
 from features.schema import Calendar
 from monitoring.drift import PERIODS, whole_periods
 from monitoring.errors import WindowError
-from monitoring.outcomes import NAMES
+from monitoring.outcomes import NAMES, Keys, decision_codes, request_keys
 from scoring.artefact import Artefact
 from scoring.drift_reference import DriftReference, Window
 from scoring.scorer import Scorer
@@ -207,3 +208,75 @@ def _since(table: pa.Table, times: Sequence[datetime]) -> pa.Table:
     import pyarrow.compute as pc
 
     return table.filter(pc.greater(table["time"], max(times))) if times else table
+
+
+_SHADOW = ("request_id", "index", "model", "model_version", "probability", "decision", "reasons")
+_LATE = timedelta(hours=1)
+"""How much later than its answer a shadow's record may have been written."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ChallengerRows:
+    """What a challenger makes of some rows; arrays have shape (n,), `reasons` holds texts of codes."""
+
+    probability: NDArray[np.float64]
+    decision: NDArray[np.int8]
+    reasons: NDArray[np.object_]
+
+    def take(self, rows: NDArray[np.intp]) -> ChallengerRows:
+        """The chosen rows."""
+        return ChallengerRows(self.probability[rows], self.decision[rows], self.reasons[rows])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ShadowDecisions:
+    """What a shadow recorded, by the sorted keys of requests; those with several different records are left out."""
+
+    tag: str
+    keys: Keys
+    rows: ChallengerRows
+
+    @classmethod
+    def read(cls, log: DecisionLogReader, advance: Callable[[int], object] = lambda _: None) -> Self:
+        """Read the log of a shadow; SourceError if it has no decision, or those of several models."""
+        tables = []
+        tags: set[str] = set()
+        for table in log.tables(_SHADOW):
+            tags.add(f"{table['model'][0].as_py()}:{table['model_version'][0].as_py()}")  # a segment has one model
+            tables.append(table)
+            advance(table.num_rows)
+        if len(tags) != 1:
+            several = f"records of several models, give --version: {', '.join(sorted(tags))}"
+            raise SourceError(f"{log.directory}: {several if tags else 'no decision of this model and time'}")
+        rows = ChallengerRows(
+            np.concatenate([table["probability"].to_numpy() for table in tables]),
+            np.concatenate([decision_codes(table["decision"]) for table in tables]),
+            np.concatenate([texts_of(table["reasons"]) for table in tables]),
+        )
+        keys = np.concatenate([request_keys(table) for table in tables])
+        order, known = _without_doubt(keys, rows.probability)
+        return cls(tags.pop(), keys[order][known], rows.take(order[known]))
+
+
+def _without_doubt(keys: Keys, probability: NDArray[np.float64]) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
+    """The order of the keys, and which of them stay: the first of each whose PDs are all the same."""
+    # A request that is sent again after a timeout is recorded twice, with the same PD.
+    order = np.argsort(keys[:, 0], kind="stable")
+    ordered, shown = keys[order], probability[order]
+    first = np.append(True, (ordered[1:] != ordered[:-1]).any(axis=1))
+    starts = np.flatnonzero(first)
+    same = np.minimum.reduceat(shown, starts) == np.maximum.reduceat(shown, starts)
+    known = np.zeros(len(keys), dtype=np.bool_)
+    known[starts[same]] = True
+    return order, known
+
+
+def shadow_log(folder: Path, log: DecisionLogReader, digest: str | None) -> DecisionLogReader:
+    """The reader of a shadow's log for the time of another log: a shadow records after the answer."""
+    until = None if log.until is None else log.until + _LATE
+    return DecisionLogReader(folder, digest=digest, since=log.since, until=until)
+
+
+def texts_of(column: pa.ChunkedArray[Any]) -> NDArray[np.object_]:
+    """The texts of a column, shape (n,); None for null."""
+    return np.asarray(column.cast("string").to_numpy(zero_copy_only=False), dtype=object)

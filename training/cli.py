@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import click
 
 import training
-from jobs.commandline import PATH, CommandGroup, run_command
+from jobs.commandline import PATH, CommandGroup, moment, run_command
 
 _STORAGE = "CREDIT_SCORING_TUNING_STORAGE"
 """The environment variable for an address whose password must not be in the list of processes."""
@@ -227,6 +227,29 @@ def policy(**options: Any) -> None:
     from training.commands import revise_policy
 
     revise_policy(**options)
+
+
+@commands.command()
+@click.option("--version", help="challenger: number or @alias of the registry, or tag of the BentoML store")
+@click.option("--log", "folder", type=PATH, required=True, metavar="DIR", help="the decision log")
+@click.option("--since", type=moment, metavar="TIME", help="decisions from then on: RFC 3339, or a date (UTC)")
+@click.option("--until", type=moment, metavar="TIME", help="decisions before then")
+@click.option("--shadow", type=PATH, metavar="DIR", help="join what a shadow recorded there instead of computing it")
+@click.option(
+    "--groups", type=PATH, metavar="FILE", help="client_id, or request_id and index, and protected attributes"
+)
+@click.option("--group-column", "columns", multiple=True, metavar="NAME", help="of --groups (default: all)")
+@click.option("--outcomes", type=PATH, metavar="FILE", help="the same keys, and outcome: 1 default, 0 repaid, or empty")
+@click.option("--amount", metavar="FEATURE", help="feature that is summed up (default: that of --monitoring)")
+@click.option("--output", type=PATH, metavar="DIR", help="folder that does not exist yet: comparison.json and .html")
+@click.option("--monitoring", type=PATH, default=SETTINGS.with_name("monitoring.yaml"),
+              help="settings (default: configs/monitoring.yaml)")  # fmt: skip
+@_settings
+def compare(**options: Any) -> None:
+    """Tell what a challenger would have decided on recorded applications, before it sees any traffic."""
+    from training.commands import compare as compare_with
+
+    compare_with(**options)
 
 
 @commands.command()

@@ -302,6 +302,18 @@ def _say_champion(registered: Registered, tag: bentoml.Tag) -> None:
 
 
 @_working
+def compare(
+    *, version: str | None, settings: Path, portfolio: Path | None, tracking_uri: str | None, **options: Any
+) -> None:
+    """Compare recorded decisions with those of a challenger."""
+    from training.comparison import compare_decisions  # plotting and statistics, which take seconds
+
+    numbered = version is not None and (version.isdecimal() or version.startswith("@"))
+    name = _connected(settings, portfolio, tracking_uri).tracking.model if numbered else ""
+    compare_decisions(find(name, str(version)) if numbered else version, **options)
+
+
+@_working
 def rollback_champion(*, settings: Path, portfolio: Path | None, tracking_uri: str | None) -> None:
     """Put the previous champion back in charge."""
     name = _connected(settings, portfolio, tracking_uri).tracking.model

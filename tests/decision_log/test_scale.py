@@ -46,10 +46,10 @@ def verified(signed: Signed) -> Used:
     return used("verify", "--log", signed.log, "--checkpoints", signed.vault, "--key", signed.keys.public)
 
 
-def used(*words: object) -> Used:
-    """A command of `python -m scoring` in a process of its own; the memory is that of its largest process."""
+def used(*words: object, program: str = "scoring") -> Used:
+    """A command of a program in a process of its own; the memory is that of its largest process."""
     begun = time.monotonic()
-    command = [sys.executable, "-m", "scoring", *map(str, words)]
+    command = [sys.executable, "-m", program, *map(str, words)]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
         assert process.stdout
         output = process.stdout.read()
