@@ -54,7 +54,7 @@ $(INFRASTRUCTURE)/.installed: requirements/infrastructure.txt
 	@touch $@
 
 .PHONY: infrastructure-tools terraform terraform-rehearse compose-check workflows capacity release-notes release-check
-.PHONY: bento login push sign verify deploy rollout-check promote
+.PHONY: bento login push sign verify deploy rollout-check promote retrain
 
 infrastructure-tools: $(INFRASTRUCTURE)/.installed ## the tools of the targets below, in an environment of their own
 
@@ -112,6 +112,11 @@ deploy: setup infrastructure-tools ## put IMAGE in charge of GROUP on TARGET (ec
 
 rollout-check: setup infrastructure-tools ## roll out, fail and go back on an ECS of moto
 	REHEARSE=1 $(BIN)/python -m pytest tests/deploy/test_rollout.py
+
+HOW ?=
+
+retrain: setup ## train on DATA if the decisions in the log DECISIONS have drifted (HOW=--force: in any case)
+	$(BIN)/python -m training retrain --data $(DATA) $(or $(HOW),--if-drifted --log $(DECISIONS))
 
 promote: setup ## judge model VERSION on DATA, and make it champion if it passes the gates
 	$(BIN)/python -m training promote --version $(VERSION) --data $(DATA)

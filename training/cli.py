@@ -207,6 +207,21 @@ def retrain(**options: Any) -> int:
 
 
 @commands.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="address to listen at")
+@click.option("--port", type=click.IntRange(0, 65_535), default=9095, show_default=True)
+@click.option("--token-file", type=PATH, metavar="FILE", help="the Bearer token that callers must know")
+@click.option("--inbox", type=PATH, metavar="DIR", help="alerts to act on (default: receiver, in BENTOML_HOME)")
+@_data
+@_allowed
+@_settings
+def receive(**options: Any) -> None:
+    """Listen for Alertmanager's webhooks; retrain, or halt the challengers, on the alerts that the settings name."""
+    from training.receiver import receive as receive_alerts
+
+    receive_alerts(**options)
+
+
+@commands.command()
 @click.option("--version", default="@champion", show_default=True, help="number or @alias of the version to revise")
 @click.option("--cost-fn", type=_POSITIVE, help="cost of approving a bad application")
 @click.option("--cost-fp", type=_POSITIVE, help="cost of declining a good one")

@@ -129,6 +129,15 @@ class Receivers(Settings):
     none: HttpUrl
 
 
+class RetrainingRoute(Settings):
+    """The receiver that retrains, and the alerts that it hears of besides those who hear of their severity."""
+
+    url: HttpUrl
+    credentials_file: str | None = Field(default=None, min_length=1)
+    """The file with its token, as Alertmanager reads it."""
+    alerts: tuple[Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+$")], ...] = Field(min_length=1)
+
+
 class Routing(Settings):
     """How Alertmanager groups and repeats, and where it delivers."""
 
@@ -137,6 +146,7 @@ class Routing(Settings):
     heartbeat_interval: Written
     repeat_interval: Repeats
     receivers: Receivers
+    retraining: RetrainingRoute | None = None
 
 
 class AlertingSettings(Settings):

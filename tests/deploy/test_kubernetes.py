@@ -128,6 +128,20 @@ def test_the_pods_of_a_fit_are_its_ranks_and_find_each_other_by_name(overlay: st
     assert {variable["name"]: variable.get("value") for variable in container["env"]}["TMPDIR"] in mounts
 
 
+@every_overlay
+def test_a_retraining_reads_the_decisions_and_the_applications_that_it_is_told_of(overlay: str) -> None:
+    job = of_kind(overlay, "CronJob")["credit-scoring-retraining"]["spec"]
+    (container,) = job["jobTemplate"]["spec"]["template"]["spec"]["containers"]
+    words = container["args"]
+    assert (words[:2], job["concurrencyPolicy"], job["suspend"]) == (["training", "retrain"], "Forbid", True)
+    told = training_commands.commands["retrain"].make_context("retrain", list(words[2:])).params
+    assert told["if_drifted"]
+    mounts = {mount["mountPath"] for mount in container["volumeMounts"]}
+    assert {str(told["log"]), str(told["data"].parent)} <= mounts
+    home = {variable["name"]: variable.get("value") for variable in container["env"]}["BENTOML_HOME"]
+    assert str(Path(home).parent) in mounts
+
+
 def test_the_budget_is_of_the_stable_pods() -> None:
     (budget,) = of_kind("production", "PodDisruptionBudget").values()
     assert selects(budget["spec"]["selector"]["matchLabels"], "production") == {"credit-scoring"}

@@ -15,7 +15,7 @@ import yaml
 from deploy.errors import DeployError
 from deploy.observability.__main__ import main
 from deploy.observability.files import OUTPUTS, TEMPLATES, rendered
-from deploy.observability.settings import Observed
+from deploy.observability.settings import AlertingSettings, Observed
 from monitoring.settings import MonitoringSettings
 from tests.server import ROOT
 from tests.skipped import needs
@@ -131,6 +131,25 @@ def test_each_severity_has_its_receiver(severity):
     command = ["amtool", "config", "routes", "test", f"--config.file={PROMETHEUS / 'alertmanager.yml'}"]
     routed = subprocess.run([*command, f"severity={severity}"], check=True, capture_output=True, text=True)
     assert routed.stdout == f"{severity}\n"
+
+
+@needs_amtool
+def test_the_receiver_that_retrains_hears_of_its_alerts_besides(tmp_path):
+    observed = Observed.load(ROOT / "configs" / "monitoring.yaml", ROOT / "configs" / "serving.yaml")
+    values = observed.alerting.model_dump(mode="json")
+    values["routing"]["retraining"] = {
+        "url": "http://127.0.0.1:9095/alerts",
+        "credentials_file": "/etc/alertmanager/token",
+        "alerts": ["CreditScoringDrift", "CreditScoringPerformanceLow"],
+    }
+    changed = replace(observed, alerting=AlertingSettings.model_validate(values))
+    file = tmp_path / "alertmanager.yml"
+    file.write_text(rendered(changed)["prometheus/alertmanager.yml"])
+    subprocess.run(["amtool", "check-config", file], check=True)
+    command = ["amtool", "config", "routes", "test", f"--config.file={file}", "severity=warning"]
+    for alert, receivers in (("CreditScoringDrift", "retraining,warning"), ("CreditScoringSlow", "warning")):
+        found = subprocess.run([*command, f"alertname={alert}"], check=True, capture_output=True, text=True)
+        assert found.stdout.strip() == receivers
 
 
 def test_a_segment_is_old_only_after_it_should_have_been_closed():
