@@ -7,7 +7,7 @@ import logging
 import os
 from functools import cache
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import bentoml
 import numpy as np
@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from starlette.applications import Starlette
 from starlette.types import ASGIApp
 
-from decision_log.format import KEY_FILE_VARIABLE
+from decision_log.format import CHAMPION, KEY_FILE_VARIABLE
 from decision_log.notary import ADDRESS_VARIABLE, SIGNING_VARIABLE
 from features.request import Record
-from monitoring.recorder import LOG_VARIABLE, Recorder, open_recorder
+from monitoring.recorder import LOG_VARIABLE, Recorder, open_recorder, open_shadow_records
 from monitoring.settings import MonitoringSettings
 from scoring.keys import KEYS_VARIABLE
 from scoring.store import SIGNER_VARIABLE, StoredModel, load_stored
@@ -43,12 +43,17 @@ from serving.schemas import (
     Requests,
 )
 from serving.settings import BoundaryPosition, Placement, ServingSettings
+from serving.split import HALT_VARIABLE, HaltFile, described
+from serving.variants import Challenger, State, Variant, load_challengers, publish_states
+
+if TYPE_CHECKING:
+    from serving.shadow import Shadow
 
 _CONFIGS = Path(__file__).parent / "configs"
 _SETTINGS, _MONITORING = "CREDIT_SCORING_SETTINGS", "CREDIT_SCORING_MONITORING"
 _PATHS = (
     _SETTINGS, _MONITORING, KEYS_VARIABLE, SIGNER_VARIABLE, LOG_VARIABLE, KEY_FILE_VARIABLE, SIGNING_VARIABLE,
-    ADDRESS_VARIABLE,
+    ADDRESS_VARIABLE, HALT_VARIABLE,
 )  # fmt: skip
 SETTINGS = load_settings(ServingSettings, Path(os.environ.get(_SETTINGS, _CONFIGS / "serving.yaml")))
 MONITORING = load_settings(MonitoringSettings, Path(os.environ.get(_MONITORING, _CONFIGS / "monitoring.yaml")))
@@ -152,7 +157,25 @@ class CreditScoring:
         hold_metrics_folder(os.environ)
         margins = self._margins if SETTINGS.runner.placement is Placement.SERVICE else None
         stored = load_stored(MODEL)
-        self.engine = DecisionEngine(stored, REQUESTS, SETTINGS, _traffic().batch, _recorder_of(stored), margins)
+        recorder = _recorder_of(stored)
+        self.challengers = load_challengers(SETTINGS, stored)
+        publish_states(self.challengers)
+        self.engine = DecisionEngine(
+            stored,
+            REQUESTS,
+            SETTINGS,
+            _traffic().batch,
+            recorder,
+            margins,
+            shadows=[_shadow(one, stored, recorder) for one in self.challengers if one.state is State.SHADOW],
+            challengers={
+                one.settings.name: (_deciding(one, recorder), one.settings.share)
+                for one in self.challengers
+                if one.state is State.DECIDES
+            },
+            halt=HaltFile(Path(os.environ[HALT_VARIABLE]) if os.environ.get(HALT_VARIABLE) else None),
+        )
+        _traffic().tallies.include(self.engine.split)
         self.engine.warm_up()
         self.overrides = Overrides(override_log(stored, MONITORING.recording), SETTINGS.limits, _traffic())
 
@@ -167,8 +190,7 @@ class CreditScoring:
     def close(self) -> None:
         """Write the records that are still open, and close the recorder."""
         self.overrides.close()
-        if self.engine.recorder is not None:
-            self.engine.recorder.close()
+        self.engine.close()
 
     async def _margins(self, matrix: NDArray[np.float64]) -> NDArray[np.float64]:
         return cast("NDArray[np.float64]", await self.model.margins(matrix))
@@ -238,13 +260,33 @@ def _fault() -> str | None:
     return _exposition().fault() or (recorder.fault() if recorder else None)
 
 
-def _recorder_of(model: StoredModel) -> Recorder | None:
+def _recorder_of(model: StoredModel, *, variant: str = CHAMPION, beside: Recorder | None = None) -> Recorder | None:
     if not MONITORING.recording.enabled:
         return None
-    with_reasons = SETTINGS.reasons.in_declines
-    recorder = open_recorder(model, MONITORING.recording, MONITORING.drift, os.environ, with_reasons=with_reasons)
+    recorder = open_recorder(
+        model, MONITORING.recording, MONITORING.drift, os.environ, with_reasons=SETTINGS.reasons.in_declines,
+        variant=variant, beside=beside,
+    )  # fmt: skip
     _traffic().tallies.include(recorder)
     return recorder
+
+
+def _deciding(one: Challenger, beside: Recorder | None) -> Variant:
+    name, served = one.settings.name, one.model
+    return Variant(name, served, SETTINGS, _traffic().batch, _recorder_of(served, variant=name, beside=beside))
+
+
+def _shadow(one: Challenger, champion: StoredModel, beside: Recorder | None) -> Shadow:
+    from serving.shadow import Shadow, ShadowMetrics  # most services have none
+
+    name, served, with_reasons = one.settings.name, one.model, SETTINGS.reasons.in_declines
+    metrics = ShadowMetrics(name)
+    records = None
+    if beside is not None:
+        records = open_shadow_records(
+            served, name, MONITORING.recording, os.environ, beside, metrics.lost, with_reasons=with_reasons
+        )
+    return Shadow(name, served, champion, metrics, records, with_reasons=with_reasons)
 
 
 # BentoML makes the application before the instance, so the engine can be looked up only once requests come.
@@ -264,6 +306,11 @@ def _recorder() -> Recorder | None:
     return _engine().recorder
 
 
+def _variants() -> list[Answer]:
+    service = cast("CreditScoring", bentoml.get_current_service())
+    return described(service.challengers, service.engine.split)
+
+
 cast("bentoml.Service[Any]", CreditScoring).mount_asgi_app(
-    Pages(_served, _recorder, _exposition, SETTINGS, REQUESTS, keyed=bool(os.environ.get(KEYS_VARIABLE))).app
+    Pages(_served, _recorder, _exposition, _variants, SETTINGS, REQUESTS, keyed=bool(os.environ.get(KEYS_VARIABLE))).app
 )

@@ -25,8 +25,9 @@ from scoring.artefact import Artefact
 from scoring.model import NativeBooster
 from scoring.scorer import Scorer
 from scoring.trees import read_trees
-from serving.engine import decode_batch, told
+from serving.engine import decode_batch
 from serving.schemas import Requests, decisions, decode
+from serving.variants import told
 
 Matrix = NDArray[np.float64]
 _BATCHES = (1, 8, 16, 64, 1_000, 10_000)

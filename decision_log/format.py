@@ -10,7 +10,7 @@ index          position of the application in its request; 0 for a single one
 time           RFC 3339, UTC, microseconds
 route          of the request
 model, model_version, digest
-variant        which of the models that are served made the decision: champion
+variant        which of the models that are served made the decision: champion, or the name of a challenger
 policy         version of the decision policy
 explained_by   method and reference group of the reasons, empty where the model or the service gives none
 client         keyed hash of the client id (BLAKE2b, 16 bytes, hexadecimal), null where there is none
@@ -193,11 +193,14 @@ class ClientHash:
 
 
 class LineFormat:
-    """Formats the decisions of one model as lines; without `client_hash` every client is null."""
+    """Formats the decisions of one model as lines; without `client_hash` every client is null.
 
-    def __init__(self, header: Header, client_hash: ClientHash | None) -> None:
+    `variant` is the name of the model among those that are served, letters, digits and `_-` only.
+    """
+
+    def __init__(self, header: Header, client_hash: ClientHash | None, variant: str = CHAMPION) -> None:
         named = header.model, header.model_version, header.digest
-        self._model = _of_model(named, CHAMPION, header.policy, header.explained_by)
+        self._model = _of_model(named, variant, header.policy, header.explained_by)
         self._hash = client_hash
         self._second = (-1.0, "")
         self._salts: list[str] = []

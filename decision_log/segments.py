@@ -3,6 +3,7 @@
 DIR/open/<start>-<host>-<pid>-<n>.jsonl     lines of the worker that started then, n = 0, 1, ...; see `format`
 DIR/closed/<the same>.parquet               the same decisions, after `python -m monitoring close`
 DIR/aside/<when>-<name>                     files of the two folders that `close` could not read whole
+DIR/shadow/                                 a log of its own: what challengers in shadow would have decided
 
 A worker locks its open segments. The system releases the locks when the worker ends, however it ends. Zeros fill the
 unused end of an open segment.
@@ -29,6 +30,8 @@ from jobs.output import take_lock
 OPEN = "open"
 CLOSED = "closed"
 ASIDE = "aside"
+SHADOW = "shadow"
+"""The folder in a log that is a log of its own: what challengers would have decided."""
 OPEN_SUFFIX = ".jsonl"
 CLOSED_SUFFIX = ".parquet"
 _LONGEST_LINE = 1 << 20

@@ -19,12 +19,12 @@ from prometheus_client import REGISTRY, CollectorRegistry
 from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
-from decision_log.durability import GroupCommit, UnconfirmedFiles
+from decision_log.durability import Durability, GroupCommit, UnconfirmedFiles
 from decision_log.errors import NotRecordedError
-from decision_log.format import Caller, ClientHash, Header, LineFormat, client_hash
+from decision_log.format import CHAMPION, Caller, ClientHash, Header, LineFormat, client_hash
 from decision_log.notary import SIGNING_VARIABLE, Checkpointer, Notary
-from decision_log.segments import ASIDE, Ages, WorkerId
-from decision_log.writer import DecisionLogWriter, Failure, LogSettings, Position, make_folders
+from decision_log.segments import ASIDE, SHADOW, Ages, WorkerId
+from decision_log.writer import DecisionLogWriter, Failure, LogSettings, OnFailure, Position, make_folders
 from jobs.heartbeat import Heartbeat
 from monitoring import windows
 from monitoring.counts import Buffer, PendingDecisions, SharedCounts
@@ -61,15 +61,22 @@ def open_recorder(
     with_reasons: bool = True,
     clock: Callable[[], float] = time.time,
     registry: CollectorRegistry = REGISTRY,
+    variant: str = CHAMPION,
+    beside: Recorder | None = None,
 ) -> Recorder:
     """Open the recorder of this worker; DecisionLogError or CheckError if the log or a check is not usable.
 
-    `with_reasons` says whether the declines carry reasons.
+    `with_reasons` says whether the declines carry reasons. A challenger that decides has a recorder of its own, beside
+    that of the champion, with whose decisions its own are counted; nobody's checks run on its windows.
     """
     worker, header = WorkerId.this(), Header.of(model, with_reasons=with_reasons)
-    checks = load_checks(settings.checks)
-    metrics = DecisionMetrics(model.version, settings.probability_buckets, list(checks), registry=registry)
-    records = _open_records(worker, header, settings.log, environment, metrics, registry)
+    checks = load_checks(settings.checks if beside is None else ())
+    metrics = (
+        DecisionMetrics(model.version, settings.probability_buckets, list(checks), registry=registry)
+        if beside is None
+        else beside.metrics.of(model.version)
+    )
+    records = _open_records(worker, header, settings.log, environment, metrics, registry, variant)
     own = None if _SHARED in environment else tempfile.TemporaryDirectory(prefix="credit-scoring-counts-")
     # counts add up only over the same bins, which are those of one model
     directory = Path(own.name if own else environment[_SHARED]) / f"counts-{header.digest[:12]}"
@@ -123,6 +130,28 @@ def _explorer(model: StoredModel, settings: LogSettings, environment: Mapping[st
     return draw
 
 
+def open_shadow_records(
+    model: StoredModel,
+    variant: str,
+    settings: RecordingSettings,
+    environment: Mapping[str, str],
+    beside: Recorder,
+    lost: Callable[[int], object],
+    *,
+    with_reasons: bool = True,
+    registry: CollectorRegistry = REGISTRY,
+) -> DecisionRecords | None:
+    """The log of what a challenger would have decided, in a folder of the decision log; None if there is no log.
+
+    Nobody waits for its lines: one that cannot be written is told to `lost`.
+    """
+    header = Header.of(model, with_reasons=with_reasons)
+    log = settings.log.model_copy(update={"on_failure": OnFailure.DROP, "durability": Durability.PROCESS})
+    return _open_records(
+        WorkerId.this(), header, log, environment, beside.metrics, registry, variant, lost=lost, folder=SHADOW
+    )
+
+
 def _open_records(
     worker: WorkerId,
     header: Header,
@@ -130,19 +159,26 @@ def _open_records(
     environment: Mapping[str, str],
     metrics: DecisionMetrics,
     registry: CollectorRegistry,
+    variant: str,
+    *,
+    lost: Callable[[int], object] | None = None,
+    folder: str = "",
 ) -> DecisionRecords | None:
-    """The decision log, if the environment names a directory for it."""
+    """The decision log, or the one in a folder of it, if the environment names a directory for it."""
     directory = environment.get(LOG_VARIABLE)
     if not directory:
         return None
     notary = Notary.of(environment, Path(directory))
+    if notary is not None and folder:
+        notary = notary.below(folder)
     return DecisionRecords(
-        Path(directory),
+        Path(directory) / folder,
         worker,
         header,
         settings,
         _hash(settings, environment),
-        lost=lambda lines: metrics.failed(Failure.REMOVED, lines),
+        variant=variant,
+        lost=lost or partial(metrics.failed, Failure.REMOVED),
         heartbeat=Heartbeat("decision-log", registry=registry),
         commit=partial(_commit, metrics, registry, refuses=settings.refuses),
         attest=None
@@ -199,6 +235,7 @@ class Recorder(Collector):
 
     Parameters
     ----------
+    metrics : counters of decisions and records
     records : writes the lines; None without a decision log
     portfolio : name of the model's portfolio
     explorer : draws the declines that are approved at random; None where none is
@@ -221,7 +258,7 @@ class Recorder(Collector):
         self._explorer = explorer
         self._header = header
         self._portfolio = portfolio
-        self._metrics = metrics
+        self.metrics = metrics
         self._shared_counts = shared_counts
         self._windows = windows
         self._records = records
@@ -255,7 +292,7 @@ class Recorder(Collector):
             # What is not recorded is not explored: nobody could tell later that chance had approved it.
             decided = scores if position is None else recorded
             if explored is not None and position is not None:
-                self._metrics.explored(*(int(np.count_nonzero(rows)) for rows in explored))
+                self.metrics.explored(*(int(np.count_nonzero(rows)) for rows in explored))
             self._keep(matrix, decided, at, position or self._position)
         return decided
 
@@ -264,7 +301,7 @@ class Recorder(Collector):
         if isinstance(written, Position):
             self._lines += count
             return written
-        self._metrics.failed(written, count)
+        self.metrics.failed(written, count)
         if records.refuses:
             raise NotRecordedError(f"the decision log: {written}")
         return None
@@ -311,7 +348,7 @@ class Recorder(Collector):
         counts.add(window, float(decided.probability.sum()), at=self._at)
         counts.position = self._position
         self._shared_counts.publish()
-        self._metrics.count(decided, self._lines)
+        self.metrics.count(decided, self._lines)
         self._lines = 0
 
     def close(self) -> None:
@@ -379,6 +416,7 @@ class DecisionRecords:
 
     Parameters
     ----------
+    variant : name of the model among those that are served
     lost, heartbeat : see `decision_log.writer.DecisionLogWriter`
     attest : starts the thread that signs checkpoints; None without a key for them
     commit : starts the thread that has the disk confirm lines; called if the settings ask for that
@@ -392,6 +430,7 @@ class DecisionRecords:
         settings: LogSettings,
         client_hash: ClientHash | None,
         *,
+        variant: str,
         lost: Callable[[int], object],
         heartbeat: Heartbeat,
         attest: Callable[[DecisionLogWriter], Checkpointer] | None,
@@ -399,7 +438,7 @@ class DecisionRecords:
     ) -> None:
         self._directory = directory
         self._host = worker.host
-        self._format = LineFormat(header, client_hash)
+        self._format = LineFormat(header, client_hash, variant)
         self._log = DecisionLogWriter(
             directory, worker, header, settings, lost=lost, heartbeat=heartbeat, attested=attest is not None
         )

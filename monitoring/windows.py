@@ -8,6 +8,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from copy import copy
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from importlib import import_module
@@ -292,40 +293,39 @@ class DecisionMetrics:
         *,
         registry: CollectorRegistry = REGISTRY,
     ) -> None:
-        self._applications = Counter(
-            "credit_scoring_applications_total", "Applications scored", ("model_version",), registry=registry
-        ).labels(version)
-        self._probability = Histogram(
-            "credit_scoring_probability", "Calibrated probabilities of default", buckets=buckets, registry=registry
-        )
-        decisions = Counter(
+        self._by_version = (
+            Counter(
+                "credit_scoring_applications_total", "Applications scored", ("model_version",), registry=registry
+            ),
+            Counter(
+                "credit_scoring_unknown_levels_total", "Levels that the model does not know", ("model_version",),
+                registry=registry,
+            ),
+            Counter(
+                "credit_scoring_approvals_withheld_total", "Applications referred because too little is known of them",
+                ("model_version",), registry=registry,
+            ),
+            Counter(
+                "credit_scoring_explorable_declines_total", "Declines that the policy may approve at random",
+                ("model_version",), registry=registry,
+            ),
+            Counter(
+                "credit_scoring_explored_total", "Declines that the policy approved at random", ("model_version",),
+                registry=registry,
+            ),
+        )  # fmt: skip
+        self._by_decision = Counter(
             "credit_scoring_decisions_total", "Decisions", ("decision", "risk_level", "model_version"),
             registry=registry,
         )  # fmt: skip
-        self._decisions = {
-            (outcome, level): decisions.labels(outcome, level, version)
-            for outcome, level in product(DecisionKind, RiskLevel)
-        }
+        self._label(version)
+        self._probability = Histogram(
+            "credit_scoring_probability", "Calibrated probabilities of default", buckets=buckets, registry=registry
+        )
         self._missing = Histogram(
             "credit_scoring_missing_columns", "Columns that the model reads and an application lacks",
             buckets=_MISSING_BUCKETS, registry=registry,
         )  # fmt: skip
-        self._unknown = Counter(
-            "credit_scoring_unknown_levels_total", "Levels that the model does not know", ("model_version",),
-            registry=registry,
-        ).labels(version)  # fmt: skip
-        self._withheld = Counter(
-            "credit_scoring_approvals_withheld_total", "Applications referred because too little is known of them",
-            ("model_version",), registry=registry,
-        ).labels(version)  # fmt: skip
-        self._explorable = Counter(
-            "credit_scoring_explorable_declines_total", "Declines that the policy may approve at random",
-            ("model_version",), registry=registry,
-        ).labels(version)  # fmt: skip
-        self._explored = Counter(
-            "credit_scoring_explored_total", "Declines that the policy approved at random", ("model_version",),
-            registry=registry,
-        ).labels(version)  # fmt: skip
         self._lines = Counter(
             "credit_scoring_decision_log_lines_total", "Lines written into the decision log", registry=registry
         )
@@ -350,6 +350,20 @@ class DecisionMetrics:
             registry=registry,
         )  # fmt: skip
         self._check_failures = {check: check_failures.labels(check) for check in checks}
+
+    def _label(self, version: str) -> None:
+        counters = (one.labels(version) for one in self._by_version)
+        self._applications, self._unknown, self._withheld, self._explorable, self._explored = counters
+        self._decisions = {
+            (outcome, level): self._by_decision.labels(outcome, level, version)
+            for outcome, level in product(DecisionKind, RiskLevel)
+        }
+
+    def of(self, version: str) -> Self:
+        """The same counters, for the decisions of another model."""
+        other = copy(self)
+        other._label(version)  # noqa: SLF001 - of the same class
+        return other
 
     def count(self, decided: PendingDecisions, lines: int) -> None:
         """Count applications that were scored, and lines that were written."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -84,6 +84,13 @@ class Scores:
             self.withheld[rows],
             self.reasons[rows],
         )
+
+
+def in_order(parts: Sequence[tuple[NDArray[np.intp], Scores]]) -> Scores:
+    """The scores of several groups of rows as one, in the order of the places that each group has."""
+    order = np.argsort(np.concatenate([places for places, _ in parts]))
+    joined = (np.concatenate([getattr(scores, field.name) for _, scores in parts]) for field in fields(Scores))
+    return Scores(*(values[order] for values in joined))
 
 
 class Scorer:

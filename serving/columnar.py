@@ -28,7 +28,6 @@ from features.request import LONGEST_CLIENT_ID
 from features.transformer import Columns
 from features.values import Wrong, as_client_ids
 from scoring.reasons import MOST_REASONS
-from scoring.scorer import Scores
 from serving.exchange import ARROW, CSV, PARQUET
 from serving.problems import LONGEST_NAME, MOST_FAULTS, Fault, Invalid, NotTable, TooLarge
 from serving.schemas import MOST_BATCH_FAULTS, Answer, BatchRows, DecidedPart, now
@@ -371,10 +370,11 @@ def _shortened(faults: Mapping[int, list[Fault]], left: int) -> dict[int, list[F
 
 @dataclass(frozen=True, slots=True)
 class DecisionsWriter:
-    """Writes the decisions of one model as tables; see `docs/how-to/serve.md` for their columns.
+    """Writes decisions as tables; see `docs/how-to/serve.md` for their columns.
 
     Attributes
     ----------
+    model_version, threshold : of the champion, which decides where a part does not say otherwise
     told : each reason as JSON
     """
 
@@ -384,7 +384,7 @@ class DecisionsWriter:
 
     def encoded(self, media_type: bytes, request: str, parts: Iterable[DecidedPart]) -> bytes:
         """Return the answer to a request as one body."""
-        tables = [self._table(request, part.rows, part.scores) for part in parts]
+        tables = [self._table(request, part) for part in parts]
         sink = pa.BufferOutputStream()
         if media_type == ARROW:
             with ipc.new_stream(sink, tables[0].schema) as stream:
@@ -399,14 +399,21 @@ class DecisionsWriter:
         body: bytes = sink.getvalue().to_pybytes()
         return body
 
-    def _table(self, request: str, rows: BatchRows, scores: Scores) -> pa.Table:
+    def _table(self, request: str, part: DecidedPart) -> pa.Table:
         """A row for each application, scored or rejected."""
+        rows, scores = part.rows, part.scores
         size, scored = rows.size, len(scores)
+        versions, thresholds = pa.repeat(self.model_version, size), pa.repeat(self.threshold, scored)
+        if part.models is not None:
+            by_place = dict(zip(rows.positions, part.models, strict=True))
+            own = (self.model_version, self.threshold)
+            versions = pa.array([by_place.get(place, own)[0] for place in range(size)])
+            thresholds = pa.array([threshold for _, threshold in part.models], pa.float64())
         decided = {
             "timestamp": pa.repeat(pa.scalar(now(), pa.timestamp("ms", "UTC")), scored),
             "probability": pa.array(scores.probability),
             "prediction": pa.array(scores.prediction),
-            "threshold": pa.repeat(self.threshold, scored),
+            "threshold": thresholds,
             "decision": pa.array(scores.decision, pa.string()),
             "risk_level": pa.array(scores.risk_level, pa.string()),
             "score": pa.array(scores.points),
@@ -427,7 +434,7 @@ class DecisionsWriter:
                 "index": pa.array(np.arange(rows.first, rows.first + size)),
                 "client_id": pa.array(rows.client_ids, pa.string()),
                 "status": self._statuses(rows),
-                "model_version": pa.repeat(self.model_version, size),
+                "model_version": versions,
                 **decided,
                 "errors": pa.array([rows.rejected.get(row) for row in range(size)], _ERRORS),
             }

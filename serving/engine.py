@@ -11,33 +11,31 @@ import asyncio
 import json
 import re
 from codecs import BOM_UTF8
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from prometheus_client import REGISTRY, CollectorRegistry
 from pydantic import Field, ValidationError
 from pydantic_core import from_json, to_json
 
-from decision_log.errors import NotRecordedError
-from decision_log.format import Caller
-from features.reasons import Reason
+from decision_log.format import CHAMPION, Caller
 from features.request import Record
 from features.transformer import Columns, concatenate
 from monitoring.recorder import Recorder
-from scoring.changes import ChangeSearch, SearchBounds
 from scoring.reasons import Explanation
-from scoring.scorer import Scores
+from scoring.scorer import Scores, in_order
 from scoring.store import StoredModel
-from scoring.waterfall import Waterfall
 from serving.app import ScoringRoute
 from serving.authentication import count_applications
 from serving.exchange import JSON, request_id
-from serving.problems import Fault, HTTPProblem, Invalid, NotJson, Unexplained, Unrecorded
-from serving.runner import EmbeddedRunner, Observer, RemoteRunner, Results, Runner
+from serving.problems import Fault, HTTPProblem, Invalid, NotJson
+from serving.runner import Observer
 from serving.schemas import (
     MOST_BATCH_FAULTS,
     NOT_JSON,
@@ -56,10 +54,13 @@ from serving.schemas import (
     refusal,
     require_distinct_names,
 )
-from serving.settings import RunnerSettings, ServingSettings
+from serving.settings import ServingSettings
+from serving.split import ClientSplit, HaltFile
+from serving.variants import BATCH, EXPLAIN, FEATURES, PREDICT, CallerRows, Margins, Matrix, Variant
 
 if TYPE_CHECKING:
     from serving.columnar import TableReader
+    from serving.shadow import Shadow
 
 _START = re.compile(rb'\s*+\{\s*+"applications"\s*+:\s*+\[\s*+')
 _END = re.compile(rb"\]\s*+\}\s*+\Z")  # no blanks in front: a search would scan each run of them again and again
@@ -263,60 +264,48 @@ def _refuse(body: bytes, item_bytes: int) -> NoReturn:
 
 
 Result = TypeVar("Result")
-Rows = TypeVar("Rows")
-Matrix = NDArray[np.float64]
-"""A model matrix, shape (n, features)."""
-Margins = NDArray[np.float64]
-"""Raw log-odds of default, shape (n,)."""
-_PREDICT, _FEATURES, _BATCH, _EXPLAIN = "/predict", "/predict/features", "/predict/batch", "/explain"
-
 
 _PROTECTED = {"code": None, "text": None}
 
 
 @dataclass(frozen=True, slots=True)
-class _CallerRows(Generic[Rows]):
-    """Rows to score, and the caller of each row."""
+class _Group:
+    """Applications of a batch on which one variant decides.
 
-    rows: Rows
-    callers: Sequence[Caller]
+    Attributes
+    ----------
+    at : their places among those that can be scored; None for all of them
+    matrix, margins : the variant's, where they are known already
+    """
 
-
-@dataclass(frozen=True, slots=True)
-class _ExplainedScores:
-    """The scores of rows, the explanation of each, and the columns that it lacks."""
-
-    scores: Scores
-    explanations: Sequence[Explanation]
-    missing: Sequence[tuple[str, ...]]
-
-    def __len__(self) -> int:
-        return len(self.scores)
-
-    def take(self, rows: slice) -> _ExplainedScores:
-        """Those of the chosen rows."""
-        return _ExplainedScores(self.scores.take(rows), self.explanations[rows], self.missing[rows])
+    variant: Variant
+    at: NDArray[np.intp] | None
+    columns: Columns
+    matrix: Matrix | None = None
+    margins: Margins | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class _BatchPart:
-    """Applications of a batch, the model matrix of those that can be scored, and its margins if they are known."""
+    """Applications of a batch, and the variants that decide on those that can be scored."""
 
     rows: BatchRows
-    matrix: Matrix
-    margins: Margins | None = None
+    groups: Sequence[_Group]
 
 
 class DecisionEngine:
-    """Decides on applications with one model, and records each decision before it is answered.
+    """Decides on applications with the model of their variant, and records each decision before it is answered.
 
     Parameters
     ----------
-    served : the model
+    served : the champion's model
     requests : the bodies of the portfolio that the model scores
     observe : is told of every batch of single requests
     recorder : is told of every decision before it is answered; None where nothing is recorded
     ask : asks the model for margins where it runs as a service of its own; None where it is embedded
+    shadows : challengers that are told of the champion's decisions
+    challengers : those that decide for a share of the clients, with their shares
+    halt : returns every client to the champion
     """
 
     def __init__(
@@ -327,118 +316,47 @@ class DecisionEngine:
         observe: Observer,
         recorder: Recorder | None = None,
         ask: Callable[[Matrix], Awaitable[Margins]] | None = None,
+        *,
+        shadows: Sequence[Shadow] = (),
+        challengers: Mapping[str, tuple[Variant, float]] = MappingProxyType({}),
+        halt: HaltFile | None = None,
+        registry: CollectorRegistry = REGISTRY,
     ) -> None:
-        self.served = served
+        self.champion = Variant(CHAMPION, served, settings, observe, recorder, ask=ask, shadows=shadows)
+        self.shadows = shadows
+        self.split = ClientSplit(self.champion, challengers, settings.split, halt, registry=registry)
         self._requests = requests
         self._columns_of = requests.applications.columns_of
         self._limits = settings.limits
-        self._with_reasons = settings.reasons.in_declines
-        self._told = told(served, settings.reasons.language)
-        artefact = served.scorer.artefact
-        self._waterfall = Waterfall(artefact.policy, artefact.calibration, settings.reasons.language)
-        bounds = SearchBounds(settings.changes.most_evaluations, settings.changes.milliseconds / 1000)
-        self._search = ChangeSearch(served.scorer, bounds)
+        self._told = {reason: text for variant in self.split.variants for reason, text in variant.told.items()}
         # One thread: batches wait for each other, so single requests compete with one of them at most.
         self._background = ThreadPoolExecutor(1, thread_name_prefix="batch")
-        self.recorder = recorder
-        self._ask = ask
-        # LightGBM's own contributions take milliseconds: the event loop must not wait for them.
-        self._aside = ThreadPoolExecutor(1, thread_name_prefix="reasons") if _reasons_are_slow(served) else None
-        make = partial(self._runner, settings=settings.runner, observe=observe)
-        self._applications = make(self._score, self._ask_of, concatenate)
-        self._explained = make(self._explain_rows, self._ask_and_explain, concatenate)
-        self._matrices = make(self._score_matrix, self._ask_of_matrix, np.concatenate)
 
-    def _runner(
-        self,
-        score: Callable[[_CallerRows[Rows]], Results],
-        ask: Callable[[_CallerRows[Rows]], Awaitable[Results]],
-        join: Callable[[Sequence[Rows]], Rows],
-        *,
-        settings: RunnerSettings,
-        observe: Observer,
-    ) -> Runner[_CallerRows[Rows], Results]:
-        """Return the runner of a route: by a service of its own, on a thread, or on the event loop."""
-        if self._ask is not None:
-            return RemoteRunner(ask, _join_rows(join), settings, observe)
-        if self._aside is not None:
-            return RemoteRunner(partial(self._on_aside, score), _join_rows(join), settings, observe)
-        return EmbeddedRunner(score, _join_rows(join), settings, observe)
+    @property
+    def served(self) -> StoredModel:
+        """The champion's model."""
+        return self.champion.served
 
-    async def _on_aside(self, function: Callable[..., Result], given: object) -> Result:
-        return await asyncio.get_running_loop().run_in_executor(self._aside, function, given)
+    @property
+    def recorder(self) -> Recorder | None:
+        """The champion's recorder."""
+        return self.champion.recorder
 
-    def _score(self, given: _CallerRows[Columns]) -> Scores:
-        matrix = self.served.scorer.transformer.transform(given.rows)
-        return self._decide(_PREDICT, given.callers, matrix, self.served.scorer.model.margins(matrix))
-
-    def _score_matrix(self, given: _CallerRows[Matrix]) -> Scores:
-        return self._decide(_FEATURES, given.callers, given.rows, self.served.scorer.model.margins(given.rows))
-
-    async def _ask_of(self, given: _CallerRows[Columns]) -> Scores:
-        matrix = self.served.scorer.transformer.transform(given.rows)
-        return self._decide(_PREDICT, given.callers, matrix, await self._margins(matrix))
-
-    async def _ask_of_matrix(self, given: _CallerRows[Matrix]) -> Scores:
-        return self._decide(_FEATURES, given.callers, given.rows, await self._margins(given.rows))
-
-    def _explain_rows(self, given: _CallerRows[Columns]) -> _ExplainedScores:
-        matrix = self.served.scorer.transformer.transform(given.rows)
-        return self._explanations(given, matrix, self.served.scorer.model.margins(matrix))
-
-    async def _ask_and_explain(self, given: _CallerRows[Columns]) -> _ExplainedScores:
-        matrix = self.served.scorer.transformer.transform(given.rows)
-        return self._explanations(given, matrix, await self._margins(matrix))
-
-    def _explanations(self, given: _CallerRows[Columns], matrix: Matrix, margins: Margins) -> _ExplainedScores:
-        explainer = self.served.scorer.explainer
-        if explainer is None:
-            raise Unexplained("The model gives no reasons: its portfolio declared none when it was trained.")
-        explanations = explainer.explain(matrix)
-        # Records hold no reasons where their header says so, whatever the route; /explain tells them all the same.
-        reasons = [one.reasons for one in explanations] if self._with_reasons else None
-        scores = self._decide(_EXPLAIN, given.callers, matrix, margins, reasons)
-        return _ExplainedScores(scores, explanations, self.served.scorer.missing_columns(matrix))
-
-    def _decide(
-        self,
-        route: str,
-        callers: Sequence[Caller],
-        matrix: Matrix,
-        margins: Margins,
-        reasons: Sequence[tuple[Reason, ...]] | None = None,
-    ) -> Scores:
-        """Decide and record, with the reasons of each row if they are known; Unrecorded if there can be no record."""
-        scores = self.served.scorer.decide(matrix, margins, with_reasons=self._with_reasons and reasons is None)
-        if reasons is not None:
-            scores = scores.with_reasons(reasons)
-        if self.recorder is not None:
-            # Recorded before anybody hears of it: a decision that was answered must never be missing from the log.
-            try:
-                scores = self.recorder.record(route, callers, matrix, scores)
-            except NotRecordedError:
-                raise Unrecorded.after(self._limits.retry_after_seconds) from None
-        return scores
-
-    async def _confirmed(self) -> None:
-        """Wait until what was recorded survives a power cut, if the settings ask for it; Unrecorded if it does not."""
-        waiting = None if self.recorder is None else self.recorder.confirmed()
-        if waiting is not None:
-            try:
-                await asyncio.wrap_future(waiting)
-            except NotRecordedError:
-                raise Unrecorded.after(self._limits.retry_after_seconds) from None
-
-    async def _margins(self, matrix: Matrix) -> Margins:
-        return await self._ask(matrix) if self._ask else self.served.scorer.model.margins(matrix)
+    def close(self) -> None:
+        """Let the shadows score what waits, and close all recorders."""
+        for shadow in self.shadows:
+            shadow.close()
+        for variant in self.split.variants:
+            if variant.recorder is not None:
+                variant.recorder.close()
 
     def warm_up(self) -> None:
         """Score and encode one example, so that the first request pays for no lazy set-up."""
-        # Not through `_decide`: the example is nobody's application and must not be recorded.
+        # Not through `decide`: the example is nobody's application and must not be recorded.
         artefact = self.served.scorer.artefact
         body = to_json(example_of(artefact.portfolio, artefact))
         scores = self.served.scorer.score(self._columns_of([decode(self._requests.predict, body).application]))
-        to_json(self._decisions(scores, [Caller(request_id(), None)]))
+        to_json(self.champion.answers(scores, [Caller(request_id(), None)]))
 
     @property
     def routes(self) -> dict[str, ScoringRoute]:
@@ -446,10 +364,10 @@ class DecisionEngine:
         limits = self._limits
         single = (limits.application_bytes, limits.in_flight)
         return {
-            _PREDICT: ScoringRoute(self._predict, *single),
-            _FEATURES: ScoringRoute(self._predict_features, *single),
-            _EXPLAIN: ScoringRoute(self._explain, *single, draw=self._draw),
-            _BATCH: ScoringRoute(
+            PREDICT: ScoringRoute(self._predict, *single),
+            FEATURES: ScoringRoute(self._predict_features, *single),
+            EXPLAIN: ScoringRoute(self._explain, *single, draw=self._draw),
+            BATCH: ScoringRoute(
                 self._predict_batch,
                 limits.body_bytes,
                 limits.batches_in_flight,
@@ -460,50 +378,55 @@ class DecisionEngine:
     async def predict(self, request: PredictRequest) -> Answer:
         """Return the decision on one application; see `schemas.Decision`."""
         caller = Caller(request_id(), request.client_id)
-        scores = await self._applications.score(_CallerRows(self._columns_of([request.application]), [caller]))
-        await self._confirmed()
-        return self._decisions(scores, [caller])[0]
+        given = CallerRows(self._columns_of([request.application]), [caller])
+        variant, scores = await self.split.decided(caller.client_id, lambda one: one.applications.score(given))
+        return variant.answers(scores, [caller])[0]
 
     async def explain(self, request: ExplainRequest) -> Answer:
         """Return the decision on one application and what it is made of; see `schemas.ExplainAnswer`.
 
         Changes are looked for on the background thread. Unexplained if the model gives no reasons.
         """
-        answer, _ = await self._answered(request)
+        _, answer, _ = await self._answered(request)
         return answer
 
-    async def _answered(self, request: ExplainRequest) -> tuple[Answer, Explanation]:
+    async def _answered(self, request: ExplainRequest) -> tuple[Variant, Answer, Explanation]:
         caller, columns = Caller(request_id(), request.client_id), self._columns_of([request.application])
-        explained = await self._explained.score(_CallerRows(columns, [caller]))
-        await self._confirmed()
+        given = CallerRows(columns, [caller])
+        variant, explained = await self.split.decided(caller.client_id, lambda one: one.explained.score(given))
         [explanation], [missing] = explained.explanations, explained.missing
-        policy = self.served.scorer.artefact.policy
+        policy, told = variant.served.scorer.artefact.policy, variant.told
         answer = {
-            **self._decisions(explained.scores, [caller])[0],
-            "reasons": [self._told[reason] for reason in explanation.reasons],
+            **variant.answers(explained.scores, [caller])[0],
+            "reasons": [told[reason] for reason in explanation.reasons],
             "margin": float(explained.scores.margin[0]),
             "base": explanation.base,
             "contributions": [
-                {**(_PROTECTED if reason is None else self._told[reason]), "contribution": added}
+                {**(_PROTECTED if reason is None else told[reason]), "contribution": added}
                 for reason, added in explanation.contributions
             ],
             "explained_by": explanation.version,
             "missing_columns": missing,
             "refer_from": policy.refer_from,
             "refer_to": policy.refer_to,
-            "changes": await self._in_background(self._changes_of, columns) if request.changes else None,
+            "changes": await self._in_background(self._changes_of, variant, columns) if request.changes else None,
         }
-        return answer, explanation
+        return variant, answer, explanation
 
-    def _changes_of(self, columns: Columns) -> Answer:
-        return changes_text(self._search.of(columns), self._requests.applications.schema)
+    def _changes_of(self, variant: Variant, columns: Columns) -> Answer:
+        return changes_text(variant.search.of(columns), self._requests.applications.schema)
 
     async def predict_features(self, request: FeaturesRequest) -> Answer:
-        """Return the decision on one row of the model matrix; Invalid for a wrong width or an unknown category code."""
+        """Return the decision on one row of the model matrix; Invalid for a wrong width or an unknown category code.
+
+        The matrix is the champion's. A challenger of other features leaves the decision to the champion.
+        """
         caller = Caller(request_id(), request.client_id)
-        scores = await self._matrices.score(_CallerRows(self._row(request.features), [caller]))
-        await self._confirmed()
-        return self._decisions(scores, [caller])[0]
+        given = CallerRows(self._row(request.features), [caller])
+        variant, scores = await self.split.decided(
+            caller.client_id, lambda one: one.matrices.score(given), of_matrix=True
+        )
+        return variant.answers(scores, [caller])[0]
 
     def _row(self, features: Sequence[float | None]) -> Matrix:
         scorer = self.served.scorer
@@ -521,10 +444,10 @@ class DecisionEngine:
         """Return the decisions on many applications; see `schemas.BatchAnswer`."""
         clients = [request.client_id for request in requests]
         rows = BatchRows(0, len(requests), range(len(requests)), clients, {})
-        applications = self._columns_of([request.application for request in requests])
-        matrix = self.served.scorer.transformer.transform(applications)
-        answer = self._results([self._decided(rows, matrix, await self._margins(matrix), request_id())])
-        await self._confirmed()
+        part = self._part(rows, self._columns_of([request.application for request in requests]))
+        [part] = await self._with_margins([part])
+        answer = self._results([self._decided(part, request_id())])
+        await self._confirmed([part])
         return answer
 
     async def _predict(self, body: bytes) -> bytes:
@@ -534,10 +457,10 @@ class DecisionEngine:
         return to_json(await self.explain(decode(self._requests.explain, body)))
 
     async def _draw(self, body: bytes) -> bytes:
-        answer, explanation = await self._answered(decode(self._requests.explain, body))
+        variant, answer, explanation = await self._answered(decode(self._requests.explain, body))
         # ASCII: JSON may hold characters that XML must not, such as U+FFFE.
         metadata = json.dumps(answer)
-        return self._waterfall.svg(explanation, answer["margin"], answer["decision"], metadata=metadata).encode()
+        return variant.waterfall.svg(explanation, answer["margin"], answer["decision"], metadata=metadata).encode()
 
     async def _predict_features(self, body: bytes) -> bytes:
         return to_json(await self.predict_features(decode(self._requests.features, body)))
@@ -550,23 +473,48 @@ class DecisionEngine:
         parts = await self._in_background(self._batch_read, given, body)
         # Only now is the size known. The context variable of the key belongs to this task, not to the thread.
         count_applications(sum(part.rows.size for part in parts))
-        if self._ask is not None:
-            parts = [replace(part, margins=await self._margins(part.matrix)) for part in parts]
+        parts = await self._with_margins(parts)
         answer = await self._in_background(self._batch_answered, wanted, parts, request_id())
-        await self._confirmed()
+        await self._confirmed(parts)
         return answer
+
+    async def _with_margins(self, parts: list[_BatchPart]) -> list[_BatchPart]:
+        """The parts with the champion's margins, where the model is asked for them in a service of its own."""
+        if self.champion.ask is None:
+            return parts
+        return [replace(part, groups=[await self._with_margin(group) for group in part.groups]) for part in parts]
+
+    async def _with_margin(self, group: _Group) -> _Group:
+        return group if group.matrix is None else replace(group, margins=await self.champion.margins(group.matrix))
+
+    async def _confirmed(self, parts: Sequence[_BatchPart]) -> None:
+        """Wait for every variant that may have decided; the champion may have taken the place of each."""
+        for name in {CHAMPION, *(group.variant.name for part in parts for group in part.groups)}:
+            await self.split.named(name).confirmed()
 
     async def _in_background(self, function: Callable[..., Result], *arguments: object) -> Result:
         return await asyncio.get_running_loop().run_in_executor(self._background, function, *arguments)
 
     def _batch_read(self, given: bytes, body: bytes) -> list[_BatchPart]:
-        limits, transform = self._limits, self.served.scorer.transformer.transform
+        limits = self._limits
         if given != JSON:
-            return [_BatchPart(rows, transform(columns)) for rows, columns in self._tables.read(given, body)]
-        rows, columns = decode_batch(
-            body, self._requests, limit=limits.batch_applications, item_bytes=limits.application_bytes
-        )
-        return [_BatchPart(rows, transform(columns))]
+            return [self._part(rows, columns) for rows, columns in self._tables.read(given, body)]
+        read = decode_batch(body, self._requests, limit=limits.batch_applications, item_bytes=limits.application_bytes)
+        return [self._part(*read)]
+
+    def _part(self, rows: BatchRows, columns: Columns) -> _BatchPart:
+        if not self.split.challengers:
+            return _BatchPart(rows, [_Group(self.champion, None, columns, self.champion.transform(columns))])
+        chosen: dict[str, list[int]] = {}
+        for at, place in enumerate(rows.positions):
+            chosen.setdefault(self.split.of(rows.client_ids[place]).name, []).append(at)
+        groups = []
+        for name, places in (chosen or {CHAMPION: []}).items():
+            rows_of = np.array(places, dtype=np.intp)
+            taken, variant = columns.take(rows_of), self.split.named(name)
+            matrix = variant.transform(taken) if variant is self.champion else None
+            groups.append(_Group(variant, rows_of, taken, matrix))
+        return _BatchPart(rows, groups)
 
     @cached_property
     def _tables(self) -> TableReader:
@@ -576,13 +524,7 @@ class DecisionEngine:
         return TableReader(self._requests.applications.portfolio, self._limits)
 
     def _batch_answered(self, wanted: bytes, parts: Sequence[_BatchPart], request: str) -> bytes:
-        margins = self.served.scorer.model.margins
-        decided = (
-            self._decided(
-                part.rows, part.matrix, margins(part.matrix) if part.margins is None else part.margins, request
-            )
-            for part in parts
-        )
+        decided = (self._decided(part, request) for part in parts)
         if wanted == JSON:
             return to_json(self._results(decided))
         from serving.columnar import DecisionsWriter
@@ -590,15 +532,46 @@ class DecisionEngine:
         writer = DecisionsWriter(self.served.version, self.served.scorer.artefact.policy.cutoff, self._told)
         return writer.encoded(wanted, request, decided)
 
-    def _decided(self, rows: BatchRows, matrix: Matrix, margins: Margins, request: str) -> DecidedPart:
+    def _decided(self, part: _BatchPart, request: str) -> DecidedPart:
+        rows = part.rows
         callers = [Caller(request, rows.client_ids[place], rows.first + place) for place in rows.positions]
-        return DecidedPart(rows, callers, self._decide(_BATCH, callers, matrix, margins))
+        if not self.split.challengers:
+            return DecidedPart(rows, callers, self._by_champion(part.groups[0], callers))
+        scores, by = [], np.empty(len(callers), dtype=object)
+        for group in part.groups:
+            at = group.at if group.at is not None else np.arange(len(callers))
+            variant, found = self._by_variant(group, [callers[place] for place in at.tolist()])
+            scores.append((at, found))
+            by[at] = variant
+        models = [(one.served.version, one.served.scorer.artefact.policy.cutoff) for one in by.tolist()]
+        return DecidedPart(rows, callers, in_order(scores), models)
+
+    def _by_variant(self, group: _Group, callers: Sequence[Caller]) -> tuple[Variant, Scores]:
+        """The decisions of the variant of a group; the champion's if it fails."""
+        variant = group.variant
+        if variant is not self.champion:
+            try:
+                matrix = variant.transform(group.columns)
+                scores = variant.decide(BATCH, callers, matrix, variant.served.scorer.model.margins(matrix))
+            except HTTPProblem:
+                raise
+            except Exception as error:  # noqa: BLE001 - whatever a challenger does, the applicants get decisions
+                self.split.failed(variant, error, len(callers))
+            else:
+                self.split.succeeded(variant, len(callers))
+                return variant, scores
+        return self.champion, self._by_champion(group, callers)
+
+    def _by_champion(self, group: _Group, callers: Sequence[Caller]) -> Scores:
+        matrix = self.champion.transform(group.columns) if group.matrix is None else group.matrix
+        margins = self.served.scorer.model.margins(matrix) if group.margins is None else group.margins
+        return self.champion.decide(BATCH, callers, matrix, margins, group.columns)
 
     def _results(self, parts: Iterable[DecidedPart]) -> Answer:
         """Return the answer to a batch; see `schemas.BatchAnswer`."""
         results: list[Answer] = []
         for part in parts:
-            scored = iter(self._decisions(part.scores, part.callers))
+            scored = iter(self._answers(part))
             rejected = part.rows.rejected
             for place in range(part.rows.size):
                 if place in rejected:
@@ -606,34 +579,15 @@ class DecisionEngine:
                 results.append(faulty if place in rejected else next(scored))
         return {"model_version": self.served.version, "results": results}
 
-    def _decisions(self, scores: Scores, callers: Sequence[Caller]) -> list[Answer]:
-        return decisions(
-            scores,
-            callers,
-            model_version=self.served.version,
-            threshold=self.served.scorer.artefact.policy.cutoff,
-            told=self._told,
-        )
-
-
-def _reasons_are_slow(served: StoredModel) -> bool:
-    """Whether the model gives reasons, and its trees are too large for tables."""
-    return served.scorer.explainer is not None and served.scorer.model.tables is None
-
-
-def told(served: StoredModel, language: str) -> dict[Reason, Answer]:
-    """Each reason of a model as JSON; SchemaError if one has no words in the language."""
-    reasons = served.scorer.artefact.portfolio.reasons
-    return {reason: {"code": reason.code, "text": reason.text(language)} for reason in reasons or ()}
+    def _answers(self, part: DecidedPart) -> list[Answer]:
+        if part.models is None:
+            return self.champion.answers(part.scores, part.callers)
+        answers = decisions(part.scores, part.callers, model_version="", threshold=0.0, told=self._told)
+        for answer, (version, threshold) in zip(answers, part.models, strict=True):
+            answer["model_version"], answer["threshold"] = version, threshold
+        return answers
 
 
 def _unknown_code(position: int, largest: int, names: Sequence[str]) -> Fault:
     message = f"{names[position]} is a category: null, or a whole number from 0 to {largest}"
     return {"loc": ["features", position], "msg": message}
-
-
-def _join_rows(join: Callable[[Sequence[Rows]], Rows]) -> Callable[[Sequence[_CallerRows[Rows]]], _CallerRows[Rows]]:
-    """Return a function that joins the rows and the callers of several requests into one."""
-    return lambda batch: _CallerRows(
-        join([one.rows for one in batch]), [caller for one in batch for caller in one.callers]
-    )

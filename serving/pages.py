@@ -30,6 +30,7 @@ from serving.exchange import TABLES
 from serving.problems import MEDIA_TYPE
 from serving.request_metrics import OVERRIDE, Exposition
 from serving.schemas import (
+    Answer,
     BatchAnswer,
     BatchRequest,
     Decision,
@@ -242,8 +243,8 @@ class Pages:
 
     Parameters
     ----------
-    served, recorder, exposition : return the model, the recorder of its decisions, and the metrics; called at each
-        request
+    served, recorder, exposition, variants : return the model, the recorder of its decisions, the metrics, and all
+        models that are loaded; called at each request
     requests : the bodies of requests
     settings : give the OpenAPI document its limits and open routes
     keyed : whether the service needs keys
@@ -254,6 +255,7 @@ class Pages:
         served: Callable[[], StoredModel],
         recorder: Callable[[], Recorder | None],
         exposition: Callable[[], Exposition],
+        variants: Callable[[], list[Answer]],
         settings: ServingSettings,
         requests: Requests,
         *,
@@ -264,6 +266,7 @@ class Pages:
         self._served = served
         self._recorder = recorder
         self._exposition = exposition
+        self._variants = variants
         self._settings = settings
 
     @cached_property
@@ -302,7 +305,7 @@ class Pages:
         return _json(document)
 
     async def _model_info(self, _: Request) -> Response:
-        return _json(model_info(self._served()))
+        return _json({**model_info(self._served()), "variants": self._variants()})
 
     async def _health(self, _: Request) -> Response:
         return _json({"status": "ok", "model_version": self._served().version})
@@ -320,7 +323,7 @@ class Pages:
 
 
 def model_info(served: StoredModel) -> dict[str, Any]:
-    """Return the body of /model/info; see `schemas.ModelInfo`."""
+    """Return what /model/info says of the champion; see `schemas.ModelInfo`."""
     artefact, state = served.scorer.artefact, served.scorer.transformer.state
     return {
         "name": served.name,

@@ -213,11 +213,15 @@ class BatchRows:
 
 @dataclass(frozen=True, slots=True)
 class DecidedPart:
-    """Applications of a batch with the callers and the scores of those that were scored."""
+    """Applications of a batch with the callers and the scores of those that were scored.
+
+    `models` has version and threshold of the model of each, where not all of them are the champion's.
+    """
 
     rows: BatchRows
     callers: Sequence[Caller]
     scores: Scores
+    models: Sequence[tuple[str, float]] | None = None
 
 
 Answer = dict[str, Any]
@@ -333,8 +337,19 @@ class OverrideAnswer(BaseModel):
     reason: str
 
 
+class VariantInfo(BaseModel):
+    """One of the models that the worker has loaded beside each other, or should have."""
+
+    name: str
+    model: str | None = Field(description="Null where it could not be loaded")
+    version: str | None
+    digest: str | None
+    share: float = Field(ge=0, le=1, description="Of the clients; 0 is shadow")
+    state: Literal["decides", "shadow", "halted", "missing", "unscorable"]
+
+
 class ModelInfo(BaseModel):
-    """The model that answers.
+    """The model that answers, the champion.
 
     In /predict/features the code of a category is the position of its level in `categories`; any other level has the
     number of levels as its code.
@@ -353,6 +368,7 @@ class ModelInfo(BaseModel):
     policy: dict[str, Any]
     metrics: dict[str, Any]
     lineage: dict[str, Any]
+    variants: list[VariantInfo]
 
 
 class Health(BaseModel):

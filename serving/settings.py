@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
+from decision_log.format import CHAMPION
 from jobs.settings import Settings
 
 DECIDE_PATH = "/decide"
@@ -131,10 +132,47 @@ class Metrics(Settings):
     """Upper bounds, in seconds."""
 
 
+class VariantSettings(Settings):
+    """A challenger that the service loads beside the champion."""
+
+    name: str = Field(default="challenger", pattern=r"^[a-z][a-z0-9_-]{0,30}$")
+    """Its name in records and metrics."""
+    model: str = Field(min_length=1)
+    """In the BentoML model store: name, name:version or name:alias."""
+    share: float = Field(default=0.0, ge=0, lt=1)
+    """Share of the clients that it decides for; with 0 it is in shadow and decides for nobody."""
+
+
+class GuardSettings(Settings):
+    """How many failures of a challenger, of its last requests in a worker, return its clients to the champion."""
+
+    failures: int = Field(ge=1)
+    of: int = Field(ge=1)
+
+    @model_validator(mode="after")
+    def _can_be_reached(self) -> Self:
+        if self.failures > self.of:
+            raise ValueError("failures must not be above of")
+        return self
+
+
+class SplitSettings(Settings):
+    """How clients are split among the variants that decide."""
+
+    salt: str = Field(min_length=1, max_length=64, pattern=r"^[\x21-\x7e]+$")
+    """Hashed with the client id: another salt draws the clients anew, as a new test must."""
+    guard: GuardSettings
+
+
+_MOST_SPLIT = 2
+
+
 class ServingSettings(Settings):
     """All of configs/serving.yaml. `bentoml` is BentoML's own service configuration, which BentoML checks."""
 
     model: str = Field(min_length=1)
+    variants: tuple[VariantSettings, ...]
+    split: SplitSettings
     access: AccessSettings
     limits: Limits
     connections: Connections
@@ -152,6 +190,18 @@ class ServingSettings(Settings):
         """The access settings, with the decision page among the open routes if it is served."""
         opened = (*self.access.open, DECIDE_PATH) if self.page.enabled else self.access.open
         return self.access.model_copy(update={"open": opened})
+
+    @field_validator("variants")
+    @classmethod
+    def _can_share(cls, variants: tuple[VariantSettings, ...]) -> tuple[VariantSettings, ...]:
+        names = [CHAMPION, *(variant.name for variant in variants)]
+        if len(set(names)) < len(names):
+            raise ValueError(f"each needs a name of its own, other than {CHAMPION}")
+        shares = [variant.share for variant in variants if variant.share]
+        # One share grows from each end: among more, raising one would move clients between the others.
+        if len(shares) > _MOST_SPLIT or sum(shares) >= 1:
+            raise ValueError(f"at most {_MOST_SPLIT} may have a share, and some must be left to the {CHAMPION}")
+        return variants
 
     @field_validator("bentoml")
     @classmethod

@@ -1,0 +1,315 @@
+"""The variants of a service: the models that it has loaded, and which of them decides on an application."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import partial
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from prometheus_client import REGISTRY, CollectorRegistry, Gauge
+
+from decision_log.errors import NotRecordedError
+from decision_log.format import Caller
+from features.errors import FeatureError
+from features.reasons import Reason
+from features.transformer import Columns, concatenate
+from monitoring.recorder import Recorder
+from scoring.changes import ChangeSearch, SearchBounds
+from scoring.errors import ScoringError
+from scoring.reasons import Explanation
+from scoring.scorer import Scores
+from scoring.store import StoredModel, load_stored
+from scoring.waterfall import Waterfall
+from serving.problems import Unexplained, Unrecorded
+from serving.runner import EmbeddedRunner, Observer, RemoteRunner, Results, Runner
+from serving.schemas import Answer, decisions
+from serving.settings import RunnerSettings, ServingSettings, VariantSettings
+
+if TYPE_CHECKING:
+    from serving.shadow import Shadow
+
+_LOGGER = logging.getLogger("bentoml.credit_scoring")
+
+Result = TypeVar("Result")
+Rows = TypeVar("Rows")
+Matrix = NDArray[np.float64]
+"""A model matrix, shape (n, features)."""
+Margins = NDArray[np.float64]
+"""Raw log-odds of default, shape (n,)."""
+PREDICT, FEATURES, BATCH, EXPLAIN = "/predict", "/predict/features", "/predict/batch", "/explain"
+
+
+@dataclass(frozen=True, slots=True)
+class CallerRows(Generic[Rows]):
+    """Rows to score, and the caller of each row."""
+
+    rows: Rows
+    callers: Sequence[Caller]
+
+
+@dataclass(frozen=True, slots=True)
+class ExplainedScores:
+    """The scores of rows, the explanation of each, and the columns that it lacks."""
+
+    scores: Scores
+    explanations: Sequence[Explanation]
+    missing: Sequence[tuple[str, ...]]
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def take(self, rows: slice) -> ExplainedScores:
+        """Those of the chosen rows."""
+        return ExplainedScores(self.scores.take(rows), self.explanations[rows], self.missing[rows])
+
+
+class Variant:
+    """One of the models that a service has loaded: it decides on rows, and records each decision before its answer.
+
+    Parameters
+    ----------
+    observe : is told of every batch of single requests
+    recorder : is told of every decision before it is answered; None where nothing is recorded
+    ask : asks the model for margins where it runs as a service of its own; None where it is embedded
+    shadows : are told of every decision, and decide on the same applications later
+
+    Attributes
+    ----------
+    applications, explained, matrices : the runners of single requests, to be decided, to be explained, and of rows of
+        the model matrix
+    told : each reason as JSON
+    """
+
+    def __init__(
+        self,
+        name: str,
+        served: StoredModel,
+        settings: ServingSettings,
+        observe: Observer,
+        recorder: Recorder | None = None,
+        *,
+        ask: Callable[[Matrix], Awaitable[Margins]] | None = None,
+        shadows: Sequence[Shadow] = (),
+    ) -> None:
+        self.name = name
+        self.served = served
+        self.recorder = recorder
+        self.ask = ask
+        self.transform = served.scorer.transformer.transform
+        self._shadows = shadows
+        self._retry = settings.limits.retry_after_seconds
+        self._with_reasons = settings.reasons.in_declines
+        self.told = told(served, settings.reasons.language)
+        artefact = served.scorer.artefact
+        self.waterfall = Waterfall(artefact.policy, artefact.calibration, settings.reasons.language)
+        bounds = SearchBounds(settings.changes.most_evaluations, settings.changes.milliseconds / 1000)
+        self.search = ChangeSearch(served.scorer, bounds)
+        # LightGBM's own contributions take milliseconds: the event loop must not wait for them.
+        self._aside = ThreadPoolExecutor(1, thread_name_prefix="reasons") if _reasons_are_slow(served) else None
+        make = partial(self._runner, settings=settings.runner, observe=observe)
+        self.applications = make(self._score, self._ask_of, concatenate)
+        self.explained = make(self._explain_rows, self._ask_and_explain, concatenate)
+        self.matrices = make(self._score_matrix, self._ask_of_matrix, np.concatenate)
+
+    def _runner(
+        self,
+        score: Callable[[CallerRows[Rows]], Results],
+        ask: Callable[[CallerRows[Rows]], Awaitable[Results]],
+        join: Callable[[Sequence[Rows]], Rows],
+        *,
+        settings: RunnerSettings,
+        observe: Observer,
+    ) -> Runner[CallerRows[Rows], Results]:
+        """Return the runner of a route: by a service of its own, on a thread, or on the event loop."""
+        if self.ask is not None:
+            return RemoteRunner(ask, _join_rows(join), settings, observe)
+        if self._aside is not None:
+            return RemoteRunner(partial(self._on_aside, score), _join_rows(join), settings, observe)
+        return EmbeddedRunner(score, _join_rows(join), settings, observe)
+
+    async def _on_aside(self, function: Callable[..., Result], given: object) -> Result:
+        return await asyncio.get_running_loop().run_in_executor(self._aside, function, given)
+
+    def _score(self, given: CallerRows[Columns]) -> Scores:
+        matrix = self.transform(given.rows)
+        return self.decide(PREDICT, given.callers, matrix, self.served.scorer.model.margins(matrix), given.rows)
+
+    def _score_matrix(self, given: CallerRows[Matrix]) -> Scores:
+        return self.decide(FEATURES, given.callers, given.rows, self.served.scorer.model.margins(given.rows))
+
+    async def _ask_of(self, given: CallerRows[Columns]) -> Scores:
+        matrix = self.transform(given.rows)
+        return self.decide(PREDICT, given.callers, matrix, await self.margins(matrix), given.rows)
+
+    async def _ask_of_matrix(self, given: CallerRows[Matrix]) -> Scores:
+        return self.decide(FEATURES, given.callers, given.rows, await self.margins(given.rows))
+
+    def _explain_rows(self, given: CallerRows[Columns]) -> ExplainedScores:
+        matrix = self.transform(given.rows)
+        return self._explanations(given, matrix, self.served.scorer.model.margins(matrix))
+
+    async def _ask_and_explain(self, given: CallerRows[Columns]) -> ExplainedScores:
+        matrix = self.transform(given.rows)
+        return self._explanations(given, matrix, await self.margins(matrix))
+
+    def _explanations(self, given: CallerRows[Columns], matrix: Matrix, margins: Margins) -> ExplainedScores:
+        explainer = self.served.scorer.explainer
+        if explainer is None:
+            raise Unexplained("The model gives no reasons: its portfolio declared none when it was trained.")
+        explanations = explainer.explain(matrix)
+        # Records hold no reasons where their header says so, whatever the route; /explain tells them all the same.
+        reasons = [one.reasons for one in explanations] if self._with_reasons else None
+        scores = self.decide(EXPLAIN, given.callers, matrix, margins, reasons=reasons)
+        return ExplainedScores(scores, explanations, self.served.scorer.missing_columns(matrix))
+
+    def decide(
+        self,
+        route: str,
+        callers: Sequence[Caller],
+        matrix: Matrix,
+        margins: Margins,
+        columns: Columns | None = None,
+        *,
+        reasons: Sequence[tuple[Reason, ...]] | None = None,
+    ) -> Scores:
+        """Decide and record, with the reasons of each row if they are known; Unrecorded if there can be no record.
+
+        `columns` are those that the matrix was made of, for shadows that make their own of them.
+        """
+        scores = self.served.scorer.decide(matrix, margins, with_reasons=self._with_reasons and reasons is None)
+        if reasons is not None:
+            scores = scores.with_reasons(reasons)
+        answered = scores
+        if self.recorder is not None:
+            # Recorded before anybody hears of it: a decision that was answered must never be missing from the log.
+            try:
+                answered = self.recorder.record(route, callers, matrix, scores)
+            except NotRecordedError:
+                raise Unrecorded.after(self._retry) from None
+        if self._shadows and route != EXPLAIN:
+            for shadow in self._shadows:  # told what the policy decided, and not what chance made of it
+                shadow.offer(route, callers, columns, matrix, scores)
+        return answered
+
+    async def confirmed(self) -> None:
+        """Wait until what was recorded survives a power cut, if the settings ask for it; Unrecorded if it does not."""
+        waiting = None if self.recorder is None else self.recorder.confirmed()
+        if waiting is not None:
+            try:
+                await asyncio.wrap_future(waiting)
+            except NotRecordedError:
+                raise Unrecorded.after(self._retry) from None
+
+    async def margins(self, matrix: Matrix) -> Margins:
+        """The margins of rows of the model matrix."""
+        return await self.ask(matrix) if self.ask else self.served.scorer.model.margins(matrix)
+
+    def answers(self, scores: Scores, callers: Sequence[Caller]) -> list[Answer]:
+        """The decisions, ready for JSON."""
+        return decisions(
+            scores,
+            callers,
+            model_version=self.served.version,
+            threshold=self.served.scorer.artefact.policy.cutoff,
+            told=self.told,
+        )
+
+
+def _reasons_are_slow(served: StoredModel) -> bool:
+    """Whether the model gives reasons, and its trees are too large for tables."""
+    return served.scorer.explainer is not None and served.scorer.model.tables is None
+
+
+def told(served: StoredModel, language: str) -> dict[Reason, Answer]:
+    """Each reason of a model as JSON; SchemaError if one has no words in the language."""
+    reasons = served.scorer.artefact.portfolio.reasons
+    return {reason: {"code": reason.code, "text": reason.text(language)} for reason in reasons or ()}
+
+
+def _join_rows(join: Callable[[Sequence[Rows]], Rows]) -> Callable[[Sequence[CallerRows[Rows]]], CallerRows[Rows]]:
+    """Return a function that joins the rows and the callers of several requests into one."""
+    return lambda batch: CallerRows(
+        join([one.rows for one in batch]), [caller for one in batch for caller in one.callers]
+    )
+
+
+def same_matrix(one: StoredModel, other: StoredModel) -> bool:
+    """Whether two models read the same model matrix: the same features, coded and clipped alike."""
+    return one.scorer.artefact.features == other.scorer.artefact.features
+
+
+def require_columns(challenger: StoredModel, champion: StoredModel) -> None:
+    """Raise ColumnsError unless the challenger reads columns of the champion's portfolio alone."""
+    schema = champion.scorer.artefact.portfolio.schema
+    numbers, levels = np.empty((0, len(schema.numeric))), np.empty((0, len(schema.categorical)), dtype=object)
+    none = Columns(numbers, levels, champion.scorer.artefact.portfolio)
+    none.declared_by(challenger.scorer.artefact.portfolio)
+
+
+class State(StrEnum):
+    """What a variant does in this worker."""
+
+    DECIDES = "decides"
+    SHADOW = "shadow"
+    HALTED = "halted"
+    """The champion decides in its place."""
+    MISSING = "missing"
+    """It is not in the model store, or is refused there; the service's log says why."""
+    UNSCORABLE = "unscorable"
+    """It reads columns that the champion's portfolio does not declare, or lacks words for its reasons."""
+
+
+@dataclass(frozen=True, slots=True)
+class Challenger:
+    """A challenger as it was loaded; `served` is None where it is missing or cannot score what the champion does."""
+
+    settings: VariantSettings
+    state: State
+    served: StoredModel | None = None
+
+    @property
+    def model(self) -> StoredModel:
+        """The model of a challenger that can be used."""
+        if self.served is None:
+            raise ValueError(f"the challenger {self.settings.name} is {self.state}")
+        return self.served
+
+
+def load_challengers(settings: ServingSettings, champion: StoredModel) -> list[Challenger]:
+    """The challengers that the settings name. One that cannot be used is logged in one line, and stops nothing."""
+    return [_challenger(one, champion, settings.reasons.language) for one in settings.variants]
+
+
+def _challenger(one: VariantSettings, champion: StoredModel, language: str) -> Challenger:
+    try:
+        served = load_stored(one.model)
+    except ScoringError as error:
+        _LOGGER.error("the challenger %s is missing: %s", one.name, error)  # noqa: TRY400 - one line, no traceback
+        return Challenger(one, State.MISSING)
+    try:
+        require_columns(served, champion)
+        told(served, language)
+    except FeatureError as error:
+        _LOGGER.error("the challenger %s cannot score: %s", one.name, error)  # noqa: TRY400 - one line, no traceback
+        return Challenger(one, State.UNSCORABLE)
+    return Challenger(one, State.DECIDES if one.share else State.SHADOW, served)
+
+
+def publish_states(challengers: Sequence[Challenger], *, registry: CollectorRegistry = REGISTRY) -> None:
+    """Set the gauges of how the challengers were loaded."""
+    if not challengers:
+        return
+    gauge = Gauge(
+        "credit_scoring_variant_state", "1 for the state that a challenger has had since the worker started",
+        ("variant", "state"), registry=registry, multiprocess_mode="livemax",
+    )  # fmt: skip
+    for one in challengers:
+        for state in (State.DECIDES, State.SHADOW, State.MISSING, State.UNSCORABLE):
+            gauge.labels(one.settings.name, state).set(one.state is state)
