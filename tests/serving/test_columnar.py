@@ -292,9 +292,9 @@ def test_a_table_that_outlasts_its_time_limit_is_recorded_once_and_given_to_a_re
     service = Service(small, tmp_path, {})
     stalled, record = threading.Event(), service.recorder.record
 
-    def stall(*arguments: Any) -> None:
+    def stall(*arguments: Any) -> Any:
         stalled.wait()
-        record(*arguments)
+        return record(*arguments)
 
     monkeypatch.setattr(service.recorder, "record", stall)
     body, headers = arrow(table_of([REQUIRED] * 1_100)), {"Content-Type": ARROW.decode(), "Idempotency-Key": "k-1"}

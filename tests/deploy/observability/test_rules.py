@@ -52,6 +52,10 @@ LOST = 'credit_scoring_decision_log_failures_total{reason="no_space"}'
 CHECK = 'credit_scoring_drift_check_failures_total{check="mine"}'
 HEARTBEAT = 'credit_scoring_thread_heartbeat_timestamp_seconds{thread="keys"}'
 THREAD_FAILURES = 'credit_scoring_thread_failures_total{thread="keys"}'
+SPLIT_FAILED = 'credit_scoring_split_applications_total{variant="challenger",outcome="failed"}'
+SHADOW_FAILED = 'credit_scoring_shadow_applications_total{variant="challenger",outcome="failed"}'
+HALTED = 'credit_scoring_variant_halted{variant="challenger",reason="failures"}'
+UNLOADED = 'credit_scoring_variant_state{variant="challenger",state="missing"}'
 WINDOW_END = "credit_scoring_drift_window_end_timestamp_seconds"
 ONE_MODEL = 'credit_scoring_model_info{model="m",version="1",digest="d1"}'
 OTHER_MODEL = 'credit_scoring_model_info{model="m",version="2",digest="d2"}'
@@ -140,6 +144,10 @@ FAULTS = {
         {ONE_MODEL: GONE, OTHER_MODEL: BEGUN_LATE},
         {("CreditScoringModelChanged", "info")},
     ),
+    "a challenger with a share fails": ({SPLIT_FAILED: turning(0, 1)}, {("CreditScoringVariantFailing", "warning")}),
+    "a challenger in shadow fails": ({SHADOW_FAILED: turning(0, 1)}, {("CreditScoringVariantFailing", "warning")}),
+    "a challenger is halted": ({HALTED: then(0, 1)}, {("CreditScoringVariantHalted", "warning")}),
+    "a challenger is missing": ({UNLOADED: then(0, 1)}, {("CreditScoringVariantMissing", "warning")}),
     "the AUC is below the floor": (
         {"credit_scoring_performance_auc_upper@a": then(0.76, 0.69)},
         {("CreditScoringPerformanceLow", "critical")},
