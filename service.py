@@ -44,7 +44,7 @@ from serving.schemas import (
 )
 from serving.settings import BoundaryPosition, Placement, ServingSettings
 from serving.split import HALT_VARIABLE, HaltFile, described
-from serving.variants import Challenger, State, Variant, load_challengers, publish_states
+from serving.variants import Challenger, Variant, VariantState, load_challengers, publish_states
 
 if TYPE_CHECKING:
     from serving.shadow import Shadow
@@ -167,11 +167,11 @@ class CreditScoring:
             _traffic().batch,
             recorder,
             margins,
-            shadows=[_shadow(one, stored, recorder) for one in self.challengers if one.state is State.SHADOW],
+            shadows=[_shadow(one, stored, recorder) for one in self.challengers if one.state is VariantState.SHADOW],
             challengers={
                 one.settings.name: (_deciding(one, recorder), one.settings.share)
                 for one in self.challengers
-                if one.state is State.DECIDES
+                if one.state is VariantState.DECIDES
             },
             halt=HaltFile(Path(os.environ[HALT_VARIABLE]) if os.environ.get(HALT_VARIABLE) else None),
         )

@@ -89,8 +89,8 @@ class Scores:
 def in_order(parts: Sequence[tuple[NDArray[np.intp], Scores]]) -> Scores:
     """The scores of several groups of rows as one, in the order of the places that each group has."""
     order = np.argsort(np.concatenate([places for places, _ in parts]))
-    joined = (np.concatenate([getattr(scores, field.name) for _, scores in parts]) for field in fields(Scores))
-    return Scores(*(values[order] for values in joined))
+    together = (np.concatenate([getattr(scores, field.name) for _, scores in parts]) for field in fields(Scores))
+    return Scores(*(values[order] for values in together))
 
 
 class Scorer:

@@ -22,7 +22,7 @@ from scoring.store import StoredModel
 from serving.problems import HTTPProblem
 from serving.schemas import Answer
 from serving.settings import GuardSettings, SplitSettings
-from serving.variants import Challenger, State, Variant, same_matrix
+from serving.variants import Challenger, Variant, VariantState, same_matrix
 
 _LOGGER = logging.getLogger("bentoml.credit_scoring")
 
@@ -265,18 +265,18 @@ class ClientSplit:
 def described(challengers: Sequence[Challenger], split: ClientSplit) -> list[Answer]:
     """The variants of this worker, ready for JSON; see `schemas.VariantInfo`."""
     shares = sum(one.settings.share for one in challengers if one.settings.name in split.challengers)
-    champion = _described(CHAMPION, split.champion.served, 1 - shares, State.DECIDES)
+    champion = _described(CHAMPION, split.champion.served, 1 - shares, VariantState.DECIDES)
     return [champion, *(_as_loaded(one, split) for one in challengers)]
 
 
 def _as_loaded(one: Challenger, split: ClientSplit) -> Answer:
     name, state = one.settings.name, one.state
     if name in split.challengers and split.halted(name) is not None:
-        state = State.HALTED
+        state = VariantState.HALTED
     return _described(name, one.served, one.settings.share, state)
 
 
-def _described(name: str, served: StoredModel | None, share: float, state: State) -> Answer:
+def _described(name: str, served: StoredModel | None, share: float, state: VariantState) -> Answer:
     version: Answer = {"model": None, "version": None, "digest": None}
     if served is not None:
         version = {"model": served.name, "version": served.version, "digest": served.scorer.artefact.digest}

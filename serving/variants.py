@@ -253,7 +253,7 @@ def require_columns(challenger: StoredModel, champion: StoredModel) -> None:
     none.declared_by(challenger.scorer.artefact.portfolio)
 
 
-class State(StrEnum):
+class VariantState(StrEnum):
     """What a variant does in this worker."""
 
     DECIDES = "decides"
@@ -271,7 +271,7 @@ class Challenger:
     """A challenger as it was loaded; `served` is None where it is missing or cannot score what the champion does."""
 
     settings: VariantSettings
-    state: State
+    state: VariantState
     served: StoredModel | None = None
 
     @property
@@ -292,14 +292,14 @@ def _challenger(one: VariantSettings, champion: StoredModel, language: str) -> C
         served = load_stored(one.model)
     except ScoringError as error:
         _LOGGER.error("the challenger %s is missing: %s", one.name, error)  # noqa: TRY400 - one line, no traceback
-        return Challenger(one, State.MISSING)
+        return Challenger(one, VariantState.MISSING)
     try:
         require_columns(served, champion)
         told(served, language)
     except FeatureError as error:
         _LOGGER.error("the challenger %s cannot score: %s", one.name, error)  # noqa: TRY400 - one line, no traceback
-        return Challenger(one, State.UNSCORABLE)
-    return Challenger(one, State.DECIDES if one.share else State.SHADOW, served)
+        return Challenger(one, VariantState.UNSCORABLE)
+    return Challenger(one, VariantState.DECIDES if one.share else VariantState.SHADOW, served)
 
 
 def publish_states(challengers: Sequence[Challenger], *, registry: CollectorRegistry = REGISTRY) -> None:
@@ -311,5 +311,5 @@ def publish_states(challengers: Sequence[Challenger], *, registry: CollectorRegi
         ("variant", "state"), registry=registry, multiprocess_mode="livemax",
     )  # fmt: skip
     for one in challengers:
-        for state in (State.DECIDES, State.SHADOW, State.MISSING, State.UNSCORABLE):
+        for state in (VariantState.DECIDES, VariantState.SHADOW, VariantState.MISSING, VariantState.UNSCORABLE):
             gauge.labels(one.settings.name, state).set(one.state is state)
