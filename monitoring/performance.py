@@ -19,6 +19,7 @@ from jobs.output import write_bytes
 from monitoring.measures import Estimate
 from monitoring.outcomes import Outcomes, match
 from monitoring.realised import ASSUMPTIONS, Estimated, Part, Realised, estimate, realise
+from monitoring.reject_inference import RejectInference, declined_probabilities, infer
 from monitoring.settings import PerformanceSettings
 from scoring.policy import DecisionPolicy
 
@@ -33,6 +34,7 @@ class Performance:
     realised : of decisions with a known outcome; None without outcomes
     counts : numbers of matched and unmatched rows, by their names in the report
     reasons : why the alarm is raised; empty if it is not
+    inference : figures for approved and declined together; None where outcomes are not those of the approved alone
     """
 
     confidence: float
@@ -41,6 +43,7 @@ class Performance:
     realised: Realised | None
     counts: dict[str, int]
     reasons: tuple[str, ...]
+    inference: RejectInference | None = None
 
     @property
     def alarm(self) -> bool:
@@ -56,10 +59,12 @@ def perform(
     progress: Callable[[int], object] = lambda _: None,
 ) -> Performance:
     """Measure the decisions of the log; SourceError if it has none, or no outcome belongs to one of them."""
-    realised, counts = None, {}
+    realised, inference, counts = None, None, {}
     if outcomes is not None:
         matched = match(log, outcomes, progress)
         realised = realise(matched, policy, settings)
+        if realised.accepted_only or matched.explored.any():
+            inference = infer(matched, declined_probabilities(log), policy.explore, settings)
         counts = {
             "outcome rows": outcomes.rows,
             "not matured yet": outcomes.immature,
@@ -72,7 +77,7 @@ def perform(
         del matched, outcomes  # as large as the log
     estimated = estimate(_probabilities(log), settings)
     reasons = [*_reasons(realised, settings)] if realised else [*_estimated_reasons(estimated, settings)]
-    return Performance(settings.confidence, settings.min_auc, estimated, realised, counts, tuple(reasons))
+    return Performance(settings.confidence, settings.min_auc, estimated, realised, counts, tuple(reasons), inference)
 
 
 def _probabilities(log: DecisionLogReader) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
@@ -120,6 +125,8 @@ def performance_lines(performance: Performance) -> Iterator[str]:
     if performance.realised:
         yield from _realised(performance.realised)
         yield from (f"  {name}: {count:,}" for name, count in performance.counts.items())
+    if performance.inference:
+        yield from performance.inference.lines()
     estimated = performance.estimated
     yield f"estimated from the PDs of {estimated.rows:,} decisions alone (CBPE), assuming that"
     yield from (f"  - {assumption}" for assumption in ASSUMPTIONS)

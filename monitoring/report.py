@@ -17,7 +17,12 @@ from monitoring.drift import DriftLevel, Judgement, Shift, ordered, unjudged
 from monitoring.fairness import SIGNAL, FairnessScreening, GroupShift
 from monitoring.measures import Estimate
 from monitoring.performance import ACCEPTED_ONLY, Performance
+<<<<<<< HEAD
 from monitoring.realised import ASSUMPTIONS, EqualApprovals, Part, Realised
+=======
+from monitoring.realised import ASSUMPTIONS, Part, Realised
+from monitoring.reject_inference import FIGURES, RejectInference
+>>>>>>> 5bc710b (Reject inference: weighted and guessed figures side by side, and which is nearer to the truth)
 from scoring.drift_reference import Bins, DriftReference, Window
 
 # The page has no script, font or picture of its own and needs no library of charts: so it opens as an attachment and
@@ -113,7 +118,15 @@ def _performance_tables(performance: Performance) -> dict[str, _Table]:
     estimated = performance.estimated
     ends = [("AUC", *_ends(estimated.auc)), ("default rate", *_ends(estimated.default_rate))]
     known = {} if performance.realised is None else _realised_tables(performance.realised, performance)
-    return {**known, "estimated": _Table(("estimated", "value", "from", "to"), ends)}
+    inferred = {} if performance.inference is None else {"inferred": _inferred_table(performance.inference)}
+    return {**known, **inferred, "estimated": _Table(("estimated", "value", "from", "to"), ends)}
+
+
+def _inferred_table(inference: RejectInference) -> _Table:
+    return _Table(
+        ("approved and declined together", *FIGURES),
+        [(method, *(_short(found[name]) for name in FIGURES)) for method, found in inference.figures.items()],
+    )
 
 
 def _realised_tables(realised: Realised, performance: Performance) -> dict[str, _Table]:

@@ -103,6 +103,15 @@ class PolicySettings(Settings):
     explore: ExploreSettings | None = None
     """Null approves no decline at random."""
 
+    @model_validator(mode="after")
+    def _explores_declines(self) -> Self:
+        declined_from = self.cost_fp / (self.cost_fp + self.cost_fn) * (1 + self.refer_band)
+        if self.explore is not None and self.explore.up_to <= declined_from:
+            raise ValueError(
+                f"explore.up_to must be above {declined_from:.4f}, from which on applications are declined"
+            )
+        return self
+
 
 class EvaluationSettings(Settings):
     """How models are measured, and how wide the intervals are."""

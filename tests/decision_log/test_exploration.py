@@ -19,6 +19,7 @@ from decision_log.reader import DecisionLogReader
 from decision_log.replay import compare, replay
 from decision_log.segments import Listing
 from features.transformer import Columns
+from jobs.errors import SettingsError
 from scoring.artefact import Artefact
 from scoring.errors import ArtefactError
 from scoring.policy import CompletenessRule, DecisionKind, DecisionPolicy, ExploreRule, PointScale
@@ -262,3 +263,12 @@ def test_settings_say_who_is_explored() -> None:
     said = PolicySettings.checked({**given, "explore": {"share": 0.02, "up_to": 0.25}}, Path("policy")).explore
     assert said is not None
     assert said.build() == ExploreRule(0.02, 0.25)
+
+
+def test_settings_that_explore_no_decline_are_refused_before_a_training() -> None:
+    given = {
+        "cost_fn": 9, "cost_fp": 1, "refer_band": 0.1, "level_bounds": [0.04, 0.08, 0.16],
+        "scale": {"base": 600, "odds": 50, "double": 20}, "explore": {"share": 0.02, "up_to": 0.11},
+    }  # fmt: skip
+    with pytest.raises(SettingsError, match=r"explore.up_to must be above 0.1100, from which on applications are "):
+        PolicySettings.checked(given, Path("policy"))
