@@ -17,12 +17,8 @@ from monitoring.drift import DriftLevel, Judgement, Shift, ordered, unjudged
 from monitoring.fairness import SIGNAL, FairnessScreening, GroupShift
 from monitoring.measures import Estimate
 from monitoring.performance import ACCEPTED_ONLY, Performance
-<<<<<<< HEAD
 from monitoring.realised import ASSUMPTIONS, EqualApprovals, Part, Realised
-=======
-from monitoring.realised import ASSUMPTIONS, Part, Realised
 from monitoring.reject_inference import FIGURES, RejectInference
->>>>>>> 5bc710b (Reject inference: weighted and guessed figures side by side, and which is nearer to the truth)
 from scoring.drift_reference import Bins, DriftReference, Window
 
 # The page has no script, font or picture of its own and needs no library of charts: so it opens as an attachment and
