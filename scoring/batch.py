@@ -131,11 +131,19 @@ def _concatenated(tuples: NDArray[np.object_]) -> pa.Array[Any]:
 
 def _reasons(reasons: NDArray[np.object_]) -> dict[str, pa.Array[Any]]:
     """The codes of the reasons, the most important first; null where there are fewer."""
-    declined = _filled(reasons)
+    declined = reasons.astype(np.bool_).nonzero()[0]
+    told = reasons[declined].tolist()
+    # Applicants with the same reasons share one tuple, mostly: it is looked at once.
+    which = list(map(id, told))
+    distinct = dict(zip(which, told, strict=True))
+    number = {one: place for place, one in enumerate(distinct)}
+    numbers = np.full(len(reasons), len(distinct))
+    numbers[declined] = [number[one] for one in which]
+    indices = pa.array(numbers)
 
     def of(place: int) -> pa.Array[Any]:
-        codes = ((row, reasons[row][place].code) for row in declined if len(reasons[row]) > place)
-        return _texts(len(reasons), codes)
+        codes = [one[place].code if len(one) > place else None for one in distinct.values()]
+        return pa.array([*codes, None], pa.string()).take(indices)
 
     return {f"reason_{place + 1}": of(place) for place in range(MOST_REASONS)}
 

@@ -70,12 +70,12 @@ class BlockTables:
 
     def patterns(self, matrix: Matrix) -> Bytes:
         """The outcome pattern of each row in each tree, shape (n, trees), where each tree has at most eight leaves."""
-        found = np.empty((len(matrix), len(self._offsets)), dtype=np.uint8)
+        found = np.empty((len(self._offsets), len(matrix)), dtype=np.uint8)
         for start in range(0, len(matrix), _BLOCK_ROWS):
             rows = slice(start, start + _BLOCK_ROWS)
             patterns = self._first.of(self._comparisons.of(matrix[rows]))
-            found[rows] = self._first.chosen(patterns, slice(None)).T
-        return found
+            found[:, rows] = self._first.chosen(patterns, slice(None))
+        return found.T  # the rows of one tree lie together, as who looks up many of them needs
 
     def _block(self, matrix: Matrix) -> NDArray[np.float64]:
         outcomes = self._comparisons.of(matrix)

@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import cache
+from functools import cache, cached_property
 from hashlib import sha256
 from json import dumps
 from math import factorial
@@ -37,6 +37,12 @@ _NOISE = 1e-9
 """Log-odds below which a contribution is rounding, and no reason."""
 _TREES_AT_ONCE = 64
 _ROWS_AT_ONCE = 16
+_LANES, _UNSPLIT = 8, 128
+"""Sums that NumPy's pairwise summation makes side by side, and how many summands it does not split."""
+_PROBED = 8
+# Measured: for fewer rows a call of NumPy for each feature of each tree, or for each place, costs more than its work.
+_BLOCK_FROM = 512
+_RANKED_FROM = 16
 
 
 class ReasonMethod(StrEnum):
@@ -164,23 +170,30 @@ class Explainer:
 
     def reasons(self, matrix: Matrix) -> list[tuple[Reason, ...]]:
         """The reasons of each row of a model matrix: at most four, that which raised the risk most first."""
-        return [self._largest(grouped) for grouped in self._grouped(matrix)]
+        grouped = self._grouped(matrix)
+        if len(matrix) < _RANKED_FROM:
+            return [self._largest(one) for one in grouped.tolist()]
+        told = cache(self._told)  # many applicants share their reasons
+        return [told(*places) for places in _ranked(grouped[:, :-1]).tolist()]
 
     def explain(self, matrix: Matrix) -> list[Explanation]:
         """The explanation of each row of a model matrix."""
         return [
             Explanation(self.version, self.contributions.base, self._listed(grouped), self._largest(grouped))
-            for grouped in self._grouped(matrix)
+            for grouped in self._grouped(matrix).tolist()
         ]
 
-    def _grouped(self, matrix: Matrix) -> list[list[float]]:
-        """What the features of each reason add to the margin, and last the protected ones, for each row."""
+    def _grouped(self, matrix: Matrix) -> Matrix:
+        """What the features of each reason add to the margin, and last the protected ones, shape (n, reasons + 1)."""
         count = len(self._reasons) + 1
         places = np.where(np.isnan(matrix), self._missing, self._known) + np.arange(len(matrix))[:, None] * count
         weights = self.contributions.of(matrix).ravel()
         grouped = np.bincount(places.ravel(), weights=weights, minlength=len(matrix) * count)
-        found: list[list[float]] = grouped.reshape(len(matrix), count).astype(np.float64, copy=False).tolist()
-        return found
+        # Without a row the sums are whole numbers.
+        return grouped.reshape(len(matrix), count).astype(np.float64, copy=False)
+
+    def _told(self, *places: int) -> tuple[Reason, ...]:
+        return tuple(self._reasons[place] for place in places if place < len(self._reasons))
 
     def _largest(self, grouped: Sequence[float]) -> tuple[Reason, ...]:
         raised = sorted((-added, place) for place, added in enumerate(grouped[:-1]) if added > _NOISE)
@@ -189,6 +202,22 @@ class Explainer:
     def _listed(self, grouped: Sequence[float]) -> tuple[tuple[Reason | None, float], ...]:
         added = [one for one in zip((*self._reasons, None), grouped, strict=True) if one[1]]
         return tuple(sorted(added, key=lambda one: -one[1]))
+
+
+def _ranked(added: Matrix) -> NDArray[np.intp]:
+    """The places of the largest contributions that raised the risk, shape (n, 4); their number where there are fewer.
+
+    >>> _ranked(np.array([[0.1, -0.2, 0.3, 0.1]])).tolist()
+    [[2, 0, 3, 4]]
+    """
+    left, each = added.copy(), np.arange(len(added))
+    found = np.full((len(added), MOST_REASONS), added.shape[1])
+    for rank in range(MOST_REASONS):
+        best = left.argmax(axis=1)  # the first of equal ones
+        raised = left[each, best] > _NOISE
+        found[raised, rank] = best[raised]
+        left[each, best] = -np.inf
+    return found
 
 
 def _contributions(model: Model, reference: ReasonReference) -> Contributions:
@@ -245,12 +274,74 @@ class TableContributions:
         found = np.zeros((len(matrix), self._columns))
         if not len(self._table):
             return found
-        table, patterns = self._table.ravel(), self._patterns(matrix)
-        for start in range(0, len(matrix), _ROWS_AT_ONCE):
+        patterns = self._patterns(matrix)
+        as_blocks = len(matrix) >= _BLOCK_FROM and self._adds_as_numpy
+        found[:, self._features] = self._by_feature(patterns.T) if as_blocks else self._by_row(patterns)
+        return found
+
+    def _by_row(self, patterns: NDArray[np.uint8]) -> Matrix:
+        """The contributions of the features that trees read, shape (n, features of trees)."""
+        found, table = np.empty((len(patterns), len(self._features))), self._table.ravel()
+        patterns = np.ascontiguousarray(patterns)
+        for start in range(0, len(patterns), _ROWS_AT_ONCE):
             rows = slice(start, start + _ROWS_AT_ONCE)
             places = patterns[rows].take(self._tree, axis=1) + self._offsets
-            found[rows, self._features] = np.add.reduceat(table.take(places), self._starts, axis=1)
+            np.add.reduceat(table.take(places), self._starts, axis=1, out=found[rows])
         return found
+
+    def _by_feature(self, patterns: NDArray[np.uint8]) -> Matrix:
+        """The same bits from patterns of shape (trees, n): one table after the other, which stays in the cache."""
+        found, rows = np.empty((len(self._features), patterns.shape[1])), list(np.ascontiguousarray(patterns))
+        pairs = list(zip(self._table, (rows[tree] for tree in self._tree.tolist()), strict=True))
+        ends = [*self._starts[1:].tolist(), len(pairs)]
+        for total, start, end in zip(found, self._starts.tolist(), ends, strict=True):
+            _look_up(pairs[start], total)
+            if end - start > 1:
+                np.add(total, _pairwise(pairs[start + 1 : end]), out=total)
+        return found.T
+
+    @cached_property
+    def _adds_as_numpy(self) -> bool:
+        """Whether both ways have the same bits, as they have unless NumPy changes the order of its sums."""
+        trees = int(self._tree.max()) + 1
+        probe = np.random.default_rng(0).integers(PATTERNS, size=(_PROBED, trees), dtype=np.uint8)
+        return np.array_equal(self._by_feature(probe.T), self._by_row(probe))
+
+
+_Summand = tuple[Matrix, NDArray[np.uint8]]
+"""A table, and the places of its values, shape (n,)."""
+
+
+def _look_up(summand: _Summand, out: Matrix) -> None:
+    table, places = summand
+    table.take(places, out=out, mode="clip")  # no place is out of bounds
+
+
+def _pairwise(summands: Sequence[_Summand]) -> Matrix:
+    """The sum of at least one summand, shape (n,), in the order of NumPy's pairwise summation.
+
+    Source: `pairwise_sum` in loops_utils.h.src of NumPy.
+    """
+    count, rows = len(summands), len(summands[0][1])
+    if count > _UNSPLIT:
+        half = count // 2 // _LANES * _LANES
+        return _pairwise(summands[:half]) + _pairwise(summands[half:])
+    first, more = np.empty((_LANES, rows)), np.empty((_LANES, rows))
+    lanes, buffers = list(first), list(more)
+    for summand, lane in zip(summands, lanes, strict=False):
+        _look_up(summand, lane)
+    if count < _LANES:
+        return np.asarray(np.add.reduce(first[:count], axis=0))
+    whole = count // _LANES * _LANES
+    for start in range(_LANES, whole, _LANES):
+        for summand, buffer in zip(summands[start:], buffers, strict=False):
+            _look_up(summand, buffer)
+        first += more
+    total = ((lanes[0] + lanes[1]) + (lanes[2] + lanes[3])) + ((lanes[4] + lanes[5]) + (lanes[6] + lanes[7]))
+    for summand in summands[whole:]:
+        _look_up(summand, buffers[0])
+        total += buffers[0]
+    return total
 
 
 def _added(trees: Sequence[Tree], read: Sequence[tuple[int, ...]], shares: Matrix | None) -> tuple[Matrix, float]:

@@ -85,6 +85,20 @@ def test_a_row_has_the_same_bits_alone_and_among_others(scorer: Scorer, model_ma
     )
 
 
+@pytest.mark.parametrize("trees", [1, 8, 9, 20, 150, 400])
+def test_a_row_has_the_same_bits_in_a_large_block(trees: int) -> None:
+    text, rows = fitted(3, trees=trees).model_to_string(), hostile(np.random.default_rng(3))
+    found = TableContributions(*trees_of(text), 5, PATH_DEPENDENT)
+    many = np.tile(rows, (1 + 600 // len(rows), 1))
+    assert np.array_equal(found.of(many)[: len(rows)], np.concatenate([found.of(row[np.newaxis]) for row in rows]))
+
+
+def test_reasons_are_ranked_alike_in_a_large_batch(scorer: Scorer, model_matrix: Matrix) -> None:
+    alone = [scorer.reasons(row[np.newaxis])[0] for row in model_matrix]
+    assert scorer.reasons(model_matrix) == alone
+    assert {1, 4} <= {len(reasons) for reasons in alone}
+
+
 def test_trees_of_more_than_eight_leaves_have_the_contributions_of_lightgbm() -> None:
     booster = fitted(5, num_leaves=20)
     text, rows = booster.model_to_string(), drawn(np.random.default_rng(5))

@@ -18,7 +18,7 @@ from scoring.trees import OutcomePatterns, Tree, TreeTables, read_thresholds, re
 ROWS = 400
 
 
-def fitted(seed: int, **parameters: Any) -> lgb.Booster:
+def fitted(seed: int, *, trees: int = 12, **parameters: Any) -> lgb.Booster:
     """A small model of three numbers and two categories, with missing values, zeros and infinities."""
     random = np.random.default_rng(seed)
     matrix = drawn(random)
@@ -30,7 +30,7 @@ def fitted(seed: int, **parameters: Any) -> lgb.Booster:
         "max_cat_to_onehot": 1, "num_threads": 1, "seed": seed, "verbosity": -1,
     }  # fmt: skip
     data = lgb.Dataset(matrix, target, categorical_feature=[3, 4], params={"verbosity": -1})
-    return lgb.train({**fit, **parameters}, data, num_boost_round=12)
+    return lgb.train({**fit, **parameters}, data, num_boost_round=trees)
 
 
 def drawn(random: np.random.Generator) -> NDArray[np.float64]:
