@@ -19,7 +19,7 @@ from jobs.output import write_bytes
 from monitoring.measures import Estimate
 from monitoring.outcomes import Outcomes, match
 from monitoring.realised import ASSUMPTIONS, Estimated, Part, Realised, estimate, realise
-from monitoring.reject_inference import RejectInference, declined_probabilities, infer
+from monitoring.reject_inference import WEIGHTED, RejectInference, declined_probabilities, infer
 from monitoring.settings import PerformanceSettings
 from scoring.policy import DecisionPolicy
 
@@ -62,6 +62,10 @@ def perform(
     realised, inference, counts = None, None, {}
     if outcomes is not None:
         matched = match(log, outcomes, progress)
+        if matched.explored.all():
+            raise SourceError(
+                f"{log.directory}: only explored decisions have an outcome, so there is nothing to compare"
+            )
         realised = realise(matched, policy, settings)
         if realised.accepted_only or matched.explored.any():
             inference = infer(matched, declined_probabilities(log), policy.explore, settings)
@@ -77,6 +81,7 @@ def perform(
         del matched, outcomes  # as large as the log
     estimated = estimate(_probabilities(log), settings)
     reasons = [*_reasons(realised, settings)] if realised else [*_estimated_reasons(estimated, settings)]
+    reasons += [] if inference is None else _weighted_reasons(inference, settings)
     return Performance(settings.confidence, settings.min_auc, estimated, realised, counts, tuple(reasons), inference)
 
 
@@ -98,6 +103,14 @@ def _reasons(realised: Realised, settings: PerformanceSettings) -> list[str]:
     implied = f"{realised.expected_auc:.4f}, which their PDs imply"
     below = auc.high < realised.expected_auc
     return [f"AUC {auc} of the accepted is below {settings.min_auc:g} and below {implied}"] if below else []
+
+
+def _weighted_reasons(inference: RejectInference, settings: PerformanceSettings) -> list[str]:
+    """Why the AUC that explored applications stand for others in raises the alarm: it has no bias to allow for."""
+    auc = inference.figures[WEIGHTED]["AUC"] if WEIGHTED in inference.figures else None
+    if auc is None or not _below(auc, settings):
+        return []
+    return [f"AUC {auc} of approved and declined, weighted by exploration, is below {settings.min_auc:g}"]
 
 
 def _estimated_reasons(estimated: Estimated, settings: PerformanceSettings) -> list[str]:

@@ -23,8 +23,7 @@ from scoring.scorer import Scorer
 from scoring.store import StoredModel
 from tests.home_credit import PORTFOLIO
 from tests.monitoring.recording import Worker
-from tests.training.contests import Contest
-from tests.training.contests import contest as make_contest
+from tests.training.contests import Contest, register
 from training.cli import main
 from training.dataset import Dataset, load_dataset
 from training.errors import RegistryError
@@ -104,9 +103,11 @@ def dataset(generated: Path) -> Dataset:
 
 @pytest.fixture(scope="module")
 def contest(dataset: Dataset, delivered: Delivered, settings: TrainingSettings) -> Iterator[Contest]:
-    """Three versions, of which the first is champion."""
-    versions = make_contest(dataset, delivered.trained, settings, "revised_model")
-    versions.promote(versions.first)
+    """One version, the champion."""
+    own = settings.model_copy(update={"tracking": settings.tracking.model_copy(update={"model": "revised_model"})})
+    only = register(dataset, delivered.trained, own)
+    versions = Contest(dataset, delivered.trained, own, only, only, only)
+    versions.promote(only)
     yield versions
     versions.reset()
 

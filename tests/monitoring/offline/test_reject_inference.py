@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from decision_log.errors import SourceError
 from decision_log.format import Caller
 from decision_log.reader import DecisionLogReader
 from features.files import open_file
@@ -169,3 +170,12 @@ def test_a_log_with_explored_applications_is_judged_with_and_without_them(
     assert (found.inference.approved, found.inference.explored) == (int(first.sum()), int(explored.sum()))
     assert any(line.startswith("reject inference: ") for line in performance_lines(found))
     assert performance_json(found)["inference"]["share"] == 0.4
+    auc = found.inference.figures[WEIGHTED]["AUC"]
+    assert not found.alarm
+    said = f"AUC {auc} of approved and declined, weighted by exploration, is below 0.99"
+    assert said in perform(log, outcomes, policy, SETTINGS.model_copy(update={"min_auc": 0.99})).reasons
+    drawn = ["client_id,outcome", *(f"c-{row},0" for row in np.flatnonzero(explored)), ""]
+    (tmp_path / "explored.csv").write_text("\n".join(drawn))
+    only = read_outcomes(tmp_path / "explored.csv", client_hash({"DECISION_LOG_KEY": "0123456789abcdef" * 4}))
+    with pytest.raises(SourceError, match=f"^{log.directory}: only explored decisions have an outcome"):
+        perform(log, only, policy, SETTINGS)
