@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import gc
+
+# A full collection amid the imports walks through all objects of BentoML: a fifth of the time of a start.
+gc.disable()
+
 import asyncio
+import inspect
 import logging
 import os
 from functools import cache
@@ -31,7 +37,14 @@ from serving.overrides import Overrides, override_log
 from serving.pages import Pages
 from serving.preflight import check_start, load_settings, make_absolute, require_keys_or_loopback, served_portfolio
 from serving.request_metrics import OVERRIDE, Exposition, Traffic
-from serving.runtime import METRICS_VARIABLE, Front, hold_metrics_folder, share_one_arena, use_own_metrics_folder
+from serving.runtime import (
+    METRICS_VARIABLE,
+    Front,
+    hold_metrics_folder,
+    share_one_arena,
+    use_own_metrics_folder,
+    without_collection,
+)
 from serving.schemas import (
     Answer,
     BatchAnswer,
@@ -110,11 +123,17 @@ class _PartNamesOnly(bentoml.IODescriptor):  # type: ignore[misc]
     """
 
     @classmethod
-    def model_json_schema(cls, *arguments: Any, **options: Any) -> dict[str, Any]:
+    def model_json_schema(cls, *_: Any, **__: Any) -> dict[str, Any]:
         """Return the names of the parts and which of them are required, without their types."""
-        schema: dict[str, Any] = super().model_json_schema(*arguments, **options)
-        parts = {name: {"title": name} for name in schema["properties"]}
-        return {key: value for key, value in schema.items() if key != "$defs"} | {"properties": parts}
+        # Not made from the whole schema, which BentoML would let every worker make eight times: 100 ms of its start.
+        closed = {"additionalProperties": False} if cls.model_config.get("extra") == "forbid" else {}
+        return closed | {
+            "description": inspect.cleandoc(cls.__doc__ or ""),
+            "properties": {name: {"title": name} for name in cls.model_fields},
+            "required": [name for name, part in cls.model_fields.items() if part.is_required()],
+            "title": cls.__name__,
+            "type": "object",
+        }
 
 
 class PredictInput(_PartNamesOnly, REQUESTS.predict):  # type: ignore[misc,name-defined]  # made from the portfolio
@@ -152,6 +171,7 @@ class CreditScoring:
     if SETTINGS.runner.placement is Placement.SERVICE:
         model: Any = bentoml.depends(ModelService)
 
+    @without_collection()
     def __init__(self) -> None:
         share_one_arena()
         hold_metrics_folder(os.environ)
@@ -180,11 +200,12 @@ class CreditScoring:
         self.overrides = Overrides(override_log(stored, MONITORING.recording), SETTINGS.limits, _traffic())
 
     @bentoml.on_deployment  # type: ignore[untyped-decorator]
+    @without_collection()
     def check() -> None:
         """Refuse a bad start once, before BentoML starts any worker."""
         # A worker that cannot start is started again without end, with a traceback each time.
         make_absolute(os.environ, _PATHS)
-        check_start(SETTINGS, MONITORING, os.environ)
+        check_start(SETTINGS, MONITORING, REQUESTS, os.environ)
 
     @bentoml.on_shutdown  # type: ignore[untyped-decorator]
     def close(self) -> None:
@@ -314,3 +335,7 @@ def _variants() -> list[Answer]:
 cast("bentoml.Service[Any]", CreditScoring).mount_asgi_app(
     Pages(_served, _recorder, _exposition, _variants, SETTINGS, REQUESTS, keyed=bool(os.environ.get(KEYS_VARIABLE))).app
 )
+
+# What was imported stays: no later collection need look at it.
+gc.freeze()
+gc.enable()

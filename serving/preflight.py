@@ -34,7 +34,9 @@ from serving.settings import ServingSettings
 _LOGGER = logging.getLogger("bentoml.credit_scoring")
 
 
-def check_start(settings: ServingSettings, monitoring: MonitoringSettings, environment: Mapping[str, str]) -> None:
+def check_start(
+    settings: ServingSettings, monitoring: MonitoringSettings, requests: Requests, environment: Mapping[str, str]
+) -> None:
     """Check all that a start needs; BentoMLConfigException, which BentoML's command prints in one line, at a fault.
 
     Checked are the address, the certificate and its key, the API keys, the model, its example and the decision log.
@@ -43,14 +45,14 @@ def check_start(settings: ServingSettings, monitoring: MonitoringSettings, envir
     check_encryption()
     require_keys_or_loopback(environment)
     try:
-        check_model(load_stored(settings.model), settings.reasons.language)
+        check_model(load_stored(settings.model), requests, settings.reasons.language)
         if monitoring.recording.enabled:
             check_recording(monitoring.recording, environment)
     except (ScoringError, DecisionLogError, CheckError) as error:
         raise BentoMLConfigException(str(error)) from None
 
 
-def check_model(stored: StoredModel, language: str) -> None:
+def check_model(stored: StoredModel, requests: Requests, language: str) -> None:
     """BentoMLConfigException if the model cannot score the example that warms up each worker, or lacks the language."""
     artefact = stored.scorer.artefact
     reasons = artefact.portfolio.reasons
@@ -60,7 +62,6 @@ def check_model(stored: StoredModel, language: str) -> None:
             f" but in {', '.join(reasons.languages)}"
         )
     try:
-        requests = Requests(artefact.portfolio)
         request = decode(requests.predict, to_json(example_of(artefact.portfolio, artefact)))
         stored.scorer.score(requests.applications.columns_of([request.application]))
     except Invalid as error:

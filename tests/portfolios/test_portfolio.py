@@ -228,7 +228,7 @@ def test_a_model_is_trained_written_and_read_and_scores_the_same_bits(folder, po
 
 def test_the_example_of_a_model_can_be_scored(folder, portfolio):
     stored = StoredModel("model", "1", Scorer(artefact_of(folder)))
-    check_model(stored, "en")
+    check_model(stored, Requests(stored.scorer.artefact.portfolio), "en")
     shown = example_of(portfolio, stored.scorer.artefact)["application"]
     required = {column.name for column in portfolio.schema if column.required}
     assert required <= shown.keys() <= {column.name for column in portfolio.schema}
@@ -296,7 +296,7 @@ def test_a_service_does_not_start_with_an_example_that_is_no_application(folder,
     wrong, artefact = Portfolio.of(document), artefact_of(folder)
     other = replace(artefact, features=replace(artefact.features, portfolio=wrong))
     with pytest.raises(BentoMLConfigException) as refused:
-        check_model(StoredModel("model", "1", Scorer(other)), "en")
+        check_model(StoredModel("model", "1", Scorer(other)), Requests(other.portfolio), "en")
     assert str(refused.value).startswith("model:1: its example is no application: application")
     assert "no such column: Extra inputs are not permitted" in str(refused.value)
     assert "\n" not in str(refused.value)
