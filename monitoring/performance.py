@@ -170,15 +170,16 @@ def _parts(title: str, parts: Sequence[Part]) -> Iterator[str]:
 def performance_json(performance: Performance) -> dict[str, Any]:
     """The performance in JSON-ready form; figures that cannot be measured are null."""
     values = {"alarm": performance.alarm, **asdict(performance), "assumptions": list(ASSUMPTIONS)}
-    plain: dict[str, Any] = _without_nan(values)
+    plain: dict[str, Any] = without_nan(values)
     return plain
 
 
-def _without_nan(value: Any) -> Any:
+def without_nan(value: Any) -> Any:
+    """Return the value in JSON-ready form: null in the place of numbers that JSON has not."""
     if isinstance(value, dict):
-        return {key: _without_nan(each) for key, each in value.items()}
+        return {key: without_nan(each) for key, each in value.items()}
     if isinstance(value, list | tuple):
-        return [_without_nan(each) for each in value]
+        return [without_nan(each) for each in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

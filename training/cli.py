@@ -267,6 +267,54 @@ def compare(**options: Any) -> None:
     compare_with(**options)
 
 
+@commands.command("plan-test")
+@click.option("--name", required=True, help="of the test")
+@click.option("--output", type=PATH, required=True, metavar="FILE", help="the plan, JSON; a plan is never replaced")
+@click.option(
+    "--metric", type=click.Choice(("default_rate", "profit", "approvals")), default="profit", show_default=True
+)
+@click.option("--difference", type=float, required=True, help="smallest difference of the metric that matters")
+@click.option("--default-rate", type=float, required=True, help="of the approved, by the champion")
+@click.option("--approval-share", type=float, required=True, help="by the champion")
+@click.option("--cost-fn", type=float, help="of a bad application approved (default: the settings)")
+@click.option("--cost-fp", type=float, help="of a good application declined (default: the settings)")
+@click.option("--share", type=float, required=True, help="of the clients, that the challenger decides for")
+@click.option("--champion-share", type=float, help="where a third variant decides too (default: all others)")
+@click.option("--champion", default="champion", show_default=True, help="name of the variant")
+@click.option("--challenger", default="challenger", show_default=True, help="name of the variant")
+@click.option("--sides", type=click.IntRange(1, 2), default=2, show_default=True, help="1: is it better? 2: or worse?")
+@click.option(
+    "--alpha", type=float, default=0.05, show_default=True, help="probability of a verdict without difference"
+)
+@click.option("--power", type=float, default=0.8, show_default=True, help="probability to find --difference")
+@click.option("--rule", type=click.Choice(("fixed", "obrien-fleming")), default="obrien-fleming", show_default=True)
+@click.option("--looks", type=int, help="at the outcomes (default: 1 where fixed, else 5)")
+@click.option("--applicants-per-day", type=float, required=True, help="expected, each client once")
+@click.option("--mature-days", type=float, required=True, help="from a decision until its outcome counts as known")
+@click.option("--starts", type=moment, required=True, metavar="TIME", help="decisions before then do not count")
+@click.option("--settings", type=PATH, default=SETTINGS, help="default: configs/training.yaml")
+def plan_test(**options: Any) -> None:
+    """Plan a live test of two models: how many applicants, how long, and when it may stop."""
+    from training.live_plan import write_plan
+
+    write_plan(**options)
+
+
+@commands.command("test-result", epilog="exit code: 0 done, 3 the split is broken, 1 an error, 2 wrong usage")
+@click.option("--plan", type=PATH, required=True, metavar="FILE", help="what plan-test wrote")
+@click.option("--log", type=PATH, required=True, metavar="DIR", help="the decision log")
+@click.option("--outcomes", type=PATH, metavar="FILE", help="as of `python -m monitoring performance`")
+@click.option("--shadow", type=PATH, metavar="DIR", help="shadow records, to compare both on the same applications")
+@click.option("--until", type=moment, metavar="TIME", help="decisions before then, as where the test was halted")
+@click.option("--as-of", type=moment, metavar="TIME", help="when outcomes were collected (default: now)")
+@click.option("--json", "found", type=PATH, metavar="FILE", help="write everything that was found there as well")
+def test_result(**options: Any) -> int:
+    """Say what a live test has shown, at the looks of its plan and by its rule alone."""
+    from training.live_test import report_result
+
+    return report_result(**options)
+
+
 @commands.command()
 @_settings
 def rollback(**options: Any) -> None:

@@ -8,6 +8,7 @@ TrainingError
   * GateError          a model misses a gate and is not promoted
   * RegistryError      the registry or the store lacks or refuses a model
   * FleetError         a fit on several machines cannot begin, or one of them was lost
+  * PlanError          the plan of a live test cannot be made, or was changed
   * ParityError        two forms of one model do not score alike
 """
 
@@ -46,6 +47,10 @@ class RegistryError(TrainingError):
 
 class FleetError(TrainingError):
     """A fit on several machines cannot begin, or one of them was lost."""
+
+
+class PlanError(TrainingError):
+    """The plan of a live test contradicts itself, was changed, or does not fit what was recorded."""
 
 
 class ParityError(TrainingError):
