@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -123,11 +122,10 @@ def write_log(folder: Path, records: list[LiveRecord]) -> None:
         header = Header(variant, "1-abc", f"abc{number}", ("a", "b"), "0123456789abcdef")
         worker = WorkerId("20260202T000000000000Z", "host-1", 42 + number)
         writer = DecisionLogWriter(folder, worker, header, settings(log={"segment_bytes": 1 << 24}).recording.log)
-        lines = LineFormat(header, ClientHash(bytes.fromhex(KEY)))
+        lines = LineFormat(header, ClientHash(bytes.fromhex(KEY)), variant)
         for record in (one for one in records if one.variant == variant):
             caller = Caller(record.request, record.client)
             line = lines.lines("/predict", [caller], np.zeros((1, 2)), _scores(record.decision), record.time)
-            line = json.dumps({**json.loads(line), "variant": variant}, separators=(",", ":")).encode() + b"\n"
             assert isinstance(writer.append(line), Position)
         writer.close()
 
