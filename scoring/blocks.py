@@ -14,7 +14,7 @@ from itertools import accumulate
 import numpy as np
 from numpy.typing import NDArray
 
-from scoring.trees import Matrix, Slot, SlotNumbers, Tree, TreeTables, goes_right, places_of, split_of
+from scoring.trees import LARGEST, ZERO, Matrix, Slot, Tree, TreeTables, goes_right, places_of, split_of
 
 MOST_LEAVES = 16
 _BYTE = 8
@@ -102,42 +102,64 @@ class BlockTables:
 class _Comparisons:
     """The different comparisons of the splits of a model. `at` has the place of each one."""
 
+    # NaN is above nothing and at most nothing. So a split that sends it left asks `number > threshold`, one that sends
+    # it right the opposite of `number <= threshold`, and no number is replaced.
+
     def __init__(self, trees: Sequence[Tree]) -> None:
-        thresholds: dict[Slot, set[float]] = defaultdict(set)
-        for slot, threshold in (split_of(tree, split) for tree in trees for split in range(len(tree.feature))):
-            thresholds[slot].add(threshold)
-        numbers = [slot for slot in thresholds if slot.levels is None]
-        categories = [slot for slot in thresholds if slot.levels is not None]
-        ordered = [(slot, threshold) for slot in (*numbers, *categories) for threshold in sorted(thresholds[slot])]
-        self.at = {comparison: place for place, comparison in enumerate(ordered)}
-        self._numbers = SlotNumbers(numbers)
-        self._thresholds = [np.array(sorted(thresholds[slot]))[:, np.newaxis] for slot in numbers]
-        self._all_thresholds = np.concatenate([np.empty((0, 1)), *self._thresholds])
-        self._number_of = np.repeat(np.arange(len(numbers)), [len(one) for one in self._thresholds])
-        self._codes = np.array([slot.feature for slot in categories], dtype=np.intp)
-        self._right = goes_right([slot.levels or frozenset() for slot in categories]).astype(np.uint8)
+        splits = dict.fromkeys(split_of(tree, split) for tree in trees for split in range(len(tree.feature)))
+        numbers = [one for one in splits if one[0].levels is None]
+        left = sorted(one for one in numbers if not one[0].instead_of_nan > one[1])
+        right = sorted(one for one in numbers if one[0].instead_of_nan > one[1])
+        categories = [one for one in splits if one[0].levels is not None]
+        self.at = {comparison: place for place, comparison in enumerate([*left, *right, *categories])}
+        # Behind the features come those whose zeros are missing.
+        zeros = sorted({slot.feature for slot, _ in numbers if slot.zero_is_missing})
+        self._zeros = np.array(zeros, dtype=np.intp)
+        self._left, self._right = (_Thresholds(one, zeros) for one in (left, right))
+        coded = sorted({slot.feature for slot, _ in categories})
+        self._codes = np.array(coded, dtype=np.intp)
+        self._code_of = [coded.index(slot.feature) for slot, _ in categories]
+        self._sent = goes_right([slot.levels or frozenset() for slot, _ in categories]).astype(np.uint8)
 
     def of(self, matrix: Matrix) -> Bytes:
         """Whether each comparison sends each row of a model matrix right, 0 or 1, shape (comparisons, n)."""
         found = np.empty((len(self.at), len(matrix)), dtype=np.uint8)
-        numbers = np.ascontiguousarray(self._numbers.of(matrix.take(self._numbers.sources, axis=1)).T)
-        start = len(self._number_of)
-        if len(matrix) <= _FEW_ROWS:
-            compared = numbers.take(self._number_of, axis=0)
-            np.greater(compared, self._all_thresholds, out=found[:start].view(np.bool_))
-        else:
-            self._compare(numbers, found.view(np.bool_))
-        codes = np.ascontiguousarray(places_of(matrix.take(self._codes, axis=1), self._right.shape[1] - 1).T)
-        for row, right, code in zip(found[start:], self._right, codes, strict=True):
-            right.take(code, out=row, mode="wrap")
+        numbers = np.ascontiguousarray(matrix.T)
+        codes = list(places_of(numbers.take(self._codes, axis=0), self._sent.shape[1] - 1))
+        if len(self._zeros):
+            zeros = numbers.take(self._zeros, axis=0)
+            numbers = np.concatenate([numbers, np.where(np.abs(zeros) <= ZERO, np.nan, zeros)])
+        start, end = len(self._left), len(self._left) + len(self._right)
+        above, at_most = found[:start].view(np.bool_), found[start:end].view(np.bool_)
+        self._left.compare(np.greater, numbers, above)
+        self._right.compare(np.less_equal, numbers, at_most)
+        np.logical_not(at_most, out=at_most)
+        for row, sent, code in zip(found[end:], self._sent, self._code_of, strict=True):
+            sent.take(codes[code], out=row, mode="wrap")
         return found
 
-    def _compare(self, numbers: Matrix, found: NDArray[np.bool_]) -> None:
-        start = 0
-        for number, thresholds in zip(numbers, self._thresholds, strict=True):
-            end = start + len(thresholds)
-            np.greater(number, thresholds, out=found[start:end])
-            start = end
+
+class _Thresholds:
+    """The thresholds of some comparisons; those of one number lie together."""
+
+    def __init__(self, comparisons: Sequence[tuple[Slot, float]], zeros: Sequence[int]) -> None:
+        at = [zeros.index(one.feature) - len(zeros) if one.zero_is_missing else one.feature for one, _ in comparisons]
+        self._number_of = np.array(at, dtype=np.intp)
+        # Infinity goes where the largest finite number goes, as in LightGBM.
+        self._thresholds = np.array([np.inf if one >= LARGEST else one for _, one in comparisons]).reshape(-1, 1)
+        ends = [*(np.flatnonzero(np.diff(at)) + 1).tolist(), len(at)] if at else []
+        self._parts = [(at[start], slice(start, end)) for start, end in zip([0, *ends], ends, strict=False)]
+
+    def __len__(self) -> int:
+        return len(self._number_of)
+
+    def compare(self, operation: np.ufunc, numbers: Matrix, found: NDArray[np.bool_]) -> None:
+        """Write what the operation says of each number and threshold, shape (comparisons, n)."""
+        if numbers.shape[1] <= _FEW_ROWS:
+            operation(numbers.take(self._number_of, axis=0), self._thresholds, out=found)
+            return
+        for number, part in self._parts:
+            operation(numbers[number], self._thresholds[part], out=found[part])
 
 
 class _Patterns:

@@ -23,7 +23,7 @@ _BLOCK_ROWS = 64
 _PROBED, _PROBED_MISSING = 256, 0.2
 ZERO = float(np.float32(1e-35))
 """LightGBM's kZeroThreshold: what is at most this far from zero is zero."""
-_LARGEST = float(np.finfo(np.float64).max)
+LARGEST = float(np.finfo(np.float64).max)
 # Bits of LightGBM's decision_type: a category's split, NaN goes left, and what counts as missing.
 _CATEGORY, _LEFT, _MISSING_SHIFT = 1, 2, 2
 _NO_MISSING, _ZERO_MISSING = 0, 1
@@ -171,7 +171,7 @@ class SlotNumbers:
     def of(self, values: Matrix) -> Matrix:
         """The slots of the values of their features, shape (n, slots)."""
         # At most the largest finite number, as thresholds are: then only NaN that goes right is above all of them.
-        numbers = np.minimum(values, _LARGEST)
+        numbers = np.minimum(values, LARGEST)
         missing = np.isnan(numbers)
         if self._zeros is not None:
             missing |= self._zeros & (np.abs(numbers) <= ZERO)
@@ -244,7 +244,7 @@ def _compared(threshold: float) -> float:
     """The threshold for numbers as they are: LightGBM takes what is at most 1e-35 from zero for zero first."""
     if abs(threshold) <= ZERO:
         return ZERO if threshold >= 0 else float(np.nextafter(-ZERO, -np.inf))
-    return min(threshold, _LARGEST)
+    return min(threshold, LARGEST)
 
 
 def goes_right(sets: Sequence[frozenset[int]]) -> Matrix:
