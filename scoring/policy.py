@@ -21,6 +21,8 @@ Matrix = NDArray[np.float64]
 
 # Sums of shares are exact only within rounding: a row at the limit must not fall short by chance.
 _ROUNDING = 1e-9
+# Such products are too small for the threads of BLAS, which would wait for each other on the processor.
+_ROWS_AT_ONCE = 512
 _DRAWN_BYTES, _DRAWS = 8, 1 << 64
 
 
@@ -228,7 +230,8 @@ class Completeness:
         """The raw columns that the model reads; those that are features themselves come first."""
         self._names = names
         self._unknown = np.full(len(names), np.nan)  # equal to nothing where the feature is no category
-        self._unknown[list(transformer.categorical)] = transformer.largest_codes
+        self._coded, self._largest = np.array(transformer.categorical, dtype=np.intp), transformer.largest_codes
+        self._unknown[self._coded] = self._largest
         self._own = np.array([names.index(name) for name in own], dtype=np.intp)
         of_features = [[name in portfolio.features[feature].sources for name in derived] for feature in names]
         members = np.array(of_features, dtype=np.bool_).reshape(len(names), len(derived))
@@ -238,7 +241,6 @@ class Completeness:
         self._all_members = self._members.sum(axis=0)
         shares = column_shares(importance, self.inputs, portfolio)
         self._shares = np.array([shares[name] for name in self.inputs])
-        self._importance = np.array([importance[name] for name in names])
         self._rule = rule
         self._required = [name for name in ([] if rule is None else rule.known) if name in self.inputs]
         self._required_at = np.array([self.inputs.index(name) for name in self._required], dtype=np.intp)
@@ -249,22 +251,29 @@ class Completeness:
         self._sums[self._own] = [
             (1, share, name in self._required, 0) for name, share in zip(own, self._shares, strict=False)
         ]
-        self._sums[:, 3] = self._importance
+        self._sums[:, 3] = [importance[name] for name in names]
+        self._derived_sums = np.array(
+            [
+                (1, share, name in self._required, 0)
+                for name, share in zip(derived, self._shares[len(own) :], strict=True)
+            ],
+            dtype=np.float64,
+        ).reshape(-1, 4)
 
     def of(self, matrix: Matrix) -> Known:
         """The missing and unknown values in the rows of a model matrix, shape (n, features)."""
         if len(matrix) == 1 and (known := self._usual(matrix[0])) is not None:
             return known
-        missing_features, unknown_levels = np.isnan(matrix), matrix == self._unknown
-        columns = self._missing_columns(missing_features)
-        missing, unknown = columns.sum(axis=1), no_tuples(len(matrix))
+        missing_features, unknown_levels = np.isnan(matrix), matrix.take(self._coded, axis=1) == self._largest
+        tallies, unknown = self._tallies(missing_features), no_tuples(len(matrix))
+        missing = tallies[:, 0].astype(np.int64)
         if np.count_nonzero(unknown_levels):  # a quarter of the cost of asking each row, and most requests have none
-            unknown = empty_tuples(len(matrix))
-            for row in unknown_levels.any(axis=1).nonzero()[0].tolist():
-                unknown[row] = tuple(self._names[i] for i in unknown_levels[row].nonzero()[0].tolist())
-            missing_features |= unknown_levels
-            columns = self._missing_columns(missing_features)
-        short = {} if self._rule is None else self._short(missing_features, columns, self._rule)
+            unknown, rows = empty_tuples(len(matrix)), unknown_levels.any(axis=1).nonzero()[0]
+            for row in rows.tolist():
+                unknown[row] = tuple(self._names[i] for i in self._coded[unknown_levels[row]].tolist())
+            missing_features[:, self._coded] |= unknown_levels
+            tallies[rows] = self._tallies(missing_features[rows])
+        short = {} if self._rule is None else self._short(missing_features, tallies, self._rule)
         return Known(missing, unknown, short)
 
     def _usual(self, row: Matrix) -> Known | None:
@@ -294,22 +303,30 @@ class Completeness:
         missing = features.take(self._sources, axis=1).astype(np.float64) @ self._members
         return np.concatenate([own, missing == self._all_members], axis=1)
 
+    def _tallies(self, features: NDArray[np.bool_]) -> Matrix:
+        """Of the missing features: the missing columns, their share, the required ones, the features' gain; (n, 4)."""
+        found = np.empty((len(features), self._sums.shape[1]))
+        for start in range(0, len(features), _ROWS_AT_ONCE):
+            rows = slice(start, start + _ROWS_AT_ONCE)
+            missing = features[rows].astype(np.float64)
+            np.matmul(missing, self._sums, out=found[rows])
+            if len(self._sources):
+                lacking = missing.take(self._sources, axis=1) @ self._members == self._all_members
+                found[rows] += lacking.astype(np.float64) @ self._derived_sums
+        return found
+
     def _short(
-        self, features: NDArray[np.bool_], columns: NDArray[np.bool_], rule: CompletenessRule
+        self, features: NDArray[np.bool_], tallies: Matrix, rule: CompletenessRule
     ) -> dict[int, tuple[str, ...]]:
-        """The reasons of rows that fall short; the arrays are true where a feature or a column is missing."""
+        """The reasons of rows that fall short; `features` is true where one is missing."""
         # The larger of both: derived features can hide a missing column, and one column can spoil many features.
-        share = np.maximum(columns @ self._shares, features @ self._importance)
-        over_limit = share > rule.limit
-        needed = columns.take(self._required_at, axis=1)
-        if not (np.count_nonzero(over_limit) or np.count_nonzero(needed)):
-            return {}
+        over_limit = np.maximum(tallies[:, 1], tallies[:, 3]) > rule.limit
+        rows = (over_limit | (tallies[:, 2] > 0)).nonzero()[0]
+        needed = self._missing_columns(features[rows]).take(self._required_at, axis=1)
         short: dict[int, tuple[str, ...]] = {}
-        for row in (over_limit | needed.any(axis=1)).nonzero()[0].tolist():
-            reasons = [
-                f"{name} must be known" for name, lacks in zip(self._required, needed[row], strict=True) if lacks
-            ]
-            short[row] = (*reasons, *([rule.shortfall] if over_limit[row] else ()))
+        for row, lacking, over in zip(rows.tolist(), needed.tolist(), over_limit[rows].tolist(), strict=True):
+            reasons = [f"{name} must be known" for name, lacks in zip(self._required, lacking, strict=True) if lacks]
+            short[row] = (*reasons, *([rule.shortfall] if over else ()))
         return short
 
 
