@@ -206,8 +206,8 @@ class Receiver:
         if code in (0, ALARM):
             self.inbox.finish(waiting)
         else:
-            say([f"the retraining failed with exit code {code}; the next repetition of alert {name} tries again"])
             waiting.unlink()
+            say([f"the retraining failed with exit code {code}; the next repetition of alert {name} tries again"])
 
 
 def _ended(process: subprocess.Popen[bytes]) -> int:
