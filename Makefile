@@ -7,7 +7,7 @@ INSTALLED := .venv/.installed
 export BENTOML_DO_NOT_TRACK := True
 export GIT_PYTHON_REFRESH := quiet
 
-.PHONY: help setup demo serve test unit check lint format types bench bench-quick alerts faults records book-kills spark-check engines-check fuzz mutants lock clean
+.PHONY: help setup demo serve test unit check lint format types bench bench-quick alerts loop faults records book-kills spark-check engines-check fuzz mutants lock clean
 
 ##@ Set up and run
 
@@ -65,6 +65,9 @@ FUZZ_REQUESTS ?= 100000
 
 alerts: setup ## plant faults under load, and watch a real Prometheus and Alertmanager tell of them
 	$(BIN)/python -m pytest tests/deploy/observability/test_end_to_end.py -q
+
+loop: setup ## drift, alarm, retraining, shadow, comparison, promotion and rollback under traffic, into docs/loop.json
+	LOOP_RESULTS=docs/loop.json $(BIN)/python -m pytest tests/e2e/test_loop.py --timeout 0 -q
 
 faults: setup ## let things go wrong under load, into docs/faults.json and docs/explanation/faults.md; needs root, h2load, faketime and strace
 	REHEARSE=1 FAULT_RESULTS=docs/faults.json $(BIN)/python -m pytest tests/faults --timeout 0 -q

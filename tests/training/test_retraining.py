@@ -28,9 +28,10 @@ from tests.server import ROOT
 from training import retraining
 from training.cli import main
 from training.dataset import load_dataset
-from training.errors import DataError
+from training.errors import DataError, RegistryError
 from training.promotion import judge, promote
 from training.registry.registry import aliases, find
+from training.registry.store import import_challenger
 from training.retraining import Retrainer, Retraining, WatchedLog, matured
 from training.run import load
 from training.settings import TrainingSettings
@@ -110,10 +111,11 @@ def story(settings: TrainingSettings, tmp_path_factory: pytest.TempPathFactory) 
     then("few", second, NOW + 20 * DAY, watched=_watched(log))
     then("same", first, NOW + 8 * DAY)
     then("cooling", second, NOW + 3 * DAY)
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(retraining, "import_challenger", _killed)
-        with pytest.raises(KeyboardInterrupt, match=r"^$"):
-            then("killed", second, NOW + 3 * DAY, force=True)
+    for step in ("keep", "import_challenger"):  # once it is registered, and once it is judged
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(retraining, step, _killed)
+            with pytest.raises(KeyboardInterrupt, match=r"^$"):
+                then("killed", second, NOW + 3 * DAY, force=True)
     then("finished", second, NOW + 3 * DAY, force=True)
     then("spent", third, NOW + 20 * DAY, settings_with(settings, most_per_month=2), force=True)
     drifted = _log(folder / "drifted", loans(folder / "4", settings, seed=4, days=["2025-06-01"], amount=1e-4))
@@ -252,3 +254,16 @@ def test_the_command_says_what_it_decided_as_json(
     assert (done["trained"], done["version"], done["alias"]) == (True, "4", None)
     assert done["missed"] == ["AUC, lower end"]
     assert read_alias(NAME, "challenger") == story.shadow["drifted"]
+
+
+def test_a_challenger_that_is_promoted_is_in_shadow_no_longer(
+    story: Story, settings: TrainingSettings, tmp_path: Path
+) -> None:
+    assert story.shadow["drifted"] == find(NAME, "2").label
+    rows = load(loans(tmp_path / "rows", settings, seed=7, days=["2025-03-01"]), settings, Progress(quiet=True))
+    promote(judge(find(NAME, "2"), rows, settings), NOW)
+    assert (str(bentoml.models.get(NAME).tag), read_alias(NAME, "challenger")) == (find(NAME, "2").tag, None)
+    with pytest.raises(
+        RegistryError, match="version 2: is no challenger, since this machine's BentoML store serves no"
+    ):
+        import_challenger(find(NAME, "2"))
