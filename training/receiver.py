@@ -24,7 +24,7 @@ from typing import Any, Literal
 
 from bentoml._internal.configuration.containers import BentoMLContainer
 from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, ValidationError
 
 from jobs.commandline import say, stop_if_asked
 from jobs.errors import OutputError
@@ -62,7 +62,7 @@ class Notification(BaseModel):
     """
 
     version: Literal["4"]
-    group: str = Field(alias="groupKey", min_length=1)
+    status: Literal["firing", "resolved"]
     alerts: list[Alert]
 
 
@@ -83,14 +83,14 @@ class Inbox:
         for state in ("waiting", "done"):
             (self.folder / state).mkdir(mode=0o700, parents=True, exist_ok=True)
 
-    def is_new(self, group: str, name: str) -> bool:
-        """Whether this alert of a group neither waits nor was acted on lately."""
-        waits = any((self.folder / "waiting").glob(f"*-{_key(group, name)}"))
-        return not waits and not any(self._lately(path) for path in self._done(group, name))
+    def is_new(self, name: str) -> bool:
+        """Whether this alert neither waits nor was acted on lately."""
+        waits = any((self.folder / "waiting").glob(f"*-{_key(name)}"))
+        return not waits and not any(self._lately(path) for path in self._done(name))
 
-    def add(self, group: str, name: str, *, done: bool = False) -> None:
+    def add(self, name: str, *, done: bool = False) -> None:
         """Keep an alert that must be acted on, or has been; OutputError if the folder cannot be written."""
-        named = f"{self.clock():%Y%m%dT%H%M%S%fZ}-{_key(group, name)}"
+        named = f"{self.clock():%Y%m%dT%H%M%S%fZ}-{_key(name)}"
         write_text(self.folder / ("done" if done else "waiting") / named, f"{name}\n")
 
     def first(self) -> Path | None:
@@ -101,25 +101,26 @@ class Inbox:
         """Pass repetitions of an alert over from now on."""
         waiting.rename(self.folder / "done" / f"{self.clock():%Y%m%dT%H%M%S%fZ}-{waiting.name.partition('-')[2]}")
 
-    def forget(self, group: str, name: str) -> None:
+    def forget(self, name: str) -> None:
         """Let an alert that has ended begin anew."""
-        for path in self._done(group, name):
+        for path in self._done(name):
             path.unlink(missing_ok=True)
 
     def waiting(self) -> int:
         """How many alerts wait, the one that is acted on included."""
         return sum(1 for _ in (self.folder / "waiting").glob("2*"))
 
-    def _done(self, group: str, name: str) -> list[Path]:
-        return list((self.folder / "done").glob(f"*-{_key(group, name)}"))
+    def _done(self, name: str) -> list[Path]:
+        return list((self.folder / "done").glob(f"*-{_key(name)}"))
 
     def _lately(self, done: Path) -> bool:
         at = datetime.strptime(done.name.partition("-")[0], "%Y%m%dT%H%M%S%fZ").replace(tzinfo=UTC)
         return self.clock() - at < self.keep
 
 
-def _key(group: str, name: str) -> str:
-    return blake2b(f"{name}\0{group}".encode(), digest_size=16).hexdigest()
+def _key(name: str) -> str:
+    # Not Alertmanager's group: one alert that two routes deliver comes in two groups, and one retraining is enough.
+    return blake2b(name.encode(), digest_size=16).hexdigest()
 
 
 @dataclass
@@ -151,24 +152,25 @@ class Receiver:
     def take(self, notification: Notification) -> int:
         """Keep the alerts to act on, and count them; a halt is done at once. OutputError if that cannot be written."""
         with self._arrived:
-            taken = [self._taken(notification.group, alert) for alert in notification.alerts]
+            taken = [self._taken(alert, over=notification.status == "resolved") for alert in notification.alerts]
             self._arrived.notify_all()
         for result in taken:
             self._alerts.labels(result).inc()
         return taken.count("accepted")
 
-    def _taken(self, group: str, alert: Alert) -> str:
+    def _taken(self, alert: Alert, *, over: bool) -> str:
         action = self.actions.get(alert.name)
         if action is None:
             return "not named"
+        if over:
+            self.inbox.forget(alert.name)
         if alert.status == "resolved":
-            self.inbox.forget(group, alert.name)
             return "resolved"
-        if not self.inbox.is_new(group, alert.name):
+        if not self.inbox.is_new(alert.name):
             return "repeated"
         if action == "halt":
             self._halt(alert.name)
-        self.inbox.add(group, alert.name, done=action == "halt")
+        self.inbox.add(alert.name, done=action == "halt")
         return "accepted"
 
     def _halt(self, name: str) -> None:

@@ -181,10 +181,14 @@ class Retrainer:
         if self.settings.retraining.promote:
             return done(alias=CHAMPION, model=str(promote(verdict, self.now)))
         with champion_lock():
-            if verdict.incumbent is None:
+            # Not the verdict's: another version may have been promoted meanwhile.
+            incumbent = current_champion(registered.name)
+            if incumbent is None:
                 return done()
+            if incumbent == registered:
+                return done(alias=CHAMPION, model=registered.tag)
             # A store that serves no champion would serve the challenger.
-            import_model(verdict.incumbent)
+            import_model(incumbent)
             return done(alias=CHALLENGER, model=str(import_challenger(registered)))
 
     @property

@@ -7,7 +7,9 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,11 @@ import httpx
 import pytest
 import yaml
 
+from deploy.observability.files import rendered
+from deploy.observability.settings import AlertingSettings, Observed
+from tests.deploy.observability.daemons import alertmanager
 from tests.server import ROOT, free_port, unmeasured
+from tests.skipped import needs
 from training.cli import main
 from training.errors import TrainingError
 from training.receiver import Inbox, Receiver, listening, token_in
@@ -26,10 +32,10 @@ ACTIONS = {"Drift": "retrain", "Failing": "halt"}
 _DEADLINE = 120
 
 
-def notification(*alerts: str, status: str = "firing", group: str = "{}:{job}", version: str = "4") -> dict[str, Any]:
+def notification(*alerts: str, status: str = "firing", version: str = "4") -> dict[str, Any]:
     """What Alertmanager 0.25 posts, without what is passed over."""
     listed = [{"status": status, "labels": {"alertname": name, "job": "credit-scoring"}} for name in alerts]
-    return {"version": version, "groupKey": group, "status": status, "receiver": "warning", "alerts": listed}
+    return {"version": version, "groupKey": "{}:{job}", "status": status, "receiver": "warning", "alerts": listed}
 
 
 class Clock:
@@ -75,14 +81,13 @@ def test_a_repetition_is_passed_over_and_an_ended_alert_may_begin_anew(receiver:
     for body in (
         notification("Drift"),
         notification("Drift"),
-        notification("Drift", group="other"),
         notification("Drift", status="resolved"),
         notification("Drift"),
     ):
         accepted.append(post(url, body).json()["accepted"])
         while (waiting := receiver.inbox.first()) is not None:
             receiver.inbox.finish(waiting)
-    assert accepted == [1, 0, 1, 0, 1]
+    assert accepted == [1, 0, 0, 1]
 
 
 def test_an_alert_that_waits_is_not_taken_twice(receiver: Receiver, url: str) -> None:
@@ -91,18 +96,19 @@ def test_an_alert_that_waits_is_not_taken_twice(receiver: Receiver, url: str) ->
 
 
 def test_a_repetition_after_the_cooldown_counts(receiver: Receiver, clock: Clock) -> None:
-    receiver.inbox.add("group", "Drift", done=True)
+    receiver.inbox.add("Drift", done=True)
     clock.now += timedelta(days=7) - timedelta(seconds=1)
-    assert not receiver.inbox.is_new("group", "Drift")
+    assert not receiver.inbox.is_new("Drift")
     clock.now += timedelta(seconds=1)
-    assert receiver.inbox.is_new("group", "Drift")
+    assert receiver.inbox.is_new("Drift")
 
 
 def test_a_halt_is_written_before_the_answer_and_its_first_reason_stays(receiver: Receiver, url: str) -> None:
     assert receiver.halt is not None
     post(url, notification("Failing"))
     assert receiver.halt.read_text() == "alert Failing at 2026-01-02T00:00:00Z\n"
-    post(url, notification("Failing", group="another"))
+    post(url, notification("Failing", status="resolved"))
+    post(url, notification("Failing"))
     assert receiver.halt.read_text() == "alert Failing at 2026-01-02T00:00:00Z\n"
     assert receiver.inbox.first() is None
 
@@ -122,10 +128,9 @@ def test_a_halt_that_cannot_be_written_is_asked_for_again(receiver: Receiver, ur
         (b"{", 400),
         (b"\xff", 400),
         (notification("Drift", version="3"), 400),
-        (notification("Drift", group=""), 400),
         (notification("Drift", status="odd"), 400),
-        ({"version": "4", "groupKey": "g"}, 400),
-        (b'{"version": "4", "groupKey": "g", "alerts": [{"status": "firing", "labels": {"alertname": 1}}]}', 400),
+        ({"version": "4", "status": "firing"}, 400),
+        (b'{"version": "4", "status": "firing", "alerts": [{"status": "firing", "labels": {"alertname": 1}}]}', 400),
         (b" " * ((1 << 20) + 1), 413),
     ],
 )
@@ -196,11 +201,15 @@ def test_a_receiver_that_could_not_act_does_not_start(
 def test_the_alerts_of_the_settings_are_alerts_of_the_rules() -> None:
     rules = yaml.safe_load((ROOT / "deploy" / "prometheus" / "alerting.rules.yml").read_text())
     names = {rule["alert"] for group in rules["groups"] for rule in group["rules"]}
-    assert set(TrainingSettings.load(ROOT / "configs" / "training.yaml").retraining.on_alert) <= names
+    assert set(_delivered().retraining.on_alert) <= names
+
+
+def _delivered() -> TrainingSettings:
+    return TrainingSettings.load(ROOT / "configs" / "training.yaml", ROOT / "tests" / "portfolios" / "german_like")
 
 
 def _settings(folder: Path, **changes: Any) -> Path:
-    loaded = TrainingSettings.load(ROOT / "configs" / "training.yaml").model_dump(mode="json")
+    loaded = _delivered().model_dump(mode="json")
     loaded["retraining"] |= changes
     path = folder / "training.yaml"
     path.write_text(yaml.safe_dump(loaded))
@@ -211,8 +220,9 @@ def test_a_killed_receiver_goes_on_with_what_waits(tmp_path: Path) -> None:
     """Its retraining is asked for data that are not there, so it fails, and the alert is taken from the inbox."""
     inbox, port = tmp_path / "inbox", free_port()
     words = ["receive", "--port", str(port), "--inbox", str(inbox), "--data", str(tmp_path / "none")]
-    command = [sys.executable, "-m", "training", *words, "--tracking-uri", f"sqlite:///{tmp_path}/mlflow.db"]
-    Inbox(inbox, timedelta(days=7)).add("group", "CreditScoringDrift")
+    words += ["--settings", str(_settings(tmp_path)), "--tracking-uri", f"sqlite:///{tmp_path}/mlflow.db"]
+    command = [sys.executable, "-m", "training", *words]
+    Inbox(inbox, timedelta(days=7)).add("CreditScoringDrift")
     running = [subprocess.Popen(command, cwd=ROOT, env=unmeasured(), stdout=subprocess.PIPE, text=True)]
     assert running[0].stdout is not None
     assert running[0].stdout.readline().startswith(f"listening on http://127.0.0.1:{port}: CreditScoringDrift retrain")
@@ -232,8 +242,28 @@ def test_a_killed_receiver_goes_on_with_what_waits(tmp_path: Path) -> None:
 
 
 def test_work_is_done_in_turn_and_kept_as_done(receiver: Receiver) -> None:
-    for group in ("group", "other"):
-        receiver.inbox.add(group, "Drift")
+    for name in ("Drift", "Failing"):
+        receiver.inbox.add(name)
     receiver.act()
-    assert (receiver.inbox.waiting(), receiver.inbox.is_new("group", "Drift")) == (0, False)
+    assert (receiver.inbox.waiting(), receiver.inbox.is_new("Drift")) == (0, False)
     assert receiver.registry.get_sample_value("credit_scoring_receiver_retrainings_total", {"code": "0"}) == 2
+
+
+@needs("prometheus-alertmanager")
+def test_a_real_alertmanager_is_understood(receiver: Receiver, url: str, tmp_path: Path) -> None:
+    observed = Observed.load(ROOT / "configs" / "monitoring.yaml", ROOT / "configs" / "serving.yaml")
+    values = observed.alerting.model_dump(mode="json")
+    values["routing"] |= {"group_wait": "1ms", "retraining": {"url": f"{url}/alerts", "alerts": ["Drift"]}}
+    values["routing"]["receivers"] = dict.fromkeys(values["routing"]["receivers"], f"{url}/others")
+    made = rendered(replace(observed, alerting=AlertingSettings.model_validate(values)))
+    (tmp_path / "alertmanager.yml").write_text(made["prometheus/alertmanager.yml"])
+    address = f"127.0.0.1:{free_port()}"
+    with alertmanager(tmp_path / "alertmanager.yml", tmp_path, address):
+        labels = {"alertname": "Drift", "job": "credit-scoring", "severity": "warning"}
+        httpx.post(f"http://{address}/api/v2/alerts", json=[{"labels": labels}], timeout=_DEADLINE).raise_for_status()
+        deadline = time.monotonic() + _DEADLINE
+        while (waiting := receiver.inbox.first()) is None:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+    assert waiting.read_text() == "Drift\n"
+    assert receiver.inbox.waiting() == 1
