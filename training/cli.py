@@ -324,6 +324,21 @@ def rollback(**options: Any) -> None:
     rollback_champion(**options)
 
 
+@commands.command()
+@click.option("--at", type=moment, metavar="TIME", help="who was champion then: RFC 3339, or a date (UTC)")
+@click.option("--export", "output", type=PATH, metavar="FILE", help="write all events, JSON Lines, chained and signed")
+@click.option("--key", type=PATH, metavar="PRIVATE.pem", help="key that signs the export (default: RECORD_KEY_FILE)")
+@click.option("--verify", "exported", type=PATH, metavar="FILE", help="hold an export against its hashes and signature")
+@click.option("--public", "publics", type=PATH, multiple=True, metavar="PUBLIC.pem",
+              help="key that verifies it; again for each older one")  # fmt: skip
+@_settings
+def audit(**options: Any) -> None:
+    """Tell who decided when: every registration, judgement, promotion and rollback, with its actor."""
+    from training.commands import audit as audit_model
+
+    audit_model(**options)
+
+
 @commands.command("list")
 @_settings
 def list_models(**options: Any) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import bentoml
+import click
 from bentoml.exceptions import BentoMLException
 from mlflow.exceptions import MlflowException
 
@@ -135,7 +136,7 @@ def run(
         delivered = finished
     say(trained_lines(delivered.trained))
     if no_promote:
-        keep(delivered.verdict)
+        keep(delivered.verdict, datetime.now(UTC))
         say([*verdict_lines(delivered.verdict), f"{delivered.registered} is challenger"])
         following = [["promote", "--version", delivered.registered.version, *_named("--data", data)]]
     else:
@@ -274,7 +275,7 @@ def revise_policy(
     revision, registered = register_revision(base, change, dataset, loaded, note=note, now=now)
     say(_revision_lines(revision, folder))
     verdict = judge(registered, dataset, loaded)
-    keep(verdict)
+    keep(verdict, now)
     say([*verdict_lines(verdict), f"{registered} is challenger; it revises {base}", "next, for this model:"])
     words = ["promote", "--version", registered.version, *_named("--data", data)]
     say([f"  {pasted(words, settings, portfolio, tracking_uri)}"])
@@ -318,6 +319,37 @@ def rollback_champion(*, settings: Path, portfolio: Path | None, tracking_uri: s
     """Put the previous champion back in charge."""
     name = _connected(settings, portfolio, tracking_uri).tracking.model
     _say_champion(*rollback(name, datetime.now(UTC), lambda line: say([line])))
+
+
+@_working
+def audit(
+    *,
+    at: datetime | None,
+    output: Path | None,
+    key: Path | None,
+    exported: Path | None,
+    publics: Sequence[Path],
+    settings: Path,
+    portfolio: Path | None,
+    tracking_uri: str | None,
+) -> None:
+    """Tell who decided when, or write it, or verify what was written."""
+    from training.audit import champion_lines, export, history, verify
+
+    if bool(exported) != bool(publics):
+        raise click.UsageError("--verify and --public belong together")
+    if exported is not None:
+        say([verify(exported, publics)])
+        return
+    name = _connected(settings, portfolio, tracking_uri).tracking.model
+    events = history(name)
+    if at is not None:
+        say(champion_lines(name, events, at))
+    if output is not None:
+        export(name, events, output, key, datetime.now(UTC))
+        say([f"{len(events):,} events of {name}: {output}"])
+    if at is None and output is None:
+        say(map(str, events))
 
 
 @_working

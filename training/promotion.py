@@ -52,6 +52,7 @@ from training.registry.registry import (
     find,
     put_in_charge,
     record_change,
+    record_judgement,
     recorded_predictions,
     sign_version,
     succession,
@@ -213,11 +214,12 @@ def _champion_gates(
     return comparison_gates(comparison, settings.gates)
 
 
-def keep(verdict: Verdict) -> None:
-    """Keep the gates of a verdict as a tag of the version that was judged."""
-    judged = verdict.challenger.registered
-    figures = json.dumps([asdict(gate) for gate in verdict.gates])
-    MlflowClient().set_model_version_tag(judged.name, judged.version, GATES, figures)
+def keep(verdict: Verdict, now: datetime) -> None:
+    """Keep the gates of a verdict with the version that was judged: as its last ones, and in its history."""
+    judged, incumbent = verdict.challenger.registered, verdict.incumbent
+    gates = [asdict(gate) for gate in verdict.gates]
+    record_judgement(judged, gates, None if incumbent is None else incumbent.version, now)
+    MlflowClient().set_model_version_tag(judged.name, judged.version, GATES, json.dumps(gates))
 
 
 def promote(verdict: Verdict, now: datetime) -> bentoml.Tag:
@@ -238,7 +240,7 @@ def _promoted(verdict: Verdict, now: datetime) -> bentoml.Tag:
             f"{judged} was judged against {incumbent or 'no champion'}, but the champion has changed: judge it again"
         )
     # Before the check: an audit asks for the figures of refused versions too.
-    keep(verdict)
+    keep(verdict, now)
     if verdict.missed:
         raise GateError(f"{judged} is not promoted: it misses {'; '.join(gate.name for gate in verdict.missed)}")
     return make_champion(judged, now)

@@ -174,7 +174,7 @@ class Retrainer:
     def _placed(self, verdict: Verdict, why: str) -> Retraining:
         """Keep the gates and, if all are passed, put the version in shadow or, where the settings say so, in charge."""
         registered = verdict.challenger.registered
-        keep(verdict)
+        keep(verdict, self.now)
         if verdict.missed:
             return Retraining(True, why, registered.version, tuple(gate.name for gate in verdict.missed))
         done = partial(Retraining, True, why, registered.version)

@@ -11,7 +11,7 @@ from mlflow import MlflowClient
 
 from training.dataset import Dataset
 from training.promotion import judge, promote
-from training.registry.registry import Registered, aliases, changes
+from training.registry.registry import Registered, aliases, changes, versions
 from training.registry.tracking import tracked_run
 from training.run import track
 from training.settings import TrainingSettings
@@ -55,6 +55,10 @@ class Contest:
             client.delete_registered_model_alias(self.name, alias)
         for key in client.get_registered_model(self.name).tags:
             client.delete_registered_model_tag(self.name, key)
+        for version in versions(self.name):
+            for key in version.tags:
+                if key.startswith("judged.") or key == "gates":
+                    client.delete_model_version_tag(self.name, str(version.version), key)
         for model in bentoml.models.list():
             if model.tag.name == self.name:
                 bentoml.models.delete(model.tag)

@@ -451,9 +451,11 @@ def test_a_model_of_real_data_is_not_judged_on_generated_rows(
 
 
 def test_the_commands(
-    contest: Contest, settings_file: Path, generated: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+    contest: Contest, settings_file: Path, generated: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
     """Promote two, list, roll back, and bring a store that fell behind up to date."""
+    monkeypatch.setenv("CREDIT_SCORING_ACTOR", "ada")
 
     def said(*arguments: str) -> list[str]:
         assert main([*arguments, "--settings", str(settings_file)]) == 0
@@ -469,7 +471,10 @@ def test_the_commands(
     listed = said("list")
     assert [line.split()[0] for line in listed[:4]] == ["version", "1", "2", "3"]
     assert listed[2].split()[1:3] == ["champion", contest.second.digest[:12]]
-    assert [line.partition("Z  ")[2] for line in listed[4:]] == ["version 1 promoted", "version 2 promoted"]
+    assert [line.partition("Z  ")[2] for line in listed[4:]] == [
+        "version 1 promoted by ada",
+        "version 2 promoted by ada",
+    ]
     assert said("rollback")[0] == "promotion_model version 1 is champion"
     import_model(contest.second)
     assert said("import") == [contest.first.tag]

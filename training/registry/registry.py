@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import os
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from hashlib import blake2b
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import mlflow
 import numpy as np
@@ -28,6 +30,7 @@ from training.blocks import StoredDataset
 from training.dataset import Dataset
 from training.errors import RegistryError
 from training.registry.packaging import check_flavour, model_digest, sha256
+from training.registry.tracking import actor
 
 CHAMPION = "champion"
 """The alias of the version that decides."""
@@ -41,8 +44,11 @@ DATA = "data.sha256"
 """The tag of a run and a version with the fingerprint of the training data."""
 GATES = "gates"
 """The tag of a version with the gates that judged it; a version without it was never judged."""
+POLICY = "policy"
+"""The tag of a version with the version of its decision policy."""
 _DIGEST, _SOURCE, _REPORT, _MODEL = "digest", "data.source", "report.sha256", "model.sha256"
 _SIGNATURE = "signature"
+_ARTEFACT = Path("artifacts") / "artefact"
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +98,9 @@ def register(
     """Register the logged model, with further `tags`, as the next version of `name`; make it the challenger."""
     # MLflow adds files of its own when it logs a model, so the digest is taken of what it gives back.
     with tempfile.TemporaryDirectory() as scratch:
-        logged = model_digest(Path(mlflow.artifacts.download_artifacts(model_uri, dst_path=scratch)))
-    own = {_DIGEST: digest, _SOURCE: source, _REPORT: report, _MODEL: logged}
+        model = Path(mlflow.artifacts.download_artifacts(model_uri, dst_path=scratch))
+        logged, policy = model_digest(model), Artefact.read(model / _ARTEFACT, digest=digest).policy_version
+    own = {_DIGEST: digest, _SOURCE: source, _REPORT: report, _MODEL: logged, POLICY: policy}
     version = str(mlflow.register_model(model_uri, name, tags={**tags, **own}).version)
     MlflowClient().set_registered_model_alias(name, CHALLENGER, version)
     return Registered(name, version, digest, run_id, source, report, logged)
@@ -171,7 +178,7 @@ def download(registered: Registered, folder: Path) -> Path:
 
 def artefact_folder(model: Path, registered: Registered) -> Path:
     """Return the artefact's path in a downloaded model, verified against the digest; ArtefactError otherwise."""
-    folder = model / "artifacts" / "artefact"
+    folder = model / _ARTEFACT
     try:
         Artefact.read(folder, digest=registered.digest)
     except ArtefactError as error:
@@ -247,6 +254,8 @@ def _model_version(name: str, version: str) -> ModelVersion:
 
 # MLflow keeps no history of an alias, so tags of the registered model hold it. Their names sort by time.
 _KEY = "champion."
+_DETAILS = "change."
+"""Before the time of a change: tags with its actor, and with digest and policy, which outlive the version."""
 _TIME = "%Y-%m-%dT%H:%M:%S.%fZ"
 _TICK = timedelta(microseconds=1)
 
@@ -261,14 +270,21 @@ class Action(StrEnum):
 
 @dataclass(frozen=True, slots=True, order=True)
 class Change:
-    """A change of champion at the time `at`, ISO 8601 in UTC."""
+    """A change of champion at the time `at`, ISO 8601 in UTC.
+
+    `actor`, `digest` and `policy` are empty for a change that an older release made.
+    """
 
     at: str
     action: Action
     version: str
+    actor: str = ""
+    digest: str = ""
+    policy: str = ""
 
     def __str__(self) -> str:
-        return f"{self.at[:19]}Z  version {self.version} {self.action}"
+        by = f" by {self.actor}" if self.actor else ""
+        return f"{self.at[:19]}Z  version {self.version} {self.action}{by}"
 
 
 def record_change(registered: Registered, action: Action, now: datetime) -> None:
@@ -276,15 +292,68 @@ def record_change(registered: Registered, action: Action, now: datetime) -> None
     # A command that waited for another one has an older `now`, and the clocks of two machines differ.
     before = changes(registered.name)[-1:]
     at = max([now, *(_moment(change.at) + _TICK for change in before)])
-    key = f"{_KEY}{at.strftime(_TIME)}"
-    MlflowClient().set_registered_model_tag(registered.name, key, f"{action} {registered.version}")
+    client, time = MlflowClient(), at.strftime(_TIME)
+    policy = client.get_model_version(registered.name, registered.version).tags.get(POLICY, "")
+    details = {"actor": actor(os.environ), "digest": registered.digest, "policy": policy}
+    # The change comes last: without it the details stand for nothing.
+    client.set_registered_model_tag(registered.name, f"{_DETAILS}{time}", json.dumps(details))
+    client.set_registered_model_tag(registered.name, f"{_KEY}{time}", f"{action} {registered.version}")
 
 
 def changes(name: str) -> list[Change]:
     """List every change of champion, the oldest first."""
     model = registered_model(name)
     tags = model.tags if model else {}
-    return sorted(_change(key.removeprefix(_KEY), tags[key]) for key in tags if key.startswith(_KEY))
+    times = [key.removeprefix(_KEY) for key in tags if key.startswith(_KEY)]
+    return sorted(_change(at, tags[f"{_KEY}{at}"], tags.get(f"{_DETAILS}{at}", "{}")) for at in times)
+
+
+@dataclass(frozen=True, slots=True)
+class GateJudgement:
+    """A version held against the gates at the time `at`; `champion` is the version that it was compared with, if any.
+
+    The time is empty for the last judgement of an older release, which kept none.
+    """
+
+    at: str
+    version: str
+    actor: str
+    champion: str | None
+    gates: tuple[Mapping[str, Any], ...]
+
+    @property
+    def missed(self) -> tuple[str, ...]:
+        """The gates that were not passed."""
+        return tuple(gate["name"] for gate in self.gates if not gate["passed"])
+
+
+_JUDGED = "judged."
+
+
+def record_judgement(
+    registered: Registered, gates: Sequence[Mapping[str, Any]], incumbent: str | None, now: datetime
+) -> None:
+    """Add a judgement to the history of a version; `now` is in UTC."""
+    said = json.dumps({"actor": actor(os.environ), "champion": incumbent, "gates": gates})
+    MlflowClient().set_model_version_tag(registered.name, registered.version, f"{_JUDGED}{now.strftime(_TIME)}", said)
+
+
+def judgements(version: ModelVersion) -> list[GateJudgement]:
+    """List every judgement of a version, the oldest first; RegistryError for a tag that this project did not write."""
+    times = sorted(key.removeprefix(_JUDGED) for key in version.tags if key.startswith(_JUDGED))
+    said = [(at, version.tags[f"{_JUDGED}{at}"]) for at in times]
+    if not said and GATES in version.tags:
+        said = [("", f'{{"actor": "", "champion": null, "gates": {version.tags[GATES]}}}')]
+    try:
+        return [_judgement(at, str(version.version), **json.loads(text)) for at, text in said]
+    except (KeyError, TypeError, ValueError):
+        raise RegistryError(f"{version.name} {version.version}: its gates are not as a judgement wrote them") from None
+
+
+def _judgement(
+    at: str, version: str, *, actor: str, champion: str | None, gates: list[Mapping[str, Any]]
+) -> GateJudgement:
+    return GateJudgement(at, version, actor, champion, tuple(gates))
 
 
 def succession(history: Iterable[Change]) -> tuple[str, ...]:
@@ -314,12 +383,12 @@ def current_champion(name: str) -> Registered | None:
     return find(name, line[-1]) if line else champion(name)
 
 
-def _change(at: str, value: str) -> Change:
+def _change(at: str, value: str, details: str) -> Change:
     action, _, version = value.partition(" ")
     try:
         _moment(at)
-        return Change(at, Action(action), version)
-    except ValueError:
+        return Change(at, Action(action), version, **json.loads(details))
+    except (TypeError, ValueError):
         raise RegistryError(f"the tag {_KEY}{at} is not one that a promotion or a rollback wrote") from None
 
 

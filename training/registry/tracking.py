@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import getpass
 import os
 import shutil
 import socket
 import subprocess
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
@@ -25,6 +26,7 @@ from sqlalchemy import create_engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from jobs.output import is_held, take_lock
+from jobs.settings import printable
 from training.errors import TrackingError
 from training.registry.packaging import package_code
 from training.search_settings import address_fault, secrets_of, without_credentials
@@ -79,6 +81,28 @@ def _is_held(folder: Path) -> bool:
         return is_held(folder)
     except OSError:  # it is not there
         return False
+
+
+ACTOR_VARIABLE = "CREDIT_SCORING_ACTOR"
+"""The environment variable that names who acts, such as the user of a pipeline; it goes into the registry's history."""
+_LONGEST_ACTOR = 200
+
+
+def actor(environment: Mapping[str, str]) -> str:
+    """Name who acts: as the environment says, or the user at MLflow's server, or the system's user and machine.
+
+    >>> actor({"CREDIT_SCORING_ACTOR": "pipeline 7"}), actor({"MLFLOW_TRACKING_USERNAME": "ada"})
+    ('pipeline 7', 'ada')
+    """
+    named = environment.get(ACTOR_VARIABLE) or environment.get("MLFLOW_TRACKING_USERNAME")
+    return printable(named or f"{_user()}@{socket.gethostname()}")[:_LONGEST_ACTOR]
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # the number of a user in a container, who has no name
+        return str(os.getuid())
 
 
 def _machine() -> str:
