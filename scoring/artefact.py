@@ -164,18 +164,34 @@ class Artefact:
 
     @cached_property
     def _files(self) -> dict[str, bytes]:
+        return {name: part if isinstance(part, bytes) else _json(part) for name, part in self._parts().items()}
+
+    def _parts(self) -> dict[str, bytes | Mapping[str, Any]]:
+        """The bytes of each file, or the values that become its JSON."""
         return {
             "model.txt": self.model_text.encode(),
-            "portfolio.json": self.portfolio.content,
-            "features.json": _json(self.features.to_dict()),
-            "calibration.json": _json(asdict(self.calibration)),
-            "policy.json": _json(_stated(self.policy)),
-            "reference.json": _json(self.reference.to_dict()),
-            **({} if self.reasons is None else {_REASONS: _json(self.reasons.to_dict())}),
-            "conformance.json": _json(self.conformance.to_dict()),
-            "metrics.json": _json(self.metrics),
-            _LINEAGE: _json(self.lineage),
+            _PORTFOLIO: self.portfolio.content,
+            "features.json": self.features.to_dict(),
+            "calibration.json": asdict(self.calibration),
+            "policy.json": _stated(self.policy),
+            "reference.json": self.reference.to_dict(),
+            **({} if self.reasons is None else {_REASONS: self.reasons.to_dict()}),
+            "conformance.json": self.conformance.to_dict(),
+            "metrics.json": self.metrics,
+            _LINEAGE: self.lineage,
         }
+
+    def _keep(self, contents: dict[str, bytes]) -> bool:
+        """Take over the files that it was read from; False if it would write another value."""
+        # Compared without indentation: json writes that in Python, which takes five times as long.
+        parts = self._parts()
+        kept = parts.keys() == contents.keys() and all(
+            contents[name] == part if isinstance(part, bytes) else _unindented(contents[name]) == _compact(part)
+            for name, part in parts.items()
+        )
+        if kept:
+            self.__dict__["_files"] = contents
+        return kept
 
     @cached_property
     def digest(self) -> str:
@@ -245,7 +261,7 @@ class Artefact:
         except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
             raise ArtefactError(f"{directory}: not an artefact that this code reads ({type(error).__name__})") from None
         # A key that this code ignores would be lost at the next write, under another digest.
-        if artefact._files != contents:
+        if not artefact._keep(contents):
             raise ArtefactError(f"{directory}: not an artefact that this code writes")
         if not artefact.conformance:
             raise ArtefactError(f"{directory}: holds no conformance rows")
@@ -360,9 +376,22 @@ def _manifest(contents: Mapping[str, bytes]) -> bytes:
 
 def _json(value: Any) -> bytes:
     """Canonical JSON: the same bytes again after it was read."""
+    return json.dumps(_plain(value), indent=1, sort_keys=True).encode() + b"\n"
+
+
+def _plain(value: Any) -> Any:
     # NaN is not JSON (RFC 8259), and strict readers in other languages refuse it.
-    plain = json.loads(json.dumps(value, allow_nan=False))
-    return json.dumps(plain, indent=1, sort_keys=True).encode() + b"\n"
+    return json.loads(json.dumps(value, allow_nan=False))
+
+
+def _compact(value: Any) -> bytes:
+    """Canonical JSON without line breaks and indentation, up to its end."""
+    return json.dumps(_plain(value), sort_keys=True, separators=(",", ": ")).encode() + b"\n"
+
+
+def _unindented(content: bytes) -> bytes:
+    # No text of JSON holds a line break as it is.
+    return b"".join(line.lstrip(b" ") for line in content.split(b"\n")) + content[-1:]
 
 
 def _sha256(content: bytes) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from itertools import accumulate
+from itertools import accumulate, chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,8 +41,8 @@ class BlockTables:
 
     def __init__(self, trees: Sequence[Tree], small: TreeTables | None = None) -> None:
         self._comparisons = _Comparisons(trees)
-        self._first = _Patterns(trees, self._comparisons, range(_BYTE))
-        self._rest = _Patterns(trees, self._comparisons, range(_BYTE, MOST_LEAVES - 1))
+        self._first = _Patterns([one[:_BYTE] for one in self._comparisons.at])
+        self._rest = _Patterns([one[_BYTE:] for one in self._comparisons.at])
         if small is not None:
             self._offsets, self._values = small.offsets[:, np.newaxis], small.values.ravel()
         else:
@@ -100,18 +100,20 @@ class BlockTables:
 
 
 class _Comparisons:
-    """The different comparisons of the splits of a model. `at` has the place of each one."""
+    """The different comparisons of the splits of a model. `at` has the place of that of each split of each tree."""
 
     # NaN is above nothing and at most nothing. So a split that sends it left asks `number > threshold`, one that sends
     # it right the opposite of `number <= threshold`, and no number is replaced.
 
     def __init__(self, trees: Sequence[Tree]) -> None:
-        splits = dict.fromkeys(split_of(tree, split) for tree in trees for split in range(len(tree.feature)))
+        of_trees = [[split_of(tree, split) for split in range(len(tree.feature))] for tree in trees]
+        splits = dict.fromkeys(chain.from_iterable(of_trees))
         numbers = [one for one in splits if one[0].levels is None]
         left = sorted(one for one in numbers if not one[0].instead_of_nan > one[1])
         right = sorted(one for one in numbers if one[0].instead_of_nan > one[1])
         categories = [one for one in splits if one[0].levels is not None]
-        self.at = {comparison: place for place, comparison in enumerate([*left, *right, *categories])}
+        place = {comparison: number for number, comparison in enumerate([*left, *right, *categories])}
+        self.at = [[place[split] for split in one] for one in of_trees]
         # Behind the features come those whose zeros are missing.
         zeros = sorted({slot.feature for slot, _ in numbers if slot.zero_is_missing})
         self._zeros = np.array(zeros, dtype=np.intp)
@@ -123,7 +125,7 @@ class _Comparisons:
 
     def of(self, matrix: Matrix) -> Bytes:
         """Whether each comparison sends each row of a model matrix right, 0 or 1, shape (comparisons, n)."""
-        found = np.empty((len(self.at), len(matrix)), dtype=np.uint8)
+        found = np.empty((len(self._left) + len(self._right) + len(self._sent), len(matrix)), dtype=np.uint8)
         numbers = np.ascontiguousarray(matrix.T)
         codes = list(places_of(numbers.take(self._codes, axis=0), self._sent.shape[1] - 1))
         if len(self._zeros):
@@ -163,12 +165,14 @@ class _Thresholds:
 
 
 class _Patterns:
-    """The outcomes of some splits of each tree as the bits of a byte; `splits` says of how many splits."""
+    """The outcomes of some splits of each tree, given as the places of their comparisons, as the bits of a byte.
 
-    def __init__(self, trees: Sequence[Tree], comparisons: _Comparisons, chosen: range) -> None:
-        splits = [[comparisons.at[split_of(tree, i)] for i in chosen if i < len(tree.feature)] for tree in trees]
+    `splits` says of how many splits.
+    """
+
+    def __init__(self, splits: Sequence[Sequence[int]]) -> None:
         # Those of most splits first: then the trees that have a third split, say, are the first ones.
-        order = sorted(range(len(trees)), key=lambda tree: -len(splits[tree]))
+        order = sorted(range(len(splits)), key=lambda tree: -len(splits[tree]))
         self._row = np.argsort(order)
         most = max(map(len, splits), default=0)
         self._planes: list[Places] = [

@@ -12,10 +12,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from enum import StrEnum
 from functools import cache, cached_property
 from hashlib import sha256
+from itertools import accumulate, pairwise
 from json import dumps
 from math import factorial
 from typing import Any, Protocol, Self
@@ -27,15 +28,18 @@ from features.portfolio import Portfolio
 from features.reasons import Reason
 from scoring.errors import ArtefactError
 from scoring.model import Model
-from scoring.trees import PATTERNS, Tree
+from scoring.trees import PATTERNS, LeafPaths, Tree, TreeTables, places_of_children
 
 Matrix = NDArray[np.float64]
+Places = NDArray[np.intp]
 
 MOST_REASONS = 4
 """More do not help an applicant (commentary to 12 CFR 1002.9(b)(2), paragraph 1)."""
 _NOISE = 1e-9
 """Log-odds below which a contribution is rounding, and no reason."""
 _TREES_AT_ONCE = 64
+_NO_FEATURE = -2
+_MOST_LEAVES = TreeTables.most_leaves
 _ROWS_AT_ONCE = 16
 _LANES, _UNSPLIT = 8, 128
 """Sums that NumPy's pairwise summation makes side by side, and how many summands it does not split."""
@@ -106,13 +110,16 @@ class ReasonReference:
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """The reference that `to_dict` wrote; ValueError or KeyError for anything else."""
         method, group = ReasonMethod(values["method"]), values["group"]
-        outcomes = tuple(tuple(map(_outcome, tree.split())) for tree in values["outcomes"])
+        outcomes = _outcomes(values["outcomes"])
         return cls(method, None if group is None else ReferenceGroup(group), values["rows"], outcomes)
 
 
-def _outcome(text: str) -> tuple[int, int]:
-    pattern, _, count = text.partition(":")
-    return int(pattern), int(count)
+def _outcomes(trees: Sequence[str]) -> tuple[tuple[tuple[int, int], ...], ...]:
+    """The pairs in each text, all read at once: tens of thousands are read at each start."""
+    numbers = list(map(int, " ".join(trees).replace(":", " ").split()))
+    pairs = list(zip(numbers[::2], numbers[1::2], strict=True))
+    ends = accumulate((tree.count(":") for tree in trees), initial=0)
+    return tuple(tuple(pairs[start:end]) for start, end in pairwise(ends))
 
 
 class Contributions(Protocol):
@@ -262,9 +269,11 @@ class TableContributions:
         of_pair = np.array(pairs, dtype=np.intp).reshape(-1, 3)
         self._tree, self._offsets = of_pair[:, 1], np.arange(len(pairs)) * PATTERNS
         self._features, self._starts = np.unique(of_pair[:, 0], return_index=True)
+        leaves = _leaves(trees, read)
         for start in range(0, len(trees), _TREES_AT_ONCE):  # the arrays on the way stay small
-            several = slice(start, start + _TREES_AT_ONCE)
-            added, base = _added(trees[several], read[several], None if shares is None else shares[several])
+            several = slice(start, min(start + _TREES_AT_ONCE, len(trees)))
+            most = max(map(len, read[several]))
+            added, base = _added(leaves, several, most, None if shares is None else shares[several])
             chosen = (self._tree >= start) & (self._tree < start + len(added))
             self._table[chosen] = added[self._tree[chosen] - start, of_pair[chosen, 2]]
             self.base += base
@@ -344,55 +353,90 @@ def _pairwise(summands: Sequence[_Summand]) -> Matrix:
     return total
 
 
-def _added(trees: Sequence[Tree], read: Sequence[tuple[int, ...]], shares: Matrix | None) -> tuple[Matrix, float]:
-    """What the features that trees read add to the margin, shape (trees, features of one, patterns), and the base."""
-    table = np.zeros((len(trees), max(map(len, read), default=0), PATTERNS))
-    leaves = [leaf for i, tree in enumerate(trees) for leaf in _leaves(i, tree, read[i])]
-    base = 0.0
-    for count in sorted({len(leaf.columns) for leaf in leaves}):
-        base += _add(table, [leaf for leaf in leaves if len(leaf.columns) == count], count, shares)
-    return table, base
+@dataclass(frozen=True, slots=True, eq=False)
+class _Leaves:
+    """Leaves with so many features on their paths. A row reaches one if every feature agrees with the path.
 
-
-@dataclass(frozen=True, slots=True)
-class _Leaf:
-    """A leaf and the features on its path. A row reaches it if every feature agrees with the path.
-
-    `columns` are the places of these features among the tree's. `bits` and `wanted` belong to outcome patterns, one for
-    each feature; `share` is the part of the training rows that agrees with the path at the splits on it.
+    Attributes
+    ----------
+    tree, number, value : shape (n,)
+    columns : the places of these features among the tree's, in the order of the path, shape (n, features)
+    bits, wanted : of outcome patterns, for each of these features, shape (n, features)
+    share : the part of the training rows that agrees with the path at the splits on each feature, same shape
     """
 
-    tree: int
-    number: int
-    value: float
-    columns: tuple[int, ...]
-    bits: tuple[int, ...]
-    wanted: tuple[int, ...]
-    share: tuple[float, ...]
+    tree: Places
+    number: Places
+    value: Matrix
+    columns: Places
+    bits: NDArray[np.uint8]
+    wanted: NDArray[np.uint8]
+    share: Matrix
+
+    def of(self, trees: slice) -> _Leaves:
+        """Those of several trees, which are numbered from 0 on."""
+        first, end = np.searchsorted(self.tree, [trees.start, trees.stop]).tolist()
+        some = _Leaves(*(getattr(self, one.name)[first:end] for one in fields(self)))
+        return replace(some, tree=some.tree - trees.start)
+
+    def __len__(self) -> int:
+        return len(self.tree)
 
 
-def _leaves(number: int, tree: Tree, read: tuple[int, ...]) -> Iterator[_Leaf]:
-    reached = _reached(tree)
-    for leaf, path in tree.paths():
-        bits, wanted, share = dict[int, int](), dict[int, int](), dict[int, float]()
-        for split, right in path:
-            feature, child = tree.feature[split], (tree.right if right else tree.left)[split]
-            bits[feature] = bits.get(feature, 0) | 1 << split
-            wanted[feature] = wanted.get(feature, 0) | right << split
-            share[feature] = share.get(feature, 1.0) * reached[child] / reached[split]
-        columns = tuple(map(read.index, bits))
-        # all three were filled in one order
-        yield _Leaf(
-            number, leaf, tree.value[leaf], columns, tuple(bits.values()), tuple(wanted.values()), tuple(share.values())
-        )
-
-
-def _reached(tree: Tree) -> dict[int, float]:
-    """How many training rows reached each split and leaf."""
-    found: dict[int, float] = {~i: rows for i, rows in enumerate(tree.rows)}
-    for split in reversed(range(len(tree.feature))):  # a split comes before those below it
-        found[split] = found[tree.left[split]] + found[tree.right[split]]
+def _leaves(trees: Sequence[Tree], read: Sequence[tuple[int, ...]]) -> list[_Leaves]:
+    """The leaves of trees that have 0, 1, 2, ... features on their paths, in the order of the trees."""
+    paths = LeafPaths(trees)
+    most = max(map(len, read), default=0)
+    features = np.array([(*one, *(_NO_FEATURE,) * (most - len(one))) for one in read]).reshape(len(trees), most)
+    of_feature = np.zeros((len(trees), most), dtype=np.uint8)
+    for split, feature in enumerate(paths.feature.T):
+        of_feature |= (feature[:, None] == features).astype(np.uint8) << split
+    bits = paths.bits[:, :, None] & of_feature[:, None]
+    share = np.ones(bits.shape)
+    for split, (left, right, here) in enumerate(_passed(trees, paths)):
+        passed = np.where(paths.wanted >> split & 1, right[:, None], left[:, None])[:, :, None]
+        met = (bits >> split & 1).astype(np.bool_)
+        np.multiply(share, passed, out=share, where=met)
+        np.divide(share, here[:, None, None], out=share, where=met)
+    # The lowest bit of a feature is its first split, since a split comes before those below it.
+    order = np.argsort(np.where(bits, bits & -bits, 255), axis=2, kind="stable")
+    bits, share = np.take_along_axis(bits, order, axis=2), np.take_along_axis(share, order, axis=2)
+    counts = sum((bits[:, :, column] > 0).astype(np.intp) for column in range(most))
+    counts = np.where(np.arange(_MOST_LEAVES) < [[len(one.value)] for one in trees], counts, -1)
+    found = []
+    for count in range(most + 1):
+        tree, number = np.nonzero(counts == count)
+        on_path = bits[tree, number, :count]
+        found.append(
+            _Leaves(
+                tree, number, paths.values[tree, number], order[tree, number, :count], on_path,
+                on_path & paths.wanted[tree, number, None], share[tree, number, :count],
+            )
+        )  # fmt: skip
     return found
+
+
+def _passed(trees: Sequence[Tree], paths: LeafPaths) -> Iterator[tuple[Matrix, Matrix, Matrix]]:
+    """For each split, how many training rows go left, go right and reach it, each of shape (trees,)."""
+    splits, leaves = paths.feature.shape[1], paths.values.shape[1]
+    reached = np.zeros((len(trees), splits + leaves + 1))
+    reached[:, splits:-1] = [(*tree.rows, *(0.0,) * (leaves - len(tree.rows))) for tree in trees]
+    each = np.arange(len(trees))
+    left, right = places_of_children(paths.left), places_of_children(paths.right)
+    for split in reversed(range(splits)):  # a split comes before those below it
+        reached[:, split] = reached[each, left[:, split]] + reached[each, right[:, split]]
+    for split in range(splits):
+        yield reached[each, left[:, split]], reached[each, right[:, split]], reached[:, split]
+
+
+def _added(leaves: Sequence[_Leaves], trees: slice, most: int, shares: Matrix | None) -> tuple[Matrix, float]:
+    """What the features that trees read add to the margin, shape (trees, features of one, patterns), and the base."""
+    table, base = np.zeros((trees.stop - trees.start, most, PATTERNS)), 0.0
+    for count, all_of_count in enumerate(leaves):
+        some = all_of_count.of(trees)
+        if len(some):
+            base += _add(table, some, count, shares)
+    return table, base
 
 
 def _shares(reference: ReasonReference) -> Matrix:
@@ -404,38 +448,37 @@ def _shares(reference: ReasonReference) -> Matrix:
     return found
 
 
-def _add(table: Matrix, leaves: Sequence[_Leaf], count: int, shares: Matrix | None) -> float:
+def _add(table: Matrix, leaves: _Leaves, count: int, shares: Matrix | None) -> float:
     """Add the contributions of leaves with `count` features on their paths; returns their part of the base."""
-    tree, values = np.array([leaf.tree for leaf in leaves]), np.array([leaf.value for leaf in leaves])
-    patterns = np.arange(PATTERNS)
-    bits = np.array([leaf.bits for leaf in leaves], dtype=np.intp).reshape(len(leaves), 1, count)
-    wanted = np.array([leaf.wanted for leaf in leaves], dtype=np.intp).reshape(len(leaves), 1, count)
-    agrees = (patterns[:, None] & bits) == wanted
+    patterns = np.arange(PATTERNS, dtype=np.uint8)
     # the features that agree with the path, as bits; shape (leaves, patterns)
-    agreeing = agrees @ (1 << np.arange(count)) if count else np.zeros((len(leaves), PATTERNS), dtype=np.intp)
-    expected = _expected(leaves, count, agreeing, None if shares is None else shares[tree])
-    added = values[:, None, None] * np.tensordot(expected, _shapley(count), axes=1)
-    number = np.array([leaf.number for leaf in leaves])
-    for leaf in range(
-        int(number.max()) + 1
-    ):  # a tree has one leaf of each number, so that no place is added to twice at once
+    agreeing = np.zeros((len(leaves), PATTERNS), dtype=np.intp)
+    for j in range(count):
+        agreeing |= (patterns & leaves.bits[:, j, None] == leaves.wanted[:, j, None]).astype(np.intp) << j
+    expected = _expected(leaves.share, agreeing, None if shares is None else shares[leaves.tree])
+    added = leaves.value[:, None, None] * np.tensordot(expected, _shapley(count), axes=1)
+    # A tree has one leaf of each number, so that no place is added to twice at once.
+    for leaf in range(int(leaves.number.max()) + 1):
+        rows = np.flatnonzero(leaves.number == leaf)
         for j in range(count):
-            rows = np.flatnonzero(number == leaf)
-            column = [leaves[row].columns[j] for row in rows.tolist()]
             contribution = np.take_along_axis(added[rows, :, j], agreeing[rows], axis=1)
-            table[tree[rows], column] += contribution
-    return float(values @ expected[:, -1])
+            table[leaves.tree[rows], leaves.columns[rows, j]] += contribution
+    return float(leaves.value @ expected[:, -1])
 
 
-def _expected(leaves: Sequence[_Leaf], count: int, agreeing: NDArray[np.intp], shares: Matrix | None) -> Matrix:
-    """For each set of features, as bits, the share of the reference that agrees with the path at all of them."""
-    found = np.zeros((len(leaves), 1 << count))
+def _expected(share: Matrix, agreeing: Places, shares: Matrix | None) -> Matrix:
+    """For each set of features, as bits, the share of the reference that agrees with the path at all of them.
+
+    `share` has the shares of training rows, shape (leaves, features), where there is no reference group.
+    """
+    size, count = share.shape
+    found = np.zeros((size, 1 << count))
     if shares is None:
-        share = np.array([leaf.share for leaf in leaves]).reshape(len(leaves), count)
         for chosen in range(1 << count):
             found[:, chosen] = np.prod(share[:, [j for j in range(count) if chosen >> j & 1]], axis=1)
         return found
-    np.add.at(found, (np.arange(len(leaves))[:, None], agreeing), shares)
+    places = agreeing + (np.arange(size) << count)[:, None]
+    found.ravel()[:] = np.bincount(places.ravel(), weights=shares.ravel(), minlength=size << count)
     for j in range(count):  # from exactly these features to at least these
         without = [chosen for chosen in range(1 << count) if not chosen >> j & 1]
         found[:, without] += found[:, [chosen | 1 << j for chosen in without]]

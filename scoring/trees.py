@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,8 @@ Matrix = NDArray[np.float64]
 PATTERNS = 128
 """Outcome patterns of a tree."""
 _SPLITS = 7
+_NOWHERE = ~(_SPLITS + 1)
+"""The child of a split that a tree lacks."""
 _BLOCK_ROWS = 64
 _PROBED, _PROBED_MISSING = 256, 0.2
 ZERO = float(np.float32(1e-35))
@@ -278,7 +280,7 @@ class TreeTables:
     def __init__(self, trees: Sequence[Tree]) -> None:
         self.trees = tuple(trees)
         self.patterns = OutcomePatterns(self.trees)
-        self.values = leaf_values(self.trees)
+        self.values = leaf_values(LeafPaths(self.trees))
         self.offsets = np.arange(len(self.trees), dtype=np.intp) * PATTERNS
         """Where each tree begins in a table of all trees and patterns."""
 
@@ -293,18 +295,55 @@ class TreeTables:
         return found
 
 
-def leaf_values(trees: Sequence[Tree]) -> Matrix:
-    """What each tree of at most eight leaves adds to the margin for each outcome pattern, shape (trees, patterns)."""
-    leaves = [
-        (t, tree.value[leaf], sum(1 << split for split, _ in path), sum(1 << split for split, right in path if right))
-        for t, tree in enumerate(trees)
-        for leaf, path in tree.paths()
-    ]
-    tree, value, bits, wanted = (np.array(column) for column in zip(*leaves, strict=True))
-    leaf, pattern = np.nonzero((np.arange(PATTERNS) & bits[:, np.newaxis]) == wanted[:, np.newaxis])
-    values = np.empty((len(trees), PATTERNS))
-    values[tree[leaf], pattern] = value[leaf]  # every pattern of a tree leads to one leaf
-    return values
+class LeafPaths:
+    """The splits above each leaf of trees of at most eight leaves, as bits of outcome patterns.
+
+    A row reaches a leaf if its pattern has `wanted` at the places of `bits`.
+
+    Attributes
+    ----------
+    bits, wanted : shape (trees, 8); no pattern agrees with a leaf that a tree lacks
+    values : what each leaf adds to the margin, shape (trees, 8)
+    feature, left, right : of each split, shape (trees, 7); -1 is the feature of a split that a tree lacks
+    """
+
+    # Of all trees at once, split by split: one leaf after the other took five times as long.
+
+    def __init__(self, trees: Sequence[Tree]) -> None:
+        self.feature = _padded([tree.feature for tree in trees], _SPLITS, -1)
+        self.left = _padded([tree.left for tree in trees], _SPLITS, _NOWHERE)
+        self.right = _padded([tree.right for tree in trees], _SPLITS, _NOWHERE)
+        self.values = _padded([tree.value for tree in trees], _SPLITS + 1, 0.0)
+        # Splits come first, then leaves: leaf i is at 7 + i. The last place is for splits and leaves that a tree lacks.
+        bits = np.zeros((len(trees), 2 * _SPLITS + 2), dtype=np.uint8)
+        wanted = np.zeros_like(bits)
+        wanted[:, _SPLITS + 1 : -1] = 1
+        each = np.arange(len(trees))
+        for split in range(_SPLITS):  # a split comes before those below it
+            for child, right in ((self.left[:, split], 0), (self.right[:, split], 1)):
+                place = places_of_children(child)
+                bits[each, place] = bits[:, split] | 1 << split
+                wanted[each, place] = wanted[:, split] | right << split
+        self.bits, self.wanted = bits[:, _SPLITS:-1], wanted[:, _SPLITS:-1]
+
+
+def places_of_children(child: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Where children of splits are among seven splits and eight leaves; the place after them is for those lacking."""
+    return np.where(child < 0, _SPLITS + ~child, child)
+
+
+def _padded(rows: Sequence[Sequence[float]], width: int, filler: float) -> NDArray[Any]:
+    return np.array([(*row, *(filler,) * (width - len(row))) for row in rows]).reshape(len(rows), width)
+
+
+def leaf_values(paths: LeafPaths) -> Matrix:
+    """What each tree adds to the margin for each outcome pattern, shape (trees, patterns)."""
+    patterns = np.arange(PATTERNS, dtype=np.uint8)
+    found = np.empty((len(paths.values), PATTERNS))
+    for leaf, value in enumerate(paths.values.T):  # every pattern of a tree leads to one leaf
+        bits, wanted = paths.bits[:, leaf, np.newaxis], paths.wanted[:, leaf, np.newaxis]
+        np.copyto(found, value[:, np.newaxis], where=patterns & bits == wanted)
+    return found
 
 
 def probe_rows(trees: Sequence[Tree], features: int) -> Matrix:
