@@ -112,7 +112,8 @@ def read_table(
 ) -> RowBatch:
     """The batch of an Arrow table that has every declared column, checked against the declaration."""
     schema = portfolio.schema
-    numbers = np.full((table.num_rows, len(schema.numeric)), np.nan)
+    # Each column lies together, as it comes from Arrow and as the transformer reads it.
+    numbers = np.full((len(schema.numeric), table.num_rows), np.nan).T
     levels = np.full((table.num_rows, len(schema.categorical)), None, dtype=object)
     violations: list[RuleViolation] = []
     for column in schema:

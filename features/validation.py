@@ -14,6 +14,8 @@ from features.schema import Column, Schema
 from features.transformer import Columns, missing_as_nan
 
 _SHOWN = 5
+# Numbers that are judged at a time: these and what is made of them stay in a processor's cache.
+_VALUES_AT_ONCE = 1 << 15
 # A request and a file must be judged alike, so that this is the tolerance of pydantic's `multiple_of`.
 WHOLE_WITHIN = 1e-9
 """How far a number may be from a whole one that it is taken for."""
@@ -69,17 +71,27 @@ def merge_violations(violations: Sequence[RuleViolation]) -> list[RuleViolation]
 
 
 def _number_violations(known: NDArray[np.float64], schema: Schema) -> Iterator[RuleViolation]:
-    required = np.array([column.required for column in schema.numeric], dtype=np.bool_)
+    at_once = max(1, _VALUES_AT_ONCE // max(1, len(known)))
+    for start in range(0, len(schema.numeric), at_once):
+        columns = slice(start, start + at_once)
+        yield from _violations_of(known[:, columns].T, schema, range(len(schema.numeric))[columns])
+
+
+def _violations_of(known: NDArray[np.float64], schema: Schema, columns: range) -> Iterator[RuleViolation]:
+    """The violations of some numeric columns, shape (columns, n)."""
+    chosen = slice(columns.start, columns.stop)
+    low, high = schema.low[chosen, np.newaxis], schema.high[chosen, np.newaxis]
+    required = np.array([[schema.numeric[i].required] for i in columns], dtype=np.bool_)
     infinite = np.isinf(known)
     missing = np.isnan(known) & required
-    fractional = _fractional(known) & schema.whole
-    outside = ((known < schema.low) | (known > schema.high)) & ~infinite
-    for i in np.flatnonzero((infinite | missing | fractional | outside).any(axis=0)):
-        column = schema.numeric[i]
-        yield from _violation(column, "must be finite", infinite[:, i])
-        yield from _violation(column, "is required", missing[:, i])
-        yield from _violation(column, "must be a whole number", fractional[:, i])
-        yield from _violation(column, _bounds(column), outside[:, i])
+    fractional = _fractional(known) & schema.whole[chosen, np.newaxis]
+    outside = ((known < low) | (known > high)) & ~infinite
+    for i in np.flatnonzero((infinite | missing | fractional | outside).any(axis=1)):
+        column = schema.numeric[columns[i]]
+        yield from _violation(column, "must be finite", infinite[i])
+        yield from _violation(column, "is required", missing[i])
+        yield from _violation(column, "must be a whole number", fractional[i])
+        yield from _violation(column, _bounds(column), outside[i])
 
 
 def _order_violations(known: NDArray[np.float64], schema: Schema) -> Iterator[RuleViolation]:
@@ -93,8 +105,8 @@ def _order_violations(known: NDArray[np.float64], schema: Schema) -> Iterator[Ru
 
 def _fractional(values: NDArray[np.float64]) -> NDArray[np.bool_]:
     """True where a value is no whole number, within the tolerance."""
-    finite = np.where(np.isfinite(values), values, 0.0)
-    return np.asarray(np.abs(finite - np.rint(finite)) > WHOLE_WITHIN)
+    with np.errstate(invalid="ignore"):  # infinity less infinity is NaN, which exceeds nothing
+        return np.asarray(np.abs(values - np.rint(values)) > WHOLE_WITHIN)
 
 
 def _level_violations(levels: NDArray[np.object_], schema: Schema) -> Iterator[RuleViolation]:
