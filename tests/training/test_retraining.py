@@ -16,7 +16,7 @@ import pytest
 import yaml
 from mlflow import MlflowClient
 
-from benchmarks.decisions import Pool, generate
+from benchmarks.decisions import OUTCOMES, Pool, generate
 from decision_log.format import ClientHash
 from features.drawing import records_of
 from jobs.commandline import Progress
@@ -109,6 +109,18 @@ def story(settings: TrainingSettings, tmp_path_factory: pytest.TempPathFactory) 
     log = _log(folder / "log", loans(folder / "5", settings, seed=5, days=["2025-06-01"]))
     then("quiet", second, NOW + 8 * DAY, settings_with(settings, judged_days=30), watched=_watched(log))
     then("few", second, NOW + 20 * DAY, watched=_watched(log))
+    month, outcomes = settings_with(settings, judged_days=30), log / OUTCOMES
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("DECISION_LOG_KEY", KEY)
+        then("holding", second, NOW + 8 * DAY, month, watched=_watched(log, outcomes))
+        then("failing", first, NOW + 8 * DAY, month, watched=_watched(log, outcomes, floor=0.999))
+    then(
+        "planned",
+        first,
+        datetime(2040, 1, 1, tzinfo=UTC),
+        settings_with(settings, every_days=365),
+        watched=_watched(log),
+    )
     then("same", first, NOW + 8 * DAY)
     then("cooling", second, NOW + 3 * DAY)
     for step in ("keep", "import_challenger"):  # once it is registered, and once it is judged
@@ -135,11 +147,12 @@ def _log(directory: Path, data: Path) -> Path:
     return directory
 
 
-def _watched(log: Path, *, major: float = 10.0) -> WatchedLog:
+def _watched(log: Path, outcomes: Path | None = None, *, major: float = 10.0, floor: float = 0.7) -> WatchedLog:
     # Fitted to 600 applications, the model gives others another distribution of PDs.
     values = MonitoringSettings.load(ROOT / "configs" / "monitoring.yaml").model_dump(mode="json")
     values["drift"]["psi"] = {"moderate": major / 2, "major": major}
-    return WatchedLog(log, None, MonitoringSettings.checked(values, Path("loose")))
+    values["performance"]["min_auc"] = floor
+    return WatchedLog(log, outcomes, MonitoringSettings.checked(values, Path("loose")))
 
 
 def test_a_first_model_is_left_for_a_person_to_promote(story: Story) -> None:
@@ -152,6 +165,16 @@ def test_a_first_model_is_left_for_a_person_to_promote(story: Story) -> None:
 
 def test_without_drift_nothing_is_trained(story: Story) -> None:
     assert story.said["quiet"] == Retraining(False, "no drift in 1,000 decisions; performance holds")
+
+
+def test_outcomes_tell_of_every_decision(story: Story) -> None:
+    assert story.said["holding"] == Retraining(False, "no drift in 1,000 decisions; performance holds")
+
+
+@pytest.mark.parametrize("reason", ["failing", "planned"])
+def test_lost_performance_and_the_plan_are_reasons_too(story: Story, reason: str) -> None:
+    """They lead to the data, which are those of version 1."""
+    assert story.said[reason] == Retraining(False, "version 1 was trained on the same 600 applications")
 
 
 def test_too_few_decisions_are_not_judged(story: Story) -> None:
