@@ -36,6 +36,8 @@ from training.settings import TrainingSettings
 
 HALT_VARIABLE = "CREDIT_SCORING_HALT_FILE"
 """The environment variable that names the file whose content halts every variant but the champion."""
+_ACTOR_VARIABLE = "CREDIT_SCORING_ACTOR"
+"""Written here, since what defines it loads MLflow, and a receiver waits for most of its time."""
 _BODY_BYTES = 1 << 20
 _TOKEN_BYTES = 1 << 12
 _SECONDS = 10
@@ -348,7 +350,11 @@ def receive(
         command += [] if given is None else [option, str(given)]
     command += [*(["--allow-generated"] * allow_generated), *(["--allow-uncompared"] * allow_uncompared)]
     # An address may hold a password, which must not be in the list of processes.
-    environment = {**os.environ, **({"MLFLOW_TRACKING_URI": tracking_uri} if tracking_uri else {})}
+    environment = {
+        _ACTOR_VARIABLE: "training receive",
+        **os.environ,
+        **({"MLFLOW_TRACKING_URI": tracking_uri} if tracking_uri else {}),
+    }
     place = inbox or Path(BentoMLContainer.bentoml_home.get()) / "receiver"
     with writing(place):
         kept = Inbox(place, timedelta(days=max(limits.cooldown_days, 1)))
