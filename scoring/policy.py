@@ -170,7 +170,7 @@ class ExploreRule:
 
         >>> rule = ExploreRule(share=0.5, up_to=0.25)
         >>> [rule.draws(bytes([client]) * 16, "0123456789abcdef") for client in range(6)]
-        [False, False, False, False, False, False]
+        [False, False, True, False, True, False]
         """
         # By the client and not by the request: whoever applies again must not draw again. Nobody without the key of
         # the decision log can compute the hash. Another policy draws others.
