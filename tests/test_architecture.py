@@ -29,7 +29,7 @@ MAY_IMPORT = {
     "deploy": {"benchmarks", "features", "jobs", "monitoring", "scoring", "serving"},
     "docs": {"features", "jobs", "serving"},
     "configs": {"features", "jobs", "training"},
-    "examples": {"credit_scoring_client", "features", "scoring", "serving"},
+    "examples": {"configs", "credit_scoring_client", "features", "monitoring", "scoring", "serving", "training"},
 }
 EXCEPTIONS = {"scoring.__main__": {"decision_log"}, "benchmarks.trees": {"serving"}}
 """The program composes its commands: those about the log are `python -m scoring`'s too, and no other module knows.

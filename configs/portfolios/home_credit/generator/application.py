@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -262,12 +263,16 @@ class Clients:
         return len(self.ids)
 
 
-def draw_clients(chunk: Chunk) -> Clients:
-    """Draw the clients of `chunk`; the same chunk always gives the same clients."""
+def draw_clients(chunk: Chunk, intervention: Callable[[Application], Application] | None = None) -> Clients:
+    """Draw the clients of `chunk`; the same chunk always gives the same clients.
+
+    An intervention changes their applications, and so their true PDs; everything that is drawn stays the same.
+    """
     rng = chunk.generator(Stream.APPLICATION)
     latent = draw_latent(rng, len(chunk))
     in_bureau = ~chance(rng, chunk.population.not_in_bureau, len(chunk))
     application = draw_application(rng, latent, in_bureau=in_bureau, population=chunk.population)
+    application = application if intervention is None else intervention(application)
     # A client without a bureau file is riskier, so a missing third score carries information too.
     visible = application.log_odds() + effect(~in_bureau, _NOT_IN_BUREAU_EFFECT)
     return Clients(
