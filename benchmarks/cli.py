@@ -22,7 +22,7 @@ from benchmarks.fleet import measure_fleet, record_fleet
 from benchmarks.generators import Generators, compare_generators
 from benchmarks.monitoring_scale import measure_reports, record
 from benchmarks.peer import PEERS, VARIANTS, Peer
-from benchmarks.recording import recording_cost
+from benchmarks.recording import recording_cost, shadow_cost
 from benchmarks.report import report, report_book, report_generators, report_variants
 from benchmarks.results import Comparison, SoakRecord
 from benchmarks.settings import BenchmarkSettings
@@ -141,6 +141,14 @@ def book(
 def recording(**options: Any) -> None:
     """Measure what recording decisions costs the service."""
     _side_by_side(recording_cost, **options)
+
+
+@commands.command()
+@_windows
+@_kept("shadow.json")
+def shadow(**options: Any) -> None:
+    """Measure what challengers in shadow cost the service."""
+    _side_by_side(shadow_cost, **options)
 
 
 @commands.command()

@@ -41,6 +41,7 @@ class Cost:
     """CPU time of the whole process tree per request, microseconds, window by window.
 
     `ratio` and `difference_us` are medians over the windows, each compared with the first choice's beside it.
+    `p99_ms` is of the answers of each window, where it was kept.
     """
 
     choice: str
@@ -49,10 +50,18 @@ class Cost:
     median_us: float
     ratio: float
     difference_us: float
+    p99_ms: tuple[float, ...] = ()
 
     @classmethod
-    def of(cls, choice: str, connections: int, windows_us: Sequence[float], beside_us: Sequence[float]) -> Self:
-        """The cost of a choice, and of the first one in the windows beside it."""
+    def of(
+        cls,
+        choice: str,
+        connections: int,
+        windows: Sequence[tuple[float, float]],
+        beside: Sequence[tuple[float, float]],
+    ) -> Self:
+        """The cost of a choice, and of the first one in the windows beside it: microseconds, and the p99."""
+        windows_us, beside_us = ([figure for figure, _ in each] for each in (windows, beside))
         pairs = list(zip(windows_us, beside_us, strict=True))
         return cls(
             choice=choice,
@@ -61,6 +70,7 @@ class Cost:
             median_us=median(windows_us),
             ratio=median(figure / other for figure, other in pairs),
             difference_us=median(figure - other for figure, other in pairs),
+            p99_ms=tuple(late for _, late in windows),
         )
 
 
@@ -79,7 +89,7 @@ def side_by_side(
     The order is turned round from window to window, and every few windows all services are started anew: two processes
     that are the same differ by some per cent for as long as they live.
     """
-    found: dict[tuple[str, int], list[float]] = {}
+    found: dict[tuple[str, int], list[tuple[float, float]]] = {}
     for first in range(0, windows, _WINDOWS_OF_A_START):
         with ExitStack() as servers, progress.step(f"windows from {first + 1} of {windows}"):
             running = [
@@ -116,10 +126,12 @@ def _target(prepared: Prepared, choice: Choice, server: Server) -> Target:
     return target(prepared.bench, replace(SERVICE, headers=choice.headers), DECISIONS, server)
 
 
-def _window(prepared: Prepared, server: Server, singles: Target, connections: int, seconds: float) -> float:
-    """CPU time per request in one window."""
+def _window(
+    prepared: Prepared, server: Server, singles: Target, connections: int, seconds: float
+) -> tuple[float, float]:
+    """CPU time per request in one window, and the p99 of its answers in milliseconds."""
     settings = prepared.bench.settings
     counted(singles, connections=connections, requests=settings.warm_up_requests, limit=settings.timeouts.window)
     before = server.cpu_seconds()
     sample = closed_loop(singles, connections=connections, seconds=seconds)
-    return (server.cpu_seconds() - before) * 1e6 / len(sample)
+    return (server.cpu_seconds() - before) * 1e6 / len(sample), sample.milliseconds(99)

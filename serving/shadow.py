@@ -155,18 +155,18 @@ class OfferedRows:
         return type(self)(*(getattr(self, field.name)[rows] for field in fields(self)))
 
     def put(
-        self, route: str, callers: Sequence[Caller], columns: Columns | None, matrix: NDArray[np.float64],
+        self, start: int, route: str, callers: Sequence[Caller], columns: Columns | None, matrix: NDArray[np.float64],
         scores: Scores,
     ) -> None:  # fmt: skip
-        """Copy as many applications as there are rows here, from the first on."""
-        count = len(self.route)
+        """Copy applications into the rows from `start` on; there must be room for them."""
+        rows = slice(start, start + len(callers))
         if self.matrix.shape[1]:
-            self.matrix[:] = matrix[:count]
+            self.matrix[rows] = matrix
         elif columns is not None:
-            self.numbers[:], self.levels[:] = columns.numbers[:count], columns.levels[:count]
-        self.route[:] = route
-        self.probability[:], self.decision[:] = scores.probability[:count], scores.decision[:count]
-        for row, (caller, reasons) in enumerate(zip(callers[:count], scores.reasons[:count].tolist(), strict=True)):
+            self.numbers[rows], self.levels[rows] = columns.numbers, columns.levels
+        self.route[rows] = route
+        self.probability[rows], self.decision[rows] = scores.probability, scores.decision
+        for row, (caller, reasons) in enumerate(zip(callers, scores.reasons.tolist(), strict=True), start):
             self.caller[row], self.reason[row] = caller, reasons[0].code if reasons else None
 
     def forget(self) -> None:
@@ -220,17 +220,20 @@ class Shadow:
         self, route: str, callers: Sequence[Caller], columns: Columns | None, matrix: NDArray[np.float64],
         scores: Scores,
     ) -> None:  # fmt: skip
-        """Keep applications for the challenger, as many as there is room for; see `OfferedRows`."""
+        """Keep applications for the challenger, as many as there is room for."""
         if not self._same and columns is None:
             self._metrics.outcomes[ShadowOutcome.UNREADABLE].inc(len(callers))
             return
         with self._lock:
-            used = self._used
-            self._used = end = min(used + len(callers), _ROOM)
-            self._filling.take(slice(used, end)).put(route, callers, columns, matrix, scores)
-        if dropped := used + len(callers) - end:
-            self._metrics.outcomes[ShadowOutcome.DROPPED].inc(dropped)
-        if end >= _BLOCK:
+            start = self._used
+            if start + len(callers) > _ROOM:
+                self._metrics.outcomes[ShadowOutcome.DROPPED].inc(start + len(callers) - _ROOM)
+                kept = slice(0, _ROOM - start)
+                callers, columns, matrix = callers[kept], columns and columns.take(kept), matrix[kept]
+                scores = scores.take(kept)
+            self._filling.put(start, route, callers, columns, matrix, scores)
+            self._used = start + len(callers)
+        if self._used >= _BLOCK and not self._due.is_set():
             self._due.set()
 
     def close(self) -> None:
