@@ -19,6 +19,8 @@ from benchmarks.results import Recorded
 from jobs.commandline import Progress
 
 _WINDOWS_OF_A_START = 3
+Window = tuple[float, float]
+"""CPU time per request, microseconds, and the p99 of the answers, milliseconds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,7 +91,7 @@ def side_by_side(
     The order is turned round from window to window, and every few windows all services are started anew: two processes
     that are the same differ by some per cent for as long as they live.
     """
-    found: dict[tuple[str, int], list[tuple[float, float]]] = {}
+    found: dict[tuple[str, int], list[Window]] = {}
     for first in range(0, windows, _WINDOWS_OF_A_START):
         with ExitStack() as servers, progress.step(f"windows from {first + 1} of {windows}"):
             running = [

@@ -114,6 +114,7 @@ def erase(*, client_id: str, folder: Path) -> None:
     client = client_hash(os.environ).digest(client_id)
     done = destroy(folder, client, Notary.of(os.environ, folder), datetime.now(UTC))
     say([f"{done.records:,} records in {done.segments:,} segments and {done.overrides:,} overrides were destroyed"])
+    say([f"{done.shadow:,} records of challengers in shadow were destroyed"] if done.shadow else [])
     if done.aside:
         sys.stderr.write(f"warning: {done.aside:,} files in {folder}/aside were not read: they may hold records\n")
 

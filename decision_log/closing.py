@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from pathlib import Path
@@ -32,7 +32,18 @@ from decision_log.format import (
 )
 from decision_log.notary import Notary, Vault
 from decision_log.overrides import check_kept, unindexed, write_index
-from decision_log.segments import ASIDE, CLOSED, CLOSED_SUFFIX, OPEN, Listing, claimed, opened, read_header, read_raw
+from decision_log.segments import (
+    ASIDE,
+    CLOSED,
+    CLOSED_SUFFIX,
+    OPEN,
+    SHADOW,
+    Listing,
+    claimed,
+    opened,
+    read_header,
+    read_raw,
+)
 from decision_log.writer import LogSettings
 from jobs.commandline import stop_if_asked
 from jobs.output import flush_folder, locked, remove_unfinished, replaced, write_text
@@ -63,6 +74,7 @@ class Closed:
     expired : files removed for their age
     aside : a line for each file that is no whole segment
     shipped : closed segments that were copied to `recording.log.ship`
+    shadow : closed segments of challengers in shadow, which no other count of segments and decisions has
     """
 
     segments: int
@@ -71,10 +83,11 @@ class Closed:
     expired: int
     aside: tuple[str, ...] = ()
     shipped: int = 0
+    shadow: int = 0
 
 
 def close(directory: Path, settings: LogSettings, now: datetime, notary: Notary | None = None) -> Closed:
-    """Close the finished segments of a decision log, and remove old ones.
+    """Close the finished segments of a decision log, and remove old ones; then those of its challengers in shadow.
 
     With a notary, a segment that its worker left without a last checkpoint gets one before.
 
@@ -85,10 +98,22 @@ def close(directory: Path, settings: LogSettings, now: datetime, notary: Notary 
         raise SourceError(f"{directory}: no decision log")
     check_kept(directory, notary)
     try:
-        return _Closing(directory, settings, now, notary).run()
+        done = _Closing(directory, settings, now, notary).run()
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else type(error).__name__
         raise DecisionLogError(f"{directory}: cannot be written ({reason})") from None
+    if not (directory / SHADOW / OPEN).is_dir():
+        return done
+    ship = settings.ship and f"{settings.ship.rstrip('/')}/{SHADOW}"
+    own = settings.model_copy(update={"ship": ship})
+    shadow = close(directory / SHADOW, own, now, notary and notary.below(SHADOW))
+    return replace(
+        done,
+        expired=done.expired + shadow.expired,
+        aside=(*done.aside, *shadow.aside),
+        shipped=done.shipped + shadow.shipped,
+        shadow=shadow.segments,
+    )
 
 
 @dataclass(slots=True)

@@ -11,7 +11,7 @@ import os
 from base64 import b64decode
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
@@ -32,7 +32,7 @@ from decision_log.errors import CheckpointError, DecisionLogError, SegmentError,
 from decision_log.format import decoded
 from decision_log.notary import SEALS, SIGNING_VARIABLE, Notary, Vault
 from decision_log.overrides import OVERRIDES, check_kept, write_index
-from decision_log.segments import ASIDE, CLOSED, CLOSED_SUFFIX, OPEN, Listing, first_line, opened, read_raw
+from decision_log.segments import ASIDE, CLOSED, CLOSED_SUFFIX, OPEN, SHADOW, Listing, first_line, opened, read_raw
 from jobs.commandline import stop_if_asked
 from jobs.output import locked
 
@@ -63,16 +63,18 @@ class Erased:
     records, segments : records that were destroyed, and the segments that had them
     overrides : overrides of these decisions, destroyed too
     aside : files in `aside`, which were not read
+    shadow : records of challengers in shadow, destroyed too
     """
 
     records: int
     segments: int
     overrides: int = 0
     aside: int = 0
+    shadow: int = 0
 
 
 def erase(directory: Path, client: bytes, notary: Notary | None, now: datetime) -> Erased:
-    """Destroy the records of the client with this hash, in open and closed segments, and their overrides.
+    """Destroy the records of the client with this hash, their overrides, and those of challengers in shadow.
 
     SourceError if there is no log; DecisionLogError if it cannot be written, or has checkpoints and there is no notary,
     or one that keeps nothing beside them.
@@ -85,9 +87,13 @@ def erase(directory: Path, client: bytes, notary: Notary | None, now: datetime) 
     (directory / CLOSED).mkdir(mode=0o700, exist_ok=True)
     try:
         with locked(directory / CLOSED):  # `close` moves records from one folder to the other
-            return _erase(directory, client, notary, now)
+            done = _erase(directory, client, notary, now)
     except OSError as error:
         raise DecisionLogError(f"{directory}: cannot be written ({os.strerror(error.errno or 0)})") from None
+    if not (directory / SHADOW / OPEN).is_dir():
+        return done
+    shadow = erase(directory / SHADOW, client, notary and notary.below(SHADOW), now)
+    return replace(done, aside=done.aside + shadow.aside, shadow=shadow.records)
 
 
 def _erase(directory: Path, client: bytes, notary: Notary | None, now: datetime) -> Erased:

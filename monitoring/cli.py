@@ -92,6 +92,7 @@ def close(*, folder: Path, settings: Path) -> None:
     sys.stdout.write(
         f"{done.segments:,} segments closed with {done.decisions:,} decisions; {done.held:,} still being written;"
         f" {done.expired:,} older than {log.retention_days} days removed; {len(done.aside):,} files set aside\n"
+        + (f"{done.shadow:,} segments of challengers in shadow closed\n" if done.shadow else "")
         + (f"{done.shipped:,} copied to {log.ship}\n" if log.ship else "")
     )
     sys.stderr.write("".join(f"warning: {line}\n" for line in done.aside))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -30,10 +31,13 @@ _LOGGER = logging.getLogger("bentoml.credit_scoring")
 
 _ROOM = 4096
 """Rows that wait at most, for each challenger; those beyond are dropped and counted."""
-_BLOCK = 256
-"""Rows that are scored together. A row alone takes four times as long, and fewer blocks hold up fewer requests."""
+_BLOCK = 512
+"""Rows that are scored together: a row alone takes many times as long, and each block brings tables of its own into the
+caches."""
 _PAUSE = 0.25
 """Seconds that a row waits at most for others."""
+_SWITCH_SECONDS = 0.001
+"""After so long the thread gives the lock of the interpreter to a request that waits; Python's default is 0.005."""
 _LAST_SECONDS = 5.0
 """Seconds that the last rows may take when a worker ends."""
 _SHARE = 0.25
@@ -214,6 +218,7 @@ class Shadow:
         self._due, self._stopped = threading.Event(), threading.Event()
         self._heartbeat = Heartbeat(f"shadow-{name}", registry=registry)
         self._thread = threading.Thread(target=self._run, name=f"shadow-{name}", daemon=True)
+        sys.setswitchinterval(min(_SWITCH_SECONDS, sys.getswitchinterval()))
         self._thread.start()
 
     def offer(

@@ -26,8 +26,8 @@ from decision_log.format import Caller
 from features.request import Applications
 from scoring.scorer import Scorer
 from scoring.store import StoredModel
-from serving.engine import told
 from serving.schemas import decisions
+from serving.variants import told
 from tests.benchmarks.examples import SETTINGS
 from tests.home_credit import APPLICATION
 

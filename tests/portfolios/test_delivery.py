@@ -21,11 +21,14 @@ from features.portfolio import Portfolio
 from features.transformer import Columns
 from jobs.commandline import Progress
 from scoring.store import REPORT, Statement, load_stored, report_digest
+from serving.settings import ServingSettings
+from serving.variants import VariantState, load_challengers
 from tests.portfolios.samples import drawn, write_csv
 from tests.server import ROOT, unmeasured
 from training.errors import RegistryError
 from training.promotion import promote
 from training.registry.registry import copy_report
+from training.registry.store import import_challenger
 from training.run import Delivered, deliver
 from training.settings import TrainingSettings
 
@@ -99,6 +102,19 @@ def test_the_older_model_is_loaded_scored_and_reported(grown, tmp_path):
     assert (
         "Words" in (tmp_path / "report.html").read_text(encoding="utf-8") or (tmp_path / "report.html").stat().st_size
     )
+
+
+def test_a_challenger_that_reads_a_column_that_the_champions_portfolio_lacks_decides_on_nothing(grown, caplog):
+    loaded = yaml.safe_load((ROOT / "configs" / "serving.yaml").read_text(encoding="utf-8"))
+    import_challenger(grown.second.registered)
+    loaded["variants"] = [{"model": f"{grown.second.registered.name}:challenger"}]
+    first = load_stored(grown.first.tag)
+    [challenger] = load_challengers(ServingSettings.model_validate(loaded), first)
+    assert (challenger.state, challenger.served) == (VariantState.UNSCORABLE, None)
+    assert "the challenger challenger cannot score: the applications have no column children" in caplog.text
+    loaded["variants"] = [{"model": grown.first.tag}]
+    [older] = load_challengers(ServingSettings.model_validate(loaded), load_stored(grown.second.tag))
+    assert (older.state, older.model.version) == (VariantState.SHADOW, first.version)
 
 
 def test_the_run_keeps_the_parameters_that_the_data_chose(grown):

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.scoring.conftest import applications, artefact, labelled_csv, scorer, small
+from tests.scoring.conftest import applications, artefact, labelled_csv, model_matrix, scorer, small
 
-__all__ = ["applications", "artefact", "labelled_csv", "scorer", "small"]
+__all__ = ["applications", "artefact", "labelled_csv", "model_matrix", "scorer", "small"]

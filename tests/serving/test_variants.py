@@ -1,0 +1,346 @@
+"""Challengers beside the champion: the split of the clients, what halts it, and shadows that fail or are slow."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from prometheus_client import CollectorRegistry
+
+from decision_log.format import Caller
+from decision_log.reader import DecisionLogReader
+from features.transformer import Columns
+from monitoring.recorder import open_recorder, open_shadow_records
+from scoring.artefact import Artefact
+from scoring.scorer import Scorer, Scores, in_order, with_conformance
+from scoring.store import StoredModel
+from serving.engine import DecisionEngine
+from serving.schemas import PredictRequest, Requests
+from serving.settings import GuardSettings, ServingSettings
+from serving.shadow import Shadow, ShadowMetrics
+from serving.split import FailureBudget, HaltFile, described, variant_of
+from serving.variants import Challenger, Variant, VariantState
+from tests.home_credit import PORTFOLIO
+from tests.monitoring.recording import KEY, settings
+from tests.server import ROOT
+from tests.serving.test_engine import SERVING
+
+IDS = 1_000_000
+
+
+def shares(split: dict[str, float], salt: str = "s", ids: int = IDS) -> dict[str, float]:
+    found = dict.fromkeys(("champion", *split), 0)
+    for client in range(ids):
+        found[variant_of(str(client), split, salt)] += 1
+    return {name: count / ids for name, count in found.items()}
+
+
+@pytest.mark.slow
+def test_the_split_of_a_million_clients_is_within_a_fifth_of_a_point() -> None:
+    found = shares({"one": 0.1, "two": 0.25})
+    assert found == pytest.approx({"champion": 0.65, "one": 0.1, "two": 0.25}, abs=0.002)
+
+
+def test_raising_a_share_moves_only_clients_of_the_champion_into_it() -> None:
+    clients = [str(number) for number in range(5_000)]
+
+    def chosen(one: float, two: float) -> list[str]:
+        return [variant_of(client, {"one": one, "two": two}, "s") for client in clients]
+
+    before, more, other = chosen(0.1, 0.2), chosen(0.3, 0.2), chosen(0.1, 0.4)
+    assert {pair for pair in zip(before, more, strict=True) if len(set(pair)) > 1} == {("champion", "one")}
+    assert {pair for pair in zip(before, other, strict=True) if len(set(pair)) > 1} == {("champion", "two")}
+
+
+def test_the_split_is_the_same_in_every_process_and_another_salt_draws_anew() -> None:
+    program = (
+        "from serving.split import variant_of\n"
+        "print(''.join(variant_of(str(n), {'x': 0.5}, 's')[0] for n in range(200)))"
+    )
+    told = [
+        subprocess.run(
+            [sys.executable, "-c", program], cwd=ROOT, env={**os.environ, "PYTHONHASHSEED": seed}, check=True,
+            capture_output=True, text=True,
+        ).stdout.strip()
+        for seed in ("0", "7")
+    ]  # fmt: skip
+    here = "".join(variant_of(str(number), {"x": 0.5}, "s")[0] for number in range(200))
+    assert told == [here, here]
+    assert here != "".join(variant_of(str(number), {"x": 0.5}, "t")[0] for number in range(200))
+
+
+def test_old_failures_are_forgotten() -> None:
+    budget = FailureBudget(GuardSettings(failures=2, of=3))
+    assert [budget.spent(failed=failed) for failed in (True, False, False, True, False, True)] == [*[False] * 5, True]
+
+
+@pytest.mark.parametrize(
+    ("variants", "reason"),
+    [
+        ([{"name": "champion", "model": "m"}], "each needs a name of its own"),
+        ([{"name": "a", "model": "m"}, {"name": "a", "model": "n"}], "each needs a name of its own"),
+        ([{"name": "A b", "model": "m"}], "name"),
+        ([{"name": one, "model": "m", "share": 0.1} for one in "abc"], "at most 2 may have a share"),
+        ([{"name": one, "model": "m", "share": 0.5} for one in "ab"], "some must be left to the champion"),
+        ([{"name": "a", "model": "m", "share": 1.0}], "share"),
+    ],
+)
+def test_variants_that_cannot_be_are_refused(variants: list[dict[str, Any]], reason: str) -> None:
+    changed = SERVING.model_dump(mode="json") | {"variants": variants}
+    with pytest.raises(ValueError, match=reason):
+        ServingSettings.model_validate(changed)
+
+
+class Broken(Scorer):
+    """Fails on every row, until it is mended."""
+
+    broken = True
+
+    def decide(self, *arguments: Any, **options: Any) -> Scores:
+        if self.broken:
+            raise ZeroDivisionError
+        return super().decide(*arguments, **options)
+
+
+class Stuck(Scorer):
+    """Decides only when it may."""
+
+    def __init__(self, artefact: Artefact) -> None:
+        self.may = threading.Event()
+        self.began = threading.Event()
+        self.may.set()
+        super().__init__(artefact)
+        self.may.clear()
+        self.began.clear()
+
+    def decide(self, *arguments: Any, **options: Any) -> Scores:
+        self.began.set()
+        self.may.wait()
+        return super().decide(*arguments, **options)
+
+
+@pytest.fixture(scope="module")
+def stricter(artefact: Artefact) -> Artefact:
+    policy = artefact.policy
+    return with_conformance(replace(artefact, policy=replace(policy, refer_from=0.01, refer_to=policy.cutoff)))
+
+
+def model(scorer: Scorer) -> StoredModel:
+    return StoredModel("other", f"2-{scorer.artefact.digest[:32]}", scorer)
+
+
+def broken(artefact: Artefact) -> Broken:
+    Broken.broken = False
+    made = Broken(artefact)
+    made.broken = True
+    Broken.broken = True
+    return made
+
+
+class Observed:
+    """A shadow beside a champion, with metrics and, where there is a folder, logs of its own."""
+
+    def __init__(self, champion: StoredModel, scorer: Scorer, folder: Path | None = None) -> None:
+        self.registry = CollectorRegistry()
+        self.champion = champion
+        self.metrics = ShadowMetrics("challenger", registry=self.registry)
+        self.recorder, records = None, None
+        if folder is not None:
+            environment = {"DECISION_LOG_DIR": str(folder), "DECISION_LOG_KEY": KEY}
+            chosen = settings()
+            self.recorder = open_recorder(champion, chosen.recording, chosen.drift, environment, registry=self.registry)
+            records = open_shadow_records(
+                model(scorer), "challenger", chosen.recording, environment, self.recorder, self.metrics.lost,
+                registry=self.registry,
+            )  # fmt: skip
+        self.shadow = Shadow(
+            "challenger", model(scorer), champion, self.metrics, records, clock=lambda: 5.0, registry=self.registry
+        )
+
+    def offer(self, matrix: NDArray[np.float64], columns: Columns | None = None) -> Scores:
+        scores = self.champion.scorer.score_matrix(matrix)
+        callers = [Caller("r-1", str(row), row) for row in range(len(matrix))]
+        self.shadow.offer("/predict", callers, columns, matrix, scores)
+        return scores
+
+    def count(self, name: str, **labels: str) -> float:
+        found = self.registry.get_sample_value(
+            f"credit_scoring_shadow_{name}_total", {"variant": "challenger", **labels}
+        )
+        assert found is not None
+        return found
+
+
+def test_flips_and_shifts_are_those_of_a_direct_computation(
+    small: StoredModel, stricter: Artefact, model_matrix: NDArray[np.float64], tmp_path: Path
+) -> None:
+    observed = Observed(small, Scorer(stricter), tmp_path / "log")
+    was = [observed.offer(model_matrix[start : start + 7]) for start in range(0, len(model_matrix), 7)]
+    observed.shadow.close()
+    assert observed.recorder is not None
+    observed.recorder.close()
+    champion = in_order([(np.arange(7 * i, 7 * i + len(one)), one) for i, one in enumerate(was)])
+    challenger = Scorer(stricter).score_matrix(model_matrix)
+    kinds = ("approve", "refer", "decline")
+    found = {(a, b): observed.count("decisions", champion=a, challenger=b) for a in kinds for b in kinds}
+    expected = {
+        (a, b): np.count_nonzero((champion.decision == a) & (challenger.decision == b)) for a in kinds for b in kinds
+    }
+    assert found == expected
+    assert sum(count for (a, b), count in found.items() if a != b) > 0
+    assert observed.count("applications", outcome="scored") == len(model_matrix)
+    assert observed.count("pd", of="challenger") == pytest.approx(challenger.probability.sum())
+    firsts = zip(champion.reasons.tolist(), challenger.reasons.tolist(), strict=True)
+    assert observed.count("reason_changes") == sum(bool(a and b and a[0].code != b[0].code) for a, b in firsts)
+    [table] = list(DecisionLogReader(tmp_path / "log" / "shadow").tables(["index", "variant", "margin"]))
+    assert set(table["variant"].to_pylist()) == {"challenger"}
+    assert table["margin"].to_pylist() == challenger.margin.tolist()
+
+
+def test_a_shadow_that_fails_is_counted_and_recovers(
+    small: StoredModel, artefact: Artefact, model_matrix: NDArray[np.float64], caplog: pytest.LogCaptureFixture
+) -> None:
+    scorer = broken(artefact)
+    observed = Observed(small, scorer)
+    observed.offer(model_matrix[:3])
+    until(lambda: observed.count("applications", outcome="failed") == 3)
+    scorer.broken = False
+    observed.offer(model_matrix[:2])
+    observed.shadow.close()
+    assert observed.count("applications", outcome="scored") == 2
+    assert [one.getMessage() for one in caplog.records] == [
+        "the challenger challenger in shadow fails: ZeroDivisionError"
+    ]
+
+
+def test_a_shadow_that_is_stuck_holds_nobody_up_and_drops_what_it_has_no_room_for(
+    small: StoredModel, artefact: Artefact, model_matrix: NDArray[np.float64]
+) -> None:
+    scorer = Stuck(artefact)
+    observed = Observed(small, scorer)
+    many = np.repeat(model_matrix[:1], 3000, axis=0)
+    observed.offer(model_matrix[:5])
+    scorer.began.wait()
+    for _ in range(2):
+        observed.offer(many)
+    assert observed.count("applications", outcome="dropped") == 2 * 3000 - 4096
+    scorer.may.set()
+    until(lambda: observed.count("applications", outcome="scored") == 5 + 4096)
+    observed.shadow.close()
+
+
+def test_a_shadow_of_other_features_makes_its_own_matrix_and_cannot_read_the_champions(
+    small: StoredModel, artefact: Artefact, applications: Columns, model_matrix: NDArray[np.float64]
+) -> None:
+    clip = {name: (low, low) for name, (low, _) in artefact.features.clip.items()}
+    other = with_conformance(replace(artefact, features=replace(artefact.features, clip=clip)))
+    observed = Observed(small, Scorer(other))
+    observed.offer(model_matrix[:4])
+    observed.offer(model_matrix[:9], applications.take(slice(0, 9)))
+    observed.shadow.close()
+    assert observed.count("applications", outcome="unreadable") == 4
+    assert observed.count("applications", outcome="scored") == 9
+    expected = Scorer(other).score(applications.take(slice(0, 9))).probability.sum()
+    assert observed.count("pd", of="challenger") == pytest.approx(expected)
+
+
+def until(condition: Callable[[], bool]) -> None:
+    waiting = threading.Event()
+    for _ in range(6_000):
+        if condition():
+            return
+        waiting.wait(0.01)
+    raise AssertionError("not within a minute")
+
+
+class Contest:
+    """An engine in which a challenger decides for half of the clients."""
+
+    def __init__(self, champion: StoredModel, scorer: Scorer, halt: Path | None = None) -> None:
+        self.registry = CollectorRegistry()
+        self.halt = HaltFile(halt, registry=self.registry)
+        guard = {"guard": GuardSettings(failures=3, of=10)}
+        chosen = SERVING.model_copy(update={"split": SERVING.split.model_copy(update=guard)})
+        self.other = model(scorer)
+        self.engine = DecisionEngine(
+            champion, Requests(PORTFOLIO), chosen, lambda *_: None,
+            challengers={"challenger": (Variant("challenger", self.other, chosen, lambda *_: None), 0.5)},
+            halt=self.halt, registry=self.registry,
+        )  # fmt: skip
+        self.requests = Requests(PORTFOLIO)
+        example = PORTFOLIO.declared.example
+        salt = chosen.split.salt
+        self.theirs = next(str(n) for n in range(99) if variant_of(str(n), {"challenger": 0.5}, salt) != "champion")
+        self.example = self.requests.applications.model.model_validate(example)
+
+    def version(self, client_id: str | None) -> str:
+        request = PredictRequest.model_construct(application=self.example, client_id=client_id)
+        return str(asyncio.run(self.engine.predict(request))["model_version"])
+
+    def batch(self, *clients: str | None) -> list[str]:
+        requests = [PredictRequest.model_construct(application=self.example, client_id=one) for one in clients]
+        return [one["model_version"] for one in asyncio.run(self.engine.predict_batch(requests))["results"]]
+
+    def count(self, variant: str, outcome: str) -> float | None:
+        labels = {"variant": variant, "outcome": outcome}
+        return self.registry.get_sample_value("credit_scoring_split_applications_total", labels)
+
+
+def test_a_challenger_that_fails_leaves_the_decision_to_the_champion_and_is_halted_by_its_guard(
+    small: StoredModel, artefact: Artefact, tmp_path: Path
+) -> None:
+    contest = Contest(small, broken(artefact), tmp_path / "halt")
+    assert contest.version(contest.theirs) == small.version
+    assert contest.batch(contest.theirs, None, contest.theirs) == [small.version] * 3
+    assert (contest.count("challenger", "failed"), contest.count("champion", "unnamed")) == (3, 1)
+    assert not contest.halt.halted
+    assert contest.version(contest.theirs) == small.version
+    assert (tmp_path / "halt").read_text() == "the challenger challenger failed too often\n"
+    assert contest.halt.halted
+    assert contest.version(contest.theirs) == small.version
+    assert contest.count("challenger", "halted") == 1
+    (tmp_path / "halt").unlink()
+    contest.halt.look()
+    assert contest.engine.split.halted("challenger") == "failures"
+    [_, told] = described([Challenger(SERVING_VARIANT, VariantState.DECIDES, contest.other)], contest.engine.split)
+    assert (told["state"], told["version"]) == ("halted", contest.other.version)
+
+
+SERVING_VARIANT = ServingSettings.model_validate(
+    SERVING.model_dump(mode="json") | {"variants": [{"model": "other", "share": 0.5}]}
+).variants[0]
+
+
+def test_a_halt_file_that_cannot_be_read_halts(small: StoredModel, stricter: Artefact, tmp_path: Path) -> None:
+    contest = Contest(small, Scorer(stricter), tmp_path / "halt")
+    assert contest.version(contest.theirs) == contest.other.version
+    assert contest.version(None) == small.version
+    assert contest.batch(contest.theirs, None) == [contest.other.version, small.version]
+    (tmp_path / "halt").mkdir()
+    contest.halt.look()
+    assert contest.version(contest.theirs) == small.version
+    (tmp_path / "halt").rmdir()
+    contest.halt.look()
+    assert contest.version(contest.theirs) == contest.other.version
+
+
+def test_rows_of_the_champions_matrix_go_by_the_split_where_both_models_read_them(
+    small: StoredModel, stricter: Artefact, artefact: Artefact
+) -> None:
+    clip = {name: (low, low) for name, (low, _) in artefact.features.clip.items()}
+    other = with_conformance(replace(artefact, features=replace(artefact.features, clip=clip)))
+    for scorer, decides in ((Scorer(stricter), True), (Scorer(other), False)):
+        contest = Contest(small, scorer)
+        split = contest.engine.split
+        assert (split.of(contest.theirs, of_matrix=True) is split.champion) is not decides
+    assert contest.count("challenger", "unreadable") == 1
