@@ -17,7 +17,7 @@ from monitoring.drift import DriftLevel, Judgement, Shift, ordered, unjudged
 from monitoring.fairness import SIGNAL, FairnessScreening, GroupShift
 from monitoring.measures import Estimate
 from monitoring.performance import ACCEPTED_ONLY, Performance
-from monitoring.realised import ASSUMPTIONS, EqualApprovals, Part, Realised
+from monitoring.realised import ASSUMPTIONS, ChallengerOutcomes, EqualApprovals, Part, Realised
 from monitoring.reject_inference import FIGURES, RejectInference
 from scoring.drift_reference import Bins, DriftReference, Window
 
@@ -216,9 +216,21 @@ def comparison_lines(compared: ChallengerComparison) -> Iterator[str]:
 
 def _comparison_tables(compared: ChallengerComparison) -> dict[str, _Table]:
     """The tables of a comparison by their titles; those without a row are left out."""
+    changes = ("recorded PD", *(f"{flip.was} to {flip.now}" for flip in compared.bands[-1].flips))
     shift = ("mean shift", "5th percentile", "95th percentile")
     reasons = ("both decline", "other first reason", "other reasons")
     found = {
+        "Decisions that change, by recorded PD": _Table(
+            changes, [(one.name, *(f"{flip.decisions:,}" for flip in one.flips)) for one in compared.bands]
+        ),
+        f"Sums of {compared.amount}": _Table(
+            changes,
+            [(one.name, *(f"{flip.amount or 0:,.0f}" for flip in one.flips)) for one in compared.bands]
+            if compared.amount
+            else [],
+        ),
+        "Default rates at equal approvals, estimated": _equal_table(compared.estimated),
+        **({} if compared.realised is None else _outcome_tables(compared.realised)),
         "PDs and reasons, by recorded PD": _Table(
             ("recorded PD", "decisions", *shift, *reasons),
             [
@@ -227,30 +239,22 @@ def _comparison_tables(compared: ChallengerComparison) -> dict[str, _Table]:
                 for one in compared.bands
             ],
         ),
-        "Decisions that change, by recorded PD": _Table(
-            ("recorded PD", *(f"{flip.was} to {flip.now}" for flip in compared.bands[-1].flips)),
-            [(one.name, *(f"{flip.decisions:,}" for flip in one.flips)) for one in compared.bands],
-        ),
-        f"Sums of {compared.amount}": _Table(
-            ("recorded PD", *(f"{flip.was} to {flip.now}" for flip in compared.bands[-1].flips)),
-            [(one.name, *(f"{flip.amount or 0:,.0f}" for flip in one.flips)) for one in compared.bands]
-            if compared.amount
-            else [],
-        ),
         "Reason codes of declines by both": _Table(
             ("code", "gained", "lost"),
             [(one.code, f"{one.gained:,}", f"{one.lost:,}") for one in compared.codes[:_MOST_CODES]],
         ),
         **{f"Approvals by {name}": _shift_table(name, groups) for name, groups in compared.groups.items()},
-        "Default rates at equal approvals, estimated": _equal_table(compared.estimated),
     }  # fmt: skip
-    if compared.realised is not None:
-        found["Default rates at equal approvals, by outcomes"] = _equal_table(compared.realised.equal)
-        found["Known outcomes"] = _Table(
-            ("recorded decision", "decisions", "known"),
-            [(str(one.decision), f"{one.rows:,}", f"{one.known:,}") for one in compared.realised.coverage],
-        )
     return {title: content for title, content in found.items() if content.rows}
+
+
+def _outcome_tables(realised: ChallengerOutcomes) -> dict[str, _Table]:
+    coverage = [(str(one.decision), f"{one.rows:,}", f"{one.known:,}") for one in realised.coverage]
+    return {
+        "Default rates at equal approvals, by outcomes": _equal_table(realised.equal),
+        "Ranking, by outcomes": _Table(("", "challenger less champion"), [("AUC, paired", _signed(realised.auc))]),
+        "Known outcomes": _Table(("recorded decision", "decisions", "known"), coverage),
+    }
 
 
 def _shift_table(attribute: str, groups: Sequence[GroupShift]) -> _Table:
