@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from features.errors import SchemaError
-from features.portfolio import Portfolio
+from features.portfolio import Feature, Portfolio
 from features.schema import Column, ColumnKind
 from features.transformer import Columns, FeatureState, FeatureTransformer
 from jobs.settings import Settings
@@ -44,6 +44,8 @@ class FeatureSettings(Settings):
     """Sets of features of the portfolio."""
     without: tuple[str, ...] | Literal["all"]
     """Protected attributes that no feature may read."""
+    left_out: tuple[str, ...] = ()
+    """Further columns that no feature may read."""
     category_min_count: int = Field(ge=1)
     """Levels rarer than this in the fold become the unknown category."""
     clip: Clipping | None
@@ -56,6 +58,14 @@ class FeatureSettings(Settings):
     def without_of(self, portfolio: Portfolio) -> tuple[str, ...]:
         """The protected attributes that are left out; SchemaError if no column states one of them."""
         return _chosen(self.without, portfolio.schema.attributes, "features.without")
+
+    def select(self, portfolio: Portfolio) -> tuple[Feature, ...]:
+        """The features that a model may get; SchemaError if the portfolio lacks a name, or if none is left."""
+        _chosen(self.left_out, tuple(column.name for column in portfolio.schema), "features.left_out")
+        chosen = portfolio.select(self.sets_of(portfolio), self.without_of(portfolio), self.left_out)
+        if self.left_out and not chosen:
+            raise SchemaError("features.left_out: must leave a feature")
+        return chosen
 
 
 def _chosen(stated: Sequence[str] | str, known: tuple[str, ...], name: str, *, at_least: int = 0) -> tuple[str, ...]:
@@ -171,7 +181,7 @@ def _candidates(
 ) -> FeatureState:
     """The state before any filter, from the counts of each category's levels and from each numeric column."""
     schema = portfolio.schema
-    chosen = portfolio.select(settings.sets_of(portfolio), settings.without_of(portfolio))
+    chosen = settings.select(portfolio)
     return FeatureState(
         names=tuple(feature.name for feature in chosen),
         vocabularies={

@@ -375,9 +375,11 @@ class Portfolio:
         """The names of all sets of features, the raw columns' own first."""
         return (BASELINE, *self.declared.features)
 
-    def select(self, sets: Collection[str], without: Collection[str]) -> tuple[Feature, ...]:
-        """The features of the sets, without those that read a column of a protected attribute in `without`."""
-        barred = self.schema.protected(without)
+    def select(
+        self, sets: Collection[str], without: Collection[str], left_out: Collection[str] = ()
+    ) -> tuple[Feature, ...]:
+        """The features of the sets that read neither a protected attribute in `without` nor a column `left_out`."""
+        barred = self.schema.protected(without).union(left_out)
         return tuple(one for one in self.catalogue if one.group in sets and barred.isdisjoint(one.sources))
 
     def left_out(self, sets: Collection[str], without: Collection[str]) -> dict[str, tuple[str, ...]]:

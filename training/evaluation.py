@@ -183,8 +183,9 @@ def bayes_cutoff(cost_fn: float, cost_fp: float) -> float:
 
 
 def decision_policy(settings: PolicySettings) -> DecisionPolicy:
-    """Make the decision policy that costs, bands and scale in the settings imply."""
-    cutoff = bayes_cutoff(settings.cost_fn, settings.cost_fp)
+    """Make the decision policy of the settings; its cut-off is the one that the costs imply unless they state one."""
+    implied = bayes_cutoff(settings.cost_fn, settings.cost_fp)
+    cutoff = implied if settings.cutoff is None else settings.cutoff
     return DecisionPolicy(
         cutoff=cutoff,
         refer_from=cutoff * (1 - settings.refer_band),

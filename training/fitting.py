@@ -25,6 +25,7 @@ from scoring.reasons import Explainer, ReasonMethod, ReasonReference, ReferenceG
 from training.blocks import BlockDataset, BlockMatrix, StoredColumns, StoredDataset
 from training.dataset import Dataset
 from training.errors import CalibrationError
+from training.fair_fit import FairFit, fair_fit, raised, shaped
 from training.search_settings import TreeParameters
 from training.settings import DriftReferenceSettings, ModelSettings, TrainingSettings
 
@@ -77,7 +78,15 @@ def cross_validate(
         state = fit_state(columns, target, features, model, seed=seed)
         transformer = FeatureTransformer(state)
         with transformed(transformer, columns) as matrix:
-            booster = fit_early_stopped(matrix, target, transformer.categorical, model, names=state.names, seed=seed)
+            booster = fit_early_stopped(
+                matrix,
+                target,
+                transformer.categorical,
+                model,
+                names=state.names,
+                seed=seed,
+                fair=fair_fit(columns, target, model),
+            )
         with transformed(transformer, dataset.columns.take(judged)) as matrix:
             margins[judged] = margins_of(booster, matrix, threads=model.threads)
         score = auc(dataset.target[judged], margins[judged])
@@ -129,10 +138,12 @@ def fit_early_stopped(
     *,
     names: Sequence[str],
     seed: int,
+    fair: FairFit | None = None,
 ) -> lgb.Booster:
     """Fit a booster that stops early, judged on a stratified part of the given rows.
 
-    `names` are the features of the matrix; the settings may give some of them a direction.
+    `names` are the features of the matrix; the settings may give some of them a direction. `fair` is what the groups of
+    the rows ask of the fit.
     """
     # The fold's judged rows must not choose the number of trees: the AUC on them would be too high.
     divided = train_test_split(
@@ -141,13 +152,19 @@ def fit_early_stopped(
     # In the order of the file, so that a matrix in blocks is read once and gives the same bits.
     fitted, judging = map(np.sort, divided)
     train = dataset_of(matrix.take(fitted, axis=0), target[fitted], categorical)
-    return lgb.train(
-        parameters(settings, seed, names),
+    judged = dataset_of(matrix.take(judging, axis=0), target[judging], categorical, reference=train)
+    judges = None if fair is None else fair.take(judging)
+    shaped(judged, judges)
+    own = shaped(train, None if fair is None else fair.take(fitted))
+    booster = lgb.train(
+        parameters(settings, seed, names) | own,
         train,
         num_boost_round=settings.max_trees,
-        valid_sets=[dataset_of(matrix.take(judging, axis=0), target[judging], categorical, reference=train)],
+        valid_sets=[judged],
+        feval=judges.loss if judges is not None and judges.penalizes else None,
         callbacks=[stoppable, lgb.early_stopping(settings.early_stopping.rounds, verbose=False)],
     )
+    return raised(booster, fair)
 
 
 def fit_trees(
@@ -159,14 +176,13 @@ def fit_trees(
     names: Sequence[str],
     trees: int,
     seed: int,
+    fair: FairFit | None = None,
 ) -> lgb.Booster:
     """Fit a booster of exactly `trees` trees on all given rows."""
-    return lgb.train(
-        parameters(settings, seed, names),
-        dataset_of(matrix, target, categorical),
-        num_boost_round=trees,
-        callbacks=[stoppable],
-    )
+    train = dataset_of(matrix, target, categorical)
+    own = shaped(train, fair)
+    booster = lgb.train(parameters(settings, seed, names) | own, train, num_boost_round=trees, callbacks=[stoppable])
+    return raised(booster, fair)
 
 
 def stoppable(_: lgb.callback.CallbackEnv) -> None:
@@ -230,8 +246,7 @@ def _sizes(dataset: Dataset | StoredDataset, settings: TrainingSettings) -> tupl
 
 
 def _features(portfolio: Portfolio, settings: TrainingSettings) -> int:
-    features = settings.features
-    return max(1, len(portfolio.select(features.sets_of(portfolio), features.without_of(portfolio))))
+    return max(1, len(settings.features.select(portfolio)))
 
 
 def parameters(settings: ModelSettings, seed: int, names: Sequence[str]) -> dict[str, Any]:
@@ -241,7 +256,7 @@ def parameters(settings: ModelSettings, seed: int, names: Sequence[str]) -> dict
         **_monotone(settings, names),
         "objective": "binary",
         "metric": "binary_logloss",
-        "seed": seed,
+        "seed": seed if settings.trees_seed is None else settings.trees_seed,
         # Without it, threads add up sums in an order of their own (LightGBM's documentation of `deterministic`).
         "deterministic": True,
         "force_col_wise": True,  # twice as fast as by rows where a tree looks at a tenth of the features

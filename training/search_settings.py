@@ -352,3 +352,39 @@ class TuningSettings(Settings):
     pruning: Pruning
     nested: NestedSettings | None
     space: SearchSpace
+
+
+class LeverSettings(Settings):
+    """What the search for alternatives may change, beside cut-offs and the features that are left out."""
+
+    seeds: int = Field(default=5, ge=1, le=1000)
+    """Seeds of the trees that are tried."""
+    proxies: int = Field(default=10, ge=0, le=100)
+    """Columns that may be left out: those that carry most of a protected attribute into the score."""
+    monotone: int = Field(default=10, ge=0, le=100)
+    """Features of the largest gain that may be held to the direction that they have in the data."""
+    parameters: bool = True
+    """Whether parameters of the trees are searched, in the ranges of the part `tuning`; the learning rate stays."""
+    reweighing: bool = True
+    """Whether rows may be weighed by group and outcome; such a fit reads the attribute."""
+    # To optimize a model against a group is more debated than to weigh rows, so a lender must turn it on.
+    penalty: bool = False
+    """Whether log-odds that differ by group may be penalized; such a fit reads the attribute."""
+
+
+class AlternativesSettings(Settings):
+    """The search for less discriminatory alternatives to the model of the settings."""
+
+    trials: int = Field(default=1000, ge=1, le=100_000)
+    """The most trials; the command also has a limit of time."""
+    held_out: float = Field(default=0.4, ge=0.1, le=0.9)
+    """Share of the applications that confirm and never choose."""
+    learning_rate: float = Field(default=0.1, gt=0, le=1)
+    """It replaces the model's in the trials, so that hundreds fit into the time; points have the model's own."""
+    ratios: tuple[float, ...] = Field(default=(0.8, 0.9), min_length=1)
+    """Impact ratios whose price is stated."""
+    points: int = Field(default=16, ge=1, le=100)
+    """The most points that are confirmed and written."""
+    resamples: int = Field(default=500, ge=20, le=100_000)
+    """Bootstrap samples of the held-out applications."""
+    levers: LeverSettings = LeverSettings()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -19,7 +19,13 @@ from jobs.errors import SettingsError
 from jobs.settings import Settings, read_document, refuse_open_questions
 from scoring.policy import CompletenessRule, ExploreRule, PointScale
 from scoring.reasons import ReasonMethod, ReferenceGroup
-from training.search_settings import ExperimentSettings, TreeParameters, TuningSettings, without_credentials
+from training.search_settings import (
+    AlternativesSettings,
+    ExperimentSettings,
+    TreeParameters,
+    TuningSettings,
+    without_credentials,
+)
 
 
 class EarlyStopping(Settings):
@@ -29,6 +35,21 @@ class EarlyStopping(Settings):
     """The share of the training fold that judges and is not fitted on."""
     rounds: int = Field(ge=1)
     """Trees without an improvement after which the fit stops."""
+
+
+class FairFitSettings(Settings):
+    """How protected attributes shape the fit of the trees; no feature and no decision reads them."""
+
+    # Some laws may count even this as treatment by the attribute, so nothing of it is on unless a lender turns it on.
+    reweighing: dict[str, Annotated[float, Field(gt=0, le=2)]] = Field(default={})
+    """By attribute: 1 weighs the rows as if outcome and group were independent, less does so in part."""
+    penalty: dict[str, Annotated[float, Field(gt=0, le=10)]] = Field(default={})
+    """By attribute: the weight of the squared covariance between the log-odds and membership in each group."""
+
+    @property
+    def stated(self) -> tuple[str, ...]:
+        """The attributes that the fit reads, in the order of their names."""
+        return tuple(sorted({*self.reweighing, *self.penalty}))
 
 
 class ModelSettings(Settings):
@@ -44,6 +65,9 @@ class ModelSettings(Settings):
     parameters: TreeParameters
     monotone: dict[str, Literal[-1, 1]]
     """Features with which the PD may only fall (-1) or rise (1)."""
+    trees_seed: int | None = Field(default=None, ge=0)
+    """The seed of the trees alone, on the same folds; null is the seed of everything."""
+    fairness: FairFitSettings = FairFitSettings()
 
 
 class Scale(Settings):
@@ -93,6 +117,8 @@ class PolicySettings(Settings):
 
     cost_fn: float = Field(gt=0)
     cost_fp: float = Field(gt=0)
+    cutoff: float | None = Field(default=None, gt=0, lt=1)
+    """The PD from which an application is predicted to default; null is the one that the costs imply."""
     refer_band: float = Field(ge=0, lt=1)
     """Half-width of the refer band, as a part of the cut-off."""
     level_bounds: tuple[float, float, float]
@@ -276,6 +302,8 @@ class RetrainingSettings(Settings):
 class TrainingSettings(Settings):
     """All of configs/training.yaml, with what the portfolio lays over it."""
 
+    whole: bool = False
+    """True where the file is complete, such as one of `alternatives`: the portfolio lays nothing over it."""
     portfolio: Path
     """The portfolio's folder or file; in a settings file, from the folder of that file."""
     seed: int = Field(ge=0)
@@ -295,6 +323,7 @@ class TrainingSettings(Settings):
     experiments: ExperimentSettings
     tuning: TuningSettings
     retraining: RetrainingSettings = RetrainingSettings()
+    alternatives: AlternativesSettings = AlternativesSettings()
 
     @model_validator(mode="after")
     def _bands_do_not_cross(self) -> Self:
@@ -309,6 +338,7 @@ class TrainingSettings(Settings):
         engineering = self.experiments.feature_engineering
         try:
             features = _resolved(self.features, portfolio)
+            features.select(portfolio)
             for sets in engineering.feature_sets.values():
                 _resolved(self.features.model_copy(update={"sets": sets}), portfolio)
             for without in options.profiles.values():
@@ -325,9 +355,8 @@ class TrainingSettings(Settings):
         undeclared = [name for name in known if name not in portfolio.schema]
         if undeclared:
             raise ValueError(f"policy.completeness.known: not declared columns: {', '.join(undeclared)}")
-        unstated = sorted(set(self.gates.fairness.limits) - set(portfolio.schema.attributes))
-        if unstated:
-            raise ValueError(f"gates.fairness.limits: no column states: {', '.join(unstated)}")
+        _require_stated(self.gates.fairness.limits, portfolio, "gates.fairness.limits")
+        _require_stated(self.model.fairness.stated, portfolio, "model.fairness")
         _require_wording(portfolio, features)
         _require_legal_example(portfolio)
         return self.model_copy(update={"features": features, "out_of_time": _dated(self.out_of_time, portfolio)})
@@ -357,6 +386,8 @@ class TrainingSettings(Settings):
         if not draft:
             refuse_open_questions(file)
         document |= {"portfolio": str(portfolio.absolute())}
+        if document.get("whole") is True:
+            return cls.checked(document, path)
         laid = _laid_over(document, declared.declared.training)
         # What is wrong only with the portfolio's part on top is the portfolio's fault.
         ours = laid != document and not cls._fits(laid, path) and cls._fits(document, path)
@@ -376,6 +407,10 @@ class TrainingSettings(Settings):
         for attribute, names in found.items():
             if names:
                 yield f"left out of the model because of {attribute}: {', '.join(names)}"
+        if self.features.left_out:
+            yield f"left out of the model by features.left_out: {', '.join(self.features.left_out)}"
+        if self.model.fairness.stated:
+            yield f"read while the trees are fitted, and by no decision: {', '.join(self.model.fairness.stated)}"
 
     def recorded(self) -> dict[str, Any]:
         """Return the settings for a run and a model, JSON-ready; addresses have no user and no password."""
@@ -403,11 +438,18 @@ def _dated(settings: OutOfTimeSettings | None, portfolio: Portfolio) -> OutOfTim
     return settings.model_copy(update={"column": portfolio.declared.decided_on})
 
 
+def _require_stated(attributes: Collection[str], portfolio: Portfolio, place: str) -> None:
+    """ValueError if no column of the portfolio states one of the attributes."""
+    unstated = sorted(set(attributes) - set(portfolio.schema.attributes))
+    if unstated:
+        raise ValueError(f"{place}: no column states: {', '.join(unstated)}")
+
+
 def _require_wording(portfolio: Portfolio, features: FeatureSettings) -> None:
     """ValueError if the portfolio declares reasons, and a feature that a model may get belongs to none."""
     if portfolio.reasons is None:
         return
-    chosen = portfolio.select(features.sets_of(portfolio), features.without_of(portfolio))
+    chosen = features.select(portfolio)
     unworded = portfolio.reasons.unworded(chosen, portfolio.schema.protected(portfolio.schema.attributes))
     if unworded:
         raise ValueError(

@@ -25,6 +25,7 @@ from scoring.scorer import with_conformance
 from training.blocks import StoredDataset
 from training.dataset import Dataset
 from training.evaluation import Evaluation, decision_policy, evaluate
+from training.fair_fit import fair_fit
 from training.fitting import (
     AnyMatrix,
     CrossValidation,
@@ -128,6 +129,7 @@ def train(
                 names=state.names,
                 trees=validation.trees,
                 seed=seed,
+                fair=fair_fit(dataset.columns, dataset.target, model),
             )
         described = _described(
             dataset.target, matrix, transformer, booster, validation, settings, progress, later=later

@@ -12,7 +12,7 @@ import os
 import socket
 import time
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -211,10 +211,12 @@ class TrialSeededSampler(BaseSampler):
         return sampler.sample_independent(study, trial, param_name, param_distribution)
 
 
-def suggest(trial: Trial, space: SearchSpace) -> dict[str, Any]:
-    """Draw the searched parameters of a trial and add those that they need to have an effect."""
+def suggest(trial: Trial, space: SearchSpace, *, fixed: Collection[str] = ()) -> dict[str, Any]:
+    """Draw the searched parameters of a trial but the `fixed` ones, and add those that they need to have an effect."""
     suggested: dict[str, Any] = {}
     for name, searched in space:
+        if name in fixed:
+            continue
         if isinstance(searched, WholeRange):
             suggested[name] = trial.suggest_int(name, searched.low, searched.high, log=searched.log)
         else:

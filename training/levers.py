@@ -1,0 +1,211 @@
+"""Levers are what a search for less discriminatory alternatives may change in the settings of a training.
+
+No lever gives the model a protected attribute, and none gives a group a cut-off of its own: that would treat applicants
+differently because of the attribute.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import lightgbm as lgb
+import numpy as np
+from numpy.typing import NDArray
+from optuna.trial import Trial
+
+from features.transformer import Columns, FeatureState, missing_as_nan
+from monitoring.measures import grouped_auc_estimate
+from training.fitting import gain
+from training.settings import TrainingSettings
+from training.tuning_study import suggest
+
+Groups = Mapping[str, Mapping[str, NDArray[np.bool_]]]
+"""By attribute and group: which of the n rows belong to the group."""
+_BINS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Proxy:
+    """A column that tells of a protected attribute.
+
+    `tells` is how well it ranks membership in one group of the attribute, as an AUC. `carries` is how much the features
+    that read it add to the difference of mean log-odds between the least and the most approved group.
+    """
+
+    column: str
+    attribute: str
+    tells: float
+    carries: float
+
+
+def screen_proxies(
+    columns: Columns,
+    groups: Groups,
+    extremes: Mapping[str, tuple[str, str]],
+    state: FeatureState,
+    contributions: NDArray[np.float64],
+) -> list[Proxy]:
+    """Screen every raw column that is not protected, the ones that carry most of an attribute into the score first.
+
+    `extremes` names the least and the most approved group of each attribute. `contributions` are those of the features
+    of `state` to the log-odds, shape (n, d).
+    """
+    found = []
+    for attribute, (least, most) in extremes.items():
+        marked = groups[attribute]
+        gaps = contributions[marked[least]].mean(axis=0) - contributions[marked[most]].mean(axis=0)
+        for column in columns.schema:
+            if column.protected:
+                continue
+            reading = [column.name in state.portfolio.features[name].sources for name in state.names]
+            codes = _codes(columns, column.name)
+            tells = max(_told(codes, rows) for rows in marked.values())
+            found.append(Proxy(column.name, attribute, tells, float(gaps[reading].sum())))
+    return sorted(found, key=lambda proxy: -proxy.carries)
+
+
+def _codes(columns: Columns, name: str) -> NDArray[np.intp]:
+    """The bin or level of each row in a column; what is missing has one of its own."""
+    if not columns.schema[name].numeric:
+        place = columns.schema.position[name]
+        levels = np.array([level or "" for level in columns.levels[:, place]], dtype=object)
+        return np.unique(levels.astype(str), return_inverse=True)[1]
+    values = missing_as_nan(columns)[:, columns.schema.position[name]]
+    known = values[~np.isnan(values)]
+    edges = np.unique(np.quantile(known, np.linspace(0, 1, _BINS + 1)[1:-1])) if len(known) else known
+    return np.where(np.isnan(values), len(edges) + 1, np.searchsorted(edges, values, side="right"))
+
+
+def _told(codes: NDArray[np.intp], rows: NDArray[np.bool_]) -> float:
+    """AUC with which bins or levels rank the membership of rows; 0.5 where nobody or everybody is a member."""
+    if min(np.count_nonzero(rows), np.count_nonzero(~rows)) < 2:
+        return 0.5
+    counts = np.bincount(codes)
+    inside = np.bincount(codes[rows], minlength=len(counts))
+    order = np.argsort(inside / np.maximum(counts, 1), kind="stable")
+    bad, good = inside[order].astype(np.float64), (counts - inside)[order].astype(np.float64)
+    return grouped_auc_estimate(bad, good, 0.95).value
+
+
+def directions(booster: lgb.Booster, state: FeatureState, matrix: NDArray[np.float64], most: int) -> dict[str, int]:
+    """The directions of the `most` numeric features of the largest gain: those of their contributions' slope."""
+    added = np.asarray(booster.predict(matrix, pred_contrib=True), dtype=np.float64)[:, :-1]
+    found: dict[str, int] = {}
+    for i in np.argsort(-gain(booster), kind="stable"):
+        name, values = state.names[i], matrix[:, i]
+        known = ~np.isnan(values)
+        if len(found) == most or name in state.vocabularies or not np.any(added[known, i]):
+            continue
+        slope = np.cov(values[known], added[known, i])[0, 1]
+        if slope != 0:
+            found[name] = 1 if slope > 0 else -1
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Levers:
+    """The levers of one search.
+
+    `columns` may be left out, `monotone` are directions that features may be held to, and `readable` are attributes
+    that a fit can read: those of the portfolio, not those of a file beside it.
+    """
+
+    settings: TrainingSettings
+    columns: tuple[str, ...]
+    monotone: Mapping[str, int]
+    readable: tuple[str, ...]
+
+    def drawn(self, trial: Trial) -> dict[str, Any]:
+        """Draw the value of every lever for a trial."""
+        chosen, names = self.settings.alternatives.levers, self._names()
+        drawn: dict[str, Any] = {"trees seed": trial.suggest_int("trees seed", 0, chosen.seeds - 1)}
+        for name in names:
+            drawn[name] = trial.suggest_categorical(name, [False, True])
+        if drawn.get("parameters"):
+            drawn["searched"] = suggest(trial, self.settings.tuning.space, fixed=("learning_rate",))
+        for word, most, attribute in self._strengths():
+            name = f"{word} {attribute}"
+            drawn[name] = trial.suggest_float(name, 0.0, most, step=0.05)
+        return drawn
+
+    def designed(self) -> Iterator[dict[str, Any]]:
+        """Yield the first trials: nothing changed, then one lever at a time, then columns left out one by one."""
+        nothing: dict[str, Any] = {"trees seed": 0, **dict.fromkeys(self._names(), False)}
+        nothing |= {f"{word} {attribute}": 0.0 for word, _, attribute in self._strengths()}
+        yield nothing
+        for column in self.columns:
+            yield nothing | {_leaving(column): True}
+        for last in range(2, len(self.columns) + 1):
+            yield nothing | {_leaving(column): True for column in self.columns[:last]}
+        if self.monotone:
+            yield nothing | {"directions": True}
+        for word, most, attribute in self._strengths():
+            for part in (0.2, 0.5, 1.0):
+                yield nothing | {f"{word} {attribute}": round(part * most, 2)}
+
+    def applied(self, drawn: Mapping[str, Any]) -> TrainingSettings:
+        """Return the settings of a training with these values; every protected attribute is out of the model."""
+        values = self.settings.model_dump(mode="json")
+        model = values["model"]
+        values["whole"] = True
+        values["features"]["without"] = list(self.settings.declared.schema.attributes)
+        left_out = [column for column in self.columns if drawn[_leaving(column)]]
+        values["features"]["left_out"] = [*self.settings.features.left_out, *left_out]
+        if drawn["trees seed"]:
+            model["trees_seed"] = self.settings.seed + int(drawn["trees seed"])
+        if drawn.get("directions"):
+            chosen = self.settings.features.model_validate(values["features"]).select(self.settings.declared)
+            held = {name: way for name, way in self.monotone.items() if name in {one.name for one in chosen}}
+            model["monotone"] = held | model["monotone"]
+        if drawn.get("parameters"):
+            model["parameters"] |= drawn["searched"]
+        for word, place in (("reweigh", "reweighing"), ("penalize", "penalty")):
+            strengths = {one: drawn.get(f"{word} {one}", 0.0) for one in self.readable}
+            model["fairness"][place] |= {one: strength for one, strength in strengths.items() if strength > 0}
+        return TrainingSettings.model_validate(values)
+
+    def _names(self) -> list[str]:
+        chosen = self.settings.alternatives.levers
+        names = [_leaving(column) for column in self.columns]
+        names += ["directions"] if self.monotone else []
+        return names + (["parameters"] if chosen.parameters else [])
+
+    def _strengths(self) -> Iterator[tuple[str, float, str]]:
+        chosen = self.settings.alternatives.levers
+        for attribute in self.readable:
+            if chosen.reweighing:
+                yield "reweigh", 1.5, attribute
+            if chosen.penalty:
+                yield "penalize", 3.0, attribute
+
+
+def _leaving(column: str) -> str:
+    return f"leave out {column}"
+
+
+def reads(settings: TrainingSettings) -> tuple[str, ...]:
+    """The protected attributes that the fit of the trees reads, and no decision."""
+    return settings.model.fairness.stated
+
+
+def changes(before: TrainingSettings, after: TrainingSettings) -> Iterator[str]:
+    """Say in words what differs between two settings, as far as a lever changes it."""
+    left_out = [name for name in after.features.left_out if name not in before.features.left_out]
+    if left_out:
+        yield f"without {', '.join(left_out)}"
+    if after.model.trees_seed != before.model.trees_seed:
+        yield f"seed {after.model.trees_seed} of the trees"
+    held = sorted(after.model.monotone.items() - before.model.monotone.items())
+    if held:
+        yield f"{len(held)} features held to a direction"
+    own = before.model.parameters.stated()
+    other = {name: value for name, value in after.model.parameters.stated().items() if own.get(name) != value}
+    if other:
+        yield ", ".join(f"{name} {value:.3g}" for name, value in other.items())
+    for word, place in (("reweighing", "reweighing"), ("penalty", "penalty")):
+        for attribute, strength in getattr(after.model.fairness, place).items():
+            yield f"{word} by {attribute.replace('_', ' ')} {strength:g}"
+    if after.policy.cutoff != before.policy.cutoff:
+        yield f"cut-off {after.policy.cutoff:.4f}"
