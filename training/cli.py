@@ -122,6 +122,7 @@ def json_schema(**options: Any) -> None:
 @commands.command()
 @_data
 @click.option("--params", type=PATH, metavar="FILE", help="parameters that `tune` wrote, to use instead")
+@click.option("--alternatives", type=PATH, metavar="FILE", help="result of `alternatives`, for a chapter of the report")
 @click.option("--by-blocks", is_flag=True, help="keep columns and matrices in files in TMPDIR: less memory, same model")
 @click.option("--machines", metavar="LIST", help="fit on several machines: host:port,host:port, the same on each")
 @click.option("--rank", type=int, envvar="JOB_COMPLETION_INDEX", help="this machine's place in --machines, from 0")
@@ -172,6 +173,23 @@ def tune(**options: Any) -> None:
     from training.commands import search
 
     search(**options)
+
+
+@commands.command()
+@_data
+@click.option("--output", type=PATH, required=True, metavar="DIR", help="folder for the result; a search there goes on")
+@click.option("--minutes", type=_POSITIVE, default=25.0, show_default=True, help="time for all of it, about")
+@click.option("--trials", type=int, help="the most trials (default: the settings)")
+@click.option("--penalty", is_flag=True, help="also fits that penalize scores which differ by group")
+@click.option(
+    "--protected", type=PATH, metavar="FILE", help="CSV or Parquet: client_id, and attributes beside the data"
+)
+@_declared
+def alternatives(**options: Any) -> None:
+    """Search models that approve protected groups more alike, and state their price."""
+    from training.commands import search_fairer
+
+    search_fairer(**options)
 
 
 @commands.command()

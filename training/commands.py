@@ -29,6 +29,7 @@ from training.cli import SETTINGS
 from training.dataset import Dataset, find_applications, is_generated, split_by_time
 from training.errors import FleetError, RegistryError, TrackingError, TrainingError
 from training.fleet import Fleet
+from training.frontier import Alternatives
 from training.generation import FileFormat, generator_of
 from training.portfolio.commands import served_otherwise
 from training.promotion import Verdict, judge, keep, make_champion, promote, rollback
@@ -103,6 +104,7 @@ def run(
     *,
     data: Path | None,
     params: Path | None,
+    alternatives: Path | None,
     by_blocks: bool,
     machines: str | None,
     rank: int | None,
@@ -123,8 +125,9 @@ def run(
 
         loaded = TunedParameters.apply(params, loaded)
     allowed = {"generated_allowed": allow_generated, "uncompared_allowed": allow_uncompared}
+    searched = None if alternatives is None else Alternatives.read(alternatives)
     if machines is None:
-        delivered = deliver(data, loaded, Progress(), **allowed, by_blocks=by_blocks)
+        delivered = deliver(data, loaded, Progress(), **allowed, by_blocks=by_blocks, searched=searched)
     else:
         fleet = Fleet.of(machines, rank, shared, lost_after=lost_after, save_every=save_every)
         if data is None:
@@ -199,6 +202,36 @@ def search(
     tuned = tune(dataset, loaded, progress)
     tuned.parameters.write(output)
     say(tuning_lines(tuned, output))
+
+
+@_working
+def search_fairer(
+    *,
+    data: Path | None,
+    output: Path,
+    minutes: float,
+    trials: int | None,
+    penalty: bool,
+    protected: Path | None,
+    settings: Path,
+    portfolio: Path | None,
+) -> None:
+    """Search less discriminatory alternatives, into a folder."""
+    from training.alternatives import search_alternatives
+    from training.levers import side_groups
+    from training.report.alternatives_page import RESULT, result_lines, write_result
+
+    output.mkdir(parents=True, exist_ok=True)
+    values = TrainingSettings.load(settings, portfolio).model_dump(mode="json")
+    if trials is not None:
+        values["alternatives"]["trials"] = trials
+    values["alternatives"]["levers"]["penalty"] |= penalty
+    loaded, progress = TrainingSettings.checked(values, Path("--trials")), Progress()
+    dataset, _ = split_by_time(load(data, loaded, progress), loaded.out_of_time)
+    beside = {} if protected is None else side_groups(protected, dataset)
+    found = search_alternatives(dataset, loaded, output, progress, minutes=minutes, beside=beside)
+    write_result(output, found)
+    say([*result_lines(found), f"written to {output / RESULT} and {output}/*.yaml"])
 
 
 def _with_options(values: dict[str, Any]) -> TrainingSettings:

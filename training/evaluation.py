@@ -102,7 +102,7 @@ def _resampled(
     ranking = Ranking.of(target, probability, settings.calibration_bins)
     measured = ranking.statistics(np.ones(len(target)), policy, settings)
     samples = [
-        ranking.statistics(_resample(ranking.target, random), policy, settings) for _ in range(settings.resamples)
+        ranking.statistics(resample(ranking.target, random), policy, settings) for _ in range(settings.resamples)
     ]
     tail = (1 - settings.confidence) / 2
     ends = {name: np.quantile([sample[name] for sample in samples], [tail, 1 - tail]) for name in measured}
@@ -119,7 +119,7 @@ def _chance_ece(
     return Estimate(float(found.mean()), float(low), float(high))
 
 
-def _resample(target: Target, random: np.random.Generator) -> NDArray[np.float64]:
+def resample(target: Target, random: np.random.Generator) -> NDArray[np.float64]:
     """How often each row is drawn, with replacement and within its class, shape (n,)."""
     # Each sample keeps the number of defaults: cost and average precision depend on it, and it says nothing of a model.
     weights = np.empty(len(target))

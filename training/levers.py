@@ -6,24 +6,70 @@ differently because of the attribute.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from secrets import token_bytes
 from typing import Any
 
 import lightgbm as lgb
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 from optuna.trial import Trial
 
+from decision_log.format import ClientHash
 from features.transformer import Columns, FeatureState, missing_as_nan
+from monitoring.fairness import NOT_STATED, read_protected
 from monitoring.measures import grouped_auc_estimate
+from monitoring.outcomes import client_keys, places
+from training.dataset import Dataset
+from training.errors import StudyError
 from training.fitting import gain
+from training.frontier import Groups
+from training.gates import members
 from training.settings import TrainingSettings
 from training.tuning_study import suggest
 
-Groups = Mapping[str, Mapping[str, NDArray[np.bool_]]]
-"""By attribute and group: which of the n rows belong to the group."""
 _BINS = 20
+_TOGETHER = (2, 4)
+"""How many of the first proxies are left out together in two of the first trials."""
+
+
+def side_groups(path: Path, dataset: Dataset) -> Groups:
+    """The groups of each attribute in a file that names clients; those it does not name are in none."""
+    hashing = ClientHash(token_bytes(32))
+    protected = read_protected(path, hashing)
+    digests = [hashing.digest(str(one)) for one in dataset.ids.tolist()]
+    place = places(protected.keys, client_keys(pa.chunked_array([digests])))
+    if protected.by != "client_id" or not (place >= 0).any():
+        raise StudyError(f"{path}: needs a column client_id with identifiers of the applications")
+    return {
+        attribute: {group: (place >= 0) & (values[place] == group) for group in sorted(set(values) - {NOT_STATED})}
+        for attribute, values in protected.groups.items()
+    }
+
+
+def declared_groups(dataset: Dataset) -> Groups:
+    """The groups of each attribute that the portfolio declares."""
+    return {attribute: members(dataset.columns, attribute) for attribute in dataset.columns.schema.attributes}
+
+
+def large_groups(groups: Groups, parts: Sequence[NDArray[np.intp]], least: int) -> Groups:
+    """The groups that have `least` rows in every part, of the attributes that have two of them."""
+    found = {
+        attribute: {name: rows for name, rows in marked.items() if all(rows[part].sum() >= least for part in parts)}
+        for attribute, marked in groups.items()
+    }
+    kept = {attribute: marked for attribute, marked in found.items() if len(marked) > 1}
+    if not kept:
+        raise StudyError(f"no protected attribute has two groups of {least} applications: nothing to compare")
+    return kept
+
+
+def taken(groups: Groups, rows: NDArray[np.intp]) -> Groups:
+    """The groups among some of the rows."""
+    return {attribute: {name: mask[rows] for name, mask in marked.items()} for attribute, marked in groups.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +84,11 @@ class Proxy:
     attribute: str
     tells: float
     carries: float
+
+    @property
+    def weight(self) -> float:
+        """How much of the difference a proxy explains: what tells of no group carries risk alone."""
+        return self.carries * (2 * self.tells - 1)
 
 
 def screen_proxies(
@@ -63,7 +114,7 @@ def screen_proxies(
             codes = _codes(columns, column.name)
             tells = max(_told(codes, rows) for rows in marked.values())
             found.append(Proxy(column.name, attribute, tells, float(gaps[reading].sum())))
-    return sorted(found, key=lambda proxy: -proxy.carries)
+    return sorted(found, key=lambda proxy: -proxy.weight)
 
 
 def _codes(columns: Columns, name: str) -> NDArray[np.intp]:
@@ -137,13 +188,17 @@ class Levers:
         yield nothing
         for column in self.columns:
             yield nothing | {_leaving(column): True}
-        for last in range(2, len(self.columns) + 1):
+        for last in _TOGETHER:
             yield nothing | {_leaving(column): True for column in self.columns[:last]}
         if self.monotone:
             yield nothing | {"directions": True}
         for word, most, attribute in self._strengths():
             for part in (0.2, 0.5, 1.0):
                 yield nothing | {f"{word} {attribute}": round(part * most, 2)}
+        for part in (0.2, 0.5):
+            yield nothing | {
+                f"{word} {attribute}": round(part * most, 2) for word, most, attribute in self._strengths()
+            }
 
     def applied(self, drawn: Mapping[str, Any]) -> TrainingSettings:
         """Return the settings of a training with these values; every protected attribute is out of the model."""
@@ -164,6 +219,9 @@ class Levers:
         for word, place in (("reweigh", "reweighing"), ("penalize", "penalty")):
             strengths = {one: drawn.get(f"{word} {one}", 0.0) for one in self.readable}
             model["fairness"][place] |= {one: strength for one, strength in strengths.items() if strength > 0}
+        if model["fairness"]["penalty"]:
+            # Log-odds of groups close in slowly: at the usual rate such a fit needs thousands of trees.
+            model["parameters"]["learning_rate"] = self.settings.alternatives.learning_rate
         return TrainingSettings.model_validate(values)
 
     def _names(self) -> list[str]:

@@ -35,6 +35,7 @@ from training.errors import RegistryError, TrainingError
 from training.evaluation import Evaluation
 from training.fitting import fitted_to, parameters_line
 from training.fleet import Fleet, FleetFit, fit_fleet
+from training.frontier import Alternatives
 from training.gates import gate_lines, group_lines
 from training.generation import generator_of
 from training.promotion import JudgedModel, Verdict, judge
@@ -70,11 +71,13 @@ def deliver(
     generated_allowed: bool = False,
     uncompared_allowed: bool = False,
     by_blocks: bool = False,
+    searched: Alternatives | None = None,
 ) -> Delivered:
     """Train on the files in `data`, or on generated ones; track the model, register it as challenger and judge it.
 
     Later applications judge it if the settings set some aside, else the training data do. `by_blocks` keeps the columns
-    in files: the model has the same bits, and at most `SHOWN_ROWS` evenly spaced rows are judged and reported.
+    in files: the model has the same bits, and at most `SHOWN_ROWS` evenly spaced rows are judged and reported. The
+    report has a chapter on the alternatives that were `searched`; TrainingError if that was on other data.
     """
     connect(settings.tracking, make=True)
     if not uncompared_allowed:
@@ -87,6 +90,7 @@ def deliver(
             progress,
             generated_allowed=generated_allowed,
             uncompared_allowed=uncompared_allowed,
+            searched=searched,
         )
 
 
@@ -99,16 +103,19 @@ def deliver_loaded(
     generated_allowed: bool = False,
     uncompared_allowed: bool = False,
     version_tags: Mapping[str, str] = MappingProxyType({}),
+    searched: Alternatives | None = None,
 ) -> Delivered:
     """Train on loaded applications as `deliver` does; the registered version gets the tags."""
     # Before the training: a folder that cannot be written, or a server that is down, would cost its whole result.
     place_of_fitted()
+    if searched is not None:
+        searched.refuse_other(dataset.fingerprint)
     for line in (*settings.left_out_lines(), parameters_line(dataset, settings)):
         progress.line(line)
     with tracked_run(settings.tracking, name=dataset.source) as run_id:
         trained = train(dataset, settings, progress, later=later)
         with progress.step("MLflow"):
-            registered = track(dataset, trained, settings, run_id=run_id, version_tags=version_tags)
+            registered = track(dataset, trained, settings, run_id=run_id, version_tags=version_tags, searched=searched)
     with progress.step("gates"):
         verdict = judge(
             registered,
@@ -214,6 +221,7 @@ def track(
     run_id: str,
     fleet: FleetFit | None = None,
     version_tags: Mapping[str, str] = MappingProxyType({}),
+    searched: Alternatives | None = None,
 ) -> Registered:
     """Record a trained model with its figures and report in the active run and register it as challenger."""
     # Everything is on the disk before MLflow is asked to keep any of it.
@@ -222,7 +230,7 @@ def track(
     artefact = trained.artefact(made)
     folder = write_fitted(dataset, trained, artefact, settings, run_id=run_id, version_tags=version_tags)
     shown, of_shown = _shown(dataset, trained)
-    write_report(folder / FILES, shown, of_shown, artefact, settings)
+    write_report(folder / FILES, shown, of_shown, artefact, settings, searched)
     return register_fitted(folder)
 
 

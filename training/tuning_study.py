@@ -158,13 +158,16 @@ def _claim() -> dict[str, str | float]:
 
 
 def _identity(dataset: Dataset, settings: TrainingSettings) -> str:
-    """Digest of the data and settings that trials must share to be comparable."""
     comparable = {"objective", "folds", "startup_trials", "pruning", "space"}
-    chosen = settings.tuning.model_dump(mode="json", include=comparable)
+    return search_identity(dataset, settings, settings.tuning.model_dump(mode="json", include=comparable))
+
+
+def search_identity(dataset: Dataset, settings: TrainingSettings, searched: Any) -> str:
+    """Digest of the data and settings that trials must share to be comparable; `searched` is JSON-ready."""
     rest = settings.model_dump(mode="json", include={"seed", "features", "model", "policy", "evaluation"})
     # The number of threads changes no bit of a fit, so another machine may go on with the study.
     rest["model"].pop("threads")
-    content = json.dumps([dataset.fingerprint, dataset.ids.tolist(), chosen, rest], sort_keys=True)
+    content = json.dumps([dataset.fingerprint, dataset.ids.tolist(), searched, rest], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()
 
 

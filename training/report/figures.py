@@ -63,7 +63,8 @@ def model_figures(target: Target, trained: TrainedModel, settings: TrainingSetti
     }
 
 
-def _axes(title: str, x: str, y: str, *, height: float = 4.5) -> tuple[Figure, Axes]:
+def plain_axes(title: str, x: str, y: str, *, height: float = 4.5) -> tuple[Figure, Axes]:
+    """Make a figure with one pair of axes."""
     # Not by pyplot, which keeps every figure in memory until it is closed by hand.
     figure = Figure(figsize=(6, height), layout="constrained")
     axes = figure.add_subplot()
@@ -73,7 +74,7 @@ def _axes(title: str, x: str, y: str, *, height: float = 4.5) -> tuple[Figure, A
 
 
 def _roc(target: Target, probability: Probabilities, evaluation: Evaluation) -> Figure:
-    figure, axes = _axes("ROC, out of fold", "share of good applications declined", "share of defaults declined")
+    figure, axes = plain_axes("ROC, out of fold", "share of good applications declined", "share of defaults declined")
     false_positive, true_positive, _ = roc_curve(target, probability)
     # A curve of all rows would make the page as long as the file, and show single applicants.
     shown = np.linspace(0, 1, _POINTS)
@@ -84,7 +85,7 @@ def _roc(target: Target, probability: Probabilities, evaluation: Evaluation) -> 
 
 
 def _precision_recall(target: Target, probability: Probabilities, evaluation: Evaluation) -> Figure:
-    figure, axes = _axes("Precision and recall, out of fold", "recall", "precision")
+    figure, axes = plain_axes("Precision and recall, out of fold", "recall", "precision")
     precision, recall, _ = precision_recall_curve(target, probability)
     shown = np.linspace(0, 1, _POINTS)[1:]
     # scikit-learn's recall falls, and its last point (precision 1 at recall 0) is no observation.
@@ -96,7 +97,7 @@ def _precision_recall(target: Target, probability: Probabilities, evaluation: Ev
 
 
 def _calibration(bands: Sequence[Observation], evaluation: Evaluation) -> Figure:
-    figure, axes = _axes("Calibration, out of fold", "mean PD of the band", "observed default rate")
+    figure, axes = plain_axes("Calibration, out of fold", "mean PD of the band", "observed default rate")
     seen = [(band.mean_probability, band.default_rate) for band in bands]
     pairs = [(mean, rate) for mean, rate in seen if mean is not None and rate is not None]
     means, rates = [mean for mean, _ in pairs], [rate.value for _, rate in pairs]
@@ -110,7 +111,7 @@ def _calibration(bands: Sequence[Observation], evaluation: Evaluation) -> Figure
 
 
 def _confusion(evaluation: Evaluation, cutoff: float) -> Figure:
-    figure, axes = _axes(f"Decisions at the cut-off {cutoff:.4f}", "predicted", "outcome")
+    figure, axes = plain_axes(f"Decisions at the cut-off {cutoff:.4f}", "predicted", "outcome")
     counts = np.array(evaluation.confusion).reshape(2, 2)
     axes.imshow(counts / counts.sum(axis=1, keepdims=True), cmap="Blues", vmin=0, vmax=1)
     for (row, column), count in np.ndenumerate(counts):
@@ -122,7 +123,7 @@ def _confusion(evaluation: Evaluation, cutoff: float) -> Figure:
 
 
 def _importance(importance: Sequence[tuple[str, float]], most: int) -> Figure:
-    figure, axes = _axes("Feature importance", "share of the total gain", "", height=7)
+    figure, axes = plain_axes("Feature importance", "share of the total gain", "", height=7)
     total = max(sum(gain for _, gain in importance), np.finfo(np.float64).tiny)
     shown = sorted(importance, key=lambda pair: pair[1])[-most:]
     axes.barh([name for name, _ in shown], [gain / total for _, gain in shown], color=_GOOD)
@@ -132,7 +133,7 @@ def _importance(importance: Sequence[tuple[str, float]], most: int) -> Figure:
 
 def _distribution(target: Target, probability: Probabilities, cutoff: float) -> Figure:
     """The tails are drawn in the outermost bins, so that no single PD can be read off the axis."""
-    figure, axes = _axes("PD by outcome, out of fold", "PD, logarithmic scale", "share of the outcome")
+    figure, axes = plain_axes("PD by outcome, out of fold", "PD, logarithmic scale", "share of the outcome")
     low, high = np.quantile(probability, [_TAIL, 1 - _TAIL])
     bins = np.geomspace(low, high, 60).tolist() if low < high else [low / 2, 2 * low]
     for outcome, colour, label in ((0, _GOOD, "repaid"), (1, _BAD, "defaulted")):

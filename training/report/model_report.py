@@ -13,8 +13,10 @@ from scoring.artefact import Artefact
 from scoring.store import REPORT
 from training.dataset import Dataset, is_generated
 from training.evaluation import Evaluation
+from training.frontier import Alternatives
 from training.gates import Gate, GroupPerformance
 from training.report import figures, model_tables, outcome_tables
+from training.report.alternatives_page import RESULT, chapter
 from training.report.figures import decimal, model_figures, place_in_interval, svg, write_png
 from training.report.model_tables import REQUIREMENTS, SECTIONS
 from training.settings import TrainingSettings
@@ -119,10 +121,11 @@ def model_report(
     settings: TrainingSettings,
     *,
     drawn: dict[str, Figure],
+    searched: Alternatives | None = None,
 ) -> str:
     """Render the page; it holds no time and no applicant's value, so the same training gives the same text.
 
-    `drawn` holds the figures of the training by name.
+    `drawn` holds the figures of the training by name. Without a search for alternatives, their chapter is left out.
     """
     gates = outcome_tables.training_gates(dataset, trained, settings)
     groups = outcome_tables.performance_by_group(dataset, trained, settings)
@@ -137,7 +140,8 @@ def model_report(
             evaluation=trained.evaluation,
             generated=is_generated(dataset.source),
             warnings=dataset.warnings,
-            sections=SECTIONS,
+            sections={name: title for name, title in SECTIONS.items() if searched or name != "alternatives"},
+            chapter=None if searched is None else chapter(searched),
             requirements=REQUIREMENTS,
             findings=tuple(findings(dataset, trained, artefact, settings, gates=gates, groups=groups)),
             gates_met=_gates_met(gates),
@@ -177,14 +181,25 @@ def _templates() -> Environment:
 
 
 def write_report(
-    folder: Path, dataset: Dataset, trained: TrainedModel, artefact: Artefact, settings: TrainingSettings
+    folder: Path,
+    dataset: Dataset,
+    trained: TrainedModel,
+    artefact: Artefact,
+    settings: TrainingSettings,
+    searched: Alternatives | None = None,
 ) -> Path:
-    """Write the report into `folder`, its figures as PNG files into `folder/figures`; return the report's path."""
+    """Write the report into `folder`, its figures as PNG files into `folder/figures`; return the report's path.
+
+    Alternatives that were `searched` have a chapter, and are kept as a file beside the report.
+    """
     drawn = model_figures(dataset.target, trained, settings)
     (folder / "figures").mkdir()
     write_figures(folder / "figures", drawn)
     report = folder / REPORT
-    report.write_text(model_report(dataset, trained, artefact, settings, drawn=drawn), encoding="utf-8")
+    if searched is not None:
+        (folder / RESULT).write_text(searched.text(), encoding="utf-8")
+    page = model_report(dataset, trained, artefact, settings, drawn=drawn, searched=searched)
+    report.write_text(page, encoding="utf-8")
     return report
 
 

@@ -184,6 +184,7 @@ SECTIONS = {
     "outcomes": "Outcomes analysis",
     "policies": "Price of each policy",
     "fairness": "Fairness screening",
+    "alternatives": "Less discriminatory alternatives",
     "gates": "Gates",
     "monitoring": "Ongoing monitoring",
     "limits": "Limits",
