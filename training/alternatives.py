@@ -11,7 +11,8 @@ import signal
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
@@ -28,7 +29,7 @@ from optuna.trial import FrozenTrial, TrialState
 from sklearn.model_selection import train_test_split
 
 from features.transformer import FeatureTransformer
-from jobs.commandline import Progress, stop_if_asked
+from jobs.commandline import Progress
 from jobs.output import locked, write_text
 from monitoring.measures import auc
 from training.dataset import Dataset
@@ -36,11 +37,13 @@ from training.errors import CalibrationError, StudyError
 from training.evaluation import decision_policy, resample
 from training.fair_fit import fair_fit
 from training.fitting import (
+    CrossValidation,
     calibrate,
     calibrated_by_fold,
     cross_validate,
     fit_early_stopped,
     fit_state,
+    fit_trees,
     fitted_to,
     margins_of,
     splits,
@@ -77,6 +80,8 @@ _LEAST_TELLING = 0.55
 """A column that ranks no group of an attribute better than this AUC is no proxy of it."""
 _AHEAD = 4
 """Trials that are under way at once, however many processes there are: so their number changes no trial."""
+_ROUNDS = 20
+"""The fewest trees without an improvement that end a trial's fit."""
 _SEARCHING = 0.3
 """The least part of the time that is left to the trials."""
 _DRAWN, _FIGURES = "drawn", "figures"
@@ -95,6 +100,8 @@ class _Trials:
 
     def measured(self, drawn: Mapping[str, Any]) -> dict[str, Any] | None:
         """The figures of a trial by rule of the cut-off, JSON-ready; None for a model that ranks nobody."""
+        if not self.levers.leaves_features(drawn):
+            return None
         settings = self.levers.applied(drawn)
         model = _fast(settings).model
         chosen = {feature.name for feature in settings.features.select(self.dataset.portfolio)}
@@ -128,71 +135,107 @@ class _Trials:
 
 def _fast(settings: TrainingSettings) -> TrainingSettings:
     """The settings with the learning rate of the trials, and one thread, since more would wait for other processes."""
-    rate = max(settings.alternatives.learning_rate, settings.model.parameters.learning_rate or 0.0)
+    own = settings.model.parameters.learning_rate or settings.alternatives.learning_rate
+    rate = max(settings.alternatives.learning_rate, own)
     parameters = settings.model.parameters.model_copy(update={"learning_rate": rate})
-    return _alone(settings, parameters=parameters)
+    # Trees that learn faster are fewer, and fewer of them show that no more help.
+    stopping = settings.model.early_stopping
+    rounds = max(min(stopping.rounds, _ROUNDS), round(stopping.rounds * own / rate))
+    most = max(1, round(settings.model.max_trees * own / rate))
+    early = stopping.model_copy(update={"rounds": rounds})
+    return _alone(settings, parameters=parameters, early_stopping=early, max_trees=most)
 
 
 def _alone(settings: TrainingSettings, **model: Any) -> TrainingSettings:
     return settings.model_copy(update={"model": settings.model.model_copy(update={"threads": 1, **model})})
 
 
-_held: list[Any] = []
+@dataclass(frozen=True, slots=True, eq=False)
+class _Work:
+    """What a process does: trials, and points to confirm."""
+
+    trials: _Trials
+    confirmation: _Confirmation
 
 
-def _hold(held: Any) -> None:
-    """Begin a process: it keeps what every piece of work needs, and leaves interrupts to the command."""
+_held: list[_Work] = []
+"""What every trial and point of this process needs: it is sent once."""
+
+
+def _begin(work: _Work) -> None:
+    """Begin a process, which leaves interrupts to the command."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _held[:] = [held]
+    _held[:] = [work]
+
+
+class _Here(Executor):
+    """The executor of one process: this one."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """Do the work now."""
+        future: Future[Any] = Future()
+        future.set_result(fn(*args, **kwargs))
+        return future
 
 
 @contextmanager
-def _pool(held: Any) -> Iterator[ProcessPoolExecutor]:
-    processes = len(os.sched_getaffinity(0))
-    pool = ProcessPoolExecutor(processes, mp_context=get_context("spawn"), initializer=_hold, initargs=(held,))
+def _pool(work: _Work, processes: int) -> Iterator[Executor]:
+    """The processes that do the work; StudyError if one of them is killed."""
+    if processes == 1:
+        _held[:] = [work]
+        yield _Here()
+        _held.clear()
+        return
+    pool = ProcessPoolExecutor(processes, mp_context=get_context("spawn"), initializer=_begin, initargs=(work,))
     try:
         yield pool
+    except BrokenProcessPool:
+        raise StudyError("a process of this command was killed; it may have lacked memory") from None
     finally:
         pool.shutdown(cancel_futures=True)
 
 
 def _measure(drawn: Mapping[str, Any]) -> dict[str, Any] | None:
-    return _held[0].measured(drawn)  # type: ignore[no-any-return]
+    return _held[0].trials.measured(drawn)
 
 
 def _confirm(wanted: WantedPoint) -> AlternativePoint:
-    return _held[0].point(wanted)  # type: ignore[no-any-return]
+    return _held[0].confirmation.point(wanted)
 
 
-def _search(study: Study, trials: _Trials, most: int, until: float, advance: Callable[[], object]) -> None:
+def _search(study: Study, work: _Work, pool: Executor, most: int, until: float, advance: Callable[[], object]) -> None:
     """Run trials until there are `most` of them or the time is over; each is drawn when an earlier one is known."""
-    levers, attributes = trials.levers, list(trials.groups)
+    attributes = list(work.trials.groups)
+    _take_up(study, work.trials.levers)
+    begun = len(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.FAIL)))
+    waiting: deque[tuple[optuna.Trial, Future[dict[str, Any] | None]]] = deque()
+    while True:
+        while len(waiting) < _AHEAD and begun < most and time.monotonic() < until:
+            trial = study.ask()
+            drawn = work.trials.levers.drawn(trial)
+            trial.set_user_attr(_DRAWN, drawn)
+            waiting.append((trial, pool.submit(_measure, drawn)))
+            begun += 1
+        if not waiting:
+            return
+        trial, future = waiting.popleft()
+        found = future.result()
+        if found is None:
+            study.tell(trial, state=TrialState.FAIL)
+        else:
+            trial.set_user_attr(_FIGURES, found)
+            study.tell(trial, [found[SAME]["auc"], *(found[SAME]["ratios"][one] for one in attributes)])
+        advance()
+
+
+def _take_up(study: Study, levers: Levers) -> None:
+    """Queue the first trials of a new study, and those that an ended command left."""
     if not study.get_trials(deepcopy=False):
         for drawn in levers.designed():
             study.enqueue_trial(drawn)
     for left in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        study.tell(left.number, state=TrialState.FAIL)  # of a command that was ended
-    begun = len(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.FAIL)))
-    waiting: deque[tuple[optuna.Trial, Future[dict[str, Any] | None]]] = deque()
-    with _pool(trials) as pool:
-        while waiting or begun < most:
-            while len(waiting) < _AHEAD and begun < most and time.monotonic() < until:
-                trial = study.ask()
-                drawn = levers.drawn(trial)
-                trial.set_user_attr(_DRAWN, drawn)
-                waiting.append((trial, pool.submit(_measure, drawn)))
-                begun += 1
-            if not waiting:
-                break
-            trial, future = waiting.popleft()
-            found = future.result()
-            stop_if_asked()
-            if found is None:
-                study.tell(trial, state=TrialState.FAIL)
-            else:
-                trial.set_user_attr(_FIGURES, found)
-                study.tell(trial, [found[SAME]["auc"], *(found[SAME]["ratios"][one] for one in attributes)])
-            advance()
+        study.tell(left.number, state=TrialState.PRUNED)
+        study.enqueue_trial(left.params)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -214,10 +257,10 @@ class _Confirmation:
     def fitted(self, wanted: WantedPoint) -> tuple[TrainingSettings, Figures, HeldOut]:
         """Write the settings of a point and fit the file's model; its figures out of fold, and its held-out PDs."""
         settings = self.levers.settings if wanted.drawn is None else self.levers.applied(wanted.drawn)
-        settings, searched, margins = self._cut(settings, wanted)
+        settings, searched, validation = self._cut(settings, wanted)
         file = self.folder / f"{wanted.name}.yaml"
         write_text(file, _document(settings))
-        return settings, searched, self._held(TrainingSettings.load(file), margins)
+        return settings, searched, self._held(TrainingSettings.load(file), validation)
 
     def described(
         self, wanted: WantedPoint, settings: TrainingSettings, searched: Figures, own: HeldOut
@@ -240,8 +283,8 @@ class _Confirmation:
 
     def _cut(
         self, settings: TrainingSettings, wanted: WantedPoint
-    ) -> tuple[TrainingSettings, Figures, NDArray[np.float64]]:
-        """The settings with the cut-off of the rule, found out of fold; its figures there; the margins out of fold."""
+    ) -> tuple[TrainingSettings, Figures, CrossValidation]:
+        """The settings with the cut-off of the rule, found out of fold; its figures there."""
         target = self.chosen.target
         validation = cross_validate(self.chosen, settings.features, _alone(settings).model, seed=settings.seed)
         probability = calibrated_by_fold(validation.margins, target, [fold.judged for fold in validation.folds])
@@ -256,23 +299,24 @@ class _Confirmation:
         if wanted.rule != POLICY:
             cut = settings.policy.model_copy(update={"cutoff": round(float(curve.cutoffs[place]), 6)})
             settings = settings.model_copy(update={"policy": cut})
-        return settings, curve.figures(place, area), validation.margins
+        return settings, curve.figures(place, area), validation
 
-    def _held(self, settings: TrainingSettings, margins: NDArray[np.float64]) -> HeldOut:
+    def _held(self, settings: TrainingSettings, validation: CrossValidation) -> HeldOut:
         """The held-out PDs of a model that is fitted on all rows that chose it."""
         columns, target, model = self.chosen.columns, self.chosen.target, _alone(settings).model
         transformer = FeatureTransformer(fit_state(columns, target, settings.features, model, seed=settings.seed))
-        booster = fit_early_stopped(
+        booster = fit_trees(
             transformer.transform(columns),
             target,
             transformer.categorical,
             model,
             names=transformer.names,
+            trees=validation.trees,
             seed=settings.seed,
             fair=fair_fit(columns, target, model),
         )
         held = margins_of(booster, transformer.transform(self.held_out.columns), threads=1)
-        probability = calibrate(margins, target).probabilities(held)
+        probability = calibrate(validation.margins, target).probabilities(held)
         return HeldOut(self.held_out.target, probability, self.groups[1], decision_policy(settings.policy))
 
 
@@ -329,23 +373,21 @@ def _searched(
         confirming = replace(confirming, approvals=approvals, baseline=fitted[2])
         baseline = confirming.described(asked, *fitted)
         took = time.monotonic() - began
-    trials = _trials(rows, first, levers, approvals)
+    work = _Work(_trials(rows, first, levers, approvals), confirming)
+    processes = chosen.processes or len(os.sched_getaffinity(0))
     # Points are confirmed by several processes; the half more is for those whose trees stop later.
-    reserved = 1.5 * took * chosen.points / len(os.sched_getaffinity(0))
+    reserved = 1.5 * took * chosen.points / processes
     enough = max(time.monotonic() + _SEARCHING * (until - time.monotonic()), until - reserved)
-    with progress.step(
-        f"trials, for {max(0.0, enough - time.monotonic()) / 60:.0f} minutes at most", chosen.trials
-    ) as one:
-        _search(study, trials, chosen.trials, enough, one)
-    done = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    figures = {trial.number: _figures(trial) for trial in done}
-    drawn = {trial.number: trial.user_attrs[_DRAWN] for trial in done}
-    wanted = wanted_points(figures, drawn, list(groups), chosen.ratios)[: chosen.points]
-    with progress.step("points on held-out applications", len(wanted)) as one, _pool(confirming) as pool:
-        points = []
-        for point in pool.map(_confirm, wanted):
-            points.append(point)
-            one()
+    minutes = max(0.0, enough - time.monotonic()) / 60
+    with _pool(work, processes) as pool:
+        with progress.step(f"trials, for {minutes:.0f} minutes at most", chosen.trials) as advance:
+            _search(study, work, pool, chosen.trials, enough, advance)
+        done = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        figures = {trial.number: _figures(trial) for trial in done}
+        drawn = {trial.number: trial.user_attrs[_DRAWN] for trial in done}
+        wanted = wanted_points(figures, drawn, list(groups), chosen.ratios)[: chosen.points]
+        with progress.step("points on held-out applications", len(wanted)) as advance:
+            points = [point for point in pool.map(_confirm, wanted) if advance() is None]
     return Alternatives(
         source=dataset.source,
         sha256=dataset.fingerprint,
@@ -367,7 +409,7 @@ def _study(folder: Path, dataset: Dataset, settings: TrainingSettings, names: Se
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     sampler = TrialSeededSampler(settings.seed, settings.tuning.startup_trials)
     # The number of trials and points may change: a search goes on with more of either.
-    searched = settings.alternatives.model_dump(mode="json", exclude={"trials", "points", "resamples"})
+    searched = settings.alternatives.model_dump(mode="json", exclude={"trials", "points", "resamples", "processes"})
     space = settings.tuning.model_dump(mode="json", include={"space", "startup_trials"})
     identity = search_identity(dataset, settings, [searched, space, *names])
     storage = RDBStorage(f"sqlite:///{folder / 'study.db'}")

@@ -219,7 +219,7 @@ def search_fairer(
     """Search less discriminatory alternatives, into a folder."""
     from training.alternatives import search_alternatives
     from training.levers import side_groups
-    from training.report.alternatives_page import RESULT, result_lines, write_result
+    from training.report.alternatives_page import PAGE, RESULT, result_lines, write_result
 
     output.mkdir(parents=True, exist_ok=True)
     values = TrainingSettings.load(settings, portfolio).model_dump(mode="json")
@@ -231,7 +231,7 @@ def search_fairer(
     beside = {} if protected is None else side_groups(protected, dataset)
     found = search_alternatives(dataset, loaded, output, progress, minutes=minutes, beside=beside)
     write_result(output, found)
-    say([*result_lines(found), f"written to {output / RESULT} and {output}/*.yaml"])
+    say([*result_lines(found), f"written to {output / RESULT}, {output / PAGE} and {output}/*.yaml"])
 
 
 def _with_options(values: dict[str, Any]) -> TrainingSettings:

@@ -26,6 +26,7 @@ EVERY = "every attribute"
 """The name of the least impact ratio of all attributes."""
 _LARGEST = 1 << 24
 _STEPS = 2000
+_MARGIN = 0.04
 
 
 class Figures(Settings):
@@ -136,7 +137,7 @@ class Alternatives(Settings):
         return json.dumps(self.model_dump(mode="json"), indent=1)
 
 
-SAME = "as many approvals as today"
+SAME = "as many approvals"
 POLICY = "the policy's cut-off"
 ANY = "any common cut-off"
 
@@ -147,10 +148,12 @@ class ApprovalCurve:
 
     Attributes
     ----------
+    rows : n
     cutoffs, costs, approvals : shape (k,)
     ratios : impact ratio of each attribute, shape (k,)
     """
 
+    rows: int
     cutoffs: Weights
     costs: Weights
     approvals: NDArray[np.intp]
@@ -162,7 +165,10 @@ class ApprovalCurve:
         band = policy.refer_from / policy.cutoff
         order = np.argsort(probability, kind="stable")
         rising, bad = probability[order], np.append(0, np.cumsum(target[order]))
-        approvals = np.unique(np.linspace(1, len(target) - 1, _STEPS).astype(np.intp))
+        # A cut-off approves all of one PD or none of them.
+        steps = np.linspace(1, len(target) - 1, _STEPS).astype(np.intp)
+        approvals = np.unique(np.searchsorted(rising, rising[steps]))
+        approvals = approvals[approvals > 0]
         cutoffs = np.minimum(rising[approvals] / band, np.nextafter(1.0, 0.0))
         passed = np.searchsorted(rising, cutoffs)
         costs = policy.cost_fn * bad[passed] + policy.cost_fp * (len(target) - passed - (bad[-1] - bad[passed]))
@@ -172,7 +178,13 @@ class ApprovalCurve:
                 [np.append(0, np.cumsum(rows[order]))[approvals] / rows.sum() for rows in marked.values()]
             )
             ratios[attribute] = np.asarray(shares.min(axis=0) / shares.max(axis=0))
-        return cls(cutoffs, costs / len(target), approvals, ratios | {EVERY: np.min(list(ratios.values()), axis=0)})
+        return cls(
+            len(target),
+            cutoffs,
+            costs / len(target),
+            approvals,
+            ratios | {EVERY: np.min(list(ratios.values()), axis=0)},
+        )
 
     def nearest(self, approvals: int) -> int:
         """The place of a number of approvals."""
@@ -188,7 +200,7 @@ class ApprovalCurve:
         return Figures(
             auc=auc,
             cost=float(self.costs[place]),
-            approved=float(self.approvals[place]) / (self.approvals[-1] + 1),
+            approved=float(self.approvals[place]) / self.rows,
             ratios={name: float(values[place]) for name, values in self.ratios.items() if name != EVERY},
         )
 
@@ -260,13 +272,13 @@ def prices(
     every = [baseline, *points]
     same = [point for point in every if point.rule != ANY]
     unread = [point for point in same if not point.reads]
-    ways = [("no lever reads the attribute", unread)]
+    ways = [(SAME, unread)]
     if len(unread) < len(same):
-        ways.append(("a fit may read the attribute", same))
+        ways.append((f"{SAME}; a fit may read a group", same))
     for attribute in [*attributes, *([EVERY] if len(attributes) > 1 else [])]:
         for ratio in ratios:
             for way, among in ways:
-                yield _price(attribute, ratio, f"{SAME}; {way}", among, by_cost=False)
+                yield _price(attribute, ratio, way, among, by_cost=False)
             yield _price(attribute, ratio, ANY, every, by_cost=True)
 
 
@@ -316,12 +328,17 @@ def wanted_points(
     for attribute in goals:
         for ratio in ratios:
             for among in (unread, sorted(figures)):
-                chosen |= _cheapest(figures, among, attribute, ratio)
+                # Some that reach more too, since held-out rows take a little away.
+                for aim in (ratio, ratio + _MARGIN):
+                    chosen |= _cheapest(figures, among, attribute, aim)
             chosen |= _by_cut_off(figures, f"{attribute} {ratio:g}")
     for attribute in goals:
         front = pareto_front({number: one[SAME] for number, one in figures.items()}, attribute)
         chosen |= {(number, SAME): None for number in _spread(front)}
-    return [_wanted(place, number, rule, drawn[number]) for place, (number, rule) in enumerate(chosen, start=1)]
+    # One model may reach several ratios with one cut-off: it is one point.
+    first = {(number, figures[number][rule].cost): rule for number, rule in reversed(chosen)}
+    kept = [(number, rule) for number, rule in chosen if first[number, figures[number][rule].cost] == rule]
+    return [_wanted(place, number, rule, drawn[number]) for place, (number, rule) in enumerate(kept, start=1)]
 
 
 def _cheapest(

@@ -34,6 +34,8 @@ from training.tuning_study import suggest
 _BINS = 20
 _TOGETHER = (2, 4)
 """How many of the first proxies are left out together in two of the first trials."""
+_PARTS = (1.0, 0.3)
+"""How strong a fit that reads groups is in the first trials, as a part of the strongest."""
 
 
 def side_groups(path: Path, dataset: Dataset) -> Groups:
@@ -131,13 +133,14 @@ def _codes(columns: Columns, name: str) -> NDArray[np.intp]:
 
 def _told(codes: NDArray[np.intp], rows: NDArray[np.bool_]) -> float:
     """AUC with which bins or levels rank the membership of rows; 0.5 where nobody or everybody is a member."""
-    if min(np.count_nonzero(rows), np.count_nonzero(~rows)) < 2:
-        return 0.5
-    counts = np.bincount(codes)
-    inside = np.bincount(codes[rows], minlength=len(counts))
-    order = np.argsort(inside / np.maximum(counts, 1), kind="stable")
-    bad, good = inside[order].astype(np.float64), (counts - inside)[order].astype(np.float64)
-    return grouped_auc_estimate(bad, good, 0.95).value
+    # The even rows rank the bins and the odd ones judge them: many bins would tell a little of the rows that rank them.
+    width = int(codes.max()) + 1
+    counts = np.bincount(codes[::2], minlength=width)
+    order = np.argsort(np.bincount(codes[::2][rows[::2]], minlength=width) / np.maximum(counts, 1), kind="stable")
+    inside = np.bincount(codes[1::2][rows[1::2]], minlength=width)[order].astype(np.float64)
+    outside = np.bincount(codes[1::2][~rows[1::2]], minlength=width)[order].astype(np.float64)
+    area = grouped_auc_estimate(inside, outside, 0.95).value
+    return 0.5 if np.isnan(area) else area
 
 
 def directions(booster: lgb.Booster, state: FeatureState, matrix: NDArray[np.float64], most: int) -> dict[str, int]:
@@ -182,23 +185,30 @@ class Levers:
         return drawn
 
     def designed(self) -> Iterator[dict[str, Any]]:
-        """Yield the first trials: nothing changed, then one lever at a time, then columns left out one by one."""
+        """Yield the first trials: nothing changed, what is likely to move most, then one lever at a time."""
+        strengths = list(self._strengths())
         nothing: dict[str, Any] = {"trees seed": 0, **dict.fromkeys(self._names(), False)}
-        nothing |= {f"{word} {attribute}": 0.0 for word, _, attribute in self._strengths()}
+        nothing |= {f"{word} {attribute}": 0.0 for word, _, attribute in strengths}
+        together = [{_leaving(column): True for column in self.columns[:last]} for last in _TOGETHER]
         yield nothing
-        for column in self.columns:
-            yield nothing | {_leaving(column): True}
-        for last in _TOGETHER:
-            yield nothing | {_leaving(column): True for column in self.columns[:last]}
+        yield from (nothing | left for left in together)
+        for word in dict.fromkeys(word for word, _, _ in strengths):
+            for part in _PARTS:
+                every = {f"{one} {name}": round(part * most, 2) for one, most, name in strengths if one == word}
+                yield nothing | every
+                yield nothing | every | together[-1]
+        for part in _PARTS:
+            yield from (nothing | {f"{word} {name}": round(part * most, 2)} for word, most, name in strengths)
+        yield from (nothing | {_leaving(column): True} for column in self.columns)
         if self.monotone:
             yield nothing | {"directions": True}
-        for word, most, attribute in self._strengths():
-            for part in (0.2, 0.5, 1.0):
-                yield nothing | {f"{word} {attribute}": round(part * most, 2)}
-        for part in (0.2, 0.5):
-            yield nothing | {
-                f"{word} {attribute}": round(part * most, 2) for word, most, attribute in self._strengths()
-            }
+
+    def leaves_features(self, drawn: Mapping[str, Any]) -> bool:
+        """Whether a model has a feature left with these values."""
+        left_out = [column for column in self.columns if drawn[_leaving(column)]]
+        sets, portfolio = self.settings.features.sets_of(self.settings.declared), self.settings.declared
+        barred = [*self.settings.features.left_out, *left_out]
+        return bool(portfolio.select(sets, portfolio.schema.attributes, barred))
 
     def applied(self, drawn: Mapping[str, Any]) -> TrainingSettings:
         """Return the settings of a training with these values; every protected attribute is out of the model."""

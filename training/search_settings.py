@@ -383,8 +383,10 @@ class AlternativesSettings(Settings):
     """It replaces the model's in the trials, so that hundreds fit into the time; points have the model's own."""
     ratios: tuple[float, ...] = Field(default=(0.8, 0.9), min_length=1)
     """Impact ratios whose price is stated."""
-    points: int = Field(default=16, ge=1, le=100)
+    points: int = Field(default=30, ge=1, le=100)
     """The most points that are confirmed and written."""
     resamples: int = Field(default=500, ge=20, le=100_000)
     """Bootstrap samples of the held-out applications."""
+    processes: int | None = Field(default=None, ge=1, le=1024)
+    """Processes that fit models, with one thread each; null is one for each processor. It changes no figure."""
     levers: LeverSettings = LeverSettings()

@@ -140,7 +140,7 @@ def _front_svg(found: Alternatives, attribute: str) -> Markup:
 def front_figure(found: Alternatives, attribute: str) -> Figure:
     """Draw AUC against the impact ratio of an attribute: every trial, their front, and the confirmed points."""
     title = f"AUC against the impact ratio by {_named(attribute)}"
-    figure, axes = plain_axes(title, "impact ratio, with as many approvals as today", "AUC")
+    figure, axes = plain_axes(title, "impact ratio, with as many approvals as the baseline", "AUC")
     cloud = dict(enumerate(found.cloud))
     _draw(axes, list(found.cloud), attribute, color=_TRIAL, s=10, label="trials, out of fold")
     front = [cloud[number] for number in pareto_front(cloud, attribute)]
