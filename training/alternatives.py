@@ -52,12 +52,12 @@ from training.frontier import (
     POLICY,
     SAME,
     AlternativePoint,
-    Alternatives,
     ApprovalCurve,
-    Figures,
+    FoundAlternatives,
     Groups,
     HeldOut,
     ScreenedProxy,
+    SearchedFigures,
     WantedPoint,
     confirmed,
     prices,
@@ -254,7 +254,7 @@ class _Confirmation:
         """Write the settings of a point, and measure it."""
         return self.described(wanted, *self.fitted(wanted))
 
-    def fitted(self, wanted: WantedPoint) -> tuple[TrainingSettings, Figures, HeldOut]:
+    def fitted(self, wanted: WantedPoint) -> tuple[TrainingSettings, SearchedFigures, HeldOut]:
         """Write the settings of a point and fit the file's model; its figures out of fold, and its held-out PDs."""
         settings = self.levers.settings if wanted.drawn is None else self.levers.applied(wanted.drawn)
         settings, searched, validation = self._cut(settings, wanted)
@@ -263,7 +263,7 @@ class _Confirmation:
         return settings, searched, self._held(TrainingSettings.load(file), validation)
 
     def described(
-        self, wanted: WantedPoint, settings: TrainingSettings, searched: Figures, own: HeldOut
+        self, wanted: WantedPoint, settings: TrainingSettings, searched: SearchedFigures, own: HeldOut
     ) -> AlternativePoint:
         """Measure a fitted point against the baseline."""
         random = np.random.default_rng(settings.seed)
@@ -283,7 +283,7 @@ class _Confirmation:
 
     def _cut(
         self, settings: TrainingSettings, wanted: WantedPoint
-    ) -> tuple[TrainingSettings, Figures, CrossValidation]:
+    ) -> tuple[TrainingSettings, SearchedFigures, CrossValidation]:
         """The settings with the cut-off of the rule, found out of fold; its figures there."""
         target = self.chosen.target
         validation = cross_validate(self.chosen, settings.features, _alone(settings).model, seed=settings.seed)
@@ -337,7 +337,7 @@ def halves(dataset: Dataset, settings: TrainingSettings) -> tuple[NDArray[np.int
 
 def search_alternatives(
     dataset: Dataset, settings: TrainingSettings, folder: Path, progress: Progress, *, minutes: float, beside: Groups
-) -> Alternatives:
+) -> FoundAlternatives:
     """Search for about so many minutes, and write the points found into `folder`, which also keeps the study.
 
     `beside` holds groups that a file beside the data states. StudyError if the folder's study was begun on other data
@@ -357,7 +357,7 @@ def _whole(settings: TrainingSettings) -> TrainingSettings:
 
 def _searched(
     dataset: Dataset, settings: TrainingSettings, folder: Path, progress: Progress, *, until: float, beside: Groups
-) -> Alternatives:
+) -> FoundAlternatives:
     chosen, parts = settings.alternatives, halves(dataset, settings)
     groups = large_groups({**declared_groups(dataset), **beside}, parts, settings.gates.fairness.min_rows)
     study = _study(folder, dataset, settings, list(groups))
@@ -367,11 +367,11 @@ def _searched(
         levers, proxies = _levers(rows, settings, first)
         began = time.monotonic()
         confirming = _Confirmation(rows, held_out, (first, last), levers, folder, None, None)
-        asked = WantedPoint("baseline", 0, POLICY, None)
-        fitted = confirming.fitted(asked)
+        unchanged = WantedPoint("baseline", 0, POLICY, None)
+        fitted = confirming.fitted(unchanged)
         approvals = round(fitted[1].approved * len(rows))
         confirming = replace(confirming, approvals=approvals, baseline=fitted[2])
-        baseline = confirming.described(asked, *fitted)
+        baseline = confirming.described(unchanged, *fitted)
         took = time.monotonic() - began
     work = _Work(_trials(rows, first, levers, approvals), confirming)
     processes = chosen.processes or len(os.sched_getaffinity(0))
@@ -388,7 +388,7 @@ def _searched(
         wanted = wanted_points(figures, drawn, list(groups), chosen.ratios)[: chosen.points]
         with progress.step("points on held-out applications", len(wanted)) as advance:
             points = [point for point in pool.map(_confirm, wanted) if advance() is None]
-    return Alternatives(
+    return FoundAlternatives(
         source=dataset.source,
         sha256=dataset.fingerprint,
         rows=len(rows),
@@ -480,5 +480,5 @@ def _trials(rows: Dataset, groups: Groups, levers: Levers, approvals: int) -> _T
     return _Trials(rows, groups, levers, divided, folds, approvals)
 
 
-def _figures(trial: FrozenTrial) -> dict[str, Figures]:
-    return {rule: Figures.model_validate(one) for rule, one in trial.user_attrs[_FIGURES].items()}
+def _figures(trial: FrozenTrial) -> dict[str, SearchedFigures]:
+    return {rule: SearchedFigures.model_validate(one) for rule, one in trial.user_attrs[_FIGURES].items()}

@@ -29,7 +29,7 @@ from training.cli import SETTINGS
 from training.dataset import Dataset, find_applications, is_generated, split_by_time
 from training.errors import FleetError, RegistryError, TrackingError, TrainingError
 from training.fleet import Fleet
-from training.frontier import Alternatives
+from training.frontier import FoundAlternatives
 from training.generation import FileFormat, generator_of
 from training.portfolio.commands import served_otherwise
 from training.promotion import Verdict, judge, keep, make_champion, promote, rollback
@@ -125,7 +125,7 @@ def run(
 
         loaded = TunedParameters.apply(params, loaded)
     allowed = {"generated_allowed": allow_generated, "uncompared_allowed": allow_uncompared}
-    searched = None if alternatives is None else Alternatives.read(alternatives)
+    searched = None if alternatives is None else FoundAlternatives.read(alternatives)
     if machines is None:
         delivered = deliver(data, loaded, Progress(), **allowed, by_blocks=by_blocks, searched=searched)
     else:

@@ -29,8 +29,8 @@ _STEPS = 2000
 _MARGIN = 0.04
 
 
-class Figures(Settings):
-    """Figures on the rows that chose a point, which flatter it; `approved` is the share of approvals."""
+class SearchedFigures(Settings):
+    """SearchedFigures on the rows that chose a point, which flatter it; `approved` is the share of approvals."""
 
     auc: float
     cost: float
@@ -72,7 +72,7 @@ class AlternativePoint(Settings):
     """Protected attributes that the fit of the trees reads; no feature and no decision does."""
     changes: tuple[str, ...]
     cutoff: float
-    searched: Figures
+    searched: SearchedFigures
     confirmed: ConfirmedFigures
 
 
@@ -100,7 +100,7 @@ class ScreenedProxy(Settings):
     carries: float
 
 
-class Alternatives(Settings):
+class FoundAlternatives(Settings):
     """The result of a search."""
 
     source: str
@@ -116,7 +116,7 @@ class Alternatives(Settings):
     baseline: AlternativePoint
     points: tuple[AlternativePoint, ...]
     prices: tuple[RatioPrice, ...]
-    cloud: tuple[Figures, ...]
+    cloud: tuple[SearchedFigures, ...]
     """Every trial, with the cut-off that keeps the number of approvals."""
 
     @classmethod
@@ -195,9 +195,9 @@ class ApprovalCurve:
         found = np.flatnonzero((self.ratios[attribute] >= ratio) & (self.approvals >= approvals))
         return int(found[0]) if len(found) else None
 
-    def figures(self, place: int, auc: float) -> Figures:
+    def figures(self, place: int, auc: float) -> SearchedFigures:
         """The figures at a place."""
-        return Figures(
+        return SearchedFigures(
             auc=auc,
             cost=float(self.costs[place]),
             approved=float(self.approvals[place]) / self.rows,
@@ -313,7 +313,7 @@ class WantedPoint:
 
 
 def wanted_points(
-    figures: Mapping[int, Mapping[str, Figures]],
+    figures: Mapping[int, Mapping[str, SearchedFigures]],
     drawn: Mapping[int, Mapping[str, Any]],
     attributes: Sequence[str],
     ratios: Sequence[float],
@@ -342,7 +342,7 @@ def wanted_points(
 
 
 def _cheapest(
-    figures: Mapping[int, Mapping[str, Figures]], among: Sequence[int], attribute: str, ratio: float
+    figures: Mapping[int, Mapping[str, SearchedFigures]], among: Sequence[int], attribute: str, ratio: float
 ) -> dict[tuple[int, str], None]:
     """The trial of the highest AUC that reaches a ratio; where none does, the nearest, which says what is missed."""
     reaching = [number for number in among if figures[number][SAME].least(attribute) >= ratio]
@@ -352,7 +352,7 @@ def _cheapest(
     return {} if nearest is None else {(nearest, SAME): None}
 
 
-def _by_cut_off(figures: Mapping[int, Mapping[str, Figures]], rule: str) -> dict[tuple[int, str], None]:
+def _by_cut_off(figures: Mapping[int, Mapping[str, SearchedFigures]], rule: str) -> dict[tuple[int, str], None]:
     reaching = [number for number in sorted(figures) if rule in figures[number]]
     return {(min(reaching, key=lambda number: figures[number][rule].cost), rule): None} if reaching else {}
 
@@ -371,7 +371,7 @@ def _reading(drawn: Mapping[str, Any]) -> Iterator[bool]:
             yield bool(value > 0)
 
 
-def pareto_front(figures: Mapping[int, Figures], attribute: str) -> list[int]:
+def pareto_front(figures: Mapping[int, SearchedFigures], attribute: str) -> list[int]:
     """The trials that no other beats in both AUC and impact ratio, the highest AUC first."""
     front: list[int] = []
     for number in sorted(figures, key=lambda one: (-figures[one].auc, -figures[one].least(attribute), one)):

@@ -90,7 +90,7 @@ class Proxy:
     @property
     def weight(self) -> float:
         """How much of the difference a proxy explains: what tells of no group carries risk alone."""
-        return self.carries * (2 * self.tells - 1)
+        return self.carries * (2 * self.tells - 1) ** 2
 
 
 def screen_proxies(
@@ -244,7 +244,7 @@ class Levers:
         chosen = self.settings.alternatives.levers
         for attribute in self.readable:
             if chosen.reweighing:
-                yield "reweigh", 1.5, attribute
+                yield "reweigh", 2.0, attribute
             if chosen.penalty:
                 yield "penalize", 3.0, attribute
 

@@ -35,7 +35,7 @@ from training.errors import RegistryError, TrainingError
 from training.evaluation import Evaluation
 from training.fitting import fitted_to, parameters_line
 from training.fleet import Fleet, FleetFit, fit_fleet
-from training.frontier import Alternatives
+from training.frontier import FoundAlternatives
 from training.gates import gate_lines, group_lines
 from training.generation import generator_of
 from training.promotion import JudgedModel, Verdict, judge
@@ -71,7 +71,7 @@ def deliver(
     generated_allowed: bool = False,
     uncompared_allowed: bool = False,
     by_blocks: bool = False,
-    searched: Alternatives | None = None,
+    searched: FoundAlternatives | None = None,
 ) -> Delivered:
     """Train on the files in `data`, or on generated ones; track the model, register it as challenger and judge it.
 
@@ -103,7 +103,7 @@ def deliver_loaded(
     generated_allowed: bool = False,
     uncompared_allowed: bool = False,
     version_tags: Mapping[str, str] = MappingProxyType({}),
-    searched: Alternatives | None = None,
+    searched: FoundAlternatives | None = None,
 ) -> Delivered:
     """Train on loaded applications as `deliver` does; the registered version gets the tags."""
     # Before the training: a folder that cannot be written, or a server that is down, would cost its whole result.
@@ -221,7 +221,7 @@ def track(
     run_id: str,
     fleet: FleetFit | None = None,
     version_tags: Mapping[str, str] = MappingProxyType({}),
-    searched: Alternatives | None = None,
+    searched: FoundAlternatives | None = None,
 ) -> Registered:
     """Record a trained model with its figures and report in the active run and register it as challenger."""
     # Everything is on the disk before MLflow is asked to keep any of it.

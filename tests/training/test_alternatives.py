@@ -17,7 +17,7 @@ from training.cli import main
 from training.dataset import Dataset, load_dataset
 from training.errors import StudyError, TrainingError
 from training.fitting import cross_calibrated, cross_validate
-from training.frontier import ANY, SAME, Alternatives
+from training.frontier import ANY, SAME, FoundAlternatives
 from training.levers import side_groups
 from training.registry.registry import copy_report
 from training.run import deliver
@@ -44,11 +44,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def found(given: Planted, folder: Path) -> Alternatives:
+def found(given: Planted, folder: Path) -> FoundAlternatives:
     return search_alternatives(*given, folder, Progress(quiet=True), minutes=MINUTES, beside={})
 
 
-def test_leaving_the_proxy_out_reaches_the_ratio_at_a_small_price(found: Alternatives) -> None:
+def test_leaving_the_proxy_out_reaches_the_ratio_at_a_small_price(found: FoundAlternatives) -> None:
     before = found.baseline.confirmed.ratios["sex"]
     assert before.high < 0.8
     price = next(price for price in found.prices if price.how.startswith(SAME))
@@ -63,13 +63,13 @@ def test_leaving_the_proxy_out_reaches_the_ratio_at_a_small_price(found: Alterna
     assert point.confirmed.approved.value == pytest.approx(found.baseline.confirmed.approved.value, abs=0.04)
 
 
-def test_one_cut_off_for_everybody_reaches_it_too_at_a_cost(found: Alternatives) -> None:
+def test_one_cut_off_for_everybody_reaches_it_too_at_a_cost(found: FoundAlternatives) -> None:
     price = next(price for price in found.prices if price.how == ANY)
     assert price.cost is not None
     assert price.reached >= 0.9
 
 
-def test_the_proxy_is_named(found: Alternatives) -> None:
+def test_the_proxy_is_named(found: FoundAlternatives) -> None:
     first = found.proxies[0]
     assert (first.column, first.attribute) == ("code", "sex")
     assert first.tells > 0.95
@@ -78,14 +78,14 @@ def test_the_proxy_is_named(found: Alternatives) -> None:
     assert any("leaving out" in line and "code" in line for line in found.levers)
 
 
-def test_rows_that_confirm_choose_nothing(given: Planted, found: Alternatives) -> None:
+def test_rows_that_confirm_choose_nothing(given: Planted, found: FoundAlternatives) -> None:
     first, last = halves(*given)
     assert not set(first) & set(last)
     assert (len(first), len(last)) == (found.rows, found.held_out) == (1_800, 1_200)
     assert found.trials == len(found.cloud) == 4
 
 
-def test_the_file_of_a_point_gives_its_model(given: Planted, found: Alternatives, folder: Path) -> None:
+def test_the_file_of_a_point_gives_its_model(given: Planted, found: FoundAlternatives, folder: Path) -> None:
     dataset, _ = given
     rows = dataset.take(halves(*given)[0])
     for point in (found.baseline, *found.points):
@@ -96,7 +96,7 @@ def test_the_file_of_a_point_gives_its_model(given: Planted, found: Alternatives
 
 
 def test_run_trains_a_point_and_its_report_has_the_chapter(
-    given: Planted, found: Alternatives, folder: Path, data: Path, tmp_path: Path
+    given: Planted, found: FoundAlternatives, folder: Path, data: Path, tmp_path: Path
 ) -> None:
     dataset, _ = given
     point = next(point for point in found.points if "without code" in point.changes)
@@ -112,7 +112,7 @@ def test_run_trains_a_point_and_its_report_has_the_chapter(
     assert "The price of each ratio" in page
 
 
-def test_a_search_goes_on_and_repeats_nothing(given: Planted, found: Alternatives, folder: Path) -> None:
+def test_a_search_goes_on_and_repeats_nothing(given: Planted, found: FoundAlternatives, folder: Path) -> None:
     dataset, settings = given
     more = settings_of(settings, alternatives={"trials": 6})
     again = search_alternatives(dataset, more, folder, Progress(quiet=True), minutes=MINUTES, beside={})
@@ -120,14 +120,14 @@ def test_a_search_goes_on_and_repeats_nothing(given: Planted, found: Alternative
     assert again.cloud[:4] == found.cloud
 
 
-def test_another_number_of_processes_finds_the_same(given: Planted, found: Alternatives, tmp_path: Path) -> None:
+def test_another_number_of_processes_finds_the_same(given: Planted, found: FoundAlternatives, tmp_path: Path) -> None:
     dataset, settings = given
     two = settings_of(settings, alternatives={"processes": 2})
     again = search_alternatives(dataset, two, tmp_path, Progress(quiet=True), minutes=MINUTES, beside={})
     assert again == found
 
 
-def test_a_folder_holds_one_search(given: Planted, found: Alternatives, folder: Path, tmp_path: Path) -> None:
+def test_a_folder_holds_one_search(given: Planted, found: FoundAlternatives, folder: Path, tmp_path: Path) -> None:
     dataset, settings = given
     other = settings_of(settings, alternatives={"learning_rate": 0.2})
     with pytest.raises(StudyError, match="other data or with other settings"):
@@ -160,7 +160,7 @@ def test_the_command_writes_a_page_and_a_result(given: Planted, data: Path, tmp_
     said = capsys.readouterr().out.splitlines()
     assert said[0] == "2 trials on 1,800 applications; confirmed on 1,200 that chose nothing:"
     assert said[-1] == f"written to {output}/alternatives.json, {output}/alternatives.html and {output}/*.yaml"
-    result = Alternatives.read(output / "alternatives.json")
+    result = FoundAlternatives.read(output / "alternatives.json")
     assert result.text() == (output / "alternatives.json").read_text()
     page = (output / "alternatives.html").read_text()
     assert "<h1>Less discriminatory alternatives</h1>" in page
@@ -168,12 +168,12 @@ def test_the_command_writes_a_page_and_a_result(given: Planted, data: Path, tmp_
     assert "point-01.yaml" in page
 
 
-def test_a_result_of_other_data_gets_no_chapter(found: Alternatives, tmp_path: Path) -> None:
+def test_a_result_of_other_data_gets_no_chapter(found: FoundAlternatives, tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="searched on other data"):
         found.refuse_other("0" * 64)
     (tmp_path / "alternatives.json").write_text('{"points": []}')
     with pytest.raises(TrainingError, match="holds no result of"):
-        Alternatives.read(tmp_path / "alternatives.json")
+        FoundAlternatives.read(tmp_path / "alternatives.json")
 
 
 def test_without_two_large_groups_nothing_is_searched(data: Path, given: Planted, tmp_path: Path) -> None:

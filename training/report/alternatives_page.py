@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from jobs.output import templates, write_text
 from monitoring.measures import Estimate
-from training.frontier import ANY, AlternativePoint, Alternatives, Figures, RatioPrice, pareto_front
+from training.frontier import ANY, AlternativePoint, FoundAlternatives, RatioPrice, SearchedFigures, pareto_front
 from training.report import figures
 from training.report.figures import NOTHING, ReportTable, Row, decimal, percent, plain_axes, signed, svg
 
@@ -19,7 +19,7 @@ RESULT, PAGE = "alternatives.json", "alternatives.html"
 _TRIAL, _FREE, _READING, _GUIDE = "#b5bdc6", "#2166ac", "#b2182b", "#999999"
 
 
-def write_result(folder: Path, found: Alternatives) -> None:
+def write_result(folder: Path, found: FoundAlternatives) -> None:
     """Write the result as JSON and as a page."""
     write_text(folder / RESULT, found.text())
     environment = templates("training.report")
@@ -27,7 +27,7 @@ def write_result(folder: Path, found: Alternatives) -> None:
     write_text(folder / PAGE, environment.get_template("alternatives.html").render(chapter=chapter(found)))
 
 
-def chapter(found: Alternatives) -> dict[str, Any]:
+def chapter(found: FoundAlternatives) -> dict[str, Any]:
     """What the templates show of a result: the result itself, its tables and its figures."""
     return {
         "found": found,
@@ -43,7 +43,7 @@ def chapter(found: Alternatives) -> dict[str, Any]:
     }
 
 
-def result_lines(found: Alternatives) -> Iterator[str]:
+def result_lines(found: FoundAlternatives) -> Iterator[str]:
     """Format what was searched and the prices, line by line."""
     yield f"{found.trials:,} trials on {found.rows:,} applications; confirmed on {found.held_out:,} that chose nothing:"
     yield f"  baseline    AUC {found.baseline.confirmed.auc}, {_ratios(found.baseline)}"
@@ -72,7 +72,7 @@ def _change(estimate: Estimate) -> str:
     return f"{signed(estimate.value)} ({signed(estimate.low)} to {signed(estimate.high)})"
 
 
-def _price_table(found: Alternatives) -> ReportTable:
+def _price_table(found: FoundAlternatives) -> ReportTable:
     head = ("attribute", "ratio", "how", "point", "confirmed", "AUC", "cost per applicant")
     return ReportTable.of("lrllrrr", head, map(_price_row, found.prices))
 
@@ -84,7 +84,7 @@ def _price_row(price: RatioPrice) -> Row:
     return *known, price.point, f"{price.reached:.3f}", _change(price.auc), _change(price.cost)
 
 
-def _point_table(found: Alternatives) -> ReportTable:
+def _point_table(found: FoundAlternatives) -> ReportTable:
     head = ("point", "AUC searched", "AUC confirmed", "against the baseline", "cost", "approved")
     ratios = [text for name in found.attributes for text in (f"{_named(name)}, searched", "confirmed")]
     align = "l" + "r" * (len(head) - 1 + len(ratios))
@@ -103,7 +103,7 @@ def _point_row(point: AlternativePoint) -> Row:
     return *first, decimal(own.cost.value), percent(own.approved.value), *ratios
 
 
-def _settings_table(found: Alternatives) -> ReportTable:
+def _settings_table(found: FoundAlternatives) -> ReportTable:
     head = ("point", "what differs from the settings", "cut-off", "which is", "the fit reads")
     rows = (
         (
@@ -118,7 +118,7 @@ def _settings_table(found: Alternatives) -> ReportTable:
     return ReportTable.of("llrll", head, rows)
 
 
-def _group_table(found: Alternatives, attribute: str) -> ReportTable:
+def _group_table(found: FoundAlternatives, attribute: str) -> ReportTable:
     groups = found.attributes[attribute]
     rows = (
         (point.name, *(percent(point.confirmed.shares[attribute][group]) for group in groups))
@@ -127,17 +127,17 @@ def _group_table(found: Alternatives, attribute: str) -> ReportTable:
     return ReportTable.of("l" + "r" * len(groups), ("approved", *groups), rows)
 
 
-def _proxy_table(found: Alternatives) -> ReportTable:
+def _proxy_table(found: FoundAlternatives) -> ReportTable:
     head = ("column", "attribute", "ranks a group with AUC", "adds to the gap in log-odds")
     rows = ((one.column, _named(one.attribute), f"{one.tells:.3f}", f"{one.carries:+.3f}") for one in found.proxies)
     return ReportTable.of("llrr", head, rows)
 
 
-def _front_svg(found: Alternatives, attribute: str) -> Markup:
+def _front_svg(found: FoundAlternatives, attribute: str) -> Markup:
     return svg(f"front-{attribute}", front_figure(found, attribute))
 
 
-def front_figure(found: Alternatives, attribute: str) -> Figure:
+def front_figure(found: FoundAlternatives, attribute: str) -> Figure:
     """Draw AUC against the impact ratio of an attribute: every trial, their front, and the confirmed points."""
     title = f"AUC against the impact ratio by {_named(attribute)}"
     figure, axes = plain_axes(title, "impact ratio, with as many approvals as the baseline", "AUC")
@@ -157,11 +157,11 @@ def front_figure(found: Alternatives, attribute: str) -> Figure:
     return figure
 
 
-def _confirmed(point: AlternativePoint) -> Figures:
+def _confirmed(point: AlternativePoint) -> SearchedFigures:
     own = point.confirmed
     ratios: Mapping[str, float] = {name: one.value for name, one in own.ratios.items()}
-    return Figures(auc=own.auc.value, cost=own.cost.value, approved=own.approved.value, ratios=dict(ratios))
+    return SearchedFigures(auc=own.auc.value, cost=own.cost.value, approved=own.approved.value, ratios=dict(ratios))
 
 
-def _draw(axes: Any, shown: list[Figures], attribute: str, **style: Any) -> None:
+def _draw(axes: Any, shown: list[SearchedFigures], attribute: str, **style: Any) -> None:
     axes.scatter([one.ratios[attribute] for one in shown], [one.auc for one in shown], **style)

@@ -13,7 +13,7 @@ from scoring.artefact import Artefact
 from scoring.store import REPORT
 from training.dataset import Dataset, is_generated
 from training.evaluation import Evaluation
-from training.frontier import Alternatives
+from training.frontier import FoundAlternatives
 from training.gates import Gate, GroupPerformance
 from training.report import figures, model_tables, outcome_tables
 from training.report.alternatives_page import RESULT, chapter
@@ -121,7 +121,7 @@ def model_report(
     settings: TrainingSettings,
     *,
     drawn: dict[str, Figure],
-    searched: Alternatives | None = None,
+    searched: FoundAlternatives | None = None,
 ) -> str:
     """Render the page; it holds no time and no applicant's value, so the same training gives the same text.
 
@@ -186,11 +186,11 @@ def write_report(
     trained: TrainedModel,
     artefact: Artefact,
     settings: TrainingSettings,
-    searched: Alternatives | None = None,
+    searched: FoundAlternatives | None = None,
 ) -> Path:
     """Write the report into `folder`, its figures as PNG files into `folder/figures`; return the report's path.
 
-    Alternatives that were `searched` have a chapter, and are kept as a file beside the report.
+    FoundAlternatives that were `searched` have a chapter, and are kept as a file beside the report.
     """
     drawn = model_figures(dataset.target, trained, settings)
     (folder / "figures").mkdir()
