@@ -385,7 +385,9 @@ def _searched(
         done = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
         figures = {trial.number: _figures(trial) for trial in done}
         drawn = {trial.number: trial.user_attrs[_DRAWN] for trial in done}
-        wanted = wanted_points(figures, drawn, list(groups), chosen.ratios)[: chosen.points]
+        # The attribute whose groups are approved least alike comes first, since only so many points are confirmed.
+        ranked = sorted(groups, key=lambda attribute: baseline.searched.ratios[attribute])
+        wanted = wanted_points(figures, drawn, ranked, chosen.ratios)[: chosen.points]
         with progress.step("points on held-out applications", len(wanted)) as advance:
             points = [point for point in pool.map(_confirm, wanted) if advance() is None]
     return FoundAlternatives(
