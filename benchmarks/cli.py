@@ -16,6 +16,7 @@ from benchmarks.access import access_cost
 from benchmarks.book import BookRecord, measure_book
 from benchmarks.comparison import compare
 from benchmarks.errors import BenchmarkError
+from benchmarks.exploration import covered, record_coverage
 from benchmarks.export import export_lines, measure_export, record_export
 from benchmarks.false_alarms import false_alarms, record_alarms
 from benchmarks.fleet import measure_fleet, record_fleet
@@ -33,6 +34,7 @@ from benchmarks.trees import measure_stages, measure_trees, record_timings
 from jobs.commandline import PATH, CommandGroup, Progress, run_command, say
 from jobs.settings import Settings
 from monitoring.settings import MonitoringSettings
+from scoring.policy import ExploreRule
 from training.settings import TrainingSettings
 
 _SETTINGS = ROOT / "configs" / "benchmarks.yaml"
@@ -300,6 +302,27 @@ def count_false_alarms(
     command = f"python -m benchmarks false-alarms --model DIR --applications FILE --windows {windows}"
     record_alarms(found, rules, command, output)
     say(f"{each.rows:6,} rows: {each.alarms} alarms in {each.windows:,} windows" for each in found)
+
+
+@commands.command("exploration")
+@_artefact
+@click.option(
+    "--applications", type=PATH, required=True, help="labelled folder or file that the model was not fitted on"
+)
+@click.option("--draws", type=_COUNT, default=100, show_default=True, help="explorations of the same applications")
+@_kept("exploration.json")
+def cover_truth(
+    *, model: Path, applications: Path, draws: int, output: Path, settings: Path,
+    store: Path,  # noqa: ARG001 - an option of every command that measures
+) -> None:  # fmt: skip
+    """Count how often the intervals of reject inference hold the truth."""
+    _check_output(output)
+    rules, rule = MonitoringSettings.load(_MONITORING).performance, ExploreRule(share=0.05, up_to=0.5)
+    seed = BenchmarkSettings.load(settings).seed
+    found = covered(model, applications, rule, rules, draws=draws, seed=seed, progress=Progress())
+    command = f"python -m benchmarks exploration --model DIR --applications DIR --draws {draws}"
+    record_coverage(found, rule, command, output)
+    say(f"{each.method:18} {each.figure:22} {each.held:4} of {each.draws} held {each.truth:.4f}" for each in found)
 
 
 @commands.command("report")
