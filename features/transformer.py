@@ -427,8 +427,12 @@ class _Categories:
 
     def of(self, levels: NDArray[np.object_]) -> _Rows:
         columns = levels.T.take(self._columns, axis=0).tolist()
-        coded = [codes[level] for codes, column in zip(self.codes, columns, strict=True) for level in column]
-        return np.array(coded, dtype=np.float64).reshape(len(columns), len(levels))
+        coded = np.empty((len(columns), len(levels)))
+        for row, codes, column in zip(coded, self.codes, columns, strict=True):
+            # A column has few levels, and a plain dictionary answers faster than one with a rule for the others.
+            known = {level: codes[level] for level in set(column)}
+            row[:] = np.fromiter(map(known.__getitem__, column), np.float64, len(column))
+        return coded
 
     def of_row(self, levels: Sequence[str | None]) -> list[float]:
         """The codes of one row."""
