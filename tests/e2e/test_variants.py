@@ -21,6 +21,8 @@ from serving.split import variant_of
 from tests.applications import applications
 from tests.decision_log.models import kept
 from tests.server import Server, serve_with
+from tests.training.live import design
+from training.live_arms import read_applicants
 
 NAME = "contested_service"
 SALT = "a-test"
@@ -144,6 +146,9 @@ def test_a_split_is_sticky_across_workers_routes_and_restarts(
     by_variant = set(rows(tmp_path / "log", "variant", "model_version"))
     assert by_variant == set(versions.items())
     assert len(rows(tmp_path / "log", "variant")) == 2 * (60 + 60 + 10 + 1)
+    seen = read_applicants(DecisionLogReader(tmp_path / "log"), design())  # as a live test reads them
+    assert seen.arm.tolist().count(1) == expected.count(challenger.version)
+    assert (len(seen), seen.crossed, seen.repeated, seen.nameless) == (60, 0, 2 * (60 + 60 + 10) - 60, 2)
 
 
 def test_a_halt_file_returns_every_client_to_the_champion_in_both_workers(
