@@ -28,6 +28,8 @@ _CHECKED = 50  # single requests whose answers are checked, besides those to bat
 _FEWEST_EACH = 3  # requests of a connection, however slow the server
 _MANY_EACH = 50  # so many that the one under way when a window ends does not matter
 _JSON = "application/json"
+_NOT_INHERITED = ("VIRTUAL_ENV", "PYTHONHOME", "PYTHONDONTWRITEBYTECODE")
+"""Variables of this process that would change a peer's: without bytecode each start would compile the sources."""
 _MODEL_LOAD = """
 import json, sys, time
 import bentoml
@@ -51,7 +53,7 @@ class Bench:
 
     def process_variables(self, environment: Environment, port: int) -> dict[str, str]:
         """The variables of a peer's process: those of this process without its virtual environment, and the bench's."""
-        inherited = {name: value for name, value in os.environ.items() if name not in ("VIRTUAL_ENV", "PYTHONHOME")}
+        inherited = {name: value for name, value in os.environ.items() if name not in _NOT_INHERITED}
         return {
             **inherited,
             **self.variables,

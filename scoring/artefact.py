@@ -181,17 +181,14 @@ class Artefact:
             _LINEAGE: self.lineage,
         }
 
-    def _keep(self, contents: dict[str, bytes]) -> bool:
-        """Take over the files that it was read from; False if it would write another value."""
+    def _would_write(self, contents: Mapping[str, bytes]) -> bool:
+        """Whether its files have these values."""
         # Compared without indentation: json writes that in Python, which takes five times as long.
         parts = self._parts()
-        kept = parts.keys() == contents.keys() and all(
+        return parts.keys() == contents.keys() and all(
             contents[name] == part if isinstance(part, bytes) else _unindented(contents[name]) == _compact(part)
             for name, part in parts.items()
         )
-        if kept:
-            self.__dict__["_files"] = contents
-        return kept
 
     @cached_property
     def digest(self) -> str:
@@ -201,7 +198,7 @@ class Artefact:
     @cached_property
     def policy_version(self) -> str:
         """The version of the decision policy: the first 16 hexadecimal digits of the SHA-256 of policy.json."""
-        return _sha256(self._files["policy.json"])[:16]
+        return _policy_version(self._files)
 
     @property
     def revises(self) -> str | None:
@@ -261,8 +258,10 @@ class Artefact:
         except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
             raise ArtefactError(f"{directory}: not an artefact that this code reads ({type(error).__name__})") from None
         # A key that this code ignores would be lost at the next write, under another digest.
-        if not artefact._keep(contents):
+        if not artefact._would_write(contents):
             raise ArtefactError(f"{directory}: not an artefact that this code writes")
+        # The bytes of the files need not be kept, nor written anew, for what a service asks of them.
+        vars(artefact).update(digest=_digest(contents), policy_version=_policy_version(contents))
         if not artefact.conformance:
             raise ArtefactError(f"{directory}: holds no conformance rows")
         if not _is_chain(artefact.lineage, contents):
@@ -372,6 +371,10 @@ def _manifest(contents: Mapping[str, bytes]) -> bytes:
     sums = {name: _sha256(content) for name, content in contents.items()}
     written = _FORMAT if _REASONS in contents else _WITHOUT_REASONS
     return _json({"format": written, "digest": _digest(contents), "files": sums})
+
+
+def _policy_version(contents: Mapping[str, bytes]) -> str:
+    return _sha256(contents["policy.json"])[:16]
 
 
 def _json(value: Any) -> bytes:
