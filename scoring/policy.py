@@ -115,7 +115,8 @@ class DecisionPolicy:
         return np.array(self.level_bounds)
 
 
-@dataclass(frozen=True, slots=True)
+# No slots: cached_property keeps its value in __dict__.
+@dataclass(frozen=True)
 class PointScale:
     """Score points: `base` points at good:bad odds of `odds`, and `double` more for each doubling of the odds."""
 
@@ -141,7 +142,7 @@ class PointScale:
         factor, offset = self.line
         return round(offset - factor * log_odds)
 
-    @property
+    @cached_property
     def line(self) -> tuple[float, float]:
         """How many points each unit of log-odds takes away, and the points at log-odds of 0, before rounding."""
         factor = self.double / math.log(2)
@@ -279,8 +280,9 @@ class Completeness:
     def _usual(self, row: Matrix) -> Known | None:
         """The answer for one row, shape (features,), of which clearly enough is known for an approval; else None."""
         missing, unknown_levels, unknown = np.isnan(row), row == self._unknown, no_tuples(1)
-        if any(all(missing[i] for i in features) for features in self._derived):
-            return None
+        for features in self._derived:
+            if all(map(missing.item, features)):
+                return None
         count, share, required, gain = missing.astype(np.float64).dot(self._sums).tolist()
         if np.count_nonzero(unknown_levels):
             unknown = empty_tuples(1)
