@@ -131,7 +131,8 @@ class PolicySettings(Settings):
 
     @model_validator(mode="after")
     def _explores_declines(self) -> Self:
-        declined_from = self.cost_fp / (self.cost_fp + self.cost_fn) * (1 + self.refer_band)
+        implied = self.cost_fp / (self.cost_fp + self.cost_fn)
+        declined_from = (implied if self.cutoff is None else self.cutoff) * (1 + self.refer_band)
         if self.explore is not None and self.explore.up_to <= declined_from:
             raise ValueError(
                 f"explore.up_to must be above {declined_from:.4f}, from which on applications are declined"

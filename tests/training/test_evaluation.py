@@ -14,11 +14,11 @@ from tests.features.examples import columns
 from training.evaluation import (
     Evaluation,
     _confusion,
-    _resample,
     decision_policy,
     evaluate,
     observe,
     observe_bands,
+    resample,
     thresholds,
 )
 from training.gates import GroupPerformance, compared, group_lines, group_performances, members, most_approved
@@ -59,7 +59,7 @@ def test_the_calibration_line_is_fitted_on_the_log_odds(evaluation):
 
 def test_the_other_intervals_are_the_percentiles_of_the_resampled_statistics(evaluation):
     random, ranking = np.random.default_rng(3), Ranking.of(TARGET, PROBABILITY, 4)
-    drawn = [ranking.statistics(_resample(ranking.target, random), POLICY, SETTINGS) for _ in range(50)]
+    drawn = [ranking.statistics(resample(ranking.target, random), POLICY, SETTINGS) for _ in range(50)]
     measured = ranking.statistics(np.ones(10), POLICY, SETTINGS)
     for name, value in measured.items():
         low, high = np.quantile([statistics[name] for statistics in drawn], [0.05, 0.95])
@@ -68,7 +68,7 @@ def test_the_other_intervals_are_the_percentiles_of_the_resampled_statistics(eva
 
 def test_each_outcome_is_resampled_as_often_as_it_occurs_and_any_row_may_be_drawn():
     random = np.random.default_rng(1)
-    drawn = np.array([_resample(TARGET, random) for _ in range(2_000)])
+    drawn = np.array([resample(TARGET, random) for _ in range(2_000)])
     assert (drawn[:, TARGET == 1].sum(axis=1) == 4).all()
     assert (drawn[:, TARGET == 0].sum(axis=1) == 6).all()
     assert drawn.mean(axis=0) == pytest.approx(np.ones(10), abs=0.1)  # the 99.9 % range is +-0.07
