@@ -140,7 +140,7 @@ def model_report(
             evaluation=trained.evaluation,
             generated=is_generated(dataset.source),
             warnings=dataset.warnings,
-            sections={name: title for name, title in SECTIONS.items() if searched or name != "alternatives"},
+            sections=SECTIONS if searched is None else _with_alternatives(),
             chapter=None if searched is None else chapter(searched),
             requirements=REQUIREMENTS,
             findings=tuple(findings(dataset, trained, artefact, settings, gates=gates, groups=groups)),
@@ -171,6 +171,13 @@ def model_report(
             groups={name: outcome_tables.group_table(found) for name, found in groups.items()},
         )
     )
+
+
+def _with_alternatives() -> dict[str, str]:
+    """The sections with that of the alternatives, which follows the fairness screening."""
+    titles = list(SECTIONS.items())
+    place = list(SECTIONS).index("fairness") + 1
+    return dict([*titles[:place], ("alternatives", "Less discriminatory alternatives"), *titles[place:]])
 
 
 def _templates() -> Environment:

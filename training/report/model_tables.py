@@ -184,7 +184,6 @@ SECTIONS = {
     "outcomes": "Outcomes analysis",
     "policies": "Price of each policy",
     "fairness": "Fairness screening",
-    "alternatives": "Less discriminatory alternatives",
     "gates": "Gates",
     "monitoring": "Ongoing monitoring",
     "limits": "Limits",
