@@ -272,3 +272,4 @@ def test_settings_that_explore_no_decline_are_refused_before_a_training() -> Non
     }  # fmt: skip
     with pytest.raises(SettingsError, match=r"explore.up_to must be above 0.1100, from which on applications are "):
         PolicySettings.checked(given, Path("policy"))
+    assert PolicySettings.checked({**given, "cutoff": 0.09}, Path("policy")).cutoff == 0.09
