@@ -36,7 +36,8 @@ def log(stored: StoredModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def words(log: Path, settings: TrainingSettings, tmp_path: Path) -> list[str]:
     path = tmp_path / "training.yaml"
     path.write_text(yaml.safe_dump(settings.model_dump(mode="json")))
-    return ["compare", "--log", str(log), "--settings", str(path)]
+    # MLflow keeps the tracking of the last test in the environment, where the command would find it.
+    return ["compare", "--log", str(log), "--settings", str(path), "--tracking-uri", settings.tracking.uri]
 
 
 def test_a_version_of_the_registry_is_compared_as_that_of_the_store(
