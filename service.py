@@ -189,9 +189,12 @@ class CreditScoring:
             margins,
             shadows=[_shadow(one, stored, recorder) for one in self.challengers if one.state is VariantState.SHADOW],
             challengers={
-                one.settings.name: (_deciding(one, recorder), one.settings.share)
+                one.settings.name: (
+                    _deciding(one, recorder) if one.state is VariantState.DECIDES else None,
+                    one.settings.share,
+                )
                 for one in self.challengers
-                if one.state is VariantState.DECIDES
+                if one.settings.share
             },
             halt=HaltFile(Path(os.environ[HALT_VARIABLE]) if os.environ.get(HALT_VARIABLE) else None),
         )
@@ -277,8 +280,8 @@ def _exposition() -> Exposition:
 
 def _fault() -> str | None:
     """Why this worker is not ready; None if it is."""
-    recorder = _recorder()
-    return _exposition().fault() or (recorder.fault() if recorder else None)
+    recorders = [variant.recorder for variant in _engine().split.variants]
+    return _exposition().fault() or next(filter(None, (one.fault() for one in recorders if one)), None)
 
 
 def _recorder_of(model: StoredModel, *, variant: str = CHAMPION, beside: Recorder | None = None) -> Recorder | None:

@@ -304,7 +304,7 @@ class DecisionEngine:
     recorder : is told of every decision before it is answered; None where nothing is recorded
     ask : asks the model for margins where it runs as a service of its own; None where it is embedded
     shadows : challengers that are told of the champion's decisions
-    challengers : those that decide for a share of the clients, with their shares
+    challengers : those that decide for a share of the clients, with their shares; None for one that is not there
     halt : returns every client to the champion
     """
 
@@ -318,7 +318,7 @@ class DecisionEngine:
         ask: Callable[[Matrix], Awaitable[Margins]] | None = None,
         *,
         shadows: Sequence[Shadow] = (),
-        challengers: Mapping[str, tuple[Variant, float]] = MappingProxyType({}),
+        challengers: Mapping[str, tuple[Variant | None, float]] = MappingProxyType({}),
         halt: HaltFile | None = None,
         registry: CollectorRegistry = REGISTRY,
     ) -> None:

@@ -177,7 +177,8 @@ def _checked(scores: Results, rows: int) -> Results:
 
 def _hand_out(scores: Results, batch: Sequence[_Waiting[Rows, Results]]) -> None:
     if len(batch) == 1:
-        batch[0].answer.set_result(scores)
+        if not batch[0].answer.done():
+            batch[0].answer.set_result(scores)
         return
     for position, one in enumerate(batch):
         if not one.answer.done():

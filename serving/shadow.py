@@ -264,9 +264,11 @@ class Shadow:
         with self._lock:
             used, self._used = self._used, 0
             self._filling, self._scoring = self._scoring, self._filling
-        for start in range(0, used, _BLOCK):
-            self._score(self._scoring.take(slice(start, min(start + _BLOCK, used))))
-        self._scoring.take(slice(0, used)).forget()
+        try:
+            for start in range(0, used, _BLOCK):
+                self._score(self._scoring.take(slice(start, min(start + _BLOCK, used))))
+        finally:
+            self._scoring.take(slice(0, used)).forget()
 
     def _score(self, rows: OfferedRows) -> None:
         scorer = self.served.scorer

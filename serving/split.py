@@ -151,27 +151,28 @@ class ClientSplit:
 
     Parameters
     ----------
-    challengers : those that decide, with their shares
+    challengers : those that decide, with their shares; None for one that is not there, whose clients the champion has
     """
 
     def __init__(
         self,
         champion: Variant,
-        challengers: Mapping[str, tuple[Variant, float]],
+        challengers: Mapping[str, tuple[Variant | None, float]],
         settings: SplitSettings,
         halt: HaltFile | None = None,
         *,
         registry: CollectorRegistry = REGISTRY,
     ) -> None:
         self.champion = champion
-        self.variants = (champion, *(variant for variant, _ in challengers.values()))
-        self.challengers = {name: variant for name, (variant, _) in challengers.items()}
+        self.challengers = {name: variant for name, (variant, _) in challengers.items() if variant is not None}
+        self.variants = (champion, *self.challengers.values())
+        # Of those that are not here too: otherwise one worker would give their clients to another challenger.
         self._shares = {name: share for name, (_, share) in challengers.items()}
         self._salt = settings.salt
         self._halt = halt or HaltFile(None, registry=registry)
         self._budgets = {name: FailureBudget(settings.guard) for name in challengers}
         self._stopped: set[str] = set()
-        if not challengers:  # nothing is counted, so that a service without challengers has no empty series
+        if not self.challengers:  # nothing is counted, so that a service without challengers has no empty series
             return
         applications = Counter(
             "credit_scoring_split_applications_total", "Applications that fell to a variant of the split",

@@ -17,7 +17,7 @@ from prometheus_client import REGISTRY, CollectorRegistry, Gauge
 
 from decision_log.errors import NotRecordedError
 from decision_log.format import Caller
-from features.errors import FeatureError
+from features.errors import ColumnsError, FeatureError
 from features.reasons import Reason
 from features.transformer import Columns, concatenate
 from monitoring.recorder import Recorder
@@ -263,7 +263,7 @@ class VariantState(StrEnum):
     MISSING = "missing"
     """It is not in the model store, or is refused there; the service's log says why."""
     UNSCORABLE = "unscorable"
-    """It reads columns that the champion's portfolio does not declare, or lacks words for its reasons."""
+    """It reads columns that the champion's portfolio does not declare, or gives no reasons where the champion does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,6 +296,8 @@ def _challenger(one: VariantSettings, champion: StoredModel, language: str) -> C
     try:
         require_columns(served, champion)
         told(served, language)
+        if champion.scorer.explainer is not None and served.scorer.explainer is None:
+            raise ColumnsError("it gives no reasons, and the champion does")
     except FeatureError as error:
         _LOGGER.error("the challenger %s cannot score: %s", one.name, error)  # noqa: TRY400 - one line, no traceback
         return Challenger(one, VariantState.UNSCORABLE)

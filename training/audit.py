@@ -219,7 +219,7 @@ def fault(content: bytes, keys: Sequence[Ed25519PublicKey]) -> str | None:
             return f"line {number + 1} does not follow from line {number}: one of the two was changed"
         previous = _hash(line)
     note = (_object(last) or {}).get("note")
-    if not lines or not isinstance(note, str):
+    if not lines or not isinstance(note, str) or last != _line({"note": note}):
         return "the last line has no signed note: the end is missing"
     try:
         signed = signed_text(note.encode(), keys)

@@ -127,7 +127,9 @@ class LiveDesign(Settings):
         spent = [alpha_spent(step / self.looks, self.alpha, self.sides) for step in steps]
         planned = tuple(
             PlannedLook(
-                applicants=math.ceil(applicants * step / self.looks), bound=round(bound, 4), alpha=round(used, 6)
+                applicants=math.ceil(applicants * step / self.looks),
+                bound=round(bound, 4),
+                alpha=float(f"{used:.6g}"),  # a first look spends so little that six decimals can be 0
             )
             for step, bound, used in zip(steps, bounds, spent, strict=True)
         )

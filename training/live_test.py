@@ -99,7 +99,7 @@ def _at_look(result: LiveResult, seen: LiveApplicants, number: int, look: Planne
         differences=differences,
         paired=paired_difference(seen, design, look.bound),
         granted=_by_arm(seen.approved, seen.arm),
-        known=_by_arm(seen.known, seen.arm),
+        known=_by_arm(seen.known & seen.approved, seen.arm),
     )
 
 

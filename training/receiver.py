@@ -39,6 +39,7 @@ HALT_VARIABLE = "CREDIT_SCORING_HALT_FILE"
 _ACTOR_VARIABLE = "CREDIT_SCORING_ACTOR"
 """Written here, since what defines it loads MLflow, and a receiver waits for most of its time."""
 _BODY_BYTES = 1 << 20
+_LENGTH_DIGITS = 9
 _TOKEN_BYTES = 1 << 12
 _SECONDS = 10
 _TURN = 0.2
@@ -263,7 +264,7 @@ class _Handler(BaseHTTPRequestHandler):
             return HTTPStatus.UNAUTHORIZED, b""
         if not (length.isascii() and length.isdigit()):
             return HTTPStatus.LENGTH_REQUIRED, b""
-        if int(length[:20]) > _BODY_BYTES:
+        if len(length) > _LENGTH_DIGITS or int(length) > _BODY_BYTES:
             return HTTPStatus.REQUEST_ENTITY_TOO_LARGE, b""
         try:
             notification = Notification.model_validate_json(self.rfile.read(int(length)), strict=True)
@@ -303,10 +304,17 @@ class _Handler(BaseHTTPRequestHandler):
         """Say nothing: a request line is whatever somebody sends."""
 
 
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:  # a name, which may be anybody's
+        return False
+
+
 def token_in(file: Path | None, host: str) -> str | None:
     """The token in a file; TrainingError without one for a host that others reach."""
     if file is None:
-        if host != "localhost" and not ipaddress.ip_address(host).is_loopback:
+        if not _is_loopback(host):
             raise TrainingError(f"--host {host}: needs --token-file, since other machines reach it")
         return None
     try:

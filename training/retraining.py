@@ -278,8 +278,8 @@ def _blocked(attempts: list[_Attempt], settings: TrainingSettings, now: datetime
     recent = [attempt for attempt in attempts if now - attempt.at < _MONTH]
     if len(recent) >= limits.most_per_month:
         return f"{len(recent)} retrainings in 30 days, and most_per_month is {limits.most_per_month}"
-    if attempts and not force and now - attempts[-1].at < timedelta(days=limits.cooldown_days):
-        last = attempts[-1]
+    last = max(attempts, key=lambda attempt: attempt.at, default=None)
+    if last and not force and now - last.at < timedelta(days=limits.cooldown_days):
         return (
             f"version {last.version} was retrained at {last.at:%Y-%m-%d %H:%M} UTC, and cooldown_days is"
             f" {limits.cooldown_days:g}; --force trains all the same"

@@ -263,6 +263,19 @@ def until(condition: Callable[[], bool]) -> None:
     raise AssertionError("not within a minute")
 
 
+def test_a_challenger_that_is_not_there_moves_nobody(small: StoredModel, stricter: Artefact) -> None:
+    other, registry = Variant("two", model(Scorer(stricter)), SERVING, lambda *_: None), CollectorRegistry()
+    engine = DecisionEngine(
+        small, Requests(PORTFOLIO), SERVING, lambda *_: None,
+        challengers={"one": (None, 0.3), "two": (other, 0.3)}, registry=registry,
+    )  # fmt: skip
+    salt = SERVING.split.salt
+    expected = [variant_of(str(client), {"one": 0.3, "two": 0.3}, salt) for client in range(200)]
+    chosen = [engine.split.of(str(client)).name for client in range(200)]
+    assert chosen == ["two" if name == "two" else "champion" for name in expected]
+    assert {"one", "two"} < set(expected)
+
+
 class Contest:
     """An engine in which a challenger decides for half of the clients."""
 

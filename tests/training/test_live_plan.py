@@ -138,6 +138,14 @@ def test_the_command_writes_a_plan_and_says_what_it_needs(tmp_path: Path, capsys
     assert said[-1] == f"digest {plan.digest}"
 
 
+@pytest.mark.parametrize("words", [["--alpha", "0.01"], ["--alpha", "0.01", "--looks", "8"]])
+def test_a_first_look_may_spend_next_to_nothing(words: list[str], tmp_path: Path) -> None:
+    assert main([*OPTIONS, "--rule", "obrien-fleming", *words, "--output", str(tmp_path / "plan.json")]) == 0
+    first, *_, last = LivePlan.load(tmp_path / "plan.json").planned
+    assert 0 < first.alpha < 5e-7
+    assert last.alpha == pytest.approx(0.01)
+
+
 def test_a_plan_is_never_replaced(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "plan.json"
     assert main([*OPTIONS, "--output", str(file)]) == 0
