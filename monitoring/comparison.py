@@ -6,8 +6,9 @@ means alone; no value of an applicant is in them.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from functools import partial
 from itertools import pairwise
@@ -42,7 +43,7 @@ from monitoring.outcomes import (
     unmatched,
 )
 from monitoring.realised import ChallengerOutcomes, EqualApprovals, challenger_outcomes, estimated_at_equal_approvals
-from monitoring.settings import MonitoringSettings
+from monitoring.settings import ComparisonSettings, MonitoringSettings
 from monitoring.sources import ChallengerRows, ShadowDecisions, texts_of
 from scoring.policy import DecisionKind
 
@@ -253,7 +254,10 @@ def shadow_joined(
 
 @dataclass(frozen=True, slots=True)
 class Flip:
-    """How many decisions change from one kind to another, and the sum of their amounts; None where none is recorded."""
+    """How many decisions change from one kind to another, and the sum of their amounts.
+
+    The sum is None where no amount is recorded, and where it is of too few people to be told.
+    """
 
     was: DecisionKind
     now: DecisionKind
@@ -268,7 +272,8 @@ class BandShift:
     Attributes
     ----------
     challengers : decisions whose challenger's PD is in this band
-    mean, low, high : of the challenger's PD less the recorded one: its mean, its 5th and its 95th percentile
+    mean, low, high : of the challenger's PD less the recorded one: its mean, its 5th and its 95th percentile; NaN where
+        they are of too few people to be told
     flips : the decisions that change, one entry for each pair of kinds
     declines : that both models decline and give reasons for
     first_reason_changes, reason_set_changes : of these, those with another first reason, and with another set of codes
@@ -293,22 +298,25 @@ class BandShift:
         return gained, lost
 
     @classmethod
-    def of(cls, name: str, pairs: DecisionPairs, rows: NDArray[np.bool_], challengers: int) -> Self:
-        """The shift of the chosen rows, of which there is one at least."""
+    def of(cls, name: str, pairs: DecisionPairs, rows: NDArray[np.bool_], challengers: int, *, fewest: int) -> Self:
+        """The shift of the chosen rows, one at least; values that less than `fewest` people are behind are left out."""
         shift, reasons = (pairs.other - pairs.recorded)[rows], pairs.reasons[rows]
-        low, high = np.quantile(shift, (0.05, 0.95), method="inverted_cdf").tolist()
+        mean = low = high = math.nan
+        if len(shift) >= fewest:
+            mean = float(shift.mean())
+            low, high = np.quantile(shift, (0.05, 0.95), method="inverted_cdf").tolist()
         counts = [int(np.count_nonzero(reasons & flag)) for flag in (_COMPARED, _OTHER_FIRST, _OTHER_SET)]
-        flips = tuple(_flips(pairs, rows))
-        return cls(name, len(shift), challengers, float(shift.mean()), low, high, flips, *counts)
+        flips = tuple(_flips(pairs, rows, fewest))
+        return cls(name, len(shift), challengers, mean, low, high, flips, *counts)
 
 
-def _flips(pairs: DecisionPairs, rows: NDArray[np.bool_]) -> Iterator[Flip]:
+def _flips(pairs: DecisionPairs, rows: NDArray[np.bool_], fewest: int) -> Iterator[Flip]:
+    stated = bool(np.isfinite(pairs.amount).any())
     for was, now in _CHANGES:
         changed = rows & (pairs.was == was) & (pairs.now == now)
-        amounts = pairs.amount[changed]
-        stated = bool(np.isfinite(pairs.amount).any())
-        total = float(np.nansum(amounts)) if stated else None
-        yield Flip(_KINDS[was], _KINDS[now], int(np.count_nonzero(changed)), total)
+        count = int(np.count_nonzero(changed))
+        told = stated and not 0 < count < fewest
+        yield Flip(_KINDS[was], _KINDS[now], count, float(np.nansum(pairs.amount[changed])) if told else None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -403,7 +411,7 @@ def comparison(
         decisions=found.decisions,
         compared=len(pairs),
         amount=stated,
-        bands=tuple(_bands(pairs, settings.comparison.bands)),
+        bands=tuple(_bands(pairs, settings.comparison)),
         codes=_codes(found),
         groups=groups,
         estimated=estimated_at_equal_approvals(approved, pairs.recorded, pairs.other, settings.performance.confidence),
@@ -412,13 +420,14 @@ def comparison(
     )
 
 
-def _bands(pairs: DecisionPairs, bounds: Sequence[float]) -> Iterator[BandShift]:
+def _bands(pairs: DecisionPairs, settings: ComparisonSettings) -> Iterator[BandShift]:
+    bounds, make = settings.bands, partial(BandShift.of, fewest=settings.min_people)
     recorded, other = (np.searchsorted(bounds, pd, side="right") for pd in (pairs.recorded, pairs.other))
     for number, (low, high) in enumerate(pairwise((0, *bounds, 1))):
         rows = recorded == number
         if rows.any():
-            yield BandShift.of(f"{low:g} to {high:g}", pairs, rows, int(np.count_nonzero(other == number)))
-    yield BandShift.of("all", pairs, np.ones(len(pairs), dtype=np.bool_), len(pairs))
+            yield make(f"{low:g} to {high:g}", pairs, rows, int(np.count_nonzero(other == number)))
+    yield make("all", pairs, np.ones(len(pairs), dtype=np.bool_), len(pairs))
 
 
 def _codes(found: PairedDecisions) -> tuple[CodeChange, ...]:

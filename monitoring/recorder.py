@@ -293,7 +293,11 @@ class Recorder(Collector):
             decided = scores if position is None else recorded
             if explored is not None and position is not None:
                 self.metrics.explored(*(int(np.count_nonzero(rows)) for rows in explored))
-            self._keep(matrix, decided, at, position or self._position)
+            try:
+                self._keep(matrix, decided, at, position or self._position)
+            except OSError:  # the line stands: the application must not be decided and recorded once more
+                with self._collecting.guarded():
+                    raise
         return decided
 
     def _append(self, records: DecisionRecords, lines: bytes, count: int) -> Position | None:

@@ -214,6 +214,11 @@ def comparison_lines(compared: ChallengerComparison) -> Iterator[str]:
     yield compared.summary
 
 
+def _told(value: float | None, form: str) -> str:
+    """A value, or that too few people are behind it to be told."""
+    return "hidden" if value is None or math.isnan(value) else format(value, form)
+
+
 def _comparison_tables(compared: ChallengerComparison) -> dict[str, _Table]:
     """The tables of a comparison by their titles; those without a row are left out."""
     changes = ("recorded PD", *(f"{flip.was} to {flip.now}" for flip in compared.bands[-1].flips))
@@ -225,7 +230,7 @@ def _comparison_tables(compared: ChallengerComparison) -> dict[str, _Table]:
         ),
         f"Sums of {compared.amount}": _Table(
             changes,
-            [(one.name, *(f"{flip.amount or 0:,.0f}" for flip in one.flips)) for one in compared.bands]
+            [(one.name, *(_told(flip.amount, ",.0f") for flip in one.flips)) for one in compared.bands]
             if compared.amount
             else [],
         ),
@@ -234,7 +239,7 @@ def _comparison_tables(compared: ChallengerComparison) -> dict[str, _Table]:
         "PDs and reasons, by recorded PD": _Table(
             ("recorded PD", "decisions", *shift, *reasons),
             [
-                (one.name, f"{one.decisions:,}", *(f"{each:+.4f}" for each in (one.mean, one.low, one.high)),
+                (one.name, f"{one.decisions:,}", *(_told(each, "+.4f") for each in (one.mean, one.low, one.high)),
                  f"{one.declines:,}", f"{one.first_reason_changes:,}", f"{one.reason_set_changes:,}")
                 for one in compared.bands
             ],

@@ -117,7 +117,7 @@ class ComparisonSettings(Settings):
     stricter: tuple[Annotated[float, Field(gt=0, lt=1)], ...]
     """Shares of the champion's approvals at which default rates are compared as well."""
     min_people: int = Field(ge=1)
-    """Figures of a protected group that fewer people are behind are left out."""
+    """Values that fewer people are behind are left out: of a protected group, of a band, of decisions that change."""
 
     @field_validator("bands")
     @classmethod

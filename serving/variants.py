@@ -166,8 +166,10 @@ class Variant:
         explanations = explainer.explain(matrix)
         # Records hold no reasons where their header says so, whatever the route; /explain tells them all the same.
         reasons = [one.reasons for one in explanations] if self._with_reasons else None
+        # All that may fail comes before the record, for another variant decides where this one fails.
+        missing = self.served.scorer.missing_columns(matrix)
         scores = self.decide(EXPLAIN, given.callers, matrix, margins, reasons=reasons)
-        return ExplainedScores(scores, explanations, self.served.scorer.missing_columns(matrix))
+        return ExplainedScores(scores, explanations, missing)
 
     def decide(
         self,

@@ -218,8 +218,9 @@ def fault(content: bytes, keys: Sequence[Ed25519PublicKey]) -> str | None:
         if found.get("previous") != previous:
             return f"line {number + 1} does not follow from line {number}: one of the two was changed"
         previous = _hash(line)
-    note = (_object(last) or {}).get("note")
-    if not lines or not isinstance(note, str) or last != _line({"note": note}):
+    end = _object(last) or {}
+    note = end.get("note")
+    if not lines or not isinstance(note, str) or end.keys() != {"note"}:  # other names would not be signed
         return "the last line has no signed note: the end is missing"
     try:
         signed = signed_text(note.encode(), keys)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -119,20 +120,23 @@ def paired(log: Path, tag: str, keys: PairKeys = NO_KEYS) -> PairedDecisions:
 def expected(name: str, before: Scores, after: Scores, amount: Matrix, rows: NDArray[np.bool_]) -> BandShift:
     """The shifts of some applications, from the scores of both models on their raw columns."""
     shift = (after.probability - before.probability)[rows]
+    few = RULES.comparison.min_people
     low, high = np.quantile(shift, (0.05, 0.95), method="inverted_cdf").tolist()
+    low, high = (low, high) if len(shift) >= few else (math.nan, math.nan)
     was, now = before.decision[rows], after.decision[rows]
     flips = []
     for one, other in [(one, other) for one in DecisionKind for other in DecisionKind if one != other]:
         changed = (was == one) & (now == other)
         sums = pytest.approx(float(amount[rows][changed].sum()))
-        flips.append(Flip(one, other, int(np.count_nonzero(changed)), sums))
+        count = int(np.count_nonzero(changed))
+        flips.append(Flip(one, other, count, None if 0 < count < few else sums))
     reasons = zip(before.reasons[rows].tolist(), after.reasons[rows].tolist(), strict=True)
     both = [([each.code for each in one], [each.code for each in other]) for one, other in reasons if one and other]
     first = sum(one[0] != other[0] for one, other in both)
     sets = sum(set(one) != set(other) for one, other in both)
     low_pd, high_pd = (0.0, 1.1) if name == "all" else map(float, name.split(" to "))
     challengers = int(np.count_nonzero((after.probability >= low_pd) & (after.probability < high_pd)))
-    mean = pytest.approx(float(shift.mean()), abs=1e-12)
+    mean = pytest.approx(float(shift.mean()), abs=1e-12) if len(shift) >= few else math.nan
     return BandShift(name, int(rows.sum()), challengers, mean, low, high, tuple(flips), len(both), first, sets)
 
 

@@ -274,6 +274,12 @@ def test_an_export_that_was_chained_anew_needs_the_key(tmp_path: Path) -> None:
     assert fault(forged, [public_key(keys.public)]) == (
         "the note in the last line is not signed by a key that was given"
     )
+    # Nothing unsigned may stand beside the note.
+    *before, last = exported("my model", EVENTS, private_key(keys.private), NOW).splitlines(keepends=True)
+    beside = json.dumps({**json.loads(last), "approved_by": "somebody"}).encode()
+    assert fault(b"".join([*before, beside]), [public_key(keys.public)]) == (
+        "the last line has no signed note: the end is missing"
+    )
     # A true note of another text does not pass for one of an audit.
     lines = exported("my model", EVENTS, private_key(keys.private), NOW).splitlines(keepends=True)
     note = signed_note(b"credit-scoring-audit/my%20model\n5\nabc\n", private_key(keys.private)).decode()
