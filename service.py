@@ -213,8 +213,10 @@ class CreditScoring:
     @bentoml.on_shutdown  # type: ignore[untyped-decorator]
     def close(self) -> None:
         """Write the records that are still open, and close the recorder."""
-        self.overrides.close()
-        self.engine.close()
+        try:
+            self.overrides.close()
+        finally:
+            self.engine.close()
 
     async def _margins(self, matrix: NDArray[np.float64]) -> NDArray[np.float64]:
         return cast("NDArray[np.float64]", await self.model.margins(matrix))

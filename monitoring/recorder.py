@@ -7,6 +7,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from threading import Lock
@@ -97,6 +98,7 @@ def open_recorder(
         records,
         portfolio=portfolio,
         explorer=_explorer(model, settings.log, environment) if records else None,
+        variant=variant,
         clock=clock,
         registry=registry,
     )
@@ -168,6 +170,7 @@ def _open_records(
     directory = environment.get(LOG_VARIABLE)
     if not directory:
         return None
+    beats = partial(_beats_of, variant, registry)
     notary = Notary.of(environment, Path(directory))
     if notary is not None and folder:
         notary = notary.below(folder)
@@ -179,20 +182,27 @@ def _open_records(
         _hash(settings, environment),
         variant=variant,
         lost=lost or partial(metrics.failed, Failure.REMOVED),
-        heartbeat=Heartbeat("decision-log", registry=registry),
-        commit=partial(_commit, metrics, registry, refuses=settings.refuses),
+        heartbeat=beats("decision-log"),
+        commit=partial(_commit, metrics, beats, refuses=settings.refuses),
         attest=None
         if notary is None
-        else partial(_checkpointer, notary, worker, settings.checkpoints.seconds, metrics, registry),
+        else partial(_checkpointer, notary, worker, settings.checkpoints.seconds, metrics, beats),
     )
 
 
-def _commit(
-    metrics: DecisionMetrics, registry: CollectorRegistry, unconfirmed: UnconfirmedFiles, *, refuses: bool
-) -> GroupCommit:
+Beats = Callable[[str], Heartbeat]
+"""Gives the heartbeat of a thread."""
+
+
+def _beats_of(variant: str, registry: CollectorRegistry, thread: str, *, periodic: bool = True) -> Heartbeat:
+    # One label of two threads would show the one that beats, and hide the one that hangs.
+    name = thread if variant == CHAMPION else f"{thread}-{variant}"
+    return Heartbeat(name, periodic=periodic, registry=registry)
+
+
+def _commit(metrics: DecisionMetrics, beats: Beats, unconfirmed: UnconfirmedFiles, *, refuses: bool) -> GroupCommit:
     failed = partial(metrics.failed, Failure.UNCONFIRMED)
-    heartbeat = Heartbeat("confirmations", registry=registry)
-    return GroupCommit(unconfirmed.flush, failed, heartbeat, refuses=refuses)
+    return GroupCommit(unconfirmed.flush, failed, beats("confirmations"), refuses=refuses)
 
 
 def _checkpointer(
@@ -200,7 +210,7 @@ def _checkpointer(
     worker: WorkerId,
     seconds: float,
     metrics: DecisionMetrics,
-    registry: CollectorRegistry,
+    beats: Beats,
     log: DecisionLogWriter,
 ) -> Checkpointer:
     return Checkpointer(
@@ -210,7 +220,7 @@ def _checkpointer(
         seconds,
         log.take,
         log.due,
-        Heartbeat("checkpoints", registry=registry),
+        beats("checkpoints"),
         made=metrics.attested,
         failed=metrics.not_attested,
     )
@@ -239,6 +249,7 @@ class Recorder(Collector):
     records : writes the lines; None without a decision log
     portfolio : name of the model's portfolio
     explorer : draws the declines that are approved at random; None where none is
+    variant : whose decisions it records
     clock : seconds since 1970
     """
 
@@ -252,6 +263,7 @@ class Recorder(Collector):
         *,
         portfolio: str,
         explorer: Explorer | None = None,
+        variant: str = CHAMPION,
         clock: Callable[[], float] = time.time,
         registry: CollectorRegistry = REGISTRY,
     ) -> None:
@@ -269,8 +281,8 @@ class Recorder(Collector):
         self._lines = 0
         # Judging a window takes about 10 ms, for which the event loop must not stand still.
         self._background = ThreadPoolExecutor(1, thread_name_prefix=_THREAD)
-        self._heartbeat = Heartbeat(_THREAD, periodic=False, registry=registry)
-        self._collecting = Heartbeat("metrics", periodic=False, registry=registry)
+        self._heartbeat = _beats_of(variant, registry, _THREAD, periodic=False)
+        self._collecting = _beats_of(variant, registry, "metrics", periodic=False)
         self._judging: Future[None] | None = None
         self._closed = False
 
@@ -356,13 +368,14 @@ class Recorder(Collector):
         self._lines = 0
 
     def close(self) -> None:
-        """Count what is left and close the log; nothing may be recorded afterwards."""
+        """Count what is left and close the log, even if counting fails; nothing may be recorded afterwards."""
         self._closed = True
-        self._background.shutdown()
-        self._count_kept()
-        self._shared_counts.close()
-        if self._records is not None:
-            self._records.close()
+        with ExitStack() as closing:
+            if self._records is not None:
+                closing.callback(self._records.close)
+            closing.callback(self._shared_counts.close)
+            self._background.shutdown()
+            self._count_kept()
 
     def collect(self) -> Iterator[Metric]:
         """The gauges over all workers; those that fail are left out and counted."""

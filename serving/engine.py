@@ -343,12 +343,14 @@ class DecisionEngine:
         return self.champion.recorder
 
     def close(self) -> None:
-        """Let the shadows score what waits, and close all recorders."""
-        for shadow in self.shadows:
-            shadow.close()
-        for variant in self.split.variants:
-            if variant.recorder is not None:
-                variant.recorder.close()
+        """Let the shadows score what waits, and close all recorders; the first error comes when all are closed."""
+        for shadow in self.shadows:  # all at once, so that no shadow waits for another
+            shadow.stop()
+        closing = [shadow.close for shadow in self.shadows]
+        closing += [variant.recorder.close for variant in self.split.variants if variant.recorder is not None]
+        errors = [error for error in map(_error_of, closing) if error is not None]
+        if errors:
+            raise errors[0]
 
     def warm_up(self) -> None:
         """Score and encode one example, so that the first request pays for no lazy set-up."""
@@ -586,6 +588,14 @@ class DecisionEngine:
         for answer, (version, threshold) in zip(answers, part.models, strict=True):
             answer["model_version"], answer["threshold"] = version, threshold
         return answers
+
+
+def _error_of(close: Callable[[], None]) -> Exception | None:
+    try:
+        close()
+    except Exception as error:  # noqa: BLE001 - the others must be closed too
+        return error
+    return None
 
 
 def _unknown_code(position: int, largest: int, names: Sequence[str]) -> Fault:

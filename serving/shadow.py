@@ -51,7 +51,7 @@ class ShadowOutcome(StrEnum):
     FAILED = "failed"
     """The challenger raised an error."""
     DROPPED = "dropped"
-    """The challenger was too slow, and too many applications waited."""
+    """The challenger was too slow: too many applications waited, or the worker ended."""
     UNREADABLE = "unreadable"
     """It came as a row of the champion's model matrix, which is not the challenger's."""
 
@@ -74,13 +74,15 @@ class ShadowMetrics:
 
     def compare(self, champion: OfferedRows, challenger: Scores) -> None:
         """Count what the challenger would have decided on applications that the champion has decided."""
+        firsts = zip(champion.reason.tolist(), challenger.reasons.tolist(), strict=True)
+        # First what may fail, so that rows are counted whole or not at all.
+        changed = sum(bool(was and reasons and was != reasons[0].code) for was, reasons in firsts)
+        self._reasons.inc(changed)
         self.outcomes[ShadowOutcome.SCORED].inc(len(challenger))
         for (was, now), counter in self._decisions.items():
             counter.inc(int(np.count_nonzero((champion.decision == was) & (challenger.decision == now))))
         self._champion.inc(float(champion.probability.sum()))
         self._challenger.inc(float(challenger.probability.sum()))
-        firsts = zip(champion.reason.tolist(), challenger.reasons.tolist(), strict=True)
-        self._reasons.inc(sum(bool(was and reasons and was != reasons[0].code) for was, reasons in firsts))
 
     def lost(self, lines: int) -> None:
         """Count lines that could not be written into the log of shadows."""
@@ -175,8 +177,9 @@ class OfferedRows:
 
     def forget(self) -> None:
         """Let go of what belongs to applicants."""
-        for kept in (self.caller, self.levels):
-            kept[:] = None
+        for field in fields(self):
+            kept = getattr(self, field.name)
+            kept[:] = None if kept.dtype == object else np.nan
 
 
 class Shadow:
@@ -214,8 +217,12 @@ class Shadow:
         self._lock = threading.Lock()
         self._filling, self._scoring = (OfferedRows.empty(champion, same_features=self._same) for _ in range(2))
         self._used = 0
+        self._settling = threading.Lock()  # of what becomes of scored rows; a request never waits for it
+        self._left = 0
+        self._closed = False
         self._failing: type[Exception] | None = None
         self._due, self._stopped = threading.Event(), threading.Event()
+        self._end = 0.0
         self._heartbeat = Heartbeat(f"shadow-{name}", registry=registry)
         self._thread = threading.Thread(target=self._run, name=f"shadow-{name}", daemon=True)
         sys.setswitchinterval(min(_SWITCH_SECONDS, sys.getswitchinterval()))
@@ -225,15 +232,25 @@ class Shadow:
         self, route: str, callers: Sequence[Caller], columns: Columns | None, matrix: NDArray[np.float64],
         scores: Scores,
     ) -> None:  # fmt: skip
-        """Keep applications for the challenger, as many as there is room for."""
+        """Keep applications for the challenger, as many as there is room for. An error is counted, and not raised."""
         if not self._same and columns is None:
             self._metrics.outcomes[ShadowOutcome.UNREADABLE].inc(len(callers))
             return
+        try:
+            self._keep(route, callers, columns, matrix, scores)
+        except Exception as error:  # noqa: BLE001 - the decision is recorded by now, and must be answered
+            self._failed(error, len(callers))
+
+    def _keep(
+        self, route: str, callers: Sequence[Caller], columns: Columns | None, matrix: NDArray[np.float64],
+        scores: Scores,
+    ) -> None:  # fmt: skip
         with self._lock:
             start = self._used
-            if start + len(callers) > _ROOM:
-                self._metrics.outcomes[ShadowOutcome.DROPPED].inc(start + len(callers) - _ROOM)
-                kept = slice(0, _ROOM - start)
+            room = 0 if self._closed else _ROOM - start
+            if len(callers) > room:
+                self._metrics.outcomes[ShadowOutcome.DROPPED].inc(len(callers) - room)
+                kept = slice(0, room)
                 callers, columns, matrix = callers[kept], columns and columns.take(kept), matrix[kept]
                 scores = scores.take(kept)
             self._filling.put(start, route, callers, columns, matrix, scores)
@@ -241,11 +258,20 @@ class Shadow:
         if self._used >= _BLOCK and not self._due.is_set():
             self._due.set()
 
-    def close(self) -> None:
-        """Score what waits, and close the log; nothing may be offered afterwards."""
+    def stop(self) -> None:
+        """Have the thread score what waits, and end."""
+        self._end = time.monotonic() + _LAST_SECONDS
         self._stopped.set()
         self._due.set()
-        self._thread.join(_LAST_SECONDS)
+
+    def close(self) -> None:
+        """Stop, wait for the last rows as long as they may take, count the others as dropped, and close the log."""
+        if not self._stopped.is_set():
+            self.stop()
+        self._thread.join(max(0.0, self._end - time.monotonic()))
+        with self._settling, self._lock:  # what the thread scores from now on is neither counted nor written
+            dropped, self._closed = self._left + self._used, True
+        self._metrics.outcomes[ShadowOutcome.DROPPED].inc(dropped)
         if self._records is not None:
             self._records.close()
 
@@ -263,29 +289,40 @@ class Shadow:
         """Score the applications that wait."""
         with self._lock:
             used, self._used = self._used, 0
+            self._left = used
             self._filling, self._scoring = self._scoring, self._filling
         try:
             for start in range(0, used, _BLOCK):
-                self._score(self._scoring.take(slice(start, min(start + _BLOCK, used))))
+                stop = min(start + _BLOCK, used)
+                self._score(self._scoring.take(slice(start, stop)), used - stop)
         finally:
             self._scoring.take(slice(0, used)).forget()
 
-    def _score(self, rows: OfferedRows) -> None:
-        scorer = self.served.scorer
+    def _score(self, rows: OfferedRows, left: int) -> None:
+        """Decide on a block of rows, after which `left` wait; one that fails does not lose the blocks after it."""
         try:
-            matrix = (
-                rows.matrix
-                if self._same
-                else scorer.transformer.transform(Columns(rows.numbers, rows.levels, self._portfolio))
-            )
-            scores = scorer.decide(matrix, scorer.model.margins(matrix), with_reasons=self._with_reasons)
+            matrix, scores = self._decided(rows)
+            with self._settling:
+                if not self._closed:
+                    self._left = left
+                    self._settle(rows, matrix, scores)
         except Exception as error:  # noqa: BLE001 - whatever a challenger does, the service goes on
-            self._failed(error, len(rows.route))
-            return
-        self._failing = None
-        self._metrics.compare(rows, scores)
+            with self._settling:
+                if not self._closed:
+                    self._left = left
+                    self._failed(error, len(rows.route))
+
+    def _decided(self, rows: OfferedRows) -> tuple[NDArray[np.float64], Scores]:
+        scorer, matrix = self.served.scorer, rows.matrix
+        if not self._same:
+            matrix = scorer.transformer.transform(Columns(rows.numbers, rows.levels, self._portfolio))
+        return matrix, scorer.decide(matrix, scorer.model.margins(matrix), with_reasons=self._with_reasons)
+
+    def _settle(self, rows: OfferedRows, matrix: NDArray[np.float64], scores: Scores) -> None:
         if self._records is not None:
             self._record(self._records, rows, matrix, scores)
+        self._metrics.compare(rows, scores)
+        self._failing = None
 
     def _failed(self, error: Exception, rows: int) -> None:
         """Count a failure, and log it in one line if it is of a new type: its text may hold an applicant's value."""

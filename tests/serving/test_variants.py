@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from scoring.store import StoredModel
 from serving.engine import DecisionEngine
 from serving.schemas import PredictRequest, Requests
 from serving.settings import GuardSettings, ServingSettings
-from serving.shadow import Shadow, ShadowMetrics
+from serving.shadow import OfferedRows, Shadow, ShadowMetrics
 from serving.split import FailureBudget, HaltFile, described, variant_of
 from serving.variants import Challenger, Variant, VariantState
 from tests.home_credit import PORTFOLIO
@@ -252,6 +252,106 @@ def test_a_shadow_of_other_features_makes_its_own_matrix_and_cannot_read_the_cha
     assert observed.count("applications", outcome="scored") == 9
     expected = Scorer(other).score(applications.take(slice(0, 9))).probability.sum()
     assert observed.count("pd", of="challenger") == pytest.approx(expected)
+
+
+class Short(Scorer):
+    """Loses a row of the first block that it decides on."""
+
+    whole = True
+
+    def decide(self, *arguments: Any, **options: Any) -> Scores:
+        scores = super().decide(*arguments, **options)
+        whole, self.whole = self.whole, True
+        return scores if whole else scores.take(slice(1, None))
+
+
+def test_a_block_that_fails_is_counted_whole_and_does_not_lose_the_blocks_after_it(
+    small: StoredModel, artefact: Artefact, model_matrix: NDArray[np.float64]
+) -> None:
+    scorer = Short(artefact)
+    scorer.whole = False
+    observed = Observed(small, scorer)
+    observed.offer(np.repeat(model_matrix[:1], 1000, axis=0))
+    observed.shadow.close()
+    counts = {outcome: observed.count("applications", outcome=outcome) for outcome in ("scored", "failed", "dropped")}
+    assert counts == {"scored": 488, "failed": 512, "dropped": 0}
+
+
+def test_what_a_shadow_has_not_scored_when_it_is_closed_is_dropped_and_never_written(
+    small: StoredModel, artefact: Artefact, model_matrix: NDArray[np.float64], tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr("serving.shadow._LAST_SECONDS", 0.0)
+    scorer = Stuck(artefact)
+    observed = Observed(small, scorer, tmp_path / "log")
+    observed.offer(model_matrix[:5])
+    scorer.began.wait()
+    observed.offer(model_matrix[:7])
+    observed.shadow.close()
+    observed.offer(model_matrix[:1])
+    assert observed.count("applications", outcome="dropped") == 5 + 7 + 1
+    scorer.may.set()
+    until(lambda: "shadow-challenger" not in {thread.name for thread in threading.enumerate()})
+    assert observed.count("applications", outcome="scored") == 0
+    assert [len(table) for table in DecisionLogReader(tmp_path / "log" / "shadow").tables(["index"])] == []
+
+
+def test_rows_that_are_forgotten_hold_nothing_of_an_applicant(
+    small: StoredModel, applications: Columns, model_matrix: NDArray[np.float64]
+) -> None:
+    scores, callers = small.scorer.score_matrix(model_matrix[:2]), [Caller("r-1", "a"), Caller("r-1", "b")]
+    for same in (True, False):
+        kept = OfferedRows.empty(small, same_features=same)
+        kept.put(0, "/predict", callers, applications.take(slice(0, 2)), model_matrix[:2], scores)
+        kept.take(slice(0, 2)).forget()
+        for field in fields(kept):
+            held = getattr(kept, field.name)[:2]
+            assert all(value is None or np.isnan(value) for value in held.ravel().tolist()), field.name
+
+
+def test_an_application_that_cannot_be_kept_for_a_shadow_is_answered_all_the_same(
+    small: StoredModel, artefact: Artefact, model_matrix: NDArray[np.float64]
+) -> None:
+    observed = Observed(small, Scorer(artefact))
+    scores = small.scorer.score_matrix(model_matrix[:3])
+    observed.shadow.offer("/predict", [Caller("r-1", None)] * 3, None, model_matrix[:3, :2], scores)
+    assert observed.count("applications", outcome="failed") == 3
+    observed.shadow.close()
+
+
+def test_threads_of_a_challenger_beat_under_a_name_of_their_own(
+    small: StoredModel, artefact: Artefact, tmp_path: Path
+) -> None:
+    observed = Observed(small, Scorer(artefact), tmp_path / "log")
+    name = "credit_scoring_thread_heartbeat_timestamp_seconds"
+    told = {sample.labels["thread"] for metric in observed.registry.collect() for sample in metric.samples
+            if sample.name == name}  # fmt: skip
+    assert told == {"decision-log", "drift", "metrics", "decision-log-challenger", "shadow-challenger"}
+    observed.shadow.close()
+
+
+class Unclosable(Shadow):
+    """Says that it cannot be closed."""
+
+    def close(self) -> None:
+        super().close()
+        raise OSError("planted")
+
+
+def test_what_can_be_closed_is_closed_after_an_error(small: StoredModel, artefact: Artefact) -> None:
+    registry = CollectorRegistry()
+    metrics = [ShadowMetrics(name, registry=registry) for name in ("one", "two")]
+    one, two = (
+        kind(metric_of, model(Scorer(artefact)), small, metric, registry=registry)
+        for kind, metric_of, metric in zip((Unclosable, Shadow), ("one", "two"), metrics, strict=True)
+    )
+    engine = DecisionEngine(
+        small, Requests(PORTFOLIO), SERVING, lambda *_: None, shadows=[one, two], registry=registry
+    )  # fmt: skip
+    with pytest.raises(OSError, match="planted"):
+        engine.close()
+    names = {thread.name for thread in threading.enumerate()}
+    assert not names & {"shadow-one", "shadow-two"}
 
 
 def until(condition: Callable[[], bool]) -> None:
