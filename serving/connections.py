@@ -19,6 +19,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from serving.exchange import new_id
 from serving.framing import Chunks, Unreadable, checked_head
 from serving.problems import MEDIA_TYPE, problem
+from serving.runner import ARRIVALS
 from serving.settings import Connections
 
 _LOGGER = logging.getLogger("bentoml.credit_scoring")
@@ -167,6 +168,11 @@ class Connection(HttpToolsProtocol):
         super().on_headers_complete()
         if self.expect_100_continue:  # whoever is refused may or may not send the body: RFC 9110, 10.1.1
             self.cycle.keep_alive = False
+
+    def on_message_complete(self) -> None:
+        """Note that the request is whole."""
+        ARRIVALS.note(self.loop)
+        super().on_message_complete()
 
     def on_response_complete(self) -> None:
         """Read the bytes that waited behind the answered request."""

@@ -1,7 +1,7 @@
 """The adaptive-batching runner: concurrent requests of one worker are scored together.
 
 A request never waits for others to come. Those that arrived while the worker was busy are scored in one call: alone at
-low load, in growing batches as load rises.
+low load, in growing batches as load rises. One that arrived alone is scored at once.
 """
 
 from __future__ import annotations
@@ -29,6 +29,29 @@ class Result(Protocol):
         """Those of the chosen rows."""
         ...
 
+
+class Arrivals:
+    """Counts the requests that became whole in one turn of the event loop: they can be scored together."""
+
+    def __init__(self) -> None:
+        self._count = 0
+
+    def note(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Count a request whose body is whole, until what the loop has to do now is done."""
+        self._count += 1
+        loop.call_soon(self._passed)
+
+    def _passed(self) -> None:
+        self._count -= 1
+
+    @property
+    def alone(self) -> bool:
+        """Whether just one request came in this turn."""
+        return self._count == 1
+
+
+ARRIVALS = Arrivals()
+"""Of the connections of this worker."""
 
 Rows = TypeVar("Rows")
 Results = TypeVar("Results", bound=Result)
@@ -105,6 +128,13 @@ class EmbeddedRunner(Runner[Rows, Results]):
     ) -> None:
         super().__init__(join, settings, observe)
         self._score = score
+
+    async def score(self, row: Rows) -> Results:
+        """Return the scores of one row, at once if nobody else can come to be scored with it."""
+        if ARRIVALS.alone and not self._queue:
+            self._observe(1, 0.0)
+            return _checked(self._score(row), 1)
+        return await super().score(row)
 
     def _flush(self) -> None:
         while self._queue:
