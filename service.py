@@ -188,17 +188,13 @@ class CreditScoring:
             recorder,
             margins,
             shadows=[_shadow(one, stored, recorder) for one in self.challengers if one.state is VariantState.SHADOW],
-            challengers={
-                one.settings.name: (
-                    _deciding(one, recorder) if one.state is VariantState.DECIDES else None,
-                    one.settings.share,
-                )
+            challengers=[
+                (one.settings, _deciding(one, recorder) if one.state is VariantState.DECIDES else None)
                 for one in self.challengers
                 if one.settings.share
-            },
+            ],
             halt=HaltFile(Path(os.environ[HALT_VARIABLE]) if os.environ.get(HALT_VARIABLE) else None),
         )
-        _traffic().tallies.include(self.engine.split)
         self.engine.warm_up()
         self.overrides = Overrides(override_log(stored, MONITORING.recording), SETTINGS.limits, _traffic())
 
@@ -299,7 +295,8 @@ def _recorder_of(model: StoredModel, *, variant: str = CHAMPION, beside: Recorde
 
 def _deciding(one: Challenger, beside: Recorder | None) -> Variant:
     name, served = one.settings.name, one.model
-    return Variant(name, served, SETTINGS, _traffic().batch, _recorder_of(served, variant=name, beside=beside))
+    recorder = _recorder_of(served, variant=name, beside=beside)
+    return Variant(name, served, SETTINGS, _traffic().batch, recorder, apart=True)
 
 
 def _shadow(one: Challenger, champion: StoredModel, beside: Recorder | None) -> Shadow:

@@ -11,11 +11,10 @@ import asyncio
 import json
 import re
 from codecs import BOM_UTF8
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import numpy as np
@@ -54,9 +53,9 @@ from serving.schemas import (
     refusal,
     require_distinct_names,
 )
-from serving.settings import ServingSettings
+from serving.settings import ServingSettings, VariantSettings
 from serving.split import ClientSplit, HaltFile
-from serving.variants import BATCH, EXPLAIN, FEATURES, PREDICT, CallerRows, Margins, Matrix, Variant
+from serving.variants import BATCH, EXPLAIN, FEATURES, PREDICT, CallerRows, ExplainedScores, Margins, Matrix, Variant
 
 if TYPE_CHECKING:
     from serving.columnar import TableReader
@@ -304,7 +303,7 @@ class DecisionEngine:
     recorder : is told of every decision before it is answered; None where nothing is recorded
     ask : asks the model for margins where it runs as a service of its own; None where it is embedded
     shadows : challengers that are told of the champion's decisions
-    challengers : those that decide for a share of the clients, with their shares; None for one that is not there
+    challengers : those that decide for a share of the clients, with their settings; None for one that is not there
     halt : returns every client to the champion
     """
 
@@ -318,7 +317,7 @@ class DecisionEngine:
         ask: Callable[[Matrix], Awaitable[Margins]] | None = None,
         *,
         shadows: Sequence[Shadow] = (),
-        challengers: Mapping[str, tuple[Variant | None, float]] = MappingProxyType({}),
+        challengers: Sequence[tuple[VariantSettings, Variant | None]] = (),
         halt: HaltFile | None = None,
         registry: CollectorRegistry = REGISTRY,
     ) -> None:
@@ -347,7 +346,7 @@ class DecisionEngine:
         for shadow in self.shadows:  # all at once, so that no shadow waits for another
             shadow.stop()
         closing = [shadow.close for shadow in self.shadows]
-        closing += [variant.recorder.close for variant in self.split.variants if variant.recorder is not None]
+        closing += [variant.close for variant in self.split.variants]
         errors = [error for error in map(_error_of, closing) if error is not None]
         if errors:
             raise errors[0]
@@ -381,8 +380,8 @@ class DecisionEngine:
         """Return the decision on one application; see `schemas.Decision`."""
         caller = Caller(request_id(), request.client_id)
         given = CallerRows(self._columns_of([request.application]), [caller])
-        variant, scores = await self.split.decided(caller.client_id, lambda one: one.applications.score(given))
-        return variant.answers(scores, [caller])[0]
+        variant, scores = await self.split.decided(given, lambda one: one.applications)
+        return self.split.told(variant, variant.answers, scores, [caller])[0]
 
     async def explain(self, request: ExplainRequest) -> Answer:
         """Return the decision on one application and what it is made of; see `schemas.ExplainAnswer`.
@@ -395,25 +394,11 @@ class DecisionEngine:
     async def _answered(self, request: ExplainRequest) -> tuple[Variant, Answer, Explanation]:
         caller, columns = Caller(request_id(), request.client_id), self._columns_of([request.application])
         given = CallerRows(columns, [caller])
-        variant, explained = await self.split.decided(caller.client_id, lambda one: one.explained.score(given))
-        [explanation], [missing] = explained.explanations, explained.missing
-        policy, told = variant.served.scorer.artefact.policy, variant.told
-        answer = {
-            **variant.answers(explained.scores, [caller])[0],
-            "reasons": [told[reason] for reason in explanation.reasons],
-            "margin": float(explained.scores.margin[0]),
-            "base": explanation.base,
-            "contributions": [
-                {**(_PROTECTED if reason is None else told[reason]), "contribution": added}
-                for reason, added in explanation.contributions
-            ],
-            "explained_by": explanation.version,
-            "missing_columns": missing,
-            "refer_from": policy.refer_from,
-            "refer_to": policy.refer_to,
-            "changes": await self._in_background(self._changes_of, variant, columns) if request.changes else None,
-        }
-        return variant, answer, explanation
+        variant, explained = await self.split.decided(given, lambda one: one.explained)
+        answer = self.split.told(variant, _explained_answer, variant, explained, caller)
+        if request.changes:
+            answer["changes"] = await self._in_background(self.split.told, variant, self._changes_of, variant, columns)
+        return variant, answer, explained.explanations[0]
 
     def _changes_of(self, variant: Variant, columns: Columns) -> Answer:
         return changes_text(variant.search.of(columns), self._requests.applications.schema)
@@ -425,10 +410,8 @@ class DecisionEngine:
         """
         caller = Caller(request_id(), request.client_id)
         given = CallerRows(self._row(request.features), [caller])
-        variant, scores = await self.split.decided(
-            caller.client_id, lambda one: one.matrices.score(given), of_matrix=True
-        )
-        return variant.answers(scores, [caller])[0]
+        variant, scores = await self.split.decided(given, lambda one: one.matrices, of_matrix=True)
+        return self.split.told(variant, variant.answers, scores, [caller])[0]
 
     def _row(self, features: Sequence[float | None]) -> Matrix:
         scorer = self.served.scorer
@@ -461,8 +444,8 @@ class DecisionEngine:
     async def _draw(self, body: bytes) -> bytes:
         variant, answer, explanation = await self._answered(decode(self._requests.explain, body))
         # ASCII: JSON may hold characters that XML must not, such as U+FFFE.
-        metadata = json.dumps(answer)
-        return variant.waterfall.svg(explanation, answer["margin"], answer["decision"], metadata=metadata).encode()
+        draw = partial(variant.waterfall.svg, metadata=json.dumps(answer))
+        return self.split.told(variant, draw, explanation, answer["margin"], answer["decision"]).encode()
 
     async def _predict_features(self, body: bytes) -> bytes:
         return to_json(await self.predict_features(decode(self._requests.features, body)))
@@ -492,7 +475,7 @@ class DecisionEngine:
     async def _confirmed(self, parts: Sequence[_BatchPart]) -> None:
         """Wait for every variant that may have decided; the champion may have taken the place of each."""
         for name in {CHAMPION, *(group.variant.name for part in parts for group in part.groups)}:
-            await self.split.named(name).confirmed()
+            await self.split.confirmed(self.split.named(name))
 
     async def _in_background(self, function: Callable[..., Result], *arguments: object) -> Result:
         return await asyncio.get_running_loop().run_in_executor(self._background, function, *arguments)
@@ -552,16 +535,9 @@ class DecisionEngine:
         """The decisions of the variant of a group; the champion's if it fails."""
         variant = group.variant
         if variant is not self.champion:
-            try:
-                matrix = variant.transform(group.columns)
-                scores = variant.decide(BATCH, callers, matrix, variant.served.scorer.model.margins(matrix))
-            except HTTPProblem:
-                raise
-            except Exception as error:  # noqa: BLE001 - whatever a challenger does, the applicants get decisions
-                self.split.failed(variant, error, len(callers))
-            else:
-                self.split.succeeded(variant, len(callers))
-                return variant, scores
+            found = self.split.of_batch(variant, CallerRows(group.columns, callers))
+            if found is not None:
+                return variant, found
         return self.champion, self._by_champion(group, callers)
 
     def _by_champion(self, group: _Group, callers: Sequence[Caller]) -> Scores:
@@ -588,6 +564,26 @@ class DecisionEngine:
         for answer, (version, threshold) in zip(answers, part.models, strict=True):
             answer["model_version"], answer["threshold"] = version, threshold
         return answers
+
+
+def _explained_answer(variant: Variant, explained: ExplainedScores, caller: Caller) -> Answer:
+    [explanation], [missing] = explained.explanations, explained.missing
+    policy, told = variant.served.scorer.artefact.policy, variant.told
+    return {
+        **variant.answers(explained.scores, [caller])[0],
+        "reasons": [told[reason] for reason in explanation.reasons],
+        "margin": float(explained.scores.margin[0]),
+        "base": explanation.base,
+        "contributions": [
+            {**(_PROTECTED if reason is None else told[reason]), "contribution": added}
+            for reason, added in explanation.contributions
+        ],
+        "explained_by": explanation.version,
+        "missing_columns": missing,
+        "refer_from": policy.refer_from,
+        "refer_to": policy.refer_to,
+        "changes": None,
+    }
 
 
 def _error_of(close: Callable[[], None]) -> Exception | None:

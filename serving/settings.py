@@ -132,6 +132,13 @@ class Metrics(Settings):
     """Upper bounds, in seconds."""
 
 
+class HashEnd(StrEnum):
+    """The end of the clients' hashes from which a share is taken."""
+
+    LOW = "low"
+    HIGH = "high"
+
+
 class VariantSettings(Settings):
     """A challenger that the service loads beside the champion."""
 
@@ -141,6 +148,8 @@ class VariantSettings(Settings):
     """In the BentoML model store: name, name:version or name:alias."""
     share: float = Field(default=0.0, ge=0, lt=1)
     """Share of the clients that it decides for; with 0 it is in shadow and decides for nobody."""
+    end: HashEnd = HashEnd.LOW
+    """Where its share begins: two challengers with a share need an end each, and keep it whatever the other does."""
 
 
 class GuardSettings(Settings):
@@ -161,10 +170,9 @@ class SplitSettings(Settings):
 
     salt: str = Field(min_length=1, max_length=64, pattern=r"^[\x21-\x7e]+$")
     """Hashed with the client id: another salt draws the clients anew, as a new test must."""
+    seconds: float = Field(gt=0)
+    """Time that a challenger has to decide on a request; then the champion does."""
     guard: GuardSettings
-
-
-_MOST_SPLIT = 2
 
 
 class ServingSettings(Settings):
@@ -197,11 +205,19 @@ class ServingSettings(Settings):
         names = [CHAMPION, *(variant.name for variant in variants)]
         if len(set(names)) < len(names):
             raise ValueError(f"each needs a name of its own, other than {CHAMPION}")
-        shares = [variant.share for variant in variants if variant.share]
+        sharing = [variant for variant in variants if variant.share]
         # One share grows from each end: among more, raising one would move clients between the others.
-        if len(shares) > _MOST_SPLIT or sum(shares) >= 1:
-            raise ValueError(f"at most {_MOST_SPLIT} may have a share, and some must be left to the {CHAMPION}")
+        if len({variant.end for variant in sharing}) < len(sharing):
+            raise ValueError("two may have a share, one with the end low and one with the end high")
+        if sum(variant.share for variant in sharing) >= 1:
+            raise ValueError(f"some share must be left to the {CHAMPION}")
         return variants
+
+    @model_validator(mode="after")
+    def _leaves_time_to_the_champion(self) -> Self:
+        if any(variant.share for variant in self.variants) and self.split.seconds >= self.limits.timeout_seconds:
+            raise ValueError(f"split.seconds must be below limits.timeout_seconds, or the {CHAMPION} has no time left")
+        return self
 
     @field_validator("bentoml")
     @classmethod

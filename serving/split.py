@@ -2,50 +2,64 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, wait
+from contextlib import contextmanager
+from dataclasses import replace
 from enum import StrEnum
 from hashlib import blake2b
 from pathlib import Path
 from threading import Lock
-from typing import TypeVar
+from types import MappingProxyType
+from typing import Any, TypeVar
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge
 
 from decision_log.format import CHAMPION
+from features.transformer import Columns
 from jobs.errors import OutputError
 from jobs.heartbeat import Heartbeat, PeriodicThread
 from jobs.output import write_text
 from jobs.settings import read_regular
+from scoring.scorer import Scores
 from scoring.store import StoredModel
-from serving.problems import HTTPProblem
+from serving.problems import HTTPProblem, Unrecorded
+from serving.runner import Results, Runner
 from serving.schemas import Answer
-from serving.settings import GuardSettings, SplitSettings
-from serving.variants import Challenger, Variant, VariantState, same_matrix
+from serving.settings import GuardSettings, HashEnd, SplitSettings, VariantSettings
+from serving.variants import CallerRows, Challenger, Rows, Variant, VariantState, same_matrix
 
 _LOGGER = logging.getLogger("bentoml.credit_scoring")
 
 HALT_VARIABLE = "CREDIT_SCORING_HALT_FILE"
 """The environment variable that names a file; while it has content, the champion decides on every application."""
 
-Result = TypeVar("Result")
+Told = TypeVar("Told")
 
 
-def variant_of(client_id: str, shares: Mapping[str, float], salt: str) -> str:
-    """The name of the variant that decides for a client; `shares` has those of one or two challengers.
+def variant_of(
+    client_id: str, low: Mapping[str, float], salt: str, *, high: Mapping[str, float] = MappingProxyType({})
+) -> str:
+    """The name of the variant that decides for a client.
 
-    It depends on nothing else, so it is the same in every process. Raising a share moves only clients of the champion,
-    into that share: the first challenger has the clients whose hashes are the smallest, the second the largest.
+    `low` has the share of the challenger whose clients have the smallest hashes, `high` of the one with the largest;
+    either may be empty. The name depends on nothing else, so it is the same in every process. Changing a share moves
+    only clients between it and the champion.
 
     >>> variant_of("7", {"challenger": 0.5}, "a"), variant_of("7", {"challenger": 0.5}, "b")
     ('champion', 'challenger')
     """
     drawn = int.from_bytes(blake2b(client_id.encode(), digest_size=8, key=salt.encode()).digest()) / _DRAWS
-    (first, share), *others = shares.items()
-    if drawn < share:
-        return first
-    return others[0][0] if others and drawn >= 1 - others[0][1] else CHAMPION
+    for name, share in low.items():
+        if drawn < share:
+            return name
+    for name, share in high.items():
+        if drawn >= 1 - share:
+            return name
+    return CHAMPION
 
 
 _DRAWS = 1 << 64
@@ -85,35 +99,55 @@ _HALT_BYTES = 1 << 16
 class HaltFile:
     """Watches the file that returns every client to the champion while it has content.
 
-    A file that is there and cannot be read halts too.
+    A file that is there and cannot be read halts too. Only a thread reads and writes it: on a shared volume either may
+    take long.
     """
 
     def __init__(self, path: Path | None, *, registry: CollectorRegistry = REGISTRY) -> None:
         self._path = path
         self.halted = False
+        self._reason: str | None = None
+        self._failing: str | None = None
+        self._looked: Callable[[], None] = lambda: None
         if path is not None:
             self.look()
             heartbeat = Heartbeat(_THREAD, registry=registry)
             self._thread = PeriodicThread(heartbeat, self.look, _LOOK_SECONDS, name=_THREAD)
 
+    def tell(self, looked: Callable[[], None]) -> None:
+        """Call this after each look."""
+        self._looked = looked
+
+    def write(self, reason: str) -> None:
+        """Have the thread halt all workers that watch the file, within a second."""
+        self._reason = reason
+
     def look(self) -> None:
-        """Look whether the file has content."""
-        halted = self._path is not None and _has_content(self._path)
+        """Write what is to be written, and look whether the file has content."""
+        path, reason = self._path, self._reason
+        if path is None:
+            return
+        halted = _has_content(path) or (reason is not None and self._written(path, reason))
+        if halted:
+            self._reason = None
         if halted is not self.halted:
             _LOGGER.warning(
                 "%s: %s", HALT_VARIABLE, "the champion decides alone" if halted else "the split is in force"
             )
         self.halted = halted
+        self._looked()
 
-    def write(self, reason: str) -> None:
-        """Halt all workers that watch the file; one line in the service's log if it cannot be written."""
-        if self._path is None or self.halted:
-            return
+    def _written(self, path: Path, reason: str) -> bool:
+        """Whether the file could be written; if not, it is tried again, and each new error is logged in one line."""
         try:
-            write_text(self._path, f"{reason}\n")
+            write_text(path, f"{reason}\n")
         except OutputError as error:
-            _LOGGER.error("%s: %s", HALT_VARIABLE, error)  # noqa: TRY400 - one line, no traceback
-        self.look()
+            if self._failing != str(error):
+                _LOGGER.error("%s: %s", HALT_VARIABLE, error)  # noqa: TRY400 - one line, no traceback
+            self._failing = str(error)
+            return False
+        self._failing = None
+        return True
 
 
 def _has_content(path: Path) -> bool:
@@ -130,7 +164,7 @@ class Fate(StrEnum):
 
     DECIDED = "decided"
     FAILED = "failed"
-    """The challenger failed, and the champion decided."""
+    """The challenger failed or took too long, and the champion decided; or it could not record or tell its decision."""
     HALTED = "halted"
     """The champion decides in its place at present."""
     UNREADABLE = "unreadable"
@@ -151,41 +185,48 @@ class ClientSplit:
 
     Parameters
     ----------
-    challengers : those that decide, with their shares; None for one that is not there, whose clients the champion has
+    challengers : those that decide, with their settings; None for one that is not there, whose clients the champion has
     """
+
+    # A caller who hangs up is never a failure: nothing is cancelled then. What the service's own time limit cancels is
+    # none either, since a challenger has less time than that, unless it was asked late.
 
     def __init__(
         self,
         champion: Variant,
-        challengers: Mapping[str, tuple[Variant | None, float]],
+        challengers: Sequence[tuple[VariantSettings, Variant | None]],
         settings: SplitSettings,
         halt: HaltFile | None = None,
         *,
         registry: CollectorRegistry = REGISTRY,
     ) -> None:
         self.champion = champion
-        self.challengers = {name: variant for name, (variant, _) in challengers.items() if variant is not None}
+        self.challengers = {one.name: variant for one, variant in challengers if variant is not None}
         self.variants = (champion, *self.challengers.values())
         # Of those that are not here too: otherwise one worker would give their clients to another challenger.
-        self._shares = {name: share for name, (_, share) in challengers.items()}
+        self._low, self._high = (
+            {one.name: one.share for one, _ in challengers if one.end is end} for end in (HashEnd.LOW, HashEnd.HIGH)
+        )
         self._salt = settings.salt
+        self._seconds = settings.seconds
         self._halt = halt or HaltFile(None, registry=registry)
-        self._budgets = {name: FailureBudget(settings.guard) for name in challengers}
+        names = [one.name for one, _ in challengers]
+        self._budgets = {name: FailureBudget(settings.guard) for name in names}
         self._stopped: set[str] = set()
+        self._late: dict[str, Future[Scores]] = {}
         if not self.challengers:  # nothing is counted, so that a service without challengers has no empty series
             return
         applications = Counter(
             "credit_scoring_split_applications_total", "Applications that fell to a variant of the split",
             ("variant", "outcome"), registry=registry,
         )  # fmt: skip
-        self._fates = {
-            (name, fate): applications.labels(name, fate) for name in (CHAMPION, *challengers) for fate in Fate
-        }
+        self._fates = {(name, fate): applications.labels(name, fate) for name in (CHAMPION, *names) for fate in Fate}
         self._halted = Gauge(
             "credit_scoring_variant_halted", "1 while the champion decides in the place of this challenger",
             ("variant", "reason"), registry=registry, multiprocess_mode="livemax",
         )  # fmt: skip
         self.publish()
+        self._halt.tell(self.publish)
 
     def publish(self) -> None:
         """Set the gauges of halted challengers."""
@@ -213,7 +254,7 @@ class ClientSplit:
         if client_id is None:
             self._fates[CHAMPION, Fate.UNNAMED].inc(count)
             return self.champion
-        name = variant_of(client_id, self._shares, self._salt)
+        name = variant_of(client_id, self._low, self._salt, high=self._high)
         chosen = self.challengers.get(name, self.champion)
         if chosen is self.champion:
             self._fates[CHAMPION, Fate.DECIDED].inc(count)
@@ -226,25 +267,84 @@ class ClientSplit:
         return chosen
 
     async def decided(
-        self, client_id: str | None, score: Callable[[Variant], Awaitable[Result]], *, of_matrix: bool = False
-    ) -> tuple[Variant, Result]:
+        self,
+        given: CallerRows[Rows],
+        runner: Callable[[Variant], Runner[CallerRows[Rows], Results]],
+        *,
+        of_matrix: bool = False,
+    ) -> tuple[Variant, Results]:
         """What the variant of the client makes of an application, recorded; the champion's if it fails."""
-        chosen = self.of(client_id, of_matrix=of_matrix)
+        chosen = self.of(given.callers[0].client_id, of_matrix=of_matrix)
         if chosen is not self.champion:
-            try:
-                result = await score(chosen)
-            except HTTPProblem:
-                raise
-            except Exception as error:  # noqa: BLE001 - whatever a challenger does, the applicant gets a decision
-                self.failed(chosen, error)
-                chosen = self.champion
-                result = await score(chosen)
-            else:
-                self.succeeded(chosen)
+            found = await self._by_challenger(chosen, given, runner(chosen))
+            if found is not None:
+                return chosen, found
+        result = await runner(self.champion).score(given)
+        await self.champion.confirmed()
+        return self.champion, result
+
+    async def _by_challenger(
+        self, variant: Variant, given: CallerRows[Rows], runner: Runner[CallerRows[Rows], Results]
+    ) -> Results | None:
+        claim, found = Lock(), None
+        deciding = asyncio.ensure_future(runner.score(replace(given, claims=(claim,))))
+        try:
+            with self._judged(variant):
+                await asyncio.wait([deciding], timeout=self._seconds)
+                _require_in_time(claim, done=deciding.done())
+                found = await deciding
+                await variant.confirmed()
+        finally:  # of a request that was cancelled, too, nothing is recorded any more
+            claim.acquire(blocking=False)
+            deciding.cancel()
+        return found
+
+    def of_batch(self, variant: Variant, given: CallerRows[Columns]) -> Scores | None:
+        """What a challenger makes of applications of a batch, recorded; None if it fails. Called on another thread."""
+        claim, late = Lock(), self._late.get(variant.name)
+        with self._judged(variant, len(given.callers)):
+            if late is not None and not late.done():  # the parts of a large batch must not all wait for it
+                raise TimeoutError
+            deciding = self._late[variant.name] = variant.begin_batch(replace(given, claims=(claim,)))
+            wait([deciding], self._seconds)
+            _require_in_time(claim, done=deciding.done())
+            return deciding.result()
+        return None
+
+    async def confirmed(self, variant: Variant) -> None:
+        """Wait for the records of a batch as `Variant.confirmed` does; a failure counts against a challenger."""
+        try:
+            await variant.confirmed()
+        except Unrecorded as error:
+            self._count_against(variant, error)
+            raise
+
+    def told(self, variant: Variant, tell: Callable[..., Told], *given: Any) -> Told:
+        """What is told of a recorded decision; an error counts against a challenger, and its decision stands."""
+        try:
+            return tell(*given)
+        except Exception as error:
+            self._count_against(variant, error)
+            raise
+
+    def _count_against(self, variant: Variant, error: Exception) -> None:
+        if variant is not self.champion:
+            self.failed(variant, error)
+
+    @contextmanager
+    def _judged(self, variant: Variant, count: int = 1) -> Iterator[None]:
+        """Count what becomes of applications; an error is passed on only if the champion must not decide instead."""
+        try:
+            yield
+        except Unrecorded as error:
+            self.failed(variant, error, count)
+            raise
+        except HTTPProblem:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever a challenger does, the applicants get decisions
+            self.failed(variant, error, count)
         else:
-            result = await score(chosen)
-        await chosen.confirmed()
-        return chosen, result
+            self.succeeded(variant, count)
 
     def succeeded(self, variant: Variant, count: int = 1) -> None:
         """Count applications that a challenger has decided."""
@@ -261,6 +361,12 @@ class ClientSplit:
         _LOGGER.error("the challenger %s fails (%s): the champion decides in its place", name, type(error).__name__)
         self._halt.write(f"the challenger {name} failed too often")
         self.publish()
+
+
+def _require_in_time(claim: Lock, *, done: bool) -> None:
+    """Raise TimeoutError unless a decision is there, or is being recorded."""
+    if not done and claim.acquire(blocking=False):
+        raise TimeoutError
 
 
 def described(challengers: Sequence[Challenger], split: ClientSplit) -> list[Answer]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
+from threading import Lock
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 import numpy as np
@@ -48,10 +49,17 @@ PREDICT, FEATURES, BATCH, EXPLAIN = "/predict", "/predict/features", "/predict/b
 
 @dataclass(frozen=True, slots=True)
 class CallerRows(Generic[Rows]):
-    """Rows to score, and the caller of each row."""
+    """Rows to score, and the caller of each row.
+
+    Attributes
+    ----------
+    claims : locks of which whoever records the decision takes each first: a challenger that is late leaves it to the
+        champion, and nobody decides twice; none for the champion
+    """
 
     rows: Rows
     callers: Sequence[Caller]
+    claims: Sequence[Lock] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +87,7 @@ class Variant:
     recorder : is told of every decision before it is answered; None where nothing is recorded
     ask : asks the model for margins where it runs as a service of its own; None where it is embedded
     shadows : are told of every decision, and decide on the same applications later
+    apart : whether it decides on threads of its own, so that one that is slow holds nobody else up
 
     Attributes
     ----------
@@ -97,6 +106,7 @@ class Variant:
         *,
         ask: Callable[[Matrix], Awaitable[Margins]] | None = None,
         shadows: Sequence[Shadow] = (),
+        apart: bool = False,
     ) -> None:
         self.name = name
         self.served = served
@@ -113,6 +123,8 @@ class Variant:
         self.search = ChangeSearch(served.scorer, bounds)
         # LightGBM's own contributions take milliseconds: the event loop must not wait for them.
         self._aside = ThreadPoolExecutor(1, thread_name_prefix="reasons") if _reasons_are_slow(served) else None
+        if apart:  # two, since single requests need not wait for a batch
+            self._aside = ThreadPoolExecutor(2, thread_name_prefix=name)
         make = partial(self._runner, settings=settings.runner, observe=observe)
         self.applications = make(self._score, self._ask_of, concatenate)
         self.explained = make(self._explain_rows, self._ask_and_explain, concatenate)
@@ -139,10 +151,23 @@ class Variant:
 
     def _score(self, given: CallerRows[Columns]) -> Scores:
         matrix = self.transform(given.rows)
-        return self.decide(PREDICT, given.callers, matrix, self.served.scorer.model.margins(matrix), given.rows)
+        margins = self.served.scorer.model.margins(matrix)
+        return self.decide(PREDICT, given.callers, matrix, margins, given.rows, claims=given.claims)
+
+    def begin_batch(self, given: CallerRows[Columns]) -> Future[Scores]:
+        """Decide on applications of a batch, on a thread of the variant's own."""
+        if self._aside is None:
+            raise ValueError(f"the variant {self.name} has no threads")
+        return self._aside.submit(self._score_batch, given)
+
+    def _score_batch(self, given: CallerRows[Columns]) -> Scores:
+        matrix = self.transform(given.rows)
+        margins = self.served.scorer.model.margins(matrix)
+        return self.decide(BATCH, given.callers, matrix, margins, claims=given.claims)
 
     def _score_matrix(self, given: CallerRows[Matrix]) -> Scores:
-        return self.decide(FEATURES, given.callers, given.rows, self.served.scorer.model.margins(given.rows))
+        margins = self.served.scorer.model.margins(given.rows)
+        return self.decide(FEATURES, given.callers, given.rows, margins, claims=given.claims)
 
     async def _ask_of(self, given: CallerRows[Columns]) -> Scores:
         matrix = self.transform(given.rows)
@@ -168,7 +193,7 @@ class Variant:
         reasons = [one.reasons for one in explanations] if self._with_reasons else None
         # All that may fail comes before the record, for another variant decides where this one fails.
         missing = self.served.scorer.missing_columns(matrix)
-        scores = self.decide(EXPLAIN, given.callers, matrix, margins, reasons=reasons)
+        scores = self.decide(EXPLAIN, given.callers, matrix, margins, reasons=reasons, claims=given.claims)
         return ExplainedScores(scores, explanations, missing)
 
     def decide(
@@ -180,15 +205,19 @@ class Variant:
         columns: Columns | None = None,
         *,
         reasons: Sequence[tuple[Reason, ...]] | None = None,
+        claims: Sequence[Lock] = (),
     ) -> Scores:
         """Decide and record, with the reasons of each row if they are known; Unrecorded if there can be no record.
 
-        `columns` are those that the matrix was made of, for shadows that make their own of them.
+        `columns` are those that the matrix was made of, for shadows that make their own of them. TimeoutError if one of
+        the `claims` is taken.
         """
         scores = self.served.scorer.decide(matrix, margins, with_reasons=self._with_reasons and reasons is None)
         if reasons is not None:
             scores = scores.with_reasons(reasons)
         answered = scores
+        if claims:
+            _take(claims)
         if self.recorder is not None:
             # Recorded before anybody hears of it: a decision that was answered must never be missing from the log.
             try:
@@ -199,6 +228,13 @@ class Variant:
             for shadow in self._shadows:  # told what the policy decided, and not what chance made of it
                 shadow.offer(route, callers, columns, matrix, scores)
         return answered
+
+    def close(self) -> None:
+        """Let its threads end, without waiting for one that is stuck, and close the recorder."""
+        if self._aside is not None:
+            self._aside.shutdown(wait=False, cancel_futures=True)
+        if self.recorder is not None:
+            self.recorder.close()
 
     async def confirmed(self) -> None:
         """Wait until what was recorded survives a power cut, if the settings ask for it; Unrecorded if it does not."""
@@ -236,10 +272,21 @@ def told(served: StoredModel, language: str) -> dict[Reason, Answer]:
 
 
 def _join_rows(join: Callable[[Sequence[Rows]], Rows]) -> Callable[[Sequence[CallerRows[Rows]]], CallerRows[Rows]]:
-    """Return a function that joins the rows and the callers of several requests into one."""
+    """Return a function that joins the rows, callers and claims of several requests into one."""
     return lambda batch: CallerRows(
-        join([one.rows for one in batch]), [caller for one in batch for caller in one.callers]
+        join([one.rows for one in batch]),
+        [caller for one in batch for caller in one.callers],
+        [claim for one in batch for claim in one.claims],
     )
+
+
+def _take(claims: Sequence[Lock]) -> None:
+    """Take all claims, or none and raise TimeoutError if one is taken."""
+    for place, claim in enumerate(claims):
+        if not claim.acquire(blocking=False):
+            for taken in claims[:place]:
+                taken.release()
+            raise TimeoutError
 
 
 def same_matrix(one: StoredModel, other: StoredModel) -> bool:
@@ -292,7 +339,7 @@ def load_challengers(settings: ServingSettings, champion: StoredModel) -> list[C
 def _challenger(one: VariantSettings, champion: StoredModel, language: str) -> Challenger:
     try:
         served = load_stored(one.model)
-    except ScoringError as error:
+    except (ScoringError, FeatureError, OSError) as error:
         _LOGGER.error("the challenger %s is missing: %s", one.name, error)  # noqa: TRY400 - one line, no traceback
         return Challenger(one, VariantState.MISSING)
     try:

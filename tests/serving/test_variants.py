@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Callable
 from dataclasses import fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +20,21 @@ from prometheus_client import CollectorRegistry
 
 from decision_log.format import Caller
 from decision_log.reader import DecisionLogReader
+from features.errors import ColumnsError
 from features.transformer import Columns
-from monitoring.recorder import open_recorder, open_shadow_records
+from jobs.output import write_text
+from monitoring.recorder import Recorder, open_recorder, open_shadow_records
 from scoring.artefact import Artefact
+from scoring.errors import ArtefactError
 from scoring.scorer import Scorer, Scores, in_order, with_conformance
 from scoring.store import StoredModel
 from serving.engine import DecisionEngine
-from serving.schemas import PredictRequest, Requests
-from serving.settings import GuardSettings, ServingSettings
+from serving.problems import Unrecorded
+from serving.schemas import ExplainRequest, PredictRequest, Requests
+from serving.settings import GuardSettings, ServingSettings, VariantSettings
 from serving.shadow import OfferedRows, Shadow, ShadowMetrics
 from serving.split import FailureBudget, HaltFile, described, variant_of
-from serving.variants import Challenger, Variant, VariantState
+from serving.variants import Challenger, Variant, VariantState, load_challengers
 from tests.home_credit import PORTFOLIO
 from tests.monitoring.recording import KEY, settings
 from tests.server import ROOT
@@ -40,8 +45,9 @@ IDS = 1_000_000
 
 def shares(split: dict[str, float], salt: str = "s", ids: int = IDS) -> dict[str, float]:
     found = dict.fromkeys(("champion", *split), 0)
+    low, high = ({name: split[name]} for name in split)
     for client in range(ids):
-        found[variant_of(str(client), split, salt)] += 1
+        found[variant_of(str(client), low, salt, high=high)] += 1
     return {name: count / ids for name, count in found.items()}
 
 
@@ -55,7 +61,7 @@ def test_raising_a_share_moves_only_clients_of_the_champion_into_it() -> None:
     clients = [str(number) for number in range(5_000)]
 
     def chosen(one: float, two: float) -> list[str]:
-        return [variant_of(client, {"one": one, "two": two}, "s") for client in clients]
+        return [variant_of(client, {"one": one}, "s", high={"two": two}) for client in clients]
 
     before, more, other = chosen(0.1, 0.2), chosen(0.3, 0.2), chosen(0.1, 0.4)
     assert {pair for pair in zip(before, more, strict=True) if len(set(pair)) > 1} == {("champion", "one")}
@@ -84,14 +90,27 @@ def test_old_failures_are_forgotten() -> None:
     assert [budget.spent(failed=failed) for failed in (True, False, False, True, False, True)] == [*[False] * 5, True]
 
 
+def sharing(name: str, share: float, end: str = "low") -> dict[str, Any]:
+    return {"name": name, "model": "other", "share": share, "end": end}
+
+
+def test_a_challenger_must_leave_time_to_the_champion() -> None:
+    written = SERVING.model_dump(mode="json")
+    late = {"split": written["split"] | {"seconds": written["limits"]["timeout_seconds"]}}
+    ServingSettings.model_validate(written | late)  # nobody has a share
+    with pytest.raises(ValueError, match=r"split\.seconds must be below limits\.timeout_seconds"):
+        ServingSettings.model_validate(written | late | {"variants": [sharing("a", 0.1)]})
+
+
 @pytest.mark.parametrize(
     ("variants", "reason"),
     [
         ([{"name": "champion", "model": "m"}], "each needs a name of its own"),
         ([{"name": "a", "model": "m"}, {"name": "a", "model": "n"}], "each needs a name of its own"),
         ([{"name": "A b", "model": "m"}], "name"),
-        ([{"name": one, "model": "m", "share": 0.1} for one in "abc"], "at most 2 may have a share"),
-        ([{"name": one, "model": "m", "share": 0.5} for one in "ab"], "some must be left to the champion"),
+        ([{"name": one, "model": "m", "share": 0.1} for one in "ab"], "one with the end low and one with the end high"),
+        ([sharing("a", 0.1), sharing("b", 0.1, "high"), sharing("c", 0.1, "high")], "two may have a share"),
+        ([sharing("a", 0.5), sharing("b", 0.5, "high")], "some share must be left to the champion"),
         ([{"name": "a", "model": "m", "share": 1.0}], "share"),
     ],
 )
@@ -105,10 +124,11 @@ class Broken(Scorer):
     """Fails on every row, until it is mended."""
 
     broken = True
+    error: Exception = ZeroDivisionError()
 
     def decide(self, *arguments: Any, **options: Any) -> Scores:
         if self.broken:
-            raise ZeroDivisionError
+            raise self.error
         return super().decide(*arguments, **options)
 
 
@@ -363,14 +383,33 @@ def until(condition: Callable[[], bool]) -> None:
     raise AssertionError("not within a minute")
 
 
+def settings_of(name: str, share: float, end: str = "low") -> VariantSettings:
+    return VariantSettings.model_validate(sharing(name, share, end))
+
+
+@pytest.mark.parametrize("share", [None, 0.3])
+def test_taking_the_first_share_away_moves_no_client_of_the_second(
+    small: StoredModel, stricter: Artefact, share: float | None
+) -> None:
+    other = Variant("two", model(Scorer(stricter)), SERVING, lambda *_: None)
+    first = [] if share is None else [(settings_of("one", share), None)]
+    engine = DecisionEngine(
+        small, Requests(PORTFOLIO), SERVING, lambda *_: None,
+        challengers=[*first, (settings_of("two", 0.3, "high"), other)], registry=CollectorRegistry(),
+    )  # fmt: skip
+    salt = SERVING.split.salt
+    expected = [variant_of(str(client), {}, salt, high={"two": 0.3}) for client in range(200)]
+    assert [engine.split.of(str(client)).name for client in range(200)] == expected
+
+
 def test_a_challenger_that_is_not_there_moves_nobody(small: StoredModel, stricter: Artefact) -> None:
     other, registry = Variant("two", model(Scorer(stricter)), SERVING, lambda *_: None), CollectorRegistry()
     engine = DecisionEngine(
         small, Requests(PORTFOLIO), SERVING, lambda *_: None,
-        challengers={"one": (None, 0.3), "two": (other, 0.3)}, registry=registry,
+        challengers=[(settings_of("one", 0.3), None), (settings_of("two", 0.3, "high"), other)], registry=registry,
     )  # fmt: skip
     salt = SERVING.split.salt
-    expected = [variant_of(str(client), {"one": 0.3, "two": 0.3}, salt) for client in range(200)]
+    expected = [variant_of(str(client), {"one": 0.3}, salt, high={"two": 0.3}) for client in range(200)]
     chosen = [engine.split.of(str(client)).name for client in range(200)]
     assert chosen == ["two" if name == "two" else "champion" for name in expected]
     assert {"one", "two"} < set(expected)
@@ -379,16 +418,21 @@ def test_a_challenger_that_is_not_there_moves_nobody(small: StoredModel, stricte
 class Contest:
     """An engine in which a challenger decides for half of the clients."""
 
-    def __init__(self, champion: StoredModel, scorer: Scorer, halt: Path | None = None) -> None:
+    def __init__(
+        self, champion: StoredModel, scorer: Scorer, halt: Path | None = None, *, seconds: float = 60.0,
+        log: Path | None = None,
+    ) -> None:  # fmt: skip
+        self.before = set(threading.enumerate())
         self.registry = CollectorRegistry()
         self.halt = HaltFile(halt, registry=self.registry)
-        guard = {"guard": GuardSettings(failures=3, of=10)}
+        guard = {"guard": GuardSettings(failures=3, of=10), "seconds": seconds}
         chosen = SERVING.model_copy(update={"split": SERVING.split.model_copy(update=guard)})
         self.other = model(scorer)
+        recorder, others = self._recorders(champion, log)
+        self.challenger = Variant("challenger", self.other, chosen, lambda *_: None, others, apart=True)
         self.engine = DecisionEngine(
-            champion, Requests(PORTFOLIO), chosen, lambda *_: None,
-            challengers={"challenger": (Variant("challenger", self.other, chosen, lambda *_: None), 0.5)},
-            halt=self.halt, registry=self.registry,
+            champion, Requests(PORTFOLIO), chosen, lambda *_: None, recorder,
+            challengers=[(settings_of("challenger", 0.5), self.challenger)], halt=self.halt, registry=self.registry,
         )  # fmt: skip
         self.requests = Requests(PORTFOLIO)
         example = PORTFOLIO.declared.example
@@ -396,12 +440,25 @@ class Contest:
         self.theirs = next(str(n) for n in range(99) if variant_of(str(n), {"challenger": 0.5}, salt) != "champion")
         self.example = self.requests.applications.model.model_validate(example)
 
+    def _recorders(self, champion: StoredModel, log: Path | None) -> tuple[Recorder | None, Recorder | None]:
+        if log is None:
+            return None, None
+        environment, chosen = {"DECISION_LOG_DIR": str(log), "DECISION_LOG_KEY": KEY}, settings()
+        made = partial(open_recorder, registry=self.registry)
+        recorder = made(champion, chosen.recording, chosen.drift, environment)
+        others = made(
+            self.other, chosen.recording, chosen.drift, environment, variant="challenger", beside=recorder
+        )  # fmt: skip
+        return recorder, others
+
+    def request(self, client_id: str | None) -> PredictRequest:
+        return PredictRequest.model_construct(application=self.example, client_id=client_id)
+
     def version(self, client_id: str | None) -> str:
-        request = PredictRequest.model_construct(application=self.example, client_id=client_id)
-        return str(asyncio.run(self.engine.predict(request))["model_version"])
+        return str(asyncio.run(self.engine.predict(self.request(client_id)))["model_version"])
 
     def batch(self, *clients: str | None) -> list[str]:
-        requests = [PredictRequest.model_construct(application=self.example, client_id=one) for one in clients]
+        requests = [self.request(one) for one in clients]
         return [one["model_version"] for one in asyncio.run(self.engine.predict_batch(requests))["results"]]
 
     def count(self, variant: str, outcome: str) -> float | None:
@@ -418,6 +475,7 @@ def test_a_challenger_that_fails_leaves_the_decision_to_the_champion_and_is_halt
     assert (contest.count("challenger", "failed"), contest.count("champion", "unnamed")) == (3, 1)
     assert not contest.halt.halted
     assert contest.version(contest.theirs) == small.version
+    contest.halt.look()
     assert (tmp_path / "halt").read_text() == "the challenger challenger failed too often\n"
     assert contest.halt.halted
     assert contest.version(contest.theirs) == small.version
@@ -429,9 +487,132 @@ def test_a_challenger_that_fails_leaves_the_decision_to_the_champion_and_is_halt
     assert (told["state"], told["version"]) == ("halted", contest.other.version)
 
 
-SERVING_VARIANT = ServingSettings.model_validate(
-    SERVING.model_dump(mode="json") | {"variants": [{"model": "other", "share": 0.5}]}
-).variants[0]
+def recorded(log: Path) -> list[str]:
+    """The variants of the decisions that a log has."""
+    return [name for table in DecisionLogReader(log).tables(["variant"]) for name in table["variant"].to_pylist()]
+
+
+def ended(contest: Contest, scorer: Stuck) -> None:
+    """Let a stuck challenger go on, and wait until its threads have ended."""
+    contest.engine.close()
+    scorer.may.set()
+    until(lambda: set(threading.enumerate()) <= contest.before)
+
+
+def test_the_champion_decides_where_a_challenger_takes_too_long_and_nobody_decides_twice(
+    small: StoredModel, artefact: Artefact, tmp_path: Path
+) -> None:
+    scorer = Stuck(artefact)
+    contest = Contest(small, scorer, log=tmp_path / "log", seconds=0.05)
+    assert contest.version(contest.theirs) == small.version
+    assert contest.batch(contest.theirs, None) == [small.version, small.version]
+    assert contest.engine.split.halted("challenger") is None
+    assert contest.batch(contest.theirs) == [small.version]
+    assert (contest.count("challenger", "failed"), contest.count("challenger", "decided")) == (3, 0)
+    assert contest.engine.split.halted("challenger") == "failures"
+    ended(contest, scorer)
+    assert recorded(tmp_path / "log") == ["champion"] * 4
+
+
+def test_a_request_that_is_cancelled_is_no_failure_of_a_challenger_and_leaves_no_record(
+    small: StoredModel, artefact: Artefact, tmp_path: Path
+) -> None:
+    scorer = Stuck(artefact)
+    contest = Contest(small, scorer, log=tmp_path / "log")
+
+    async def cancelled() -> None:
+        asked = asyncio.ensure_future(contest.engine.predict(contest.request(contest.theirs)))
+        await asyncio.to_thread(scorer.began.wait)
+        asked.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asked
+
+    asyncio.run(cancelled())
+    ended(contest, scorer)
+    assert (contest.count("challenger", "failed"), contest.count("challenger", "decided")) == (0, 0)
+    assert recorded(tmp_path / "log") == []
+
+
+def test_a_challenger_that_cannot_record_is_refused_like_the_champion_and_halted_by_its_guard(
+    small: StoredModel, artefact: Artefact
+) -> None:
+    scorer = broken(artefact)
+    scorer.error = Unrecorded.after(1)
+    contest = Contest(small, scorer)
+    for ask in (contest.version, contest.version, contest.batch):
+        with pytest.raises(Unrecorded):
+            ask(contest.theirs)
+    assert contest.count("challenger", "failed") == 3
+    assert contest.version(contest.theirs) == small.version
+
+
+@pytest.mark.parametrize(("part", "changes"), [("told", False), ("search", True)])
+def test_a_challenger_that_cannot_tell_its_decision_is_counted_and_nobody_decides_again(
+    small: StoredModel, artefact: Artefact, tmp_path: Path, part: str, changes: bool
+) -> None:
+    contest = Contest(small, Scorer(artefact), log=tmp_path / "log")
+    setattr(contest.challenger, part, {})
+    request = ExplainRequest.model_construct(application=contest.example, client_id=contest.theirs, changes=changes)
+    with pytest.raises((KeyError, AttributeError)):
+        asyncio.run(contest.engine.explain(request))
+    assert contest.count("challenger", "failed") == 1
+    contest.engine.close()
+    assert recorded(tmp_path / "log") == ["challenger"]
+
+
+def test_the_thread_writes_the_halt_file_and_keeps_the_gauge(
+    small: StoredModel, artefact: Artefact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    halt, writers = tmp_path / "halt", list[str]()
+
+    def noted(path: Path, text: str) -> None:
+        writers.append(threading.current_thread().name)
+        write_text(path, text)
+
+    monkeypatch.setattr("serving.split.write_text", noted)
+    contest = Contest(small, broken(artefact), halt)
+
+    def gauge() -> float | None:
+        labels = {"variant": "challenger", "reason": "halt_file"}
+        return contest.registry.get_sample_value("credit_scoring_variant_halted", labels)
+
+    for _ in range(3):
+        contest.version(contest.theirs)
+    until(lambda: gauge() == 1)
+    assert writers == ["halt"]
+    halt.unlink()
+    until(lambda: gauge() == 0)
+
+
+def test_a_halt_file_that_cannot_be_written_is_tried_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    place = tmp_path / "mounted"
+    place.write_text("")
+    watched = HaltFile(place / "halt", registry=CollectorRegistry())
+    watched.write("a reason")
+    watched.look()
+    watched.look()
+    assert not watched.halted
+    place.unlink()
+    place.mkdir()
+    until(lambda: watched.halted)
+    assert (place / "halt").read_text() == "a reason\n"
+    assert [one.levelname for one in caplog.records] == ["ERROR", "WARNING"]
+
+
+@pytest.mark.parametrize("error", [ColumnsError("planted"), PermissionError(13, "planted"), ArtefactError("planted")])
+def test_a_challenger_that_cannot_be_loaded_is_missing_and_stops_nothing(
+    small: StoredModel, error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def damaged(_: str) -> StoredModel:
+        raise error
+
+    monkeypatch.setattr("serving.variants.load_stored", damaged)
+    written = SERVING.model_dump(mode="json") | {"variants": [sharing("challenger", 0.5)]}
+    [found] = load_challengers(ServingSettings.model_validate(written), small)
+    assert (found.state, found.served) == ("missing", None)
+
+
+SERVING_VARIANT = settings_of("challenger", 0.5)
 
 
 def test_a_halt_file_that_cannot_be_read_halts(small: StoredModel, stricter: Artefact, tmp_path: Path) -> None:
