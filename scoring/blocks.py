@@ -14,7 +14,7 @@ from itertools import accumulate, chain
 import numpy as np
 from numpy.typing import NDArray
 
-from scoring.trees import LARGEST, ZERO, Matrix, Slot, Tree, TreeTables, goes_right, places_of, split_of
+from scoring.trees import LARGEST, ZERO, Matrix, Slot, Tree, TreeTables, goes_right, places_of
 
 MOST_LEAVES = 16
 _BYTE = 8
@@ -106,14 +106,13 @@ class _Comparisons:
     # it right the opposite of `number <= threshold`, and no number is replaced.
 
     def __init__(self, trees: Sequence[Tree]) -> None:
-        of_trees = [[split_of(tree, split) for split in range(len(tree.feature))] for tree in trees]
-        splits = dict.fromkeys(chain.from_iterable(of_trees))
+        splits = dict.fromkeys(chain.from_iterable(tree.comparisons for tree in trees))
         numbers = [one for one in splits if one[0].levels is None]
         left = sorted(one for one in numbers if not one[0].instead_of_nan > one[1])
         right = sorted(one for one in numbers if one[0].instead_of_nan > one[1])
         categories = [one for one in splits if one[0].levels is not None]
         place = {comparison: number for number, comparison in enumerate([*left, *right, *categories])}
-        self.at = [[place[split] for split in one] for one in of_trees]
+        self.at = [[place[comparison] for comparison in tree.comparisons] for tree in trees]
         # Behind the features come those whose zeros are missing.
         zeros = sorted({slot.feature for slot, _ in numbers if slot.zero_is_missing})
         self._zeros = np.array(zeros, dtype=np.intp)

@@ -103,8 +103,12 @@ class ReasonReference:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready form; `from_dict` is its inverse."""
-        outcomes = [" ".join(f"{pattern}:{count}" for pattern, count in tree) for tree in self.outcomes]
-        return {"method": self.method, "group": self.group, "rows": self.rows, "outcomes": outcomes}
+        return {"method": self.method, "group": self.group, "rows": self.rows, "outcomes": self._texts}
+
+    @cached_property
+    def _texts(self) -> list[str]:
+        """The outcomes of each tree as text: tens of thousands are written at each start."""
+        return [" ".join(map("%d:%d".__mod__, tree)) for tree in self.outcomes]
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -33,7 +34,7 @@ _NO_MISSING, _ZERO_MISSING = 0, 1
 _AROUND_ZERO = (float(np.nextafter(-np.float64(np.float32(1e-35)), -1)), float(np.float32(1e-35)))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Tree:
     """One tree of a model text; a child below 0 is the leaf ~child.
 
@@ -53,6 +54,12 @@ class Tree:
     value: tuple[float, ...]
     rows: tuple[float, ...]
     levels: tuple[frozenset[int], ...]
+
+    @cached_property
+    def comparisons(self) -> tuple[tuple[Slot, float], ...]:
+        """What each split compares, and with which threshold: it goes right where the slot is larger."""
+        splits = zip(self.feature, self.threshold, self.decision, strict=True)
+        return tuple(_comparison(*one, self.levels) for one in splits)
 
     def is_category(self, split: int) -> bool:
         """Whether the codes in the split's levels go left; else the numbers that are at most its bound do."""
@@ -197,8 +204,7 @@ class OutcomePatterns:
         comparisons = {(0, np.inf): 0}
         chosen = np.zeros((len(trees), _SPLITS + 1), dtype=np.intp)
         for t, tree in enumerate(trees):
-            for q in range(len(tree.feature)):
-                slot, threshold = split_of(tree, q)
+            for q, (slot, threshold) in enumerate(tree.comparisons):
                 compared = slots.setdefault(slot, len(slots)), threshold
                 chosen[t, q] = comparisons.setdefault(compared, len(comparisons))
         numbers = [slot for slot in slots if slot.levels is None]
@@ -230,12 +236,10 @@ class OutcomePatterns:
         return np.concatenate([numbers, self._goes_right[self._each, known]], axis=1)
 
 
-def split_of(tree: Tree, split: int) -> tuple[Slot, float]:
-    """What a split compares, and with which threshold: it goes right where the slot is larger."""
-    decision, feature = tree.decision[split], tree.feature[split]
+def _comparison(feature: int, threshold: float, decision: int, levels: Sequence[frozenset[int]]) -> tuple[Slot, float]:
     if decision & _CATEGORY:
-        return Slot(feature, 0.0, tree.levels[int(tree.threshold[split])]), 0.5
-    missing, threshold = decision >> _MISSING_SHIFT & 3, _compared(tree.threshold[split])
+        return Slot(feature, 0.0, levels[int(threshold)]), 0.5
+    missing, threshold = decision >> _MISSING_SHIFT & 3, _compared(threshold)
     if missing == _NO_MISSING:
         return Slot(feature, 0.0), threshold
     goes = -np.inf if decision & _LEFT else np.inf
