@@ -3,6 +3,7 @@
 RecordError
   * SourceError        decisions, outcomes or groups cannot be read
       * SegmentError     a file in a decision log is no segment, or is damaged
+      * UnmatchedError   no decision has an outcome
   * DecisionLogError   the decision log cannot be kept as the settings ask
       * NotRecordedError a decision could not be recorded
       * CheckpointError  a checkpoint cannot be made, kept or trusted
@@ -27,6 +28,10 @@ class SourceError(RecordError):
 
 class SegmentError(SourceError):
     """A file in a decision log is no segment, or is damaged; the message says how, without its name or its values."""
+
+
+class UnmatchedError(SourceError):
+    """No decision that could be measured has an outcome."""
 
 
 class DecisionLogError(RecordError):

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from decision_log.errors import SourceError
+from decision_log.errors import SourceError, UnmatchedError
 from decision_log.format import CLIENT_BYTES, EXPLORED, KEY_FILE_VARIABLE, KEY_VARIABLE, ClientHash
 from decision_log.reader import DecisionLogReader
 from decision_log.replay import explored_rows
@@ -367,7 +367,7 @@ class _Matching:
         count = int(np.count_nonzero(matched))
         if not count:
             hint = unmatched(self._outcomes.by, self._outcomes.floats)
-            raise SourceError(f"{log.directory}: no decision of this model and time has an outcome{hint}")
+            raise UnmatchedError(f"{log.directory}: no decision of this model and time has an outcome{hint}")
         time = self._time[matched].view("datetime64[us]")
         return Matched(
             outcome=self._outcomes.outcome[matched],

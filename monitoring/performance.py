@@ -12,7 +12,7 @@ from typing import Any, Self
 import numpy as np
 from prometheus_client import CollectorRegistry, Gauge, generate_latest
 
-from decision_log.errors import SourceError
+from decision_log.errors import SourceError, UnmatchedError
 from decision_log.reader import DecisionLogReader
 from jobs.commandline import table
 from jobs.output import write_bytes
@@ -63,7 +63,7 @@ def perform(
     if outcomes is not None:
         matched = match(log, outcomes, progress)
         if matched.explored.all():
-            raise SourceError(
+            raise UnmatchedError(
                 f"{log.directory}: only explored decisions have an outcome, so there is nothing to compare"
             )
         realised = realise(matched, policy, settings)

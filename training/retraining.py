@@ -19,6 +19,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from mlflow.entities.model_registry import ModelVersion
 
+from decision_log.errors import UnmatchedError
 from decision_log.format import stated_hash
 from decision_log.reader import DecisionLogReader
 from jobs.commandline import Progress
@@ -31,7 +32,7 @@ from monitoring.sources import window_of_log
 from scoring.artefact import Artefact
 from scoring.store import read_alias
 from training.dataset import Dataset, refuse_too_few, split_by_time
-from training.promotion import Verdict, judge, keep, promote
+from training.promotion import Verdict, judge, keep, make_champion, promote
 from training.registry.fitted import place_of_fitted
 from training.registry.registry import (
     CHALLENGER,
@@ -40,13 +41,16 @@ from training.registry.registry import (
     Registered,
     aliases,
     artefact_folder,
+    changes,
     current_champion,
     data_of,
     download,
     find,
+    make_challenger,
+    succession,
     versions,
 )
-from training.registry.store import champion_lock, import_challenger, import_model
+from training.registry.store import champion_lock, import_challenger, import_model, served_version
 from training.registry.tracking import connect
 from training.run import deliver_loaded, load, refuse_other_portfolio
 from training.settings import TrainingSettings
@@ -55,6 +59,7 @@ RETRAINED = "retrained"
 """The tag of a version that this command trained: when, as ISO 8601, and why."""
 _MONTH = timedelta(days=30)
 _LOCK = ".retraining.lock"
+_FINISHED = "finished what was interrupted"
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +132,8 @@ class Retrainer:
         # The system lets the lock go when its process ends, so a killed retraining holds nobody up.
         with locked(place_of_fitted().parent / _LOCK):
             found = versions(self.settings.tracking.model)
+            if self.settings.retraining.promote and (promoted := self._promoted(found)) is not None:
+                return promoted
             if (unfinished := _unfinished(found, self.settings)) is not None:
                 return self._finish(unfinished)
             if (blocked := _blocked(_retrained(found), self.settings, self.now, force=force)) is not None:
@@ -140,8 +147,11 @@ class Retrainer:
             return self._train(found, "; ".join(due))
 
     def _train(self, found: list[ModelVersion], why: str) -> Retraining:
-        dataset = matured(load(self.data, self.settings, self.progress, dates=self._dates), self.settings, self.now)
-        known = [str(version.version) for version in found if data_of(version) == dataset.fingerprint]
+        read = load(self.data, self.settings, self.progress, dates=self._dates)
+        dataset = matured(read, self.settings, self.now)
+        # A version of `training run` has the fingerprint of the whole file.
+        same = {dataset.fingerprint, *([read.fingerprint] if len(read) == len(dataset) else [])}
+        known = [str(version.version) for version in found if data_of(version) in same]
         if known:
             return Retraining(False, f"version {known[-1]} was trained on the same {len(dataset):,} applications")
         if not self.uncompared_allowed:
@@ -160,6 +170,7 @@ class Retrainer:
 
     def _finish(self, unfinished: Registered) -> Retraining:
         """Judge and import a version whose retraining was interrupted once it was registered."""
+        make_challenger(unfinished)
         dataset = matured(load(self.data, self.settings, self.progress, dates=self._dates), self.settings, self.now)
         _, later = split_by_time(dataset, self.settings.out_of_time)
         verdict = judge(
@@ -169,7 +180,25 @@ class Retrainer:
             generated_allowed=self.generated_allowed,
             uncompared_allowed=self.uncompared_allowed,
         )
-        return self._placed(verdict, "finished what was interrupted")
+        return self._placed(verdict, _FINISHED)
+
+    def _promoted(self, found: list[ModelVersion]) -> Retraining | None:
+        """Finish an interrupted promotion of a version that passed its gates; None if there is none."""
+        name = self.settings.tracking.model
+        with champion_lock():
+            named = aliases(name).get(CHAMPION)
+            version = next((one for one in found if str(one.version) == named and RETRAINED in one.tags), None)
+            if version is None or not _passed(version.tags.get(GATES)):
+                return None
+            registered, history = find(name, str(version.version)), changes(name)
+            if succession(history)[-1:] == (named,):
+                if str(served_version(name)) != registered.tag:
+                    import_model(registered)
+                return None
+            # A version that the history names further back has the alias by a rollback that was interrupted.
+            if named in [change.version for change in history]:
+                return None
+            return Retraining(True, _FINISHED, named, alias=CHAMPION, model=str(make_champion(registered, self.now)))
 
     def _placed(self, verdict: Verdict, why: str) -> Retraining:
         """Keep the gates and, if all are passed, put the version in shadow or, where the settings say so, in charge."""
@@ -216,10 +245,13 @@ class Retrainer:
         if decided < watched.settings.drift.min_rows:
             said = f"{decided:,} decisions of {incumbent} in {limits.judged_days} days"
             yield DueReason(False, f"{said} are too few to judge: {watched.settings.drift.min_rows:,} are needed")
-            return
-        yield _drift(recent, champion, watched.settings, self.progress)
-        whole = replace(recent, since=None) if watched.outcomes else recent
-        yield _performance(whole, champion, watched, self.progress)
+        else:
+            yield _drift(recent, champion, watched.settings, self.progress)
+            if watched.outcomes is None:
+                yield _performance(recent, champion, watched, self.progress)
+        # Outcomes are of earlier decisions, which are there however few are recent.
+        if watched.outcomes is not None:
+            yield _performance(replace(recent, since=None), champion, watched, self.progress)
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,18 +265,16 @@ class DueReason:
 def matured(dataset: Dataset, settings: TrainingSettings, now: datetime) -> Dataset:
     """Take the applications whose outcome counts, the newest of them: all of them if nothing dates them.
 
-    The fingerprint of a part is that of its content: applications that are too young change nothing. DataError if too
-    few are left to train on.
+    Their fingerprint is that of their content: applications that are too young change nothing. DataError if too few
+    are left to train on.
     """
     if dataset.dates is None:
-        return dataset
+        return replace(dataset, fingerprint=_content(dataset))
     limits = settings.retraining
     last = np.datetime64(now.date()) - np.timedelta64(limits.matured_days, "D")
     chosen = dataset.dates <= last
     if limits.newest_days is not None and chosen.any():
         chosen &= dataset.dates > dataset.dates[chosen].max() - np.timedelta64(limits.newest_days, "D")
-    if chosen.all():
-        return dataset
     refuse_too_few(dataset.target[chosen], folds=settings.model.folds, per_fold=settings.model.min_outcomes_per_fold)
     part = dataset.take(np.flatnonzero(chosen))
     return replace(part, fingerprint=_content(part))
@@ -290,15 +320,21 @@ def _blocked(attempts: list[_Attempt], settings: TrainingSettings, now: datetime
 def _unfinished(found: list[ModelVersion], settings: TrainingSettings) -> Registered | None:
     """The newest challenger of a retraining that was not judged, or passed every gate and was not imported."""
     name = settings.tracking.model
-    current = [version for version in found if str(version.version) == aliases(name).get(CHALLENGER)]
+    # A kill may leave the newest version without the alias.
+    newest = [version for version in found[-1:] if RETRAINED in version.tags and GATES not in version.tags]
+    current = newest or [version for version in found if str(version.version) == aliases(name).get(CHALLENGER)]
     if not current or RETRAINED not in current[0].tags:
         return None
     registered, gates = find(name, str(current[0].version)), current[0].tags.get(GATES)
     if gates is None:
         return registered
-    passed = all(gate["passed"] for gate in json.loads(gates))
     competes = current_champion(name) is not None or settings.retraining.promote
-    return registered if passed and competes and read_alias(name, CHALLENGER) != registered.label else None
+    return registered if _passed(gates) and competes and read_alias(name, CHALLENGER) != registered.label else None
+
+
+def _passed(gates: str | None) -> bool:
+    """Whether a version was judged and passed every gate."""
+    return gates is not None and all(gate["passed"] for gate in json.loads(gates))
 
 
 def _registered_at(version: ModelVersion) -> datetime:
@@ -317,5 +353,8 @@ def _drift(log: DecisionLogReader, champion: Artefact, settings: MonitoringSetti
 def _performance(log: DecisionLogReader, champion: Artefact, watched: WatchedLog, progress: Progress) -> DueReason:
     outcomes = None if watched.outcomes is None else read_outcomes(watched.outcomes, stated_hash(os.environ))
     with progress.step("performance") as advance:
-        done = perform(log, outcomes, champion.policy, watched.settings.performance, advance)
+        try:
+            done = perform(log, outcomes, champion.policy, watched.settings.performance, advance)
+        except UnmatchedError:
+            return DueReason(False, "none of its decisions has an outcome yet")
     return DueReason(done.alarm, f"performance: {'; '.join(done.reasons)}" if done.alarm else "performance holds")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import bentoml
@@ -25,12 +27,13 @@ from scoring.store import load_stored, read_alias
 from tests.portfolios.samples import drawn, write_csv
 from tests.portfolios.test_delivery import settings_of
 from tests.server import ROOT
-from training import retraining
+from training import promotion, retraining
 from training.cli import main
 from training.dataset import load_dataset
 from training.errors import DataError, RegistryError
-from training.promotion import judge, promote
-from training.registry.registry import aliases, find
+from training.promotion import judge, promote, rollback
+from training.registry import registry
+from training.registry.registry import aliases, changes, find
 from training.registry.store import import_challenger
 from training.retraining import Retrainer, Retraining, WatchedLog, matured
 from training.run import load
@@ -114,6 +117,11 @@ def story(settings: TrainingSettings, tmp_path_factory: pytest.TempPathFactory) 
         patched.setenv("DECISION_LOG_KEY", KEY)
         then("holding", second, NOW + 8 * DAY, month, watched=_watched(log, outcomes))
         then("failing", first, NOW + 8 * DAY, month, watched=_watched(log, outcomes, floor=0.999))
+        then("old", second, NOW + 20 * DAY, watched=_watched(log, outcomes))
+        then("old and failing", first, NOW + 20 * DAY, watched=_watched(log, outcomes, floor=0.999))
+        others = folder / "others.csv"
+        others.write_text("client_id,outcome\nnobody,1\n")
+        then("unknown", second, NOW + 20 * DAY, watched=_watched(log, others))
     then(
         "planned",
         first,
@@ -123,21 +131,36 @@ def story(settings: TrainingSettings, tmp_path_factory: pytest.TempPathFactory) 
     )
     then("same", first, NOW + 8 * DAY)
     then("cooling", second, NOW + 3 * DAY)
-    for step in ("keep", "import_challenger"):  # once it is registered, and once it is judged
-        with pytest.MonkeyPatch.context() as patched:
-            patched.setattr(retraining, step, _killed)
-            with pytest.raises(KeyboardInterrupt, match=r"^$"):
-                then("killed", second, NOW + 3 * DAY, force=True)
+    for place, step in (  # before it has its alias, once it has, and once it is judged
+        (registry, "make_challenger"),
+        (retraining, "keep"),
+        (retraining, "import_challenger"),
+    ):
+        with killed_at(place, step):
+            then("killed", second, NOW + 3 * DAY, force=True)
     then("finished", second, NOW + 3 * DAY, force=True)
     then("spent", third, NOW + 20 * DAY, settings_with(settings, most_per_month=2), force=True)
     drifted = _log(folder / "drifted", loans(folder / "4", settings, seed=4, days=["2025-06-01"], amount=1e-4))
     promoting = settings_with(settings, promote=True, judged_days=60)
+    for name, step in (("alias", "record_change"), ("history", "import_model")):
+        with killed_at(promotion, step):
+            then("killed", third, NOW + 20 * DAY, promoting, watched=_watched(drifted, major=0.25))
+        named[name], served[name] = aliases(NAME), str(bentoml.models.get(NAME).tag)
     then("drifted", third, NOW + 20 * DAY, promoting, watched=_watched(drifted, major=0.25))
     return Story(said, named, served, shadow, log)
 
 
-def _killed(*_: object) -> None:
-    raise KeyboardInterrupt
+@contextmanager
+def killed_at(place: ModuleType, step: str) -> Iterator[None]:
+    """A command in the block ends at a step of it, as by Ctrl-C, before the step does anything."""
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt(step)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(place, step, killed)
+        with pytest.raises(KeyboardInterrupt, match=f"^{step}$"):
+            yield
 
 
 def _log(directory: Path, data: Path) -> Path:
@@ -206,12 +229,18 @@ def test_not_even_force_exceeds_the_budget(story: Story) -> None:
     assert story.said["spent"] == Retraining(False, "2 retrainings in 30 days, and most_per_month is 2")
 
 
-def test_drift_is_a_reason_and_the_settings_may_promote(story: Story) -> None:
-    done = story.said["drifted"]
-    assert done.why.startswith("drift in 1,000 decisions: ")
-    assert (done.version, done.alias, done.model) == ("3", "champion", find(NAME, "3").tag)
+def test_the_settings_may_promote(story: Story) -> None:
     assert story.aliases["drifted"] == {"champion": "3"}
     assert story.served["drifted"] == find(NAME, "3").tag
+
+
+def test_an_interrupted_promotion_is_finished_and_the_history_holds_it_once(story: Story) -> None:
+    """The first repetition ends before the store has the champion, which the second one mends."""
+    assert story.aliases["alias"] == story.aliases["history"] == {"champion": "3"}
+    assert {story.served["alias"], story.served["history"]} == {find(NAME, "1").tag}
+    assert not story.said["drifted"].trained
+    assert [change.version for change in changes(NAME)][:2] == ["1", "3"]
+    assert [str(change.action) for change in changes(NAME)].count("promoted") == len(changes(NAME))
 
 
 def test_the_registry_tells_when_and_why(story: Story) -> None:
@@ -231,7 +260,11 @@ def test_applications_that_are_too_young_are_left_out_and_change_nothing(
     assert (len(part), set(part.dates.astype(str))) == (300, {"2025-12-30"})  # type: ignore[union-attr]
     younger = replace(read, fingerprint="other", target=np.where(read.dates == np.datetime64(days[1]), 0, read.target))
     assert matured(younger, settings_with(settings, matured_days=3), NOW).fingerprint == part.fingerprint
-    assert matured(read, settings_with(settings, matured_days=2), NOW).fingerprint == read.fingerprint
+    every = matured(read, settings_with(settings, matured_days=2), NOW)
+    assert (len(every), every.fingerprint) == (
+        600,
+        matured(replace(read, fingerprint="other"), settings, NOW).fingerprint,
+    )
 
 
 def test_only_the_newest_applications_are_taken(settings: TrainingSettings, tmp_path: Path) -> None:
@@ -290,3 +323,37 @@ def test_a_challenger_that_is_promoted_is_in_shadow_no_longer(
         RegistryError, match="version 2: is no challenger, since this machine's BentoML store serves no"
     ):
         import_challenger(find(NAME, "2"))
+
+
+def test_an_interrupted_rollback_is_no_promotion_to_finish(story: Story, settings: TrainingSettings) -> None:
+    """The history knows of it, and the alias still names the version that was rolled back."""
+    before = aliases(NAME)["champion"]
+    with killed_at(promotion, "put_in_charge"):
+        rollback(NAME, NOW + 21 * DAY)
+    history = changes(NAME)
+    promoting = settings_with(settings, promote=True)
+    assert not Retrainer(story.log, promoting, Progress(quiet=True), NOW + 21 * DAY).run().trained
+    assert (aliases(NAME)["champion"], changes(NAME)) == (before, history)
+    assert history[-1].version != before
+
+
+def test_young_applications_that_are_appended_train_nothing(
+    story: Story, settings: TrainingSettings, tmp_path: Path
+) -> None:
+    """Version 1 was trained when every application of its file had matured."""
+    assert story.said["first"].trained
+    grown = loans(tmp_path / "grown", settings, seed=1, days=["2025-03-01"])
+    young = loans(tmp_path / "young", settings, seed=8, days=["2026-01-08"])
+    lines = (young / "loans.csv").read_text().splitlines(keepends=True)[1:]
+    with (grown / "loans.csv").open("a") as file:
+        file.writelines(lines)
+    patient = settings_with(settings, matured_days=30, most_per_month=9)
+    done = Retrainer(grown, patient, Progress(quiet=True), NOW + 8 * DAY).run(force=True)
+    assert done == Retraining(False, "version 1 was trained on the same 600 applications")
+
+
+def test_outcomes_are_judged_however_few_decisions_are_recent(story: Story) -> None:
+    few = "0 decisions of retrained version 1 in 7 days are too few to judge: 300 are needed"
+    assert story.said["old"] == Retraining(False, f"{few}; performance holds")
+    assert story.said["old and failing"] == Retraining(False, "version 1 was trained on the same 600 applications")
+    assert story.said["unknown"] == Retraining(False, f"{few}; none of its decisions has an outcome yet")

@@ -102,8 +102,14 @@ def register(
         logged, policy = model_digest(model), Artefact.read(model / _ARTEFACT, digest=digest).policy_version
     own = {_DIGEST: digest, _SOURCE: source, _REPORT: report, _MODEL: logged, POLICY: policy}
     version = str(mlflow.register_model(model_uri, name, tags={**tags, **own}).version)
-    MlflowClient().set_registered_model_alias(name, CHALLENGER, version)
-    return Registered(name, version, digest, run_id, source, report, logged)
+    registered = Registered(name, version, digest, run_id, source, report, logged)
+    make_challenger(registered)
+    return registered
+
+
+def make_challenger(registered: Registered) -> None:
+    """Give the alias `challenger` to this version."""
+    MlflowClient().set_registered_model_alias(registered.name, CHALLENGER, registered.version)
 
 
 def find(name: str, version: str) -> Registered:
