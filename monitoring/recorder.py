@@ -79,8 +79,9 @@ def open_recorder(
     )
     records = _open_records(worker, header, settings.log, environment, metrics, registry, variant)
     own = None if _SHARED in environment else tempfile.TemporaryDirectory(prefix="credit-scoring-counts-")
-    # counts add up only over the same bins, which are those of one model
-    directory = Path(own.name if own else environment[_SHARED]) / f"counts-{header.digest[:12]}"
+    # Counts add up only over the same bins, which are those of one model. A challenger may have the champion's model.
+    folder = _of_variant(f"counts-{header.digest[:12]}", variant)
+    directory = Path(own.name if own else environment[_SHARED]) / folder
     shared_counts = SharedCounts(
         directory,
         worker,
@@ -196,8 +197,11 @@ Beats = Callable[[str], Heartbeat]
 
 def _beats_of(variant: str, registry: CollectorRegistry, thread: str, *, periodic: bool = True) -> Heartbeat:
     # One label of two threads would show the one that beats, and hide the one that hangs.
-    name = thread if variant == CHAMPION else f"{thread}-{variant}"
-    return Heartbeat(name, periodic=periodic, registry=registry)
+    return Heartbeat(_of_variant(thread, variant), periodic=periodic, registry=registry)
+
+
+def _of_variant(name: str, variant: str) -> str:
+    return name if variant == CHAMPION else f"{name}-{variant}"
 
 
 def _commit(metrics: DecisionMetrics, beats: Beats, unconfirmed: UnconfirmedFiles, *, refuses: bool) -> GroupCommit:

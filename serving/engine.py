@@ -431,7 +431,8 @@ class DecisionEngine:
         rows = BatchRows(0, len(requests), range(len(requests)), clients, {})
         part = self._part(rows, self._columns_of([request.application for request in requests]))
         [part] = await self._with_margins([part])
-        answer = self._results([self._decided(part, request_id())])
+        # Not on the event loop, for a challenger that is late is waited for.
+        answer = self._results([await self._in_background(self._decided, part, request_id())])
         await self._confirmed([part])
         return answer
 

@@ -350,6 +350,19 @@ def test_threads_of_a_challenger_beat_under_a_name_of_their_own(
     observed.shadow.close()
 
 
+def test_a_challenger_of_the_champions_model_has_counts_of_its_own(
+    small: StoredModel, model_matrix: NDArray[np.float64], tmp_path: Path
+) -> None:
+    registry, chosen, environment = CollectorRegistry(), settings(), {"PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
+    made = partial(open_recorder, small, chosen.recording, chosen.drift, environment, registry=registry)
+    champion = made()
+    for recorder, rows in ((champion, 3), (made(variant="challenger", beside=champion), 2)):
+        matrix = model_matrix[:rows]
+        recorder.record("/predict", [Caller("r-1", None)] * rows, matrix, small.scorer.score_matrix(matrix))
+        recorder.publish()
+    assert champion.drift()["rows"] == 3
+
+
 class Unclosable(Shadow):
     """Says that it cannot be closed."""
 
@@ -496,7 +509,8 @@ def ended(contest: Contest, scorer: Stuck) -> None:
     """Let a stuck challenger go on, and wait until its threads have ended."""
     contest.engine.close()
     scorer.may.set()
-    until(lambda: set(threading.enumerate()) <= contest.before)
+    theirs = {one for one in set(threading.enumerate()) - contest.before if one.name.startswith("challenger")}
+    until(lambda: not any(one.is_alive() for one in theirs))
 
 
 def test_the_champion_decides_where_a_challenger_takes_too_long_and_nobody_decides_twice(
