@@ -118,10 +118,13 @@ def _wait_for(watching: Prometheus, expr: str) -> list[dict[str, Any]]:
 
 @contextmanager
 def _service(folder: Path, delivered: Delivered) -> Iterator[Server]:
-    """Two workers, a place for one request in each, drift windows that are soon complete, and a decision log."""
+    """Two workers, a place for one request in each, challengers, windows that are soon complete, and a decision log."""
     changes = {
         "CREDIT_SCORING_SETTINGS": ("serving.yaml", {
             "model": delivered.tag, "bentoml": {"workers": 2}, "limits": {"in_flight": 1},
+            "variants": [
+                {"name": "watched", "model": delivered.tag}, {"name": "tried", "model": delivered.tag, "share": 0.1},
+            ],
         }),
         "CREDIT_SCORING_MONITORING": ("monitoring.yaml", {
             "recording": {
