@@ -7,7 +7,7 @@ variant received, the declined with 0: as both get applicants at random, its dif
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,7 +17,9 @@ from numpy.typing import NDArray
 from scipy.stats import binomtest
 
 from decision_log.errors import SourceError
+from decision_log.format import EXPLORED
 from decision_log.reader import DecisionLogReader
+from decision_log.replay import explored_rows, policy_decisions
 from monitoring.measures import Estimate
 from monitoring.outcomes import (
     UNKNOWN,
@@ -34,7 +36,7 @@ from training.live_plan import Floats, LiveDesign, LiveMetric
 _SPLIT_P_VALUE = 0.001
 """A split this unlikely is broken; at 0.05 one sound test in twenty would be called so at every look."""
 _CROSSED_SHARE = 0.01
-_COLUMNS = ("client", "request_id", "index", "time", "variant", "decision")
+_COLUMNS = ("client", "request_id", "index", "time", "variant", "decision", EXPLORED)
 _NONE = -1
 
 
@@ -47,9 +49,10 @@ class LiveApplicants:
     keys, requests : of the client, and of the application; shape (n, 2)
     time : microseconds since 1970
     arm : 0 for the champion, 1 for the challenger
-    decision : position in `DecisionKind`
+    decision : of the policy, a position in `DecisionKind`; what is approved at random is the decline that it was
+    explored : whether it was approved at random; the outcome then counts as not known
     outcome : 1 is default, 0 repaid, -1 not known
-    other : what the other variant would have decided, by the shadow records; -1 without
+    other : what the other variant's policy would have decided, by the shadow records; -1 without
     crossed : applicants with decisions of both variants, who count for the first
     repeated : later decisions of the same applicants
     nameless : decisions without a client, which nothing assigns
@@ -60,6 +63,7 @@ class LiveApplicants:
     time: NDArray[np.int64]
     arm: NDArray[np.int8]
     decision: NDArray[np.int8]
+    explored: NDArray[np.bool_]
     outcome: NDArray[np.int8]
     other: NDArray[np.int8]
     crossed: int
@@ -71,17 +75,17 @@ class LiveApplicants:
 
     @property
     def approved(self) -> NDArray[np.bool_]:
-        """Whom the variant approved."""
+        """Whom the policy of the variant approved."""
         return np.asarray(self.decision == _APPROVE)
 
     @property
     def known(self) -> NDArray[np.bool_]:
-        """Whose outcome is known."""
-        return np.asarray(self.outcome != UNKNOWN)
+        """Whose outcome is known and due to the variant: a loan granted at random says nothing of the model."""
+        return np.asarray((self.outcome != UNKNOWN) & ~self.explored)
 
     def first(self, count: int) -> LiveApplicants:
         """The first applicants; what is counted over all stays."""
-        arrays = ("keys", "requests", "time", "arm", "decision", "outcome", "other")
+        arrays = ("keys", "requests", "time", "arm", "decision", "explored", "outcome", "other")
         return replace(self, **{name: getattr(self, name)[:count] for name in arrays})
 
     def figures(self, design: LiveDesign, metric: LiveMetric) -> tuple[Floats, NDArray[np.int8]]:
@@ -140,7 +144,7 @@ def _rows(
     blocks: list[dict[str, NDArray[Any]]] = []
     nameless = 0
     for block in log.tables(_COLUMNS):
-        arm = _positions(block["variant"], (design.champion, design.challenger))
+        arm = _positions(block["variant"].to_pylist(), (design.champion, design.challenger))
         named = block["client"].is_valid().to_numpy()
         nameless += int(np.count_nonzero((arm != _NONE) & ~named))
         kept = (arm != _NONE) & named
@@ -150,18 +154,19 @@ def _rows(
             "requests": request_keys(chosen),
             "time": chosen["time"].cast("int64").to_numpy(),
             "arm": arm[kept],
-            "decision": _positions(chosen["decision"], _KINDS),
+            "decision": _positions(policy_decisions(chosen), _KINDS),
+            "explored": explored_rows(chosen),
         })  # fmt: skip
         progress(block.num_rows)
-    names = ("keys", "requests", "time", "arm", "decision")
+    names = ("keys", "requests", "time", "arm", "decision", "explored")
     empty = {name: np.empty((0, 2) if name in ("keys", "requests") else 0, dtype=np.uint64) for name in names}
     return {name: np.concatenate([each[name] for each in blocks or [empty]]) for name in names}, nameless
 
 
-def _positions(column: pa.ChunkedArray[Any], names: Any) -> NDArray[np.int8]:
+def _positions(texts: Iterable[str], names: Any) -> NDArray[np.int8]:
     """The position of each text among the names, -1 for another."""
     place = {str(name): number for number, name in enumerate(names)}
-    return np.array([place.get(text, _NONE) for text in column.to_pylist()], dtype=np.int8)
+    return np.array([place.get(text, _NONE) for text in texts], dtype=np.int8)
 
 
 def _known_outcomes(
@@ -289,24 +294,30 @@ class PairedDifference:
 def paired_difference(applicants: LiveApplicants, design: LiveDesign, bound: float) -> PairedDifference | None:
     """Compare both decisions on the same applications, with intervals of `bound` standard errors; None without any.
 
-    Where both decide alike the profit is the same. Where they differ only the variant in charge shows its own, which
-    stands for those whom the other had: it is weighted by one over the share.
+    Where both decide alike the profit is the same. Where they differ only the variant in charge shows its own. So its
+    mean over the variant's paired applicants is that of all, who get the variants at random.
     """
     there = applicants.other != _NONE
     if np.count_nonzero(there) < 2:
         return None
     arm, own, other = applicants.arm[there] == 1, applicants.decision[there], applicants.other[there]
     challenger, champion = np.where(arm, own, other) == _APPROVE, np.where(arm, other, own) == _APPROVE
-    share = design.shares[1] / sum(design.shares)
-    profit = applicants.profit(design)[there] * np.where(arm, 1 / share, -1 / (1 - share))
-    both = arm.any() and not arm.all()
+    # Of the paired rows alone: shadow records may be there for more of one variant's applicants than of the other's.
+    own_profit = np.where(own == other, 0.0, applicants.profit(design)[there])
+    sides = own_profit[~arm], own_profit[arm]
     return PairedDifference(
         rows=len(arm),
         gained=int(np.count_nonzero(challenger & ~champion)),
         lost=int(np.count_nonzero(champion & ~challenger)),
         approvals=_mean_estimate(challenger.astype(np.float64) - champion, bound),
-        profit=_mean_estimate(np.where(own == other, 0.0, profit), bound) if both else None,
+        profit=_difference_estimate(*sides, bound) if min(map(len, sides)) > 1 else None,
     )
+
+
+def _difference_estimate(before: Floats, after: Floats, bound: float) -> Estimate:
+    difference = float(after.mean() - before.mean())
+    half = bound * math.sqrt(sum(_mean_variance(side, shares=False) for side in (before, after)))
+    return Estimate(difference, difference - half, difference + half)
 
 
 def _mean_estimate(values: Floats, bound: float) -> Estimate:

@@ -54,6 +54,7 @@ class LiveResult:
     look : number of the planned look that the figures are of; 0 before the first, where there are none
     differences : of every metric; the verdict is that of the planned one
     granted, known : approved applicants of each variant at that look, and applicants with a known outcome
+    explored : applicants of each variant approved at random, who count as declined
     """
 
     plan: LivePlan
@@ -65,6 +66,7 @@ class LiveResult:
     paired: PairedDifference | None = None
     granted: tuple[int, int] = (0, 0)
     known: tuple[int, int] = (0, 0)
+    explored: tuple[int, int] = (0, 0)
 
 
 def judge_live(applicants: LiveApplicants, plan: LivePlan, as_of: datetime) -> LiveResult:
@@ -100,6 +102,7 @@ def _at_look(result: LiveResult, seen: LiveApplicants, number: int, look: Planne
         paired=paired_difference(seen, design, look.bound),
         granted=_by_arm(seen.approved, seen.arm),
         known=_by_arm(seen.known & seen.approved, seen.arm),
+        explored=_by_arm(seen.explored, seen.arm),
     )
 
 
@@ -184,6 +187,8 @@ def _figure_lines(result: LiveResult) -> Iterator[str]:
     yield from (f"  {line}" for line in table([head, *cells], right={1, 2, 3}))
     granted = ", ".join(f"{known:,} of {count:,}" for known, count in zip(result.known, result.granted, strict=True))
     yield f"  known outcomes of approved applicants: {granted}; default rates are of different applicants"
+    if any(result.explored):
+        yield f"  approved at random, counted as declined: {' and '.join(f'{count:,}' for count in result.explored)}"
     if result.paired:
         yield from _paired_lines(result.paired)
 

@@ -28,7 +28,7 @@ from pydantic import BaseModel, ValidationError
 
 from jobs.commandline import say, stop_if_asked
 from jobs.errors import OutputError
-from jobs.output import write_text, writing
+from jobs.output import locked, write_text, writing
 from jobs.settings import read_regular
 from monitoring.cli import ALARM
 from training.errors import TrainingError
@@ -85,6 +85,15 @@ class Inbox:
     def __post_init__(self) -> None:
         for state in ("waiting", "done"):
             (self.folder / state).mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep the folder to one receiver during the block; TrainingError if another one has it."""
+        # The retraining that a killed receiver left does not hold it: retrainings wait under a lock of their own.
+        with locked(self.folder, wait=False) as alone:
+            if not alone:
+                raise TrainingError(f"{self.folder}: another receiver works there")
+            yield
 
     def is_new(self, name: str) -> bool:
         """Whether this alert neither waits nor was acted on lately."""
@@ -367,6 +376,6 @@ def receive(
     with writing(place):
         kept = Inbox(place, timedelta(days=max(limits.cooldown_days, 1)))
     receiver = Receiver(limits.on_alert, kept, command, environment, halt_file(limits.on_alert, os.environ))
-    with listening(receiver, host, port, token_in(token_file, host)) as address:
+    with kept.held(), listening(receiver, host, port, token_in(token_file, host)) as address:
         say([f"listening on {address}: {', '.join(f'{name} {action}' for name, action in limits.on_alert.items())}"])
         receiver.work()

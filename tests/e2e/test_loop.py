@@ -27,11 +27,11 @@ import pytest
 import yaml
 
 from deploy.observability.files import rendered, written
-from deploy.observability.settings import AlertingSettings, Duration, Observed
+from deploy.observability.settings import AlertingSettings, Observed
 from jobs.output import write_json
 from scoring.store import read_alias
 from tests.applications import Application, applications
-from tests.deploy.observability.daemons import alertmanager, prometheus
+from tests.deploy.observability.daemons import alertmanager, faster, prometheus
 from tests.server import ROOT, Server, free_port, serve, unmeasured
 from tests.skipped import needs
 from training.settings import TrainingSettings
@@ -270,7 +270,7 @@ class Loop:
         """Prometheus, Alertmanager and the receiver; yields what tells the alerts that fire."""
         port = free_port()
         loaded = Observed.load(ROOT / "configs" / "monitoring.yaml", ROOT / "configs" / "serving.yaml")
-        alerting = _faster(loaded.alerting.model_dump(mode="json"))
+        alerting = faster(loaded.alerting.model_dump(mode="json"), FASTER)
         alerting |= {"scrape_interval": "1s", "targets": [service.url.removeprefix("http://")]}
         alerting["alertmanagers"] = [f"127.0.0.1:{free_port()}"]
         receiver = {"url": f"http://127.0.0.1:{port}/alerts", "alerts": ["CreditScoringDrift"]}
@@ -324,15 +324,3 @@ def _wait(happened: Any) -> None:
             pass
         assert time.monotonic() < deadline
         time.sleep(0.2)
-
-
-def _faster(value: Any) -> Any:
-    """The settings with every duration many times shorter."""
-    if isinstance(value, dict):
-        return {key: _faster(part) for key, part in value.items()}
-    if isinstance(value, list):
-        return [_faster(part) for part in value]
-    try:
-        return str(Duration.parse(value) / FASTER)
-    except ValueError:
-        return value

@@ -48,7 +48,11 @@ def design(**changed: Any) -> LiveDesign:
 
 
 def applicants(
-    arm: NDArray[Any], decision: NDArray[Any], outcome: NDArray[Any], other: NDArray[Any] | None = None
+    arm: NDArray[Any],
+    decision: NDArray[Any],
+    outcome: NDArray[Any],
+    other: NDArray[Any] | None = None,
+    explored: NDArray[np.bool_] | None = None,
 ) -> LiveApplicants:
     """Applicants, one a second, whose decisions are given as positions in `DecisionKind`; outcome -1 is not known."""
     count = len(arm)
@@ -59,6 +63,7 @@ def applicants(
         time=((STARTS + np.arange(count)) * 1e6).astype(np.int64),
         arm=arm.astype(np.int8),
         decision=decision.astype(np.int8),
+        explored=np.zeros(count, dtype=np.bool_) if explored is None else explored,
         outcome=outcome.astype(np.int8),
         other=np.full(count, -1, dtype=np.int8) if other is None else other.astype(np.int8),
         crossed=0,
@@ -85,15 +90,29 @@ class Traffic:
     def known_difference(self, challenger: str) -> float:
         return self.profit(challenger) - self.profit("champion")
 
-    def test(self, challenger: str, rows: int, share: float, random: np.random.Generator) -> LiveApplicants:
-        """A test in which so many of the clients apply, drawn with replacement; shadow records for all of them."""
+    def test(
+        self,
+        challenger: str,
+        rows: int,
+        share: float,
+        random: np.random.Generator,
+        *,
+        exploring: tuple[float, float] = (0.0, 0.0),
+        covered: tuple[float, float] = (1.0, 1.0),
+    ) -> LiveApplicants:
+        """A test in which so many of the clients apply, drawn with replacement.
+
+        Each variant approves a share of its declines at random, and a share of its applicants has shadow records.
+        """
         who = random.integers(len(self.true_pd), size=rows)
         arm = (random.random(rows) < share).astype(np.int8)
         approved = np.stack([self.approved["champion"][who], self.approved[challenger][who]])
         own, other = approved[arm, np.arange(rows)], approved[1 - arm, np.arange(rows)]
         default = random.random(rows) < self.true_pd[who]
-        outcome = np.where(own, default, -1)
-        return applicants(arm, np.where(own, APPROVE, DECLINE), outcome, np.where(other, APPROVE, DECLINE))
+        explored = ~own & (random.random(rows) < np.array(exploring)[arm])
+        outcome = np.where(own | explored, default, -1)
+        shadow = np.where(random.random(rows) < np.array(covered)[arm], np.where(other, APPROVE, DECLINE), -1)
+        return applicants(arm, np.where(own, APPROVE, DECLINE), outcome, shadow, explored)
 
 
 @cache
@@ -114,6 +133,7 @@ class LiveRecord:
     decision: int
     time: float
     request: str
+    explored: bool = False
 
 
 def write_log(folder: Path, records: list[LiveRecord]) -> None:
@@ -125,7 +145,14 @@ def write_log(folder: Path, records: list[LiveRecord]) -> None:
         lines = LineFormat(header, ClientHash(bytes.fromhex(KEY)), variant)
         for record in (one for one in records if one.variant == variant):
             caller = Caller(record.request, record.client)
-            line = lines.lines("/predict", [caller], np.zeros((1, 2)), _scores(record.decision), record.time)
+            line = lines.lines(
+                "/predict",
+                [caller],
+                np.zeros((1, 2)),
+                _scores(record.decision),
+                record.time,
+                explored=np.array([record.explored]),
+            )
             assert isinstance(writer.append(line), Position)
         writer.close()
 

@@ -55,6 +55,25 @@ def test_a_planted_challenger_gets_the_right_sign_and_intervals_cover_the_known_
     assert widths[1] < 0.7 * widths[0]
 
 
+def test_exploration_and_unequal_coverage_bias_nothing() -> None:
+    """The champion alone explores, and a third of its applicants has shadow records, but all of the challenger's."""
+    known, of, random = traffic().known_difference("better"), design(), np.random.default_rng(43)
+    gained = float((traffic().approved["better"] * 1.0 - traffic().approved["champion"]).mean())
+    unpaired, profit, approvals = [], [], []
+    for _ in range(EXPERIMENTS):
+        seen = traffic().test("better", 20_000, 0.5, random, exploring=(0.2, 0.0), covered=(0.33, 1.0))
+        unpaired.append(arm_difference(seen, of, LiveMetric.PROFIT, 1.96).estimate)
+        both = paired_difference(seen, of, 1.96)
+        assert both is not None
+        assert both.profit is not None
+        profit.append(both.profit)
+        approvals.append(both.approvals)
+    for found, truth in ((unpaired, known), (profit, known), (approvals, gained)):
+        covered = sum(one.low <= truth <= one.high for one in found)
+        assert binom.ppf(0.0005, EXPERIMENTS, 0.95) <= covered <= binom.ppf(0.9995, EXPERIMENTS, 0.95)
+        assert np.mean([one.value for one in found]) == pytest.approx(truth, abs=0.01)
+
+
 @pytest.mark.parametrize(("challenger", "verdict"), [("better", LiveVerdict.BETTER), ("worse", LiveVerdict.WORSE)])
 def test_a_sequential_test_of_a_planted_challenger_stops_early_with_the_right_verdict(
     challenger: str, verdict: LiveVerdict
@@ -105,13 +124,15 @@ def test_paired_figures_count_who_is_approved_by_one_alone() -> None:
     arm = np.array([0, 0, 0, 1, 1, 1])
     own, other = np.array([0, 0, 2, 0, 0, 2]), np.array([0, 2, 0, 0, 2, 0])
     seen = applicants(arm, own, np.array([0, 1, -1, 1, 0, -1]), other)
-    found = paired_difference(seen, design(shares=[0.6, 0.2]), 2.0)
+    found = paired_difference(seen, design(shares=[0.6, 0.2]), 2.0)  # the shares of the plan do not matter
     assert isinstance(found, PairedDifference)
     assert (found.rows, found.gained, found.lost) == (6, 2, 2)
     assert found.approvals.value == 0
     assert found.profit is not None
-    # the champion's loss weighs 1 / 0.75, the challenger's gain 1 / 0.25
-    assert found.profit.value == pytest.approx((10 / 0.75 + 1 / 0.25) / 6)
+    # the champion lost 10 on one of three, and the challenger gained 1 on one of three
+    assert found.profit.value == pytest.approx(1 / 3 + 10 / 3)
+    spread = np.array([0, -10, 0]).var(ddof=1) / 3 + np.array([0, 1, 0]).var(ddof=1) / 3
+    assert found.profit.high - found.profit.value == pytest.approx(2 * math.sqrt(spread))
     alone = paired_difference(seen.first(3), design(), 2.0)
     assert alone is not None
     assert (alone.profit, alone.lost, alone.gained) == (None, 1, 1)
@@ -239,6 +260,30 @@ def test_the_command_reads_a_real_log(
     said = capsys.readouterr().out.splitlines()
     assert said[-1] == found["verdict"] == "stop: no difference shown"
     assert "client-" not in "".join(said)
+
+
+def test_what_is_approved_at_random_counts_as_the_decline_that_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Ten applicants whom the champion granted a loan at random, which they did not repay."""
+    monkeypatch.setenv("DECISION_LOG_KEY", KEY)
+    drawn = [
+        replace(one, decision=APPROVE, explored=True) if one.variant == "champion" and one.decision == DECLINE else one
+        for one in RECORDS
+    ]
+    lost = {one.client: 1 for one in drawn if one.explored and one.client not in OUTCOMES}
+    results = []
+    for name, records, rows in (("plain", RECORDS, OUTCOMES), ("drawn", drawn, {**OUTCOMES, **lost})):
+        (tmp_path / name).mkdir()
+        shadow = [replace(one, variant="challenger", explored=False) for one in records if one.variant == "champion"]
+        command = files(tmp_path / name, of_few(), records, rows)  # type: ignore[arg-type]  # their clients have names
+        write_log(tmp_path / name / "shadow", [replace(one, decision=DECLINE) for one in shadow])
+        assert main([*command, "--shadow", str(tmp_path / name / "shadow"), "--as-of", "2026-12-01"]) == 0
+        results.append(json.loads((tmp_path / name / "found.json").read_text()))
+    seen = results[1].pop("explored"), results[0].pop("explored")
+    assert (seen[1], seen[0][1]) == ([0, 0], 0)
+    assert f"  approved at random, counted as declined: {seen[0][0]} and 0" in capsys.readouterr().out.splitlines()
+    assert results[0] == results[1]
 
 
 def test_outcomes_by_request_are_those_of_the_first_application(

@@ -243,6 +243,18 @@ def test_a_killed_receiver_goes_on_with_what_waits(tmp_path: Path) -> None:
     again.stdout.close()
 
 
+def test_a_folder_is_one_receivers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    inbox = Inbox(tmp_path / "inbox", timedelta(days=7))
+    inbox.add("CreditScoringDrift")
+    words = ["receive", "--settings", str(_settings(tmp_path)), "--port", "0", "--data", str(tmp_path)]
+    with inbox.held():
+        assert main([*words, "--inbox", str(inbox.folder)]) == 1
+    assert capsys.readouterr().err == f"error: {inbox.folder}: another receiver works there\n"
+    assert inbox.waiting() == 1
+    with inbox.held():  # it was let go
+        pass
+
+
 def test_work_is_done_in_turn_and_kept_as_done(receiver: Receiver) -> None:
     for name in ("Drift", "Failing"):
         receiver.inbox.add(name)

@@ -23,11 +23,11 @@ import yaml
 
 from configs.portfolios.home_credit.generator.dataset import APPLICATIONS, synthesize
 from deploy.observability.files import rendered, written
-from deploy.observability.settings import AlertingSettings, Duration, Observed
+from deploy.observability.settings import AlertingSettings, Observed
 from monitoring.performance import Figures, Rates
 from scoring.policy import RiskLevel
 from tests.applications import Application, applications
-from tests.deploy.observability.daemons import Prometheus, alertmanager, prometheus
+from tests.deploy.observability.daemons import Prometheus, alertmanager, faster, prometheus
 from tests.deploy.observability.load import Load, loading
 from tests.monitoring.receiver import Posted, Receiver, receiving
 from tests.server import ROOT, Server, free_port, serve
@@ -153,25 +153,13 @@ def _changed(settings: Any, values: Any) -> Any:
 def _observed(receiver: Receiver, service: str) -> Observed:
     """The project's settings, faster, with the addresses of this test."""
     loaded = Observed.load(ROOT / "configs" / "monitoring.yaml", ROOT / "configs" / "serving.yaml")
-    alerting = _faster(loaded.alerting.model_dump(mode="json"))
+    alerting = faster(loaded.alerting.model_dump(mode="json"), FASTER)
     alerting["scrape_interval"] = "1s"  # a quarter of it is less than a busy machine may take to answer
     alerting["targets"] = [service.removeprefix("http://")]
     alerting["alertmanagers"] = [f"127.0.0.1:{free_port()}"]
     receivers = alerting["routing"]["receivers"]
     alerting["routing"]["receivers"] = {severity: f"{receiver.url}/{severity}" for severity in receivers}
     return replace(loaded, alerting=AlertingSettings.model_validate(alerting))
-
-
-def _faster(value: Any) -> Any:
-    """The settings with every duration many times shorter."""
-    if isinstance(value, dict):
-        return {key: _faster(part) for key, part in value.items()}
-    if isinstance(value, list):
-        return [_faster(part) for part in value]
-    try:
-        return str(Duration.parse(value) / FASTER)
-    except ValueError:
-        return value
 
 
 @contextmanager
