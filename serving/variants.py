@@ -273,11 +273,17 @@ def told(served: StoredModel, language: str) -> dict[Reason, Answer]:
 
 def _join_rows(join: Callable[[Sequence[Rows]], Rows]) -> Callable[[Sequence[CallerRows[Rows]]], CallerRows[Rows]]:
     """Return a function that joins the rows, callers and claims of several requests into one."""
-    return lambda batch: CallerRows(
-        join([one.rows for one in batch]),
-        [caller for one in batch for caller in one.callers],
-        [claim for one in batch for claim in one.claims],
-    )
+
+    def joined(batch: Sequence[CallerRows[Rows]]) -> CallerRows[Rows]:
+        if len(batch) == 1:
+            return batch[0]
+        return CallerRows(
+            join([one.rows for one in batch]),
+            [caller for one in batch for caller in one.callers],
+            [claim for one in batch for claim in one.claims],
+        )
+
+    return joined
 
 
 def _take(claims: Sequence[Lock]) -> None:
