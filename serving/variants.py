@@ -274,7 +274,7 @@ def told(served: StoredModel, language: str) -> dict[Reason, Answer]:
 def _join_rows(join: Callable[[Sequence[Rows]], Rows]) -> Callable[[Sequence[CallerRows[Rows]]], CallerRows[Rows]]:
     """Return a function that joins the rows, callers and claims of several requests into one."""
 
-    def joined(batch: Sequence[CallerRows[Rows]]) -> CallerRows[Rows]:
+    def whole(batch: Sequence[CallerRows[Rows]]) -> CallerRows[Rows]:
         if len(batch) == 1:
             return batch[0]
         return CallerRows(
@@ -283,7 +283,7 @@ def _join_rows(join: Callable[[Sequence[Rows]], Rows]) -> Callable[[Sequence[Cal
             [claim for one in batch for claim in one.claims],
         )
 
-    return joined
+    return whole
 
 
 def _take(claims: Sequence[Lock]) -> None:
