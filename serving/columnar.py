@@ -10,9 +10,10 @@ import re
 import struct
 from codecs import BOM_UTF8
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import accumulate, chain
 from typing import Any
 
 import numpy as np
@@ -433,27 +434,43 @@ class DecisionsWriter:
                 "request_id": pa.repeat(request, size),
                 "index": pa.array(np.arange(rows.first, rows.first + size)),
                 "client_id": pa.array(rows.client_ids, pa.string()),
-                "status": self._statuses(rows),
+                "status": _statuses(rows),
                 "model_version": versions,
                 **decided,
-                "errors": pa.array([rows.rejected.get(row) for row in range(size)], _ERRORS),
+                "errors": _errors(rows),
             }
         )
 
-    def _statuses(self, rows: BatchRows) -> pa.Array[Any]:
-        return pa.array(["rejected" if row in rows.rejected else "scored" for row in range(rows.size)])
-
-    def _reasons(self, reasons: NDArray[np.object_]) -> pa.Array[Any]:
-        told = [[self.told[reason] for reason in row] for row in reasons]
-        return pa.array(told, pa.list_(_REASON))
+    def _reasons(self, rows: NDArray[np.object_]) -> pa.Array[Any]:
+        told, place = pa.array(self.told.values(), _REASON), {reason: i for i, reason in enumerate(self.told)}
+        return _of_rows(rows, lambda reasons: told.take(pa.array([place[one] for one in reasons], pa.int32())))
 
 
 _REASON = pa.struct({"code": pa.string(), "text": pa.string()})
 _ERRORS = pa.list_(pa.struct({"loc": pa.list_(pa.string()), "msg": pa.string()}))
 
 
+def _statuses(rows: BatchRows) -> pa.Array[Any]:
+    if not rows.rejected:
+        return pa.repeat("scored", rows.size)
+    return pa.array(["rejected" if row in rows.rejected else "scored" for row in range(rows.size)])
+
+
+def _errors(rows: BatchRows) -> pa.Array[Any]:
+    if not rows.rejected:
+        return pa.nulls(rows.size, _ERRORS)
+    return pa.array([rows.rejected.get(row) for row in range(rows.size)], _ERRORS)
+
+
 def _lists(rows: NDArray[np.object_]) -> pa.Array[Any]:
-    return pa.array(list(map(list, rows)), pa.list_(pa.string()))
+    return _of_rows(rows, lambda texts: pa.array(texts, pa.string()))
+
+
+def _of_rows(rows: NDArray[np.object_], values: Callable[[list[Any]], pa.Array[Any]]) -> pa.Array[Any]:
+    """A list for each row, from all their members at once: no list of Python is made, nor looked through for cycles."""
+    held = rows.tolist()
+    ends = np.fromiter(accumulate(map(len, held), initial=0), np.int32, len(held) + 1)
+    return pa.ListArray.from_arrays(pa.array(ends), values(list(chain.from_iterable(held))))
 
 
 def _flat(table: pa.Table) -> pa.Table:
