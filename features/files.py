@@ -48,7 +48,15 @@ class CsvLayout:
 
 
 _PLAIN = CsvLayout()
-_NULL, _FLOAT64 = pa.null(), pa.float64()
+_NULL = pa.null()
+_NUMBERS = frozenset(
+    {
+        pa.float32(),
+        pa.float64(),
+        *(pa.int8(), pa.int16(), pa.int32(), pa.int64()),
+        *(pa.uint8(), pa.uint16(), pa.uint32()),
+    }
+)
 
 _CSV_BLOCK_BYTES = 8 << 20
 _BUFFERED_BYTES = 1 << 20
@@ -121,7 +129,7 @@ def read_table(
         # Small tables have few rows to pay for the calls: nothing is to be read here, or nothing to be judged.
         if stored.type == _NULL:
             continue
-        if stored.type == _FLOAT64 and column.numeric and column.kind is not ColumnKind.DATE:
+        if column.numeric and column.kind is not ColumnKind.DATE and stored.type in _NUMBERS:
             numbers[:, position] = stored.to_numpy()
             continue
         if column.kind is ColumnKind.DATE:

@@ -96,10 +96,11 @@ def _violations_of(known: NDArray[np.float64], schema: Schema, columns: range) -
 
 def _order_violations(known: NDArray[np.float64], schema: Schema) -> Iterator[RuleViolation]:
     """The violations of orders; a value out of its bounds breaks its bounds alone."""
-    at, within = schema.position, (known >= schema.low) & (known <= schema.high)
     for order in schema.orders:
-        smaller, larger = at[order.smaller], at[order.larger]
-        broken = (known[:, smaller] > known[:, larger]) & within[:, smaller] & within[:, larger]
+        both = [schema.position[order.smaller], schema.position[order.larger]]
+        smaller, larger = values = known.T[both]
+        within = (schema.low[both] <= values.T) & (schema.high[both] >= values.T)
+        broken = (smaller > larger) & within.all(axis=1)
         yield from _violation(schema[order.smaller], order.rule, broken)
 
 

@@ -229,10 +229,11 @@ def _read_distinct(values: pa.ChunkedArray[Any], read: Callable[[str], Any], kin
         except ValueError:  # UnicodeDecodeError is one
             distinct.append(nothing)
             wrong.append(True)
-    codes = encoded.indices.fill_null(len(distinct)).to_numpy()
+    indices = encoded.indices.fill_null(len(distinct)) if encoded.null_count else encoded.indices
+    codes = indices.to_numpy()
     table: NDArray[Any] = np.empty(len(distinct) + 1, dtype=kind)
     table[:] = [*distinct, nothing]
-    return table[codes], np.array([*wrong, False])[codes]
+    return table[codes], np.array([*wrong, False])[codes] if any(wrong) else np.zeros(len(codes), dtype=np.bool_)
 
 
 def _level(text: str, column: Column) -> str | None:

@@ -178,9 +178,11 @@ class TableReader:
 
     def _completed(self, table: pa.Table) -> pa.Table:
         """The table with every declared column; one that it lacks is missing in every row."""
-        given, nothing = table.column_names, pa.nulls(table.num_rows)
+        given = dict.fromkeys(table.column_names)
         absent = [column.name for column in self._portfolio.schema if column.name not in given]
-        return pa.table([*table.columns, *[nothing] * len(absent)], names=[*given, *absent])
+        if not absent:
+            return table
+        return pa.table([*table.columns, *[pa.nulls(table.num_rows)] * len(absent)], names=[*given, *absent])
 
     def _part(self, table: pa.Table, first: int, decimal: str, said: int) -> tuple[BatchRows, Columns]:
         batch = read_table(table, self._portfolio, decimal=decimal)
@@ -223,13 +225,15 @@ def _refusing(media_type: bytes) -> Iterator[None]:
 
 
 def _require_plain(schema: pa.Schema) -> None:
-    faults = []
-    for field in schema:
-        kind = field.type.value_type if types.is_dictionary(field.type) else field.type
-        if isinstance(kind, pa.BaseExtensionType) or not any(is_kind(kind) for is_kind in _PLAIN):
-            faults.append(_fault(field.name, "must be of numbers, texts, dates or flags, or a dictionary of them"))
-    if faults:
-        raise Invalid.because(faults[:MOST_FAULTS])
+    odd = {stored for stored in set(schema.types) if not _is_plain(stored)}  # a table has few types
+    if odd:
+        message = "must be of numbers, texts, dates or flags, or a dictionary of them"
+        raise Invalid.because([_fault(field.name, message) for field in schema if field.type in odd][:MOST_FAULTS])
+
+
+def _is_plain(stored: pa.DataType) -> bool:
+    kind = stored.value_type if types.is_dictionary(stored) else stored
+    return not isinstance(kind, pa.BaseExtensionType) and any(is_kind(kind) for is_kind in _PLAIN)
 
 
 @dataclass(frozen=True, slots=True)
