@@ -45,7 +45,7 @@ _LANES, _UNSPLIT = 8, 128
 """Sums that NumPy's pairwise summation makes side by side, and how many summands it does not split."""
 _PROBED = 8
 # Measured: for fewer rows a call of NumPy for each feature of each tree, or for each place, costs more than its work.
-_BLOCK_FROM = 512
+_BLOCK_FROM, _BLOCK_ROWS = 192, 2_048
 _RANKED_FROM = 16
 
 
@@ -288,8 +288,12 @@ class TableContributions:
         if not len(self._table):
             return found
         patterns = self._patterns(matrix)
-        as_blocks = len(matrix) >= _BLOCK_FROM and self._adds_as_numpy
-        found[:, self._features] = self._by_feature(patterns.T) if as_blocks else self._by_row(patterns)
+        if len(matrix) < _BLOCK_FROM or not self._adds_as_numpy:
+            found[:, self._features] = self._by_row(patterns)
+            return found
+        blocks = -(-len(matrix) // _BLOCK_ROWS)  # of one size: a block of few rows would cost as much as a large one
+        parts = [self._by_feature(part) for part in np.array_split(patterns.T, blocks, axis=1)]
+        found[:, self._features] = np.concatenate(parts, axis=1).T
         return found
 
     def _by_row(self, patterns: NDArray[np.uint8]) -> Matrix:
@@ -303,58 +307,42 @@ class TableContributions:
         return found
 
     def _by_feature(self, patterns: NDArray[np.uint8]) -> Matrix:
-        """The same bits from patterns of shape (trees, n): one table after the other, which stays in the cache."""
-        found, rows = np.empty((len(self._features), patterns.shape[1])), list(np.ascontiguousarray(patterns))
-        pairs = list(zip(self._table, (rows[tree] for tree in self._tree.tolist()), strict=True))
-        ends = [*self._starts[1:].tolist(), len(pairs)]
+        """The same bits by feature, shape (features, n), from patterns (trees, n): its tables stay in the cache."""
+        found, patterns = np.empty((len(self._features), patterns.shape[1])), np.ascontiguousarray(patterns)
+        ends = [*self._starts[1:].tolist(), len(self._tree)]
         for total, start, end in zip(found, self._starts.tolist(), ends, strict=True):
-            _look_up(pairs[start], total)
-            if end - start > 1:
-                np.add(total, _pairwise(pairs[start + 1 : end]), out=total)
-        return found.T
+            tables = slice(start, end)
+            values = self._table.take(patterns.take(self._tree[tables], axis=0) + self._offsets[tables, None])
+            total[:] = values[0]
+            if len(values) > 1:
+                total += _pairwise(values[1:])
+        return found
 
     @cached_property
     def _adds_as_numpy(self) -> bool:
         """Whether both ways have the same bits, as they have unless NumPy changes the order of its sums."""
         trees = int(self._tree.max()) + 1
         probe = np.random.default_rng(0).integers(PATTERNS, size=(_PROBED, trees), dtype=np.uint8)
-        return np.array_equal(self._by_feature(probe.T), self._by_row(probe))
+        return np.array_equal(self._by_feature(probe.T).T, self._by_row(probe))
 
 
-_Summand = tuple[Matrix, NDArray[np.uint8]]
-"""A table, and the places of its values, shape (n,)."""
-
-
-def _look_up(summand: _Summand, out: Matrix) -> None:
-    table, places = summand
-    table.take(places, out=out, mode="clip")  # no place is out of bounds
-
-
-def _pairwise(summands: Sequence[_Summand]) -> Matrix:
-    """The sum of at least one summand, shape (n,), in the order of NumPy's pairwise summation.
+def _pairwise(values: Matrix) -> Matrix:
+    """The sums of the columns, shape (n,), in the order of NumPy's pairwise summation.
 
     Source: `pairwise_sum` in loops_utils.h.src of NumPy.
     """
-    count, rows = len(summands), len(summands[0][1])
+    count = len(values)
     if count > _UNSPLIT:
         half = count // 2 // _LANES * _LANES
-        return _pairwise(summands[:half]) + _pairwise(summands[half:])
-    first, more = np.empty((_LANES, rows)), np.empty((_LANES, rows))
-    lanes, buffers = list(first), list(more)
-    for summand, lane in zip(summands, lanes, strict=False):
-        _look_up(summand, lane)
+        return _pairwise(values[:half]) + _pairwise(values[half:])
     if count < _LANES:
-        return np.asarray(np.add.reduce(first[:count], axis=0))
+        return np.asarray(np.add.reduce(values, axis=0))
     whole = count // _LANES * _LANES
-    for start in range(_LANES, whole, _LANES):
-        for summand, buffer in zip(summands[start:], buffers, strict=False):
-            _look_up(summand, buffer)
-        first += more
+    lanes = np.add.reduce(values[:whole].reshape(-1, _LANES, values.shape[1]), axis=0)
     total = ((lanes[0] + lanes[1]) + (lanes[2] + lanes[3])) + ((lanes[4] + lanes[5]) + (lanes[6] + lanes[7]))
-    for summand in summands[whole:]:
-        _look_up(summand, buffers[0])
-        total += buffers[0]
-    return total
+    for one in values[whole:]:
+        total += one
+    return np.asarray(total)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
