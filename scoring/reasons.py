@@ -315,7 +315,7 @@ class TableContributions:
             values = self._table.take(patterns.take(self._tree[tables], axis=0) + self._offsets[tables, None])
             total[:] = values[0]
             if len(values) > 1:
-                total += _pairwise(values[1:])
+                np.add(total, _pairwise(values[1:]), out=total)
         return found
 
     @cached_property
