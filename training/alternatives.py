@@ -84,7 +84,7 @@ _ROUNDS = 20
 """The fewest trees without an improvement that end a trial's fit."""
 _SEARCHING = 0.3
 """The least part of the time that is left to the trials."""
-_DRAWN, _FIGURES = "drawn", "figures"
+_DRAWN, _FIGURES, _WORK = "drawn", "figures", "work"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -206,7 +206,7 @@ def _confirm(wanted: WantedPoint) -> AlternativePoint:
 def _search(study: Study, work: _Work, pool: Executor, most: int, until: float, advance: Callable[[], object]) -> None:
     """Run trials until there are `most` of them or the time is over; each is drawn when an earlier one is known."""
     attributes = list(work.trials.groups)
-    _take_up(study, work.trials.levers)
+    _take_up(study, work.trials.levers, attributes)
     begun = len(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.FAIL)))
     waiting: deque[tuple[optuna.Trial, Future[dict[str, Any] | None]]] = deque()
     while True:
@@ -224,18 +224,34 @@ def _search(study: Study, work: _Work, pool: Executor, most: int, until: float, 
             study.tell(trial, state=TrialState.FAIL)
         else:
             trial.set_user_attr(_FIGURES, found)
-            study.tell(trial, [found[SAME]["auc"], *(found[SAME]["ratios"][one] for one in attributes)])
+            study.tell(trial, _values(found, attributes))
         advance()
 
 
-def _take_up(study: Study, levers: Levers) -> None:
-    """Queue the first trials of a new study, and those that an ended command left."""
-    if not study.get_trials(deepcopy=False):
-        for drawn in levers.designed():
-            study.enqueue_trial(drawn)
+def _values(found: Mapping[str, Any], attributes: Sequence[str]) -> list[float]:
+    """What the sampler is told of a trial: its AUC and its impact ratios."""
+    return [found[SAME]["auc"], *(found[SAME]["ratios"][one] for one in attributes)]
+
+
+def _take_up(study: Study, levers: Levers, attributes: Sequence[str]) -> None:
+    """Queue each first trial, and each that an ended command left, unless that was done: it may be ended anywhere."""
     for left in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        study.tell(left.number, state=TrialState.PRUNED)
-        study.enqueue_trial(left.params)
+        if _FIGURES in left.user_attrs:
+            study.tell(left.number, _values(left.user_attrs[_FIGURES], attributes))
+        else:
+            study.tell(left.number, state=TrialState.PRUNED)
+    trials = study.get_trials(deepcopy=False)
+    there = {_work_of(trial) for trial in trials if trial.state != TrialState.PRUNED}
+    first = {f"designed {place}": drawn for place, drawn in enumerate(levers.designed())}
+    left_over = {_work_of(trial): trial.params for trial in trials if trial.state == TrialState.PRUNED}
+    for work, drawn in (left_over | first).items():
+        if work not in there:
+            study.enqueue_trial(drawn, user_attrs={_WORK: work})
+
+
+def _work_of(trial: FrozenTrial) -> str:
+    """What a trial does: its own number, unless it was queued for a designed trial or one that was left."""
+    return str(trial.user_attrs.get(_WORK, trial.number))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

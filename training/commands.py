@@ -28,6 +28,7 @@ from scoring.scorer import Scorer
 from training.cli import SETTINGS
 from training.dataset import Dataset, find_applications, is_generated, split_by_time
 from training.errors import FleetError, RegistryError, TrackingError, TrainingError
+from training.fair_fit import refuse_fairness
 from training.fleet import Fleet
 from training.frontier import FoundAlternatives
 from training.generation import FileFormat, generator_of
@@ -171,6 +172,7 @@ def experiments(
     if only is not None and only not in EXPERIMENTS:
         raise TrainingError(f"--only {only}: not one of {', '.join(EXPERIMENTS)}")
     loaded, progress = _loaded(settings, portfolio, tracking_uri), Progress()
+    refuse_fairness(loaded.model)
     dataset, _ = split_by_time(load(data, loaded, progress), loaded.out_of_time)
     for name in [only] if only else EXPERIMENTS:
         say([f"{name}:", *table_lines(EXPERIMENTS[name].run(dataset, loaded, progress)), ""])
@@ -198,6 +200,7 @@ def search(
     given = {"trials": trials, "study": study, "storage": storage}
     values["tuning"] |= {name: value for name, value in given.items() if value is not None}
     loaded = _with_options(values)
+    refuse_fairness(loaded.model)
     dataset, _ = split_by_time(load(data, loaded, progress), loaded.out_of_time)
     tuned = tune(dataset, loaded, progress)
     tuned.parameters.write(output)

@@ -100,6 +100,12 @@ def fair_fit(columns: Columns | StoredColumns, target: Target, model: ModelSetti
     )
 
 
+def refuse_fairness(model: ModelSettings) -> None:
+    """TrainingError if the settings ask a fit to read groups: that of a search or an experiment reads none."""
+    if stated := model.fairness.stated:
+        raise TrainingError(f"model.fairness: states {', '.join(stated)}, and no fit of this command reads a group")
+
+
 def _independent(columns: Columns, attribute: str, target: Target) -> NDArray[np.float64]:
     """How much rarer each row's group and outcome are together than if neither told of the other, shape (n,)."""
     group = np.zeros(len(target), dtype=np.intp)  # those who are in no declared group are one more

@@ -270,16 +270,20 @@ def prices(
 ) -> Iterator[RatioPrice]:
     """State for each attribute and ratio what the cheapest confirmed point costs: in AUC, or in cost by any cut-off."""
     every = [baseline, *points]
-    same = [point for point in every if point.rule != ANY]
-    unread = [point for point in same if not point.reads]
-    ways = [(SAME, unread)]
-    if len(unread) < len(same):
-        ways.append((f"{SAME}; a fit may read a group", same))
+    ways = [*_ways(SAME, [point for point in every if point.rule != ANY]), *_ways(ANY, every)]
     for attribute in [*attributes, *([EVERY] if len(attributes) > 1 else [])]:
         for ratio in ratios:
             for way, among in ways:
-                yield _price(attribute, ratio, way, among, by_cost=False)
-            yield _price(attribute, ratio, ANY, every, by_cost=True)
+                yield _price(attribute, ratio, way, among, by_cost=way.startswith(ANY))
+
+
+def _ways(how: str, among: Sequence[AlternativePoint]) -> Iterator[tuple[str, Sequence[AlternativePoint]]]:
+    """The points whose fit reads no group, and all of them if a fit reads one."""
+    unread = [point for point in among if not point.reads]
+    if unread:
+        yield how, unread
+    if len(unread) < len(among):
+        yield f"{how}; a fit may read a group", among
 
 
 def _price(attribute: str, ratio: float, how: str, among: Sequence[AlternativePoint], *, by_cost: bool) -> RatioPrice:
@@ -331,7 +335,7 @@ def wanted_points(
                 # Some that reach more too, since held-out rows take a little away.
                 for aim in (ratio, ratio + _MARGIN):
                     chosen |= _cheapest(figures, among, attribute, aim)
-            chosen |= _by_cut_off(figures, f"{attribute} {ratio:g}")
+                chosen |= _by_cut_off(figures, among, f"{attribute} {ratio:g}")
     for attribute in goals:
         front = pareto_front({number: one[SAME] for number, one in figures.items()}, attribute)
         chosen |= {(number, SAME): None for number in _spread(front)}
@@ -352,8 +356,10 @@ def _cheapest(
     return {} if nearest is None else {(nearest, SAME): None}
 
 
-def _by_cut_off(figures: Mapping[int, Mapping[str, SearchedFigures]], rule: str) -> dict[tuple[int, str], None]:
-    reaching = [number for number in sorted(figures) if rule in figures[number]]
+def _by_cut_off(
+    figures: Mapping[int, Mapping[str, SearchedFigures]], among: Sequence[int], rule: str
+) -> dict[tuple[int, str], None]:
+    reaching = [number for number in among if rule in figures[number]]
     return {(min(reaching, key=lambda number: figures[number][rule].cost), rule): None} if reaching else {}
 
 

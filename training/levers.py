@@ -184,8 +184,12 @@ class Levers:
             drawn[name] = trial.suggest_float(name, 0.0, most, step=0.05)
         return drawn
 
-    def designed(self) -> Iterator[dict[str, Any]]:
-        """Yield the first trials: nothing changed, what is likely to move most, then one lever at a time."""
+    def designed(self) -> list[dict[str, Any]]:
+        """List the first trials, each once: nothing changed, what is likely to move most, then one lever at a time."""
+        every = [*self._designed()]
+        return [drawn for place, drawn in enumerate(every) if drawn not in every[:place]]
+
+    def _designed(self) -> Iterator[dict[str, Any]]:
         strengths = list(self._strengths())
         nothing: dict[str, Any] = {"trees seed": 0, **dict.fromkeys(self._names(), False)}
         nothing |= {f"{word} {attribute}": 0.0 for word, _, attribute in strengths}

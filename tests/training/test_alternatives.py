@@ -2,30 +2,44 @@
 
 from __future__ import annotations
 
+import math
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
+import optuna
 import pytest
 import yaml
+from optuna.storages import InMemoryStorage
+from optuna.study import Study
+from optuna.trial import TrialState
 
 from jobs.commandline import Progress
 from jobs.output import locked
 from monitoring.measures import auc
 from tests.training.planted import planted, settings_of
+from training import alternatives
 from training.alternatives import halves, search_alternatives
 from training.cli import main
 from training.dataset import Dataset, load_dataset
 from training.errors import StudyError, TrainingError
 from training.fitting import cross_calibrated, cross_validate
 from training.frontier import ANY, SAME, FoundAlternatives
-from training.levers import side_groups
+from training.levers import Levers, side_groups
 from training.registry.registry import copy_report
 from training.run import deliver
 from training.settings import TrainingSettings
+from training.tuning_study import TrialSeededSampler
 
 Planted = tuple[Dataset, TrainingSettings]
 MINUTES = 10.0
 """More than any machine needs: the number of trials ends the search, so that no clock decides a figure."""
+
+LEVERS = {"seeds": 2, "proxies": 2, "monotone": 0, "parameters": False, "reweighing": True, "penalty": False}
 
 
 @pytest.fixture(scope="module")
@@ -118,6 +132,53 @@ def test_a_search_goes_on_and_repeats_nothing(given: Planted, found: FoundAltern
     again = search_alternatives(dataset, more, folder, Progress(quiet=True), minutes=MINUTES, beside={})
     assert again.trials == 6
     assert again.cloud[:4] == found.cloud
+
+
+class Killed(BaseException):
+    """The process ended here."""
+
+
+class Brittle(InMemoryStorage):
+    """Optuna's storage, whose process ends before one of its writes."""
+
+    def __init__(self, writes: int) -> None:
+        super().__init__()
+        self.left = writes
+
+    def __getattribute__(self, name: str) -> Any:
+        if name.startswith(("create_new_trial", "set_trial_")):
+            self.left -= 1
+            if self.left == 0:
+                raise Killed
+        return super().__getattribute__(name)
+
+
+def test_wherever_a_search_is_killed_each_first_trial_is_done_once(given: Planted) -> None:
+    levers = Levers(settings_of(given[1], alternatives={"levers": LEVERS}), ("code", "burden"), {}, ("sex",))
+    designed, most = levers.designed(), len(levers.designed()) + 2
+    figures = {SAME: {"auc": 0.7, "ratios": {"sex": 0.8}}}
+    work: Any = SimpleNamespace(trials=SimpleNamespace(groups={"sex": {}}, levers=levers))
+
+    class Canned(ThreadPoolExecutor):
+        def submit(self, *_: Any) -> Any:
+            return super().submit(lambda: figures)
+
+    def search(study: Study) -> None:
+        with Canned(1) as pool:
+            alternatives._search(study, work, pool, most, math.inf, lambda: None)
+
+    for write in count(1):
+        storage = Brittle(write)
+        study = optuna.create_study(storage=storage, directions=["maximize"] * 2, sampler=TrialSeededSampler(1, 5))
+        with suppress(Killed):
+            search(study)
+            break
+        search(study)
+        done = [trial.params for trial in study.trials if trial.state == TrialState.COMPLETE]
+        assert [done.count(drawn) for drawn in designed] == [1] * len(designed)
+        assert len(done) == most
+        assert not [trial for trial in study.trials if not trial.state.is_finished()]
+    assert write > 5 * most
 
 
 def test_another_number_of_processes_finds_the_same(given: Planted, found: FoundAlternatives, tmp_path: Path) -> None:

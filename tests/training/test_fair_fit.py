@@ -7,12 +7,14 @@ from pathlib import Path
 import lightgbm as lgb
 import numpy as np
 import pytest
+import yaml
 from scipy.special import expit, logit
 
 from features.transformer import Columns
 from jobs.errors import SettingsError
 from tests.features.examples import ROOT
 from tests.training.planted import planted, settings_of
+from training.cli import main
 from training.dataset import Dataset
 from training.errors import TrainingError
 from training.fair_fit import FairFit, fair_fit
@@ -143,3 +145,15 @@ def test_whole_settings_keep_what_the_portfolio_would_lay_over(
     assert TrainingSettings.load(tmp_path / "settings.yaml").policy.cost_fn == 3.0
     (tmp_path / "settings.yaml").write_text(yaml.safe_dump(values | {"whole": True}))
     assert TrainingSettings.load(tmp_path / "settings.yaml").policy.cost_fn == 7.0
+
+
+@pytest.mark.parametrize("command", ["tune", "experiments"])
+def test_commands_whose_fits_read_no_group_refuse_settings_that_ask_for_it(
+    small: tuple[Dataset, TrainingSettings], command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = settings_of(small[1], model={"fairness": {"reweighing": {"sex": 1.0}}}).model_dump(mode="json")
+    (tmp_path / "training.yaml").write_text(yaml.safe_dump({**asked, "whole": True}))
+    missing = tmp_path / "none"  # the settings are refused before any data are read
+    assert main([command, "--data", str(missing), "--settings", str(tmp_path / "training.yaml")]) == 1
+    said = "error: model.fairness: states sex, and no fit of this command reads a group\n"
+    assert capsys.readouterr().err == said

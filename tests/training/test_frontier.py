@@ -90,9 +90,18 @@ def test_points_are_the_cheapest_way_to_each_ratio_first() -> None:
     trials[0]["age 0.8"] = figures(0.75, 0.8, cost=0.7)
     drawn = {0: {"reweigh age": 0.0}, 1: {"reweigh age": 0.0}, 2: {"reweigh age": 1.0}, 3: {"reweigh age": 0.0}}
     points = wanted_points(trials, drawn, ["age"], [0.8])
-    assert [(point.trial, point.rule) for point in points[:4]] == [(1, SAME), (3, SAME), (2, SAME), (0, ANY)]
-    assert points[3].reaching == ("age", 0.8)
+    assert [(point.trial, point.rule) for point in points[:4]] == [(1, SAME), (3, SAME), (0, ANY), (2, SAME)]
+    assert points[2].reaching == ("age", 0.8)
     assert [point.name for point in points[:2]] == ["point-01", "point-02"]
+
+
+def test_a_cut_off_of_a_fit_that_reads_groups_has_a_twin_that_reads_none() -> None:
+    trials = {0: {SAME: figures(0.75, 0.4)}, 1: {SAME: figures(0.74, 0.5)}, 2: {SAME: figures(0.73, 0.6)}}
+    for number, cost in ((0, 0.7), (1, 0.6), (2, 0.65)):
+        trials[number]["age 0.8"] = figures(0.7, 0.8, cost=cost)
+    drawn = {0: {"reweigh age": 0.0}, 1: {"reweigh age": 1.0}, 2: {"reweigh age": 0.0}}
+    points = wanted_points(trials, drawn, ["age"], [0.8])
+    assert [point.trial for point in points if point.rule == ANY] == [2, 1]
 
 
 def point(name: str, area: float, ratio: float, *, rule: str = SAME, reads: tuple[str, ...] = ()) -> AlternativePoint:
@@ -128,9 +137,10 @@ def test_prices_are_of_confirmed_points_and_say_what_is_not_found() -> None:
         point("point-01", 0.73, 0.6),
         point("point-02", 0.72, 0.82, reads=("age",)),
         point("point-03", 0.75, 0.9, rule=ANY),
+        point("point-04", 0.76, 0.9, rule=ANY, reads=("age",)),
     ]
     found = {(one.attribute, one.how): one for one in prices(baseline, points, ["age", "sex"], [0.8])}
-    assert len(found) == 9
+    assert len(found) == 12
     missed = found["age", SAME]
     assert (missed.point, missed.reached, missed.auc) == (None, 0.6, None)
     read = found["age", f"{SAME}; a fit may read a group"]
@@ -138,5 +148,12 @@ def test_prices_are_of_confirmed_points_and_say_what_is_not_found() -> None:
     assert read.auc is not None
     assert read.auc.value == pytest.approx(-0.03)
     assert found["age", ANY].point == "point-03"
+    assert found["age", f"{ANY}; a fit may read a group"].point == "point-04"
     assert found["sex", SAME].point == "baseline"
     assert found[EVERY, ANY].point == "point-03"
+
+
+def test_a_baseline_that_reads_groups_has_a_price_of_those_alone() -> None:
+    baseline = point("baseline", 0.75, 0.9, rule=POLICY, reads=("age",))
+    found = {one.how: one.point for one in prices(baseline, [], ["age"], [0.8])}
+    assert found == {f"{SAME}; a fit may read a group": "baseline", f"{ANY}; a fit may read a group": "baseline"}
