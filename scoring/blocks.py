@@ -14,7 +14,7 @@ from itertools import accumulate, chain
 import numpy as np
 from numpy.typing import NDArray
 
-from scoring.trees import LARGEST, ZERO, Matrix, Slot, Tree, TreeTables, goes_right, places_of
+from scoring.trees import LARGEST, ZERO, Matrix, Slot, Tree, TreeTables, goes_right, places_of, short_buffers
 
 MOST_LEAVES = 16
 _BYTE = 8
@@ -159,8 +159,9 @@ class _Thresholds:
         if numbers.shape[1] <= _FEW_ROWS:
             operation(numbers.take(self._number_of, axis=0), self._thresholds, out=found)
             return
-        for number, part in self._parts:
-            operation(numbers[number], self._thresholds[part], out=found[part])
+        with short_buffers():
+            for number, part in self._parts:
+                operation(numbers[number], self._thresholds[part], out=found[part])
 
 
 class _Patterns:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from features.schema import Calendar
 from scoring.errors import ArtefactError
+from scoring.trees import short_buffers
 
 Counts = NDArray[np.int64]
 BinKind = Literal["numeric", "category"]
@@ -21,7 +22,7 @@ BinKind = Literal["numeric", "category"]
 _EXTRA_BINS = 2
 """Every feature ends with a bin for unseen categories and one for missing values."""
 
-_BLOCK = 256
+_BLOCK = 1_024
 """Rows that are counted at once; their comparisons must fit into the processor's cache."""
 
 _MANY = 128
@@ -92,10 +93,11 @@ class DriftReference:
         numeric, category = self._tables
         missing = np.count_nonzero(np.isnan(block), axis=1)
         known = block.shape[1] - missing
-        above = _count_true(block[numeric.features, np.newaxis] > numeric.edges[:, :, np.newaxis])
+        with short_buffers():
+            above = _count_true(block[numeric.features, np.newaxis] > numeric.edges[:, :, np.newaxis])
+            of_code = _count_true(block[category.features, np.newaxis] == category.edges[:, :, np.newaxis])
         falling = np.pad(np.column_stack([known[numeric.features], above]), ((0, 0), (0, 1)))
         counts[numeric.bins] += (falling[:, :-1] - falling[:, 1:])[numeric.used]
-        of_code = _count_true(block[category.features, np.newaxis] == category.edges[:, :, np.newaxis])
         counts[category.bins] += of_code[category.used]
         ends = self.offsets[1:]
         counts[ends[category.features] - 2] += known[category.features] - of_code.sum(axis=1)
@@ -317,7 +319,7 @@ def _padded_rows(edges: Sequence[tuple[float, ...]], beyond: float) -> NDArray[n
 
 def _count_true(true: NDArray[np.bool_]) -> Counts:
     """The number of true values along the last axis, which is no longer than a block."""
-    # Narrow integers keep the sums in the cache; a block has 256 rows at most, which 16 bits hold.
+    # Narrow integers keep the sums in the cache; a block has 1,024 rows at most, which 16 bits hold.
     counted: NDArray[np.uint16] = np.add.reduce(true.view(np.uint8), axis=2, dtype=np.uint16)
     return counted.astype(np.int64)
 

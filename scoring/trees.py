@@ -6,7 +6,8 @@ The rules of splits are those of LightGBM's `Tree::NumericalDecision` and `Tree:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -154,6 +155,23 @@ def _levels(bounds: Sequence[int], words: Sequence[int]) -> tuple[frozenset[int]
     return tuple(
         frozenset(32 * i + bit for i, word in enumerate(one) for bit in range(32) if word >> bit & 1) for one in sets
     )
+
+
+_BUFFERED_VALUES = 512
+
+
+@contextmanager
+def short_buffers() -> Iterator[None]:
+    """Let NumPy compare rows of a thousand values directly where each row meets a number of its own.
+
+    By default NumPy 2.3 and later copy several such rows into a buffer of 8,192 values first, which takes twice as
+    long. Not for sums of floats: their order, and so their bits, may depend on the buffer.
+    """
+    before = np.setbufsize(_BUFFERED_VALUES)
+    try:
+        yield
+    finally:
+        np.setbufsize(before)
 
 
 class Slot(NamedTuple):
