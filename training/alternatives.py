@@ -84,6 +84,7 @@ _ROUNDS = 20
 """The fewest trees without an improvement that end a trial's fit."""
 _SEARCHING = 0.3
 """The least part of the time that is left to the trials."""
+_THREADS = "OMP_NUM_THREADS"
 _DRAWN, _FIGURES, _WORK = "drawn", "figures", "work"
 
 
@@ -188,11 +189,26 @@ def _pool(work: _Work, processes: int) -> Iterator[Executor]:
         return
     pool = ProcessPoolExecutor(processes, mp_context=get_context("spawn"), initializer=_begin, initargs=(work,))
     try:
-        yield pool
+        with _one_thread_each():
+            yield pool
     except BrokenProcessPool:
         raise StudyError("a process of this command was killed; it may have lacked memory") from None
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def _one_thread_each() -> Iterator[None]:
+    """Processes that begin in the block compute sums in one thread, unless the environment says how many."""
+    # Threads of two processes on two cores wait for each other: a calibration takes 25 times the processor time.
+    if _THREADS in os.environ:
+        yield
+        return
+    os.environ[_THREADS] = "1"
+    try:
+        yield
+    finally:
+        del os.environ[_THREADS]
 
 
 def _measure(drawn: Mapping[str, Any]) -> dict[str, Any] | None:
