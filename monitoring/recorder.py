@@ -336,6 +336,11 @@ class Recorder(Collector):
         else:
             self._count(PendingDecisions.of(matrix, scores))
 
+    @property
+    def confirms(self) -> bool:
+        """Whether records must survive a power cut before they are answered."""
+        return self._records is not None and self._records.confirms
+
     def confirmed(self) -> Future[None] | None:
         """A future that is done when the records so far survive a power cut; None if that is not asked for."""
         return None if self._records is None else self._records.confirmed()
@@ -482,6 +487,11 @@ class DecisionRecords:
     def append(self, lines: bytes) -> Position | Failure:
         """Write the lines; returns where they end, or why they could not be written."""
         return self._log.append(lines)
+
+    @property
+    def confirms(self) -> bool:
+        """Whether the disk is to confirm lines before they are answered."""
+        return self._commit is not None
 
     def confirmed(self) -> Future[None] | None:
         """A future that is done when the disk has all lines so far; None if the settings ask for no confirmation."""

@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import logging
 import time
-import traceback
 from collections.abc import Awaitable, Callable, Hashable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -21,6 +19,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving.authentication import Guard, caller_name
+from serving.direct import Decide, DirectRoute
 from serving.exchange import (
     FAILED,
     JSON,
@@ -31,6 +30,7 @@ from serving.exchange import (
     Deadlines,
     Exchange,
     NoRoom,
+    log_error,
     read_body,
 )
 from serving.idempotency import KEY_FIELD, REPLAYED, Idempotency
@@ -38,8 +38,6 @@ from serving.problems import AnswerTimedOut, BadRequest, Failed, HTTPProblem, La
 from serving.request_metrics import OVERRIDE, Endpoint, Traffic, overridden
 from serving.runtime import Front, return_free_memory
 from serving.settings import Limits
-
-_LOGGER = logging.getLogger("bentoml.credit_scoring")
 
 READY = "/readyz"
 
@@ -55,6 +53,7 @@ class ScoringRoute:
     body_bytes : how large a body may be
     in_flight : how many whole requests may wait at once; more are refused
     draw : turns the body of a request into an answer as SVG, for callers that prefer one; None where there is none
+    direct : begins to answer a whole body of JSON, with the id of its request; None where the answer must be waited for
     tables : gives the function for a body of one media type and an answer of another, of which one at least is a table;
         None where there are none
     """
@@ -63,6 +62,7 @@ class ScoringRoute:
     body_bytes: int
     in_flight: int
     draw: Callable[[bytes], Awaitable[bytes]] | None = None
+    direct: Decide | None = None
     tables: Callable[[bytes, bytes], Callable[[bytes], Awaitable[bytes]]] | None = None
 
     @cached_property
@@ -130,11 +130,23 @@ class Boundary:
     def _routes(self) -> Mapping[str, ScoringRoute]:
         return self._make_routes()
 
+    @cached_property
+    def _direct_routes(self) -> Mapping[bytes, DirectRoute]:
+        return {
+            path.encode(): DirectRoute(path, route, route.direct, self._limits, self._guard, self._traffic)
+            for path, route in self._routes.items()
+            if route.direct is not None
+        }
+
+    def direct(self, target: bytes) -> DirectRoute | None:
+        """Return the route that answers requests for a target directly, None if there is none."""
+        return self._direct_routes.get(target)
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         if scope["type"] == "lifespan":
             if self._front is not None:
-                self._front.install(asyncio.get_running_loop())
+                self._front.install(asyncio.get_running_loop(), self.direct)
             await self._app(scope, self._settling(receive), _freezing(send))
             self._idempotency.close()
             self._traffic.tallies.publish()  # the lifespan has ended: no timer would hand over the last counts
@@ -175,12 +187,11 @@ class Boundary:
             await exchange.refuse(refusal)
         except DeadlineExceeded:
             seconds = self._limits.timeout_seconds
-            late = AnswerTimedOut(f"The answer was not ready within {seconds:g} seconds.")
-            await exchange.refuse(LateBody.after(seconds) if exchange.reading else late)
+            await exchange.refuse((LateBody if exchange.reading else AnswerTimedOut).after(seconds))
         except ClientDisconnect:  # nobody is left to answer, and uvicorn would log a traceback
             pass
         except Exception as error:  # noqa: BLE001 - the last place that can answer
-            _log(error, exchange)
+            log_error(error, exchange.request_id)
             await exchange.refuse(Failed(FAILED))
         finally:
             endpoint.end(exchange.status, time.perf_counter() - start)
@@ -252,12 +263,6 @@ def _told_apart(given: bytes, wanted: bytes) -> tuple[bytes, ...]:
     return wanted, given
 
 
-def _log(error: Exception, exchange: Exchange) -> None:
-    """Log the place and the type of an error, never its message: it may hold an applicant's value."""
-    place = "".join(traceback.format_tb(error.__traceback__))
-    _LOGGER.error("%s while answering request %s\n%s", type(error).__name__, exchange.request_id, place)
-
-
 async def _shielded(task: asyncio.Task[tuple[bytes, bool]], exchange: Exchange) -> tuple[bytes, bool]:
     """Wait for the task, which goes on if this wait is cancelled; then its error is logged when it comes."""
     try:
@@ -270,7 +275,7 @@ async def _shielded(task: asyncio.Task[tuple[bytes, bool]], exchange: Exchange) 
 def _log_late(exchange: Exchange, task: asyncio.Task[tuple[bytes, bool]]) -> None:
     error = None if task.cancelled() else task.exception()
     if isinstance(error, Exception) and not isinstance(error, HTTPProblem):
-        _log(error, exchange)
+        log_error(error, exchange.request_id)
 
 
 def _freezing(send: Send) -> Send:

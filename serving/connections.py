@@ -9,20 +9,27 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any, cast
 
 import httptools
 from pydantic_core import to_json
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from serving.direct import DirectRequest, DirectRoute, Fields
 from serving.exchange import new_id
-from serving.framing import Chunks, Unreadable, checked_head
+from serving.framing import Chunks, Unreadable, checked_head, usual_request
 from serving.problems import MEDIA_TYPE, problem
-from serving.runner import ARRIVALS
 from serving.settings import Connections
 
 _LOGGER = logging.getLogger("bentoml.credit_scoring")
+FindDirect = Callable[[bytes], DirectRoute | None]
+"""Finds the route that answers requests for a target directly."""
+
+_FORWARDED = frozenset({b"x-forwarded-for", b"x-forwarded-proto"})
+"""Fields in which a proxy tells who calls; uvicorn reads them."""
 _LINGER_SECONDS = 2.0
 """Seconds for which the rest of a refused request is read, so that the caller sees the answer and not a reset."""
 _MOST_DISCARDED = 64 << 20
@@ -47,6 +54,7 @@ class Watch:
         self._end: float | None = None
         self._next_line = 0.0
         self._unlogged = 0
+        self.direct: FindDirect = lambda _: None
 
     def begin(self, connection: Connection) -> None:
         """Watch this connection from now on."""
@@ -115,6 +123,9 @@ class Connection(HttpToolsProtocol):
         self._half_closed = False
         self._deadline: float | None = None
         self._unread_since: float | None = None
+        self._idle_until: float | None = None
+        self._direct: DirectRequest | None = None  # that is being answered
+        self._last = False  # whether the connection closes after that answer
 
     @property
     def unread(self) -> int:
@@ -123,11 +134,19 @@ class Connection(HttpToolsProtocol):
 
     @property
     def _answering(self) -> bool:
+        return self._direct is not None or self._in_cycle
+
+    @property
+    def _in_cycle(self) -> bool:
         return self.cycle is not None and not self.cycle.response_complete
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start the time limit of the first head, and the watch."""
         super().connection_made(transport)
+        proxied = self.config.loaded_app if isinstance(self.config.loaded_app, ProxyHeadersMiddleware) else None
+        self._told_by_proxy = (
+            proxied is not None and self.client is not None and self.client[0] in proxied.trusted_hosts
+        )
         self.transport = cast("asyncio.Transport", _LingeringTransport(transport, self))
         self._deadline = self.loop.time() + self._settings.head_seconds
         self._watch.begin(self)
@@ -140,7 +159,7 @@ class Connection(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Read up to the end of one request; bytes behind it wait until it is answered."""
-        self._unset_keepalive_if_required()
+        self._idle_until = None
         if self._lingering:
             self._count_discarded(len(data))
         elif self._held:
@@ -169,27 +188,27 @@ class Connection(HttpToolsProtocol):
         if self.expect_100_continue:  # whoever is refused may or may not send the body: RFC 9110, 10.1.1
             self.cycle.keep_alive = False
 
-    def on_message_complete(self) -> None:
-        """Note that the request is whole."""
-        ARRIVALS.note(self.loop)
-        super().on_message_complete()
-
     def on_response_complete(self) -> None:
-        """Read the bytes that waited behind the answered request."""
-        super().on_response_complete()
+        """Read the bytes that waited behind the answered request, or wait for the next one."""
+        # In place of uvicorn's: a timer for each answer would cost more than a look at all connections.
+        self.server_state.total_requests += 1
         if self.transport.is_closing():
             return
+        self.flow.resume_reading()
         held, self._held = self._held, b""
         if held:
-            self._unset_keepalive_if_required()
             self._take(held)
+        else:
+            self._idle_until = self.loop.time() + self.timeout_keep_alive
         if self._half_closed and not self._answering:
             self.transport.close()
 
     def shutdown(self) -> None:
         """Close idle connections, and give the others their time to finish."""
         self._watch.stop(self.loop.time())
-        super().shutdown()
+        if self._direct is None:
+            super().shutdown()
+        self._last = True
 
     def look(self, now: float) -> None:
         """Cut off or refuse a caller who is overdue."""
@@ -202,6 +221,8 @@ class Connection(HttpToolsProtocol):
             return
         if self._deadline is not None and now > self._deadline:
             self._expire()
+        elif self._idle_until is not None and now > self._idle_until:
+            self.transport.close()
 
     def _expire(self) -> None:
         if self._lingering or self.transport.is_closing():
@@ -235,10 +256,38 @@ class Connection(HttpToolsProtocol):
             self._partial_head = data
             return b""
         self._partial_head = b""
-        head, length = checked_head(data[start : end + 4], self._settings.head_fields)
+        head, rest = data[start : end + 4], data[end + 4 :]
+        self._direct = self._direct_request(head, len(rest))
+        if self._direct is not None:
+            self._deadline = None
+            return self._direct.begin(rest)
+        head, length = checked_head(head, self._settings.head_fields)
         self.parser.feed_data(head)
         self._expect(length)
-        return data[end + 4 :]
+        return rest
+
+    def _direct_request(self, head: bytes, came: int) -> DirectRequest | None:
+        """Return the request if it can be answered directly; `came` are the bytes behind its head."""
+        usual = None if self.flow.write_paused else usual_request(head)
+        route = None if usual is None else self._watch.direct(usual.target)
+        if usual is None or route is None or len(usual.fields) > self._settings.head_fields:
+            return None
+        if self._told_by_proxy and not _FORWARDED.isdisjoint(usual.fields):
+            return None
+        return route.request(usual.fields, came, self.client, self._answer_directly)
+
+    def _answer_directly(self, status: int, fields: Fields, body: bytes) -> None:
+        self._direct = None
+        if self.transport.is_closing():
+            return
+        content = [STATUS_LINE[status]]
+        for name, value in (*self.server_state.default_headers, *fields):
+            content += (name, b": ", value, b"\r\n")
+        content.append(b"connection: close\r\n\r\n" if self._last else b"\r\n")
+        self.transport.write(b"".join((*content, body)))
+        if self._last:
+            self.transport.close()
+        self.on_response_complete()
 
     def _expect(self, length: int | None) -> None:
         """Prepare to read the body, sized or chunked, and set its time limit."""
@@ -294,8 +343,8 @@ class Connection(HttpToolsProtocol):
     def _refuse(self, refusal: Unreadable) -> None:
         """Refuse a request that never reaches the boundary, unless an answer has begun, and close."""
         self._watch.note_unreadable(self, refusal.detail)
-        begun = self._answering and self.cycle.response_started
-        if self._answering:
+        begun = self._in_cycle and self.cycle.response_started
+        if self._in_cycle:
             self.cycle.disconnected = True
             self.cycle.message_event.set()
         if not begun:

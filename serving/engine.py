@@ -33,9 +33,10 @@ from scoring.scorer import Scores, in_order
 from scoring.store import StoredModel
 from serving.app import ScoringRoute
 from serving.authentication import count_applications
+from serving.direct import Decide, Replies
 from serving.exchange import JSON, request_id
 from serving.problems import Fault, HTTPProblem, Invalid, NotJson
-from serving.runner import Observer
+from serving.runner import Observer, Outcome
 from serving.schemas import (
     MOST_BATCH_FAULTS,
     NOT_JSON,
@@ -54,7 +55,7 @@ from serving.schemas import (
     refusal,
     require_distinct_names,
 )
-from serving.settings import ServingSettings, VariantSettings
+from serving.settings import BoundaryPosition, ServingSettings, VariantSettings
 from serving.split import ClientSplit, HaltFile
 from serving.variants import BATCH, EXPLAIN, FEATURES, PREDICT, CallerRows, ExplainedScores, Margins, Matrix, Variant
 
@@ -333,6 +334,7 @@ class DecisionEngine:
         self._requests = requests
         self._columns_of = requests.applications.columns_of
         self._limits = settings.limits
+        self._outermost = settings.boundary is BoundaryPosition.OUTERMOST
         self._told = {reason: text for variant in self.split.variants for reason, text in variant.told.items()}
         # One thread: batches wait for each other, so single requests compete with one of them at most.
         self._background = ThreadPoolExecutor(1, thread_name_prefix="batch")
@@ -371,7 +373,7 @@ class DecisionEngine:
         limits = self._limits
         single = (limits.application_bytes, limits.in_flight)
         return {
-            PREDICT: ScoringRoute(self._predict, *single),
+            PREDICT: ScoringRoute(self._predict, *single, direct=self._direct),
             FEATURES: ScoringRoute(self._predict_features, *single),
             EXPLAIN: ScoringRoute(self._explain, *single, draw=self._draw),
             BATCH: ScoringRoute(
@@ -381,6 +383,19 @@ class DecisionEngine:
                 tables=partial(partial, self._predict_table),
             ),
         }
+
+    @property
+    def _direct(self) -> Decide | None:
+        """Begins to decide on the application in a body; None where the champion does not decide alone and at once."""
+        replies = self.champion.replies
+        if replies is None or self.split.challengers or not self._outermost:
+            return None
+
+        def begin(body: bytes, request: str, outcome: Outcome[Replies]) -> None:
+            read = decode(self._requests.predict, body)
+            replies.put(CallerRows(self._columns_of([read.application]), [Caller(request, read.client_id)]), outcome)
+
+        return begin
 
     async def predict(self, request: PredictRequest) -> Answer:
         """Return the decision on one application; see `schemas.Decision`."""

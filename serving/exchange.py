@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
+import traceback
 from collections import Counter
 from collections.abc import Awaitable, Hashable, Mapping, Sequence
 from contextvars import ContextVar
 from functools import lru_cache
 from http import HTTPStatus
 from random import getrandbits
+from types import MappingProxyType
 from typing import cast
 
 from pydantic_core import to_json
@@ -20,10 +23,12 @@ from starlette.types import Message, Receive, Scope, Send
 from jobs.heartbeat import Heartbeat
 from serving.problems import MEDIA_TYPE, BadRequest, HTTPProblem, TooLarge, UnsupportedMedia, problem
 
+_LOGGER = logging.getLogger("bentoml.credit_scoring")
+
 FAILED = "The request could not be answered; the server's log says why."
 """Detail of an answer where the service is at fault."""
 
-JSON, SVG = b"application/json", b"image/svg+xml"
+JSON, SVG, PROBLEM = b"application/json", b"image/svg+xml", MEDIA_TYPE.encode()
 ARROW, PARQUET, CSV = b"application/vnd.apache.arrow.stream", b"application/vnd.apache.parquet", b"text/csv"
 TABLES = (ARROW, PARQUET, CSV)
 """The media types of batches beside JSON, as bodies and as answers."""
@@ -61,11 +66,10 @@ class Exchange:
         self.scope = scope
         self.receive = receive
         self.headers: dict[bytes, bytes] = dict(reversed(scope["headers"]))  # the first of several
-        self.request_id = _request_id(self.headers)
+        self.request_id = begin_request(self.headers.get(b"x-request-id"))
         self.status: int | None = None
         self.reading = False
         self._send = send
-        _REQUEST_ID.set(self.request_id)
         self._replacement: bytes | None = None
 
     def require_single(self) -> None:
@@ -97,22 +101,17 @@ class Exchange:
 
     async def answer(self, body: bytes, *headers: tuple[bytes, bytes], media_type: bytes = JSON) -> None:
         """Send 200 and a whole body."""
-        await self._answer(HTTPStatus.OK, media_type, body, *headers)
+        await self._answer(HTTPStatus.OK, body, [*fields_of(media_type, body, self.request_id), *headers])
 
     async def refuse(self, refusal: HTTPProblem) -> None:
         """Send the problem, unless an answer has begun."""
         if self.status is None:
-            extra = [(name.lower().encode(), value.encode()) for name, value in refusal.headers.items()]
-            await self._answer(refusal.status, MEDIA_TYPE.encode(), to_json(refusal.content(self.request_id)), *extra)
+            body = to_json(refusal.content(self.request_id))
+            await self._answer(refusal.status, body, fields_of(PROBLEM, body, self.request_id, refusal.headers))
 
-    async def _answer(self, status: int, media_type: bytes, body: bytes, *headers: tuple[bytes, bytes]) -> None:
+    async def _answer(self, status: int, body: bytes, headers: list[tuple[bytes, bytes]]) -> None:
         self.status = status
-        own = (
-            (b"content-type", media_type),
-            (b"content-length", b"%d" % len(body)),
-            (b"x-request-id", self.request_id.encode()),
-        )
-        await self._send({"type": "http.response.start", "status": status, "headers": [*own, *headers]})
+        await self._send({"type": "http.response.start", "status": status, "headers": headers})
         await self._send({"type": "http.response.body", "body": body})
 
     async def send(self, message: Message) -> None:
@@ -174,9 +173,29 @@ def request_id() -> str:
     return _REQUEST_ID.get(None) or new_id()
 
 
-def _request_id(headers: dict[bytes, bytes]) -> str:
-    given = headers.get(b"x-request-id")
-    return given.decode("ascii") if given is not None and _LEGAL_REQUEST_ID.fullmatch(given) else new_id()
+def begin_request(given: bytes | None) -> str:
+    """Return the id of a request, the one that its caller gave if it is short and plain, for `request_id` too."""
+    made = given.decode("ascii") if given is not None and _LEGAL_REQUEST_ID.fullmatch(given) else new_id()
+    _REQUEST_ID.set(made)
+    return made
+
+
+def fields_of(
+    media_type: bytes, body: bytes, request_id: str, more: Mapping[str, str] = MappingProxyType({})
+) -> list[tuple[bytes, bytes]]:
+    """Return the header fields of an answer with this body."""
+    own = [
+        (b"content-type", media_type),
+        (b"content-length", b"%d" % len(body)),
+        (b"x-request-id", request_id.encode()),
+    ]
+    return own + [(name.lower().encode(), value.encode()) for name, value in more.items()]
+
+
+def log_error(error: BaseException, request_id: str) -> None:
+    """Log the place and the type of an error, never its message: it may hold an applicant's value."""
+    place = "".join(traceback.format_tb(error.__traceback__))
+    _LOGGER.error("%s while answering request %s\n%s", type(error).__name__, request_id, place)
 
 
 def new_id() -> str:

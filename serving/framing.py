@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from http import HTTPStatus
+from typing import NamedTuple
 
 _TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _REQUEST_LINE = re.compile(rb"[A-Z-]+ [^\x00-\x20\x7f]+ HTTP/(\d\.\d)\r\n")
@@ -14,6 +15,10 @@ _FRAMING = re.compile(rb"\r\n(content-length|transfer-encoding|upgrade|http2-set
 _UPGRADE = re.compile(rb"\r\n(?:upgrade|http2-settings):[^\r\n]*", re.IGNORECASE)
 _AUTHORITY = re.compile(rb"[A-Z-]+ https?://([^/?# ]+)", re.IGNORECASE)
 _HOST = re.compile(rb"\r\nhost:([^\r\n]*)", re.IGNORECASE)
+_USUAL = re.compile(rb"POST (/[\w/.-]*) HTTP/1\.1\r\n((?:[\w-]+:[\x20-\x7e]*\r\n)+)\r\n")
+_STAYS = b"keep-alive"
+_UNUSUAL = frozenset({b"expect", b"http2-settings", b"te", b"trailer", b"transfer-encoding", b"upgrade"})
+"""Fields that change how the connection is read or answered."""
 _LENGTH = re.compile(rb"[0-9]{1,15}")
 _CHUNK = re.compile(rb"([0-9a-fA-F]{1,8})[ \t]*(?:;[\t\x20-\x7e\x80-\xff]*)?")
 _TRAILER = re.compile(_TOKEN + rb":[^\r\n\x00]*")
@@ -64,6 +69,29 @@ def checked_head(head: bytes, most_fields: int) -> tuple[bytes, int | None]:
     if len(lengths) > 1:
         raise _bad("Content-Length was sent more than once.")
     return head, _length(lengths[0]) if lengths else 0
+
+
+class UsualRequest(NamedTuple):
+    """The head of a request with plain fields, each of which came once; names are in lower case."""
+
+    target: bytes
+    fields: dict[bytes, bytes]
+
+
+def usual_request(head: bytes) -> UsualRequest | None:
+    """Return a head that every reader understands alike; None for any other, and for what is no POST.
+
+    >>> usual_request(b"POST /predict HTTP/1.1\\r\\nContent-Length: 2\\r\\n\\r\\n")
+    UsualRequest(target=b'/predict', fields={b'content-length': b'2'})
+    """
+    found = _USUAL.fullmatch(head)
+    if found is None:
+        return None
+    lines = found[2].split(b"\r\n")[:-1]
+    fields = {name.lower(): value.strip(b" ") for name, _, value in [line.partition(b":") for line in lines]}
+    if len(fields) < len(lines) or not _UNUSUAL.isdisjoint(fields) or fields.get(b"connection", _STAYS) != _STAYS:
+        return None
+    return UsualRequest(found[1], fields)
 
 
 def _version(head: bytes) -> bytes:

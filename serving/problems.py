@@ -281,6 +281,11 @@ class AnswerTimedOut(HTTPProblem):
 
     status = HTTPStatus.GATEWAY_TIMEOUT
 
+    @classmethod
+    def after(cls, seconds: float) -> Self:
+        """Refuse after so many seconds."""
+        return cls(f"The answer was not ready within {seconds:g} seconds.")
+
 
 def problem(
     status: HTTPStatus, detail: str, request_id: str, errors: Sequence[Fault] = (), kind: str = BLANK

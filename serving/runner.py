@@ -1,7 +1,7 @@
 """The adaptive-batching runner: concurrent requests of one worker are scored together.
 
 A request never waits for others to come. Those that arrived while the worker was busy are scored in one call: alone at
-low load, in growing batches as load rises. One that arrived alone is scored at once.
+low load, in growing batches as load rises.
 """
 
 from __future__ import annotations
@@ -10,9 +10,8 @@ import asyncio
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from time import perf_counter
-from typing import Generic, Protocol, Self, TypeVar
+from typing import Generic, NamedTuple, Protocol, Self, TypeVar
 
 from serving.problems import HTTPProblem
 from serving.settings import RunnerSettings
@@ -30,31 +29,9 @@ class Result(Protocol):
         ...
 
 
-class Arrivals:
-    """Counts the requests that became whole in one turn of the event loop: they can be scored together."""
-
-    def __init__(self) -> None:
-        self._count = 0
-
-    def note(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Count a request whose body is whole, until what the loop has to do now is done."""
-        self._count += 1
-        loop.call_soon(self._passed)
-
-    def _passed(self) -> None:
-        self._count -= 1
-
-    @property
-    def alone(self) -> bool:
-        """Whether just one request came in this turn."""
-        return self._count == 1
-
-
-ARRIVALS = Arrivals()
-"""Of the connections of this worker."""
-
 Rows = TypeVar("Rows")
 Results = TypeVar("Results", bound=Result)
+Taken_contra = TypeVar("Taken_contra", contravariant=True)
 
 
 class Observer(Protocol):
@@ -65,10 +42,25 @@ class Observer(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class _Waiting(Generic[Rows, Results]):
+class Outcome(Protocol[Taken_contra]):
+    """Takes what is made of one row. An `asyncio.Future` does."""
+
+    def done(self) -> bool:
+        """Whether nothing need be made of the row any more."""
+        ...
+
+    def set_result(self, result: Taken_contra, /) -> None:
+        """Take what was made of the row."""
+        ...
+
+    def set_exception(self, error: BaseException, /) -> None:
+        """Take the error that came instead."""
+        ...
+
+
+class _Waiting(NamedTuple, Generic[Rows, Results]):
     row: Rows
-    answer: asyncio.Future[Results]
+    answer: Outcome[Results]
     since: float
 
 
@@ -89,12 +81,15 @@ class Runner(ABC, Generic[Rows, Results]):
 
     async def score(self, row: Rows) -> Results:
         """Return the scores of one row. `limits.in_flight` bounds how many rows wait."""
-        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[Results] = asyncio.get_running_loop().create_future()
+        self.put(row, answer)
+        return await answer
+
+    def put(self, row: Rows, answer: Outcome[Results]) -> None:
+        """Have one row scored soon, and its scores handed to `answer`."""
         if not self._queue:
-            loop.call_soon(self._flush)
-        waiting: _Waiting[Rows, Results] = _Waiting(row, loop.create_future(), perf_counter())
-        self._queue.append(waiting)
-        return await waiting.answer
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._queue.append(_Waiting(row, answer, perf_counter()))
 
     @abstractmethod
     def _flush(self) -> None:
@@ -128,13 +123,6 @@ class EmbeddedRunner(Runner[Rows, Results]):
     ) -> None:
         super().__init__(join, settings, observe)
         self._score = score
-
-    async def score(self, row: Rows) -> Results:
-        """Return the scores of one row, at once if nobody else can come to be scored with it."""
-        if ARRIVALS.alone and not self._queue:
-            self._observe(1, 0.0)
-            return _checked(self._score(row), 1)
-        return await super().score(row)
 
     def _flush(self) -> None:
         while self._queue:

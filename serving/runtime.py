@@ -28,7 +28,7 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from jobs.output import is_held, locked, take_lock
-from serving.connections import Connection, Watch
+from serving.connections import Connection, FindDirect, Watch
 from serving.preflight import is_serving_command
 from serving.settings import Connections
 
@@ -52,8 +52,9 @@ class Front:
         self._watch = Watch(settings, timeout_seconds)
         self._timeout_seconds = timeout_seconds
 
-    def install(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Let the servers that uvicorn makes in this loop speak our protocol."""
+    def install(self, loop: asyncio.AbstractEventLoop, direct: FindDirect) -> None:
+        """Let the servers that uvicorn makes in this loop speak our protocol, with routes that answer directly."""
+        self._watch.direct = direct
         # BentoML 1.4.39 has no option for uvicorn's protocol class, so the loop's method that makes servers is wrapped.
         create = loop.create_server
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 from prometheus_client import REGISTRY, CollectorRegistry, Gauge
+from pydantic_core import to_json
 
 from decision_log.errors import NotRecordedError
 from decision_log.format import Caller
@@ -28,7 +29,9 @@ from scoring.reasons import Explanation
 from scoring.scorer import Scores
 from scoring.store import StoredModel, load_stored
 from scoring.waterfall import Waterfall
-from serving.problems import Unexplained, Unrecorded
+from serving.direct import Replies
+from serving.exchange import FAILED
+from serving.problems import Failed, Unexplained, Unrecorded
 from serving.runner import EmbeddedRunner, Observer, RemoteRunner, Results, Runner
 from serving.schemas import Answer, decisions
 from serving.settings import RunnerSettings, ServingSettings, VariantSettings
@@ -93,6 +96,7 @@ class Variant:
     ----------
     applications, explained, matrices : the runners of single requests, to be decided, to be explained, and of rows of
         the model matrix
+    replies : the runner of single requests that are answered directly; None where there is something to wait for
     told : each reason as JSON
     """
 
@@ -129,6 +133,8 @@ class Variant:
         self.applications = make(self._score, self._ask_of, concatenate)
         self.explained = make(self._explain_rows, self._ask_and_explain, concatenate)
         self.matrices = make(self._score_matrix, self._ask_of_matrix, np.concatenate)
+        waits = ask is not None or self._aside is not None or (recorder is not None and recorder.confirms)
+        self.replies = None if waits else EmbeddedRunner(self._reply, _join_rows(concatenate), settings.runner, observe)
 
     def _runner(
         self,
@@ -164,6 +170,13 @@ class Variant:
         matrix = self.transform(given.rows)
         margins = self.served.scorer.model.margins(matrix)
         return self.decide(BATCH, given.callers, matrix, margins, claims=given.claims)
+
+    def _reply(self, given: CallerRows[Columns]) -> Replies:
+        scores = self._score(given)
+        try:
+            return Replies(map(to_json, self.answers(scores, given.callers)))
+        except Exception as error:  # it is recorded: it must not be decided and recorded once more
+            raise Failed(FAILED) from error
 
     def _score_matrix(self, given: CallerRows[Matrix]) -> Scores:
         margins = self.served.scorer.model.margins(given.rows)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.results import Comparison
-from deploy.capacity.cli import main
+from deploy.capacity.__main__ import main
 from deploy.capacity.page import section
 from deploy.capacity.plan import Demand, plan, pod_load
 from deploy.capacity.settings import CapacitySettings

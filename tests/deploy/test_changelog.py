@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from deploy.errors import DeployError
+from deploy.release.__main__ import main
 from deploy.release.changelog import Changelog
-from deploy.release.cli import main
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = """# Changelog

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.infrastructure.cli import main
+from deploy.infrastructure.__main__ import main
 from deploy.infrastructure.terraform import _changes
 
 ROOT = Path(__file__).resolve().parents[2]

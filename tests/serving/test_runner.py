@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 from scoring.scorer import Scores
-from serving.runner import ARRIVALS, EmbeddedRunner, Observer, RemoteRunner, Runner
+from serving.runner import EmbeddedRunner, Observer, RemoteRunner, Runner
 from serving.settings import Placement, RunnerSettings
 
 Rows = NDArray[np.float64]
@@ -152,32 +152,6 @@ def test_every_batch_is_observed(runner: MakeRunner) -> None:
     score_all(runner(Recorder(), seen), range(5))
     assert seen.sizes == [4, 1]
     assert min(seen.waits) >= 0
-
-
-@pytest.mark.parametrize(("together", "turns", "sizes"), [(1, 0, [1]), (3, 2, [3])])
-def test_only_a_request_that_came_alone_is_scored_at_once(together: int, turns: int, sizes: list[int]) -> None:
-    seen, taken = Seen(), 0
-
-    async def answered(scorer: Runner[Rows, Scores]) -> None:
-        nonlocal taken
-        await scorer.score(np.array([1.0]))
-        taken = taken or turn
-
-    async def run() -> None:
-        nonlocal turn
-        loop, scorer = asyncio.get_running_loop(), embedded(Recorder(), seen)
-        tasks = []
-        for _ in range(together):  # as a connection does: the task of the request, and then the end of its body
-            tasks.append(loop.create_task(answered(scorer)))
-            ARRIVALS.note(loop)
-        while not all(task.done() for task in tasks):
-            await asyncio.sleep(0)
-            turn += 1
-
-    turn = 0
-    asyncio.run(run())
-    assert (taken, seen.sizes) == (turns, sizes)
-    assert not ARRIVALS.alone
 
 
 def test_what_comes_while_batches_are_away_goes_together_when_one_returns() -> None:
