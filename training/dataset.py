@@ -49,7 +49,7 @@ class Dataset:
     ids : unique, shape (n,); see `Ids`
     columns : the raw columns of the n applications
     target : int64, shape (n,); 1 is default
-    fingerprint : SHA-256 of the file's bytes, hexadecimal
+    fingerprint : SHA-256, hexadecimal: of the bytes of the file, or of the matured rows where others were left out
     source : name of the file
     dates : days of the applications, datetime64[D], shape (n,); None where no date column was asked for
     warnings : what is legal but worth knowing, one line each

@@ -167,7 +167,7 @@ def test_it_says_where_the_model_comes_from(
     )
     assert (identity["MLflow run"], identity["commit of the code"]) == ("1234", "c0ffee")
     data = dict(row for row in page.tables["data"][0][1:])
-    assert data["SHA-256 of the file"] == dataset.fingerprint
+    assert data["SHA-256 of the data"] == dataset.fingerprint
     assert f"seed: {settings.seed}\n" in page.text
     assert settings.tracking.uri not in page.text
 

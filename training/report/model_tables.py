@@ -140,7 +140,7 @@ def data_table(dataset: Dataset, trained: TrainedModel, artefact: Artefact) -> R
 def _data(dataset: Dataset, trained: TrainedModel, artefact: Artefact) -> Iterator[Row]:
     fitted = artefact.lineage["data"]
     yield "source", dataset.source
-    yield "SHA-256 of the file", dataset.fingerprint
+    yield "SHA-256 of the data", dataset.fingerprint
     yield "applications fitted on", count(fitted["rows"])
     yield "defaults among them", f"{count(fitted['defaults'])} ({percent(fitted['defaults'] / fitted['rows'])})"
     if len(dataset) != trained.evaluation.rows:
