@@ -219,6 +219,8 @@ class Connection(HttpToolsProtocol):
         elif now - self._unread_since > self._settings.unread_seconds:
             self.transport.abort()
             return
+        if self._direct is not None:
+            self._direct.expire()
         if self._deadline is not None and now > self._deadline:
             self._expire()
         elif self._idle_until is not None and now > self._idle_until:

@@ -135,11 +135,15 @@ class DirectRequest:
             raise TooBusy.after(route.limits.retry_after_seconds)
         self._caller = caller
 
-    def done(self) -> bool:
-        """Whether it is answered. A request past its time limit is refused here, and not decided on."""
+    def expire(self) -> None:
+        """Refuse the request if it is past its time limit."""
         seconds = self._route.limits.timeout_seconds
         if not self._done and perf_counter() - self._start > seconds:
             self.set_exception(AnswerTimedOut.after(seconds))
+
+    def done(self) -> bool:
+        """Whether it is answered; one that is past its time limit is, and is not decided on."""
+        self.expire()
         return self._done
 
     def set_result(self, replies: Replies, /) -> None:
@@ -154,6 +158,8 @@ class DirectRequest:
         self._answer(refusal.status, PROBLEM, to_json(refusal.content(self._id)), refusal.headers)
 
     def _answer(self, status: HTTPStatus, media_type: bytes, body: bytes, more: Mapping[str, str]) -> None:
+        if self._done:
+            return
         self._done = True
         if self._caller is not None:
             self._route.waiting.give(self._caller)

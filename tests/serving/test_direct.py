@@ -227,6 +227,21 @@ def test_a_request_past_its_time_limit_is_refused_and_not_decided_on() -> None:
     assert direct.decided == []
 
 
+def test_a_request_that_nobody_decides_on_is_refused_after_its_time_limit() -> None:
+    direct = Direct(told, LIMITS.model_copy(update={"timeout_seconds": 0}))
+    direct.route = ScoringRoute(direct.route.answer, 8, 8, direct=lambda *_: None)
+
+    async def run() -> None:
+        request = direct.request()
+        assert request is not None
+        request.begin(b"01")
+        request.expire()
+        request.set_result(Replies([b"late"]))
+
+    asyncio.run(run())
+    assert [status for status, _, _ in direct.sent] == [504]
+
+
 def _direct_of(service: Service) -> Decide | None:
     return service.engine.routes["/predict"].direct
 
