@@ -30,6 +30,8 @@ FindDirect = Callable[[bytes], DirectRoute | None]
 
 _FORWARDED = frozenset({b"x-forwarded-for", b"x-forwarded-proto"})
 """Fields in which a proxy tells who calls; uvicorn reads them."""
+_STOPPING_SECONDS = 1.0
+"""Seconds that a caller has for another request once the service was told to stop."""
 _LINGER_SECONDS = 2.0
 """Seconds for which the rest of a refused request is read, so that the caller sees the answer and not a reset."""
 _MOST_DISCARDED = 64 << 20
@@ -125,7 +127,7 @@ class Connection(HttpToolsProtocol):
         self._unread_since: float | None = None
         self._idle_until: float | None = None
         self._direct: DirectRequest | None = None  # that is being answered
-        self._last = False  # whether the connection closes after that answer
+        self._stopping = False  # each answer is the last on its connection
 
     @property
     def unread(self) -> int:
@@ -185,7 +187,8 @@ class Connection(HttpToolsProtocol):
         if self.url.startswith(b"//"):  # httptools would take the first segment for a host
             self.url = b"http://localhost" + self.url
         super().on_headers_complete()
-        if self.expect_100_continue:  # whoever is refused may or may not send the body: RFC 9110, 10.1.1
+        # Whoever waits for "100 Continue" and is refused may or may not send the body (RFC 9110, 10.1.1).
+        if self.expect_100_continue or self._stopping:
             self.cycle.keep_alive = False
 
     def on_response_complete(self) -> None:
@@ -204,11 +207,15 @@ class Connection(HttpToolsProtocol):
             self.transport.close()
 
     def shutdown(self) -> None:
-        """Close idle connections, and give the others their time to finish."""
-        self._watch.stop(self.loop.time())
-        if self._direct is None:
-            super().shutdown()
-        self._last = True
+        """Close the connection behind its next answer, or soon if nothing is asked."""
+        # An idle one is not closed at once: its caller may just be sending, and would have to send again.
+        now = self.loop.time()
+        self._watch.stop(now)
+        self._stopping = True
+        if self._in_cycle:
+            self.cycle.keep_alive = False
+        elif not self._answering:
+            self._idle_until = now + _STOPPING_SECONDS
 
     def look(self, now: float) -> None:
         """Cut off or refuse a caller who is overdue."""
@@ -223,7 +230,7 @@ class Connection(HttpToolsProtocol):
             self._direct.expire()
         if self._deadline is not None and now > self._deadline:
             self._expire()
-        elif self._idle_until is not None and now > self._idle_until:
+        elif self._idle_until is not None and now > self._idle_until and not self._answering:
             self.transport.close()
 
     def _expire(self) -> None:
@@ -285,9 +292,9 @@ class Connection(HttpToolsProtocol):
         content = [STATUS_LINE[status]]
         for name, value in (*self.server_state.default_headers, *fields):
             content += (name, b": ", value, b"\r\n")
-        content.append(b"connection: close\r\n\r\n" if self._last else b"\r\n")
+        content.append(b"connection: close\r\n\r\n" if self._stopping else b"\r\n")
         self.transport.write(b"".join((*content, body)))
-        if self._last:
+        if self._stopping:
             self.transport.close()
         self.on_response_complete()
 
@@ -327,6 +334,8 @@ class Connection(HttpToolsProtocol):
 
     def _finish(self) -> None:
         self._read, self._deadline = self._read_head, None
+        if not self._answering:  # the answer came before the end of the body
+            self._idle_until = self.loop.time() + self.timeout_keep_alive
 
     def _feed(self, data: bytes) -> None:
         self.parser.feed_data(data)

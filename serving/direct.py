@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 Fields = Sequence[tuple[bytes, bytes]]
 """Header fields, names in lower case."""
 
-_UNUSUAL = frozenset({b"content-encoding", KEY_FIELD})
+_NOT_DIRECT = frozenset({b"content-encoding", KEY_FIELD})
 """Fields that send a request the long way."""
 _DIGITS = 9
 
@@ -79,7 +79,7 @@ class DirectRoute:
         if (
             fields.get(b"content-type") != JSON
             or b"host" not in fields
-            or not _UNUSUAL.isdisjoint(fields)
+            or not _NOT_DIRECT.isdisjoint(fields)
             or not (length.isdigit() and len(length) <= _DIGITS and 0 < int(length) <= min(came, self.body_bytes))
         ):
             return None
@@ -163,5 +163,7 @@ class DirectRequest:
         self._done = True
         if self._caller is not None:
             self._route.waiting.give(self._caller)
-        self._send(status, fields_of(media_type, body, self._id, more), body)
-        self._endpoint.end(status, perf_counter() - self._start)
+        try:
+            self._send(status, fields_of(media_type, body, self._id, more), body)
+        finally:
+            self._endpoint.end(status, perf_counter() - self._start)

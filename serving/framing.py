@@ -17,7 +17,9 @@ _AUTHORITY = re.compile(rb"[A-Z-]+ https?://([^/?# ]+)", re.IGNORECASE)
 _HOST = re.compile(rb"\r\nhost:([^\r\n]*)", re.IGNORECASE)
 _USUAL = re.compile(rb"POST (/[\w/.-]*) HTTP/1\.1\r\n((?:[\w-]+:[\x20-\x7e]*\r\n)+)\r\n")
 _STAYS = b"keep-alive"
-_UNUSUAL = frozenset({b"expect", b"http2-settings", b"te", b"trailer", b"transfer-encoding", b"upgrade"})
+_UNUSUAL = frozenset(
+    {b"expect", b"proxy-connection", b"http2-settings", b"te", b"trailer", b"transfer-encoding", b"upgrade"}
+)
 """Fields that change how the connection is read or answered."""
 _LENGTH = re.compile(rb"[0-9]{1,15}")
 _CHUNK = re.compile(rb"([0-9a-fA-F]{1,8})[ \t]*(?:;[\t\x20-\x7e\x80-\xff]*)?")
@@ -89,7 +91,8 @@ def usual_request(head: bytes) -> UsualRequest | None:
         return None
     lines = found[2].split(b"\r\n")[:-1]
     fields = {name.lower(): value.strip(b" ") for name, _, value in [line.partition(b":") for line in lines]}
-    if len(fields) < len(lines) or not _UNUSUAL.isdisjoint(fields) or fields.get(b"connection", _STAYS) != _STAYS:
+    stays = fields.get(b"connection", _STAYS).lower() == _STAYS
+    if len(fields) < len(lines) or not stays or not _UNUSUAL.isdisjoint(fields):
         return None
     return UsualRequest(found[1], fields)
 

@@ -10,6 +10,7 @@ import asyncio
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from contextvars import Context
 from time import perf_counter
 from typing import Generic, NamedTuple, Protocol, Self, TypeVar
 
@@ -88,17 +89,17 @@ class Runner(ABC, Generic[Rows, Results]):
     def put(self, row: Rows, answer: Outcome[Results]) -> None:
         """Have one row scored soon, and its scores handed to `answer`."""
         if not self._queue:
-            asyncio.get_running_loop().call_soon(self._flush)
+            self._flush_soon()
         self._queue.append(_Waiting(row, answer, perf_counter()))
 
     @abstractmethod
-    def _flush(self) -> None:
-        """Score the waiting rows, or start tasks that will."""
+    def _flush_soon(self) -> None:
+        """Have the waiting rows scored in the next turn of the event loop."""
 
-    def _next_batch(self) -> list[_Waiting[Rows, Results]]:
-        size = min(len(self._queue), self._settings.max_batch_rows)
+    def _next_batch(self, queue: deque[_Waiting[Rows, Results]]) -> list[_Waiting[Rows, Results]]:
+        size = min(len(queue), self._settings.max_batch_rows)
         # A request past its time limit has cancelled its future: the row is not scored, and no decision recorded.
-        batch = [one for one in (self._queue.popleft() for _ in range(size)) if not one.answer.done()]
+        batch = [one for one in (queue.popleft() for _ in range(size)) if not one.answer.done()]
         if batch:
             self._observe(len(batch), perf_counter() - batch[0].since)
         return batch
@@ -110,7 +111,7 @@ class Runner(ABC, Generic[Rows, Results]):
 class EmbeddedRunner(Runner[Rows, Results]):
     """Scores on the event loop's own thread: for models that take microseconds. `score` scores a batch.
 
-    All waiting rows are scored before the loop turns again. Under overload a turn is spent on refusing other requests,
+    All rows that wait when a turn begins are scored in it. Under overload a turn is spent on refusing other requests,
     so that one batch for each turn would be too few.
     """
 
@@ -124,9 +125,15 @@ class EmbeddedRunner(Runner[Rows, Results]):
         super().__init__(join, settings, observe)
         self._score = score
 
+    def _flush_soon(self) -> None:
+        # In nobody's context: the rows of several requests are scored, and answered, in one turn.
+        asyncio.get_running_loop().call_soon(self._flush, context=Context())
+
     def _flush(self) -> None:
-        while self._queue:
-            batch = self._next_batch()
+        # What is put meanwhile waits for the next turn: a caller with requests behind one another holds up nobody else.
+        queue, self._queue = self._queue, deque()
+        while queue:
+            batch = self._next_batch(queue)
             if batch:
                 self._answer(batch)
 
@@ -160,9 +167,12 @@ class RemoteRunner(Runner[Rows, Results]):
         self._score = score
         self._under_way: set[asyncio.Task[None]] = set()
 
+    def _flush_soon(self) -> None:
+        asyncio.get_running_loop().call_soon(self._flush)
+
     def _flush(self) -> None:
         while self._queue and len(self._under_way) < self._settings.batches_in_flight:
-            if batch := self._next_batch():
+            if batch := self._next_batch(self._queue):
                 task = asyncio.get_running_loop().create_task(self._answer(batch))
                 self._under_way.add(task)
                 task.add_done_callback(self._finished)

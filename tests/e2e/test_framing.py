@@ -25,6 +25,7 @@ MANY = 100_000
 """Applications, the answers to which are larger than what the system keeps of a connection."""
 INNER = b"GET /livez HTTP/1.1\r\nHost: localhost\r\nX-Request-ID: INNER\r\n\r\n"
 JSON = b"Content-Type: application/json"
+CLOSES = b"\r\nconnection: close\r\n"
 
 
 @pytest.fixture(scope="module")
@@ -253,6 +254,40 @@ def test_a_caller_who_does_not_read_holds_up_no_shutdown_and_others_get_their_an
         other.sendall(request[-1:])
         assert statuses(b"".join(iter(lambda: other.recv(65_536), b""))) == [200]
         assert server.process.wait(60) == 0  # the caller that does not read holds its connection until then
+
+
+@pytest.mark.parametrize("more", [(), (b"TE: trailers",)], ids=["direct", "long way"])
+def test_told_to_stop_the_service_answers_whoever_goes_on_asking_and_says_that_it_closes(
+    delivered: Delivered, tmp_path: Path, more: tuple[bytes, ...]
+) -> None:
+    with serve_with(tmp_path, {"model": delivered.tag}) as server, connect(server) as caller:
+        caller.sendall(whole(*more))
+        answered = one_answer(caller)
+        assert CLOSES not in answered
+        server.process.terminate()
+        while CLOSES not in answered:
+            caller.sendall(whole(*more))
+            answered = one_answer(caller)
+            assert statuses(answered) == [200]
+        assert caller.recv(1) == b""
+        assert server.process.wait(60) == 0
+
+
+def one_answer(connection: socket.socket) -> bytes:
+    answered = b""
+    while b"\r\n\r\n" not in answered or len(answered) < sum(lengths(answered)):
+        piece = connection.recv(65_536)
+        assert piece
+        answered += piece
+    return answered
+
+
+def test_a_connection_that_is_idle_after_an_early_answer_is_closed(server: Server) -> None:
+    with connect(server) as caller:
+        caller.sendall(post(b"Content-Type: text/plain", b"Content-Length: 10"))
+        assert statuses(one_answer(caller)) == [415]
+        caller.sendall(b"0123456789")
+        assert caller.recv(1) == b""
 
 
 def test_where_too_much_is_unread_the_largest_answers_are_cut_off(delivered: Delivered, tmp_path: Path) -> None:

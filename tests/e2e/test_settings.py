@@ -17,8 +17,8 @@ LOGGED = {"logging": {"access": {"enabled": True}}}
 
 
 def probabilities(server: Server) -> list[float]:
-    single = httpx.post(f"{server.url}/predict", json=EXAMPLE).json()
-    batch = httpx.post(f"{server.url}/predict/batch", json=BATCH).json()
+    single = httpx.post(f"{server.url}/predict", json=EXAMPLE, timeout=600).json()
+    batch = httpx.post(f"{server.url}/predict/batch", json=BATCH, timeout=600).json()
     return [decision["probability"] for decision in (single, *batch["results"])]
 
 

@@ -154,6 +154,38 @@ def test_every_batch_is_observed(runner: MakeRunner) -> None:
     assert min(seen.waits) >= 0
 
 
+def test_what_is_put_while_rows_are_answered_waits_for_the_next_turn() -> None:
+    seen = Seen()
+    scorer = embedded(Recorder(), seen)
+
+    class Again:
+        """Asks once more with each answer, as a connection does whose requests lie behind one another."""
+
+        left = 3
+
+        def done(self) -> bool:
+            return False
+
+        def set_result(self, _: Scores, /) -> None:
+            self.left -= 1
+            if self.left:
+                scorer.put(np.array([1.0]), self)
+
+        def set_exception(self, error: BaseException, /) -> None:
+            raise error
+
+    async def run() -> list[int]:
+        asking, left = Again(), []
+        scorer.put(np.array([1.0]), asking)
+        while asking.left:
+            await asyncio.sleep(0)
+            left.append(asking.left)
+        return left
+
+    assert asyncio.run(run()) == [2, 1, 0]
+    assert seen.sizes == [1, 1, 1]
+
+
 def test_what_comes_while_batches_are_away_goes_together_when_one_returns() -> None:
     gates = [asyncio.Event() for _ in range(3)]
     batches: list[list[float]] = []
