@@ -90,6 +90,9 @@ def accept_several(loop: asyncio.AbstractEventLoop) -> None:
     ) -> Any:
         if sock is None:
             return await create(protocol, *place, **options)
+        # A copy of a Python socket that may block makes all of them block, those of other workers too: one of these
+        # would stand still in accept() until somebody else calls.
+        sock.setblocking(False)
         handles = [sock, *(sock.dup() for _ in range(_HANDLES - 1))]
         return _Servers([await create(protocol, sock=handle, **options) for handle in handles])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -51,6 +52,28 @@ def test_the_loop_by_itself_takes_them_one_by_one() -> None:
 
 def test_several_are_taken_at_once_and_none_after_the_end() -> None:
     assert uvloop.run(_turns(accept_several)) < CALLERS / 2
+
+
+def test_a_worker_that_starts_never_lets_the_shared_socket_block() -> None:
+    # Another worker that accepts on the same socket would stand still until the next caller.
+    async def blocking() -> set[bool]:
+        loop, found = asyncio.get_running_loop(), set()
+        create = loop.create_server
+
+        async def observed(*arguments: object, sock: socket.socket) -> asyncio.AbstractServer:
+            found.add(os.get_blocking(first.fileno()))
+            return await create(*arguments, sock=sock)  # type: ignore[arg-type]
+
+        with socket.create_server(("127.0.0.1", 0)) as first:
+            first.setblocking(False)
+            loop.create_server = observed  # type: ignore[method-assign, assignment]
+            accept_several(loop)
+            server = await loop.create_server(Taken, sock=socket.socket(fileno=os.dup(first.fileno())))
+            server.close()
+            await server.wait_closed()
+        return found
+
+    assert uvloop.run(blocking()) == {False}
 
 
 def test_the_loop_of_asyncio_is_left_alone() -> None:
