@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
@@ -17,22 +16,21 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from features.declaration import ColumnDeclaration
 from features.errors import SchemaError
 from features.formulas import Expression, Source, is_never_missing, read_formula, sources
+from features.histories import Histories, HistoryDeclaration
 from features.reasons import Reasons, ReasonsDeclaration
-from features.schema import MOST_LEVELS, Calendar, Changeable, Column, ColumnKind, Order, Protection, Schema, day_number
+from features.schema import Calendar, Column, ColumnKind, Order, Schema
 from jobs.errors import SettingsError
 from jobs.settings import Settings, read_document
 
 BASELINE = "baseline"
-"""The set of the raw columns themselves; the other sets have the names that the portfolio gives them."""
+"""The set of the application's own columns."""
+HISTORY = "history"
+"""The set of the roll-ups of the histories; all other sets have the names that the portfolio gives them."""
 
 FILE_NAME = "portfolio.yaml"
-
-_UNITS = {ColumnKind.CATEGORY: "level", ColumnKind.FLAG: "0 or 1", ColumnKind.DATE: "date", ColumnKind.COUNT: "count"}
-_ELDERLY = 62.0
-# The usual bands of an age in years; 62 is where Regulation B calls applicants elderly (12 CFR 1002.2(o)).
-_AGE_BANDS = (25.0, 40.0, _ELDERLY)
 
 
 class IdentityDeclaration(Settings):
@@ -87,141 +85,6 @@ class FilesDeclaration(Settings):
         return self
 
 
-class ProtectionDeclaration(Settings):
-    """The groups of a protected attribute; see `schema.Protection`."""
-
-    groups: dict[str, tuple[str | int, ...]] = Field(default={})
-    bands: tuple[float, ...] = ()
-    elderly: float | None = None
-    per_unit: float = 1.0
-
-    def build(self, attribute: str, column: ColumnDeclaration) -> Protection:
-        """The protection of a column; ValueError if its groups do not fit the column."""
-        if column.kind is ColumnKind.CATEGORY:
-            if self.bands:
-                raise ValueError(f"{attribute}: bands are of numbers; a category has groups of levels")
-            groups = self.groups or {str(level): (level,) for level in column.levels}
-            grouped = [level for levels in groups.values() for level in _texts(levels)]
-            unknown = sorted(set(grouped) - set(_texts(column.levels))) if column.levels else []
-            if unknown or len(set(grouped)) < len(grouped):
-                # A misspelt level would leave its applicants out of every group, and so out of the screening.
-                told = ", ".join(unknown) or "one that is in two groups"
-                raise ValueError(f"{attribute}: groups must hold declared levels, each once, not {told}")
-            return Protection(
-                attribute=attribute, groups=tuple((name, _texts(levels)) for name, levels in groups.items())
-            )
-        bands, elderly = self.bands, self.elderly
-        if column.kind is ColumnKind.FLAG:
-            bands = bands or (1.0,)
-        elif not bands and attribute == "age":
-            bands, elderly = _AGE_BANDS, _ELDERLY
-        if self.groups or not bands or list(bands) != sorted(set(bands)):
-            raise ValueError(f"{attribute}: a number needs rising bands, such as [25, 40, 62], and no groups of levels")
-        if elderly not in (None, *bands) or not self.per_unit or column.kind is ColumnKind.DATE:
-            raise ValueError(f"{attribute}: elderly must be one of the bands, per_unit not 0, and the column no date")
-        return Protection(attribute=attribute, bands=bands, elderly=elderly, per_unit=self.per_unit)
-
-
-class ChangeableDeclaration(Settings):
-    """How far an applicant can change a column; see `schema.Changeable`."""
-
-    to: Literal["lower", "higher", "either"]
-    most: float | None = Field(default=None, gt=0)
-    """Share of the value that a change may have at most."""
-    step: float | None = Field(default=None, ge=1e-6)
-    """Changed values are multiples of it; 1 for counts, which need none."""
-    scaled: tuple[str, ...] = Field(default=(), alias="with")
-    """Columns that are scaled by the same factor."""
-
-    def build(self, column: ColumnDeclaration, low: float, high: float) -> Changeable:
-        """How far a column with these bounds can be changed; ValueError if that is not told, or it is protected."""
-        if column.kind not in (ColumnKind.NUMBER, ColumnKind.COUNT) or column.protected:
-            raise ValueError("changeable: only numbers and counts can be, and none that states a protected attribute")
-        step = 1.0 if self.step is None and column.kind is ColumnKind.COUNT else self.step
-        if step is None or (column.kind is ColumnKind.COUNT and not step.is_integer()):
-            raise ValueError("changeable: needs a step, such as 100; that of a count is a whole number")
-        lower, higher = self.to != "higher", self.to != "lower"
-        if self.most is None and ((lower and low == -math.inf) or (higher and high == math.inf)):
-            raise ValueError("changeable: needs most, such as 0.5, since the column has no bound in that direction")
-        most = math.inf if self.most is None else self.most
-        return Changeable(lower=lower, higher=higher, most=most, step=step, scaled=self.scaled)
-
-
-class ColumnDeclaration(Settings):
-    """One raw column; see `schema.Column`."""
-
-    kind: ColumnKind
-    description: str = ""
-    unit: str = ""
-    low: float | str | None = None
-    high: float | str | None = None
-    required: bool = False
-    missing: tuple[float | str, ...] = ()
-    protected: str | tuple[str, ...] | dict[str, ProtectionDeclaration] = ()
-    levels: tuple[str | int, ...] = ()
-    coded: bool = False
-    most_levels: int = Field(default=MOST_LEVELS, ge=1, le=100_000)
-    calendar: Calendar | None = None
-    changeable: ChangeableDeclaration | None = None
-
-    @model_validator(mode="after")
-    def _parts_fit_the_kind(self) -> Self:
-        category = self.kind is ColumnKind.CATEGORY
-        if (self.low is not None or self.high is not None) and (category or self.kind is ColumnKind.FLAG):
-            raise ValueError("only numbers, counts and dates have bounds")
-        if (self.levels or self.coded) and not category:
-            raise ValueError("only categories have levels")
-        if len(set(map(type, self.levels))) > 1 or len(set(self.levels)) < len(self.levels):
-            raise ValueError("levels must differ, and be texts or whole numbers, not both")
-        if not category and not all(isinstance(code, float) for code in self.missing):
-            raise ValueError("codes for missing must be numbers")
-        if set(_texts(self.levels)) & set(_texts(self.missing)):
-            raise ValueError("a level cannot be a code for missing")
-        if self._bound(self.low, -math.inf) > self._bound(self.high, math.inf):
-            raise ValueError("low must be at most high")
-        self._protections()
-        self._changes()
-        return self
-
-    def build(self, name: str) -> Column:
-        """The column of this name."""
-        flag, category = self.kind is ColumnKind.FLAG, self.kind is ColumnKind.CATEGORY
-        return Column(
-            name=name,
-            kind=self.kind,
-            description=self.description or name,
-            unit=self.unit or _UNITS.get(self.kind, "number"),
-            low=0.0 if flag else self._bound(self.low, -math.inf),
-            high=1.0 if flag else self._bound(self.high, math.inf),
-            required=self.required,
-            missing=_texts(self.missing) if category else tuple(map(float, self.missing)),
-            protections=self._protections(),
-            levels=_texts(self.levels),
-            coded=self.coded or any(isinstance(level, int) for level in self.levels),
-            most_levels=self.most_levels,
-            calendar=self.calendar,
-            changeable=self._changes(),
-        )
-
-    def _bound(self, stated: float | str | None, otherwise: float) -> float:
-        if stated is None:
-            return otherwise
-        if isinstance(stated, str) != (self.kind is ColumnKind.DATE):
-            raise ValueError("bounds are numbers, or texts such as 2026-01-31 of a date")
-        return day_number(stated) if isinstance(stated, str) else stated
-
-    def _changes(self) -> Changeable | None:
-        low, high = self._bound(self.low, -math.inf), self._bound(self.high, math.inf)
-        return None if self.changeable is None else self.changeable.build(self, low, high)
-
-    def _protections(self) -> tuple[Protection, ...]:
-        stated = self.protected
-        if isinstance(stated, str):
-            stated = (stated,)
-        named = stated if isinstance(stated, dict) else {name: ProtectionDeclaration() for name in stated}
-        return tuple(one.build(attribute, self) for attribute, one in named.items())
-
-
 class OrderDeclaration(Settings):
     """A rule for two numeric columns; see `schema.Order`."""
 
@@ -250,6 +113,8 @@ class PortfolioDeclaration(Settings):
     generator: str | None = None
     """The Python module that generates data where `run` gets none."""
     columns: dict[str, ColumnDeclaration] = Field(min_length=1)
+    histories: dict[str, HistoryDeclaration] = Field(default={})
+    """What is known of a client before the application, and the roll-ups of it."""
     orders: tuple[OrderDeclaration, ...] = ()
     features: dict[str, dict[str, FeatureDeclaration]] = Field(default={})
     """Sets of features by their free names; a formula may read the features above it."""
@@ -329,13 +194,22 @@ class Portfolio:
         return hashlib.sha256(self.content).hexdigest()
 
     @cached_property
-    def schema(self) -> Schema:
-        """The raw columns and the orders between them."""
+    def histories(self) -> Histories | None:
+        """What is known of a client before the application; None where nothing is declared."""
         declared = self.declared
+        return Histories.of(declared.histories, declared.identity) if declared.histories else None
+
+    @cached_property
+    def schema(self) -> Schema:
+        """The raw columns, those of the application and then the roll-ups of the histories, and the orders of them."""
+        declared, histories = self.declared, self.histories
         return Schema(
             id_column=declared.identity.column if declared.identity else None,
             target_column=declared.outcome.column,
-            columns=tuple(column.build(name) for name, column in declared.columns.items()),
+            columns=(
+                *(column.build(name) for name, column in declared.columns.items()),
+                *(histories.columns if histories else ()),
+            ),
             orders=tuple(Order(order.smaller, order.larger) for order in declared.orders),
         )
 
@@ -350,7 +224,7 @@ class Portfolio:
         found = [_raw(column) for column in schema if column.kind is not ColumnKind.DATE]
         for group, features in self.declared.features.items():
             for name, feature in features.items():
-                if group == BASELINE or name in schema or name in above:
+                if group in (BASELINE, HISTORY) or name in schema or name in above:
                     raise SchemaError(f"features.{group}.{name}: is a column or a set already")
                 try:
                     above[name] = read_formula(feature.formula, schema, above)
@@ -372,8 +246,8 @@ class Portfolio:
 
     @property
     def sets(self) -> tuple[str, ...]:
-        """The names of all sets of features, the raw columns' own first."""
-        return (BASELINE, *self.declared.features)
+        """The names of all sets of features, those of the raw columns first."""
+        return (BASELINE, *((HISTORY,) if self.histories else ()), *self.declared.features)
 
     def select(
         self, sets: Collection[str], without: Collection[str], left_out: Collection[str] = ()
@@ -414,12 +288,9 @@ def _canonical(declared: PortfolioDeclaration) -> bytes:
     return json.dumps(values, indent=1, ensure_ascii=False, allow_nan=False).encode() + b"\n"
 
 
-def _texts(values: Collection[str | int | float]) -> tuple[str, ...]:
-    return tuple(f"{value:g}" if isinstance(value, float) else str(value) for value in values)
-
-
 def _raw(column: Column) -> Feature:
-    return Feature(name=column.name, description=column.description, group=BASELINE, sources=(column.name,))
+    group = HISTORY if column.history else BASELINE
+    return Feature(name=column.name, description=column.description, group=group, sources=(column.name,))
 
 
 def _derived(name: str, group: str, description: str, expression: Expression) -> Feature:

@@ -137,7 +137,8 @@ class Column:
     of the data dictionary; any other string is legal and becomes the unknown category. `coded` is true where the levels
     are whole numbers: 2, 2.0 and "2" are one level. A model knows the `most_levels` commonest levels at most.
     `calendar` belongs to a column of the time of application: its drift is judged over whole periods only.
-    `changeable` says how far an applicant can change the value; no score depends on it.
+    `changeable` says how far an applicant can change the value; no score depends on it. `history` names the table of
+    histories that the column is a roll-up of; it is empty for a column of the application.
     """
 
     name: str
@@ -154,6 +155,7 @@ class Column:
     most_levels: int = MOST_LEVELS
     calendar: Calendar | None = None
     changeable: Changeable | None = None
+    history: str = ""
 
     @property
     def numeric(self) -> bool:
@@ -277,6 +279,16 @@ class Schema:
     @cached_property
     def _by_name(self) -> dict[str, Column]:
         return {column.name: column for column in self.columns}
+
+    @cached_property
+    def stated(self) -> tuple[Column, ...]:
+        """The columns of an application itself: all but the roll-ups of histories."""
+        return tuple(column for column in self.columns if not column.history)
+
+    @cached_property
+    def rolled_up(self) -> tuple[Column, ...]:
+        """The roll-ups of histories, which are the last columns in `numeric`."""
+        return tuple(column for column in self.columns if column.history)
 
     @cached_property
     def numeric(self) -> tuple[Column, ...]:

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
-from features.portfolio import ColumnDeclaration, OutcomeDeclaration, Portfolio, PortfolioDeclaration
+from features.declaration import ColumnDeclaration
+from features.portfolio import OutcomeDeclaration, Portfolio, PortfolioDeclaration
 from tests.features.examples import ROOT
 from training.cli import main
 from training.portfolio.changes import changes, read_portfolio
