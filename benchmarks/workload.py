@@ -46,7 +46,7 @@ def workload(data: Path, scorer: Scorer, size: int) -> Workload:
     BenchmarkError unless the scorer's margins are those of the booster itself on the same matrix, bit for bit.
     """
     portfolio = scorer.artefact.portfolio
-    names = [column.name for column in portfolio.schema]
+    names = [column.name for column in portfolio.schema.stated]
     frame = pd.read_parquet(data / "application_train.parquet", columns=names).bfill().ffill().head(size)
     applications = [_record(row, portfolio.schema) for row in frame.to_dict("records")]
     reader = Applications(portfolio)

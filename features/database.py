@@ -20,7 +20,7 @@ import pyarrow as pa
 from pyarrow import types
 
 from features.errors import ColumnsError, FileError
-from features.files import CsvLayout, RowBatch, read_table
+from features.files import CsvLayout, RowBatch, read_from, read_table
 from features.portfolio import Portfolio
 from jobs.destination import without_secrets
 
@@ -159,18 +159,18 @@ class QueryRange:
 
     def batches(self, rows: int, portfolio: Portfolio, *, others: Sequence[str] = ()) -> Iterator[RowBatch]:
         """The rows in batches of at most `rows`, by a cursor of the server; FileError if the database fails."""
-        wanted = list(dict.fromkeys([*(column.name for column in portfolio.schema), *others]))
         decimal, first_row = CsvLayout.of(portfolio).decimal, 0
-        for table in self._tables(wanted, min(rows, _FETCHED)):
+        for table in self._tables(portfolio, others, min(rows, _FETCHED)):
             yield read_table(table, portfolio, first_row=first_row, others=others, decimal=decimal)
             first_row += table.num_rows
 
-    def _tables(self, columns: Sequence[str], rows: int) -> Iterator[pa.Table]:
+    def _tables(self, portfolio: Portfolio, others: Sequence[str], rows: int) -> Iterator[pa.Table]:
         with self.database.connected() as connection:
             limits = {} if self.key is None else {"low": self.low, "high": self.high}
             options = {"stream_results": True, "yield_per": rows}
             result = connection.execute(self._rows(connection), limits, execution_options=options)
             names = list(result.keys())
+            columns = list(dict.fromkeys([*read_from(names, portfolio), *others]))
             absent = [name for name in columns if name not in names]
             if absent:
                 raise ColumnsError(f"{self.name}: column missing: {', '.join(absent)}")

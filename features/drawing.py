@@ -109,8 +109,8 @@ def _broken(columns: Columns, order: Order) -> tuple[NDArray[np.bool_], NDArray[
 
 
 def records_of(columns: Columns) -> list[dict[str, float | int | str | None]]:
-    """The applications as the API takes them: a dictionary of each row, null for a missing value."""
-    names = [column.name for column in columns.schema]
+    """The applications as the API takes them: a dictionary of each row, null for a missing value, without roll-ups."""
+    names = [column.name for column in columns.schema.stated]
     place = columns.schema.position
     rows = []
     for numbers, levels in zip(columns.numbers.tolist(), columns.levels.tolist(), strict=True):

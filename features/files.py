@@ -85,9 +85,14 @@ def open_file(path: Path | StoredFile, portfolio: Portfolio, *, partition: Parti
 
 def refuse_absent(where: str, names: Sequence[str], portfolio: Portfolio) -> None:
     """ColumnsError that begins with `where` if a declared column is not among the names."""
-    absent = [column.name for column in portfolio.schema if column.name not in names]
+    absent = [column.name for column in portfolio.schema.stated if column.name not in names]
     if absent:
         raise ColumnsError(f"{where}: column missing: {_listed(absent)}{_misspelt_hint(absent, names)}")
+
+
+def read_from(names: Container[str], portfolio: Portfolio) -> list[str]:
+    """The declared columns that are read from a table with these columns: of the roll-ups, those that it has."""
+    return [column.name for column in portfolio.schema if not column.history or column.name in names]
 
 
 def open_table(
@@ -118,13 +123,15 @@ def refuse_repeated(where: str, names: Sequence[str]) -> None:
 def read_table(
     table: pa.Table, portfolio: Portfolio, *, first_row: int = 0, others: Sequence[str] = (), decimal: str = "."
 ) -> RowBatch:
-    """The batch of an Arrow table that has every declared column, checked against the declaration."""
-    schema = portfolio.schema
+    """The batch of an Arrow table, checked against the declaration; a roll-up that it lacks is missing in every row."""
+    schema, names = portfolio.schema, set(table.column_names)
     # Each column lies together, as it comes from Arrow and as the transformer reads it.
     numbers = np.full((len(schema.numeric), table.num_rows), np.nan).T
     levels = np.full((table.num_rows, len(schema.categorical)), None, dtype=object)
     violations: list[RuleViolation] = []
     for column in schema:
+        if column.history and column.name not in names:
+            continue
         stored, position = table[column.name], schema.position[column.name]
         # Small tables have few rows to pay for the calls: nothing is to be read here, or nothing to be judged.
         if stored.type == _NULL:
@@ -202,7 +209,7 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class File(Table):
-    """A readable file whose header has every declared column."""
+    """A readable file whose header has every declared column of the application."""
 
     portfolio: Portfolio
 
@@ -226,7 +233,7 @@ class File(Table):
         """
         if rows < 1:
             raise ColumnsError(f"a batch has at least 1 row, not {rows}")
-        wanted = list(dict.fromkeys([*(column.name for column in self.schema), *others]))
+        wanted = list(dict.fromkeys([*read_from(self.header, self.portfolio), *others]))
         for table in self.blocks(wanted, rows, groups=groups):
             yield read_table(table, self.portfolio, first_row=first_row, others=others, decimal=self.layout.decimal)
             first_row += table.num_rows

@@ -84,17 +84,19 @@ class Applications:
     def __init__(self, portfolio: Portfolio) -> None:
         self.portfolio = portfolio
         self.schema = schema = portfolio.schema
-        fields = {column.name: f"c{i}" for i, column in enumerate(schema)}
+        fields = {column.name: f"c{i}" for i, column in enumerate(schema.stated)}
         # The class that is made takes the schema along as class variables, which pydantic does not check.
         base = type(
             "Application",
             (ApplicationRecord,),
             {"declaration": schema, "fields": fields, "__doc__": ApplicationRecord.__doc__},
         )
-        parts: Any = {fields[column.name]: _field(column) for column in schema}
+        parts: Any = {fields[column.name]: _field(column) for column in schema.stated}
         self.model = cast("type[ApplicationRecord]", create_model("Application", __base__=base, **parts))
         self.model.__doc__ = _DOC
-        self._numbers = _getter([fields[column.name] for column in schema.numeric])
+        stated = [column for column in schema.numeric if not column.history]
+        self._numbers = _getter([fields[column.name] for column in stated])
+        self._stated, self._rolled_up = len(stated), len(schema.rolled_up)
         self._levels = _getter([fields[column.name] for column in schema.categorical])
         self._plain = _PlainReader(schema)
 
@@ -105,7 +107,7 @@ class Applications:
         for row, value in enumerate(values):
             levels[row] = self._levels(value)
         numbers = np.array([self._numbers(value) for value in values], dtype=np.float64)
-        return Columns(numbers.reshape(len(values), len(self.schema.numeric)), levels, self.portfolio)
+        return Columns(self._padded(numbers.reshape(len(values), self._stated)), levels, self.portfolio)
 
     def plain(self, stated: Sequence[Mapping[str, Any]]) -> tuple[Columns, NDArray[np.bool_]]:
         """Parsed JSON objects as columns, and which of them are certainly valid; only the model can judge the others.
@@ -113,20 +115,31 @@ class Applications:
         Where it says that one is valid, the columns are those that the model would give.
         """
         numbers, levels, sound = self._plain.read(stated)
-        return Columns(numbers, levels, self.portfolio), sound
+        return Columns(self._padded(numbers), levels, self.portfolio), sound
+
+    def _padded(self, numbers: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The numbers with the roll-ups of histories behind them, all missing."""
+        if not self._rolled_up:
+            return numbers
+        padded = np.full((len(numbers), self._stated + self._rolled_up), np.nan)
+        padded[:, : self._stated] = numbers
+        return padded
 
 
 class _PlainReader:
     """Checks many applications at once, by column, where the model of pydantic checks one value after the other."""
 
     def __init__(self, schema: Schema) -> None:
+        numeric = [column for column in schema.numeric if not column.history]
+        count = len(numeric)
         self._schema = schema
-        self._absent: dict[str, Any] = {column.name: None for column in schema}
-        self._numbers = _getter([column.name for column in schema.numeric])
+        self._absent: dict[str, Any] = {column.name: None for column in schema.stated}
+        self._nothing = (None,) * count
+        self._numbers = _getter([column.name for column in numeric])
         self._levels = _getter([column.name for column in schema.categorical])
-        self._optional = np.array([not column.required for column in schema.numeric], dtype=np.bool_)
-        self._low, self._high, self._whole = schema.low, schema.high, schema.whole
-        self._codes = [(i, one) for i, column in enumerate(schema.numeric) for one in column.missing]
+        self._optional = np.array([not column.required for column in numeric], dtype=np.bool_)
+        self._low, self._high, self._whole = schema.low[:count], schema.high[:count], schema.whole[:count]
+        self._codes = [(i, one) for i, column in enumerate(numeric) for one in column.missing]
         self._orders = [(schema.position[one.smaller], schema.position[one.larger]) for one in schema.orders]
 
     def read(
@@ -143,14 +156,13 @@ class _PlainReader:
             ],
             dtype=np.bool_,
         )
-        nothing = (None,) * len(self._schema.numeric)
         try:
             known = np.array(
-                [row if one else nothing for row, one in zip(numbers, sound, strict=True)], dtype=np.float64
+                [row if one else self._nothing for row, one in zip(numbers, sound, strict=True)], dtype=np.float64
             )
         except OverflowError:  # a whole number of hundreds of digits
-            known, sound = np.full((len(stated), len(nothing)), np.nan), np.zeros(len(stated), dtype=np.bool_)
-        known = known.reshape(len(stated), len(nothing))
+            known, sound = np.full((len(stated), len(self._nothing)), np.nan), np.zeros(len(stated), dtype=np.bool_)
+        known = known.reshape(len(stated), len(self._nothing))
         texts = np.empty((len(stated), len(self._schema.categorical)), dtype=object)
         for i, row in enumerate(levels):
             texts[i] = row if sound[i] else None

@@ -307,6 +307,8 @@ def _refuse_differences(files: Sequence[File]) -> None:
     first: dict[str, tuple[str, File]] = {}
     for file in files:
         for column in file.schema if file.groups else ():
+            if column.name not in file.header:
+                continue
             kind, (known, other) = _kind(file.type_of(column.name)), first.get(column.name, ("", file))
             if kind and known and kind != known and _holds_something(file, column.name):
                 raise ColumnsError(

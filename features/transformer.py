@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from operator import itemgetter
 from typing import Any, Self
 
@@ -82,7 +83,8 @@ def concatenate(parts: Sequence[Columns]) -> Columns:
     )
 
 
-@dataclass(frozen=True, slots=True)
+# No slots: cached_property keeps its values in __dict__.
+@dataclass(frozen=True)
 class FeatureState:
     """The fitted part of the features.
 
@@ -107,6 +109,16 @@ class FeatureState:
         without = [name for name in self.names if name in categories and name not in self.vocabularies]
         if without:
             raise SchemaError(f"categories without a vocabulary: {', '.join(without)}")
+
+    @cached_property
+    def rolled_up(self) -> frozenset[str]:
+        """The roll-ups of histories that the features read; none for a model of the application alone."""
+        read = {source for name in self.names for source in self.portfolio.features[name].sources}
+        return frozenset(column.name for column in self.portfolio.schema.rolled_up if column.name in read)
+
+    def expects(self, column: Column) -> bool:
+        """Whether an application should state a column: all but the roll-ups that no feature reads."""
+        return not column.history or column.name in self.rolled_up
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready form, without the portfolio; `from_dict` is its inverse."""

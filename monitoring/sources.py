@@ -91,7 +91,11 @@ def window_of_file(path: Path, scorer: Scorer, progress: Callable[[int], object]
     return FileWindow(
         windows,
         dict(broken.most_common()),
-        tuple(column.name for column in portfolio.schema if column.name not in stated),
+        tuple(
+            column.name
+            for column in portfolio.schema
+            if column.name not in stated and scorer.artefact.features.expects(column)
+        ),
         tuple(name for name in file.undeclared if name not in known),
     )
 

@@ -131,7 +131,8 @@ class Summary:
     def of(cls, records: Iterable[PartRecord], model: StoredModel, source: ApplicationSource) -> Self:
         """The summary of all parts."""
         counts = merged(record.counts for record in records)
-        schema = model.scorer.transformer.schema
+        features = model.scorer.artefact.features
+        expected = [column.name for column in features.portfolio.schema if features.expects(column)]
         rules = sorted(counts.rules.items(), key=lambda rule: (-rule[1], rule[0]))
         return cls(
             model=model.name,
@@ -144,7 +145,7 @@ class Summary:
             broken_rules=dict(rules),
             unknown_levels=dict(sorted(counts.unknown.items())),
             never_known=tuple(never_known(counts)),
-            never_stated=tuple(column.name for column in schema if column.name not in counts.stated),
+            never_stated=tuple(name for name in expected if name not in counts.stated),
             ignored_columns=tuple(name for name in source.ignored_columns),
             passed_over=source.passed_over,
         )

@@ -14,7 +14,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from features.errors import ColumnsError
-from features.files import read_table
+from features.files import read_from, read_table
 from scoring.batch import decide, errors_of
 from scoring.reasons import MOST_REASONS
 from scoring.store import StoredModel, load_folder
@@ -55,7 +55,7 @@ class TableScorer:
         column or one of `carry` is absent.
         """
         portfolio = self.model.scorer.artefact.portfolio
-        wanted = (*(column.name for column in portfolio.schema), *self.carry)
+        wanted = (*read_from(table.schema.names, portfolio), *self.carry)
         if absent := [name for name in wanted if name not in table.schema.names]:
             more = f" and {len(absent) - _LISTED} more" if len(absent) > _LISTED else ""
             raise ColumnsError(f"column missing: {', '.join(absent[:_LISTED])}{more}")

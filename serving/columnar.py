@@ -177,9 +177,9 @@ class TableReader:
         return TooLarge(f"The table would take more than {self._most} bytes, or has more than {_MOST_MESSAGES} parts.")
 
     def _completed(self, table: pa.Table) -> pa.Table:
-        """The table with every declared column; one that it lacks is missing in every row."""
+        """The table with every declared column of an application; one that it lacks is missing in every row."""
         given = dict.fromkeys(table.column_names)
-        absent = [column.name for column in self._portfolio.schema if column.name not in given]
+        absent = [column.name for column in self._portfolio.schema.stated if column.name not in given]
         if not absent:
             return table
         return pa.table([*table.columns, *[pa.nulls(table.num_rows)] * len(absent)], names=[*given, *absent])

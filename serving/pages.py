@@ -409,7 +409,7 @@ def _hash(text: str) -> str:
 
 def _form(portfolio: Portfolio, read: Collection[str]) -> Iterator[str]:
     """The fields: those of required columns, and then each group of the others, folded."""
-    shown = [column for column in portfolio.schema if column.name in read or not column.protected]
+    shown = [column for column in portfolio.schema.stated if column.name in read or not column.protected]
     place = {column.name: i for i, column in enumerate(shown)}
     required = [column for column in shown if column.required]
     if required:

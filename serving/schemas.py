@@ -509,11 +509,12 @@ def _usual(portfolio: Portfolio, artefact: Artefact | None) -> dict[str, Any]:
 def _seen(portfolio: Portfolio, artefact: Artefact) -> dict[str, Any]:
     """The median or the commonest level of each column that is a feature."""
     seen: dict[str, Any] = {}
+    stated = {column.name for column in portfolio.schema.stated}
     for name, bins in artefact.reference.features.items():
         levels = artefact.features.vocabularies.get(name, ())
         if bins.kind == "category" and levels:
             seen[name] = levels[int(np.argmax(bins.counts[: len(levels)]))]
-        elif bins.kind == "numeric" and bins.edges and name in portfolio.schema:
+        elif bins.kind == "numeric" and bins.edges and name in stated:
             middle = bins.edges[len(bins.edges) // 2]
             seen[name] = int(middle) if portfolio.schema[name].whole else middle
     return seen

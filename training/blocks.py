@@ -380,6 +380,8 @@ def _constant(columns: StoredColumns) -> tuple[str, ...]:
     schema, found = columns.schema, set[str]()
     for i, column in enumerate(schema.numeric):
         values = columns.number(i)
+        if column.history and np.isnan(values).all():  # nobody gave the histories
+            continue
         if np.all((values == values[0]) | (np.isnan(values) & np.isnan(values[0]))):
             found.add(column.name)
     found |= {column.name for i, column in enumerate(schema.categorical) if len(columns.level_counts(i)) < 2}

@@ -439,14 +439,20 @@ def overlap_violations(train: Ids, later: Ids, portfolio: Portfolio) -> list[Rul
 
 
 def constant_columns(columns: Columns) -> tuple[str, ...]:
-    """Name the columns that hold the same value, or none, in every row; they are legal but teach a model nothing."""
+    """Name the columns that hold the same value, or none, in every row; they are legal but teach a model nothing.
+
+    Roll-ups of histories that are missing in every row are not named: nobody gave the histories.
+    """
     numbers = columns.numbers
     same = np.all((numbers == numbers[:1]) | (np.isnan(numbers) & np.isnan(numbers[:1])), axis=0)
     names = [column.name for column, one in zip(columns.schema.numeric, same, strict=True) if one]
     for i, column in enumerate(columns.schema.categorical):
         if len(set(columns.levels[:, i])) < 2:
             names.append(column.name)
-    return tuple(column.name for column in columns.schema if column.name in names)
+    given = {
+        one.name: not np.isnan(numbers[:, columns.schema.position[one.name]]).all() for one in columns.schema.rolled_up
+    }
+    return tuple(column.name for column in columns.schema if column.name in names and given.get(column.name, True))
 
 
 def _found(*rules: tuple[str, str, NDArray[np.bool_]]) -> list[RuleViolation]:

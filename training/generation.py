@@ -88,7 +88,7 @@ class LabelledWriter:
             kind = pa.string() if declared.identity.kind == "text" else pa.int64()
             ids = {declared.identity.column: pa.array(range(first, first + len(columns))).cast(kind)}
         outcomes = np.where(target == 1, declared.outcome.bad[0], declared.outcome.good[0])
-        stated = {column.name: _stored(columns, column) for column in columns.schema}
+        stated = {column.name: _stored(columns, column) for column in columns.schema.stated}
         self._append(declared.files.train, ids | {declared.outcome.column: pa.array(outcomes, pa.string())} | stated)
         self._append(TRUE_PD, ids | {"TRUE_PD": pa.array(pd)})
         self._rows += len(columns)

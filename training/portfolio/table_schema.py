@@ -140,7 +140,7 @@ def table_schema(portfolio: Portfolio) -> dict[str, Any]:
         constraints = {"required": True, "unique": True}
         fields.append({"name": declared.identity.column, "type": stored, "constraints": constraints})
         key = {"primaryKey": [declared.identity.column]}
-    fields += [_field(column, declared.files.decimal) for column in portfolio.schema]
+    fields += [_field(column, declared.files.decimal) for column in portfolio.schema.stated]
     outcome = declared.outcome
     values = {"required": True, "enum": [*outcome.good, *outcome.bad]}
     fields.append({"name": outcome.column, "type": "string", "description": outcome.means, "constraints": values})

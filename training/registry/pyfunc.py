@@ -17,7 +17,7 @@ from mlflow.pyfunc.model import PythonModel
 from numpy.typing import NDArray
 
 from features.errors import ColumnsError
-from features.files import read_table
+from features.files import read_from, read_table
 from scoring.artefact import Artefact
 from scoring.scorer import Scorer, Scores
 
@@ -62,7 +62,7 @@ class CreditScoringModel(PythonModel):
 
     def _score(self, frame: pd.DataFrame) -> Scores:
         portfolio = self.scorer.artefact.portfolio
-        names = [column.name for column in portfolio.schema]
+        names = read_from(frame.columns, portfolio)
         absent = [name for name in names if name not in frame]
         if absent:
             raise ColumnsError(f"column missing: {', '.join(absent)}")
