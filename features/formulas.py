@@ -15,8 +15,8 @@ says otherwise, so that every formula is computed from its own row alone.
     abs(a), log1p(a), clip(a, low, high)
     days(later, earlier)                 the days between two dates
 
-`*"FLAG_*"` stands for every numeric column of that pattern, `*unprotected` for every numeric column that states no
-protected attribute.
+`*"FLAG_*"` stands for every numeric column of that pattern, `*unprotected` for every numeric column of the application
+that states no protected attribute.
 """
 
 from __future__ import annotations
@@ -238,11 +238,15 @@ class _Reader:
     def _spread(self, node: ast.expr, read: Callable[[ast.expr], Expression]) -> Iterator[Expression]:
         match node:
             case ast.Starred(ast.Name(id="unprotected")):
-                yield from self._chosen(lambda name: not self._schema[name].protected, "unprotected")
+                yield from self._chosen(self._unprotected, "unprotected")
             case ast.Starred(ast.Constant(value=str() as pattern)):
                 yield from self._chosen(lambda name: fnmatchcase(name, pattern), pattern)
             case _:
                 yield read(node)
+
+    def _unprotected(self, name: str) -> bool:
+        column = self._schema[name]
+        return not column.protected and not column.history
 
     def _chosen(self, wanted: Callable[[str], bool], said: str) -> Iterator[Expression]:
         numbers = (column for column in self._schema.numeric if column.kind is not ColumnKind.DATE)

@@ -91,13 +91,13 @@ class Applications:
             (ApplicationRecord,),
             {"declaration": schema, "fields": fields, "__doc__": ApplicationRecord.__doc__},
         )
-        parts: Any = {fields[column.name]: _field(column) for column in schema.stated}
+        parts: Any = {fields[column.name]: field_of(column) for column in schema.stated}
         self.model = cast("type[ApplicationRecord]", create_model("Application", __base__=base, **parts))
         self.model.__doc__ = _DOC
         stated = [column for column in schema.numeric if not column.history]
-        self._numbers = _getter([fields[column.name] for column in stated])
+        self._numbers = getter([fields[column.name] for column in stated])
         self._stated, self._rolled_up = len(stated), len(schema.rolled_up)
-        self._levels = _getter([fields[column.name] for column in schema.categorical])
+        self._levels = getter([fields[column.name] for column in schema.categorical])
         self._plain = _PlainReader(schema)
 
     def columns_of(self, applications: Sequence[Record]) -> Columns:
@@ -135,8 +135,8 @@ class _PlainReader:
         self._schema = schema
         self._absent: dict[str, Any] = {column.name: None for column in schema.stated}
         self._nothing = (None,) * count
-        self._numbers = _getter([column.name for column in numeric])
-        self._levels = _getter([column.name for column in schema.categorical])
+        self._numbers = getter([column.name for column in numeric])
+        self._levels = getter([column.name for column in schema.categorical])
         self._optional = np.array([not column.required for column in numeric], dtype=np.bool_)
         self._low, self._high, self._whole = schema.low[:count], schema.high[:count], schema.whole[:count]
         self._codes = [(i, one) for i, column in enumerate(numeric) for one in column.missing]
@@ -219,7 +219,7 @@ _DOC = (
 )
 
 
-def _getter(names: Sequence[str]) -> Callable[[Mapping[str, Any]], tuple[Any, ...]]:
+def getter(names: Sequence[str]) -> Callable[[Mapping[str, Any]], tuple[Any, ...]]:
     """Several values of a dictionary as a tuple; itemgetter alone gives no tuple for one name, and fails for none."""
     if len(names) > 1:
         return itemgetter(*names)
@@ -273,7 +273,8 @@ def _present(column: Column, level: str) -> str:
     return level
 
 
-def _field(column: Column) -> tuple[Any, Any]:
+def field_of(column: Column) -> tuple[Any, Any]:
+    """Type and default of the field of a column, as pydantic makes models of them."""
     kind = _date if column.kind is ColumnKind.DATE else _number if column.numeric else _level
     annotation = kind(column)
     description = f"{column.description} [{column.unit}]"

@@ -16,7 +16,8 @@ def applications(file: Path) -> list[Application]:
     """The rows of a CSV file of applications."""
     with file.open(newline="") as rows:
         return [
-            {column.name: _value(row[column.name], column) for column in APPLICATION} for row in csv.DictReader(rows)
+            {column.name: _value(row[column.name], column) for column in APPLICATION.stated}
+            for row in csv.DictReader(rows)
         ]
 
 

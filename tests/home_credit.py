@@ -13,6 +13,8 @@ from serving.schemas import Requests, example_of
 
 PORTFOLIO = Portfolio.load(Path(__file__).resolve().parents[1] / "configs" / "portfolios" / "home_credit")
 APPLICATION = PORTFOLIO.schema
+STATED_NUMBERS = [column for column in APPLICATION.stated if column.numeric]
+"""The numeric columns of an application itself."""
 CATALOGUE = PORTFOLIO.catalogue
 PROTECTED = APPLICATION.attributes
 EXAMPLE = example_of(PORTFOLIO)

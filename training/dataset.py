@@ -443,16 +443,12 @@ def constant_columns(columns: Columns) -> tuple[str, ...]:
 
     Roll-ups of histories that are missing in every row are not named: nobody gave the histories.
     """
-    numbers = columns.numbers
+    numbers, schema = columns.numbers, columns.schema
     same = np.all((numbers == numbers[:1]) | (np.isnan(numbers) & np.isnan(numbers[:1])), axis=0)
-    names = [column.name for column, one in zip(columns.schema.numeric, same, strict=True) if one]
-    for i, column in enumerate(columns.schema.categorical):
-        if len(set(columns.levels[:, i])) < 2:
-            names.append(column.name)
-    given = {
-        one.name: not np.isnan(numbers[:, columns.schema.position[one.name]]).all() for one in columns.schema.rolled_up
-    }
-    return tuple(column.name for column in columns.schema if column.name in names and given.get(column.name, True))
+    names = {column.name for column, one in zip(schema.numeric, same, strict=True) if one}
+    names |= {column.name for i, column in enumerate(schema.categorical) if len(set(columns.levels[:, i])) < 2}
+    names -= {one.name for one in schema.rolled_up if np.isnan(numbers[:, schema.position[one.name]]).all()}
+    return tuple(column.name for column in schema if column.name in names)
 
 
 def _found(*rules: tuple[str, str, NDArray[np.bool_]]) -> list[RuleViolation]:

@@ -128,7 +128,7 @@ def test_only_commands_are_taken_for_commands() -> None:
 def test_the_page_of_http_has_routes_and_the_columns_of_an_application(made: dict[str, str]) -> None:
     page = made["http.md"]
     assert "### POST /predict\n" in page
-    columns = Portfolio.named_in(ROOT / "configs/training.yaml").schema
+    columns = Portfolio.named_in(ROOT / "configs/training.yaml").schema.stated
     assert [column.name for column in columns if f"| `{column.name}` |" not in page] == []
     assert (
         "| 415 | The body is declared as a media type that is not read | [ProblemDocument](#problemdocument) |" in page

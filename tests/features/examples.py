@@ -20,7 +20,7 @@ from tests.home_credit import APPLICATION, PORTFOLIO
 Values = Mapping[str, Any]
 
 ROOT = Path(__file__).resolve().parents[2]
-NAMES = tuple(column.name for column in APPLICATION)
+NAMES = tuple(column.name for column in APPLICATION.stated)
 REQUIRED: Values = {"NAME_CONTRACT_TYPE": "Cash loans", "AMT_INCOME_TOTAL": 160_000.0, "AMT_CREDIT": 400_000.0}
 
 

@@ -51,7 +51,9 @@ def test_parts_follow_one_another():
     ids=["numbers", "levels", "rows", "vector"],
 )
 def test_columns_of_another_shape_are_refused(use, misshapen):
-    shapes = rf"{misshapen.numbers.shape} and {misshapen.levels.shape}, the declaration asks for (3, 104) and (3, 16)"
+    declared = (3, len(APPLICATION.numeric)), (3, 16)
+    given = misshapen.numbers.shape, misshapen.levels.shape
+    shapes = "{} and {}, the declaration asks for {} and {}".format(*given, *declared)
     with pytest.raises(ColumnsError) as caught:
         use(misshapen)
     assert str(caught.value) == f"columns have shapes {shapes}"

@@ -14,10 +14,10 @@ from features.schema import Column, ColumnKind
 from features.transformer import FeatureTransformer
 from features.validation import find_violations
 from tests.features.examples import NAMES, REQUIRED, columns, matrix, state, write_csv
-from tests.home_credit import APPLICATION, PORTFOLIO, Application, columns_of
+from tests.home_credit import APPLICATION, PORTFOLIO, STATED_NUMBERS, Application, columns_of
 
 OPTIONAL = [name for name in NAMES if name not in REQUIRED]
-NUMERIC = [column.name for column in APPLICATION.numeric]
+NUMERIC = [column.name for column in STATED_NUMBERS]
 
 
 @pytest.mark.parametrize("name", NAMES)

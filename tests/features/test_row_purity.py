@@ -16,7 +16,7 @@ from features.request import Record
 from features.transformer import Columns, FeatureState, FeatureTransformer, concatenate
 from features.validation import find_violations
 from tests.features.examples import NAMES, bits, columns, generate, read
-from tests.home_credit import APPLICATION, PORTFOLIO, Application, columns_of
+from tests.home_credit import APPLICATION, PORTFOLIO, STATED_NUMBERS, Application, columns_of
 from tests.skipped import HOME_CREDIT, needs_home_credit
 
 AWKWARD = [math.nan, 0.0, -0.0, 1.0, -1.0, 0.1, 365243.0, 1e9, -43830.0]
@@ -126,7 +126,7 @@ def test_rule_2_a_request_has_the_features_of_the_same_row_in_a_real_file(fitted
 def test_rule_2_requests_have_the_columns_of_their_rows_in_order(tmp_path, generated_csv, applications):
     with generated_csv.open(encoding="utf-8", newline="") as file:
         records = list(csv.DictReader(file))[:20]
-    numeric = {column.name for column in APPLICATION.numeric}
+    numeric = {column.name for column in STATED_NUMBERS}
     requests = [
         Application(
             **{name: float(record[name]) if name in numeric else record[name] for name in NAMES if record[name]}

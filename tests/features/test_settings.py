@@ -67,8 +67,8 @@ def test_a_feature_setting_that_is_not_legal_is_named(tmp_path, key, change):
     ("change", "said"),
     [
         ({"without": ["religion"]}, "features.without: must be of sex, marital_status, age, not religion"),
-        ({"sets": ["baseline", "bureau"]}, "features.sets: must be of baseline, domain, polynomial, application, not"),
-        ({"sets": []}, "features.sets: must be of baseline, domain, polynomial, application, not empty"),
+        ({"sets": ["baseline", "bureau"]}, f"features.sets: must be of {', '.join(PORTFOLIO.sets)}, not bureau"),
+        ({"sets": []}, f"features.sets: must be of {', '.join(PORTFOLIO.sets)}, not empty"),
     ],
 )
 def test_a_name_that_the_portfolio_does_not_declare_is_named(change, said):

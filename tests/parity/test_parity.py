@@ -48,7 +48,7 @@ def columns(file: Path) -> Columns:
 def applications(file: Path) -> list[Application]:
     """The rows as a caller would send them."""
     frame = pd.read_csv(file, dtype={column.name: float for column in APPLICATION.numeric}, keep_default_na=True)
-    names = [column.name for column in APPLICATION]
+    names = [column.name for column in APPLICATION.stated]
     return [
         {name: None if pd.isna(value) else value for name, value in zip(names, row, strict=True)}
         for row in frame[names].itertuples(index=False)

@@ -171,7 +171,9 @@ def test_a_row_is_judged_the_same_in_any_company(lenient, applications):
 
 def test_the_batch_job_obeys_and_says_so(lenient, tmp_path):
     model = StoredModel("small", "1", lenient)
-    file = write_csv(tmp_path / "a.csv", {"SK_ID_CURR": 1}, header=["SK_ID_CURR", *(c.name for c in APPLICATION)])
+    file = write_csv(
+        tmp_path / "a.csv", {"SK_ID_CURR": 1}, header=["SK_ID_CURR", *(c.name for c in APPLICATION.stated)]
+    )
     summary = score_files(file, tmp_path / "out", model)
     [row] = parts(tmp_path / "out")[0].to_pylist()
     assert (row["decision"], summary.withheld) == ("refer", 1)

@@ -200,7 +200,7 @@ _LABELS = {
 }  # fmt: skip
 _LABEL_SHARES = {name: LevelShares.declared(name, shares) for name, (_, shares) in _LABELS.items()}
 
-_DECLARED = {column.name.removesuffix("_AVG") for column in APPLICATION if column.name.endswith("_AVG")}
+_DECLARED = {column.name.removesuffix("_AVG") for column in APPLICATION.stated if column.name.endswith("_AVG")}
 if _MEASURES.keys() != _DECLARED:
     # At import, before any row is drawn.
     raise SynthesisError(f"building measures declared or generated, not both: {sorted(_DECLARED ^ _MEASURES.keys())}")

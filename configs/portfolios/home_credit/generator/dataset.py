@@ -51,7 +51,7 @@ def _table(name: str, columns: str) -> DataTable:
 
 
 _ID = "SK_ID_CURR"
-_APPLICATION_COLUMNS = tuple(column.name for column in APPLICATION)
+_APPLICATION_COLUMNS = tuple(column.name for column in APPLICATION.stated)
 
 APPLICATION_TRAIN = DataTable("application_train", (_ID, APPLICATION.target_column, *_APPLICATION_COLUMNS))
 APPLICATION_TEST = DataTable("application_test", (_ID, *_APPLICATION_COLUMNS))

@@ -18,7 +18,7 @@ HISTORY_FILES = {
     "credit_card_balance",
     "installments_payments",
 }
-DECLARED = [column.name for column in APPLICATION]
+DECLARED = [column.name for column in APPLICATION.stated]
 
 
 def header(directory: Path, name: str) -> list[str]:
