@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -17,6 +18,8 @@ STATED_NUMBERS = [column for column in APPLICATION.stated if column.numeric]
 """The numeric columns of an application itself."""
 CATALOGUE = PORTFOLIO.catalogue
 PROTECTED = APPLICATION.attributes
+NAMELESS: dict[str, Any] = {"identity": None, "histories": {}, "features": {}, "reasons": None}
+"""What a declaration of applications without an identifier says instead: no history and no words for one."""
 EXAMPLE = example_of(PORTFOLIO)
 """A body of /predict."""
 READER = Applications(PORTFOLIO)

@@ -68,7 +68,7 @@ def write_parquet(path: Path, rows: int, **given: pa.Array | pa.ChunkedArray) ->
 
 def table(rows: int, **given: pa.Array | pa.ChunkedArray) -> pa.Table:
     """An Arrow table of `rows` applications; a column that is not given holds what is required, or null."""
-    kinds = {column.name: pa.float64() if column.numeric else pa.string() for column in APPLICATION}
+    kinds = {column.name: pa.float64() if column.numeric else pa.string() for column in APPLICATION.stated}
     default = {name: pa.array([REQUIRED.get(name)] * rows, kind) for name, kind in kinds.items()}
     return pa.table(default | given)
 

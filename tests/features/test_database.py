@@ -19,7 +19,7 @@ from features.portfolio import Portfolio
 from features.sources import ApplicationSource, open_source
 from tests import postgres
 from tests.features.examples import NAMES, REQUIRED
-from tests.home_credit import APPLICATION, PORTFOLIO
+from tests.home_credit import APPLICATION, NAMELESS, PORTFOLIO
 from tests.server import free_port
 from tests.skipped import missing
 
@@ -197,7 +197,7 @@ def test_a_query_that_cannot_be_read_is_refused_in_one_line(address):
 
 
 def test_a_query_without_a_name_of_the_applicant_is_refused(address):
-    nameless = Portfolio.of({**PORTFOLIO.declared.model_dump(by_alias=True, exclude_unset=True), "identity": None})
+    nameless = Portfolio.of({**PORTFOLIO.declared.model_dump(by_alias=True, exclude_unset=True), **NAMELESS})
     with pytest.raises(ColumnsError) as refusal:
         open_source(address, nameless, table="applications")
     assert str(refusal.value) == f"{shown(address)}: has no client_id to name the applicants"

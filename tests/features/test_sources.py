@@ -23,7 +23,7 @@ from features.transformer import concatenate
 from jobs.destination import file_system
 from tests import buckets
 from tests.features.examples import NAMES, bits, read, write_csv, write_parquet
-from tests.home_credit import APPLICATION, PORTFOLIO
+from tests.home_credit import APPLICATION, NAMELESS, PORTFOLIO
 from tests.server import free_port
 
 HEADER = ("SK_ID_CURR", *NAMES)
@@ -230,7 +230,7 @@ def nameless(path: Path, rows: int) -> Path:
 
 
 def test_row_numbers_count_on_from_file_to_file_in_any_order_of_parts(tmp_path):
-    portfolio = Portfolio(json.dumps(json.loads(PORTFOLIO.content) | {"identity": None}).encode())
+    portfolio = Portfolio(json.dumps(json.loads(PORTFOLIO.content) | NAMELESS).encode())
     nameless(tmp_path / "a.csv", 3)
     write_parquet(tmp_path / "b.parquet", 3)
     table = parquet.read_table(tmp_path / "b.parquet")
