@@ -104,6 +104,7 @@ def _table(pool: Pool, chosen: NDArray[np.int64], clients: list[str], client_has
             "unknown": [len(names) for names in scores.unknown[chosen]],
             "withheld": scores.withheld[chosen].astype(np.bool_),
             "explored": [None] * count,
+            "history": [None] * count,
             "reasons": [" ".join(reason.code for reason in one) for one in scores.reasons[chosen]],
             "line": [None] * count,
         },

@@ -21,6 +21,7 @@ from decision_log.format import (
     ADDED_FIELDS,
     EXPLORED,
     FEATURE_PREFIX,
+    HISTORY,
     READABLE,
     STORED_LINE,
     Header,
@@ -519,23 +520,29 @@ def read_closed(path: Path, columns: Sequence[str], digest: str | None) -> Itera
 
 
 def _blocks(file: parquet.ParquetFile, columns: Sequence[str]) -> Iterator[pa.Table]:
-    names = [*file.schema_arrow.names, EXPLORED]
+    names = [*file.schema_arrow.names, *_LATER]
     if not set(columns) <= set(names):
         raise SegmentError("it lacks features of its model")
     for group in range(file.num_row_groups):
         with _damage_as_error():
-            table = _with_explored(file.read_row_group(group, columns=list(columns)), columns)
+            table = _with_later(file.read_row_group(group, columns=list(columns)), columns)
             _check(table)
         yield table
 
 
-def _with_explored(table: pa.Table, columns: Sequence[str]) -> pa.Table:
-    """The table with the column that segments lack which were closed before there was exploration: nothing was."""
+_LATER = {EXPLORED: "bool", HISTORY: "string"}
+"""Columns that segments lack which were closed before there was exploration, or a history, and their types."""
+
+
+def _with_later(table: pa.Table, columns: Sequence[str]) -> pa.Table:
+    """The table with the columns that it lacks for its age: they say nothing."""
     import pyarrow as pa
 
-    if EXPLORED not in columns or EXPLORED in table.column_names:
-        return table
-    return table.add_column(list(columns).index(EXPLORED), EXPLORED, pa.nulls(table.num_rows, pa.bool_()))
+    for name, kind in _LATER.items():
+        if name in columns and name not in table.column_names:
+            nothing = pa.nulls(table.num_rows, pa.type_for_alias(kind))
+            table = table.append_column(name, nothing)
+    return table.select(list(columns))
 
 
 @contextmanager

@@ -23,6 +23,7 @@ missing        how many of the model's input columns are missing
 unknown        how many columns have a level that the model does not know
 withheld       whether an approval was withheld because too little is known
 explored       true where the policy approves a decline at random; only there
+history        where the roll-ups of the client came from, or why there are none; only where the model reads them
 reasons        codes of the reasons of a decline, what raised the risk most first, with blanks between them
 vector         the row of the model matrix: little-endian float64, base64
 
@@ -40,6 +41,7 @@ from binascii import a2b_base64, b2a_base64
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
+from enum import StrEnum
 from hashlib import blake2b
 from json import dumps, loads
 from math import isfinite
@@ -65,6 +67,7 @@ READABLE = frozenset({1, FORMAT})
 CHAMPION = "champion"
 FEATURE_PREFIX = "feature_"
 EXPLORED = "explored"
+HISTORY = "history"
 CLIENT_BYTES = 16
 
 _VECTOR = np.dtype("<f8")
@@ -74,7 +77,8 @@ _LINE = {
     *("margin", "probability", "prediction", "decision", "risk_level", "vector"),
 }
 ADDED_FIELDS = frozenset({
-    "salt", "variant", "policy", "explained_by", "missing", "unknown", "withheld", EXPLORED, "reasons", "line",
+    "salt", "variant", "policy", "explained_by", "missing", "unknown", "withheld", EXPLORED, HISTORY,
+    "reasons", "line",
 })  # fmt: skip
 """Fields that lines and segments of an older version lack."""
 # Closed segments store the index in 32 bits and the numbers of columns in 16: a larger one would not fit.
@@ -85,6 +89,29 @@ _ROOT = re.compile(r"[0-9a-f]{64}")
 _DECISIONS, _LEVELS = frozenset(map(str, DecisionKind)), frozenset(map(str, RiskLevel))
 
 
+class HistorySource(StrEnum):
+    """Where the roll-ups of a client's history come from, or why there are none."""
+
+    REQUEST = "request"
+    """From the rows in the request."""
+    STORE = "store"
+    """From the feature store."""
+    MISSING = "missing"
+    """The store knows nothing of the client, or there is no store."""
+    STALE = "stale"
+    """What the store holds is too old, or of another declaration."""
+    UNAVAILABLE = "unavailable"
+    """The store is down, or did not answer in time."""
+
+    @property
+    def known(self) -> bool:
+        """Whether there are roll-ups."""
+        return self in (HistorySource.REQUEST, HistorySource.STORE)
+
+
+_SOURCES = frozenset(map(str, HistorySource))
+
+
 class Caller(NamedTuple):
     """The request, the client and the place of one scored application."""
 
@@ -92,6 +119,8 @@ class Caller(NamedTuple):
     client_id: str | None
     position: int = 0
     """Of the application in its request."""
+    history: HistorySource | None = None
+    """Where the roll-ups of the client's history come from; None where the model reads none."""
 
 
 class SegmentBefore(NamedTuple):
@@ -234,6 +263,7 @@ class LineFormat:
             list(map(len, scores.unknown.tolist())),
             list(map(bool, scores.withheld.tolist())),
             [False] * len(callers) if explored is None else explored.tolist(),
+            [caller.history for caller in callers],
             [" ".join([reason.code for reason in reasons]) for reasons in scores.reasons.tolist()],
             _encoded(matrix),
         )
@@ -264,7 +294,7 @@ class LineFormat:
 def _line(
     salt: str, request_id: str, position: int, same: str, client: str | None, margin: float, probability: float,
     prediction: int, decision: str, risk_level: str, missing: int, unknown: int, withheld: bool,
-    explored: bool | None, reasons: str, vector: str,
+    explored: bool | None, history: str | None, reasons: str, vector: str,
 ) -> str:  # fmt: skip
     """One line. Whatever adds a field adds it here, to the schema and to `made_lines`, and raises FORMAT.
 
@@ -279,12 +309,14 @@ def _line(
         f'{{"salt":"{salt}","request_id":"{request_id}","index":{position},{same},"client":{hashed},"margin":{margin!r},'
         f'"probability":{probability!r},"prediction":{prediction},"decision":"{decision}",'
         f'"risk_level":"{risk_level}","missing":{missing},"unknown":{unknown},'
-        f'"withheld":{"true" if withheld else "false"},{_EXPLORED if explored else ""}"reasons":"{reasons}",'
+        f'"withheld":{"true" if withheld else "false"},{_EXPLORED if explored else ""}'
+        f'{_HISTORY[history]}"reasons":"{reasons}",'
         f'"vector":"{vector}"}}\n'
     )
 
 
 _EXPLORED = f'"{EXPLORED}":true,'
+_HISTORY: Mapping[str | None, str] = {None: "", **{str(one): f'"{HISTORY}":"{one}",' for one in HistorySource}}
 
 
 def _of_model(named: Sequence[str], variant: str, policy: str, explained_by: str) -> str:
@@ -330,7 +362,7 @@ def _models(plain: Mapping[str, Sequence[str]]) -> Iterator[str]:
 
 _AS_STORED = (
     "margin", "probability", "prediction", "decision", "risk_level", "missing", "unknown", "withheld", EXPLORED,
-    "reasons",
+    HISTORY, "reasons",
 )  # fmt: skip
 _OF_MODEL = (*_MODEL, "variant", "policy", "explained_by")
 _PLAIN = ("salt", "request_id", "index", "route", *_OF_MODEL, "client", *_AS_STORED)
@@ -367,6 +399,7 @@ def is_decision(line: Mapping[str, Any], header: Header) -> bool:
         and all(type(line.get(name)) in (int, NoneType) for name in ("missing", "unknown"))
         and all(0 <= (line.get(name) or 0) < _COLUMNS for name in ("missing", "unknown"))
         and isinstance(line.get("withheld"), bool | None)
+        and (HISTORY not in line or line[HISTORY] in _SOURCES)
         and (EXPLORED not in line or (line[EXPLORED] is True and line["decision"] == DecisionKind.APPROVE))
         and _is_moment(line["time"])
         and (header.format == 1 or _is_salted(line, header))
@@ -436,6 +469,7 @@ def schema(features: Sequence[str]) -> pa.Schema:
             ("unknown", pa.int16()),
             ("withheld", pa.bool_()),
             (EXPLORED, pa.bool_()),
+            (HISTORY, text),
             ("reasons", text),
             ("line", pa.binary()),
             *((f"{FEATURE_PREFIX}{name}", pa.float64()) for name in features),

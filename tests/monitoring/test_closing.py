@@ -63,7 +63,7 @@ def test_a_closed_segment_holds_the_same(small: StoredModel, log: Path) -> None:
     for row, line in zip(table.drop_columns(features).to_pylist(), lines, strict=True):
         assert row.pop("client").hex() == line.pop("client")
         assert row.pop("salt").hex() == line.pop("salt")
-        assert [row.pop("line"), row.pop("explored")] == [None, None]
+        assert [row.pop("line"), row.pop("explored"), row.pop("history")] == [None] * 3
         assert row.pop("time") == datetime.fromisoformat(line.pop("time"))
         assert line.pop("vector")
         assert row == line
