@@ -62,7 +62,7 @@ def measured(bench: Bench) -> Round:
 
 
 def test_every_declared_column_of_every_application_is_filled(asked):
-    assert [set(application) for application in asked.applications] == [{c.name for c in APPLICATION}] * 60
+    assert [set(application) for application in asked.applications] == [{c.name for c in APPLICATION.stated}] * 60
     assert all(value == value and value is not None for one in asked.applications for value in one.values())
 
 
