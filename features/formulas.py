@@ -22,7 +22,8 @@ that states no protected attribute.
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from itertools import chain
@@ -141,6 +142,30 @@ def is_never_missing(expression: Expression) -> bool:
         case Call(operation, arguments):
             return operation in _COUNTS or (operation in _PRESENT_IF_ALL_ARE and all(map(is_never_missing, arguments)))
     return False
+
+
+def nodes(expression: Expression) -> Iterator[Expression]:
+    """The expression and everything in it, as often as it occurs."""
+    yield expression
+    if isinstance(expression, Call):
+        for argument in expression.arguments:
+            yield from nodes(argument)
+
+
+def calls_by_level(wanted: Iterable[Expression]) -> list[list[Call]]:
+    """Every call in the expressions, once each, by the number of calls that it waits for."""
+    calls = dict.fromkeys(node for one in wanted for node in nodes(one) if isinstance(node, Call))
+    levels: dict[int, list[Call]] = defaultdict(list)
+    for call in calls:
+        levels[_depth(call)].append(call)
+    return [levels[depth] for depth in sorted(levels)]
+
+
+def _depth(expression: Expression) -> int:
+    match expression:
+        case Call(_, arguments):
+            return 1 + max(map(_depth, arguments))
+    return 0
 
 
 class _Reader:

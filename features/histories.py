@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal, Self
@@ -172,7 +172,7 @@ class History:
 
 @dataclass(frozen=True)
 class Histories:
-    """All histories of a portfolio: a table that hangs on another one stands before it.
+    """All histories of a portfolio: a table that hangs on another one stands before it. Equal by their declarations.
 
     Attributes
     ----------
@@ -181,9 +181,9 @@ class Histories:
     whole_keys : whether clients have whole numbers for names, and not texts
     """
 
-    tables: tuple[History, ...]
+    tables: tuple[History, ...] = field(compare=False)
     content: bytes
-    whole_keys: bool
+    whole_keys: bool = field(compare=False)
 
     @classmethod
     def of(cls, declared: Mapping[str, HistoryDeclaration], identity: IdentityDeclaration | None) -> Self:

@@ -209,6 +209,9 @@ OPERATIONS: Mapping[str, Operation] = {
 }  # fmt: skip
 """Every operation by its name in expressions."""
 
+WEIGHTED = frozenset({"scaled", "weighted_mean"})
+"""The operations that take the numbers of a formula as weights."""
+
 RowOperation = Callable[[Sequence[float], Sequence[float]], float]
 """An operation for one feature of one row: the m source values and the w weights."""
 

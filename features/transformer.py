@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from operator import itemgetter
@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.errors import ColumnsError, SchemaError
-from features.formulas import Call, Constant, Expression, Source
-from features.operations import OPERATIONS, RowOperation, Values, row_operation
+from features.formulas import Call, Constant, Expression, Source, calls_by_level, nodes
+from features.operations import OPERATIONS, WEIGHTED, RowOperation, Values, row_operation
 from features.portfolio import Feature, Portfolio
 from features.schema import Column, Schema
 
@@ -249,7 +249,7 @@ class _Numbers:
         named = {i: _expression(feature, schema) for i, feature in enumerate(chosen)}
         wanted = {i: expression for i, expression in named.items() if expression is not None}
         self.targets = tuple(wanted)
-        self.indicators = _Indicators([node for expression in wanted.values() for node in _nodes(expression)], schema)
+        self.indicators = _Indicators([node for expression in wanted.values() for node in nodes(expression)], schema)
         # The rows that a level may read: the numeric columns, the indicators, and the levels before it.
         at: dict[Expression, int] = {Source(column.name): i for i, column in enumerate(schema.numeric)}
         at |= {source: len(schema.numeric) + i for i, source in enumerate(self.indicators.sources)}
@@ -257,7 +257,7 @@ class _Numbers:
         computed: dict[Expression, int] = {one: i for i, one in enumerate(raw)}
         levels: list[tuple[NDArray[np.intp], tuple[_Group, ...]]] = []
         first = [at[one] for one in raw]
-        for calls in _by_level(wanted.values()):
+        for calls in calls_by_level(wanted.values()):
             sources, groups, made = _grouped(calls, at, first)
             levels.append((np.array(sources, dtype=np.intp), groups))
             start, first = len(at), []
@@ -306,13 +306,13 @@ class _RowByRow:
     ) -> None:
         self._indicators, self._categories = indicators, categories
         expressions = [_expression(feature, schema) for feature in chosen]
-        nodes = dict.fromkeys(node for one in expressions if one is not None for node in _nodes(one))
-        constants = [node for node in nodes if isinstance(node, Constant)]
+        every = dict.fromkeys(node for one in expressions if one is not None for node in nodes(one))
+        constants = [node for node in every if isinstance(node, Constant)]
         known: list[Expression] = [Source(column.name) for column in schema.numeric]
         at = {one: place for place, one in enumerate([*known, *indicators.sources, *constants])}
         self._constants = [constant.value for constant in constants]
         self._steps: list[_Step] = []
-        for level in _by_level(one for one in expressions if one is not None):
+        for level in calls_by_level(one for one in expressions if one is not None):
             for call in level:
                 self._steps.append(_step(call, at))
                 at[call] = len(at)
@@ -339,7 +339,7 @@ _Step = tuple[RowOperation, _Chooser, tuple[float, ...]]
 
 
 def _step(call: Call, at: Mapping[Expression, int]) -> _Step:
-    weights = [one.value for one in call.arguments if isinstance(one, Constant)] if call.operation in _WEIGHTED else []
+    weights = [one.value for one in call.arguments if isinstance(one, Constant)] if call.operation in WEIGHTED else []
     places = [at[one] for one in call.arguments if not (weights and isinstance(one, Constant))]
     arguments = itemgetter(*places) if len(places) > 1 else lambda values: (values[places[0]],)
     return row_operation(call.operation), arguments, tuple(weights)
@@ -350,29 +350,6 @@ def _expression(feature: Feature, schema: Schema) -> Expression | None:
     if feature.expression is not None:
         return feature.expression
     return Source(feature.name) if schema[feature.name].numeric else None
-
-
-def _nodes(expression: Expression) -> Iterator[Expression]:
-    yield expression
-    if isinstance(expression, Call):
-        for argument in expression.arguments:
-            yield from _nodes(argument)
-
-
-def _depth(expression: Expression) -> int:
-    match expression:
-        case Call(_, arguments):
-            return 1 + max(map(_depth, arguments))
-    return 0
-
-
-def _by_level(wanted: Iterable[Expression]) -> list[list[Call]]:
-    """Every call in the expressions, once each, by the number of calls that it waits for."""
-    calls = dict.fromkeys(node for one in wanted for node in _nodes(one) if isinstance(node, Call))
-    levels: dict[int, list[Call]] = defaultdict(list)
-    for call in calls:
-        levels[_depth(call)].append(call)
-    return [levels[depth] for depth in sorted(levels)]
 
 
 def _grouped(
@@ -389,7 +366,7 @@ def _grouped(
             if not is_constant:
                 sources += [at[call.arguments[place]] for call in alike]
         numbers = [(place, _column(alike, place)) for place, is_constant in enumerate(constant) if is_constant]
-        weighted = operation in _WEIGHTED
+        weighted = operation in WEIGHTED
         groups.append(
             _Group(
                 operation,
@@ -408,11 +385,10 @@ def _column(calls: Sequence[Call], place: int) -> Values:
     return np.array([[one.value] for call in calls if isinstance(one := call.arguments[place], Constant)])
 
 
-_WEIGHTED = frozenset({"scaled", "weighted_mean"})
 _NO_WEIGHTS = np.empty((0, 1, 1))
 
 
-class _Codes(dict[str | None, float]):
+class LevelCodes(dict[str | None, float]):
     """The codes of one category by level; any other level has the code of the unknown."""
 
     def __init__(self, column: Column, vocabulary: Sequence[str]) -> None:
@@ -432,7 +408,7 @@ class _Categories:
         schema = state.portfolio.schema
         named = {i: feature.name for i, feature in enumerate(chosen) if _expression(feature, schema) is None}
         self.targets = tuple(named)
-        self.codes = tuple(_Codes(schema[name], state.vocabularies[name]) for name in named.values())
+        self.codes = tuple(LevelCodes(schema[name], state.vocabularies[name]) for name in named.values())
         self.largest = np.array([codes.unknown for codes in self.codes])
         self._places = [schema.position[name] for name in named.values()]
         self._columns = np.array(self._places, dtype=np.intp)
