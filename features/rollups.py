@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache, partial
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,9 @@ _MANY = 10_000
 """So many rows are worth a table of all names' numbers, unless these lie far apart, and a sorting key of whole numbers.
 """
 _SPARSE = 16
+_PART = 4_000_000
+"""Rows that are put into order at once, and more where one owner has more."""
+_SAMPLED = 997
 _LARGEST = 2**62
 
 _Places = NDArray[np.intp]
@@ -106,10 +110,12 @@ class _Plan:
         of_no_rows = self._aggregations[table.name].of_no_rows
         found = np.empty((len(owners), len(of_no_rows)))
         found[:] = of_no_rows
-        for rows in rows_of(table, owners):
-            if len(rows.values) != len(table.stated):
-                raise ColumnsError(f"{table.name}: {len(rows.values)} columns, not the {len(table.stated)} declared")
-            self._write(found, _Part(table, rows, self._times[table.name]), rows_of, owners, days)
+        index = _Owners.of(owners)
+        for read in rows_of(table, owners):
+            if len(read.values) != len(table.stated):
+                raise ColumnsError(f"{table.name}: {len(read.values)} columns, not the {len(table.stated)} declared")
+            for rows in _split(index.numbered(read)):
+                self._write(found, _Part(table, rows, self._times[table.name]), rows_of, index, days)
         if dated and days is not None:
             found[np.isnan(days)] = np.nan
         return found
@@ -119,7 +125,7 @@ class _Plan:
         found: NDArray[np.float64],
         part: _Part,
         rows_of: RowsOf,
-        owners: NDArray[Any],
+        owners: _Owners,
         days: NDArray[np.float64] | None,
     ) -> None:
         """Write the roll-ups of those owners that have rows in this part."""
@@ -177,9 +183,9 @@ class _Part:
             raise ColumnsError(f"{self.table.name}: the rows need names, since another table hangs on them")
         return self.rows.ids if ordered.rows is None else self.rows.ids.take(ordered.rows)
 
-    def ordered(self, owners: NDArray[Any], days: NDArray[np.float64] | None) -> _Ordered:
+    def ordered(self, owners: _Owners, days: NDArray[np.float64] | None) -> _Ordered:
         """The rows of the owners that are not later than the application; those of equal times in any order."""
-        rows, owner = _owned(self.rows.keys, owners)
+        rows, owner = owners.owned(self.rows.keys)
         if self.time is None:
             found = _Ordered(rows, owner, None)
         else:
@@ -227,31 +233,90 @@ class _Part:
             yield partial(_content, self.rows.ids, rows)
 
 
-def _owned(keys: NDArray[Any], owners: NDArray[Any]) -> tuple[_Places | None, NDArray[Any]]:
-    """The rows that have an owner, None for all of them, and the place of each one's owner.
+@dataclass(frozen=True, slots=True)
+class _Owners:
+    """The owners by their names.
 
-    A name that several owners have gives each of them the row.
+    Attributes
+    ----------
+    names : the names, rising; a text is the number of its first place
+    order : the places of the owners in this order; None if they are in it
+    ends : where names are repeated, the place behind the last one of each name
+    numbers : the numbers of texts; None if names are whole numbers
     """
-    if len(owners) == 1:
-        mine = keys == owners[0]
-        rows = None if mine.all() else np.flatnonzero(mine)
-        return rows, np.zeros(len(keys) if rows is None else len(rows), dtype=np.intp)
-    if object in (keys.dtype, owners.dtype):
-        known: dict[Any, int] = {}
-        owners = np.array([known.setdefault(name, len(known)) for name in owners.tolist()], dtype=np.int64)
-        keys = np.fromiter((known.get(key, -1) for key in keys.tolist()), np.int64, len(keys))
-    if not len(owners) or not len(keys):
-        return np.empty(0, dtype=np.intp), np.empty(0, dtype=np.intp)
-    order = None
-    if (owners[1:] < owners[:-1]).any():
-        order = np.argsort(owners, kind="stable")
-        owners = owners[order]
-    first = _found(keys, owners)
-    rows = None if (first >= 0).all() else np.flatnonzero(first >= 0)
-    owner = first if rows is None else first.take(rows)
-    if (owners[1:] == owners[:-1]).any():
-        rows, owner = _with_namesakes(rows, owner, np.searchsorted(owners, owners, side="right"))
-    return rows, owner if order is None else order.take(owner)
+
+    names: NDArray[np.int64]
+    order: _Places | None
+    ends: _Places | None
+    numbers: dict[Any, int] | None
+
+    @classmethod
+    def of(cls, owners: NDArray[Any]) -> _Owners:
+        numbers: dict[Any, int] | None = None
+        if owners.dtype == object:
+            numbers = {}
+            owners = np.array([numbers.setdefault(name, len(numbers)) for name in owners.tolist()], dtype=np.int64)
+        if len(owners) < 2:
+            return cls(owners, None, None, numbers)
+        order = None
+        if (owners[1:] < owners[:-1]).any():
+            order = np.argsort(owners, kind="stable")
+            owners = owners[order]
+        repeated = (owners[1:] == owners[:-1]).any()
+        return cls(owners, order, np.searchsorted(owners, owners, side="right") if repeated else None, numbers)
+
+    def numbered(self, rows: HistoryRows) -> HistoryRows:
+        """The rows with whole numbers for keys, -1 for a text that is no owner's."""
+        if self.numbers is None:
+            return rows
+        keys = np.fromiter((self.numbers.get(key, -1) for key in rows.keys.tolist()), np.int64, len(rows.keys))
+        return HistoryRows(rows.values, keys, rows.ids)
+
+    def owned(self, keys: NDArray[Any]) -> tuple[_Places | None, NDArray[Any]]:
+        """The rows that have an owner, None for all of them, and the place of each one's owner.
+
+        A name that several owners have gives each of them the row.
+        """
+        if len(self.names) == 1:
+            first = (keys == self.names[0]) - 1
+        elif len(self.names) and len(keys):
+            first = _found(keys, self.names)
+        else:
+            first = np.full(len(keys), -1)
+        rows = None if (first >= 0).all() else np.flatnonzero(first >= 0)
+        owner = first if rows is None else first.take(rows)
+        if self.ends is not None:
+            rows, owner = _with_namesakes(rows, owner, self.ends)
+        return rows, owner if self.order is None else self.order.take(owner)
+
+
+def _split(rows: HistoryRows) -> Iterator[HistoryRows]:
+    """Parts of many rows, each with all rows of its owners: what is made on the way is as large as a part."""
+    keys = rows.keys
+    if len(keys) <= _PART:
+        yield rows
+        return
+    if (keys[1:] >= keys[:-1]).all():
+        ends = np.searchsorted(keys, keys[_PART::_PART], side="left").tolist()
+        for start, end in pairwise([0, *ends, len(keys)]):
+            part = slice(start, end)
+            yield HistoryRows(rows.values[:, part], keys[part], None if rows.ids is None else rows.ids[part])
+        return
+    some = np.sort(keys[::_SAMPLED])
+    bounds = some[:: max(1, len(some) * _PART // len(keys))][1:].tolist()
+    for low, high in pairwise([None, *bounds, None]):
+        chosen = np.flatnonzero(_between(keys, low, high))
+        ids = None if rows.ids is None else rows.ids.take(chosen)
+        yield HistoryRows(rows.values.take(chosen, axis=1), keys.take(chosen), ids)
+
+
+def _between(keys: NDArray[Any], low: int | None, high: int | None) -> NDArray[np.bool_]:
+    found = np.ones(len(keys), dtype=np.bool_)
+    if low is not None:
+        found &= keys >= low
+    if high is not None:
+        found &= keys < high
+    return found
 
 
 def _found(keys: NDArray[Any], names: NDArray[Any]) -> NDArray[Any]:

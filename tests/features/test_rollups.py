@@ -268,9 +268,15 @@ TABLES = st.tuples(CREDIT_ROWS, BALANCE_ROWS, NOTE_ROWS)
 Tables = tuple[list[Row], list[Row], list[Row]]
 
 
-@pytest.fixture(autouse=True, params=[module._BLOCK, 4], ids=["one block", "blocks of 4 rows"])
-def block(request, monkeypatch):
-    monkeypatch.setattr(module, "_BLOCK", request.param)
+@pytest.fixture(autouse=True, params=["together", "in blocks", "in parts"])
+def pieces(request, monkeypatch):
+    """Rows are computed at once, in blocks of 4, or first split into parts of 5."""
+    if request.param == "in blocks":
+        monkeypatch.setattr(module, "_BLOCK", 4)
+    if request.param == "in parts":
+        monkeypatch.setattr(module, "_PART", 5)
+        monkeypatch.setattr(module, "_SAMPLED", 2)
+        monkeypatch.setattr(module, "_MANY", 3)
 
 
 def permuted(tables: Tables, shuffle: Callable[[list[Row]], object]) -> Tables:
