@@ -85,7 +85,12 @@ def open_file(path: Path | StoredFile, portfolio: Portfolio, *, partition: Parti
 
 def refuse_absent(where: str, names: Sequence[str], portfolio: Portfolio) -> None:
     """ColumnsError that begins with `where` if a declared column is not among the names."""
-    absent = [column.name for column in portfolio.schema.stated if column.name not in names]
+    refuse_columns_absent(where, names, [column.name for column in portfolio.schema.stated])
+
+
+def refuse_columns_absent(where: str, names: Sequence[str], wanted: Sequence[str]) -> None:
+    """ColumnsError that begins with `where` if a wanted column is not among the names."""
+    absent = [name for name in wanted if name not in names]
     if absent:
         raise ColumnsError(f"{where}: column missing: {_listed(absent)}{_misspelt_hint(absent, names)}")
 

@@ -84,14 +84,14 @@ def _violations_of(known: NDArray[np.float64], schema: Schema, columns: range) -
     required = np.array([[schema.numeric[i].required] for i in columns], dtype=np.bool_)
     infinite = np.isinf(known)
     missing = np.isnan(known) & required
-    fractional = _fractional(known) & schema.whole[chosen, np.newaxis]
+    fractional = is_fractional(known) & schema.whole[chosen, np.newaxis]
     outside = ((known < low) | (known > high)) & ~infinite
     for i in np.flatnonzero((infinite | missing | fractional | outside).any(axis=1)):
         column = schema.numeric[columns[i]]
         yield from _violation(column, "must be finite", infinite[i])
         yield from _violation(column, "is required", missing[i])
         yield from _violation(column, "must be a whole number", fractional[i])
-        yield from _violation(column, _bounds(column), outside[i])
+        yield from _violation(column, bounds_rule(column), outside[i])
 
 
 def _order_violations(known: NDArray[np.float64], schema: Schema) -> Iterator[RuleViolation]:
@@ -104,7 +104,7 @@ def _order_violations(known: NDArray[np.float64], schema: Schema) -> Iterator[Ru
         yield from _violation(schema[order.smaller], order.rule, broken)
 
 
-def _fractional(values: NDArray[np.float64]) -> NDArray[np.bool_]:
+def is_fractional(values: NDArray[np.float64]) -> NDArray[np.bool_]:
     """True where a value is no whole number, within the tolerance."""
     with np.errstate(invalid="ignore"):  # infinity less infinity is NaN, which exceeds nothing
         return np.asarray(np.abs(values - np.rint(values)) > WHOLE_WITHIN)
@@ -128,7 +128,8 @@ def _is_one_of(values: NDArray[np.object_], chosen: Collection[str | None]) -> N
     return np.fromiter((value in chosen for value in values), dtype=np.bool_, count=len(values))
 
 
-def _bounds(column: Column) -> str:
+def bounds_rule(column: Column) -> str:
+    """The message for a value out of the bounds of its column."""
     return f"must be {column.range}"
 
 

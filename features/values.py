@@ -7,7 +7,7 @@ container. No value is read differently because of the values beside it.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Any
 
@@ -66,6 +66,22 @@ def as_levels(values: pa.ChunkedArray[Any], column: Column) -> tuple[NDArray[np.
     if types.is_string(values.type):
         return _read_distinct(values, lambda text: _level(text, column), np.object_)
     return np.full(len(values), None, dtype=object), _present(values)
+
+
+def as_level_codes(
+    values: pa.ChunkedArray[Any], column: Column, codes: Mapping[str | None, float]
+) -> tuple[NDArray[np.float64], Wrong]:
+    """Values of a category as the codes of their levels, without an object for each; NaN where missing or wrong."""
+    from pyarrow import types
+
+    values = _plain(values)
+    wrong = np.zeros(len(values), dtype=np.bool_)
+    if column.coded and not types.is_string(values.type):
+        values, wrong = as_texts(values)
+    if not types.is_string(values.type):
+        return np.full(len(values), np.nan), _present(values)
+    found, unread = _read_distinct(values, lambda text: codes[_level(text, column)], np.float64)
+    return found, wrong | unread
 
 
 def as_days(values: pa.ChunkedArray[Any]) -> tuple[NDArray[np.float64], Wrong]:
