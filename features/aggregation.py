@@ -190,7 +190,7 @@ class _Known:
 
     def of(self, values: _Rows, made: _Rows, age: NDArray[np.float64] | None) -> _Rows:
         known = np.empty((len(self.at), values.shape[1]))
-        np.add(values, 0.0, out=known[: self._stated])  # of two zeros, one
+        known[: self._stated] = values
         known[self._stated : self._columns] = made
         known[self.at[_PLACE]] = np.arange(values.shape[1])
         if age is not None:

@@ -16,7 +16,7 @@ from features.errors import ColumnsError, FileError, SchemaError
 from features.files import CsvLayout, Table, open_table, refuse_columns_absent
 from features.histories import Histories, History
 from features.portfolio import Portfolio
-from features.rollups import HistoryRows, roll_up_parts
+from features.rollups import HistoryRows, places_among, roll_up_parts
 from features.schema import Column, ColumnKind
 from features.transformer import LevelCodes
 from features.validation import bounds_rule, is_fractional
@@ -104,7 +104,7 @@ def _columns(history: History) -> list[str]:
 
 
 def _names(names: NDArray[Any], *, whole: bool) -> NDArray[np.int64] | pa.Array[Any]:
-    return np.unique(names) if whole else pa.array(names.tolist(), pa.string()).unique()
+    return np.sort(names) if whole else pa.array(names.tolist(), pa.string()).unique()
 
 
 def _passes(table: Table, history: History, names: NDArray[Any]) -> Iterator[NDArray[Any]]:
@@ -126,19 +126,31 @@ class _Reader:
         self._history, self._table, self._names, self._whole = history, table, names, whole
         self._codes = {column.name: LevelCodes(column, column.levels) for column in history.stated if column.levels}
         self._broken: dict[tuple[str, str], int] = {}
-        self._values: list[list[NDArray[np.float64]]] = [[] for _ in history.stated]
-        self._keys, self._ids = list[NDArray[Any]](), list[NDArray[Any]]()
+        # Memory that is not written to costs nothing; a list of parts would be in memory twice at the end.
+        room, kind = sum(table.groups) or _BATCH, np.int64 if whole else np.object_
+        self._values, self._keys = np.empty((len(history.stated), room)), np.empty(room, dtype=kind)
+        self._ids = None if history.id is None else np.empty(room, dtype=kind)
+        self._filled = 0
 
     def add(self, block: pa.Table) -> None:
         keys = self._named(block, self._history.key)
         ids = None if self._history.id is None else self._named(block, self._history.id)
         chosen = self._chosen(keys)
-        self._keys.append(_taken(keys, chosen))
-        if ids is not None:
-            self._ids.append(_taken(ids, chosen))
-        for held, column in zip(self._values, self._history.stated, strict=True):
+        first, last = self._filled, self._filled + (len(keys) if chosen is None else len(chosen))
+        self._make_room(last)
+        self._keys[first:last] = _taken(keys, chosen)
+        if self._ids is not None and ids is not None:
+            self._ids[first:last] = _taken(ids, chosen)
+        for row, column in zip(self._values, self._history.stated, strict=True):
             values = self._read(block[column.name], column)
-            held.append(values if chosen is None else values.take(chosen))
+            row[first:last] = values if chosen is None else values.take(chosen)
+        self._filled = last
+
+    def _make_room(self, rows: int) -> None:
+        if rows > len(self._keys):
+            more = max(rows, 2 * len(self._keys))
+            self._values, self._keys = _enlarged(self._values, more), _enlarged(self._keys, more)
+            self._ids = None if self._ids is None else _enlarged(self._ids, more)
 
     def rows(self) -> HistoryRows:
         """All rows; ColumnsError if values break their declaration."""
@@ -148,18 +160,8 @@ class _Reader:
                 for (column, rule), count in self._broken.items()
             )
             raise ColumnsError(f"{self._table.stored}: {told}")
-        keys = self._concatenated(self._keys)
-        ids = None if self._history.id is None else self._concatenated(self._ids)
-        values = np.empty((len(self._values), len(keys)))
-        for row, held in zip(values, self._values, strict=True):
-            np.concatenate([np.empty(0), *held], out=row)
-            held.clear()  # a table is not in memory twice
-        return HistoryRows(values, keys, ids)
-
-    def _concatenated(self, held: list[NDArray[Any]]) -> NDArray[Any]:
-        found = np.concatenate([np.empty(0, dtype=np.int64 if self._whole else np.object_), *held])
-        held.clear()
-        return found
+        rows = slice(0, self._filled)
+        return HistoryRows(self._values[:, rows], self._keys[rows], None if self._ids is None else self._ids[rows])
 
     def _named(self, block: pa.Table, name: str) -> NDArray[np.int64] | pa.Array[Any]:
         """Names of rows or owners, as whole numbers or as Arrow's texts."""
@@ -174,7 +176,7 @@ class _Reader:
     def _chosen(self, keys: NDArray[np.int64] | pa.Array[Any]) -> NDArray[np.intp] | None:
         """The rows of the wanted names; None for all."""
         if isinstance(keys, np.ndarray):
-            mine = np.isin(keys, self._names, assume_unique=False)
+            mine = places_among(keys, self._names) >= 0 if len(self._names) else np.zeros(len(keys), dtype=np.bool_)
         else:
             mine = pc.is_in(keys, value_set=self._names).to_numpy(zero_copy_only=False)
         return None if mine.all() else np.flatnonzero(mine)
@@ -184,7 +186,8 @@ class _Reader:
         if not column.numeric:
             found, wrong = as_level_codes(values, column, self._codes[column.name])
             self._count(column.name, "must be a text", wrong)
-            self._count(column.name, "is required", np.isnan(found) & ~wrong, holds=not column.required)
+            if column.required:
+                self._count(column.name, "is required", np.isnan(found) & ~wrong)
             return found
         if column.kind is ColumnKind.DATE:
             found, wrong = as_days(values)
@@ -198,16 +201,25 @@ class _Reader:
         known = found
         for code in column.missing:
             known = np.where(known == code, np.nan, known)
-        self._count(column.name, "is required", np.isnan(known) & ~wrong, holds=not column.required)
         infinite = np.isinf(known)
         self._count(column.name, "must be finite", infinite)
-        self._count(column.name, "must be a whole number", is_fractional(known), holds=not column.whole)
+        if column.required:
+            self._count(column.name, "is required", np.isnan(known) & ~wrong)
+        if column.whole:
+            self._count(column.name, "must be a whole number", is_fractional(known))
         self._count(column.name, bounds_rule(column), ((known < column.low) | (known > column.high)) & ~infinite)
 
-    def _count(self, column: str, rule: str, broken: NDArray[np.bool_], *, holds: bool = False) -> None:
-        """Add the rows that break a rule of a column, unless it `holds` anyway."""
-        if not holds and (count := int(np.count_nonzero(broken))):
+    def _count(self, column: str, rule: str, broken: NDArray[np.bool_]) -> None:
+        """Add the rows that break a rule of a column."""
+        if count := int(np.count_nonzero(broken)):
             self._broken[column, rule] = self._broken.get((column, rule), 0) + count
+
+
+def _enlarged(held: NDArray[Any], rows: int) -> NDArray[Any]:
+    """The values along the last axis, and room for more."""
+    larger = np.empty((*held.shape[:-1], rows), dtype=held.dtype)
+    larger[..., : held.shape[-1]] = held
+    return larger
 
 
 def _taken(names: NDArray[np.int64] | pa.Array[Any], chosen: NDArray[np.intp] | None) -> NDArray[Any]:

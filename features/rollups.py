@@ -174,9 +174,17 @@ class _Part:
     time: int | None
 
     def values(self, ordered: _Ordered, block: slice) -> NDArray[np.float64]:
+        values = self.rows.values
         if ordered.rows is None:
-            return self.rows.values[:, block]
-        return self.rows.values.take(ordered.rows[block], axis=1)
+            return values[:, block]
+        chosen = ordered.rows[block]
+        if values.flags.c_contiguous:
+            return values.take(chosen, axis=1)
+        # A view of some rows would be copied as a whole for each block.
+        found = np.empty((len(values), len(chosen)))
+        for row, column in zip(found, values, strict=True):
+            row[:] = column[chosen]
+        return found
 
     def ids(self, ordered: _Ordered) -> NDArray[Any]:
         if self.rows.ids is None:
@@ -213,22 +221,18 @@ class _Part:
             return ordered, made
         tied = np.flatnonzero(_either(same))
         group = np.cumsum(np.append(True, ~same).take(tied))
-        sequence, repeated = _by_content(group, self._contents(ordered, made, tied))
+        sequence, repeated = _by_content(group, self._contents(ordered, tied))
         order = np.arange(len(ordered))
         order[tied] = tied[sequence]
         order = np.delete(order, tied[repeated])
         return ordered.take(order), made.take(order, axis=1)
 
-    def _contents(
-        self, ordered: _Ordered, made: NDArray[np.float64], tied: _Places
-    ) -> Iterator[Callable[[_Places], NDArray[np.int64]]]:
+    def _contents(self, ordered: _Ordered, tied: _Places) -> Iterator[Callable[[_Places], NDArray[np.int64]]]:
         """What tells tied rows apart, each column as whole numbers of some of them; the time at last."""
         rows = tied if ordered.rows is None else ordered.rows.take(tied)
         columns = [column for column in range(len(self.rows.values)) if column != self.time]
         for column in [*columns, *(() if self.time is None else (self.time,))]:
             yield partial(_content, self.rows.values[column], rows)
-        for values in made:
-            yield partial(_content, values, tied)
         if self.rows.ids is not None:
             yield partial(_content, self.rows.ids, rows)
 
@@ -280,7 +284,7 @@ class _Owners:
         if len(self.names) == 1:
             first = (keys == self.names[0]) - 1
         elif len(self.names) and len(keys):
-            first = _found(keys, self.names)
+            first = places_among(keys, self.names)
         else:
             first = np.full(len(keys), -1)
         rows = None if (first >= 0).all() else np.flatnonzero(first >= 0)
@@ -319,8 +323,8 @@ def _between(keys: NDArray[Any], low: int | None, high: int | None) -> NDArray[n
     return found
 
 
-def _found(keys: NDArray[Any], names: NDArray[Any]) -> NDArray[Any]:
-    """The first place of each key among rising names, -1 where it is none of them."""
+def places_among(keys: NDArray[np.int64], names: NDArray[np.int64]) -> NDArray[Any]:
+    """The first place of each key among rising names, of which there is one at least; -1 where it is none of them."""
     low, high = int(names[0]), int(names[-1])
     if len(keys) >= _MANY and high - low < _SPARSE * len(keys):
         table = np.full(high - low + 2, -1, dtype=np.int32)
@@ -398,7 +402,7 @@ def _by_content(
 
 def _content(column: NDArray[Any], rows: _Places, some: _Places) -> NDArray[np.int64]:
     """Whole numbers of some rows, equal where the values are equal or both missing."""
-    values = column.take(rows.take(some))
+    values = column[rows.take(some)]
     if values.dtype == object:
         return np.unique(values, return_inverse=True)[1].astype(np.int64)
     if values.dtype != np.float64:

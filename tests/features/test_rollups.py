@@ -176,6 +176,26 @@ def test_a_slope_needs_two_times():
     assert of(tables, "debt_trend") == [None]
 
 
+def test_times_that_are_equal_have_no_slope_however_their_mean_is_rounded():
+    table = {
+        "time": {"column": "at", "sign": "positive"},
+        "columns": {"at": {"kind": "number", "missing": [9999]}, "size": {"kind": "number"}},
+        "rollups": {"slope": {"aggregate": "trend", "of": "size"}, "rows": {"aggregate": "count"}},
+    }
+    rows = HistoryRows(np.array([[0.1, 0.1, 0.1], [1.0, 2.0, 4.0]]), np.array([1, 1, 1]))
+    assert np.array_equal(roll_up(histories(sizes=table), {"sizes": rows}, np.array([1])), [[math.nan, 3.0]], True)
+    unknown = HistoryRows(np.array([[9999.0], [1.0]]), np.array([1]))
+    assert np.array_equal(roll_up(histories(sizes=table), {"sizes": unknown}, np.array([1])), [[math.nan, 0.0]], True)
+
+
+def test_there_is_one_zero():
+    tables = tables_of(
+        [(-1, 1.0, 0.0, ACTIVE, 1, 11), (-1, 1.0, -0.0, ACTIVE, 1, 11), (-0.0, 1.0, -0.0, ACTIVE, 1, 12)]
+    )
+    found = of(tables, "credits", "used_min", "debt_sum", "debt_last", "newest")
+    assert [(value, math.copysign(1, value)) for value in found] == [(value, 1) for value in (2.0, 0.0, 0.0, 0.0, 0.0)]
+
+
 def test_a_result_that_is_no_number_is_missing():
     tables = tables_of([(-1, 1.0, 1e308, ACTIVE, 1, 11), (-2, 1.0, 1e308, ACTIVE, 1, 12)])
     assert of(tables, "debt_sum", "credits") == [None, 2.0]
@@ -334,6 +354,20 @@ def test_chunks_of_clients_change_no_bit(tables, size):
     rows, clients = tables_of(*tables), range(1, 8)
     chunks = [rolled(rows, *clients[start : start + size]) for start in range(0, 7, size)]
     assert np.concatenate(chunks).tobytes() == rolled(rows, *clients).tobytes()
+
+
+@settings(max_examples=50)
+@given(tables=TABLES)
+def test_the_layout_of_the_memory_changes_no_bit(tables):
+    rows = tables_of(*tables)
+    other = {name: HistoryRows(np.asfortranarray(one.values), one.keys, one.ids) for name, one in rows.items()}
+    assert rolled(other, *range(1, 8)).tobytes() == rolled(rows, *range(1, 8)).tobytes()
+
+
+def test_the_rows_that_are_given_are_not_changed():
+    before = {name: (rows.values.tobytes(), rows.keys.tobytes()) for name, rows in EXAMPLE.items()}
+    rolled(EXAMPLE, 1, 2, 3)
+    assert {name: (rows.values.tobytes(), rows.keys.tobytes()) for name, rows in EXAMPLE.items()} == before
 
 
 # A reference in plain Python, one client and one roll-up at a time.
