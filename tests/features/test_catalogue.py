@@ -30,6 +30,21 @@ APPLICANT = {
     "FLAG_DOCUMENT_2": 0,
     "FLAG_DOCUMENT_3": 1,
     "FLAG_DOCUMENT_21": 1,
+    "bureau_credits": 4,
+    "bureau_recent_credits_365d": 1,
+    "bureau_active_debt": 40_000,
+    "bureau_active_credit": 80_000,
+    "bureau_card_debt": 5_000,
+    "bureau_card_credit": 20_000,
+    "previous_approved": 2,
+    "previous_refused": 1,
+    "previous_mean_annuity": 8_000,
+    "previous_largest_annuity": 10_000,
+    "previous_largest_credit": 100_000,
+    "card_last_balance": 32_000,
+    "card_paid": 3_000,
+    "card_minimum": 1_500,
+    "instalments_largest": 16_000,
 }
 # 103 numeric columns tell no protected attribute; the applicant above states 18 of them, the age aside.
 DERIVED = {
@@ -82,6 +97,17 @@ DERIVED = {
     "enquiries_missing": 0.0,
     "missing_count": 103.0 - 18.0,
     "document_count": 2.0,
+    "bureau_debt_to_income": 0.25,
+    "bureau_debt_to_credit": 0.5,
+    "bureau_card_use": 0.25,
+    "bureau_recent_share": 0.25,
+    "annuity_to_previous": 2.0,
+    "annuity_to_previous_mean": 2.5,
+    "annuity_to_instalments": 1.25,
+    "credit_to_previous": 4.0,
+    "previous_refused_to_approved": 0.5,
+    "card_balance_to_income": 0.2,
+    "card_paid_to_minimum": 2.0,
 }
 STATED_OF_NOTHING = {
     **dict.fromkeys(DERIVED, math.nan),
@@ -135,6 +161,9 @@ def test_features_that_are_chosen_together_are_those_that_are_chosen_alone(name)
         ("ext_source_product", {"EXT_SOURCE_1": 0.25, "EXT_SOURCE_3": 0.5}, math.nan),
         ("days_employed_squared", {"DAYS_EMPLOYED": 365243}, math.nan),
         ("document_count", {"FLAG_DOCUMENT_4": 0}, 0.0),
+        ("bureau_recent_share", {"bureau_credits": 0, "bureau_recent_credits_365d": 0}, math.nan),
+        ("previous_refused_to_approved", {"previous_refused": 2, "previous_approved": 0}, math.nan),
+        ("card_paid_to_minimum", {"card_paid": 0, "card_minimum": 0}, math.nan),
     ],
 )
 def test_the_formula_at_its_edges(name, applicant, expected):
@@ -143,7 +172,7 @@ def test_the_formula_at_its_edges(name, applicant, expected):
 
 @pytest.mark.parametrize(
     ("group", "count"),
-    [("baseline", 120), ("domain", 5), ("polynomial", 15), ("application", 29)],
+    [("baseline", 120), ("domain", 5), ("polynomial", 15), ("application", 29), ("history", 109), ("histories", 11)],
 )
 def test_a_group_is_chosen_alone_or_with_others(group, count):
     alone = PORTFOLIO.select((group,), ())
