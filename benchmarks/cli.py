@@ -21,6 +21,7 @@ from benchmarks.export import export_lines, measure_export, record_export
 from benchmarks.false_alarms import false_alarms, record_alarms
 from benchmarks.fleet import measure_fleet, record_fleet
 from benchmarks.generators import Generators, compare_generators
+from benchmarks.histories import measure_gains, record_gains
 from benchmarks.monitoring_scale import measure_reports, record
 from benchmarks.peer import PEERS, VARIANTS, Peer
 from benchmarks.recording import recording_cost, shadow_cost
@@ -323,6 +324,23 @@ def cover_truth(
     command = f"python -m benchmarks exploration --model DIR --applications DIR --draws {draws}"
     record_coverage(found, rule, command, output)
     say(f"{each.method:18} {each.figure:22} {each.held:4} of {each.draws} held {each.truth:.4f}" for each in found)
+
+
+@commands.command("histories")
+@click.argument("data", type=PATH)
+@click.option("--up-to", type=_COUNT, metavar="CLIENT", help="the last client who is measured (default: all)")
+@click.option("--seeds", type=_COUNT, default=5, show_default=True, help="of the folds and of the trees")
+@_kept("histories.json")
+def gain_of_histories(
+    *, data: Path, up_to: int | None, seeds: int, output: Path,
+    settings: Path, store: Path,  # noqa: ARG001 - options of every command that measures
+) -> None:  # fmt: skip
+    """Measure what histories add to the applications in the folder DATA."""
+    _check_output(output)
+    found = measure_gains(data, TrainingSettings.load(_TRAINING), up_to=up_to, seeds=seeds, progress=Progress())
+    bound = "" if up_to is None else f" --up-to {up_to}"
+    record_gains(found, f"python -m benchmarks histories DIR{bound} --seeds {seeds}", output)
+    say(f"{each.way:24} {each.application.value:.4f} + {each.difference}" for each in found.gains)
 
 
 @commands.command("report")
