@@ -36,7 +36,7 @@ def test_histories_change_the_scores_of_the_clients_who_are_measured(
 
 
 def test_data_without_applications_are_refused(settings: TrainingSettings, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="neither application_train.csv nor .parquet"):
+    with pytest.raises(DataError, match=r"neither application_train\.csv nor \.parquet"):
         measure_gains(tmp_path, settings, up_to=None, seeds=1, progress=Progress(quiet=True))
 
 

@@ -106,7 +106,7 @@ def _doubled(function: Callable[..., Any]) -> Callable[..., Any]:
     ("owner", "name", "change", "named"),
     [
         (transformer._Group, "of", _doubled, "this code computes another "),
-        (transformer._Codes, "__missing__", lambda _: lambda *__: np.nan, "this code computes another "),
+        (transformer.LevelCodes, "__missing__", lambda _: lambda *__: np.nan, "this code computes another "),
         (Model, "margins", _doubled, "this code gives another margin "),
         (Calibration, "log_odds", _doubled, "this code gives another "),
         (Calibration, "probabilities", _doubled, "this code gives another "),
