@@ -61,7 +61,7 @@ def _below(module: str, *words: str) -> Iterator[tuple[str, ...]]:
 def _modules(root: Path) -> list[str]:
     files = [*root.glob("[!.]*/__main__.py"), *root.glob("deploy/*/__main__.py")]
     names = [".".join(file.parent.relative_to(root).parts) for file in files]
-    first = ("training", "scoring", "monitoring")
+    first = ("training", "features", "scoring", "monitoring")
     return sorted(set(names) - _ASIDE, key=lambda name: (name not in first, "." in name, name))
 
 

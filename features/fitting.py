@@ -144,11 +144,11 @@ class ColumnStore(Protocol):
     def level_counts(self, position: int) -> Counter[str | None]:
         """How many rows have each level of one category."""
 
-    def transformed(self, transformer: FeatureTransformer) -> AbstractContextManager[FeatureStore]:
+    def transformed(self, transformer: FeatureTransformer) -> AbstractContextManager[MatrixColumns]:
         """The model matrix, as long as the context lasts."""
 
 
-class FeatureStore(Protocol):
+class MatrixColumns(Protocol):
     """A model matrix of more rows than memory holds."""
 
     def features(self) -> Iterator[NDArray[np.float64]]:

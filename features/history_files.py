@@ -41,28 +41,36 @@ def roll_up_folder(
 ) -> NDArray[np.float64]:
     """The roll-ups of clients from the files of a folder, shape (n, n_rollups), as `roll_up` gives them.
 
-    FileError if a file is absent or cannot be read; ColumnsError if it lacks a declared column, or if values break
+    Those of a table whose file is absent are missing, and so are those of the table that it hangs on. FileError if no
+    file is there, or if one cannot be read; ColumnsError if it lacks a declared column, or if values break
     their declaration; SchemaError if the portfolio declares no histories.
     """
     folder = HistoryFolder.open(data, portfolio)
+    if not folder.tables:
+        raise FileError(f"{data}: no file of histories: {', '.join(one.file for one in folder.histories.tables)}")
 
     def rows_of(history: History, names: NDArray[Any]) -> Iterator[HistoryRows]:
-        table = folder.tables[history.name]
+        table = folder.tables.get(history.name)
+        if table is None:
+            return
         for some in _passes(table, history, names):
             with progress.step(history.name, sum(table.groups) or None) as advance:
                 rows = folder.read(history, some, advance)
             yield rows
 
-    return roll_up_parts(folder.histories, rows_of, clients, days)
+    found = roll_up_parts(folder.histories, rows_of, clients, days)
+    unknown = [folder.lacks(column.history) for column in folder.histories.columns]
+    found[:, unknown] = np.nan
+    return found
 
 
 @dataclass(frozen=True, slots=True)
 class HistoryFolder:
-    """The files of all histories of a portfolio, whose headers have been read.
+    """The files of a portfolio's histories, whose headers have been read.
 
     Attributes
     ----------
-    tables : the file of each history by the history's name
+    tables : the files by the names of the histories; some may be absent
     """
 
     histories: Histories
@@ -70,12 +78,41 @@ class HistoryFolder:
 
     @classmethod
     def open(cls, data: Path, portfolio: Portfolio) -> Self:
-        """The files in a folder; FileError if one is absent or unreadable, ColumnsError if it lacks a column."""
+        """The files in a folder; FileError if one is unreadable, ColumnsError if it lacks a column."""
         histories = portfolio.histories
         if histories is None:
             raise SchemaError(f"{portfolio.name}: the portfolio declares no histories")
         layout = CsvLayout.of(portfolio)
-        return cls(histories, {one.name: _opened(data, one, layout) for one in histories.tables})
+        opened = {one.name: _opened(data, one, layout) for one in histories.tables}
+        return cls(histories, {name: table for name, table in opened.items() if table is not None})
+
+    @property
+    def absent(self) -> list[str]:
+        """The histories without a file."""
+        return [one.name for one in self.histories.tables if one.name not in self.tables]
+
+    def lacks(self, name: str) -> bool:
+        """Whether the file of a history is absent, or that of one that hangs on it."""
+        return name not in self.tables or any(self.lacks(one.name) for one in self.histories.children(name))
+
+    def clients(self) -> NDArray[Any]:
+        """The clients who have a row in some table, each once, in their order."""
+        held = [self._keys(history) for history in self.histories.of_clients if history.name in self.tables]
+        return np.unique(np.concatenate([self._none, *held]))
+
+    @property
+    def _none(self) -> NDArray[Any]:
+        return np.empty(0, dtype=np.int64 if self.histories.whole_keys else np.object_)
+
+    def _keys(self, history: History) -> NDArray[Any]:
+        table, found = self.tables[history.name], [self._none]
+        for block in table.blocks([history.key], _BATCH):
+            if self.histories.whole_keys:
+                found.append(np.unique(as_whole_numbers(block[history.key])[0]))
+            else:
+                texts = as_client_ids(block[history.key])[0].unique().drop_null()
+                found.append(np.array(texts.to_pylist(), dtype=object))
+        return np.concatenate(found)
 
     def read(self, history: History, names: NDArray[Any], advance: Advance = lambda _=1: None) -> HistoryRows:
         """The rows of a table whose keys are among the names; ColumnsError if some value breaks its declaration."""
@@ -87,11 +124,13 @@ class HistoryFolder:
         return reader.rows()
 
 
-def _opened(data: Path, history: History, layout: CsvLayout) -> Table:
+def _opened(data: Path, history: History, layout: CsvLayout) -> Table | None:
+    """The file of a history; None if it is absent."""
     found = [path for suffix in _SUFFIXES if (path := data / f"{history.file}{suffix}").exists()]
-    if len(found) != 1:
-        both = " and ".join(path.name for path in found)
-        raise FileError(f"{data}: {f'both {both}' if found else f'no {history.file}.csv or .parquet'}")
+    if not found:
+        return None
+    if len(found) > 1:
+        raise FileError(f"{data}: both {' and '.join(path.name for path in found)}")
     levels = frozenset(level for column in history.stated for level in column.levels)
     table = open_table(found[0], known=_columns(history), layout=replace(layout, levels=levels))
     refuse_columns_absent(table.stored.name, table.header, _columns(history))

@@ -85,7 +85,7 @@ def replaced(
     """
     # In the same folder: a rename is atomic within one file system only.
     target = path.resolve()
-    scratch = target.with_name(f"{_prefix(target)}{secrets.token_hex(4)}")
+    scratch = scratch_of(target)
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
     descriptor = os.open(scratch, flags, 0o666 if mode is None else mode)
     try:
@@ -122,6 +122,11 @@ def write_text(path: Path, text: str, *, parents: bool = False) -> None:
 def write_json(path: Path, values: Mapping[str, Any], *, indent: int = 1, parents: bool = False) -> None:
     """Write the values as JSON; OutputError if that fails, ValueError for NaN or an infinite number."""
     write_text(path, json.dumps(values, indent=indent, allow_nan=False) + "\n", parents=parents)
+
+
+def scratch_of(path: Path) -> Path:
+    """A new name beside `path`, for a file that will replace it; `remove_unfinished` finds what is left of it."""
+    return path.with_name(f"{_prefix(path)}{secrets.token_hex(4)}")
 
 
 def remove_unfinished(path: Path) -> None:

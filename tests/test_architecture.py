@@ -40,7 +40,7 @@ SERVED = ("features", "jobs", "scoring", "decision_log", "serving", "service")
 NOT_SERVED = {"pandas", "sklearn", "scipy", "fairlearn", "mlflow", "optuna", "matplotlib", "imblearn", "xgboost"}
 ONLY_WHEN_NEEDED = {"jinja2", "pyarrow", "tqdm"}
 NEED_ARROW = {
-    *("features.database", "features.files", "features.history_files", "features.sources"),
+    *("features.database", "features.files", "features.history_files", "features.materialize", "features.sources"),
     *("scoring.batch", "scoring.cluster", "scoring.engines", "scoring.identifiers", "scoring.job", "scoring.part"),
     "scoring.table",
     "serving.columnar",

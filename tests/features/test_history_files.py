@@ -174,9 +174,11 @@ def refused(data: Path, kind: type[FeatureError], lender: Portfolio = LENDER) ->
     return str(error.value).replace(f"{data}/", "")
 
 
-def test_a_missing_file_is_named_before_any_is_read(tmp_path):
-    (folder(tmp_path, loans=LOANS.replace("5.5", "much")) / "balances.csv").unlink()
-    assert refused(tmp_path, FileError) == f"{tmp_path}: no balances.csv or .parquet"
+def test_a_folder_without_any_of_the_files_is_refused(tmp_path):
+    folder(tmp_path)
+    for name in ("old_loans", "balances"):
+        (tmp_path / f"{name}.csv").unlink()
+    assert refused(tmp_path, FileError).startswith(f"{tmp_path}: no file of histories: ")
 
 
 def test_two_files_of_one_table_are_refused(tmp_path):

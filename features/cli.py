@@ -1,0 +1,73 @@
+"""`python -m features`: rolls up the histories of clients, for the feature store and for files."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+
+from jobs.commandline import PATH, CommandGroup, Progress, moment, run_command, say
+from jobs.destination import without_secrets
+
+_TRAINING = Path(__file__).resolve().parent.parent / "configs" / "training.yaml"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; 0 if it succeeded, 1 after one line on standard error if not, 128 + n if signal n ended it."""
+    return run_command(commands, arguments, program="python -m features")
+
+
+@click.group(cls=CommandGroup, help=sys.modules[__name__].__doc__)
+def commands() -> None:
+    """Hold the commands."""
+
+
+def _common(command: Any) -> Any:
+    for option in (
+        click.option("--as-of", type=moment, help="moment for which the histories stand (default: now)"),
+        click.option("--portfolio", type=PATH, help="folder or file of the portfolio "
+                     "(default: that of configs/training.yaml)"),
+        click.option("--data", type=PATH, required=True, help="folder with the files of the histories"),
+    ):  # fmt: skip
+        command = option(command)
+    return command
+
+
+@commands.command()
+@_common
+@click.option("--store", "address", required=True, metavar="ADDRESS", envvar="FEATURE_STORE",
+              help="feature store: sqlite:///PATH or redis://HOST:PORT/0 (default: FEATURE_STORE, if set)")  # fmt: skip
+def materialize(*, data: Path, portfolio: Path | None, as_of: datetime | None, address: str) -> None:
+    """Fill the feature store with the roll-ups of the clients in the files; other clients keep theirs."""
+    from features.materialize import materialize as fill
+
+    declared, moment_of, rolled_up = _rolled_up(data, portfolio, as_of)
+    progress = Progress()
+    with progress.step("write the store"):
+        fill(address, declared, rolled_up, moment_of)
+    say([f"{without_secrets(address)}: {len(rolled_up.clients):,} clients as of {moment_of:%Y-%m-%d %H:%M} UTC"])
+
+
+@commands.command()
+@_common
+@click.option("--output", type=PATH, required=True, help="Parquet file to write")
+def export(*, data: Path, portfolio: Path | None, as_of: datetime | None, output: Path) -> None:
+    """Write the roll-ups as Parquet, with an event_timestamp, for offline stores and for files of applications."""
+    from features.materialize import export as write
+
+    declared, moment_of, rolled_up = _rolled_up(data, portfolio, as_of)
+    write(output, declared, rolled_up, moment_of)
+    say([f"{output}: {len(rolled_up.clients):,} clients as of {moment_of:%Y-%m-%d %H:%M} UTC"])
+
+
+def _rolled_up(data: Path, portfolio: Path | None, as_of: datetime | None) -> tuple[Any, datetime, Any]:
+    from features.materialize import roll_up_clients
+    from features.portfolio import Portfolio
+
+    declared = Portfolio.load(portfolio) if portfolio else Portfolio.named_in(_TRAINING)
+    moment_of = (as_of or datetime.now(UTC)).astimezone(UTC)
+    return declared, moment_of, roll_up_clients(data, declared, moment_of, Progress())

@@ -1,0 +1,169 @@
+"""The feature store: each client's roll-ups as of a moment, in SQLite for one machine or in Redis for many.
+
+The entity is the client, the feature view all roll-ups of a declaration. An entry is one blob: the digest of the
+declaration, the moment and the vector. A store is replaced as a whole: a reader sees the old one or the new one.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import struct
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+import numpy as np
+from numpy.typing import NDArray
+
+from features.errors import StoreDownError, StoreError
+from features.histories import Histories
+from jobs.destination import without_secrets
+
+if TYPE_CHECKING:
+    from redis import Redis
+
+SQLITE, REDIS = "sqlite:///", ("redis://", "rediss://", "unix://")
+KEY = "credit-scoring:features"
+"""The hash of Redis that holds the entries."""
+
+_HEADER = struct.Struct("<16sd")
+_VECTOR = np.dtype("<f8")
+_FORM = f"{SQLITE}PATH, or an address such as redis://HOST:PORT/0"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """The roll-ups of one client.
+
+    Attributes
+    ----------
+    as_of : the moment for which they were computed, seconds since 1970
+    values : float64, one for each roll-up, NaN where missing; None if they are of another declaration
+    """
+
+    as_of: float
+    values: NDArray[np.float64] | None
+
+
+class EntryFormat:
+    """Packs and reads the entries of one declaration of histories."""
+
+    def __init__(self, histories: Histories) -> None:
+        self._digest = bytes.fromhex(histories.digest)[:16]
+        self._size = _HEADER.size + len(histories.columns) * _VECTOR.itemsize
+
+    def packed(self, as_of: float, matrix: NDArray[np.float64]) -> Iterator[bytes]:
+        """The entries of the rows of a matrix, shape (clients, roll-ups)."""
+        header, rows = _HEADER.pack(self._digest, as_of), matrix.astype(_VECTOR).tobytes()
+        size = self._size - _HEADER.size
+        for at in range(0, len(matrix) * size, size):
+            yield header + rows[at : at + size]
+
+    def read(self, blob: bytes) -> Entry:
+        """The entry in a blob; StoreDownError if it is none."""
+        if len(blob) < _HEADER.size:
+            raise StoreDownError("an entry of the feature store is damaged")
+        digest, as_of = _HEADER.unpack_from(blob)
+        if digest != self._digest or len(blob) != self._size:
+            return Entry(as_of, None)
+        return Entry(as_of, np.frombuffer(blob, _VECTOR, offset=_HEADER.size))
+
+
+class FeatureStore(ABC):
+    """Looks up the entries of clients. One thread may use it."""
+
+    def __init__(self, entries: EntryFormat) -> None:
+        self._entries = entries
+
+    def look_up(self, client_id: str) -> Entry | None:
+        """The entry of a client, None if there is none; StoreDownError if the store does not answer in time."""
+        blob = self._blob(client_id)
+        return None if blob is None else self._entries.read(blob)
+
+    @abstractmethod
+    def _blob(self, client_id: str) -> bytes | None:
+        """The blob of a client."""
+
+
+def open_store(address: str, histories: Histories, *, seconds: float) -> FeatureStore:
+    """The store at an address, which nothing is asked of yet; StoreError for an address of another kind.
+
+    `seconds` is how long a look-up waits for another machine.
+    """
+    if address.startswith(SQLITE):
+        return _SqliteStore(Path(address.removeprefix(SQLITE)), EntryFormat(histories))
+    return _RedisStore(connected(address, seconds), EntryFormat(histories))
+
+
+class _SqliteStore(FeatureStore):
+    """Reads a file that is never written in place: another one takes its place, and is opened then."""
+
+    def __init__(self, path: Path, entries: EntryFormat) -> None:
+        super().__init__(entries)
+        self._path = path
+        self._seen: tuple[int, int] | None = None
+        self._connection: sqlite3.Connection | None = None
+
+    def _blob(self, client_id: str) -> bytes | None:
+        try:
+            found = self._path.stat()
+            if self._connection is None or self._seen != (found.st_dev, found.st_ino):
+                self._open((found.st_dev, found.st_ino))
+            if self._connection is None:
+                raise StoreDownError("the feature store is closed")
+            row = self._connection.execute("SELECT entry FROM entries WHERE client = ?", (client_id,)).fetchone()
+        except (OSError, sqlite3.Error, UnicodeEncodeError) as error:
+            self._seen = None
+            raise StoreDownError(f"the feature store cannot be read ({type(error).__name__})") from None
+        return None if row is None else row[0]
+
+    def _open(self, place: tuple[int, int]) -> None:
+        if self._connection is not None:
+            self._connection.close()
+        # immutable: no locks, and nothing is written beside a file that may lie in a read-only folder.
+        address = f"file:{quote(str(self._path.absolute()))}?mode=ro&immutable=1"
+        self._connection = sqlite3.connect(address, uri=True, isolation_level=None)
+        self._seen = place
+
+
+class _RedisStore(FeatureStore):
+    def __init__(self, client: Redis, entries: EntryFormat) -> None:
+        super().__init__(entries)
+        self._client = client
+
+    def _blob(self, client_id: str) -> bytes | None:
+        with redis_faults():
+            found: Any = self._client.hget(KEY, client_id)
+        return None if found is None else bytes(found)
+
+
+def connected(address: str, seconds: float | None) -> Redis:
+    """A client of Redis, which has not connected yet; StoreError if the address is none."""
+    if not address.startswith(REDIS):
+        raise StoreError(f"{without_secrets(address)}: is no feature store: write {_FORM}")
+    from redis import Redis
+    from redis.backoff import NoBackoff
+    from redis.retry import Retry
+
+    try:
+        # One attempt: whoever asks has an answer to give, and the next one asks again.
+        return Redis.from_url(
+            address, socket_timeout=seconds, socket_connect_timeout=seconds, retry=Retry(NoBackoff(), 0)
+        )
+    except ValueError:
+        raise StoreError(f"{without_secrets(address)}: is no address of Redis") from None
+
+
+@contextmanager
+def redis_faults() -> Iterator[None]:
+    """Turn what the client of Redis raises into a StoreDownError, without the address."""
+    from redis.exceptions import RedisError
+
+    try:
+        yield
+    except (RedisError, OSError) as error:
+        raise StoreDownError(f"the feature store does not answer ({type(error).__name__})") from None

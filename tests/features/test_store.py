@@ -1,0 +1,246 @@
+"""The feature store: what is written is looked up, as a whole or not at all, in SQLite and in a real Redis."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import signal
+import sqlite3
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pyarrow import parquet
+
+from features.cli import main
+from features.errors import StoreDownError, StoreError
+from features.histories import Histories
+from features.materialize import RolledUp, export, materialize, roll_up_clients
+from features.portfolio import Portfolio
+from features.store import FeatureStore, open_store
+from jobs.commandline import Progress
+from tests.features.histories import DECLARED, EXPECTED, LENDER, write_histories
+from tests.redis_server import RedisServer, needs_redis, redis_server
+
+AS_OF = datetime(2026, 11, 29, tzinfo=UTC)
+WIDTH = 4
+
+
+def histories(portfolio: Portfolio = LENDER) -> Histories:
+    assert portfolio.histories is not None
+    return portfolio.histories
+
+
+@pytest.fixture(scope="module")
+def redis() -> Iterator[RedisServer]:
+    with redis_server() as server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite", pytest.param("redis", marks=needs_redis)])
+def address(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/features.sqlite"
+    address: str = request.getfixturevalue("redis").address
+    _flush(address)
+    return address
+
+
+def _flush(address: str) -> None:
+    from redis import Redis
+
+    Redis.from_url(address).flushall()
+
+
+def opened(address: str, portfolio: Portfolio = LENDER) -> FeatureStore:
+    return open_store(address, histories(portfolio), seconds=5)
+
+
+def filled(value: float, *clients: str) -> RolledUp:
+    return RolledUp(clients, np.full((len(clients), WIDTH), value))
+
+
+def values(store: FeatureStore, client: str) -> list[float | None] | None:
+    entry = store.look_up(client)
+    if entry is None:
+        return None
+    assert entry.values is not None
+    return [None if np.isnan(value) else value for value in entry.values.tolist()]
+
+
+def test_the_roll_ups_of_a_folder_are_looked_up(address: str, tmp_path: Path) -> None:
+    rolled_up = roll_up_clients(write_histories(tmp_path / "data"), LENDER, AS_OF, Progress(quiet=True))
+    materialize(address, LENDER, rolled_up, AS_OF)
+    store = opened(address)
+    assert {client: values(store, client) for client in EXPECTED} == EXPECTED
+    assert store.look_up("nobody") is None
+    entry = store.look_up("anna")
+    assert entry is not None
+    assert entry.as_of == AS_OF.timestamp()
+
+
+def test_clients_that_are_not_written_anew_keep_their_entries(address: str) -> None:
+    materialize(address, LENDER, filled(1.0, "anna", "ben"), AS_OF)
+    store = opened(address)
+    assert values(store, "anna") == [1.0] * WIDTH
+    materialize(address, LENDER, filled(2.0, "ben", "cleo"), AS_OF)
+    assert [values(store, client) for client in ("anna", "ben", "cleo")] == [[1.0] * 4, [2.0] * 4, [2.0] * 4]
+
+
+def test_an_entry_of_another_declaration_has_no_values(address: str) -> None:
+    changed = json.loads(json.dumps(DECLARED))
+    changed["histories"]["credits"]["rollups"]["credits"]["within"] = [90, 364]
+    other = Portfolio.of({**changed, "name": "other"})
+    materialize(address, other, filled(1.0, "anna"), AS_OF)
+    found = opened(address).look_up("anna")
+    assert found is not None
+    assert (found.as_of, found.values) == (AS_OF.timestamp(), None)
+    entry = opened(address, other).look_up("anna")
+    assert entry is not None
+    assert entry.values is not None
+
+
+def test_a_store_that_is_not_there_is_down(tmp_path: Path) -> None:
+    with pytest.raises(StoreDownError):
+        opened(f"sqlite:///{tmp_path}/nothing.sqlite").look_up("anna")
+
+
+def test_a_file_that_is_no_store_is_down_until_it_is_one(tmp_path: Path) -> None:
+    address = f"sqlite:///{tmp_path}/a.sqlite"
+    (tmp_path / "a.sqlite").write_bytes(b"x" * 5000)
+    store = opened(address)
+    with pytest.raises(StoreDownError):
+        store.look_up("anna")
+    (tmp_path / "a.sqlite").unlink()
+    materialize(address, LENDER, filled(1.0, "anna"), AS_OF)
+    assert values(store, "anna") == [1.0] * WIDTH
+
+
+def test_a_damaged_entry_is_told(tmp_path: Path) -> None:
+    address = f"sqlite:///{tmp_path}/a.sqlite"
+    materialize(address, LENDER, filled(1.0, "anna"), AS_OF)
+    with sqlite3.connect(tmp_path / "a.sqlite") as connection:
+        connection.execute("UPDATE entries SET entry = x'00'")
+    with pytest.raises(StoreDownError, match="damaged"):
+        opened(address).look_up("anna")
+
+
+@needs_redis
+def test_a_redis_that_stops_is_down_and_its_return_is_noticed(redis: RedisServer) -> None:
+    with redis_server() as own:
+        materialize(own.address, LENDER, filled(1.0, "anna"), AS_OF)
+        store = opened(own.address)
+        assert values(store, "anna") == [1.0] * WIDTH
+        own.stop()
+        with pytest.raises(StoreDownError):
+            store.look_up("anna")
+        with redis_server(port=own.port):
+            assert store.look_up("anna") is None  # it kept nothing
+            materialize(own.address, LENDER, filled(2.0, "anna"), AS_OF)
+            assert values(store, "anna") == [2.0] * WIDTH
+
+
+@needs_redis
+def test_a_redis_that_hangs_is_down_in_time() -> None:
+    with redis_server() as own:
+        store = open_store(own.address, histories(), seconds=0.2)
+        store.look_up("anna")
+        os.kill(own.process.pid, signal.SIGSTOP)
+        try:
+            before = time.monotonic()
+            with pytest.raises(StoreDownError):
+                store.look_up("anna")
+            assert time.monotonic() - before < 5
+        finally:
+            os.kill(own.process.pid, signal.SIGCONT)
+
+
+@needs_redis
+def test_a_redis_that_is_full_keeps_the_old_store() -> None:
+    with redis_server("--maxmemory", "3mb") as own:
+        materialize(own.address, LENDER, filled(1.0, "anna"), AS_OF)
+        many = filled(2.0, "anna", *(f"client-{i}" for i in range(50_000)))
+        with pytest.raises(StoreError):
+            materialize(own.address, LENDER, many, AS_OF)
+        store = opened(own.address)
+        assert values(store, "anna") == [1.0] * WIDTH
+        assert store.look_up("client-1") is None
+
+
+@pytest.mark.parametrize("address", ["mysql://user:S3CR3T@host/db", "features.sqlite", "redis://:S3CR3T@host:port/0"])
+def test_another_address_is_refused_without_its_password(address: str) -> None:
+    with pytest.raises(StoreError) as refused:
+        opened(address)
+    assert "S3CR3T" not in str(refused.value)
+
+
+def test_two_writers_refuse_each_other(tmp_path: Path) -> None:
+    from jobs.output import locked
+
+    with locked(tmp_path / ".a.sqlite.lock"), pytest.raises(StoreError, match="another process writes"):
+        materialize(f"sqlite:///{tmp_path}/a.sqlite", LENDER, filled(1.0, "anna"), AS_OF)
+
+
+def _write_again_and_again(address: str) -> None:
+    clients = [f"client-{i}" for i in range(3_000)]
+    for value in range(1, 10_000):
+        materialize(address, LENDER, RolledUp(clients, np.full((3_000, WIDTH), float(value))), AS_OF)
+
+
+def test_killed_at_any_moment_a_writer_leaves_one_store_whole(address: str) -> None:
+    clients = ["client-0", "client-1499", "client-2999"]
+    materialize(address, LENDER, RolledUp([f"client-{i}" for i in range(3_000)], np.zeros((3_000, WIDTH))), AS_OF)
+    context, seen, random = multiprocessing.get_context("spawn"), set(), np.random.default_rng(0)
+    for _ in range(8):
+        writer = context.Process(target=_write_again_and_again, args=(address,))
+        writer.start()
+        time.sleep(1.5 + random.uniform(0, 0.3))
+        writer.kill()
+        writer.join()
+        found = [values(opened(address), client) for client in clients]
+        assert found[0] == found[1] == found[2]
+        assert found[0] is not None
+        seen.add(found[0][0])
+    assert len(seen) > 1  # it did write
+    materialize(address, LENDER, filled(-1.0, "client-0"), AS_OF)
+    assert values(opened(address), "client-0") == [-1.0] * WIDTH
+
+
+def test_the_export_has_the_entity_the_moment_and_every_roll_up(tmp_path: Path) -> None:
+    rolled_up = roll_up_clients(write_histories(tmp_path / "data"), LENDER, AS_OF, Progress(quiet=True))
+    export(tmp_path / "out.parquet", LENDER, rolled_up, AS_OF)
+    table = parquet.read_table(tmp_path / "out.parquet")
+    names = [column.name for column in histories().columns]
+    assert table.column_names == ["client", "event_timestamp", *names]
+    assert table["client"].to_pylist() == [*EXPECTED]
+    assert set(table["event_timestamp"].to_pylist()) == {AS_OF}
+    assert [list(row.values())[2:] for row in table.to_pylist()] == [*EXPECTED.values()]
+
+
+def test_the_commands_fill_a_store_and_write_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "portfolio.yaml").write_text(json.dumps(DECLARED))
+    data = str(write_histories(tmp_path / "data"))
+    common = ["--data", data, "--portfolio", str(tmp_path / "portfolio.yaml"), "--as-of", "2026-11-29"]
+    address = f"sqlite:///{tmp_path}/a.sqlite"
+    assert main(["materialize", *common, "--store", address]) == 0
+    assert "3 clients as of 2026-11-29 00:00 UTC" in capsys.readouterr().out
+    assert values(opened(address), "anna") == EXPECTED["anna"]
+    assert main(["export", *common, "--output", str(tmp_path / "a.parquet")]) == 0
+    assert parquet.read_table(tmp_path / "a.parquet").num_rows == 3
+    (tmp_path / "data" / "credits.parquet").unlink()
+    (tmp_path / "data" / "months.parquet").unlink()
+    capsys.readouterr()
+    assert main(["materialize", *common, "--store", address]) == 1
+    assert "no file of histories" in capsys.readouterr().err
+    assert values(opened(address), "anna") == EXPECTED["anna"]
+
+
+def test_a_table_that_is_absent_leaves_its_roll_ups_missing(tmp_path: Path) -> None:
+    data = write_histories(tmp_path / "data")
+    (data / "months.parquet").unlink()
+    rolled_up = roll_up_clients(data, LENDER, AS_OF, Progress(quiet=True))
+    assert np.isnan(rolled_up.matrix).all()  # the credits have columns of the months
