@@ -315,7 +315,7 @@ def _header(file: StoredFile, layout: CsvLayout) -> tuple[pa.Schema, tuple[int, 
     kind = refuse_unreadable(file, layout.separator)
     with _reading(file, layout):
         if kind == "csv":
-            with file.unpacked() as opened:
+            with file.for_arrow() as opened:
                 return pa.schema([(name, pa.string()) for name in csv_reader(opened, [], layout).schema.names]), ()
         with _parquet(file, ahead=_FOOTER_BYTES) as opened:
             metadata = opened.metadata
@@ -333,7 +333,7 @@ def _tables(
                 for batch in opened.iter_batches(batch_size=rows, columns=list(columns), row_groups=groups):
                     yield pa.Table.from_batches([batch])
         else:
-            with file.unpacked() as opened:
+            with file.for_arrow() as opened:
                 yield from _rebatched(csv_reader(opened, columns, layout), rows)
 
 

@@ -102,6 +102,16 @@ class StoredFile:
         # Arrow's stream cannot be read by lines.
         return io.BufferedReader(pa.CompressedInputStream(self.open(), self.packing))
 
+    def for_arrow(self) -> IO[bytes]:
+        """The bytes without their compression, for readers of Arrow."""
+        if self.origin is not None:
+            return self.unpacked()
+        import pyarrow as pa
+
+        # Arrow reads ahead on a thread of its own. If a command fails meanwhile, a thread that needs Python aborts it.
+        stored = pa.OSFile(self.place)
+        return cast("IO[bytes]", stored if self.packing is None else pa.CompressedInputStream(stored, self.packing))
+
 
 @dataclass(frozen=True, slots=True)
 class AccessFailures:
