@@ -38,6 +38,7 @@ from training.fleet import Fleet, FleetFit, fit_fleet
 from training.frontier import FoundAlternatives
 from training.gates import gate_lines, group_lines
 from training.generation import generator_of
+from training.histories import refuse_unread, with_histories
 from training.promotion import JudgedModel, Verdict, judge
 from training.registry.fitted import FILES, place_of_fitted, register_fitted, write_fitted
 from training.registry.packaging import code_digest
@@ -178,6 +179,7 @@ def _read(
         folder = kept.enter_context(_files(data, settings, progress))
         scratch = Path(kept.enter_context(tempfile.TemporaryDirectory()))
         with progress.step("load and validate"):
+            refuse_unread(folder, settings)
             stored = store_parts(read_source(folder, settings.declared), folder, settings.declared, scratch)
             refuse_unfit(stored, settings)
         dataset = replace(stored, source=_source(data, stored.source, settings))
@@ -247,11 +249,15 @@ def load(
     DataError if the data break a rule. Data `to_fit` a model must also be large enough and not leak the outcome.
     `dates` names the column of their days; without it, that of the later applications is read, if there are any.
     """
-    with _files(data, settings, progress) as directory, progress.step("load and validate"):
-        if to_fit:
-            dataset = _fit_for_training(directory, settings, dates)
-        else:
+    if to_fit and dates is None and settings.out_of_time is not None:
+        dates = settings.out_of_time.column
+    with _files(data, settings, progress) as directory:
+        with progress.step("load and validate"):
             dataset = load_dataset(directory, settings.declared, dates=dates)
+        if data is not None:  # the generator is asked for applications alone
+            dataset = with_histories(dataset, directory, settings, progress)
+        if to_fit:
+            dataset = _fit_for_training(dataset, directory, settings)
     dataset = replace(dataset, source=_source(data, dataset.source, settings))
     for warning in dataset.warnings:
         progress.line(f"{dataset.source}: {warning}")
@@ -267,10 +273,7 @@ def _source(data: Path | None, name: str, settings: TrainingSettings) -> str:
     return f"{GENERATED}{name}" if generated else name
 
 
-def _fit_for_training(directory: Path, settings: TrainingSettings, dates: str | None) -> Dataset:
-    if dates is None and settings.out_of_time is not None:
-        dates = settings.out_of_time.column
-    dataset = load_dataset(directory, settings.declared, dates=dates)
+def _fit_for_training(dataset: Dataset, directory: Path, settings: TrainingSettings) -> Dataset:
     refuse_too_few(dataset.target, folds=settings.model.folds, per_fold=settings.model.min_outcomes_per_fold)
     refuse_leaks(dataset, settings.leakage)
     file = open_file(find_applications(directory, settings.declared), settings.declared)
