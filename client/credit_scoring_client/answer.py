@@ -253,7 +253,8 @@ class CreditDecision:
     points, higher is better. `timestamp` is in UTC. `client_id` is None if none was sent. `missing` says how many
     columns that the model reads are missing, `unknown_columns` which have a level that the model does not know.
     `withheld` says why an application that the PD would approve is referred. `reasons` are those of a decline, what
-    raised the risk most first.
+    raised the risk most first. `history` says where the client's history came from, or why there is none, where the
+    model reads it.
     """
 
     request_id: str
@@ -271,6 +272,7 @@ class CreditDecision:
     unknown_columns: tuple[str, ...] = ()
     withheld: tuple[str, ...] = ()
     reasons: tuple[DecisionReason, ...] = ()
+    history: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -350,6 +352,7 @@ def decision_in(answer: Answer) -> CreditDecision:
         unknown_columns=answer.texts("unknown_columns"),
         withheld=answer.texts("withheld"),
         reasons=() if answer.fields.get("reasons") is None else tuple(map(_reason, answer.rows("reasons"))),
+        history=answer.optional_text("history"),
     )
 
 

@@ -18,6 +18,9 @@ Application = Mapping[str, object]
 """Value of each column: a number, text, bool, None, or a numpy scalar of these; None, NaN, and pandas' NA and NaT mean
 missing. A Decimal is sent as the nearest float."""
 
+History = Mapping[str, Iterable[Application]]
+"""What is known of a client before the application: the rows of each table."""
+
 Identified = tuple[str | None, Application]
 """A client_id and its application."""
 
@@ -68,6 +71,27 @@ def encoded_client_id(client_id: object, where: str = "") -> dict[str, str]:
 def encoded_item(application: object, client_id: object, where: str = "") -> dict[str, object]:
     """Return one application with its client_id, which is left out if it is None."""
     return {**encoded_client_id(client_id, where), "application": encoded_application(application, where)}
+
+
+def encoded_history(history: object) -> dict[str, object]:
+    """Return the history as part of a body, which is empty for None; errors name the table and the row.
+
+    >>> encoded_history({"bureau": [{"DAYS_CREDIT": -30, "AMT_CREDIT_SUM": float("nan")}]})
+    {'history': {'bureau': [{'DAYS_CREDIT': -30, 'AMT_CREDIT_SUM': None}]}}
+    """
+    if history is None:
+        return {}
+    if not isinstance(history, Mapping):
+        raise TypeError("history must be a mapping of tables to their rows")
+    return {"history": {table: [*_encoded_rows(table, rows)] for table, rows in history.items()}}
+
+
+def _encoded_rows(table: str, rows: Iterable[object]) -> Iterator[dict[str, JsonValue]]:
+    for position, row in enumerate(rows):
+        where = f"history.{table}[{position}]."
+        if not isinstance(row, Mapping):
+            raise TypeError(f"{where.rstrip('.')} must be a mapping of columns to values")
+        yield encoded_application(row, where)
 
 
 def encoded_items(applications: Iterable[Application | Identified]) -> list[dict[str, object]]:

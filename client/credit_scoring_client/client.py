@@ -21,7 +21,7 @@ from credit_scoring_client.answer import (
     Reply,
     checked_header,
 )
-from credit_scoring_client.application import DEFAULT_ROWS, Application, Frame, Identified
+from credit_scoring_client.application import DEFAULT_ROWS, Application, Frame, History, Identified
 from credit_scoring_client.contract import Attempt, Contract, Steps, __version__
 from credit_scoring_client.retry import Clock, Retry
 
@@ -150,16 +150,25 @@ class Client:
         self._sleep = sleep
 
     def predict(
-        self, application: Application, *, client_id: str | None = None, request_id: str | None = None
+        self,
+        application: Application,
+        *,
+        history: History | None = None,
+        client_id: str | None = None,
+        request_id: str | None = None,
     ) -> CreditDecision:
-        """Decide on one application: columns and their values, None or NaN where missing, never infinite."""
-        return self._run(self._contract.predict(application, client_id, request_id))
+        """Decide on one application: columns and their values, None or NaN where missing, never infinite.
+
+        `history` is what is known of the client, where the model reads it: the rows of each table.
+        """
+        return self._run(self._contract.predict(application, client_id, request_id, history))
 
     def explain(
         self,
         application: Application,
         *,
         changes: bool = False,
+        history: History | None = None,
         client_id: str | None = None,
         request_id: str | None = None,
     ) -> ExplainedDecision:
@@ -167,13 +176,18 @@ class Client:
 
         With `changes`, also which changes would reach approval.
         """
-        return self._run(self._contract.explain(application, client_id, request_id, changes=changes))
+        return self._run(self._contract.explain(application, client_id, request_id, history, changes=changes))
 
     def waterfall(
-        self, application: Application, *, client_id: str | None = None, request_id: str | None = None
+        self,
+        application: Application,
+        *,
+        history: History | None = None,
+        client_id: str | None = None,
+        request_id: str | None = None,
     ) -> str:
         """Decide on one application as `explain` does, and return the picture of its reasons as SVG."""
-        return self._run(self._contract.waterfall(application, client_id, request_id))
+        return self._run(self._contract.waterfall(application, client_id, request_id, history))
 
     def predict_batch(
         self, applications: Iterable[Application | Identified], *, request_id: str | None = None
@@ -279,16 +293,25 @@ class AsyncClient:
         self._sleep = sleep
 
     async def predict(
-        self, application: Application, *, client_id: str | None = None, request_id: str | None = None
+        self,
+        application: Application,
+        *,
+        history: History | None = None,
+        client_id: str | None = None,
+        request_id: str | None = None,
     ) -> CreditDecision:
-        """Decide on one application: columns and their values, None or NaN where missing, never infinite."""
-        return await self._run(self._contract.predict(application, client_id, request_id))
+        """Decide on one application: columns and their values, None or NaN where missing, never infinite.
+
+        `history` is what is known of the client, where the model reads it: the rows of each table.
+        """
+        return await self._run(self._contract.predict(application, client_id, request_id, history))
 
     async def explain(
         self,
         application: Application,
         *,
         changes: bool = False,
+        history: History | None = None,
         client_id: str | None = None,
         request_id: str | None = None,
     ) -> ExplainedDecision:
@@ -296,13 +319,18 @@ class AsyncClient:
 
         With `changes`, also which changes would reach approval.
         """
-        return await self._run(self._contract.explain(application, client_id, request_id, changes=changes))
+        return await self._run(self._contract.explain(application, client_id, request_id, history, changes=changes))
 
     async def waterfall(
-        self, application: Application, *, client_id: str | None = None, request_id: str | None = None
+        self,
+        application: Application,
+        *,
+        history: History | None = None,
+        client_id: str | None = None,
+        request_id: str | None = None,
     ) -> str:
         """Decide on one application as `explain` does, and return the picture of its reasons as SVG."""
-        return await self._run(self._contract.waterfall(application, client_id, request_id))
+        return await self._run(self._contract.waterfall(application, client_id, request_id, history))
 
     async def predict_batch(
         self, applications: Iterable[Application | Identified], *, request_id: str | None = None
