@@ -60,6 +60,9 @@ from serving.split import HALT_VARIABLE, HaltFile, described
 from serving.variants import Challenger, Variant, VariantState, load_challengers, publish_states
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from serving.histories import ClientHistories
     from serving.shadow import Shadow
 
 _CONFIGS = Path(__file__).parent / "configs"
@@ -194,6 +197,7 @@ class CreditScoring:
                 if one.settings.share
             ],
             halt=HaltFile(Path(os.environ[HALT_VARIABLE]) if os.environ.get(HALT_VARIABLE) else None),
+            histories=_histories([stored, *(one.served for one in self.challengers if one.served)]),
         )
         self.engine.warm_up()
         self.overrides = Overrides(override_log(stored, MONITORING.recording), SETTINGS.limits, _traffic())
@@ -218,16 +222,26 @@ class CreditScoring:
         return cast("NDArray[np.float64]", await self.model.margins(matrix))
 
     @bentoml.api(route="/predict", input_spec=PredictInput, output_spec=DecisionOutput)  # type: ignore[untyped-decorator]
-    async def predict(self, application: Record, client_id: str | None = None) -> Answer:
+    async def predict(self, application: Record, client_id: str | None = None, history: Record | None = None) -> Answer:
         """Score one application."""
         # Made without a second check: BentoML has checked the parts against input_spec.
-        return await self.engine.predict(PredictRequest.model_construct(application=application, client_id=client_id))
+        return await self.engine.predict(
+            PredictRequest.model_construct(application=application, client_id=client_id, history=history)
+        )
 
     @bentoml.api(route="/explain", input_spec=ExplainInput, output_spec=ExplainOutput)  # type: ignore[untyped-decorator]
-    async def explain(self, application: Record, client_id: str | None = None, changes: bool = False) -> Answer:
+    async def explain(
+        self,
+        application: Record,
+        client_id: str | None = None,
+        changes: bool = False,
+        history: Record | None = None,
+    ) -> Answer:
         """Score one application, say what its margin is made of, and what would change it if that is asked."""
         return await self.engine.explain(
-            ExplainRequest.model_construct(application=application, client_id=client_id, changes=changes)
+            ExplainRequest.model_construct(
+                application=application, client_id=client_id, changes=changes, history=history
+            )
         )
 
     @bentoml.api(route="/predict/features", input_spec=FeaturesInput, output_spec=DecisionOutput)  # type: ignore[untyped-decorator]
@@ -291,6 +305,19 @@ def _recorder_of(model: StoredModel, *, variant: str = CHAMPION, beside: Recorde
     )  # fmt: skip
     _traffic().tallies.include(recorder)
     return recorder
+
+
+def _histories(models: Sequence[StoredModel]) -> ClientHistories | None:
+    """What finds the histories of clients; None where no model reads any."""
+    reader = REQUESTS.histories
+    if reader is None or not any(model.scorer.artefact.features.rolled_up for model in models):
+        return None
+    from serving.histories import STORE_VARIABLE, ClientHistories  # many models read none
+
+    return ClientHistories(
+        _PORTFOLIO, reader, SETTINGS.histories, os.environ.get(STORE_VARIABLE) or None, _traffic(),
+        retry_after=SETTINGS.limits.retry_after_seconds,
+    )  # fmt: skip
 
 
 def _deciding(one: Challenger, beside: Recorder | None) -> Variant:

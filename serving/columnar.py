@@ -22,6 +22,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pyarrow import csv, ipc, types
 
+from decision_log.format import Caller
 from features.files import CsvLayout, RowBatch, csv_reader, read_table
 from features.portfolio import Portfolio
 from features.reasons import Reason
@@ -373,6 +374,13 @@ def _shortened(faults: Mapping[int, list[Fault]], left: int) -> dict[int, list[F
     return shortened
 
 
+def _histories(callers: Sequence[Caller]) -> dict[str, pa.Array[Any]]:
+    """Where the roll-ups of each client came from, where the model reads them."""
+    if not callers or callers[0].history is None:
+        return {}
+    return {"history": pa.array([caller.history for caller in callers], pa.string())}
+
+
 @dataclass(frozen=True, slots=True)
 class DecisionsWriter:
     """Writes decisions as tables; see `docs/how-to/serve.md` for their columns.
@@ -422,6 +430,7 @@ class DecisionsWriter:
             "decision": pa.array(scores.decision, pa.string()),
             "risk_level": pa.array(scores.risk_level, pa.string()),
             "score": pa.array(scores.points),
+            **_histories(part.callers),
             "missing": pa.array(scores.missing),
             "unknown": pa.array(np.fromiter(map(len, scores.unknown), np.int64, scored)),
             "unknown_columns": _lists(scores.unknown),

@@ -24,7 +24,7 @@ from prometheus_client import REGISTRY, CollectorRegistry
 from pydantic import Field, ValidationError
 from pydantic_core import from_json, to_json
 
-from decision_log.format import CHAMPION, Caller
+from decision_log.format import CHAMPION, Caller, HistorySource
 from features.request import Record
 from features.transformer import Columns, concatenate
 from monitoring.recorder import Recorder
@@ -51,6 +51,7 @@ from serving.schemas import (
     decisions,
     decode,
     example_of,
+    history_of,
     plain_request,
     refusal,
     require_distinct_names,
@@ -61,6 +62,7 @@ from serving.variants import BATCH, EXPLAIN, FEATURES, PREDICT, CallerRows, Expl
 
 if TYPE_CHECKING:
     from serving.columnar import TableReader
+    from serving.histories import ClientHistories
     from serving.shadow import Shadow
 
 _START = re.compile(rb'\s*+\{\s*+"applications"\s*+:\s*+\[\s*+')
@@ -165,7 +167,7 @@ class _BatchReader:
         try:
             if marks > _MOST_MARKS:
                 raise Invalid.because([{"loc": [], "msg": "holds too many names, lists or objects for an application"}])
-            return decode(self._requests.predict, item)
+            return decode(self._requests.item, item)
         except NotJson:
             raise _WronglyCut from None
         except Invalid as invalid:
@@ -312,6 +314,7 @@ class DecisionEngine:
     shadows : challengers that are told of the champion's decisions
     challengers : those that decide for a share of the clients, with their settings; None for one that is not there
     halt : returns every client to the champion
+    histories : finds those of clients; None where no model reads any
     """
 
     def __init__(
@@ -326,11 +329,13 @@ class DecisionEngine:
         shadows: Sequence[Shadow] = (),
         challengers: Sequence[tuple[VariantSettings, Variant | None]] = (),
         halt: HaltFile | None = None,
+        histories: ClientHistories | None = None,
         registry: CollectorRegistry = REGISTRY,
     ) -> None:
         self.champion = Variant(CHAMPION, served, settings, observe, recorder, ask=ask, shadows=shadows)
         self.shadows = shadows
         self.split = ClientSplit(self.champion, challengers, settings.split, halt, registry=registry)
+        self._histories = histories
         self._requests = requests
         self._columns_of = requests.applications.columns_of
         self._limits = settings.limits
@@ -355,6 +360,7 @@ class DecisionEngine:
             shadow.stop()
         closing = [shadow.close for shadow in self.shadows]
         closing += [variant.close for variant in self.split.variants]
+        closing += [self._histories.close] if self._histories else []
         errors = [error for error in map(_error_of, closing) if error is not None]
         if errors:
             raise errors[0]
@@ -387,22 +393,31 @@ class DecisionEngine:
     @property
     def _direct(self) -> Decide | None:
         """Begins to decide on the application in a body; None where the champion does not decide alone and at once."""
-        replies = self.champion.replies
-        if replies is None or self.split.challengers or not self._outermost:
+        replies, histories = self.champion.replies, self._histories
+        waits = histories is not None and histories.waits
+        if replies is None or self.split.challengers or waits or not self._outermost:
             return None
 
         def begin(body: bytes, request: str, outcome: Outcome[Replies]) -> None:
             read = decode(self._requests.predict, body)
-            replies.put(CallerRows(self._columns_of([read.application]), [Caller(request, read.client_id)]), outcome)
+            columns, client = self._columns_of([read.application]), read.client_id
+            source = None if histories is None else histories.fill_now(client, history_of(read), columns)
+            replies.put(CallerRows(columns, [Caller(request, client, history=source)]), outcome)
 
         return begin
 
     async def predict(self, request: PredictRequest) -> Answer:
         """Return the decision on one application; see `schemas.Decision`."""
-        caller = Caller(request_id(), request.client_id)
-        given = CallerRows(self._columns_of([request.application]), [caller])
+        given = await self._given(request)
         variant, scores = await self.split.decided(given, lambda one: one.applications)
-        return self.split.told(variant, variant.answers, scores, [caller])[0]
+        return self.split.told(variant, variant.answers, scores, given.callers)[0]
+
+    async def _given(self, request: PredictRequest) -> CallerRows[Columns]:
+        """The application of a request, with the roll-ups of its client."""
+        columns, source = self._columns_of([request.application]), None
+        if self._histories is not None:
+            source = await self._histories.fill(request.client_id, history_of(request), columns)
+        return CallerRows(columns, [Caller(request_id(), request.client_id, history=source)])
 
     async def explain(self, request: ExplainRequest) -> Answer:
         """Return the decision on one application and what it is made of; see `schemas.ExplainAnswer`.
@@ -413,8 +428,8 @@ class DecisionEngine:
         return answer
 
     async def _answered(self, request: ExplainRequest) -> tuple[Variant, Answer, Explanation]:
-        caller, columns = Caller(request_id(), request.client_id), self._columns_of([request.application])
-        given = CallerRows(columns, [caller])
+        given = await self._given(request)
+        columns, [caller] = given.rows, given.callers
         variant, explained = await self.split.decided(given, lambda one: one.explained)
         answer = self.split.told(variant, _explained_answer, variant, explained, caller)
         if request.changes:
@@ -450,7 +465,8 @@ class DecisionEngine:
         """Return the decisions on many applications; see `schemas.BatchAnswer`."""
         clients = [request.client_id for request in requests]
         rows = BatchRows(0, len(requests), range(len(requests)), clients, {})
-        part = self._part(rows, self._columns_of([request.application for request in requests]))
+        columns = self._columns_of([request.application for request in requests])
+        part = await self._in_background(self._part, rows, columns)
         [part] = await self._with_margins([part])
         # Not on the event loop, for a challenger that is late is waited for.
         answer = self._results([await self._in_background(self._decided, part, request_id())])
@@ -510,6 +526,8 @@ class DecisionEngine:
         return [self._part(*read)]
 
     def _part(self, rows: BatchRows, columns: Columns) -> _BatchPart:
+        if self._histories is not None:
+            rows, columns = self._histories.filled(rows, columns)
         if not self.split.challengers:
             return _BatchPart(rows, [_Group(self.champion, None, columns, self.champion.transform(columns))])
         chosen: dict[str, list[int]] = {}
@@ -541,7 +559,11 @@ class DecisionEngine:
 
     def _decided(self, part: _BatchPart, request: str) -> DecidedPart:
         rows = part.rows
-        callers = [Caller(request, rows.client_ids[place], rows.first + place) for place in rows.positions]
+        sources: Sequence[HistorySource | None] = rows.histories or [None] * len(rows.positions)
+        callers = [
+            Caller(request, rows.client_ids[place], rows.first + place, source)
+            for place, source in zip(rows.positions, sources, strict=True)
+        ]
         if not self.split.challengers:
             return DecidedPart(rows, callers, self._by_champion(part.groups[0], callers))
         scores, by = [], np.empty(len(callers), dtype=object)

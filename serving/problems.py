@@ -259,6 +259,17 @@ class Unrecorded(HTTPProblem):
         return cls("Decisions cannot be recorded at present.", headers={"Retry-After": str(seconds)})
 
 
+class HistoryUnavailable(HTTPProblem):
+    """The feature store does not answer, and nothing is decided without a history."""
+
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+
+    @classmethod
+    def after(cls, seconds: int) -> Self:
+        """Refuse for now, and say when to come back."""
+        return cls("The histories of clients cannot be looked up at present.", headers={"Retry-After": str(seconds)})
+
+
 class Unkept(HTTPProblem):
     """Answers cannot be kept, so that a repetition would not be known."""
 

@@ -24,6 +24,7 @@ from prometheus_client.core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 from prometheus_client.registry import Collector
 
+from decision_log.format import HistorySource
 from jobs.heartbeat import Heartbeat
 from scoring.policy import DecisionKind
 from serving.settings import DECIDE_PATH
@@ -144,12 +145,20 @@ class Traffic:
             for decision in (DecisionKind.APPROVE, DecisionKind.DECLINE)
             if was is not decision
         }
+        self._histories = Counter(
+            "credit_scoring_histories_total", "Applications by where the roll-ups of the client came from", ("source",),
+            registry=registry,
+        )  # fmt: skip
         self.repeated = {each: self.tallies.counter(repeats.labels(each)) for each in Repeated}
         self._endpoints: dict[str, Endpoint] = {}
         for path in SCORING:
             for status in ("200", "500"):
                 self.total.labels(path, *self.service, status)  # rate() misses an increase to a series' first value
                 self.requests.labels(path, status)
+
+    def history(self, source: HistorySource) -> CounterTally:
+        """The count of applications whose roll-ups came from there."""
+        return self.tallies.counter(self._histories.labels(source))
 
     def begin(self, path: str) -> Endpoint:
         """Count a request to the path as begun; call `end` of the returned endpoint when it ends."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from codecs import BOM_UTF8
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, TypeVar
@@ -13,7 +13,8 @@ from typing import Annotated, Any, Literal, TypeVar
 import numpy as np
 from pydantic import AfterValidator, BaseModel, Field, StrictBool, ValidationError, create_model
 
-from decision_log.format import Caller
+from decision_log.format import Caller, HistorySource
+from features.history_request import HistoryReader, HistoryRequest
 from features.portfolio import Portfolio
 from features.reasons import Reason
 from features.request import LONGEST_CLIENT_ID, ApplicationRecord, Applications, ClientId, Record
@@ -31,7 +32,7 @@ Body = TypeVar("Body", bound=BaseModel)
 NOT_JSON = "The body is not JSON in UTF-8."
 
 
-_PARTS = frozenset({"client_id", "application", "applications", "features", "changes"})
+_PARTS = frozenset({"client_id", "application", "applications", "features", "changes", "history"})
 """The names of the parts of bodies; a column of such a name is reported as a part."""
 
 
@@ -88,16 +89,24 @@ class Requests:
     Attributes
     ----------
     applications : reads applications
+    histories : reads histories; None where the portfolio declares none
     predict, explain, features, batch : the models of the bodies of /predict, /explain, /predict/features and
         /predict/batch
+    item : the model of an application of a batch, whose history is looked up
     """
 
     def __init__(self, portfolio: Portfolio) -> None:
         self.applications = Applications(portfolio)
-        self.predict = _made(PredictRequest, application=(self.applications.model, ...))
-        self.explain = _made(ExplainRequest, application=(self.applications.model, ...))
+        self.histories = None if portfolio.histories is None else HistoryReader(portfolio.histories)
+        self.item = _made(PredictRequest, application=(self.applications.model, ...))
+        parts: dict[str, Any] = {"application": (self.applications.model, ...)}
+        if self.histories is not None:
+            said = "What is known of the client, table by table"
+            parts["history"] = (self.histories.model | None, Field(default=None, description=said))
+        self.predict = _made(PredictRequest, **parts)
+        self.explain = _made(ExplainRequest, **parts)
         self.features = FeaturesRequest
-        self.batch = _made(BatchRequest, applications=(list[self.predict], Field(min_length=1)))  # type: ignore[name-defined]
+        self.batch = _made(BatchRequest, applications=(list[self.item], Field(min_length=1)))  # type: ignore[name-defined]
 
 
 def _made(base: type[Body], **fields: Any) -> type[Body]:
@@ -143,15 +152,29 @@ def _is_plain(client: object) -> bool:
     return type(client) is str and len(client) <= LONGEST_CLIENT_ID and client.isascii() and client.isalnum()
 
 
+def history_of(request: BaseModel) -> HistoryRequest | None:
+    """The history that a request states; None if it states none."""
+    found: HistoryRequest | None = request.__dict__.get("history")
+    return found
+
+
 def _names_read(request: BaseModel) -> int:
-    count = len(request.model_fields_set)
-    application = getattr(request, "application", None)
-    return count if application is None else count + len(application.model_fields_set)
+    return sum(len(part.model_fields_set) for part in _objects(request))
+
+
+def _objects(request: BaseModel) -> Iterator[BaseModel]:
+    """The request, its application, its history and the rows of that."""
+    yield request
+    if (application := request.__dict__.get("application")) is not None:
+        yield application
+    if (history := history_of(request)) is not None:
+        yield history
+        for table in history.__dict__.values():
+            yield from table
 
 
 def _texts(request: BaseModel) -> list[Any]:
-    application = getattr(request, "application", None)
-    return [getattr(request, "client_id", None), *(application.__dict__.values() if application is not None else ())]
+    return [value for part in _objects(request) for value in part.__dict__.values()]
 
 
 def _are_in_texts(colons: int, body: bytes, values: Sequence[Any]) -> bool:
@@ -202,6 +225,7 @@ class BatchRows:
     positions : of those that can be scored, counted from the first
     client_ids : of all
     rejected : faults by position, counted from the first
+    histories : where the roll-ups of those that can be scored came from; None where the model reads none
     """
 
     first: int
@@ -209,6 +233,7 @@ class BatchRows:
     positions: Sequence[int]
     client_ids: Sequence[str | None]
     rejected: Mapping[int, list[Fault]]
+    histories: Sequence[HistorySource] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,6 +281,9 @@ class Decision(BaseModel):
     )
     reasons: list[ReasonText] = Field(
         max_length=MOST_REASONS, description="Why it is declined, what raised the risk most first; empty otherwise"
+    )
+    history: HistorySource | None = Field(
+        default=None, description="Where the roll-ups of the client came from; only where the model reads them"
     )
 
 
@@ -429,7 +457,7 @@ def decisions(
     """Return the scores as decisions ready for JSON, one for each caller, in order; `told` has each reason as JSON."""
     timestamp = now().isoformat(timespec="milliseconds").replace("+00:00", "Z")
     # to_json refuses numpy's integers, and tolist() converts a whole column at once.
-    return [
+    answers: list[Answer] = [
         {
             "request_id": caller.request_id,
             "client_id": caller.client_id,
@@ -461,6 +489,10 @@ def decisions(
             strict=True,
         )
     ]
+    if callers and callers[0].history is not None:
+        for answer, caller in zip(answers, callers, strict=True):
+            answer["history"] = caller.history
+    return answers
 
 
 def changes_text(found: Alternatives, schema: Schema) -> Answer:

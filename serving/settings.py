@@ -152,6 +152,25 @@ class VariantSettings(Settings):
     """Where its share begins: two challengers with a share need an end each, and keep it whatever the other does."""
 
 
+class WithoutHistory(StrEnum):
+    """What happens to an application whose client's history is not known."""
+
+    SCORE = "score"
+    """It is decided on without, and answer and record say so."""
+    REFUSE = "refuse"
+    """It is refused."""
+
+
+class HistorySettings(Settings):
+    """The histories of clients, where the model reads them. The variable FEATURE_STORE names the feature store."""
+
+    ttl_days: float = Field(gt=0)
+    """An entry of the feature store that is older is not used."""
+    milliseconds: float = Field(gt=0)
+    """Time that the feature store has to answer."""
+    without: WithoutHistory
+
+
 class GuardSettings(Settings):
     """How many failures of a challenger, of its last requests in a worker, return its clients to the champion."""
 
@@ -187,6 +206,7 @@ class ServingSettings(Settings):
     runner: RunnerSettings
     idempotency: IdempotencySettings
     reasons: ReasonsSettings
+    histories: HistorySettings
     page: PageSettings
     changes: ChangesSettings
     metrics: Metrics
