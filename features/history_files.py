@@ -27,7 +27,7 @@ _BATCH = 1 << 20
 _SUFFIXES = (".csv", ".csv.gz", ".csv.zst", ".parquet")
 _AT_ONCE = 5 << 29
 """Bytes of a table that are held at once; of a larger one the clients are read in several passes."""
-# Measured on CSV files of histories: the bytes in memory of a byte in the file.
+# Bytes in memory of a byte in a CSV file of Home Credit's histories: measured, 2.7 at most, and 28 if it is packed.
 _GROWTH, _GROWTH_PACKED = 3, 30
 
 
