@@ -71,17 +71,22 @@ def measure_gains(
     dataset = _with_histories(data, settings.declared, up_to, progress)
     truth = _true_pds(data, dataset)
     ways = dict(_ways(settings))
-    gains = []
-    with progress.step("gain of histories", 2 * len(ways) * seeds) as advance:
+    alone = settings.features.model_copy(update={"sets": _sets_of_application(settings.declared)})
+    gains, without = [], dict[str, Scores]()
+    # Directions are of histories: the application alone is fitted once for each set of parameters.
+    plain = {way: model.model_copy(update={"monotone": {}}) for way, model in ways.items()}
+    fits = (len(ways) + len({model.model_dump_json() for model in plain.values()})) * seeds
+    with progress.step("gain of histories", fits) as advance:
 
-        def scored(features: FeatureSettings, model: ModelSettings) -> NDArray[np.float64]:
-            found = [_out_of_fold(dataset, features, model, seed, advance) for seed in range(1, seeds + 1)]
-            return np.stack(found)
+        def scored(features: FeatureSettings, model: ModelSettings) -> Scores:
+            return np.stack([_out_of_fold(dataset, features, model, seed, advance) for seed in range(1, seeds + 1)])
 
-        alone = settings.features.model_copy(update={"sets": _sets_of_application(settings.declared)})
         for way, model in ways.items():
-            without = scored(alone, model.model_copy(update={"monotone": {}}))
-            gains.append(_gain(way, dataset.target, without, scored(settings.features, model), truth))
+            key = plain[way].model_dump_json()
+            if key not in without:
+                without[key] = scored(alone, plain[way])
+            together = scored(settings.features, model)
+            gains.append(_gain(way, dataset.target, without[key], together, truth))
     rollups = len(dataset.portfolio.schema.rolled_up)
     return HistoryGains(len(dataset), int(dataset.target.sum()), rollups, seeds, tuple(gains))
 
