@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,36 +11,9 @@ from pyarrow import parquet
 
 from features.portfolio import Portfolio
 
-DECLARED: dict[str, Any] = {
-    "name": "lender",
-    "identity": {"column": "client", "kind": "text"},
-    "outcome": {"column": "bad", "bad": ["1"], "good": ["0"]},
-    "columns": {"income": {"kind": "number", "low": 0, "required": True}},
-    "histories": {
-        "credits": {
-            "id": "credit",
-            "time": {"column": "days"},
-            "columns": {
-                "days": {"kind": "count", "high": 0},
-                "state": {"kind": "category", "levels": ["open", "closed"], "missing": ["XNA"]},
-                "debt": {"kind": "number"},
-            },
-            "rollups": {
-                "credits": {"aggregate": "count", "within": [90, 365]},
-                "open_debt": {"aggregate": "sum", "of": "debt", "where": 'state == "open"'},
-                "late_credits": {"aggregate": "share", "of": "late_months > 0"},
-            },
-        },
-        "months": {
-            "parent": "credits",
-            "time": {"column": "month", "unit": "months"},
-            "columns": {"month": {"kind": "count", "high": 0}, "late": {"kind": "flag"}},
-            "rollups": {"late_months": {"aggregate": "sum", "of": "late"}},
-        },
-    },
-    "features": {"ratios": {"debt_to_income": {"is": "open_debt / income"}}},
-}
-LENDER = Portfolio.of(DECLARED)
+FOLDER = Path(__file__).resolve().parents[1] / "portfolios" / "with_histories"
+LENDER = Portfolio.load(FOLDER)
+DECLARED: dict[str, Any] = json.loads(LENDER.content)
 
 CREDITS = {
     "client": ["anna", "anna", "anna", "ben", "cleo"],

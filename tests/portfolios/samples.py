@@ -10,6 +10,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 from pyarrow import parquet
 
@@ -35,6 +36,13 @@ def drawn(portfolio: Portfolio, rows: int, seed: int = 1) -> Columns:
     return draw_legal(portfolio, rows, seed=seed, vocabularies=levels_of(portfolio))
 
 
+def applied(portfolio: Portfolio, rows: int, seed: int = 1) -> Columns:
+    """Legal applications as requests state them: of histories nothing is known."""
+    columns, rolled_up = drawn(portfolio, rows, seed), len(portfolio.schema.rolled_up)
+    columns.numbers[:, columns.numbers.shape[1] - rolled_up :] = np.nan
+    return columns
+
+
 def write_csv(path: Path, portfolio: Portfolio, rows: Sequence[Row], **others: Sequence[object]) -> Path:
     """The records as the portfolio's CSV files are written, with further columns."""
     files, names = portfolio.declared.files, [*rows[0], *others]
@@ -55,7 +63,7 @@ def _text(value: object, decimal: str) -> str:
 
 def write_parquet(path: Path, portfolio: Portfolio, rows: Sequence[Row]) -> Path:
     """The records with the types that a data warehouse gives their columns."""
-    stored = {column.name: _array(column, [row[column.name] for row in rows]) for column in portfolio.schema}
+    stored = {column.name: _array(column, [row[column.name] for row in rows]) for column in portfolio.schema.stated}
     parquet.write_table(pa.table(stored), path)
     return path
 
@@ -77,7 +85,7 @@ class Break:
 
 def breaks(portfolio: Portfolio) -> Iterator[Break]:
     """One value for each rule that each column has."""
-    for column in portfolio.schema:
+    for column in portfolio.schema.stated:
         for value in _illegal(column):
             yield Break(column.name, {column.name: value})
     schema = portfolio.schema

@@ -32,7 +32,7 @@ from serving.pages import openapi_document
 from serving.preflight import check_model
 from serving.problems import Invalid
 from serving.schemas import Requests, decode, example_of
-from tests.portfolios.samples import Row, breaks, drawn, write_csv, write_parquet
+from tests.portfolios.samples import Row, applied, breaks, drawn, write_csv, write_parquet
 from tests.serving.tables import LIMITS, arrow
 from training.dataset import Dataset, load_dataset
 from training.settings import TrainingSettings
@@ -140,7 +140,7 @@ def test_drawn_applications_break_no_rule(portfolio, seed):
 
 
 def test_request_csv_and_parquet_give_the_same_bits(folder, portfolio, tmp_path):
-    columns = drawn(portfolio, ROWS, seed=5)
+    columns = applied(portfolio, ROWS, seed=5)
     rows, transform = records_of(columns), transformer_of(folder).transform
     expected = bits(transform(columns))
     assert bits(transform(read_records(portfolio, rows))) == expected
@@ -211,7 +211,7 @@ def test_openapi_names_every_column(portfolio):
         requests_of(portfolio), example_of(portfolio), version="1", batch_limit=9, opened=frozenset()
     )
     application = document["components"]["schemas"]["Application"]
-    assert list(application["properties"]) == [column.name for column in portfolio.schema]
+    assert list(application["properties"]) == [column.name for column in portfolio.schema.stated]
     assert application.get("required", []) == [column.name for column in portfolio.schema if column.required]
     json.dumps(document, allow_nan=False)
 
@@ -251,7 +251,7 @@ def test_labelled_files_are_loaded(portfolio, tmp_path):
 
 
 def test_portfolios_in_one_process_do_not_disturb_each_other(folder, portfolio):
-    columns, transform = drawn(portfolio, ROWS), transformer_of(folder).transform
+    columns, transform = applied(portfolio, ROWS), transformer_of(folder).transform
     rows, before = records_of(columns), bits(transform(columns))
     for other in FOLDERS:
         if other != folder:
@@ -277,7 +277,7 @@ def grown(folder: Path, portfolio: Portfolio, tmp_path: Path) -> Portfolio:
 
 
 def test_an_older_model_is_read_and_scores_under_a_newer_declaration(folder, portfolio, grown, tmp_path):
-    artefact, columns = artefact_of(folder), drawn(grown, ROWS)
+    artefact, columns = artefact_of(folder), applied(grown, ROWS)
     artefact.write(tmp_path / "model")
     older = Scorer(Artefact.read(tmp_path / "model"))
     assert (older.artefact.portfolio, older.artefact.portfolio == grown) == (portfolio, False)
