@@ -25,6 +25,7 @@ from scoring.scorer import Scores, with_conformance
 from scoring.store import StoredModel
 from serving.app import Boundary
 from serving.engine import DecisionEngine
+from serving.histories import ClientHistories
 from serving.idempotency import Idempotency, kept_answers
 from serving.request_metrics import Traffic
 from serving.schemas import Requests, example_of
@@ -43,7 +44,14 @@ class Service:
     """A boundary around the routes of an engine that records; `late` has a time limit of 50 ms."""
 
     def __init__(
-        self, model: StoredModel, folder: Path, log: Mapping[str, Any], serving: ServingSettings = SERVING
+        self,
+        model: StoredModel,
+        folder: Path,
+        log: Mapping[str, Any],
+        serving: ServingSettings = SERVING,
+        *,
+        histories: ClientHistories | None = None,
+        traffic: Traffic | None = None,
     ) -> None:
         self.folder = folder / "log"
         shown = serving.reasons.in_declines
@@ -51,8 +59,10 @@ class Service:
         self.recorder = worker.recorder
         portfolio = model.scorer.artefact.portfolio
         self.example = example_of(portfolio, model.scorer.artefact)
-        self.engine = DecisionEngine(model, Requests(portfolio), serving, lambda *_: None, self.recorder)
-        traffic = Traffic([0.1], registry=CollectorRegistry())
+        self.engine = DecisionEngine(
+            model, Requests(portfolio), serving, lambda *_: None, self.recorder, histories=histories
+        )
+        self.traffic = traffic = traffic or Traffic([0.1], registry=CollectorRegistry())
         answers = kept_answers({LOG_VARIABLE: str(self.folder)}, PATIENT, 24)
         self.idempotency = Idempotency(answers, traffic, 1)
         routes = self.engine.routes
