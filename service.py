@@ -25,6 +25,7 @@ from starlette.types import ASGIApp
 from decision_log.format import CHAMPION, KEY_FILE_VARIABLE
 from decision_log.notary import ADDRESS_VARIABLE, SIGNING_VARIABLE
 from features.request import Record
+from features.store import STORE_VARIABLE
 from monitoring.recorder import LOG_VARIABLE, Recorder, open_recorder, open_shadow_records
 from monitoring.settings import MonitoringSettings
 from scoring.keys import KEYS_VARIABLE
@@ -35,7 +36,14 @@ from serving.engine import DecisionEngine
 from serving.idempotency import Idempotency, kept_answers
 from serving.overrides import Overrides, override_log
 from serving.pages import Pages
-from serving.preflight import check_start, load_settings, make_absolute, require_keys_or_loopback, served_portfolio
+from serving.preflight import (
+    check_feature_store,
+    check_start,
+    load_settings,
+    make_absolute,
+    require_keys_or_loopback,
+    served_portfolio,
+)
 from serving.request_metrics import OVERRIDE, Exposition, Traffic
 from serving.runtime import (
     METRICS_VARIABLE,
@@ -209,6 +217,7 @@ class CreditScoring:
         # A worker that cannot start is started again without end, with a traceback each time.
         make_absolute(os.environ, _PATHS)
         check_start(SETTINGS, MONITORING, REQUESTS, os.environ)
+        check_feature_store(os.environ)
 
     @bentoml.on_shutdown  # type: ignore[untyped-decorator]
     def close(self) -> None:
@@ -312,7 +321,7 @@ def _histories(models: Sequence[StoredModel]) -> ClientHistories | None:
     reader = REQUESTS.histories
     if reader is None or not any(model.scorer.artefact.features.rolled_up for model in models):
         return None
-    from serving.histories import STORE_VARIABLE, ClientHistories  # many models read none
+    from serving.histories import ClientHistories  # many models read none
 
     return ClientHistories(
         _PORTFOLIO, reader, SETTINGS.histories, os.environ.get(STORE_VARIABLE) or None, _traffic(),

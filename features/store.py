@@ -6,7 +6,6 @@ declaration, the moment and the vector. A store is replaced as a whole: a reader
 
 from __future__ import annotations
 
-import sqlite3
 import struct
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -24,8 +23,12 @@ from features.histories import Histories
 from jobs.destination import without_secrets
 
 if TYPE_CHECKING:
+    import sqlite3
+
     from redis import Redis
 
+STORE_VARIABLE = "FEATURE_STORE"
+"""The environment variable with the address of the feature store."""
 SQLITE, REDIS = "sqlite:///", ("redis://", "rediss://", "unix://")
 KEY = "credit-scoring:features"
 """The hash of Redis that holds the entries."""
@@ -89,6 +92,18 @@ class FeatureStore(ABC):
         """The blob of a client."""
 
 
+def absolute_address(address: str) -> str:
+    """The address of a store, with the absolute path of a file; StoreError for an address of another kind.
+
+    >>> absolute_address("sqlite:////var/lib/features.sqlite")
+    'sqlite:////var/lib/features.sqlite'
+    """
+    if address.startswith(SQLITE):
+        return f"{SQLITE}{Path(address.removeprefix(SQLITE)).absolute()}"
+    connected(address, 1.0)
+    return address
+
+
 def open_store(address: str, histories: Histories, *, seconds: float) -> FeatureStore:
     """The store at an address, which nothing is asked of yet; StoreError for an address of another kind.
 
@@ -109,6 +124,8 @@ class _SqliteStore(FeatureStore):
         self._connection: sqlite3.Connection | None = None
 
     def _blob(self, client_id: str) -> bytes | None:
+        import sqlite3  # here and below: most services have no such store
+
         try:
             found = self._path.stat()
             if self._connection is None or self._seen != (found.st_dev, found.st_ino):
@@ -122,6 +139,8 @@ class _SqliteStore(FeatureStore):
         return None if row is None else row[0]
 
     def _open(self, place: tuple[int, int]) -> None:
+        import sqlite3
+
         if self._connection is not None:
             self._connection.close()
         # immutable: no locks, and nothing is written beside a file that may lie in a read-only folder.

@@ -30,9 +30,6 @@ from serving.settings import HistorySettings, WithoutHistory
 if TYPE_CHECKING:
     from features.history_request import HistoryReader, HistoryRequest
 
-STORE_VARIABLE = "FEATURE_STORE"
-"""The environment variable with the address of the feature store."""
-
 _DAY = 86_400.0
 _RETRY_SECONDS = 1.0
 """Seconds for which a store that failed is not asked again, so that not every caller waits for it."""

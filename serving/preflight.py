@@ -17,8 +17,9 @@ from bentoml.exceptions import BentoMLConfigException
 from pydantic_core import to_json
 
 from decision_log.errors import DecisionLogError
-from features.errors import FeatureError
+from features.errors import FeatureError, StoreError
 from features.portfolio import Portfolio
+from features.store import STORE_VARIABLE, absolute_address
 from jobs.errors import SettingsError
 from jobs.settings import Settings, read_regular
 from monitoring.errors import CheckError
@@ -250,3 +251,16 @@ def make_absolute(environment: MutableMapping[str, str], names: Iterable[str]) -
     for name in names:
         if environment.get(name) and "://" not in environment[name]:
             environment[name] = str(Path(environment[name]).absolute())
+
+
+def check_feature_store(environment: MutableMapping[str, str]) -> None:
+    """Make the path of a feature store absolute; BentoMLConfigException if its address is none.
+
+    The store itself may be down: it is asked for each client, and the service says when it does not answer.
+    """
+    if not environment.get(STORE_VARIABLE):
+        return
+    try:
+        environment[STORE_VARIABLE] = absolute_address(environment[STORE_VARIABLE])
+    except StoreError as error:
+        raise BentoMLConfigException(f"{STORE_VARIABLE}: {error}") from None
