@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from jobs.commandline import PATH, CommandGroup, Progress, moment, run_command, say
 from jobs.destination import without_secrets
+
+if TYPE_CHECKING:
+    from features.portfolio import Portfolio
 
 _TRAINING = Path(__file__).resolve().parent.parent / "configs" / "training.yaml"
 
@@ -28,7 +31,8 @@ def commands() -> None:
 
 def _common(command: Any) -> Any:
     for option in (
-        click.option("--as-of", type=moment, help="moment for which the histories stand (default: now)"),
+        click.option("--as-of", type=moment, help="moment for which the histories stand (default: when "
+                     "the oldest of the files was written)"),
         click.option("--portfolio", type=PATH, help="folder or file of the portfolio "
                      "(default: that of configs/training.yaml)"),
         click.option("--data", type=PATH, required=True, help="folder with the files of the histories"),
@@ -43,12 +47,18 @@ def _common(command: Any) -> Any:
               help="feature store: sqlite:///PATH or redis://HOST:PORT/0 (default: FEATURE_STORE, if set)")  # fmt: skip
 def materialize(*, data: Path, portfolio: Path | None, as_of: datetime | None, address: str) -> None:
     """Fill the feature store with the roll-ups of the clients in the files; other clients keep theirs."""
+    from features.materialize import Inputs, is_filled_with, roll_up_clients
     from features.materialize import materialize as fill
 
-    declared, moment_of, rolled_up = _rolled_up(data, portfolio, as_of)
-    progress = Progress()
+    declared, progress = _portfolio(portfolio), Progress()
+    inputs = Inputs.of(data, declared, as_of)
+    moment_of = as_of or inputs.newest
+    if is_filled_with(address, declared, inputs):
+        say([f"{without_secrets(address)}: nothing to do: these files as of {moment_of:%Y-%m-%d %H:%M} UTC are in it"])
+        return
+    rolled_up = roll_up_clients(data, declared, moment_of, progress)
     with progress.step("write the store"):
-        fill(address, declared, rolled_up, moment_of)
+        fill(address, declared, rolled_up, moment_of, inputs.fingerprint)
     say([f"{without_secrets(address)}: {len(rolled_up.clients):,} clients as of {moment_of:%Y-%m-%d %H:%M} UTC"])
 
 
@@ -57,17 +67,17 @@ def materialize(*, data: Path, portfolio: Path | None, as_of: datetime | None, a
 @click.option("--output", type=PATH, required=True, help="Parquet file to write")
 def export(*, data: Path, portfolio: Path | None, as_of: datetime | None, output: Path) -> None:
     """Write the roll-ups as Parquet, with an event_timestamp, for offline stores and for files of applications."""
+    from features.materialize import Inputs, roll_up_clients
     from features.materialize import export as write
 
-    declared, moment_of, rolled_up = _rolled_up(data, portfolio, as_of)
+    declared = _portfolio(portfolio)
+    moment_of = as_of or Inputs.of(data, declared, as_of).newest
+    rolled_up = roll_up_clients(data, declared, moment_of, Progress())
     write(output, declared, rolled_up, moment_of)
     say([f"{output}: {len(rolled_up.clients):,} clients as of {moment_of:%Y-%m-%d %H:%M} UTC"])
 
 
-def _rolled_up(data: Path, portfolio: Path | None, as_of: datetime | None) -> tuple[Any, datetime, Any]:
-    from features.materialize import roll_up_clients
+def _portfolio(path: Path | None) -> Portfolio:
     from features.portfolio import Portfolio
 
-    declared = Portfolio.load(portfolio) if portfolio else Portfolio.named_in(_TRAINING)
-    moment_of = (as_of or datetime.now(UTC)).astimezone(UTC)
-    return declared, moment_of, roll_up_clients(data, declared, moment_of, Progress())
+    return Portfolio.load(path) if path else Portfolio.named_in(_TRAINING)

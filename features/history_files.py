@@ -24,7 +24,7 @@ from features.values import as_client_ids, as_days, as_level_codes, as_numbers, 
 from jobs.commandline import Advance, Progress
 
 _BATCH = 1 << 20
-_SUFFIXES = (".csv", ".csv.gz", ".csv.zst", ".parquet")
+SUFFIXES = (".csv", ".csv.gz", ".csv.zst", ".parquet")
 _AT_ONCE = 5 << 29
 """Bytes of a table that are held at once; of a larger one the clients are read in several passes."""
 # Bytes in memory of a byte in a CSV file of Home Credit's histories: measured, 2.7 at most, and 28 if it is packed.
@@ -97,22 +97,13 @@ class HistoryFolder:
 
     def clients(self) -> NDArray[Any]:
         """The clients who have a row in some table, each once, in their order."""
-        held = [self._keys(history) for history in self.histories.of_clients if history.name in self.tables]
-        return np.unique(np.concatenate([self._none, *held]))
-
-    @property
-    def _none(self) -> NDArray[Any]:
-        return np.empty(0, dtype=np.int64 if self.histories.whole_keys else np.object_)
-
-    def _keys(self, history: History) -> NDArray[Any]:
-        table, found = self.tables[history.name], [self._none]
-        for block in table.blocks([history.key], _BATCH):
-            if self.histories.whole_keys:
-                found.append(np.unique(as_whole_numbers(block[history.key])[0]))
-            else:
-                texts = as_client_ids(block[history.key])[0].unique().drop_null()
-                found.append(np.array(texts.to_pylist(), dtype=object))
-        return np.concatenate(found)
+        whole = self.histories.whole_keys
+        held = [
+            names_in(self.tables[history.name], history.key, whole=whole)
+            for history in self.histories.of_clients
+            if history.name in self.tables
+        ]
+        return np.unique(np.concatenate([np.empty(0, dtype=np.int64 if whole else np.object_), *held]))
 
     def read(self, history: History, names: NDArray[Any], advance: Advance = lambda _=1: None) -> HistoryRows:
         """The rows of a table whose keys are among the names; ColumnsError if some value breaks its declaration."""
@@ -124,9 +115,21 @@ class HistoryFolder:
         return reader.rows()
 
 
+def names_in(table: Table, column: str, *, whole: bool) -> NDArray[Any]:
+    """The names in a column of a file, each once in a batch of it: int64, or object of str."""
+    found = [np.empty(0, dtype=np.int64 if whole else np.object_)]
+    for block in table.blocks([column], _BATCH):
+        if whole:
+            found.append(np.unique(as_whole_numbers(block[column])[0]))
+        else:
+            texts = as_client_ids(block[column])[0].unique().drop_null()
+            found.append(np.array(texts.to_pylist(), dtype=object))
+    return np.concatenate(found)
+
+
 def _opened(data: Path, history: History, layout: CsvLayout) -> Table | None:
     """The file of a history; None if it is absent."""
-    found = [path for suffix in _SUFFIXES if (path := data / f"{history.file}{suffix}").exists()]
+    found = [path for suffix in SUFFIXES if (path := data / f"{history.file}{suffix}").exists()]
     if not found:
         return None
     if len(found) > 1:

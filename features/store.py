@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,8 +33,12 @@ SQLITE, REDIS = "sqlite:///", ("redis://", "rediss://", "unix://")
 KEY = "credit-scoring:features"
 """The hash of Redis that holds the entries."""
 
+INPUTS = ""
+"""In the place of a client: the entry that tells what the store was filled with."""
+_DAMAGED = "an entry of the feature store is damaged"
 _HEADER = struct.Struct("<16sd")
 _VECTOR = np.dtype("<f8")
+_SELECT = "SELECT entry FROM entries WHERE client = ?"
 _FORM = f"{SQLITE}PATH, or an address such as redis://HOST:PORT/0"
 
 
@@ -66,13 +70,15 @@ class EntryFormat:
         for at in range(0, len(matrix) * size, size):
             yield header + rows[at : at + size]
 
-    def read(self, blob: bytes) -> Entry:
+    def read(self, blob: object) -> Entry:
         """The entry in a blob; StoreDownError if it is none."""
-        if len(blob) < _HEADER.size:
-            raise StoreDownError("an entry of the feature store is damaged")
+        if not isinstance(blob, bytes) or len(blob) < _HEADER.size:
+            raise StoreDownError(_DAMAGED)
         digest, as_of = _HEADER.unpack_from(blob)
-        if digest != self._digest or len(blob) != self._size:
+        if digest != self._digest:
             return Entry(as_of, None)
+        if len(blob) != self._size:
+            raise StoreDownError(_DAMAGED)
         return Entry(as_of, np.frombuffer(blob, _VECTOR, offset=_HEADER.size))
 
 
@@ -84,12 +90,20 @@ class FeatureStore(ABC):
 
     def look_up(self, client_id: str) -> Entry | None:
         """The entry of a client, None if there is none; StoreDownError if the store does not answer in time."""
-        blob = self._blob(client_id)
-        return None if blob is None else self._entries.read(blob)
+        found = self._blob(client_id)
+        return None if found is None else self._entries.read(found[0])
+
+    def filled_with(self) -> bytes | None:
+        """What the store was filled with; None if it is not there, or nobody has told."""
+        with suppress(StoreDownError):
+            found = self._blob(INPUTS)
+            if found is not None and isinstance(found[0], bytes):
+                return found[0]
+        return None
 
     @abstractmethod
-    def _blob(self, client_id: str) -> bytes | None:
-        """The blob of a client."""
+    def _blob(self, client_id: str) -> tuple[object] | None:
+        """The blob of a client in a tuple; None if there is none."""
 
 
 def absolute_address(address: str) -> str:
@@ -123,7 +137,7 @@ class _SqliteStore(FeatureStore):
         self._seen: tuple[int, int] | None = None
         self._connection: sqlite3.Connection | None = None
 
-    def _blob(self, client_id: str) -> bytes | None:
+    def _blob(self, client_id: str) -> tuple[object] | None:
         import sqlite3  # here and below: most services have no such store
 
         try:
@@ -132,11 +146,11 @@ class _SqliteStore(FeatureStore):
                 self._open((found.st_dev, found.st_ino))
             if self._connection is None:
                 raise StoreDownError("the feature store is closed")
-            row = self._connection.execute("SELECT entry FROM entries WHERE client = ?", (client_id,)).fetchone()
+            found_row: tuple[object] | None = self._connection.execute(_SELECT, (client_id,)).fetchone()
         except (OSError, sqlite3.Error, UnicodeEncodeError) as error:
             self._seen = None
             raise StoreDownError(f"the feature store cannot be read ({type(error).__name__})") from None
-        return None if row is None else row[0]
+        return found_row
 
     def _open(self, place: tuple[int, int]) -> None:
         import sqlite3
@@ -154,13 +168,13 @@ class _RedisStore(FeatureStore):
         super().__init__(entries)
         self._client = client
 
-    def _blob(self, client_id: str) -> bytes | None:
+    def _blob(self, client_id: str) -> tuple[object] | None:
         with redis_faults():
             found: Any = self._client.hget(KEY, client_id)
-        return None if found is None else bytes(found)
+        return None if found is None else (found,)
 
 
-def connected(address: str, seconds: float | None) -> Redis:
+def connected(address: str, seconds: float) -> Redis:
     """A client of Redis, which has not connected yet; StoreError if the address is none."""
     if not address.startswith(REDIS):
         raise StoreError(f"{without_secrets(address)}: is no feature store: write {_FORM}")

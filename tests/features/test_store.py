@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
@@ -23,6 +24,7 @@ from features.materialize import RolledUp, export, materialize, roll_up_clients
 from features.portfolio import Portfolio
 from features.store import FeatureStore, open_store
 from jobs.commandline import Progress
+from jobs.output import locked
 from tests.features.histories import DECLARED, EXPECTED, LENDER, write_histories
 from tests.redis_server import RedisServer, needs_redis, redis_server
 
@@ -120,11 +122,12 @@ def test_a_file_that_is_no_store_is_down_until_it_is_one(tmp_path: Path) -> None
     assert values(store, "anna") == [1.0] * WIDTH
 
 
-def test_a_damaged_entry_is_told(tmp_path: Path) -> None:
+@pytest.mark.parametrize("damage", ["x'00'", "'a text'", "NULL", "substr(entry, 1, length(entry) - 8)", "7"])
+def test_a_damaged_entry_is_told(tmp_path: Path, damage: str) -> None:
     address = f"sqlite:///{tmp_path}/a.sqlite"
     materialize(address, LENDER, filled(1.0, "anna"), AS_OF)
     with sqlite3.connect(tmp_path / "a.sqlite") as connection:
-        connection.execute("UPDATE entries SET entry = x'00'")
+        connection.execute(f"UPDATE entries SET entry = {damage}")  # noqa: S608 - the test's own
     with pytest.raises(StoreDownError, match="damaged"):
         opened(address).look_up("anna")
 
@@ -178,9 +181,25 @@ def test_another_address_is_refused_without_its_password(address: str) -> None:
     assert "S3CR3T" not in str(refused.value)
 
 
-def test_two_writers_refuse_each_other(tmp_path: Path) -> None:
-    from jobs.output import locked
+def test_a_client_with_an_application_and_no_row_has_an_empty_history(tmp_path: Path) -> None:
+    data = write_histories(tmp_path / "data")
+    parquet.write_table(pa.table({"client": ["dora", "anna"], "bad": ["1", "0"]}), data / "train.parquet")
+    rolled_up = roll_up_clients(data, LENDER, AS_OF, Progress(quiet=True))
+    found = dict(zip(rolled_up.clients, rolled_up.matrix.tolist(), strict=True))
+    assert [*found] == ["anna", "ben", "cleo", "dora"]
+    assert found["dora"][:2] == [0.0, 0.0]
+    assert np.isnan(found["dora"][2:]).all()
 
+
+@needs_redis
+def test_two_writers_of_redis_refuse_each_other(redis: RedisServer) -> None:
+    from redis import Redis
+
+    with Redis.from_url(redis.address).lock("credit-scoring:features:lock", timeout=60), pytest.raises(StoreError):
+        materialize(redis.address, LENDER, filled(1.0, "anna"), AS_OF)
+
+
+def test_two_writers_refuse_each_other(tmp_path: Path) -> None:
     with locked(tmp_path / ".a.sqlite.lock"), pytest.raises(StoreError, match="another process writes"):
         materialize(f"sqlite:///{tmp_path}/a.sqlite", LENDER, filled(1.0, "anna"), AS_OF)
 
@@ -224,9 +243,16 @@ def test_the_export_has_the_entity_the_moment_and_every_roll_up(tmp_path: Path) 
 def test_the_commands_fill_a_store_and_write_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "portfolio.yaml").write_text(json.dumps(DECLARED))
     data = str(write_histories(tmp_path / "data"))
-    common = ["--data", data, "--portfolio", str(tmp_path / "portfolio.yaml"), "--as-of", "2026-11-29"]
+    common = ["--data", data, "--portfolio", str(tmp_path / "portfolio.yaml")]
+    os.utime(tmp_path / "data" / "credits.parquet", (0, AS_OF.timestamp() - 86_400))
     address = f"sqlite:///{tmp_path}/a.sqlite"
     assert main(["materialize", *common, "--store", address]) == 0
+    assert "3 clients as of 2026-11-28 00:00 UTC" in capsys.readouterr().out  # as old as the oldest file
+    written = (tmp_path / "a.sqlite").stat().st_ino
+    assert main(["materialize", *common, "--store", address]) == 0
+    assert "nothing to do" in capsys.readouterr().out
+    assert (tmp_path / "a.sqlite").stat().st_ino == written
+    assert main(["materialize", *common, "--store", address, "--as-of", "2026-11-29"]) == 0
     assert "3 clients as of 2026-11-29 00:00 UTC" in capsys.readouterr().out
     assert values(opened(address), "anna") == EXPECTED["anna"]
     assert main(["export", *common, "--output", str(tmp_path / "a.parquet")]) == 0
