@@ -66,6 +66,13 @@ class ColumnFile:
             np.ascontiguousarray(block, dtype=self.kind).tofile(file)
         self.edges.append(self.edges[-1] + block.shape[1])
 
+    def replace(self, first: int, columns: NDArray[Any]) -> None:
+        """Write neighbouring columns anew, shape (columns, rows), the first of them at position `first`."""
+        with self.path.open("r+b") as file:
+            for start, end in itertools.pairwise(self.edges):
+                file.seek((start * self.width + first * (end - start)) * np.dtype(self.kind).itemsize)
+                np.ascontiguousarray(columns[:, start:end], dtype=self.kind).tofile(file)
+
     def block(self, number: int) -> NDArray[Any]:
         """One block, shape (width, rows)."""
         start, end = self.edges[number : number + 2]
@@ -150,6 +157,10 @@ class StoredColumns:
             for known, levels in zip(self._texts, columns.levels.T.tolist(), strict=True)
         ]
         self._levels.file.append(np.array(coded, dtype=np.int32).reshape(len(self._texts), len(columns)))
+
+    def fill_roll_ups(self, rolled_up: NDArray[np.float64]) -> None:
+        """Write the roll-ups of all rows, shape (n, roll-ups), which are the last numeric columns."""
+        self._numbers.file.replace(self._numbers.file.width - rolled_up.shape[1], rolled_up.T)
 
     def take(self, rows: Rows | NDArray[np.bool_]) -> StoredColumns:
         """The chosen rows, which must rise; they stay in the files."""

@@ -33,7 +33,6 @@ from numpy.typing import NDArray
 from pyarrow import parquet
 
 from features.portfolio import Portfolio
-from features.sources import SourcePart
 from features.transformer import Columns, FeatureState, FeatureTransformer, concatenate
 from jobs.commandline import Progress, stop_if_asked
 from jobs.output import write_json, write_text
@@ -41,6 +40,7 @@ from training.blocks import StoredColumns, StoredDataset, read_source, store_par
 from training.dataset import Dataset, refuse_leaks, refuse_too_few
 from training.errors import DataError, FleetError
 from training.fitting import dataset_of, fit_state, parameters, text, usual_settings
+from training.histories import with_histories
 from training.settings import ModelSettings, TrainingSettings
 
 _HELD_SHARE = 0.2
@@ -273,7 +273,9 @@ def fit_fleet(data: Path, settings: TrainingSettings, fleet: Fleet, progress: Pr
         _require_one_plan([json.loads(one) for one in session.told("plan", seconds=_JOIN_SECONDS)])
         try:
             with progress.step(f"rank {fleet.rank}: load and validate"):
-                stored, held = _shared_rows(own, data, portfolio, session, Path(scratch))
+                stored = store_parts(own, data, portfolio, Path(scratch))
+            stored = with_histories(stored, data, settings, progress)
+            held = _shared_rows(stored, session)
             totals = [json.loads(one) for one in session.told("rows")]
             _require_all_rows(totals, manifest, session)
             sample, stopping, judged = (
@@ -326,11 +328,8 @@ def _saved(fleet: Fleet, plan: Mapping[str, str]) -> dict[str, Any] | None:
     return saved
 
 
-def _shared_rows(
-    own: Sequence[SourcePart], data: Path, portfolio: Portfolio, session: _Session, scratch: Path
-) -> tuple[StoredDataset, NDArray[np.intp]]:
-    """This rank's rows, and those that are held out; the others get these and some of the fitted ones."""
-    stored = store_parts(own, data, portfolio, scratch)
+def _shared_rows(stored: StoredDataset, session: _Session) -> NDArray[np.intp]:
+    """The rows of this rank that are held out; the others get these and some of the fitted ones."""
     ranks = len(session.fleet.machines)
     held = stored.spaced(max(1, min(_HELD_ROWS // ranks, int(len(stored) * _HELD_SHARE))))
     fitted = np.setdiff1d(np.arange(len(stored)), held)
@@ -347,7 +346,7 @@ def _shared_rows(
             "source": stored.source,
         }),
     )  # fmt: skip
-    return stored, held
+    return held
 
 
 def _require_all_rows(

@@ -38,7 +38,7 @@ from training.fleet import Fleet, FleetFit, fit_fleet
 from training.frontier import FoundAlternatives
 from training.gates import gate_lines, group_lines
 from training.generation import generator_of
-from training.histories import refuse_unread, with_histories
+from training.histories import with_histories
 from training.promotion import JudgedModel, Verdict, judge
 from training.registry.fitted import FILES, place_of_fitted, register_fitted, write_fitted
 from training.registry.packaging import code_digest
@@ -179,9 +179,10 @@ def _read(
         folder = kept.enter_context(_files(data, settings, progress))
         scratch = Path(kept.enter_context(tempfile.TemporaryDirectory()))
         with progress.step("load and validate"):
-            refuse_unread(folder, settings)
             stored = store_parts(read_source(folder, settings.declared), folder, settings.declared, scratch)
-            refuse_unfit(stored, settings)
+        if data is not None:
+            stored = with_histories(stored, folder, settings, progress)
+        refuse_unfit(stored, settings)
         dataset = replace(stored, source=_source(data, stored.source, settings))
         for warning in dataset.warnings:
             progress.line(f"{dataset.source}: {warning}")
