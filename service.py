@@ -26,7 +26,7 @@ from decision_log.format import CHAMPION, KEY_FILE_VARIABLE
 from decision_log.notary import ADDRESS_VARIABLE, SIGNING_VARIABLE
 from features.request import Record
 from features.store import STORE_VARIABLE
-from monitoring.recorder import LOG_VARIABLE, Recorder, open_recorder, open_shadow_records
+from monitoring.recorder import LOG_VARIABLE, Recorder, open_recorder
 from monitoring.settings import MonitoringSettings
 from scoring.keys import KEYS_VARIABLE
 from scoring.store import SIGNER_VARIABLE, StoredModel, load_stored
@@ -198,7 +198,7 @@ class CreditScoring:
             _traffic().batch,
             recorder,
             margins,
-            shadows=[_shadow(one, stored, recorder) for one in self.challengers if one.state is VariantState.SHADOW],
+            shadows=[_shadow(one, stored) for one in self.challengers if one.state is VariantState.SHADOW],
             challengers=[
                 (one.settings, _deciding(one, recorder) if one.state is VariantState.DECIDES else None)
                 for one in self.challengers
@@ -335,17 +335,15 @@ def _deciding(one: Challenger, beside: Recorder | None) -> Variant:
     return Variant(name, served, SETTINGS, _traffic().batch, recorder, apart=True)
 
 
-def _shadow(one: Challenger, champion: StoredModel, beside: Recorder | None) -> Shadow:
-    from serving.shadow import Shadow, ShadowMetrics  # most services have none
+def _shadow(one: Challenger, champion: StoredModel) -> Shadow:
+    from serving.judge_process import JudgeProcess, Opening  # most services have none
+    from serving.shadow import Shadow, ShadowMetrics
 
-    name, served, with_reasons = one.settings.name, one.model, SETTINGS.reasons.in_declines
-    metrics = ShadowMetrics(name)
-    records = None
-    if beside is not None:
-        records = open_shadow_records(
-            served, name, MONITORING.recording, os.environ, beside, metrics.lost, with_reasons=with_reasons
-        )
-    return Shadow(name, served, champion, metrics, records, with_reasons=with_reasons)
+    name, served, recording = one.settings.name, one.model, MONITORING.recording
+    opening = Opening.of(
+        name, served, champion, recording if recording.enabled else None, with_reasons=SETTINGS.reasons.in_declines
+    )
+    return Shadow(name, served, champion, ShadowMetrics(name), JudgeProcess(opening))
 
 
 # BentoML makes the application before the instance, so the engine can be looked up only once requests come.

@@ -43,6 +43,8 @@ def _choices(store: Store) -> list[Choice]:
     ]
 
 
+_LATER_SECONDS = 2.0
+"""A challenger in shadow decides half a second after the answer, or later."""
 ALONE, ONE, TWO, AGAIN = "no challenger", "one challenger", "two challengers", "no challenger, again"
 
 
@@ -62,7 +64,7 @@ def shadow_cost(
             Choice(name=name, variables={**_with_challengers(store, count), **_logged(log)})
             for (name, count), log in zip(((ALONE, 0), (ONE, 1), (TWO, 2), (AGAIN, 0)), logs, strict=True)
         ]
-        return side_by_side(prepared, choices, progress, windows=windows, seconds=seconds)
+        return side_by_side(prepared, choices, progress, windows=windows, seconds=seconds, after=_LATER_SECONDS)
     finally:
         for log in logs:
             shutil.rmtree(log, ignore_errors=True)

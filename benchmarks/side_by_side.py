@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -84,9 +85,17 @@ class Costs(Recorded):
 
 
 def side_by_side(
-    prepared: Prepared, choices: Sequence[Choice], progress: Progress, *, windows: int, seconds: float
+    prepared: Prepared,
+    choices: Sequence[Choice],
+    progress: Progress,
+    *,
+    windows: int,
+    seconds: float,
+    after: float = 0.0,
 ) -> Costs:
     """The costs of every choice at every number of connections, against the first choice.
+
+    `after` is how many seconds behind the load a window still counts: a service may work after its answers.
 
     The order is turned round from window to window, and every few windows all services are started anew: two processes
     that are the same differ by some per cent for as long as they live.
@@ -102,7 +111,7 @@ def side_by_side(
             for window in range(first, min(first + _WINDOWS_OF_A_START, windows)):
                 for connections in prepared.bench.settings.connections:
                     for choice, server in running[:: -1 if window % 2 else 1]:
-                        figure = _window(prepared, server, targets[choice.name], connections, seconds)
+                        figure = _window(prepared, server, targets[choice.name], connections, (seconds, after))
                         found.setdefault((choice.name, connections), []).append(figure)
     costs = (Cost.of(name, number, us, found[choices[0].name, number]) for (name, number), us in found.items())
     return Costs(**prepared.provenance, costs=tuple(costs))
@@ -129,11 +138,13 @@ def _target(prepared: Prepared, choice: Choice, server: Server) -> Target:
 
 
 def _window(
-    prepared: Prepared, server: Server, singles: Target, connections: int, seconds: float
+    prepared: Prepared, server: Server, singles: Target, connections: int, durations: tuple[float, float]
 ) -> tuple[float, float]:
     """CPU time per request in one window, and the p99 of its answers in milliseconds."""
     settings = prepared.bench.settings
     counted(singles, connections=connections, requests=settings.warm_up_requests, limit=settings.timeouts.window)
+    seconds, after = durations
     before = server.cpu_seconds()
     sample = closed_loop(singles, connections=connections, seconds=seconds)
+    time.sleep(after)
     return (server.cpu_seconds() - before) * 1e6 / len(sample), sample.milliseconds(99)

@@ -138,7 +138,7 @@ def open_shadow_records(
     variant: str,
     settings: RecordingSettings,
     environment: Mapping[str, str],
-    beside: Recorder,
+    metrics: DecisionMetrics,
     lost: Callable[[int], object],
     *,
     with_reasons: bool = True,
@@ -151,7 +151,7 @@ def open_shadow_records(
     header = Header.of(model, with_reasons=with_reasons)
     log = settings.log.model_copy(update={"on_failure": OnFailure.DROP, "durability": Durability.PROCESS})
     return _open_records(
-        WorkerId.this(), header, log, environment, beside.metrics, registry, variant, lost=lost, folder=SHADOW
+        WorkerId.this(), header, log, environment, metrics, registry, variant, lost=lost, folder=SHADOW
     )
 
 

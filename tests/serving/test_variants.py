@@ -29,10 +29,12 @@ from scoring.errors import ArtefactError
 from scoring.scorer import Scorer, Scores, in_order, with_conformance
 from scoring.store import StoredModel
 from serving.engine import DecisionEngine
+from serving.judge import OwnJudge
+from serving.offered import OfferedRows
 from serving.problems import Unrecorded
 from serving.schemas import ExplainRequest, PredictRequest, Requests
 from serving.settings import GuardSettings, ServingSettings, VariantSettings
-from serving.shadow import OfferedRows, Shadow, ShadowMetrics
+from serving.shadow import Shadow, ShadowMetrics
 from serving.split import FailureBudget, HaltFile, described, variant_of
 from serving.variants import Challenger, Variant, VariantState, load_challengers
 from tests.home_credit import PORTFOLIO
@@ -180,12 +182,11 @@ class Observed:
             chosen = settings()
             self.recorder = open_recorder(champion, chosen.recording, chosen.drift, environment, registry=self.registry)
             records = open_shadow_records(
-                model(scorer), "challenger", chosen.recording, environment, self.recorder, self.metrics.lost,
+                model(scorer), "challenger", chosen.recording, environment, self.recorder.metrics, self.metrics.lost,
                 registry=self.registry,
             )  # fmt: skip
-        self.shadow = Shadow(
-            "challenger", model(scorer), champion, self.metrics, records, clock=lambda: 5.0, registry=self.registry
-        )
+        judge = OwnJudge(model(scorer), champion.scorer.artefact.portfolio, records, clock=lambda: 5.0)
+        self.shadow = Shadow("challenger", model(scorer), champion, self.metrics, judge, registry=self.registry)
 
     def offer(self, matrix: NDArray[np.float64], columns: Columns | None = None) -> Scores:
         scores = self.champion.scorer.score_matrix(matrix)
@@ -321,7 +322,7 @@ def test_rows_that_are_forgotten_hold_nothing_of_an_applicant(
 ) -> None:
     scores, callers = small.scorer.score_matrix(model_matrix[:2]), [Caller("r-1", "a"), Caller("r-1", "b")]
     for same in (True, False):
-        kept = OfferedRows.empty(small, same_features=same)
+        kept = OfferedRows.empty(small, 2, same_features=same)
         kept.put(0, "/predict", callers, applications.take(slice(0, 2)), model_matrix[:2], scores)
         kept.take(slice(0, 2)).forget()
         for field in fields(kept):
@@ -375,7 +376,7 @@ def test_what_can_be_closed_is_closed_after_an_error(small: StoredModel, artefac
     registry = CollectorRegistry()
     metrics = [ShadowMetrics(name, registry=registry) for name in ("one", "two")]
     one, two = (
-        kind(metric_of, model(Scorer(artefact)), small, metric, registry=registry)
+        kind(metric_of, model(Scorer(artefact)), small, metric, OwnJudge(small, PORTFOLIO), registry=registry)
         for kind, metric_of, metric in zip((Unclosable, Shadow), ("one", "two"), metrics, strict=True)
     )
     engine = DecisionEngine(
