@@ -23,7 +23,7 @@ from serving.offered import OfferedRows
 
 
 @dataclass(frozen=True, slots=True)
-class Compared:
+class ComparedBlock:
     """What a challenger would have decided on applications that the champion has decided.
 
     Attributes
@@ -70,7 +70,7 @@ class Judge(Protocol):
         """Get ready, before the first block."""
         ...
 
-    def decide(self, rows: OfferedRows) -> Compared:
+    def decide(self, rows: OfferedRows) -> ComparedBlock:
         """Decide on a block, whatever the challenger raises."""
         ...
 
@@ -112,13 +112,13 @@ class OwnJudge:
     def begin(self) -> None:
         """It is ready."""
 
-    def decide(self, rows: OfferedRows) -> Compared:
+    def decide(self, rows: OfferedRows) -> ComparedBlock:
         """Decide on a block, whatever the challenger raises."""
         scorer, matrix = self._served.scorer, rows.matrix
         if not matrix.shape[1]:
             matrix = scorer.transformer.transform(Columns(rows.numbers, rows.levels, self._portfolio))
         scores = scorer.decide(matrix, scorer.model.margins(matrix), with_reasons=self._with_reasons)
-        compared = Compared.of(rows, scores)
+        compared = ComparedBlock.of(rows, scores)
         self._decided = rows, matrix, scores
         return compared
 

@@ -25,7 +25,7 @@ from monitoring.windows import DecisionMetrics
 from scoring.artefact import Artefact
 from scoring.scorer import Scorer
 from scoring.store import StoredModel
-from serving.judge import ChallengerError, Compared, OwnJudge
+from serving.judge import ChallengerError, ComparedBlock, OwnJudge
 from serving.offered import OfferedRows
 
 _LOGGER = logging.getLogger("bentoml.credit_scoring")
@@ -109,10 +109,10 @@ class JudgeProcess:
         if self._connection is None:
             self._start()
 
-    def decide(self, rows: OfferedRows) -> Compared:
+    def decide(self, rows: OfferedRows) -> ComparedBlock:
         """Decide on a block. ChallengerError for what the challenger raises, ProcessError without a process."""
         self.begin()
-        compared: Compared = self._reply_to(_DECIDE, rows.send)
+        compared: ComparedBlock = self._reply_to(_DECIDE, rows.send)
         return compared
 
     def record(self) -> int:

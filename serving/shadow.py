@@ -20,7 +20,7 @@ from jobs.heartbeat import Heartbeat
 from scoring.policy import DecisionKind
 from scoring.scorer import Scores
 from scoring.store import StoredModel
-from serving.judge import ChallengerError, Compared, Judge
+from serving.judge import ChallengerError, ComparedBlock, Judge
 from serving.offered import OfferedRows
 from serving.variants import same_matrix
 
@@ -66,7 +66,7 @@ class ShadowMetrics:
         self._reasons = reasons.labels(variant)
         self._lost = lost.labels(variant)
 
-    def add(self, compared: Compared) -> None:
+    def add(self, compared: ComparedBlock) -> None:
         """Count what the challenger would have decided on applications that the champion has decided."""
         self._reasons.inc(compared.reasons)
         self.outcomes[ShadowOutcome.SCORED].inc(compared.rows)
@@ -234,7 +234,7 @@ class Shadow:
                     self._left = left
                     self._failed(error, len(rows))
 
-    def _settle(self, compared: Compared) -> None:
+    def _settle(self, compared: ComparedBlock) -> None:
         if lost := self._judge.record():
             self._metrics.lost(lost)
         self._metrics.add(compared)
