@@ -1,12 +1,26 @@
-"""The judge of a challenger in shadow: it decides on blocks of applications, compares, and records."""
+"""The judge of a challenger in shadow: it decides on blocks of applications, compares, and records.
+
+It is in a process of its own, which needs the lock of another interpreter: no request waits for that.
+"""
 
 from __future__ import annotations
 
+import gc
+import logging
+import os
+import pickle
+import signal
+import subprocess
+import sys
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, fields
+from functools import partial
 from itertools import groupby, product
-from typing import Protocol, Self
+from multiprocessing.connection import Connection, Pipe
+from pathlib import Path
+from typing import Any, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,11 +29,108 @@ from decision_log.format import Caller
 from decision_log.writer import Failure
 from features.portfolio import Portfolio
 from features.transformer import Columns
-from monitoring.recorder import DecisionRecords
+from jobs.errors import ProcessError
+from monitoring.recorder import DecisionRecords, open_shadow_records
+from monitoring.settings import RecordingSettings
+from monitoring.windows import DecisionMetrics
+from scoring.artefact import Artefact
 from scoring.policy import DecisionKind
-from scoring.scorer import Scores
+from scoring.scorer import Scorer, Scores
 from scoring.store import StoredModel
-from serving.offered import OfferedRows
+
+_LOGGER = logging.getLogger("bentoml.credit_scoring")
+
+_ROOT = Path(__file__).resolve().parent.parent
+_PROGRAM = "import sys; from serving.judge import serve; serve(int(sys.argv[1]))"
+_DECIDE, _RECORD, _CLOSE = b"decide", b"record", b"close"
+_NICE = 19
+"""The process takes the processor time that the requests leave."""
+_RESTART_SECONDS = 10.0
+"""Seconds from one start of the process to the next, where it ends by itself."""
+_CLOSE_SECONDS = 5.0
+"""Seconds that the process may take to close its log."""
+_OUTSIDE = 3
+"""Arrays of numbers, which pickle leaves to be sent as they are."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class OfferedRows:
+    """Applications that the champion has decided; row i of every array is application i.
+
+    Attributes
+    ----------
+    matrix : the champion's model matrix, for a challenger with the same features; otherwise of no columns
+    numbers, levels : the raw columns, for a challenger with other features; otherwise of no columns
+    caller : object, the Caller as a plain tuple, which is sent in a tenth of the time
+    route : object, the path of the request
+    probability, decision : the champion's
+    reason : object, the code of the first reason of the champion's decline; None without one
+    """
+
+    matrix: NDArray[np.float64]
+    numbers: NDArray[np.float64]
+    levels: NDArray[np.object_]
+    caller: NDArray[np.object_]
+    route: NDArray[np.object_]
+    probability: NDArray[np.float64]
+    decision: NDArray[np.object_]
+    reason: NDArray[np.object_]
+
+    def __len__(self) -> int:
+        return len(self.route)
+
+    @classmethod
+    def empty(cls, champion: StoredModel, room: int, *, same_features: bool) -> Self:
+        """Room for so many."""
+        # Allocated once: keeping the arrays of requests instead would scatter memory among them, which makes the next
+        # requests slower.
+        schema, features = champion.scorer.artefact.portfolio.schema, len(champion.scorer.features)
+        numbers, levels = (0, 0) if same_features else (len(schema.numeric), len(schema.categorical))
+        caller, route, decision, reason = (np.empty(room, dtype=object) for _ in range(4))
+        return cls(
+            np.empty((room, features if same_features else 0)), np.empty((room, numbers)),
+            np.empty((room, levels), dtype=object), caller, route, np.empty(room), decision, reason,
+        )  # fmt: skip
+
+    def take(self, rows: slice) -> Self:
+        """The chosen rows, not copied."""
+        return type(self)(*(getattr(self, field.name)[rows] for field in fields(self)))
+
+    def put(
+        self, start: int, route: str, callers: Sequence[Caller], columns: Columns | None, matrix: NDArray[np.float64],
+        scores: Scores,
+    ) -> None:  # fmt: skip
+        """Copy applications into the rows from `start` on; there must be room for them."""
+        rows = slice(start, start + len(callers))
+        if self.matrix.shape[1]:
+            self.matrix[rows] = matrix
+        elif columns is not None:
+            self.numbers[rows], self.levels[rows] = columns.numbers, columns.levels
+        self.route[rows] = route
+        self.probability[rows], self.decision[rows] = scores.probability, scores.decision
+        for row, (caller, reasons) in enumerate(zip(callers, scores.reasons.tolist(), strict=True), start):
+            self.caller[row], self.reason[row] = tuple(caller), reasons[0].code if reasons else None
+
+    def forget(self) -> None:
+        """Let go of what belongs to applicants."""
+        for field in fields(self):
+            kept = getattr(self, field.name)
+            kept[:] = None if kept.dtype == object else np.nan
+
+    def send(self, connection: Connection) -> None:
+        """Send the rows to another process."""
+        outside: list[pickle.PickleBuffer] = []
+        content = pickle.dumps(self, protocol=5, buffer_callback=outside.append)
+        connection.send_bytes(content)
+        for numbers in outside:
+            connection.send_bytes(numbers.raw())
+
+    @classmethod
+    def receive(cls, connection: Connection) -> Self:
+        """The rows that `send` sent; EOFError if there are none to come."""
+        content = connection.recv_bytes()
+        rows: Self = pickle.loads(content, buffers=[connection.recv_bytes() for _ in range(_OUTSIDE)])  # noqa: S301 - our own process
+        return rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,3 +258,208 @@ def _recorded(
         if isinstance(records.append(lines), Failure):
             lost += len(places)
     return lost
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """What the process of a judge is told first.
+
+    Attributes
+    ----------
+    variant : the challenger's name
+    name, version, artefact : of its model, which the service has verified
+    portfolio, champion : the champion's portfolio and version
+    recording : None where nothing is recorded
+    """
+
+    variant: str
+    name: str
+    version: str
+    artefact: Artefact
+    portfolio: Portfolio
+    champion: str
+    recording: RecordingSettings | None
+    with_reasons: bool
+
+    @classmethod
+    def of(
+        cls,
+        variant: str,
+        served: StoredModel,
+        champion: StoredModel,
+        recording: RecordingSettings | None = None,
+        *,
+        with_reasons: bool = True,
+    ) -> Self:
+        """The opening for a challenger beside a champion."""
+        artefact, portfolio = served.scorer.artefact, champion.scorer.artefact.portfolio
+        return cls(
+            variant, served.name, served.version, artefact, portfolio, champion.version, recording, with_reasons
+        )  # fmt: skip
+
+    def judge(self, lost: Callable[[int], object]) -> OwnJudge:
+        """The judge, in the process that was told; lines that are lost after they were written are told to `lost`."""
+        served, records = StoredModel(self.name, self.version, Scorer(self.artefact)), None
+        if self.recording is not None:
+            metrics = DecisionMetrics(self.champion, self.recording.probability_buckets, ())
+            records = open_shadow_records(
+                served, self.variant, self.recording, os.environ, metrics, lost, with_reasons=self.with_reasons
+            )
+        return OwnJudge(served, self.portfolio, records, with_reasons=self.with_reasons)
+
+
+class JudgeProcess:
+    """The judge as the service sees it. If its process ends, the next block starts another."""
+
+    def __init__(self, opening: Opening) -> None:
+        self._opening = opening
+        self._connection: Connection | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+        self._started = -_RESTART_SECONDS
+        self._asking = self._closed = False
+
+    @property
+    def pid(self) -> int | None:
+        """The process; None before `begin`."""
+        return None if self._process is None else self._process.pid
+
+    def begin(self) -> None:
+        """Start the process. ChallengerError if it cannot open its log, ProcessError if it ends."""
+        if self._connection is None:
+            self._start()
+
+    def decide(self, rows: OfferedRows) -> ComparedBlock:
+        """Decide on a block. ChallengerError for what the challenger raises, ProcessError without a process."""
+        self.begin()
+        compared: ComparedBlock = self._reply_to(_DECIDE, rows.send)
+        return compared
+
+    def record(self) -> int:
+        """Record the block decided last; returns how many lines were lost since the last call."""
+        return int(self._reply_to(_RECORD))
+
+    def close(self) -> None:
+        """Have the process close its log and end; one that is busy ends as it is."""
+        self._closed = True
+        process, connection = self._process, self._connection
+        if process is None:
+            return
+        try:
+            if self._asking or connection is None:
+                process.kill()
+            else:
+                connection.send_bytes(_CLOSE)
+            process.wait(_CLOSE_SECONDS)
+        except (OSError, subprocess.TimeoutExpired):
+            process.kill()
+            process.wait()
+
+    def _start(self) -> None:
+        if self._closed or time.monotonic() - self._started < _RESTART_SECONDS:
+            raise ProcessError("the process of the challenger has ended")
+        self._started = time.monotonic()
+        path = os.pathsep.join([str(_ROOT), *filter(None, sys.path)])
+        self._connection, theirs = Pipe()
+        with theirs:
+            self._process = subprocess.Popen(  # noqa: S603 - this program
+                [sys.executable, "-c", _PROGRAM, str(theirs.fileno())],
+                stdin=subprocess.DEVNULL,
+                env={**os.environ, "PYTHONPATH": path},
+                pass_fds=[theirs.fileno()],
+            )
+        try:
+            self._reply_to(None, self._send_opening)
+        except ChallengerError:
+            self._end()
+            raise
+
+    def _send_opening(self, connection: Connection) -> None:
+        connection.send(self._opening)
+
+    def _reply_to(self, what: bytes | None, send: Callable[[Connection], None] | None = None) -> Any:
+        """The answer of the process."""
+        connection = self._connection
+        if connection is None:
+            raise ProcessError("the process of the challenger has ended")
+        self._asking = True
+        try:
+            if what is not None:
+                connection.send_bytes(what)
+            if send is not None:
+                send(connection)
+            error, answer = connection.recv()
+        except (EOFError, OSError):
+            self._end()
+            raise ProcessError("the process of the challenger has ended") from None
+        finally:
+            self._asking = False
+        if error:
+            raise ChallengerError(error)
+        return answer
+
+    def _end(self) -> None:
+        """Let go of a process that has ended, or cannot open its log."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+
+def serve(descriptor: int) -> None:
+    """Judge what the service sends, until it closes or has gone."""
+    # Whoever stops the service may signal all of its processes, and the last rows are still to come.
+    for one in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(one, signal.SIG_IGN)
+    os.nice(_NICE)
+    with Connection(descriptor) as connection, suppress(EOFError, ConnectionError):  # the service has gone
+        _Bench(connection).sit()
+
+
+class _Bench:
+    """The side of the process: answers each question with the name of an error, empty without one, and the result."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._lost = 0
+
+    def sit(self) -> None:
+        opening: Opening = self._connection.recv()
+        judge = self._opened(opening)
+        if judge is None:
+            return
+        gc.freeze()  # a model has a hundred thousand objects, and each full collection would walk through all
+        try:
+            while (what := self._connection.recv_bytes()) != _CLOSE:
+                if what == _DECIDE:
+                    rows = OfferedRows.receive(self._connection)
+                    self._answer(partial(judge.decide, rows))
+                else:
+                    self._answer(lambda: judge.record() + self._found_lost())
+        finally:
+            judge.close()
+
+    def _opened(self, opening: Opening) -> OwnJudge | None:
+        try:
+            judge = opening.judge(self._lose)
+        except Exception as error:  # noqa: BLE001 - no applicant is known yet, so its text is safe to tell
+            _LOGGER.error("the challenger %s in shadow cannot begin: %s", opening.variant, error)  # noqa: TRY400 - one line
+            self._connection.send((type(error).__name__, None))
+            return None
+        self._connection.send(("", None))
+        return judge
+
+    def _answer(self, question: Callable[[], object]) -> None:
+        try:
+            answer = "", question()
+        except Exception as error:  # noqa: BLE001 - whatever a challenger does, its process goes on
+            answer = type(error).__name__, None
+        self._connection.send(answer)
+
+    def _lose(self, lines: int) -> None:
+        self._lost += lines
+
+    def _found_lost(self) -> int:
+        found, self._lost = self._lost, 0
+        return found

@@ -20,8 +20,7 @@ from jobs.heartbeat import Heartbeat
 from scoring.policy import DecisionKind
 from scoring.scorer import Scores
 from scoring.store import StoredModel
-from serving.judge import ChallengerError, ComparedBlock, Judge
-from serving.offered import OfferedRows
+from serving.judge import ChallengerError, ComparedBlock, Judge, OfferedRows
 from serving.variants import same_matrix
 
 _LOGGER = logging.getLogger("bentoml.credit_scoring")

@@ -29,8 +29,7 @@ from scoring.errors import ArtefactError
 from scoring.scorer import Scorer, Scores, in_order, with_conformance
 from scoring.store import StoredModel
 from serving.engine import DecisionEngine
-from serving.judge import OwnJudge
-from serving.offered import OfferedRows
+from serving.judge import OfferedRows, OwnJudge
 from serving.problems import Unrecorded
 from serving.schemas import ExplainRequest, PredictRequest, Requests
 from serving.settings import GuardSettings, ServingSettings, VariantSettings
