@@ -41,7 +41,6 @@ from binascii import a2b_base64, b2a_base64
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
-from enum import StrEnum
 from hashlib import blake2b
 from json import dumps, loads
 from math import isfinite
@@ -53,6 +52,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from decision_log.errors import DecisionLogError
+from features.store import HistorySource
 from scoring.policy import DecisionKind, RiskLevel
 from scoring.scorer import Scores
 from scoring.store import StoredModel
@@ -87,26 +87,6 @@ _CLIENT = re.compile(rf"[0-9a-f]{{{2 * CLIENT_BYTES}}}")
 _SALT_BYTES, _SALTS = 16, 256
 _ROOT = re.compile(r"[0-9a-f]{64}")
 _DECISIONS, _LEVELS = frozenset(map(str, DecisionKind)), frozenset(map(str, RiskLevel))
-
-
-class HistorySource(StrEnum):
-    """Where the roll-ups of a client's history come from, or why there are none."""
-
-    REQUEST = "request"
-    """From the rows in the request."""
-    STORE = "store"
-    """From the feature store."""
-    MISSING = "missing"
-    """The store knows nothing of the client, or there is no store."""
-    STALE = "stale"
-    """What the store holds is too old, or of another declaration."""
-    UNAVAILABLE = "unavailable"
-    """The store is down, or did not answer in time."""
-
-    @property
-    def known(self) -> bool:
-        """Whether there are roll-ups."""
-        return self in (HistorySource.REQUEST, HistorySource.STORE)
 
 
 _SOURCES = frozenset(map(str, HistorySource))

@@ -246,12 +246,10 @@ class _Reader:
             raise SchemaError(f"{word} takes {arity or 'some'} value{'' if arity == 1 else 's'}, not {len(values)}")
         if word == "mean":
             values = [*[Constant(1.0)] * len(values), *values]
-        if operation == "weighted_mean":
+        if word == "weighted_mean":
             weights = values[: len(values) // 2]
             if len(values) % 2 or not all(isinstance(one, Constant) and one.value > 0 for one in weights):
                 raise SchemaError("weighted_mean takes positive weights, then as many values")
-            if any(isinstance(one, Constant) for one in values[len(weights) :]):
-                raise SchemaError(f"{word} averages columns, not numbers")
         return self._call(operation, values)
 
     def _date(self, node: ast.expr) -> Expression:

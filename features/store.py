@@ -6,11 +6,13 @@ declaration, the moment and the vector. A store is replaced as a whole: a reader
 
 from __future__ import annotations
 
+import json
 import struct
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -39,7 +41,40 @@ _DAMAGED = "an entry of the feature store is damaged"
 _HEADER = struct.Struct("<16sd")
 _VECTOR = np.dtype("<f8")
 _SELECT = "SELECT entry FROM entries WHERE client = ?"
+_SELECT_MANY = "SELECT client, entry FROM entries WHERE client IN (SELECT value FROM json_each(?))"
+_AT_ONCE = 8_192
+"""Clients that are looked up together: while Redis answers, it answers nobody else."""
+_DAY = 86_400.0
 _FORM = f"{SQLITE}PATH, or an address such as redis://HOST:PORT/0"
+
+
+class HistorySource(StrEnum):
+    """Where the roll-ups of a client's history come from, or why there are none."""
+
+    REQUEST = "request"
+    """From the rows in the request."""
+    STORE = "store"
+    """From the feature store."""
+    MISSING = "missing"
+    """The store knows nothing of the client, or there is no store."""
+    STALE = "stale"
+    """What the store holds is too old, or of another declaration."""
+    UNAVAILABLE = "unavailable"
+    """The store is down, or did not answer in time."""
+
+    @property
+    def known(self) -> bool:
+        """Whether there are roll-ups."""
+        return self in (HistorySource.REQUEST, HistorySource.STORE)
+
+
+def oldest_used(now: float, ttl_days: float) -> float:
+    """The moment before which an entry is stale, seconds since 1970.
+
+    >>> oldest_used(864_000.0, 9)
+    86400.0
+    """
+    return now - ttl_days * _DAY
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +91,30 @@ class Entry:
     values: NDArray[np.float64] | None
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Entries:
+    """The roll-ups of several clients.
+
+    Attributes
+    ----------
+    as_of : as in `Entry`, shape (n,); NaN where a client has no entry
+    declared : whether each is of this declaration, shape (n,)
+    values : shape (n, roll-ups); NaN where missing or not of this declaration
+    """
+
+    as_of: NDArray[np.float64]
+    declared: NDArray[np.bool_]
+    values: NDArray[np.float64]
+
+
 class EntryFormat:
     """Packs and reads the entries of one declaration of histories."""
 
     def __init__(self, histories: Histories) -> None:
         self._digest = bytes.fromhex(histories.digest)[:16]
-        self._size = _HEADER.size + len(histories.columns) * _VECTOR.itemsize
+        width = len(histories.columns)
+        self._size = _HEADER.size + width * _VECTOR.itemsize
+        self._record = np.dtype([("digest", "V16"), ("as_of", "<f8"), ("values", _VECTOR, (width,))])
 
     def packed(self, as_of: float, matrix: NDArray[np.float64]) -> Iterator[bytes]:
         """The entries of the rows of a matrix, shape (clients, roll-ups)."""
@@ -81,6 +134,26 @@ class EntryFormat:
             raise StoreDownError(_DAMAGED)
         return Entry(as_of, np.frombuffer(blob, _VECTOR, offset=_HEADER.size))
 
+    def read_many(self, client_ids: Sequence[str], blobs: Mapping[str, object]) -> Entries:
+        """The entries of the clients in the blobs that were found; StoreDownError if one is none."""
+        as_of, declared = np.full(len(client_ids), np.nan), np.zeros(len(client_ids), dtype=np.bool_)
+        values = np.full((len(client_ids), *self._record["values"].shape), np.nan)
+        rows, whole = list[int](), list[bytes]()
+        for row, client_id in enumerate(client_ids):
+            if client_id not in blobs:
+                continue
+            blob = blobs[client_id]
+            if isinstance(blob, bytes) and len(blob) == self._size:
+                rows.append(row)
+                whole.append(blob)
+            else:
+                as_of[row] = self.read(blob).as_of
+        records = np.frombuffer(b"".join(whole), self._record)
+        as_of[rows], values[rows] = records["as_of"], records["values"]
+        declared[rows] = records["digest"] == np.void(self._digest)
+        values[~declared] = np.nan
+        return Entries(as_of, declared, values)
+
 
 class FeatureStore(ABC):
     """Looks up the entries of clients. One thread may use it."""
@@ -93,6 +166,18 @@ class FeatureStore(ABC):
         found = self._blob(client_id)
         return None if found is None else self._entries.read(found[0])
 
+    def look_up_many(self, client_ids: Sequence[str]) -> Entries:
+        """The entries of clients, in their order; StoreDownError as in `look_up`."""
+        blobs = dict[str, object]()
+        for start in range(0, len(client_ids), _AT_ONCE):
+            blobs.update(self._blobs(client_ids[start : start + _AT_ONCE]))
+        return self._entries.read_many(client_ids, blobs)
+
+    def version(self) -> str:
+        """A name of what the store was filled with; "" if nobody has told. StoreDownError as in `look_up`."""
+        found = self._blob(INPUTS)
+        return found[0].hex() if found is not None and isinstance(found[0], bytes) else ""
+
     def filled_with(self) -> bytes | None:
         """What the store was filled with; None if it is not there, or nobody has told."""
         with suppress(StoreDownError):
@@ -104,6 +189,14 @@ class FeatureStore(ABC):
     @abstractmethod
     def _blob(self, client_id: str) -> tuple[object] | None:
         """The blob of a client in a tuple; None if there is none."""
+
+    @abstractmethod
+    def _blobs(self, client_ids: Sequence[str]) -> Mapping[str, object]:
+        """The blobs of those clients that have one."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Give the connection back."""
 
 
 def absolute_address(address: str) -> str:
@@ -137,7 +230,19 @@ class _SqliteStore(FeatureStore):
         self._seen: tuple[int, int] | None = None
         self._connection: sqlite3.Connection | None = None
 
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+        self._connection = self._seen = None
+
     def _blob(self, client_id: str) -> tuple[object] | None:
+        found: Sequence[tuple[object]] = self._rows(_SELECT, client_id)
+        return found[0] if found else None
+
+    def _blobs(self, client_ids: Sequence[str]) -> Mapping[str, object]:
+        return dict(self._rows(_SELECT_MANY, json.dumps(client_ids)))
+
+    def _rows(self, query: str, value: str) -> list[Any]:
         import sqlite3  # here and below: most services have no such store
 
         try:
@@ -146,11 +251,10 @@ class _SqliteStore(FeatureStore):
                 self._open((found.st_dev, found.st_ino))
             if self._connection is None:
                 raise StoreDownError("the feature store is closed")
-            found_row: tuple[object] | None = self._connection.execute(_SELECT, (client_id,)).fetchone()
+            return self._connection.execute(query, (value,)).fetchall()
         except (OSError, sqlite3.Error, UnicodeEncodeError) as error:
             self._seen = None
             raise StoreDownError(f"the feature store cannot be read ({type(error).__name__})") from None
-        return found_row
 
     def _open(self, place: tuple[int, int]) -> None:
         import sqlite3
@@ -172,6 +276,14 @@ class _RedisStore(FeatureStore):
         with redis_faults():
             found: Any = self._client.hget(KEY, client_id)
         return None if found is None else (found,)
+
+    def _blobs(self, client_ids: Sequence[str]) -> Mapping[str, object]:
+        with redis_faults():
+            found: Any = self._client.hmget(KEY, client_ids)
+        return {client_id: blob for client_id, blob in zip(client_ids, found, strict=True) if blob is not None}
+
+    def close(self) -> None:
+        self._client.close()
 
 
 def connected(address: str, seconds: float) -> Redis:

@@ -169,6 +169,7 @@ class BatchCounts:
     rules : rows that break each rule
     unknown : for each category, the scored rows whose level the model does not know
     levels : for each category, the scored rows that state a level
+    histories : scored rows by the source of their roll-ups, where the model reads some
     stated : declared columns in which some row holds a value
     """
 
@@ -178,6 +179,7 @@ class BatchCounts:
     rules: Counter[str] = field(default_factory=Counter)
     unknown: Counter[str] = field(default_factory=Counter)
     levels: Counter[str] = field(default_factory=Counter)
+    histories: Counter[str] = field(default_factory=Counter)
     stated: set[str] = field(default_factory=set)
 
     @property
@@ -210,6 +212,7 @@ class BatchCounts:
         self.rules.update(other.rules)
         self.unknown.update(other.unknown)
         self.levels.update(other.levels)
+        self.histories.update(other.histories)
         self.stated |= other.stated
 
     def to_dict(self) -> dict[str, Any]:
@@ -220,7 +223,7 @@ class BatchCounts:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """The counts that `to_dict` wrote."""
-        counters = {name: Counter(values[name]) for name in ("rules", "unknown", "levels")}
+        counters = {name: Counter(values.get(name, {})) for name in ("rules", "unknown", "levels", "histories")}
         return cls(values["rows"], values["rejected"], values["withheld"], stated=set(values["stated"]), **counters)
 
 

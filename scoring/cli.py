@@ -21,6 +21,7 @@ from scoring.keys import KEYS_VARIABLE, KeyFile, KeyFileError, KeyName, Scope, c
 
 if TYPE_CHECKING:
     from scoring.engines import Engine, Shard
+    from scoring.histories import JobHistories
     from scoring.job import BatchJob, Summary
     from scoring.part import Output
     from scoring.store import StoredModel
@@ -55,6 +56,13 @@ def _share(text: str) -> float:
     return share
 
 
+def _positive_number(text: str) -> float:
+    number = float(text)
+    if not (number > 0 and math.isfinite(number)):
+        raise click.BadParameter(f"{text}: must be a positive number")
+    return number
+
+
 def served_name(settings: Path = _SERVING) -> str:
     """Return the name in the BentoML store that the service's settings give its model; SettingsError if they do not."""
     document = read_document(settings)
@@ -62,6 +70,16 @@ def served_name(settings: Path = _SERVING) -> str:
     if not isinstance(named, str):
         raise SettingsError(f"{settings}: model: must name a model of the BentoML store")
     return named
+
+
+def served_ttl_days(settings: Path = _SERVING) -> float:
+    """Return the `ttl_days` of the service's settings; SettingsError if they have none."""
+    document = read_document(settings)
+    histories = document.get("histories") if isinstance(document, dict) else None
+    days = histories.get("ttl_days") if isinstance(histories, dict) else None
+    if isinstance(days, bool) or not isinstance(days, int | float) or not (days > 0 and math.isfinite(days)):
+        raise SettingsError(f"{settings}: histories: ttl_days: must be a positive number")
+    return float(days)
 
 
 @commands.command()
@@ -89,6 +107,11 @@ def served_name(settings: Path = _SERVING) -> str:
               help="fail if more than this share of the applications is rejected")  # fmt: skip
 @click.option("--carry", multiple=True, metavar="COLUMN", help="repeat this column of the input beside the decisions")
 @click.option("--reasons/--no-reasons", default=True, show_default=True, help="the reasons of declines")
+@click.option("--store", metavar="ADDRESS", envvar="FEATURE_STORE",
+              help="feature store with the clients' roll-ups, where the model reads some: sqlite:///PATH or "
+              "redis://HOST:PORT/0 (default: FEATURE_STORE, if set)")  # fmt: skip
+@click.option("--ttl-days", type=_positive_number, metavar="DAYS",
+              help="an older entry of the store is not used (default: that of configs/serving.yaml)")  # fmt: skip
 @click.option("--limit", type=_positive, metavar="N", help="read the first N rows only")
 @click.option("--sample", type=_share, default=1.0, metavar="SHARE", help="score this share, chosen by identifiers")
 @click.option("--shard", metavar="I/N", help="score the parts that leave I, from 0, when divided by N "
@@ -100,7 +123,8 @@ def batch(
     *, source: str, query: str | None, table: str | None, split_by: str | None, splits: int,
     output: str, output_table: str | None, work: str | None, model: str, workers: int,
     engine: str, scheduler: str | None, chunk_rows: int,
-    max_rejected: float, carry: tuple[str, ...], reasons: bool, limit: int | None, sample: float,
+    max_rejected: float, carry: tuple[str, ...], reasons: bool, store: str | None, ttl_days: float | None,
+    limit: int | None, sample: float,
     shard: str | None, shards: int | None, finish: bool, dry_run: bool,
 ) -> None:  # fmt: skip
     """Score files of raw applications. The same command goes on with a job that was interrupted."""
@@ -124,6 +148,7 @@ def batch(
         max_rejected=max_rejected,
         database=database,
         table=output_table,
+        histories=_histories(stored, store, ttl_days),
     )
     if dry_run:
         say(_dry_lines(job))
@@ -162,6 +187,17 @@ def _loaded(model: str) -> tuple[StoredModel, str]:
         return load_folder(Path(model)), str(Path(model).resolve())
     stored = load_stored(model)
     return stored, f"{stored.name}:{stored.version}"
+
+
+def _histories(model: StoredModel, store: str | None, ttl_days: float | None) -> JobHistories | None:
+    """Where roll-ups are found; None if the model reads none."""
+    from scoring.histories import JobHistories
+
+    features = model.scorer.artefact.features
+    histories = features.portfolio.histories
+    if histories is None or not features.rolled_up:
+        return None
+    return JobHistories() if store is None else JobHistories.at(store, histories, ttl_days or served_ttl_days())
 
 
 def _engine(job: BatchJob, workers: int, engine: str, scheduler: str | None) -> Engine:
@@ -205,6 +241,7 @@ def _lines(summary: Summary, output: str) -> Iterator[str]:
     yield from (f"  rejected, {rule}: {count}" for rule, count in summary.broken_rules.items())
     if summary.withheld:
         yield f"  referred, too little is known for an approval: {summary.withheld}"
+    yield from (f"  history, {source}: {count}" for source, count in summary.histories.items())
     for name, count in summary.unknown_levels.items():
         every = ", every level that is stated" if name in summary.never_known else ""
         yield f"  level that the model did not learn, {name}: {count}{every}"
@@ -274,13 +311,6 @@ def _name(text: str) -> str:
         raise click.BadParameter("must be 1 to 64 letters, digits and _ . -") from None
 
 
-def _rate(text: str) -> float:
-    rate = float(text)
-    if not (rate > 0 and math.isfinite(rate)):
-        raise click.BadParameter(f"{text}: must be a positive number")
-    return rate
-
-
 @keys.command()
 @click.option("--name", type=_name, required=True, metavar="NAME", help="who holds it; letters, digits and _ . -")
 @click.option(
@@ -294,7 +324,7 @@ def _rate(text: str) -> float:
 @click.option(
     "--requests-per-second",
     "rate",
-    type=_rate,
+    type=_positive_number,
     metavar="N",
     help="of each worker; an application of a batch counts like a request (default: the service's)",
 )

@@ -22,6 +22,7 @@ from features.sources import ApplicationSource, SourcePart
 from jobs.destination import without_secrets
 from scoring.batch import decided_types, merged, never_known
 from scoring.errors import BatchError
+from scoring.histories import HISTORY, JobHistories
 from scoring.identifiers import SpilledIdentifiers, count_repeated
 from scoring.part import CHUNK_ROWS, QUARANTINE, WORK, DecisionSink, JobOptions, Output, PartRecord, PartTask
 from scoring.store import StoredModel
@@ -50,6 +51,7 @@ class JobPlan:
     ----------
     model : name and version
     table : the table in a database that decisions are written to; None for Parquet
+    histories : where roll-ups are found; None if the model reads none
     job, begun : a name of its own and the time; two plans may differ in both
     """
 
@@ -61,6 +63,7 @@ class JobPlan:
     parts: tuple[PlannedPart, ...]
     options: JobOptions
     table: str | None = None
+    histories: JobHistories | None = None
     job: str = field(default_factory=lambda: secrets.token_hex(16), compare=False)
     begun: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"), compare=False)
 
@@ -74,6 +77,8 @@ class JobPlan:
             return f"--{name} {getattr(other.options, name)}, not {getattr(self.options, name)}"
         if other.table != self.table:
             return f"another table, {other.table}"
+        if other.histories != self.histories:
+            return (self.histories or JobHistories()).difference(other.histories or JobHistories())
         return self._other_input(other) if other != self else None
 
     def _other_input(self, other: JobPlan) -> str:
@@ -94,6 +99,8 @@ class JobPlan:
             raise ValueError
         options = given.pop("options")
         parts = tuple(PlannedPart(**part) for part in given.pop("parts"))
+        if given.get("histories"):
+            given["histories"] = JobHistories(**given["histories"])
         return cls(**given, parts=parts, options=JobOptions(**{**options, "carry": tuple(options["carry"])}))
 
 
@@ -111,6 +118,7 @@ class Summary:
     never_stated : declared columns that are missing in every row
     ignored_columns : columns that are not declared
     passed_over : names in the folder that were not read
+    histories : scored rows by the source of their roll-ups; empty if the model reads none
     """
 
     model: str
@@ -126,6 +134,7 @@ class Summary:
     never_stated: tuple[str, ...] = ()
     ignored_columns: tuple[str, ...] = ()
     passed_over: tuple[str, ...] = ()
+    histories: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
     def of(cls, records: Iterable[PartRecord], model: StoredModel, source: ApplicationSource) -> Self:
@@ -144,6 +153,7 @@ class Summary:
             withheld=counts.withheld,
             broken_rules=dict(rules),
             unknown_levels=dict(sorted(counts.unknown.items())),
+            histories=dict(sorted(counts.histories.items())),
             never_known=tuple(never_known(counts)),
             never_stated=tuple(name for name in expected if name not in counts.stated),
             ignored_columns=tuple(name for name in source.ignored_columns),
@@ -153,7 +163,7 @@ class Summary:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """The summary in a manifest."""
-        given: dict[str, Any] = {one.name: values[one.name] for one in fields(cls)}
+        given: dict[str, Any] = {one.name: values[one.name] for one in fields(cls) if one.name in values}
         given |= {name: tuple(value) for name, value in given.items() if isinstance(value, list)}
         return cls(**given)
 
@@ -168,6 +178,7 @@ class BatchJob:
     takes : how many rows of each part are read; None for all
     max_rejected : the job fails if more than this share of the rows is rejected
     database, table : address and name of the table that decisions go to; None for Parquet
+    histories : where roll-ups are found; None if the model reads none
     """
 
     source: ApplicationSource
@@ -179,6 +190,7 @@ class BatchJob:
     max_rejected: float = 1.0
     database: str | None = None
     table: str | None = None
+    histories: JobHistories | None = None
 
     def __post_init__(self) -> None:
         if self.chunk_rows < 1:
@@ -187,7 +199,11 @@ class BatchJob:
         for name in carry:
             if name not in self.source.header:
                 raise ColumnsError(f"{address}: has no column {name} to carry in every part")
-            if carry.count(name) > 1 or name in {self.source.identifier.name, *decided_types(with_reasons=True)}:
+            if carry.count(name) > 1 or name in {
+                self.source.identifier.name,
+                HISTORY,
+                *decided_types(with_reasons=True),
+            }:
                 raise ColumnsError(f"{name}: cannot be carried; the decisions have a column of this name")
 
     @property
@@ -209,6 +225,7 @@ class BatchJob:
             parts=tuple(PlannedPart(part.name, part.fingerprint, part.rows) for part in self.source.parts),
             options=self.options,
             table=None if self.database is None else f"{self.table} of {without_secrets(self.database)}",
+            histories=self.histories and self.histories.planned,
         )
 
     def finished(self) -> Summary | None:
@@ -233,7 +250,7 @@ class BatchJob:
                 ) from None
             self._require_same(begun, self.output.unfinished, "was begun with")
             plan = begun
-        tasks = self.tasks(self._table(plan.job))
+        tasks = self.tasks(self._table(plan.job), begun=plan.begun)
         if tasks and tasks[0].sink is not None:
             tasks[0].sink.prepare(tasks[0].schema)
         return tasks
@@ -246,8 +263,9 @@ class BatchJob:
 
         return DecisionTable.at(self.database, self.table, job=job)
 
-    def tasks(self, sink: DecisionSink | None = None) -> tuple[PartTask, ...]:
-        """The tasks of all parts that are read."""
+    def tasks(self, sink: DecisionSink | None = None, *, begun: str | None = None) -> tuple[PartTask, ...]:
+        """The tasks of all parts that are read; `begun` is that of the plan, by default now."""
+        moment = datetime.now(UTC) if begun is None else datetime.fromisoformat(begun)
         return tuple(
             PartTask(
                 number=number,
@@ -259,6 +277,8 @@ class BatchJob:
                 version=self.model.version,
                 digest=self.model.scorer.artefact.digest,
                 output=self.output,
+                begun=moment,
+                histories=self.histories,
                 chunk_rows=self.chunk_rows,
                 carried=self.carried,
                 sink=sink,

@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, fields, replace
+from datetime import datetime
 from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, Self, TypeVar
@@ -25,8 +26,9 @@ from features.files import RowBatch
 from features.portfolio import Portfolio
 from features.sources import Identifier, SourcePart
 from jobs.destination import OutputBucket, OutputFolder
-from scoring.batch import BatchCounts, DecidedRows, decide, decided_types, errors_of
+from scoring.batch import BatchCounts, DecidedRows, decide, decided_types, errors_of, sound_rows
 from scoring.errors import BatchError
+from scoring.histories import HISTORY, HistoryFiller, JobHistories, source_column, source_counts
 from scoring.identifiers import IdentifierSpill, hashes_of, sampled
 from scoring.store import StoredModel, load_folder, load_stored
 
@@ -87,6 +89,8 @@ class PartTask:
     carried : types of the columns that the decisions repeat
     model : tag in the BentoML store, or folder of an artefact
     version, digest : version of the model, digest of its artefact
+    begun : when the job was begun
+    histories : where roll-ups are found; None if the model reads none
     """
 
     number: int
@@ -99,6 +103,8 @@ class PartTask:
     version: str
     digest: str
     output: Output
+    begun: datetime
+    histories: JobHistories | None = None
     sink: DecisionSink | None = None
     chunk_rows: int = CHUNK_ROWS
 
@@ -106,7 +112,8 @@ class PartTask:
     def schema(self) -> pa.Schema:
         """The columns of the decisions."""
         named = {self.identifier.name: pa.int64() if self.identifier.whole else pa.string()}
-        return pa.schema({**named, **self.carried, **decided_types(with_reasons=self.options.reasons)})
+        beside = {} if self.histories is None else {HISTORY: pa.string()}
+        return pa.schema({**named, **self.carried, **decided_types(with_reasons=self.options.reasons), **beside})
 
     @property
     def decisions(self) -> str:
@@ -267,7 +274,8 @@ class _PartWork:
             spill = IdentifierSpill(files.enter_context(output.writing(task.identifiers)))
             quarantine = TableFile(lambda: files.enter_context(output.writing(task.rejections)), task.rejections)
             decisions = TableFile(lambda: files.enter_context(output.writing(task.decisions)), task.decisions)
-            tables = self._tables(spill, quarantine)
+            histories = files.enter_context(self._opened_histories())
+            tables = self._tables(spill, quarantine, histories)
             if task.sink is None:
                 for table in tables:
                     with self.times.stage("write"):
@@ -290,7 +298,18 @@ class _PartWork:
             seconds={name: round(seconds, 6) for name, seconds in self.times.seconds.items()},
         )
 
-    def _tables(self, spill: IdentifierSpill, quarantine: TableFile) -> Iterator[pa.Table]:
+    @contextmanager
+    def _opened_histories(self) -> Iterator[HistoryFiller | None]:
+        if self.task.histories is None:
+            yield None
+            return
+        portfolio = self.model.scorer.artefact.portfolio
+        with self.task.histories.opened(portfolio, self.task.begun.timestamp()) as filler:
+            yield filler
+
+    def _tables(
+        self, spill: IdentifierSpill, quarantine: TableFile, histories: HistoryFiller | None
+    ) -> Iterator[pa.Table]:
         task, stage = self.task, self.times.stage
         for batch, take in self.times.reading(task.batches(self.model.scorer.artefact.portfolio)):
             with stage("identifiers"):
@@ -301,16 +320,33 @@ class _PartWork:
                 spill.add(
                     identifiers if whole else identifiers.filter(pa.array(rows)), hashes if whole else hashes[rows]
                 )
+            sources = None if histories is None else self._sources(histories, batch, identifiers, rows)
             with stage("score"):
                 decided = decide(batch, self.model, rows=rows, with_reasons=task.options.reasons)
             with stage("count"):
                 self.counts.add(batch, decided, rows)
+                if sources is not None:
+                    self.counts.histories.update(source_counts(sources[decided.scored]))
             with stage("write"):
                 if batch.violations:
                     quarantine.add(self._rejected(batch, identifiers, decided, rows))
                 table = self._decisions(batch, identifiers, decided)
+                if sources is not None:
+                    table = table.append_column(HISTORY, source_column(sources[decided.scored]))
             yield table
             self.advance(len(batch))
+
+    def _sources(
+        self,
+        histories: HistoryFiller,
+        batch: RowBatch,
+        identifiers: pa.ChunkedArray[Any],
+        rows: NDArray[np.bool_] | None,
+    ) -> NDArray[np.int8]:
+        """Fill the roll-ups of the rows that are scored; returns where those of each row come from."""
+        with self.times.stage("histories"):
+            sound = sound_rows(batch)
+            return histories.fill(batch.columns, identifiers, sound if rows is None else sound & rows)
 
     def _taken(self, hashes: NDArray[np.uint64], take: int) -> NDArray[np.bool_] | None:
         """The rows that limit and sample leave; None for all."""

@@ -24,8 +24,9 @@ from prometheus_client import REGISTRY, CollectorRegistry
 from pydantic import Field, ValidationError
 from pydantic_core import from_json, to_json
 
-from decision_log.format import CHAMPION, Caller, HistorySource
+from decision_log.format import CHAMPION, Caller
 from features.request import Record
+from features.store import HistorySource
 from features.transformer import Columns, concatenate
 from monitoring.recorder import Recorder
 from scoring.reasons import Explanation

@@ -17,10 +17,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from decision_log.format import HistorySource
 from features.errors import StoreDownError
 from features.portfolio import Portfolio
-from features.store import FeatureStore, open_store
+from features.store import FeatureStore, HistorySource, oldest_used, open_store
 from features.transformer import Columns
 from serving.problems import HistoryUnavailable, Invalid
 from serving.request_metrics import Traffic
@@ -154,7 +153,7 @@ class ClientHistories:
             return None, HistorySource.UNAVAILABLE
         if entry is None:
             return None, HistorySource.MISSING
-        if entry.values is None or now - entry.as_of > self._settings.ttl_days * _DAY:
+        if entry.values is None or entry.as_of < oldest_used(now, self._settings.ttl_days):
             return None, HistorySource.STALE
         return entry.values, HistorySource.STORE
 

@@ -24,7 +24,7 @@ from prometheus_client.core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 from prometheus_client.registry import Collector
 
-from decision_log.format import HistorySource
+from features.store import HistorySource
 from jobs.heartbeat import Heartbeat
 from scoring.policy import DecisionKind
 from serving.settings import DECIDE_PATH

@@ -41,8 +41,8 @@ NOT_SERVED = {"pandas", "sklearn", "scipy", "fairlearn", "mlflow", "optuna", "ma
 ONLY_WHEN_NEEDED = {"jinja2", "pyarrow", "tqdm"}
 NEED_ARROW = {
     *("features.database", "features.files", "features.history_files", "features.materialize", "features.sources"),
-    *("scoring.batch", "scoring.cluster", "scoring.engines", "scoring.identifiers", "scoring.job", "scoring.part"),
-    "scoring.table",
+    *("scoring.batch", "scoring.cluster", "scoring.engines", "scoring.histories", "scoring.identifiers"),
+    *("scoring.job", "scoring.part", "scoring.table"),
     "serving.columnar",
 }
 
