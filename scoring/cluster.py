@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from distributed import Client, Future
 
 NOT_ON_EXECUTORS = frozenset({
+    "features/__main__.py", "features/cli.py", "features/history_files.py", "features/materialize.py",
     "jobs/commandline.py", "jobs/heartbeat.py", "scoring/__main__.py", "scoring/cli.py", "scoring/keys.py",
 })  # fmt: skip
 """Modules that the wheel leaves out: commands and what belongs to a service, for which click and more are needed."""
