@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from threading import local
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from features.errors import StoreDownError
 from features.portfolio import Portfolio
-from features.store import FeatureStore, HistorySource, oldest_used, open_store
+from features.store import Entry, FeatureStore, HistorySource, oldest_used, open_store
 from features.transformer import Columns
 from serving.problems import HistoryUnavailable, Invalid
 from serving.request_metrics import Traffic
@@ -33,12 +33,16 @@ _DAY = 86_400.0
 _RETRY_SECONDS = 1.0
 """Seconds for which a store that failed is not asked again, so that not every caller waits for it."""
 
+_AT_ONCE = 100
+"""Clients of a batch that are looked up together, in the time that the store has to answer."""
+
 _SAID = {
     HistorySource.MISSING: "No history of the client is known.",
     HistorySource.STALE: "The history of the client is out of date.",
 }
 
 _Found = tuple[NDArray[np.float64] | None, HistorySource]
+_UNAVAILABLE: _Found = (None, HistorySource.UNAVAILABLE)
 
 
 class ClientHistories:
@@ -71,7 +75,7 @@ class ClientHistories:
         self._retry_after = retry_after
         self._clock = clock
         self._counts = {source: traffic.history(source) for source in HistorySource}
-        self._down_until = 0.0
+        self._down_until, self._failures = 0.0, 0
         self._of_thread = local()
         # A file answers at once. Another machine may not, and the event loop must not wait for it.
         is_remote = address is not None and not address.startswith("sqlite:")
@@ -89,11 +93,15 @@ class ClientHistories:
         """
         if history is not None or client_id is None or self._aside is None:
             return self.fill_now(client_id, history, columns)
-        looking = asyncio.get_running_loop().run_in_executor(self._aside, self._looked_up, client_id)
+        if self._is_down():
+            return self._filled(columns, 0, _UNAVAILABLE)
+        looking = asyncio.get_running_loop().run_in_executor(self._aside, self._asked, [client_id], self._failures)
         try:
-            found = await asyncio.wait_for(looking, self._settings.milliseconds / 1000)
-        except TimeoutError:
-            found = None, HistorySource.UNAVAILABLE
+            await asyncio.wait([looking], timeout=self._settings.milliseconds / 1000)
+            found = looking.result()[0] if looking.done() else _UNAVAILABLE
+        finally:
+            # One that still waits for a thread asks nothing any more.
+            looking.cancel()
         return self._filled(columns, 0, found)
 
     def fill_now(self, client_id: str | None, history: HistoryRequest | None, columns: Columns) -> HistorySource:
@@ -101,7 +109,7 @@ class ClientHistories:
         if history is not None:
             values = self._reader.roll_up(history, self._day_of(columns))
             return self._filled(columns, 0, (values, HistorySource.REQUEST))
-        return self._filled(columns, 0, self._looked_up(client_id))
+        return self._filled(columns, 0, self._looked_up([client_id])[0])
 
     def filled(self, rows: BatchRows, columns: Columns) -> tuple[BatchRows, Columns]:
         """The applications of a batch with the roll-ups of their clients, looked up on the calling thread.
@@ -112,8 +120,11 @@ class ClientHistories:
         stated = np.any(~np.isnan(columns.numbers[:, -len(self._schema.rolled_up) :]), axis=1)
         sources: list[HistorySource] = []
         kept, rejected = [], dict(rows.rejected)
+        looked_up = iter(self._looked_up([
+            rows.client_ids[place] for row, place in enumerate(rows.positions) if not stated[row]
+        ]))  # fmt: skip
         for row, place in enumerate(rows.positions):
-            found = (None, HistorySource.REQUEST) if stated[row] else self._looked_up(rows.client_ids[place])
+            found = (None, HistorySource.REQUEST) if stated[row] else next(looked_up)
             try:
                 sources.append(self._filled(columns, row, found))
                 kept.append(row)
@@ -140,20 +151,45 @@ class ClientHistories:
             raise Invalid.because([{"loc": ["history"], "msg": _SAID[source]}])
         return source
 
-    def _looked_up(self, client_id: str | None) -> _Found:
-        if self._open is None or client_id is None:
-            return None, HistorySource.MISSING
-        now = self._clock()
-        if now < self._down_until:
-            return None, HistorySource.UNAVAILABLE
-        try:
-            entry = self._store().look_up(client_id)
-        except StoreDownError:
+    def _looked_up(self, client_ids: Sequence[str | None]) -> list[_Found]:
+        """What the store has of each client, asked on the calling thread, some at once."""
+        found = list[_Found]()
+        for first in range(0, len(client_ids), _AT_ONCE):
+            some = client_ids[first : first + _AT_ONCE]
+            named = [one for one in some if one is not None]
+            if self._open is None or not named:
+                found += [(None, HistorySource.MISSING)] * len(some)
+                continue
+            entries = iter([_UNAVAILABLE] * len(named) if self._is_down() else self._asked(named, self._failures))
+            found += [(None, HistorySource.MISSING) if one is None else next(entries) for one in some]
+        return found
+
+    def _is_down(self) -> bool:
+        """Whether the store failed a moment ago. Once that is over one caller asks it, and the others wait for that."""
+        now, until = self._clock(), self._down_until
+        if now < until:
+            return True
+        if until:
             self._down_until = now + _RETRY_SECONDS
-            return None, HistorySource.UNAVAILABLE
+        return False
+
+    def _asked(self, client_ids: Sequence[str], failures: int) -> list[_Found]:
+        """What the store has of clients; nothing is asked if it has failed since there were so many failures."""
+        if failures != self._failures:
+            return [_UNAVAILABLE] * len(client_ids)
+        try:
+            entries = _entries(self._store(), client_ids)
+        except StoreDownError:
+            self._failures += 1
+            self._down_until = self._clock() + _RETRY_SECONDS
+            return [_UNAVAILABLE] * len(client_ids)
+        self._down_until = 0.0
+        return [self._judged(entry) for entry in entries]
+
+    def _judged(self, entry: Entry | None) -> _Found:
         if entry is None:
             return None, HistorySource.MISSING
-        if entry.values is None or entry.as_of < oldest_used(now, self._settings.ttl_days):
+        if entry.values is None or entry.as_of < oldest_used(self._clock(), self._settings.ttl_days):
             return None, HistorySource.STALE
         return entry.values, HistorySource.STORE
 
@@ -170,6 +206,14 @@ class ClientHistories:
         """The day of the application, since 1970-01-01: the stated one, or else today."""
         stated = np.nan if self._day is None else float(columns.numbers[0, self._schema.position[self._day]])
         return self._clock() // _DAY if np.isnan(stated) else stated
+
+
+def _entries(store: FeatureStore, client_ids: Sequence[str]) -> list[Entry | None]:
+    if len(client_ids) == 1:
+        return [store.look_up(client_ids[0])]
+    found = store.look_up_many(client_ids)
+    parts = zip(found.as_of.tolist(), found.declared, found.values, strict=True)
+    return [None if np.isnan(as_of) else Entry(as_of, values if known else None) for as_of, known, values in parts]
 
 
 def _opener(address: str, portfolio: Portfolio, settings: HistorySettings) -> Callable[[], FeatureStore]:
