@@ -22,6 +22,8 @@ from benchmarks.false_alarms import false_alarms, record_alarms
 from benchmarks.fleet import measure_fleet, record_fleet
 from benchmarks.generators import Generators, compare_generators
 from benchmarks.histories import measure_gains, record_gains
+from benchmarks.look_ups import measure_look_ups, record_look_ups
+from benchmarks.materialization import PARTS, measure_rolling_up, record_rolling_up
 from benchmarks.monitoring_scale import measure_reports, record
 from benchmarks.peer import PEERS, VARIANTS, Peer
 from benchmarks.recording import recording_cost, shadow_cost
@@ -36,11 +38,13 @@ from jobs.commandline import PATH, CommandGroup, Progress, run_command, say
 from jobs.settings import Settings
 from monitoring.settings import MonitoringSettings
 from scoring.policy import ExploreRule
+from serving.settings import ServingSettings
 from training.settings import TrainingSettings
 
 _SETTINGS = ROOT / "configs" / "benchmarks.yaml"
 _MONITORING = ROOT / "configs" / "monitoring.yaml"
 _TRAINING = ROOT / "configs" / "training.yaml"
+_SERVING = ROOT / "configs" / "serving.yaml"
 _STORE = ROOT / ".bench"
 _RESULTS = ROOT / "benchmarks" / "results"
 Changed = TypeVar("Changed", bound=Settings)
@@ -341,6 +345,45 @@ def gain_of_histories(
     bound = "" if up_to is None else f" --up-to {up_to}"
     record_gains(found, f"python -m benchmarks histories DIR{bound} --seeds {seeds}", output)
     say(f"{each.way:24} {each.application.value:.4f} + {each.difference}" for each in found.gains)
+
+
+@commands.command("materialize")
+@click.argument("data", type=PATH)
+@click.option("--parts", type=_COUNT, multiple=True, default=PARTS, show_default=True, help="1/N of the clients")
+@click.option("--scratch", type=PATH, default=Path(), help="folder with some 2 GB (default: this one)")
+@_kept("materialize.json")
+def roll_up(
+    *, data: Path, parts: Sequence[int], scratch: Path, output: Path,
+    settings: Path, store: Path,  # noqa: ARG001 - options of every command that measures
+) -> None:  # fmt: skip
+    """Time how the histories in the folder DATA are rolled up, for stores and for training."""
+    _check_output(output)
+    portfolio = TrainingSettings.load(_TRAINING).portfolio
+    found = measure_rolling_up(data, portfolio, parts, scratch, Progress())
+    named = "" if tuple(parts) == PARTS else "".join(f" --parts {part}" for part in parts)
+    record_rolling_up(found, f"python -m benchmarks materialize DIR{named}", output)
+    say(
+        f"{one.what:20} {one.clients:8,} clients {one.seconds:6.1f} s {one.cpu_seconds:6.1f} s of CPU"
+        f" {one.peak_mb:7,.0f} MB"
+        for one in found
+    )
+
+
+@commands.command("look-ups")
+@click.option("--clients", type=_COUNT, default=300_000, show_default=True, help="in the store")
+@click.option("--times", type=_COUNT, default=20_000, show_default=True, help="that each is timed")
+@_kept("look_ups.json")
+def look_up(
+    *, clients: int, times: int, output: Path, settings: Path,
+    store: Path,  # noqa: ARG001 - an option of every command that measures
+) -> None:  # fmt: skip
+    """Time a look-up in a feature store, and what a history adds to a request."""
+    _check_output(output)
+    seed, portfolio = BenchmarkSettings.load(settings).seed, TrainingSettings.load(_TRAINING).declared
+    rules = ServingSettings.load(_SERVING).histories
+    found = measure_look_ups(portfolio, rules, clients=clients, times=times, seed=seed, progress=Progress())
+    record_look_ups(found, clients, f"python -m benchmarks look-ups --clients {clients} --times {times}", output)
+    say(f"{one.what:28} {one.median_us:8.1f} us, p99 {one.p99_us:8.1f} us" for one in found)
 
 
 @commands.command("report")

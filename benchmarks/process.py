@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import subprocess
 import time
@@ -82,6 +83,27 @@ def serving(
         yield Server(psutil.Process(process.pid), port, begun, time.perf_counter() - begun)
     finally:
         _stop(process, stop_limit)
+
+
+@contextmanager
+def redis_serving(port: int, *, log: Path, limit: float = 30) -> Iterator[str | None]:
+    """The address of a Redis that keeps nothing on disk, from when it answers; None if no redis-server is installed."""
+    program = shutil.which("redis-server")
+    if program is None:
+        yield None
+        return
+    command = [program, "--port", str(port), "--bind", HOST, "--save", "", "--appendonly", "no"]
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=output)
+    try:
+        deadline = time.perf_counter() + limit
+        while _is_free(port):
+            if process.poll() is not None or time.perf_counter() > deadline:
+                raise BenchmarkError(f"redis-server did not become ready: {_tail(log)}")
+            time.sleep(_POLL_SECONDS)
+        yield f"redis://{HOST}:{port}/0"
+    finally:
+        _stop(process, limit)
 
 
 @dataclass(frozen=True, slots=True)
