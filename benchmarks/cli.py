@@ -38,13 +38,11 @@ from jobs.commandline import PATH, CommandGroup, Progress, run_command, say
 from jobs.settings import Settings
 from monitoring.settings import MonitoringSettings
 from scoring.policy import ExploreRule
-from serving.settings import ServingSettings
 from training.settings import TrainingSettings
 
 _SETTINGS = ROOT / "configs" / "benchmarks.yaml"
 _MONITORING = ROOT / "configs" / "monitoring.yaml"
 _TRAINING = ROOT / "configs" / "training.yaml"
-_SERVING = ROOT / "configs" / "serving.yaml"
 _STORE = ROOT / ".bench"
 _RESULTS = ROOT / "benchmarks" / "results"
 Changed = TypeVar("Changed", bound=Settings)
@@ -380,8 +378,7 @@ def look_up(
     """Time a look-up in a feature store, and what a history adds to a request."""
     _check_output(output)
     seed, portfolio = BenchmarkSettings.load(settings).seed, TrainingSettings.load(_TRAINING).declared
-    rules = ServingSettings.load(_SERVING).histories
-    found = measure_look_ups(portfolio, rules, clients=clients, times=times, seed=seed, progress=Progress())
+    found = measure_look_ups(portfolio, clients=clients, times=times, seed=seed, progress=Progress())
     record_look_ups(found, clients, f"python -m benchmarks look-ups --clients {clients} --times {times}", output)
     say(f"{one.what:28} {one.median_us:8.1f} us, p99 {one.p99_us:8.1f} us" for one in found)
 

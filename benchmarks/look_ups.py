@@ -18,6 +18,7 @@ from prometheus_client import CollectorRegistry
 
 from benchmarks.errors import BenchmarkError
 from benchmarks.process import free_port, redis_serving
+from decision_log.format import HistorySource
 from features.drawing import draw_legal, records_of
 from features.histories import Histories, History
 from features.materialize import RolledUp, materialize
@@ -29,7 +30,7 @@ from jobs.output import write_json
 from serving.histories import ClientHistories
 from serving.request_metrics import Traffic
 from serving.schemas import Requests, decode, history_of
-from serving.settings import HistorySettings
+from serving.settings import HistorySettings, WithoutHistory
 
 HISTORY_ROWS = 50
 """Rows in the history of a request."""
@@ -51,12 +52,10 @@ class Timing:
     p99_us: float
 
 
-def measure_look_ups(
-    portfolio: Portfolio, settings: HistorySettings, *, clients: int, times: int, seed: int, progress: Progress
-) -> list[Timing]:
+def measure_look_ups(portfolio: Portfolio, *, clients: int, times: int, seed: int, progress: Progress) -> list[Timing]:
     """Time look-ups of random clients in a store of so many, and requests without and with a history.
 
-    Nothing is timed of Redis where there is no redis-server, and a line says so.
+    Nothing is timed of Redis where there is no redis-server, and a line says so. BenchmarkError if a client is not found.
     """
     histories, rng = portfolio.histories, np.random.default_rng(seed)
     if histories is None:
@@ -74,9 +73,9 @@ def measure_look_ups(
             if address is not None:
                 with progress.step(f"look-ups in {name}"):
                     materialize(address, portfolio, rolled_up, datetime.now(UTC))
-                    found += _of_store(name, address, portfolio, settings, chosen)
+                    found += _of_store(name, address, portfolio, chosen)
     with progress.step("requests"):
-        found += _of_requests(portfolio, settings, times, rng)
+        found += _of_requests(portfolio, times, rng)
     return found
 
 
@@ -95,28 +94,33 @@ def record_look_ups(found: Sequence[Timing], clients: int, command: str, output:
     write_json(output, values, indent=2)
 
 
-def _of_store(
-    name: str, address: str, portfolio: Portfolio, settings: HistorySettings, chosen: Sequence[str]
-) -> Iterator[Timing]:
+def _of_store(name: str, address: str, portfolio: Portfolio, chosen: Sequence[str]) -> Iterator[Timing]:
     """A look-up alone, and what the service does on top of it: age, digest, count and columns."""
     requests, histories = Requests(portfolio), portfolio.histories
     if histories is None or requests.histories is None:
         raise BenchmarkError(f"the portfolio {portfolio.name} declares no histories")
-    store = open_store(address, histories, seconds=1)
-    yield _timed(f"look-up in {name}", chosen, store.look_up)
+    store = open_store(address, histories, seconds=10)
+
+    def look_up(client: str) -> None:
+        if store.look_up(client) is None:
+            raise BenchmarkError(f"{name}: a client is not there")
+
+    def fill(client: str) -> None:
+        if (source := service.fill_now(client, None, columns)) is not HistorySource.STORE:
+            raise BenchmarkError(f"{name}: the history is {source}")
+
+    yield _timed(f"look-up in {name}", chosen, look_up)
     columns = draw_legal(portfolio, 1, seed=0)
-    service = _service(portfolio, requests, settings, address)
-    yield _timed(f"fill_now from {name}", chosen, lambda client: service.fill_now(client, None, columns))
+    service = _service(portfolio, requests, address)
+    yield _timed(f"fill_now from {name}", chosen, fill)
 
 
-def _of_requests(
-    portfolio: Portfolio, settings: HistorySettings, times: int, rng: np.random.Generator
-) -> Iterator[Timing]:
+def _of_requests(portfolio: Portfolio, times: int, rng: np.random.Generator) -> Iterator[Timing]:
     """From the body to the columns with their roll-ups, for the same applications without and with a history."""
     requests, histories = Requests(portfolio), portfolio.histories
     if histories is None:
         raise BenchmarkError(f"the portfolio {portfolio.name} declares no histories")
-    service = _service(portfolio, requests, settings, None)
+    service = _service(portfolio, requests, None)
     stated = {column.name for column in portfolio.schema.stated}
     drawn = records_of(draw_legal(portfolio, _BODIES, seed=int(rng.integers(1 << 31))))
     plain = [{"application": {name: value for name, value in one.items() if name in stated}} for one in drawn]
@@ -131,12 +135,12 @@ def _of_requests(
         yield _timed(what, [encoded[one % _BODIES] for one in range(times // 10 + _WARM)], read)
 
 
-def _service(
-    portfolio: Portfolio, requests: Requests, settings: HistorySettings, address: str | None
-) -> ClientHistories:
+def _service(portfolio: Portfolio, requests: Requests, address: str | None) -> ClientHistories:
     if requests.histories is None:
         raise BenchmarkError(f"the portfolio {portfolio.name} declares no histories")
     traffic = Traffic([1.0], registry=CollectorRegistry())
+    # Patient, so that nothing is timed of a store that answers late on a busy machine.
+    settings = HistorySettings(ttl_days=1, milliseconds=10_000, without=WithoutHistory.SCORE)
     return ClientHistories(portfolio, requests.histories, settings, address, traffic, retry_after=1)
 
 

@@ -95,7 +95,7 @@ class ClientHistories:
             return self.fill_now(client_id, history, columns)
         if self._is_down():
             return self._filled(columns, 0, _UNAVAILABLE)
-        looking = asyncio.get_running_loop().run_in_executor(self._aside, self._asked, [client_id], self._failures)
+        looking = asyncio.get_running_loop().run_in_executor(self._aside, self._answered, [client_id], self._failures)
         try:
             await asyncio.wait([looking], timeout=self._settings.milliseconds / 1000)
             found = looking.result()[0] if looking.done() else _UNAVAILABLE
@@ -160,7 +160,7 @@ class ClientHistories:
             if self._open is None or not named:
                 found += [(None, HistorySource.MISSING)] * len(some)
                 continue
-            entries = iter([_UNAVAILABLE] * len(named) if self._is_down() else self._asked(named, self._failures))
+            entries = iter([_UNAVAILABLE] * len(named) if self._is_down() else self._answered(named, self._failures))
             found += [(None, HistorySource.MISSING) if one is None else next(entries) for one in some]
         return found
 
@@ -173,7 +173,7 @@ class ClientHistories:
             self._down_until = now + _RETRY_SECONDS
         return False
 
-    def _asked(self, client_ids: Sequence[str], failures: int) -> list[_Found]:
+    def _answered(self, client_ids: Sequence[str], failures: int) -> list[_Found]:
         """What the store has of clients; nothing is asked if it has failed since there were so many failures."""
         if failures != self._failures:
             return [_UNAVAILABLE] * len(client_ids)
