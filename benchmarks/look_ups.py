@@ -18,13 +18,12 @@ from prometheus_client import CollectorRegistry
 
 from benchmarks.errors import BenchmarkError
 from benchmarks.process import free_port, redis_serving
-from decision_log.format import HistorySource
 from features.drawing import draw_legal, records_of
 from features.histories import Histories, History
 from features.materialize import RolledUp, materialize
 from features.portfolio import Portfolio
 from features.schema import Column
-from features.store import open_store
+from features.store import HistorySource, open_store
 from jobs.commandline import Progress
 from jobs.output import write_json
 from serving.histories import ClientHistories
@@ -55,7 +54,8 @@ class Timing:
 def measure_look_ups(portfolio: Portfolio, *, clients: int, times: int, seed: int, progress: Progress) -> list[Timing]:
     """Time look-ups of random clients in a store of so many, and requests without and with a history.
 
-    Nothing is timed of Redis where there is no redis-server, and a line says so. BenchmarkError if a client is not found.
+    Nothing is timed of Redis where there is no redis-server, and a line says so. BenchmarkError if a client is not
+    found.
     """
     histories, rng = portfolio.histories, np.random.default_rng(seed)
     if histories is None:
