@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from starlette.applications import Starlette
 from starlette.types import ASGIApp
 
-from decision_log.format import CHAMPION, KEY_FILE_VARIABLE
+from decision_log.format import APPLICATION_ONLY, CHAMPION, KEY_FILE_VARIABLE
 from decision_log.notary import ADDRESS_VARIABLE, SIGNING_VARIABLE
 from features.request import Record
 from features.store import STORE_VARIABLE
@@ -65,7 +65,7 @@ from serving.schemas import (
 )
 from serving.settings import BoundaryPosition, Placement, ServingSettings
 from serving.split import HALT_VARIABLE, HaltFile, described
-from serving.variants import Challenger, Variant, VariantState, load_challengers, publish_states
+from serving.variants import Challenger, Variant, VariantState, load_application_only, load_challengers, publish_states
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -204,6 +204,7 @@ class CreditScoring:
                 for one in self.challengers
                 if one.settings.share
             ],
+            application_only=_application_only(stored, recorder),
             halt=HaltFile(Path(os.environ[HALT_VARIABLE]) if os.environ.get(HALT_VARIABLE) else None),
             histories=_histories([stored, *(one.served for one in self.challengers if one.served)]),
         )
@@ -327,6 +328,16 @@ def _histories(models: Sequence[StoredModel]) -> ClientHistories | None:
         _PORTFOLIO, reader, SETTINGS.histories, os.environ.get(STORE_VARIABLE) or None, _traffic(),
         retry_after=SETTINGS.limits.retry_after_seconds,
     )  # fmt: skip
+
+
+def _application_only(champion: StoredModel, beside: Recorder | None) -> Variant | None:
+    served = load_application_only(SETTINGS, champion)
+    if served is None:
+        return None
+    recorder = _recorder_of(served, variant=APPLICATION_ONLY, beside=beside)
+    # A model of milliseconds would hold the event loop up, as it would in the champion's place.
+    apart = SETTINGS.runner.placement is Placement.SERVICE
+    return Variant(APPLICATION_ONLY, served, SETTINGS, _traffic().batch, recorder, apart=apart)
 
 
 def _deciding(one: Challenger, beside: Recorder | None) -> Variant:

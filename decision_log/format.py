@@ -65,6 +65,8 @@ FORMAT = 2
 READABLE = frozenset({1, FORMAT})
 """Formats that are read; those before 2 have no salt, and their lines prove nothing."""
 CHAMPION = "champion"
+APPLICATION_ONLY = "application_only"
+"""The variant that decides where no history of the client is known, if the settings have one."""
 FEATURE_PREFIX = "feature_"
 EXPLORED = "explored"
 HISTORY = "history"

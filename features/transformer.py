@@ -116,6 +116,12 @@ class FeatureState:
         read = {source for name in self.names for source in self.portfolio.features[name].sources}
         return frozenset(column.name for column in self.portfolio.schema.rolled_up if column.name in read)
 
+    @property
+    def histories(self) -> list[str]:
+        """The tables of histories whose roll-ups the features read."""
+        read = [column.history for column in self.portfolio.schema.rolled_up if column.name in self.rolled_up]
+        return list(dict.fromkeys(read))
+
     def expects(self, column: Column) -> bool:
         """Whether an application should state a column: all but the roll-ups that no feature reads."""
         return not column.history or column.name in self.rolled_up

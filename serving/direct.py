@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Protocol, Self
 
 from pydantic_core import to_json
 
-from serving.authentication import Guard
 from serving.exchange import FAILED, JSON, PROBLEM, begin_request, fields_of, log_error
 from serving.idempotency import KEY_FIELD
 from serving.problems import AnswerTimedOut, Failed, HTTPProblem, TooBusy
@@ -25,6 +24,7 @@ from serving.settings import Limits
 
 if TYPE_CHECKING:
     from serving.app import ScoringRoute
+    from serving.authentication import Guard
 
 Fields = Sequence[tuple[bytes, bytes]]
 """Header fields, names in lower case."""

@@ -314,6 +314,7 @@ class DecisionEngine:
     ask : asks the model for margins where it runs as a service of its own; None where it is embedded
     shadows : challengers that are told of the champion's decisions
     challengers : those that decide for a share of the clients, with their settings; None for one that is not there
+    application_only : decides where no history of the client is known; None where the others do
     halt : returns every client to the champion
     histories : finds those of clients; None where no model reads any
     """
@@ -329,13 +330,16 @@ class DecisionEngine:
         *,
         shadows: Sequence[Shadow] = (),
         challengers: Sequence[tuple[VariantSettings, Variant | None]] = (),
+        application_only: Variant | None = None,
         halt: HaltFile | None = None,
         histories: ClientHistories | None = None,
         registry: CollectorRegistry = REGISTRY,
     ) -> None:
         self.champion = Variant(CHAMPION, served, settings, observe, recorder, ask=ask, shadows=shadows)
         self.shadows = shadows
-        self.split = ClientSplit(self.champion, challengers, settings.split, halt, registry=registry)
+        self.split = ClientSplit(
+            self.champion, challengers, settings.split, halt, application_only=application_only, registry=registry
+        )
         self._histories = histories
         self._requests = requests
         self._columns_of = requests.applications.columns_of
@@ -367,12 +371,14 @@ class DecisionEngine:
             raise errors[0]
 
     def warm_up(self) -> None:
-        """Score and encode one example, so that the first request pays for no lazy set-up."""
+        """Score and encode one example by each model that a request may meet first: it pays for no lazy set-up."""
         # Not through `decide`: the example is nobody's application and must not be recorded.
         artefact = self.served.scorer.artefact
         body = to_json(example_of(artefact.portfolio, artefact))
-        scores = self.served.scorer.score(self._columns_of([decode(self._requests.predict, body).application]))
-        to_json(self.champion.answers(scores, [Caller(request_id(), None)]))
+        columns = self._columns_of([decode(self._requests.predict, body).application])
+        for variant in filter(None, (self.champion, self.split.application_only)):
+            scores = variant.served.scorer.score(columns)
+            to_json(variant.answers(scores, [Caller(request_id(), None)]))
 
     @property
     def routes(self) -> dict[str, ScoringRoute]:
@@ -393,17 +399,20 @@ class DecisionEngine:
 
     @property
     def _direct(self) -> Decide | None:
-        """Begins to decide on the application in a body; None where the champion does not decide alone and at once."""
-        replies, histories = self.champion.replies, self._histories
+        """Begins to decide on the application in a body; None where there are challengers, or something to wait for."""
+        split, histories = self.split, self._histories
+        replies = self.champion.replies
+        without = replies if split.application_only is None else split.application_only.replies
         waits = histories is not None and histories.waits
-        if replies is None or self.split.challengers or waits or not self._outermost:
+        if replies is None or without is None or split.challengers or waits or not self._outermost:
             return None
 
         def begin(body: bytes, request: str, outcome: Outcome[Replies]) -> None:
             read = decode(self._requests.predict, body)
             columns, client = self._columns_of([read.application]), read.client_id
             source = None if histories is None else histories.fill_now(client, history_of(read), columns)
-            replies.put(CallerRows(columns, [Caller(request, client, history=source)]), outcome)
+            runner = replies if source is None or source.known else without
+            runner.put(CallerRows(columns, [Caller(request, client, history=source)]), outcome)
 
         return begin
 
@@ -529,11 +538,11 @@ class DecisionEngine:
     def _part(self, rows: BatchRows, columns: Columns) -> _BatchPart:
         if self._histories is not None:
             rows, columns = self._histories.filled(rows, columns)
-        if not self.split.challengers:
+        if len(self.split.variants) == 1:
             return _BatchPart(rows, [_Group(self.champion, None, columns, self.champion.transform(columns))])
         chosen: dict[str, list[int]] = {}
-        for at, place in enumerate(rows.positions):
-            chosen.setdefault(self.split.of(rows.client_ids[place]).name, []).append(at)
+        for at, (place, source) in enumerate(_sources(rows)):
+            chosen.setdefault(self.split.of(rows.client_ids[place], history=source).name, []).append(at)
         groups = []
         for name, places in (chosen or {CHAMPION: []}).items():
             rows_of = np.array(places, dtype=np.intp)
@@ -560,13 +569,11 @@ class DecisionEngine:
 
     def _decided(self, part: _BatchPart, request: str) -> DecidedPart:
         rows = part.rows
-        sources: Sequence[HistorySource | None] = rows.histories or [None] * len(rows.positions)
         callers = [
-            Caller(request, rows.client_ids[place], rows.first + place, source)
-            for place, source in zip(rows.positions, sources, strict=True)
+            Caller(request, rows.client_ids[place], rows.first + place, source) for place, source in _sources(rows)
         ]
-        if not self.split.challengers:
-            return DecidedPart(rows, callers, self._by_champion(part.groups[0], callers))
+        if len(self.split.variants) == 1:
+            return DecidedPart(rows, callers, self._by(self.champion, part.groups[0], callers))
         scores, by = [], np.empty(len(callers), dtype=object)
         for group in part.groups:
             at = group.at if group.at is not None else np.arange(len(callers))
@@ -577,18 +584,20 @@ class DecisionEngine:
         return DecidedPart(rows, callers, in_order(scores), models)
 
     def _by_variant(self, group: _Group, callers: Sequence[Caller]) -> tuple[Variant, Scores]:
-        """The decisions of the variant of a group; the champion's if it fails."""
+        """The decisions of the variant of a group; the champion's if it is a challenger that fails."""
         variant = group.variant
-        if variant is not self.champion:
+        if self.split.falls_back(variant):
             found = self.split.of_batch(variant, CallerRows(group.columns, callers))
             if found is not None:
                 return variant, found
-        return self.champion, self._by_champion(group, callers)
+            variant = self.champion
+        return variant, self._by(variant, group, callers)
 
-    def _by_champion(self, group: _Group, callers: Sequence[Caller]) -> Scores:
-        matrix = self.champion.transform(group.columns) if group.matrix is None else group.matrix
-        margins = self.served.scorer.model.margins(matrix) if group.margins is None else group.margins
-        return self.champion.decide(BATCH, callers, matrix, margins, group.columns)
+    def _by(self, variant: Variant, group: _Group, callers: Sequence[Caller]) -> Scores:
+        """The decisions of a variant that nobody stands in for, on this thread."""
+        matrix = variant.transform(group.columns) if group.matrix is None else group.matrix
+        margins = variant.served.scorer.model.margins(matrix) if group.margins is None else group.margins
+        return variant.decide(BATCH, callers, matrix, margins, group.columns)
 
     def _results(self, parts: Iterable[DecidedPart]) -> Answer:
         """Return the answer to a batch; see `schemas.BatchAnswer`."""
@@ -609,6 +618,12 @@ class DecisionEngine:
         for answer, (version, threshold) in zip(answers, part.models, strict=True):
             answer["model_version"], answer["threshold"] = version, threshold
         return answers
+
+
+def _sources(rows: BatchRows) -> Iterator[tuple[int, HistorySource | None]]:
+    """The position of each application that can be scored, and where its roll-ups come from."""
+    sources: Sequence[HistorySource | None] = rows.histories or [None] * len(rows.positions)
+    return zip(rows.positions, sources, strict=True)
 
 
 def _explained_answer(variant: Variant, explained: ExplainedScores, caller: Caller) -> Answer:

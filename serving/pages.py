@@ -332,6 +332,7 @@ def model_info(served: StoredModel) -> dict[str, Any]:
         "digest": artefact.digest,
         "revises": artefact.revises,
         "features": served.scorer.features,
+        "histories": state.histories,
         "categories": {name: state.vocabularies[name] for name in state.names if name in state.vocabularies},
         "required_columns": [column.name for column in artefact.portfolio.schema if column.required],
         "reasons": {reason.code: dict(reason.wording) for reason in artefact.portfolio.reasons or ()},

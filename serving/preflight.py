@@ -31,6 +31,7 @@ from scoring.store import StoredModel, load_portfolio, load_stored
 from serving.problems import Invalid
 from serving.schemas import Requests, decode, example_of
 from serving.settings import ServingSettings
+from serving.variants import load_application_only
 
 _LOGGER = logging.getLogger("bentoml.credit_scoring")
 
@@ -40,16 +41,19 @@ def check_start(
 ) -> None:
     """Check all that a start needs; BentoMLConfigException, which BentoML's command prints in one line, at a fault.
 
-    Checked are the address, the certificate and its key, the API keys, the model, its example and the decision log.
+    Checked are the address, the certificate and its key, the API keys, the model, its example, the model of the
+    application alone and the decision log.
     """
     check_address()
     check_encryption()
     require_keys_or_loopback(environment)
     try:
-        check_model(load_stored(settings.model), requests, settings.reasons.language)
+        champion = load_stored(settings.model)
+        check_model(champion, requests, settings.reasons.language)
+        load_application_only(settings, champion)
         if monitoring.recording.enabled:
             check_recording(monitoring.recording, environment)
-    except (ScoringError, DecisionLogError, CheckError) as error:
+    except (ScoringError, FeatureError, DecisionLogError, CheckError) as error:
         raise BentoMLConfigException(str(error)) from None
 
 

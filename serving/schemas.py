@@ -373,7 +373,7 @@ class VariantInfo(BaseModel):
     model: str | None = Field(description="Null where it could not be loaded")
     version: str | None
     digest: str | None
-    share: float = Field(ge=0, le=1, description="Of the clients; 0 is shadow")
+    share: float = Field(ge=0, le=1, description="Of the clients; 0 in shadow, and for application_only")
     state: Literal["decides", "shadow", "halted", "missing", "unscorable"]
 
 
@@ -390,6 +390,7 @@ class ModelInfo(BaseModel):
     digest: str
     revises: str | None = Field(description="The digest of the model whose policy this one revises; null if none")
     features: list[str]
+    histories: list[str] = Field(description="The tables of histories that it reads")
     categories: dict[str, list[str]]
     required_columns: list[str]
     reasons: dict[str, dict[str, str]] = Field(description="The words of each code in each language")

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from decision_log.format import CHAMPION
+from decision_log.format import APPLICATION_ONLY, CHAMPION
 from jobs.settings import Settings
 
 DECIDE_PATH = "/decide"
@@ -159,6 +159,8 @@ class WithoutHistory(StrEnum):
     """It is decided on without, and answer and record say so."""
     REFUSE = "refuse"
     """It is refused."""
+    APPLICATION_ONLY = "application_only"
+    """A second model decides, which reads the application alone."""
 
 
 class HistorySettings(Settings):
@@ -169,6 +171,15 @@ class HistorySettings(Settings):
     milliseconds: float = Field(gt=0)
     """Time that the feature store has to answer."""
     without: WithoutHistory
+    model: str | None = Field(default=None, min_length=1)
+    """The second model, in the BentoML model store: name, name:version or name:alias."""
+
+    @model_validator(mode="after")
+    def _names_the_model_that_it_needs(self) -> Self:
+        needed = WithoutHistory.APPLICATION_ONLY
+        if (self.model is not None) is not (self.without is needed):
+            raise ValueError(f"without: {needed} needs a model, and nothing else reads it")
+        return self
 
 
 class GuardSettings(Settings):
@@ -222,9 +233,9 @@ class ServingSettings(Settings):
     @field_validator("variants")
     @classmethod
     def _can_share(cls, variants: tuple[VariantSettings, ...]) -> tuple[VariantSettings, ...]:
-        names = [CHAMPION, *(variant.name for variant in variants)]
+        names = [CHAMPION, APPLICATION_ONLY, *(variant.name for variant in variants)]
         if len(set(names)) < len(names):
-            raise ValueError(f"each needs a name of its own, other than {CHAMPION}")
+            raise ValueError(f"each needs a name of its own, other than {CHAMPION} and {APPLICATION_ONLY}")
         sharing = [variant for variant in variants if variant.share]
         # One share grows from each end: among more, raising one would move clients between the others.
         if len({variant.end for variant in sharing}) < len(sharing):

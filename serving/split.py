@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge
 
-from decision_log.format import CHAMPION
+from decision_log.format import APPLICATION_ONLY, CHAMPION, HistorySource
 from features.transformer import Columns
 from jobs.errors import OutputError
 from jobs.heartbeat import Heartbeat, PeriodicThread
@@ -186,6 +186,7 @@ class ClientSplit:
     Parameters
     ----------
     challengers : those that decide, with their settings; None for one that is not there, whose clients the champion has
+    application_only : decides where no history of the client is known; None where the split holds for these too
     """
 
     # A caller who hangs up is never a failure: nothing is cancelled then. What the service's own time limit cancels is
@@ -198,11 +199,14 @@ class ClientSplit:
         settings: SplitSettings,
         halt: HaltFile | None = None,
         *,
+        application_only: Variant | None = None,
         registry: CollectorRegistry = REGISTRY,
     ) -> None:
         self.champion = champion
         self.challengers = {one.name: variant for one, variant in challengers if variant is not None}
-        self.variants = (champion, *self.challengers.values())
+        self.application_only = application_only
+        beside = () if application_only is None else (application_only,)
+        self.variants = (champion, *beside, *self.challengers.values())
         # Of those that are not here too: otherwise one worker would give their clients to another challenger.
         self._low, self._high = (
             {one.name: one.share for one, _ in challengers if one.end is end} for end in (HashEnd.LOW, HashEnd.HIGH)
@@ -220,7 +224,8 @@ class ClientSplit:
             "credit_scoring_split_applications_total", "Applications that fell to a variant of the split",
             ("variant", "outcome"), registry=registry,
         )  # fmt: skip
-        self._fates = {(name, fate): applications.labels(name, fate) for name in (CHAMPION, *names) for fate in Fate}
+        counted = (CHAMPION, *(one.name for one in beside), *names)
+        self._fates = {(name, fate): applications.labels(name, fate) for name in counted for fate in Fate}
         self._halted = Gauge(
             "credit_scoring_variant_halted", "1 while the champion decides in the place of this challenger",
             ("variant", "reason"), registry=registry, multiprocess_mode="livemax",
@@ -235,8 +240,12 @@ class ClientSplit:
             self._halted.labels(name, HaltReason.FAILURES).set(name in self._stopped)
 
     def named(self, name: str) -> Variant:
-        """The variant of this name."""
-        return self.challengers.get(name, self.champion)
+        """The variant of this name; the champion if there is none."""
+        return next((one for one in self.variants if one.name == name), self.champion)
+
+    def falls_back(self, variant: Variant) -> bool:
+        """Whether the champion decides where this variant fails: it is a challenger."""
+        return variant.name in self.challengers
 
     def halted(self, name: str) -> HaltReason | None:
         """Why the champion decides in the place of a challenger; None if it does not."""
@@ -244,11 +253,22 @@ class ClientSplit:
             return HaltReason.FILE
         return HaltReason.FAILURES if name in self._stopped else None
 
-    def of(self, client_id: str | None, *, of_matrix: bool = False, count: int = 1) -> Variant:
+    def of(
+        self,
+        client_id: str | None,
+        *,
+        history: HistorySource | None = None,
+        of_matrix: bool = False,
+        count: int = 1,
+    ) -> Variant:
         """The variant that decides on `count` applications of a client.
 
-        `of_matrix` says that they are rows of the champion's model matrix.
+        `history` says where the roll-ups come from, and `of_matrix` that these are rows of the champion's model matrix.
         """
+        if self.application_only is not None and history is not None and not history.known:
+            if self.challengers:
+                self._fates[APPLICATION_ONLY, Fate.DECIDED].inc(count)
+            return self.application_only
         if not self.challengers:
             return self.champion
         if client_id is None:
@@ -274,14 +294,16 @@ class ClientSplit:
         of_matrix: bool = False,
     ) -> tuple[Variant, Results]:
         """What the variant of the client makes of an application, recorded; the champion's if it fails."""
-        chosen = self.of(given.callers[0].client_id, of_matrix=of_matrix)
-        if chosen is not self.champion:
+        caller = given.callers[0]
+        chosen = self.of(caller.client_id, history=caller.history, of_matrix=of_matrix)
+        if self.falls_back(chosen):
             found = await self._by_challenger(chosen, given, runner(chosen))
             if found is not None:
                 return chosen, found
-        result = await runner(self.champion).score(given)
-        await self.champion.confirmed()
-        return self.champion, result
+            chosen = self.champion
+        result = await runner(chosen).score(given)
+        await chosen.confirmed()
+        return chosen, result
 
     async def _by_challenger(
         self, variant: Variant, given: CallerRows[Rows], runner: Runner[CallerRows[Rows], Results]
@@ -328,7 +350,7 @@ class ClientSplit:
             raise
 
     def _count_against(self, variant: Variant, error: Exception) -> None:
-        if variant is not self.champion:
+        if self.falls_back(variant):
             self.failed(variant, error)
 
     @contextmanager
@@ -372,8 +394,10 @@ def _require_in_time(claim: Lock, *, done: bool) -> None:
 def described(challengers: Sequence[Challenger], split: ClientSplit) -> list[Answer]:
     """The variants of this worker, ready for JSON; see `schemas.VariantInfo`."""
     shares = sum(one.settings.share for one in challengers if one.settings.name in split.challengers)
-    champion = _described(CHAMPION, split.champion.served, 1 - shares, VariantState.DECIDES)
-    return [champion, *(_as_loaded(one, split) for one in challengers)]
+    found = [_described(CHAMPION, split.champion.served, 1 - shares, VariantState.DECIDES)]
+    if split.application_only is not None:
+        found.append(_described(APPLICATION_ONLY, split.application_only.served, 0.0, VariantState.DECIDES))
+    return [*found, *(_as_loaded(one, split) for one in challengers)]
 
 
 def _as_loaded(one: Challenger, split: ClientSplit) -> Answer:

@@ -321,6 +321,39 @@ def require_columns(challenger: StoredModel, champion: StoredModel) -> None:
     none.declared_by(challenger.scorer.artefact.portfolio)
 
 
+def load_application_only(settings: ServingSettings, champion: StoredModel) -> StoredModel | None:
+    """The model that decides where no history is known; None where the settings name none or the champion reads none.
+
+    ScoringError if it cannot be loaded, and FeatureError if it cannot decide in the champion's place.
+    """
+    tag = settings.histories.model
+    if tag is None or not champion.scorer.artefact.features.rolled_up:
+        return None
+    served = load_stored(tag)
+    try:
+        _require_application_only(served, champion)
+        told(served, settings.reasons.language)
+    except FeatureError as error:
+        raise ColumnsError(f"histories.model: {tag} cannot decide without a history: {error}") from None
+    return served
+
+
+def _require_application_only(served: StoredModel, champion: StoredModel) -> None:
+    artefact, ours = served.scorer.artefact, champion.scorer.artefact.portfolio
+    if artefact.portfolio.name != ours.name:
+        raise ColumnsError(f"it is of the portfolio {artefact.portfolio.name}, and the champion of {ours.name}")
+    if tables := artefact.features.histories:
+        raise ColumnsError(f"it reads the histories {', '.join(tables)}")
+    require_columns(served, champion)
+    require_reasons(served, champion)
+
+
+def require_reasons(served: StoredModel, champion: StoredModel) -> None:
+    """Raise ColumnsError if a model gives no reasons where the champion does."""
+    if champion.scorer.explainer is not None and served.scorer.explainer is None:
+        raise ColumnsError("it gives no reasons, and the champion does")
+
+
 class VariantState(StrEnum):
     """What a variant does in this worker."""
 
@@ -364,8 +397,7 @@ def _challenger(one: VariantSettings, champion: StoredModel, language: str) -> C
     try:
         require_columns(served, champion)
         told(served, language)
-        if champion.scorer.explainer is not None and served.scorer.explainer is None:
-            raise ColumnsError("it gives no reasons, and the champion does")
+        require_reasons(served, champion)
     except FeatureError as error:
         _LOGGER.error("the challenger %s cannot score: %s", one.name, error)  # noqa: TRY400 - one line, no traceback
         return Challenger(one, VariantState.UNSCORABLE)

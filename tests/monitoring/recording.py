@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -47,17 +48,22 @@ class Worker:
         self.model = model
         self.now = now
         self.registry = CollectorRegistry()
-        self.recorder: Recorder = open_recorder(
-            model,
-            chosen.recording,
-            chosen.drift,
-            environment,
+        self._open = partial(
+            open_recorder,
+            settings=chosen.recording,
+            drift=chosen.drift,
+            environment=environment,
             with_reasons=with_reasons,
             registry=self.registry,
             clock=lambda: self.now,
         )
+        self.recorder: Recorder = self._open(model)
         self._random = np.random.default_rng(7)
         self._asked = 0
+
+    def beside(self, model: StoredModel, variant: str) -> Recorder:
+        """The recorder of another variant."""
+        return self._open(model, variant=variant, beside=self.recorder)
 
     def record(self, rows: int, matrix: NDArray[np.float64] | None = None) -> NDArray[np.float64]:
         """Record so many applications of one request; their model matrix."""

@@ -15,6 +15,7 @@ import httpx
 import pytest
 from prometheus_client import CollectorRegistry
 
+from decision_log.format import APPLICATION_ONLY
 from decision_log.reader import DecisionLogReader
 from decision_log.replay import replay
 from monitoring.recorder import LOG_VARIABLE
@@ -30,6 +31,7 @@ from serving.idempotency import Idempotency, kept_answers
 from serving.request_metrics import Traffic
 from serving.schemas import Requests, example_of
 from serving.settings import ServingSettings
+from serving.variants import Variant
 from tests.decision_log.models import kept
 from tests.monitoring.recording import Worker, settings
 from tests.server import ROOT
@@ -52,6 +54,7 @@ class Service:
         *,
         histories: ClientHistories | None = None,
         traffic: Traffic | None = None,
+        application_only: StoredModel | None = None,
     ) -> None:
         self.folder = folder / "log"
         shown = serving.reasons.in_declines
@@ -59,9 +62,14 @@ class Service:
         self.recorder = worker.recorder
         portfolio = model.scorer.artefact.portfolio
         self.example = example_of(portfolio, model.scorer.artefact)
+        second = None
+        if application_only is not None:
+            recorder = worker.beside(application_only, APPLICATION_ONLY)
+            second = Variant(APPLICATION_ONLY, application_only, serving, lambda *_: None, recorder)
         self.engine = DecisionEngine(
-            model, Requests(portfolio), serving, lambda *_: None, self.recorder, histories=histories
-        )
+            model, Requests(portfolio), serving, lambda *_: None, self.recorder,
+            application_only=second, histories=histories, registry=CollectorRegistry(),
+        )  # fmt: skip
         self.traffic = traffic = traffic or Traffic([0.1], registry=CollectorRegistry())
         answers = kept_answers({LOG_VARIABLE: str(self.folder)}, PATIENT, 24)
         self.idempotency = Idempotency(answers, traffic, 1)
@@ -82,7 +90,8 @@ class Service:
 
     def close(self) -> None:
         self.idempotency.close()
-        self.recorder.close()
+        for variant in self.engine.split.variants:
+            variant.close()
 
     def recorded(self) -> list[str]:
         tables = DecisionLogReader(self.folder).tables(["request_id"])

@@ -97,7 +97,9 @@ class Services:
         self._folder = folder
         self._open: list[Service] = []
 
-    def __call__(self, address: str | None = None, **settings: Any) -> Asked:
+    def __call__(
+        self, address: str | None = None, *, application_only: StoredModel | None = None, **settings: Any
+    ) -> Asked:
         registry, requests = CollectorRegistry(), Requests(LENDER)
         chosen = HistorySettings.model_validate(SERVING.histories.model_dump() | settings)
         assert requests.histories is not None
@@ -105,7 +107,10 @@ class Services:
         histories = ClientHistories(
             LENDER, requests.histories, chosen, address, traffic, retry_after=1, clock=NOW.timestamp
         )
-        service = Service(model(), self._folder / str(len(self._open)), {}, histories=histories, traffic=traffic)
+        service = Service(
+            model(), self._folder / str(len(self._open)), {},
+            histories=histories, traffic=traffic, application_only=application_only,
+        )  # fmt: skip
         self._open.append(service)
         return Asked(service, registry)
 
