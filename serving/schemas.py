@@ -44,6 +44,10 @@ class PredictRequest(Record):
     application: ApplicationRecord
 
 
+class BatchItem(PredictRequest):
+    """One application of a batch; the history of its client is looked up."""
+
+
 class ExplainRequest(PredictRequest):
     """One application to score and to explain."""
 
@@ -99,7 +103,7 @@ class Requests:
     def __init__(self, portfolio: Portfolio) -> None:
         self.applications = Applications(portfolio)
         self.histories = None if portfolio.histories is None else HistoryReader(portfolio.histories)
-        self.item = _made(PredictRequest, application=(self.applications.model, ...))
+        self.item = _made(BatchItem, application=(self.applications.model, ...))
         parts: dict[str, Any] = {"application": (self.applications.model, ...)}
         if self.histories is not None:
             said = "What is known of the client, table by table"

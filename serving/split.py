@@ -18,7 +18,8 @@ from typing import Any, TypeVar
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge
 
-from decision_log.format import APPLICATION_ONLY, CHAMPION, HistorySource
+from decision_log.format import APPLICATION_ONLY, CHAMPION
+from features.store import HistorySource
 from features.transformer import Columns
 from jobs.errors import OutputError
 from jobs.heartbeat import Heartbeat, PeriodicThread

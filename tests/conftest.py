@@ -57,11 +57,11 @@ def home() -> Path:
 
 @pytest.fixture(scope="session")
 def generated(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Generated data of 3,000 clients, every table, as CSV."""
+    """Generated applications of 3,000 clients, as CSV."""
     from configs.portfolios.home_credit.generator.dataset import synthesize
 
     folder = tmp_path_factory.mktemp("data") / "generated"
-    synthesize(folder, clients=3_000, seed=11)
+    synthesize(folder, clients=3_000, seed=11, tables="applications")
     return folder
 
 

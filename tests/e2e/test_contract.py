@@ -40,11 +40,16 @@ def assert_problem(answer: httpx.Response, status: int) -> ProblemDocument:
     return problem
 
 
+def without_history(answer: type[Decision]) -> list[str]:
+    """The fields of the answers of a model that reads no histories."""
+    return [name for name in answer.model_fields if name != "history"]
+
+
 def test_predict_answers_with_a_decision(http: httpx.Client, stored: StoredModel) -> None:
     answer = http.post("/predict", json=EXAMPLE, headers={"X-Request-ID": "abc-1"})
     assert (answer.status_code, answer.headers["x-request-id"]) == (200, "abc-1")
     decision = Decision.model_validate_json(answer.content)
-    assert list(answer.json()) == list(Decision.model_fields)
+    assert list(answer.json()) == without_history(Decision)
     assert (decision.request_id, decision.client_id) == ("abc-1", "example")
     assert (decision.model_version, decision.threshold) == (stored.version, stored.scorer.artefact.policy.cutoff)
     assert decision.prediction == int(decision.probability >= decision.threshold)
@@ -72,7 +77,7 @@ def test_a_decline_carries_the_same_reasons_on_every_route(http: httpx.Client, s
 def test_an_explanation_adds_up_to_the_margin(http: httpx.Client, stored: StoredModel) -> None:
     answer = http.post("/explain", json=EXAMPLE)
     explained = ExplainAnswer.model_validate_json(answer.content)
-    assert list(answer.json()) == list(ExplainAnswer.model_fields)
+    assert list(answer.json()) == without_history(ExplainAnswer)
     added = [one.contribution for one in explained.contributions]
     assert explained.base + sum(added) == pytest.approx(explained.margin, abs=1e-9)
     assert added == sorted(added, reverse=True)

@@ -14,10 +14,11 @@ import pyarrow as pa
 import pytest
 from prometheus_client import CollectorRegistry
 
-from decision_log.format import APPLICATION_ONLY, CHAMPION, HistorySource
+from decision_log.format import APPLICATION_ONLY, CHAMPION
 from decision_log.reader import DecisionLogReader
 from decision_log.replay import replay
 from features.errors import FeatureError
+from features.store import HistorySource
 from jobs.commandline import Progress
 from scoring.artefact import Artefact
 from scoring.errors import ArtefactError

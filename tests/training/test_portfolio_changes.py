@@ -13,6 +13,7 @@ import yaml
 from features.declaration import ColumnDeclaration
 from features.portfolio import OutcomeDeclaration, Portfolio, PortfolioDeclaration
 from tests.features.examples import ROOT
+from tests.features.histories import LENDER
 from training.cli import main
 from training.portfolio.changes import changes, read_portfolio
 
@@ -129,13 +130,23 @@ def test_every_key_of_a_declaration_can_change_visibly() -> None:
     """A key that is new in the declaration needs its line in `diff`."""
     assert set(PortfolioDeclaration.model_fields) == {
         *("name", "title", "identity", "outcome", "decided_on", "files", "generator", "columns", "orders", "features"),
-        *("example", "training", "reasons"),
+        *("example", "training", "reasons", "histories"),
     }
     assert set(ColumnDeclaration.model_fields) == {
         *("kind", "description", "unit", "low", "high", "required", "missing", "protected", "levels", "coded"),
         *("most_levels", "calendar", "changeable"),
     }
     assert set(OutcomeDeclaration.model_fields) == {"column", "bad", "good", "means"}
+
+
+def test_a_history_that_changes_needs_the_store_to_be_filled_again() -> None:
+    before = json.loads(LENDER.content)
+    after = json.loads(LENDER.content)
+    after["histories"]["credits"]["rollups"]["credits"]["within"] = [90, 364]
+    found = [str(change) for change in changes(Portfolio.of(before), Portfolio.of(after))]
+    told = "histories.credits: changed: the feature store must be filled again (breaks callers, train again)"
+    assert told in found
+    assert "credits_365d: removed" in "".join(found)
 
 
 def test_an_order_that_goes_breaks_nobody() -> None:

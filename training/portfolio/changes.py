@@ -46,7 +46,7 @@ def read_portfolio(path: Path) -> Portfolio:
 
 def changes(old: Portfolio, new: Portfolio) -> tuple[PortfolioChange, ...]:
     """Return the differences from `old` to `new`, those of columns first, in the order of the columns."""
-    parts = (_columns, _orders, _features, _roles)
+    parts = (_columns, _histories, _orders, _features, _roles)
     return tuple(itertools.chain.from_iterable(part(old, new) for part in parts))
 
 
@@ -64,6 +64,19 @@ def _columns(old: Portfolio, new: Portfolio) -> Iterator[PortfolioChange]:
             yield PortfolioChange(place=column.name, what=f"added, {need}", breaks=column.required, retrain=True)
     if _reordered([column.name for column in old.schema], [column.name for column in new.schema]):
         yield PortfolioChange(place="columns", what="another order, in which the model reads them", retrain=True)
+
+
+def _histories(old: Portfolio, new: Portfolio) -> Iterator[PortfolioChange]:
+    before, after = old.declared.histories, new.declared.histories
+    for name in dict.fromkeys((*before, *after)):
+        if before.get(name) != after.get(name):
+            what = "removed" if name not in after else "added" if name not in before else "changed"
+            yield PortfolioChange(
+                place=f"histories.{name}",
+                what=f"{what}: the feature store must be filled again",
+                breaks=name in before,
+                retrain=True,
+            )
 
 
 def _reordered(before: Sequence[str], after: Sequence[str]) -> bool:
