@@ -150,7 +150,7 @@ async def full(server: RedisServer, load: Load, folder: Path) -> None:
     assert all(one.source == "store" for one in await load.until(all_from_store))
 
 
-@pytest.mark.parametrize("without", WithoutHistory)
+@pytest.mark.parametrize("without", [WithoutHistory.SCORE, WithoutHistory.REFUSE])
 @pytest.mark.parametrize("fault", [killed, stopped, full])
 def test_under_load_every_request_is_answered_as_the_policy_says(
     server: RedisServer, tmp_path: Path, fault: Callable[..., object], without: WithoutHistory
