@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from pyarrow import csv, parquet
+from pyarrow import parquet
 
 from benchmarks.cli import main
 from benchmarks.errors import BenchmarkError
 from benchmarks.materialization import write_part
+from configs.portfolios.home_credit.generator.dataset import synthesize
 from tests.features.histories import LENDER, write_histories
 from tests.redis_server import needs_redis
 
@@ -45,11 +46,9 @@ def test_a_table_of_another_kind_of_file_is_refused(tmp_path: Path) -> None:
 
 @needs_redis
 @pytest.mark.slow
-def test_every_way_is_measured_and_kept_with_its_command(generated: Path, tmp_path: Path) -> None:
+def test_every_way_is_measured_and_kept_with_its_command(tmp_path: Path) -> None:
     data, output = tmp_path / "data", tmp_path / "materialize.json"
-    data.mkdir()
-    for table in generated.glob("*.csv"):
-        parquet.write_table(csv.read_csv(table), data / f"{table.stem}.parquet")
+    synthesize(data, clients=300, seed=1, file_format="parquet")
     arguments = ["--parts", "2", "--scratch", str(tmp_path), "--output", str(output)]
     assert main(["materialize", str(data), *arguments]) == 0
     found = json.loads(output.read_text())
