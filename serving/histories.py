@@ -165,7 +165,7 @@ class ClientHistories:
         return found
 
     def _is_down(self) -> bool:
-        """Whether the store failed a moment ago. Once that is over one caller asks it, and the others wait for that."""
+        """Whether the store failed a moment ago. After that one caller asks it, and the others go on without."""
         now, until = self._clock(), self._down_until
         if now < until:
             return True
