@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from benchmarks.histories import expected_auc, measure_gains
+from configs.portfolios.home_credit.generator.dataset import synthesize
 from jobs.commandline import Progress
 from training.errors import DataError
 from training.settings import TrainingSettings
@@ -25,9 +26,11 @@ def test_without_histories_both_models_are_one(generated: Path, settings: Traini
 
 @pytest.mark.slow
 def test_histories_change_the_scores_of_the_clients_who_are_measured(
-    generated: Path, settings: TrainingSettings
+    tmp_path: Path, settings: TrainingSettings
 ) -> None:
-    found = measure_gains(generated, settings, up_to=101_999, seeds=1, progress=Progress(quiet=True))
+    data = tmp_path / "data"
+    synthesize(data, clients=3_000, seed=11)
+    found = measure_gains(data, settings, up_to=101_999, seeds=1, progress=Progress(quiet=True))
     assert 1_600 < found.applications < 1_850
     for each in found.gains:
         assert each.difference.value == pytest.approx(each.together.value - each.application.value, abs=1e-12)

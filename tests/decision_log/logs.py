@@ -60,6 +60,18 @@ class KeyPair:
         return {"RECORD_KEY_FILE": str(self.private), **kept}
 
 
+class Due(threading.Event):
+    """Tells when somebody waits for it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.awaited = threading.Event()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.awaited.set()
+        return super().wait(timeout)
+
+
 class Scribe:
     """A writer of lines that are drawn, which makes checkpoints when it is told to."""
 
@@ -78,11 +90,12 @@ class Scribe:
         assert notary is not None
         chosen = settings(log={"segment_bytes": segment_bytes}).recording.log
         self.writer = DecisionLogWriter(log, worker, header, chosen, attested=True)
-        self.failures = 0
+        self.failures, due = 0, Due()
         self.checkpoints = Checkpointer(
-            notary, log, worker, 60.0, self.writer.take, threading.Event(),
+            notary, log, worker, 60.0, self.writer.take, due,
             Heartbeat("checkpoints", registry=CollectorRegistry()), failed=self._failed,
         )  # fmt: skip
+        due.awaited.wait()  # else its thread would still be looking for what killed workers have left
         self._format = LineFormat(HEADER, ClientHash(b"k" * 32))
         self._random = np.random.default_rng(5)
         self.written = 0
