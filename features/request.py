@@ -103,11 +103,12 @@ class Applications:
     def columns_of(self, applications: Sequence[Record]) -> Columns:
         """The applications as columns, one row each, in order; None becomes NaN in the numeric columns."""
         values = [application.__dict__ for application in applications]
+        numbers = np.empty((len(values), len(self.schema.numeric)))
+        numbers[:, self._stated :] = np.nan  # the roll-ups of histories
         levels = np.empty((len(values), len(self.schema.categorical)), dtype=object)
         for row, value in enumerate(values):
-            levels[row] = self._levels(value)
-        numbers = np.array([self._numbers(value) for value in values], dtype=np.float64)
-        return Columns(self._padded(numbers.reshape(len(values), self._stated)), levels, self.portfolio)
+            numbers[row, : self._stated], levels[row] = self._numbers(value), self._levels(value)
+        return Columns(numbers, levels, self.portfolio)
 
     def plain(self, stated: Sequence[Mapping[str, Any]]) -> tuple[Columns, NDArray[np.bool_]]:
         """Parsed JSON objects as columns, and which of them are certainly valid; only the model can judge the others.

@@ -161,15 +161,19 @@ class FeatureTransformer:
         self.state = state
         self.schema = state.portfolio.schema
         chosen = [state.portfolio.features[name] for name in state.names]
-        self._clean = _Cleaner(self.schema, state.clip)
-        self._numbers = _Numbers(chosen, self.schema)
+        # The numeric columns that are read, and no others: a declaration may have many roll-ups of histories.
+        read = {source for feature in chosen for source in feature.sources}
+        numeric = [column for column in self.schema.numeric if column.name in read]
+        self._read = np.array([self.schema.position[column.name] for column in numeric], dtype=np.intp)
+        self._clean = _Cleaner(numeric, state.clip)
+        self._numbers = _Numbers(chosen, self.schema, numeric)
         self._categories = _Categories(chosen, state)
         # Where each feature lies among the computed rows; the categories follow the numbers.
         places = np.empty(len(chosen), dtype=np.intp)
         places[list(self._numbers.targets)] = self._numbers.places
         places[list(self._categories.targets)] = self._numbers.rows + np.arange(len(self._categories.targets))
         self._places = places
-        self._row_by_row = _RowByRow(chosen, self.schema, self._numbers.indicators, self._categories)
+        self._row_by_row = _RowByRow(chosen, self.schema, numeric, self._numbers.indicators, self._categories)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -191,7 +195,7 @@ class FeatureTransformer:
         columns = columns.declared_by(self.state.portfolio)
         columns.check()
         if len(columns) <= _ROW_BY_ROW:
-            cleaned = self._clean(np.ascontiguousarray(columns.numbers.T))
+            cleaned = self._clean(columns.numbers.T.take(self._read, axis=0))
             return self._row_by_row.of(cleaned, columns.levels).reshape(len(columns), len(self.names))
         if len(columns) <= _BLOCK:
             return np.ascontiguousarray(self._block(columns).T)
@@ -202,7 +206,7 @@ class FeatureTransformer:
         return matrix
 
     def _block(self, columns: Columns) -> _Rows:
-        cleaned = self._clean(np.ascontiguousarray(columns.numbers.T))
+        cleaned = self._clean(columns.numbers.T.take(self._read, axis=0))
         computed = [*self._numbers.of(cleaned, columns.levels), self._categories.of(columns.levels)]
         return np.concatenate(computed).take(self._places, axis=0)
 
@@ -251,14 +255,14 @@ class _Numbers:
     `targets` are their matrix columns, and `places` the rows of each among the `rows` that `of` returns.
     """
 
-    def __init__(self, chosen: Sequence[Feature], schema: Schema) -> None:
+    def __init__(self, chosen: Sequence[Feature], schema: Schema, numeric: Sequence[Column]) -> None:
         named = {i: _expression(feature, schema) for i, feature in enumerate(chosen)}
         wanted = {i: expression for i, expression in named.items() if expression is not None}
         self.targets = tuple(wanted)
         self.indicators = _Indicators([node for expression in wanted.values() for node in nodes(expression)], schema)
         # The rows that a level may read: the numeric columns, the indicators, and the levels before it.
-        at: dict[Expression, int] = {Source(column.name): i for i, column in enumerate(schema.numeric)}
-        at |= {source: len(schema.numeric) + i for i, source in enumerate(self.indicators.sources)}
+        at: dict[Expression, int] = {Source(column.name): i for i, column in enumerate(numeric)}
+        at |= {source: len(numeric) + i for i, source in enumerate(self.indicators.sources)}
         raw = list(dict.fromkeys(one for one in wanted.values() if isinstance(one, Source)))
         computed: dict[Expression, int] = {one: i for i, one in enumerate(raw)}
         levels: list[tuple[NDArray[np.intp], tuple[_Group, ...]]] = []
@@ -308,13 +312,14 @@ class _RowByRow:
     """The same features for a row or two, in Python's floats: arrays of one row cost as much as those of fifty."""
 
     def __init__(
-        self, chosen: Sequence[Feature], schema: Schema, indicators: _Indicators, categories: _Categories
-    ) -> None:
+        self, chosen: Sequence[Feature], schema: Schema, numeric: Sequence[Column], indicators: _Indicators,
+        categories: _Categories,
+    ) -> None:  # fmt: skip
         self._indicators, self._categories = indicators, categories
         expressions = [_expression(feature, schema) for feature in chosen]
         every = dict.fromkeys(node for one in expressions if one is not None for node in nodes(one))
         constants = [node for node in every if isinstance(node, Constant)]
-        known: list[Expression] = [Source(column.name) for column in schema.numeric]
+        known: list[Expression] = [Source(column.name) for column in numeric]
         at = {one: place for place, one in enumerate([*known, *indicators.sources, *constants])}
         self._constants = [constant.value for constant in constants]
         self._steps: list[_Step] = []
@@ -436,10 +441,10 @@ class _Categories:
 class _Cleaner:
     """Turns the data's own codes for missing into NaN and clips to the learned bounds."""
 
-    def __init__(self, schema: Schema, clip: Mapping[str, tuple[float, float]]) -> None:
-        bounds = [clip.get(column.name, (-np.inf, np.inf)) for column in schema.numeric]
+    def __init__(self, numeric: Sequence[Column], clip: Mapping[str, tuple[float, float]]) -> None:
+        bounds = [clip.get(column.name, (-np.inf, np.inf)) for column in numeric]
         self._low, self._high = np.array(bounds).reshape(-1, 2).T[:, :, np.newaxis].copy()
-        self._coded = _coded(schema)
+        self._coded = _coded(numeric)
 
     def __call__(self, numbers: _Rows) -> _Rows:
         # np.maximum passes NaN on; np.fmax would put the bound in its place.
@@ -454,11 +459,11 @@ _Coded = list[tuple[NDArray[np.intp], Values]]
 """Numeric columns that have codes for missing, and one code of each, shape (columns, 1)."""
 
 
-def _coded(schema: Schema) -> _Coded:
+def _coded(numeric: Sequence[Column]) -> _Coded:
     """The codes by their place among a column's codes: a column with two is in both parts."""
-    found, most = [], max((len(column.missing) for column in schema.numeric), default=0)
+    found, most = [], max((len(column.missing) for column in numeric), default=0)
     for place in range(most):
-        coded = [(i, one.missing[place]) for i, one in enumerate(schema.numeric) if len(one.missing) > place]
+        coded = [(i, one.missing[place]) for i, one in enumerate(numeric) if len(one.missing) > place]
         rows, codes = zip(*coded, strict=True)
         found.append((np.array(rows, dtype=np.intp), np.array(codes, dtype=np.float64)[:, np.newaxis]))
     return found
@@ -475,5 +480,5 @@ def _erase(coded: _Coded, numbers: _Rows, found: _Rows) -> None:
 def missing_as_nan(columns: Columns) -> NDArray[np.float64]:
     """The raw numbers, shape (n, n_numeric), with the codes for missing turned into NaN."""
     known: _Rows = columns.numbers.T.copy()
-    _erase(_coded(columns.schema), known, known)
+    _erase(_coded(columns.schema.numeric), known, known)
     return known.T

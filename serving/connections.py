@@ -20,7 +20,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from serving.direct import DirectRequest, DirectRoute, Fields
 from serving.exchange import new_id
-from serving.framing import Chunks, Unreadable, checked_head, usual_request
+from serving.framing import Chunks, Unreadable, UsualHeads, checked_head
 from serving.problems import MEDIA_TYPE, problem
 from serving.settings import Connections
 
@@ -117,6 +117,7 @@ class Connection(HttpToolsProtocol):
         self._settings = watch.settings
         self._read = self._read_head
         self._partial_head = b""  # bytes of a head that is not whole yet
+        self._usual = UsualHeads()
         self._body_left = 0  # bytes of a sized body that are still to come
         self._chunks = Chunks(0)
         self._held = b""  # bytes behind the request that is being answered
@@ -277,7 +278,7 @@ class Connection(HttpToolsProtocol):
 
     def _direct_request(self, head: bytes, came: int) -> DirectRequest | None:
         """Return the request if it can be answered directly; `came` are the bytes behind its head."""
-        usual = None if self.flow.write_paused else usual_request(head)
+        usual = None if self.flow.write_paused else self._usual.request(head)
         route = None if usual is None else self._watch.direct(usual.target)
         if usual is None or route is None or len(usual.fields) > self._settings.head_fields:
             return None
@@ -289,11 +290,9 @@ class Connection(HttpToolsProtocol):
         self._direct = None
         if self.transport.is_closing():
             return
-        content = [STATUS_LINE[status]]
-        for name, value in (*self.server_state.default_headers, *fields):
-            content += (name, b": ", value, b"\r\n")
-        content.append(b"connection: close\r\n\r\n" if self._stopping else b"\r\n")
-        self.transport.write(b"".join((*content, body)))
+        lines = [b"%b: %b\r\n" % field for field in (*self.server_state.default_headers, *fields)]
+        end = b"connection: close\r\n\r\n" if self._stopping else b"\r\n"
+        self.transport.write(b"".join((STATUS_LINE[status], *lines, end, body)))
         if self._stopping:
             self.transport.close()
         self.on_response_complete()

@@ -129,7 +129,7 @@ class DirectRequest:
             asyncio.get_running_loop().call_soon(self.set_exception, error)
 
     def _admit(self, route: DirectRoute) -> None:
-        caller = route.guard.admit({"path": route.path, "headers": [*self._fields.items()], "client": self._client})
+        caller = route.guard.admit({"path": route.path, "headers": self._fields.items(), "client": self._client})
         if not route.waiting.take(caller):
             self._endpoint.shed()
             raise TooBusy.after(route.limits.retry_after_seconds)

@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
 from scoring.store import StoredModel
 from serving.app import Boundary, ScoringRoute
 from serving.direct import Decide, DirectRequest, Fields, Replies
-from serving.framing import usual_request
+from serving.framing import UsualHeads, usual_request
 from serving.problems import Failed, Invalid, Unrecorded
 from serving.request_metrics import Traffic
 from serving.runner import EmbeddedRunner, Outcome
@@ -137,6 +139,39 @@ def test_an_unusual_head_goes_the_long_way(more: bytes) -> None:
 @pytest.mark.parametrize("more", [b"", b"Connection: keep-alive\r\n", b"Accept: */*\r\nX-Api-Key: s\r\n", b"X:\r\n"])
 def test_a_usual_head_is_answered_directly(more: bytes) -> None:
     assert Direct(told).request(more) is not None
+
+
+FIELDS = st.lists(
+    st.sampled_from(
+        [
+            b"Content-Length: %d\r\n",
+            b"content-length:%d \r\n",
+            b"Content-Length: +%d\r\n",
+            b"X-Length: %d\r\n",
+            b"X: Content-Length: 2\r\n",
+            b"Host: a\r\n",
+            b"TE: trailers\r\n",
+        ]
+    ),
+    max_size=4,
+)
+HEADS = st.builds(
+    lambda path, fields, length: (
+        (b"POST %b HTTP/1.1\r\n" % path) + b"".join(one % length if b"%d" in one else one for one in fields) + b"\r\n"
+    ),
+    st.sampled_from([b"/predict", b"/"]),
+    FIELDS,
+    st.integers(0, 10**12),
+)
+
+
+@given(st.lists(HEADS, max_size=6))
+def test_a_head_is_understood_alike_whatever_came_before_it_on_the_connection(heads: list[bytes]) -> None:
+    connection = UsualHeads()
+    for head in heads:
+        again = head.replace(b": 1", b": 21").replace(b":1", b":345")  # often another length alone
+        for one in (head, again, head[:-3] + b"7\r\n", head):
+            assert connection.request(one) == usual_request(one)
 
 
 @pytest.mark.parametrize(
