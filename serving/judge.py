@@ -44,7 +44,7 @@ _ROOT = Path(__file__).resolve().parent.parent
 _PROGRAM = "import sys; from serving.judge import serve; serve(int(sys.argv[1]))"
 _DECIDE, _RECORD, _CLOSE = b"decide", b"record", b"close"
 _NICE = 19
-"""The process takes the processor time that the requests leave."""
+"""The process takes the time that the requests leave; the policy SCHED_IDLE made answers later, measured."""
 _RESTART_SECONDS = 10.0
 """Seconds from one start of the process to the next, where it ends by itself."""
 _CLOSE_SECONDS = 5.0

@@ -29,7 +29,7 @@ _ROOM = 4096
 """Rows that wait at most, for each challenger; those beyond are dropped and counted."""
 _DUE = 2048
 """Rows for which the thread wakes before the pause is over."""
-_BLOCK = 512
+_BLOCK = 1024
 """Rows that are scored together: a row alone takes many times as long."""
 _PAUSE = 0.5
 """Seconds that a row waits at most for others."""
