@@ -27,7 +27,7 @@ from benchmarks.materialization import PARTS, measure_rolling_up, record_rolling
 from benchmarks.monitoring_scale import measure_reports, record
 from benchmarks.peer import PEERS, VARIANTS, Peer
 from benchmarks.recording import recording_cost, shadow_cost
-from benchmarks.report import report, report_book, report_generators, report_variants
+from benchmarks.report import report, report_book, report_generators, report_histories, report_variants
 from benchmarks.results import Comparison, SoakRecord
 from benchmarks.settings import BenchmarkSettings
 from benchmarks.side_by_side import Costs
@@ -389,13 +389,15 @@ def look_up(
 @click.option("--variants", "choices", type=PATH, default=_RESULTS / "variants.json", help="results of `variants`")
 @click.option("--generators", "both", type=PATH, default=_RESULTS / "generators.json", help="results of `generators`")
 @click.option("--book", "whole", type=PATH, default=_RESULTS / "book.json", help="results of `book`")
+@click.option("--look-ups", type=PATH, default=_RESULTS / "look_ups.json", help="results of `look-ups`")
+@click.option("--materialize", type=PATH, default=_RESULTS / "materialize.json", help="results of `materialize`")
 @click.option("--page", type=PATH, default=ROOT / "docs" / "explanation" / "serving.md", help="where those go")
 @click.option("--tables", type=PATH, default=ROOT / "benchmarks" / "README.md", help="where they go")
 @click.option("--chart", type=PATH, default=_RESULTS / "comparison.svg")
 @_settings
 def tell(
-    *, comparison: Path, long: Path, choices: Path, both: Path, whole: Path, page: Path, tables: Path, chart: Path,
-    settings: Path,
+    *, comparison: Path, long: Path, choices: Path, both: Path, whole: Path, look_ups: Path, materialize: Path,
+    page: Path, tables: Path, chart: Path, settings: Path,
 ) -> None:  # fmt: skip
     """Draw the chart and write the tables into benchmarks/README.md."""
     soaked = SoakRecord.read(long) if long.exists() else None
@@ -407,6 +409,7 @@ def tell(
         sys.stdout.write(report_generators(Generators.read(both), tables))
     if whole.exists():
         sys.stdout.write(report_book(BookRecord.read(whole), bars, tables))
+    sys.stdout.write(report_histories(look_ups, materialize, tables))
 
 
 def _check_output(output: Path) -> None:

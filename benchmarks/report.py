@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from benchmarks.errors import BenchmarkError
 from benchmarks.generators import Generators
 from benchmarks.results import Comparison, SoakRecord
 from benchmarks.settings import Bars
-from benchmarks.table import book, by_cpu, document, generators, variants
+from benchmarks.table import book, by_cpu, document, generators, look_ups, materialized, variants
 from jobs.output import write_text
 
 
@@ -35,6 +36,17 @@ def report_book(record: BookRecord, bars: Bars, page: Path) -> str:
     text = book(record, book_verdicts(record, bars))
     _write_between(page, "book", text)
     return text
+
+
+def report_histories(look_up: Path, materialize: Path, page: Path) -> str:
+    """Put the tables of look-ups and of rolling up between the markers of the page, those that exist; return them."""
+    said = ""
+    for name, path, table in (("look-ups", look_up, look_ups), ("materialize", materialize, materialized)):
+        if path.exists():
+            text = table(json.loads(path.read_text(encoding="utf-8")))
+            _write_between(page, name, text)
+            said += text
+    return said
 
 
 def report(comparison: Comparison, soak: SoakRecord | None, bars: Bars, *, page: Path, chart: Path) -> str:

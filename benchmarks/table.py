@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from statistics import median
+from typing import Any
 
 from benchmarks.bars import Verdict
 from benchmarks.book import BookRecord, Figure
@@ -63,6 +64,34 @@ def book(record: BookRecord, verdicts: Sequence[Verdict]) -> str:
     spent = ", ".join(f"{name} {number(us)}" for name, us in record.stages_us.items())
     stages = f"Processor time of the job by stage, µs for one application: {spent}."
     return f"{said}\n\n{_table(head, map(_figure, figures))}\n\n{stages}\n\n{bars(verdicts)}\n"
+
+
+def look_ups(found: Mapping[str, Any]) -> str:
+    """What look-ups and histories in requests cost, of the results of `python -m benchmarks look-ups`."""
+    timings = [
+        [one["what"], f"{one['calls']:,}", number(one["median_us"]), number(one["p99_us"])] for one in found["timings"]
+    ]
+    return f"{_measured(found)}\n\n{_table(['call', 'calls', 'median, µs', 'p99, µs'], timings)}\n"
+
+
+def materialized(found: Mapping[str, Any]) -> str:
+    """How long histories take, of the results of `python -m benchmarks materialize`."""
+    head = ["clients", "rows", "what", "seconds", "processor time, s", "peak memory, MB"]
+    rows = [
+        [
+            f"{one['clients']:,}", f"{one['rows']:,}", one["what"], number(one["seconds"]),
+            number(one["cpu_seconds"]), number(one["peak_mb"]),
+        ]
+        for one in found["rolled_up"]
+    ]  # fmt: skip
+    return f"{_measured(found)}\n\n{_table(head, rows)}\n"
+
+
+def _measured(found: Mapping[str, Any]) -> str:
+    return (
+        f"Measured on {found['measured_at'][:10]} by `{found['command']}`:"
+        f" {found['cores']} cores, load average {found['load_average']} at the end."
+    )
 
 
 def _figure(figure: Figure) -> list[str]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from benchmarks.cli import main
 from benchmarks.errors import BenchmarkError
-from benchmarks.report import report, report_variants
+from benchmarks.report import report, report_histories, report_variants
 from benchmarks.results import Comparison, SoakRecord
 from tests.benchmarks.examples import COMPARISON, MACHINE, MODEL, SETTINGS, SOAK
 
@@ -84,3 +86,20 @@ def test_the_variants_go_between_the_markers_of_their_page(tmp_path):
     text = report_variants(COMPARISON, page)
     assert page.read_text() == f"before\n<!-- variants -->\n{text}<!-- /variants -->\nafter\n"
     assert all(peer.title in text for peer in COMPARISON.peers if peer.rounds[0].closed)
+
+
+def test_the_tables_of_histories_go_between_their_markers_where_there_are_results(tmp_path):
+    page, head = tmp_path / "page.md", {"measured_at": "2026-11-29T09:00:00", "cores": 2, "load_average": 0.5}
+    page.write_text("<!-- look-ups -->\nold\n<!-- /look-ups -->\n<!-- materialize -->\nold\n<!-- /materialize -->\n")
+    looked = {**head, "command": "c", "timings": [{"what": "a look-up", "calls": 2000, "median_us": 9.3, "p99_us": 17}]}
+    (tmp_path / "look_ups.json").write_text(json.dumps(looked))
+    said = report_histories(tmp_path / "look_ups.json", tmp_path / "none.json", page)
+    assert "| a look-up | 2,000 | 9.30 | 17.0 |" in said
+    assert "old\n<!-- /materialize -->" in page.read_text()
+    cost = {"what": "SQLite", "clients": 5, "rows": 60, "seconds": 2.5, "cpu_seconds": 2, "peak_mb": 900}
+    (tmp_path / "rolled_up.json").write_text(json.dumps({**head, "command": "d", "rolled_up": [cost]}))
+    said += report_histories(tmp_path / "none.json", tmp_path / "rolled_up.json", page)
+    assert "Measured on 2026-11-29 by `d`: 2 cores, load average 0.5 at the end." in said
+    assert "| 5 | 60 | SQLite | 2.50 | 2.00 | 900 |" in said
+    assert all(line in page.read_text() for line in said.splitlines())
+    assert "old" not in page.read_text()
