@@ -29,7 +29,7 @@ from tests.scoring.jobs import job_of
 
 BATCH = 1_000
 TIMES = 3
-TIMED_ROWS = 1_000_000
+TIMED_ROWS = 3_000_000
 
 
 @pytest.fixture(scope="module")
