@@ -25,7 +25,7 @@ from scoring.artefact import Artefact
 from scoring.model import NativeBooster
 from scoring.scorer import Scorer
 from scoring.trees import read_trees
-from serving.engine import decode_batch
+from serving.batch_body import decode_batch
 from serving.schemas import Requests, decisions, decode
 from serving.variants import told
 

@@ -1,4 +1,4 @@
-"""The pydantic model of one raw application, made from a portfolio's declaration."""
+"""The pydantic models of one raw application and of its client's histories, made from a portfolio's declaration."""
 
 from __future__ import annotations
 
@@ -18,12 +18,16 @@ from pydantic import (
     ConfigDict,
     Field,
     StrictBool,
+    StrictInt,
+    StrictStr,
     create_model,
     model_validator,
 )
 from pydantic_core import PydanticCustomError
 
+from features.histories import Histories, History
 from features.portfolio import Portfolio
+from features.rollups import HistoryRows, roll_up
 from features.schema import Column, ColumnKind, Order, Schema, day_number
 from features.transformer import Columns
 
@@ -91,13 +95,13 @@ class Applications:
             (ApplicationRecord,),
             {"declaration": schema, "fields": fields, "__doc__": ApplicationRecord.__doc__},
         )
-        parts: Any = {fields[column.name]: field_of(column) for column in schema.stated}
+        parts: Any = {fields[column.name]: _field_of(column) for column in schema.stated}
         self.model = cast("type[ApplicationRecord]", create_model("Application", __base__=base, **parts))
         self.model.__doc__ = _DOC
         stated = [column for column in schema.numeric if not column.history]
-        self._numbers = getter([fields[column.name] for column in stated])
+        self._numbers = _getter([fields[column.name] for column in stated])
         self._stated, self._rolled_up = len(stated), len(schema.rolled_up)
-        self._levels = getter([fields[column.name] for column in schema.categorical])
+        self._levels = _getter([fields[column.name] for column in schema.categorical])
         self._plain = _PlainReader(schema)
 
     def columns_of(self, applications: Sequence[Record]) -> Columns:
@@ -136,8 +140,8 @@ class _PlainReader:
         self._schema = schema
         self._absent: dict[str, Any] = {column.name: None for column in schema.stated}
         self._nothing = (None,) * count
-        self._numbers = getter([column.name for column in numeric])
-        self._levels = getter([column.name for column in schema.categorical])
+        self._numbers = _getter([column.name for column in numeric])
+        self._levels = _getter([column.name for column in schema.categorical])
         self._optional = np.array([not column.required for column in numeric], dtype=np.bool_)
         self._low, self._high, self._whole = schema.low[:count], schema.high[:count], schema.whole[:count]
         self._codes = [(i, one) for i, column in enumerate(numeric) for one in column.missing]
@@ -220,7 +224,7 @@ _DOC = (
 )
 
 
-def getter(names: Sequence[str]) -> Callable[[Mapping[str, Any]], tuple[Any, ...]]:
+def _getter(names: Sequence[str]) -> Callable[[Mapping[str, Any]], tuple[Any, ...]]:
     """Several values of a dictionary as a tuple; itemgetter alone gives no tuple for one name, and fails for none."""
     if len(names) > 1:
         return itemgetter(*names)
@@ -274,7 +278,7 @@ def _present(column: Column, level: str) -> str:
     return level
 
 
-def field_of(column: Column) -> tuple[Any, Any]:
+def _field_of(column: Column) -> tuple[Any, Any]:
     """Type and default of the field of a column, as pydantic makes models of them."""
     kind = _date if column.kind is ColumnKind.DATE else _number if column.numeric else _level
     annotation = kind(column)
@@ -282,3 +286,90 @@ def field_of(column: Column) -> tuple[Any, Any]:
     if column.required:
         return annotation, Field(alias=column.name, title=column.name, description=description)
     return annotation | None, Field(default=None, alias=column.name, title=column.name, description=description)
+
+
+MOST_ROWS = 5_000
+"""Rows that a request may have in one table."""
+
+_CLIENT = np.zeros(1, dtype=np.int64)
+"""The one client of a request, whatever the caller's name for it is."""
+
+_RowName = Annotated[StrictInt | Annotated[StrictStr, Field(min_length=1, max_length=LONGEST_LEVEL)], Field()]
+
+
+class HistoryRequest(Record):
+    """What is known of a client before the application: for each table its rows. An absent table has none."""
+
+
+class HistoryReader:
+    """Reads the histories of one client.
+
+    Attributes
+    ----------
+    model : the pydantic model of the `history` of a request
+    """
+
+    def __init__(self, histories: Histories) -> None:
+        self._histories = histories
+        self._tables = [_TableReader(table) for table in histories.tables]
+        parts: Any = {
+            f"t{i}": (list[table.model], Field(default=[], alias=table.name, max_length=MOST_ROWS))  # type: ignore[name-defined]
+            for i, table in enumerate(self._tables)
+        }
+        self.model = cast("type[HistoryRequest]", create_model("History", __base__=HistoryRequest, **parts))
+        self.model.__doc__ = HistoryRequest.__doc__
+
+    def roll_up(self, history: HistoryRequest, day: float) -> NDArray[np.float64]:
+        """The roll-ups of the client on a day since 1970-01-01, shape (n_rollups,)."""
+        stated, names = history.__dict__, _Names()
+        rows = {
+            table.name: table.rows(stated[f"t{i}"], names) for i, table in enumerate(self._tables) if stated[f"t{i}"]
+        }
+        rolled_up: NDArray[np.float64] = roll_up(self._histories, rows, _CLIENT, np.array([day]))[0]
+        return rolled_up
+
+
+class _TableReader:
+    """Reads the rows of one table; `model` is the pydantic model of a row."""
+
+    def __init__(self, history: History) -> None:
+        self.name = history.name
+        fields = {column.name: f"c{i}" for i, column in enumerate(history.stated)}
+        parts: Any = {fields[column.name]: _field_of(column) for column in history.stated}
+        if history.id is not None:
+            parts["row"] = (_RowName, Field(alias=history.id, description="Names the row"))
+        self._named = history.id is not None
+        self._hangs = history.parent is not None
+        if self._hangs:
+            parts["of"] = (_RowName, Field(alias=history.key, description=f"The row of {history.parent} it belongs to"))
+        self.model = create_model("Row", __base__=Record, **parts)
+        self.model.__doc__ = f"One row of {history.name}."
+        self._values = _getter([fields[column.name] for column in history.stated])
+        self._codes = [
+            (i, {level: float(code) for code, level in enumerate(column.levels)}, float(len(column.levels)), column)
+            for i, column in enumerate(history.stated)
+            if not column.numeric
+        ]
+
+    def rows(self, records: Sequence[Record], names: _Names) -> HistoryRows:
+        """The rows of the one client."""
+        stated = [list(self._values(record.__dict__)) for record in records]
+        for i, codes, unknown, column in self._codes:
+            for row in stated:
+                level = row[i]
+                row[i] = None if level is None or column.is_missing(level) else codes.get(level, unknown)
+        values = np.ascontiguousarray(np.array(stated, dtype=np.float64).T)
+        keys = names.of(records, "of") if self._hangs else np.zeros(len(records), dtype=np.int64)
+        return HistoryRows(values, keys, names.of(records, "row") if self._named else None)
+
+
+class _Names:
+    """Numbers the names of the rows of one request, as texts: 7 and "7" are one name, as in a file."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[str, int] = {}
+
+    def of(self, records: Sequence[Record], field: str) -> NDArray[np.int64]:
+        """The number of the name in a field of each row."""
+        known = self._numbers
+        return np.array([known.setdefault(str(one.__dict__[field]), len(known)) for one in records], dtype=np.int64)

@@ -27,7 +27,7 @@ from serving.schemas import BatchRows
 from serving.settings import HistorySettings, WithoutHistory
 
 if TYPE_CHECKING:
-    from features.history_request import HistoryReader, HistoryRequest
+    from features.request import HistoryReader, HistoryRequest
 
 _DAY = 86_400.0
 _RETRY_SECONDS = 1.0

@@ -14,10 +14,17 @@ import numpy as np
 from pydantic import AfterValidator, BaseModel, Field, StrictBool, ValidationError, create_model
 
 from decision_log.format import Caller
-from features.history_request import HistoryReader, HistoryRequest
 from features.portfolio import Portfolio
 from features.reasons import Reason
-from features.request import LONGEST_CLIENT_ID, ApplicationRecord, Applications, ClientId, Record
+from features.request import (
+    LONGEST_CLIENT_ID,
+    ApplicationRecord,
+    Applications,
+    ClientId,
+    HistoryReader,
+    HistoryRequest,
+    Record,
+)
 from features.schema import Schema
 from features.store import HistorySource
 from scoring.artefact import Artefact

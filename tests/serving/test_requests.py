@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from features.drawing import draw_legal, records_of
-from serving.engine import decode_batch
+from serving.batch_body import decode_batch
 from serving.problems import HTTPProblem, Invalid, NotJson
 from serving.schemas import BatchRows, FeaturesRequest, decode
 from tests.home_credit import PORTFOLIO, REQUESTS
