@@ -10,31 +10,46 @@ from typing import Any
 import pytest
 import yaml
 
-from deploy.kubernetes.check import OVERLAYS, render
+from deploy.kubernetes.check import COMPONENTS, OVERLAYS, render
+from features.cli import commands as feature_commands
+from features.store import STORE_VARIABLE
 from tests.server import ROOT
 from tests.skipped import needs
 from training.cli import commands as training_commands
 
 pytestmark = needs("kubectl")
-every_overlay = pytest.mark.parametrize("overlay", OVERLAYS)
+WITH_STORE = tuple("+".join([overlay, *COMPONENTS]) for overlay in OVERLAYS)
+every_overlay = pytest.mark.parametrize("overlay", [*OVERLAYS, *WITH_STORE])
+with_store = pytest.mark.parametrize("overlay", WITH_STORE)
 
 ROUTES = {"/predict", "/predict/batch", "/predict/features", "/model/info"}
 
 
 @cache
 def manifests(overlay: str) -> tuple[dict[str, Any], ...]:
-    return tuple(yaml.safe_load_all(render(overlay)))
+    return tuple(yaml.safe_load_all(render(*overlay.split("+"))))
 
 
 def of_kind(overlay: str, kind: str) -> dict[str, dict[str, Any]]:
     return {one["metadata"]["name"]: one for one in manifests(overlay) if one["kind"] == kind}
 
 
+def pods(overlay: str) -> dict[str, dict[str, Any]]:
+    """The template of each Deployment's and each job's pods."""
+    jobs, deployments = of_kind(overlay, "CronJob"), of_kind(overlay, "Deployment")
+    templates = {name: one["spec"]["jobTemplate"]["spec"]["template"] for name, one in jobs.items()}
+    return templates | {name: one["spec"]["template"] for name, one in deployments.items()}
+
+
 def pod_specs(overlay: str) -> Iterator[dict[str, Any]]:
-    for deployment in of_kind(overlay, "Deployment").values():
-        yield deployment["spec"]["template"]["spec"]
-    for job in of_kind(overlay, "CronJob").values():
-        yield job["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+    for template in pods(overlay).values():
+        yield template["spec"]
+
+
+def secret_variables(spec: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    (container,) = spec["containers"]
+    sources = {variable["name"]: variable.get("valueFrom", {}) for variable in container.get("env", [])}
+    return {name: source["secretKeyRef"] for name, source in sources.items() if "secretKeyRef" in source}
 
 
 def selects(selector: dict[str, str], overlay: str) -> set[str]:
@@ -59,13 +74,11 @@ def test_every_pod_is_restricted(overlay: str) -> None:
 
 
 @every_overlay
-def test_secrets_are_mounted_files_and_never_variables(overlay: str) -> None:
+def test_secrets_are_mounted_files_but_for_the_address_of_the_feature_store(overlay: str) -> None:
     for spec in pod_specs(overlay):
         (container,) = spec["containers"]
         assert "envFrom" not in container
-        assert not [
-            variable for variable in container.get("env", []) if "secretKeyRef" in variable.get("valueFrom", {})
-        ]
+        assert secret_variables(spec).keys() <= {STORE_VARIABLE}
         secrets = [volume["secret"] for volume in spec["volumes"] if "secret" in volume]
         assert {secret["defaultMode"] for secret in secrets} <= {0o440}
 
@@ -140,6 +153,59 @@ def test_a_retraining_reads_the_decisions_and_the_applications_that_it_is_told_o
     assert {str(told["log"]), str(told["data"].parent)} <= mounts
     home = {variable["name"]: variable.get("value") for variable in container["env"]}["BENTOML_HOME"]
     assert str(Path(home).parent) in mounts
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_an_overlay_has_no_feature_store_unless_it_takes_the_component(overlay: str) -> None:
+    assert not [name for name, pod in pods(overlay).items() if secret_variables(pod["spec"])]
+
+
+@with_store
+def test_who_reads_or_fills_the_feature_store_has_its_address_from_the_secret(overlay: str) -> None:
+    address = {"name": "credit-scoring-feature-store", "key": "address", "optional": False}
+    told = {name: secret_variables(pod["spec"]) for name, pod in pods(overlay).items()}
+    jobs = {f"credit-scoring-{name}" for name in ("batch", "shards", "materialization")}
+    users = jobs | of_kind(overlay, "Deployment").keys()
+    assert told == {name: {STORE_VARIABLE: address} if name in users else {} for name in told}
+    assert users <= told.keys()
+
+
+@with_store
+def test_who_has_the_address_of_the_feature_store_may_reach_it_and_nobody_else(overlay: str) -> None:
+    policy = of_kind(overlay, "NetworkPolicy")["credit-scoring-feature-store"]["spec"]
+    labels, (among,) = policy["podSelector"]["matchLabels"], policy["podSelector"]["matchExpressions"]
+    assert among["operator"] == "In"
+    reached = {
+        name
+        for name, pod in pods(overlay).items()
+        if labels.items() <= pod["metadata"]["labels"].items()
+        and pod["metadata"]["labels"][among["key"]] in among["values"]
+    }
+    assert reached == {name for name, pod in pods(overlay).items() if secret_variables(pod["spec"])}
+    assert [(rule["to"], [port["port"] for port in rule["ports"]]) for rule in policy["egress"]] == [
+        ([{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": name}}}], ports)
+        for name, ports in (("kube-system", [53, 53]), ("feature-store", [6379]))
+    ]
+
+
+@with_store
+def test_the_feature_store_is_filled_from_the_volume_of_training_once_somebody_allows_it(
+    monkeypatch: pytest.MonkeyPatch, overlay: str
+) -> None:
+    job = of_kind(overlay, "CronJob")["credit-scoring-materialization"]["spec"]
+    spec = pods(overlay)["credit-scoring-materialization"]["spec"]
+    (container,) = spec["containers"]
+    words = container["args"]
+    assert (words[:2], job["concurrencyPolicy"], job["suspend"]) == (["features", "materialize"], "Forbid", True)
+    monkeypatch.setenv(STORE_VARIABLE, "redis://redis.feature-store:6379/0")
+    told = feature_commands.commands["materialize"].make_context("materialize", list(words[2:])).params
+    assert told["address"] == "redis://redis.feature-store:6379/0"
+    (mount,) = [one for one in container["volumeMounts"] if one["mountPath"] == str(told["data"].parent)]
+    (volume,) = [one for one in spec["volumes"] if one["name"] == mount["name"]]
+    assert volume["persistentVolumeClaim"] == {"claimName": "credit-scoring-training"}
+    assert mount["readOnly"]
+    trained = pods(overlay)["credit-scoring-training"]["spec"]["containers"]
+    assert container["image"] == trained[0]["image"]
 
 
 def test_the_budget_is_of_the_stable_pods() -> None:
