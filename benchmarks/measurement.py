@@ -34,9 +34,11 @@ _MODEL_LOAD = """
 import json, sys, time
 import bentoml
 from scoring.store import load_stored
+from serving.runtime import without_collection
 bentoml.models.list()  # imports the model store, which a service has done by then
 begun = time.perf_counter()
-load_stored(sys.argv[1])
+with without_collection():  # as the service does
+    load_stored(sys.argv[1])
 json.dump((time.perf_counter() - begun) * 1000, sys.stdout)
 """
 
