@@ -24,7 +24,7 @@ from benchmarks.generators import Generators, compare_generators
 from benchmarks.histories import measure_gains, record_gains
 from benchmarks.look_ups import measure_look_ups, record_look_ups
 from benchmarks.materialization import PARTS, measure_rolling_up, record_rolling_up
-from benchmarks.monitoring_scale import measure_reports, record
+from benchmarks.monitoring_scale import measure_reports, record_reports
 from benchmarks.peer import PEERS, VARIANTS, Peer
 from benchmarks.recording import recording_cost, shadow_cost
 from benchmarks.report import report, report_book, report_generators, report_histories, report_variants
@@ -200,7 +200,9 @@ def run_monitoring(
     seed = BenchmarkSettings.load(settings).seed
     reports = measure_reports(model, applications, decisions, scratch, seed=seed, progress=Progress())
     counts = " ".join(map(str, decisions))
-    record(reports, f"python -m benchmarks monitoring --model DIR --applications FILE --decisions {counts}", output)
+    record_reports(
+        reports, f"python -m benchmarks monitoring --model DIR --applications FILE --decisions {counts}", output
+    )
 
 
 _applications = click.option("--applications", type=PATH, required=True, help="file of applications")

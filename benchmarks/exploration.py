@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.results import record
 from jobs.commandline import Progress
-from jobs.output import write_json
 from monitoring.measures import auc_estimate
 from monitoring.outcomes import Matched
 from monitoring.reject_inference import FIGURES, infer
@@ -124,10 +123,4 @@ def covered(
 
 def record_coverage(found: list[IntervalCoverage], rule: ExploreRule, command: str, output: Path) -> None:
     """Write what was found with its command and date."""
-    values = {
-        "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": command,
-        "explore": asdict(rule),
-        "intervals": [asdict(each) for each in found],
-    }
-    write_json(output, values, indent=2)
+    record(output, command, explore=asdict(rule), intervals=[asdict(each) for each in found])

@@ -9,7 +9,6 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
@@ -20,12 +19,12 @@ import psycopg
 import pyarrow as pa
 
 from benchmarks.errors import BenchmarkError
+from benchmarks.results import record
 from features.drawing import draw_columns, keep_orders
 from features.schema import Column, ColumnKind
 from features.transformer import Columns
 from features.validation import find_violations
 from jobs.commandline import Progress
-from jobs.output import write_json
 from scoring.artefact import Artefact
 from scoring.export import RESULTS, Target, statement, table_statement
 from scoring.scorer import Scorer
@@ -277,12 +276,7 @@ def _spent(database: DuckDB | PostgreSQL, query: str) -> float:
 
 def record_export(found: ExportMeasure, command: str, output: Path) -> None:
     """Write the figures with their command and date."""
-    values = {
-        "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": command,
-        **asdict(found),
-    }
-    write_json(output, values, indent=2)
+    record(output, command, **asdict(found))
 
 
 def export_lines(found: ExportMeasure) -> Iterator[str]:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 
 from benchmarks.decisions import Pool
+from benchmarks.results import record
 from benchmarks.simulation import ReferencePopulation, Simulated, simulate
 from jobs.commandline import Progress
-from jobs.output import write_json
 from monitoring.settings import DriftSettings
 from scoring.artefact import Artefact
 from scoring.scorer import Scorer
@@ -36,10 +35,9 @@ def false_alarms(
 
 def record_alarms(found: Sequence[Simulated], settings: DriftSettings, command: str, output: Path) -> None:
     """Write the rates with their command and date."""
-    values = {
-        "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": command,
-        "stated_rate": settings.false_alarm_rate,
-        "windows": [{**asdict(each), "rate": each.rate} for each in found],
-    }
-    write_json(output, values, indent=2)
+    record(
+        output,
+        command,
+        stated_rate=settings.false_alarm_rate,
+        windows=[{**asdict(each), "rate": each.rate} for each in found],
+    )

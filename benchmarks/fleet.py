@@ -10,7 +10,6 @@ import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -19,9 +18,9 @@ import numpy as np
 import psutil
 from numpy.typing import NDArray
 
+from benchmarks.results import record
 from features.transformer import FeatureTransformer
 from jobs.commandline import Progress
-from jobs.output import write_json
 from monitoring.measures import auc_difference, auc_estimate
 from training.blocks import StoredDataset, read_source, store_parts
 from training.dataset import Dataset, load_dataset
@@ -87,14 +86,13 @@ def measure_fleet(
 
 def record_fleet(ways: Sequence[Way], qualities: Sequence[Quality], command: str, output: Path) -> None:
     """Write the figures with their command and date."""
-    values = {
-        "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": command,
-        "lightgbm": lgb.__version__,
-        "ways": [asdict(way) for way in ways],
-        "qualities": [asdict(quality) for quality in qualities],
-    }
-    write_json(output, values, indent=2)
+    record(
+        output,
+        command,
+        lightgbm=lgb.__version__,
+        ways=[asdict(way) for way in ways],
+        qualities=[asdict(quality) for quality in qualities],
+    )
 
 
 def _generate(folder: Path, settings: TrainingSettings, clients: int, *, seed: int) -> None:

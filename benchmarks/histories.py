@@ -5,12 +5,12 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.results import record
 from features.files import open_table
 from features.fitting import FeatureSettings
 from features.histories import History
@@ -19,7 +19,6 @@ from features.portfolio import HISTORY, Portfolio
 from features.schema import Schema
 from features.values import as_numbers, as_whole_numbers
 from jobs.commandline import Progress
-from jobs.output import write_json
 from monitoring.measures import Estimate, auc, auc_difference, auc_estimate
 from training.dataset import TRUE_PD, Dataset, find_table, load_dataset
 from training.errors import DataError
@@ -93,8 +92,7 @@ def measure_gains(
 
 def record_gains(found: HistoryGains, command: str, output: Path) -> None:
     """Write what was found with its command and date."""
-    measured = {"measured_at": datetime.now(UTC).isoformat(timespec="seconds"), "command": command}
-    write_json(output, measured | asdict(found), indent=2)
+    record(output, command, **asdict(found))
 
 
 def _with_histories(data: Path, portfolio: Portfolio, up_to: int | None, progress: Progress) -> Dataset:

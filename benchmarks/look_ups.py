@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sqlite3
 import tempfile
 import time
@@ -18,6 +17,7 @@ from prometheus_client import CollectorRegistry
 
 from benchmarks.errors import BenchmarkError
 from benchmarks.process import free_port, redis_serving
+from benchmarks.results import record
 from features.drawing import draw_legal, records_of
 from features.histories import Histories, History
 from features.materialize import RolledUp, materialize
@@ -25,7 +25,6 @@ from features.portfolio import Portfolio
 from features.schema import Column
 from features.store import HistorySource, open_store
 from jobs.commandline import Progress
-from jobs.output import write_json
 from serving.histories import ClientHistories
 from serving.request_metrics import Traffic
 from serving.schemas import Requests, decode, history_of
@@ -81,17 +80,14 @@ def measure_look_ups(portfolio: Portfolio, *, clients: int, times: int, seed: in
 
 def record_look_ups(found: Sequence[Timing], clients: int, command: str, output: Path) -> None:
     """Write the figures with their command and date."""
-    values = {
-        "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": command,
-        "cores": len(os.sched_getaffinity(0)),
-        "load_average": round(os.getloadavg()[0], 2),
-        "sqlite": sqlite3.sqlite_version,
-        "clients": clients,
-        "history_rows": HISTORY_ROWS,
-        "timings": [asdict(one) for one in found],
-    }
-    write_json(output, values, indent=2)
+    record(
+        output,
+        command,
+        sqlite=sqlite3.sqlite_version,
+        clients=clients,
+        history_rows=HISTORY_ROWS,
+        timings=[asdict(one) for one in found],
+    )
 
 
 def _of_store(name: str, address: str, portfolio: Portfolio, chosen: Sequence[str]) -> Iterator[Timing]:

@@ -7,7 +7,6 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pyarrow as pa
@@ -16,11 +15,11 @@ from pyarrow import parquet
 
 from benchmarks.errors import BenchmarkError
 from benchmarks.process import free_port, redis_serving, run_job
+from benchmarks.results import record
 from features.histories import Histories, History
 from features.history_files import HistoryFolder, roll_up_folder
 from features.portfolio import Portfolio
 from jobs.commandline import Progress
-from jobs.output import write_json
 from training.dataset import find_table
 
 PARTS = (8, 4, 2, 1)
@@ -70,14 +69,7 @@ def measure_rolling_up(
 
 def record_rolling_up(found: Sequence[RollingUp], command: str, output: Path) -> None:
     """Write the figures with their command and date."""
-    values = {
-        "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": command,
-        "cores": len(os.sched_getaffinity(0)),
-        "load_average": round(os.getloadavg()[0], 2),
-        "rolled_up": [asdict(one) for one in found],
-    }
-    write_json(output, values, indent=2)
+    record(output, command, rolled_up=[asdict(one) for one in found])
 
 
 def roll_up_for_training(data: Path, portfolio: Path) -> None:

@@ -10,15 +10,14 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from multiprocessing import get_context
 from pathlib import Path
 
 from benchmarks.decisions import OUTCOMES, Pool, generate
 from benchmarks.errors import BenchmarkError
+from benchmarks.results import record
 from decision_log.format import ClientHash
 from jobs.commandline import Progress
-from jobs.output import write_json
 from scoring.artefact import Artefact
 from scoring.scorer import Scorer
 
@@ -90,13 +89,6 @@ def _measured(arguments: Sequence[str], count: int, key: str) -> Report:
     )
 
 
-def record(reports: Sequence[Report], command: str, output: Path) -> None:
+def record_reports(reports: Sequence[Report], command: str, output: Path) -> None:
     """Write the figures with their command and date."""
-    values = {
-        "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": command,
-        "cores": len(os.sched_getaffinity(0)),
-        "load_average": round(os.getloadavg()[0], 2),
-        "reports": [asdict(report) for report in reports],
-    }
-    write_json(output, values, indent=2)
+    record(output, command, reports=[asdict(report) for report in reports])

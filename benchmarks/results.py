@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 from typing import Any, Self
@@ -12,7 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic_core import to_json
 
 from benchmarks.errors import BenchmarkError
-from jobs.output import write_bytes
+from jobs.output import write_bytes, write_json
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,6 +192,17 @@ class Soak:
     @staticmethod
     def _p99_ms(windows: Sequence[SoakWindow]) -> float:
         return median(window.p99_ms for window in windows)
+
+
+def record(output: Path, command: str, **figures: Any) -> None:
+    """Write figures as JSON, with the command that measured them, when, and on how many and how busy cores."""
+    circumstances = {
+        "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": command,
+        "cores": len(os.sched_getaffinity(0)),
+        "load_average": round(os.getloadavg()[0], 2),
+    }
+    write_json(output, circumstances | figures, indent=2)
 
 
 @dataclass(frozen=True, kw_only=True)

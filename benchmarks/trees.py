@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +14,12 @@ from pydantic_core import to_json
 
 from benchmarks.decisions import Pool, stored_as
 from benchmarks.errors import BenchmarkError
+from benchmarks.results import record
 from decision_log.format import Caller
 from features.drawing import records_of
 from features.files import open_file
 from features.transformer import Columns
 from jobs.commandline import Progress
-from jobs.output import write_json
 from scoring.artefact import Artefact
 from scoring.model import NativeBooster
 from scoring.scorer import Scorer
@@ -186,9 +185,4 @@ class _Clock:
 
 def record_timings(found: Sequence[Timing] | Sequence[StageTiming], command: str, output: Path) -> None:
     """Write the figures with their command and date."""
-    values = {
-        "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": command,
-        "timings": [asdict(each) for each in found],
-    }
-    write_json(output, values, indent=2)
+    record(output, command, timings=[asdict(each) for each in found])
