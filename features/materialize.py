@@ -122,7 +122,8 @@ def is_filled_with(address: str, portfolio: Portfolio, inputs: Inputs) -> bool:
     """Whether a feature store was filled with these inputs last; StoreError for an address that is none."""
     if portfolio.histories is None:
         raise StoreError(f"the portfolio {portfolio.name} declares no histories")
-    return open_store(address, portfolio.histories, seconds=_REDIS_SECONDS).filled_with() == inputs.fingerprint
+    with closing(open_store(address, portfolio.histories, seconds=_REDIS_SECONDS)) as store:
+        return store.filled_with() == inputs.fingerprint
 
 
 def _write_file(path: Path, pairs: Pairs) -> None:

@@ -20,7 +20,7 @@ from pyarrow import parquet
 from features.cli import main
 from features.errors import StoreDownError, StoreError
 from features.histories import Histories
-from features.materialize import RolledUp, export, materialize, roll_up_clients
+from features.materialize import Inputs, RolledUp, export, is_filled_with, materialize, roll_up_clients
 from features.portfolio import Portfolio
 from features.store import FeatureStore, open_store
 from jobs.commandline import Progress
@@ -265,6 +265,23 @@ def test_the_commands_fill_a_store_and_write_a_file(tmp_path: Path, capsys: pyte
     assert main(["materialize", *common, "--store", address]) == 1
     assert "no file of histories" in capsys.readouterr().err
     assert values(opened(address), "anna") == EXPECTED["anna"]
+
+
+def test_a_store_that_is_asked_what_it_was_filled_with_is_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = list[FeatureStore]()
+
+    def hold(address: str, declared: Histories, *, seconds: float) -> FeatureStore:
+        held.append(open_store(address, declared, seconds=seconds))
+        return held[-1]
+
+    inputs = Inputs.of(write_histories(tmp_path / "data"), LENDER, AS_OF)
+    materialize(f"sqlite:///{tmp_path}/a.sqlite", LENDER, filled(1.0, "anna"), AS_OF, inputs.fingerprint)
+    monkeypatch.setattr("features.materialize.open_store", hold)
+    assert is_filled_with(f"sqlite:///{tmp_path}/a.sqlite", LENDER, inputs)
+    assert len(held) == 1
+    assert str(tmp_path / "a.sqlite") not in [os.path.realpath(file) for file in Path("/proc/self/fd").iterdir()]
 
 
 def test_a_table_that_is_absent_leaves_its_roll_ups_missing(tmp_path: Path) -> None:
