@@ -21,8 +21,8 @@ from tests.features.histories import FOLDER
 from tests.monitoring.recording import KEY
 from tests.portfolios.test_portfolio import artefact_of
 from tests.server import ROOT, serve_with
+from tests.serving.histories import fill
 from tests.serving.test_application_only import second_artefact
-from tests.serving.test_histories import fill
 
 NAME = "lender_of_two_models"
 ITEMS = [{"application": {"income": 2000.0}, "client_id": client} for client in ("anna", "nobody")]

@@ -23,7 +23,7 @@ from tests.e2e.test_idempotency import eventually
 from tests.features.histories import EXPECTED, FOLDER, LENDER, write_histories
 from tests.portfolios.test_portfolio import artefact_of
 from tests.server import Server, serve_with
-from tests.serving.test_histories import INCOME, history
+from tests.serving.histories import INCOME, history
 
 NAME = "service_with_histories"
 KEY = "0123456789abcdef" * 4

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -34,9 +33,9 @@ from serving.variants import Variant, load_application_only
 from tests.decision_log.models import kept
 from tests.features.histories import FOLDER, LENDER
 from tests.portfolios.test_portfolio import artefact_of, dataset_of, load, settings_of
+from tests.serving.histories import ARROW, INCOME, NOW, Asked, Services, fill, history, model
 from tests.serving.tables import arrow
 from tests.serving.test_engine import SERVING
-from tests.serving.test_histories import ARROW, INCOME, NOW, Asked, Services, fill, history, model
 from tests.serving.test_variants import broken
 from training.trainer import train
 
@@ -57,20 +56,6 @@ def second_artefact() -> Artefact:
 def second() -> StoredModel:
     artefact = second_artefact()
     return StoredModel("lender", f"2-{artefact.digest[:32]}", Scorer(artefact))
-
-
-@pytest.fixture
-def serve(tmp_path: Path) -> Iterator[Services]:
-    made = Services(tmp_path)
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> str:
-    address = f"sqlite:///{tmp_path}/features.sqlite"
-    fill(address, tmp_path, NOW)
-    return address
 
 
 def batch() -> dict[str, Any]:

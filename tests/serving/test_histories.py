@@ -3,140 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from functools import cache
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import httpx
-import numpy as np
 import pyarrow as pa
 import pytest
-from prometheus_client import CollectorRegistry
 
-from decision_log.reader import DecisionLogReader
-from features.materialize import materialize, roll_up_clients
-from jobs.commandline import Progress
-from scoring.scorer import Scorer
-from scoring.store import StoredModel
 from serving.engine import DecisionEngine
-from serving.histories import ClientHistories
-from serving.request_metrics import Traffic
-from serving.schemas import Requests
-from serving.settings import HistorySettings, WithoutHistory
-from tests.features.histories import CREDITS, EXPECTED, FOLDER, LENDER, MONTHS, write_histories
-from tests.portfolios.test_portfolio import artefact_of
+from serving.settings import WithoutHistory
+from tests.features.histories import EXPECTED
 from tests.redis_server import needs_redis, redis_server
+from tests.serving.histories import ARROW, INCOME, NAMES, NOW, Services, fill, history, model
 from tests.serving.tables import arrow
-from tests.serving.test_engine import SERVING, Service
-
-NOW = datetime(2026, 11, 29, tzinfo=UTC)
-NAMES = ["credits_90d", "credits_365d", "open_debt", "late_credits"]
-INCOME = {"income": 2000.0}
-ARROW = "application/vnd.apache.arrow.stream"
-JSON = "application/json"
-
-
-def history(client: str) -> dict[str, list[dict[str, Any]]]:
-    """The rows of a client, as a request states them."""
-    rows = [dict(zip(CREDITS, row, strict=True)) for row in zip(*CREDITS.values(), strict=True)]
-    mine = [row for row in rows if row.pop("client") == client]
-    months = [dict(zip(MONTHS, row, strict=True)) for row in zip(*MONTHS.values(), strict=True)]
-    names = {row["credit"] for row in mine}
-    return {"credits": mine, "months": [row for row in months if row["credit"] in names]}
-
-
-@cache
-def model() -> StoredModel:
-    """A model that reads every roll-up."""
-    artefact = artefact_of(FOLDER)
-    assert set(NAMES) <= set(artefact.features.names)
-    return StoredModel("lender", f"1-{artefact.digest[:32]}", Scorer(artefact))
-
-
-@dataclass
-class Asked:
-    """A service whose clock stands still, and its metrics."""
-
-    service: Service
-    registry: CollectorRegistry
-
-    def post(self, path: str, body: object, media_type: str = JSON) -> httpx.Response:
-        content = body if isinstance(body, bytes) else json.dumps(body).encode()
-        headers = {"Content-Type": media_type, "Accept": JSON}
-        return asyncio.run(self.service.send(path, content, headers))
-
-    def predict(self, **parts: object) -> httpx.Response:
-        return self.post("/predict", {"application": INCOME, **parts})
-
-    def roll_ups(self) -> list[dict[str, float | None]]:
-        """Those of the recorded decisions."""
-        columns = [f"feature_{name}" for name in NAMES]
-        rows = [row for table in DecisionLogReader(self.service.folder).tables(columns) for row in table.to_pylist()]
-        return [
-            {name: None if np.isnan(row[f"feature_{name}"]) else row[f"feature_{name}"] for name in NAMES}
-            for row in rows
-        ]
-
-    def recorded(self) -> list[str | None]:
-        tables = DecisionLogReader(self.service.folder).tables(["history"])
-        return [source for table in tables for source in table["history"].to_pylist()]
-
-    def counted(self, source: str) -> float | None:
-        return self.registry.get_sample_value("credit_scoring_histories_total", {"source": source})
-
-
-class Services:
-    """Makes services, and closes them."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._open: list[Service] = []
-
-    def __call__(
-        self, address: str | None = None, *, application_only: StoredModel | None = None, **settings: Any
-    ) -> Asked:
-        registry, requests = CollectorRegistry(), Requests(LENDER)
-        chosen = HistorySettings.model_validate(SERVING.histories.model_dump() | settings)
-        assert requests.histories is not None
-        traffic = Traffic([0.1], registry=registry)
-        histories = ClientHistories(
-            LENDER, requests.histories, chosen, address, traffic, retry_after=1, clock=NOW.timestamp
-        )
-        service = Service(
-            model(), self._folder / str(len(self._open)), {},
-            histories=histories, traffic=traffic, application_only=application_only,
-        )  # fmt: skip
-        self._open.append(service)
-        return Asked(service, registry)
-
-    def close(self) -> None:
-        for service in self._open:
-            service.close()
-
-
-@pytest.fixture
-def serve(tmp_path: Path) -> Iterator[Services]:
-    made = Services(tmp_path)
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> str:
-    """A feature store that was filled ten days ago."""
-    address = f"sqlite:///{tmp_path}/features.sqlite"
-    fill(address, tmp_path, NOW - timedelta(days=10))
-    return address
-
-
-def fill(address: str, folder: Path, as_of: datetime) -> None:
-    data = write_histories(folder / "data")
-    materialize(address, LENDER, roll_up_clients(data, LENDER, as_of, Progress(quiet=True)), as_of)
+from tests.serving.test_engine import Service
 
 
 def named(values: list[float | None]) -> dict[str, float | None]:

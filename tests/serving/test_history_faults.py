@@ -24,8 +24,8 @@ from serving.schemas import Requests
 from serving.settings import HistorySettings, WithoutHistory
 from tests.features.histories import EXPECTED, LENDER
 from tests.redis_server import RedisServer, needs_redis, redis_server
+from tests.serving.histories import INCOME, JSON, fill, model
 from tests.serving.test_engine import SERVING, Service
-from tests.serving.test_histories import INCOME, JSON, fill, model
 
 pytestmark = needs_redis
 
