@@ -125,8 +125,9 @@ def drift(
         raise click.UsageError("one of --live, --log and --current is required, and only one")
     loaded = MonitoringSettings.load(settings)
     artefact = load_model(model)
+    unstated = base_unstated = frozenset[str]()
     if current:
-        window, said = _counted(current, artefact)
+        window, unstated, said = _counted(current, artefact)
         whole = WHOLE if whole_weeks else frozenset()
     else:
         window, whole = _recorded_window(artefact, **source)
@@ -137,8 +138,11 @@ def drift(
     if reference:
         if not current:
             raise SourceError("--reference goes with --current")
-        base = _counted(reference, artefact)[0]
-    judgement = judge(artefact.reference, window, loaded.drift, base=base, whole=whole)
+        base, base_unstated, _ = _counted(reference, artefact)
+    judgement = judge(
+        artefact.reference, window, loaded.drift,
+        base=base, whole=whole, unstated=unstated, base_unstated=base_unstated,
+    )  # fmt: skip
     if found:
         write_json(found, {"model_digest": artefact.digest, **judgement_json(judgement)})
     say([*judgement_lines(judgement), *said])
@@ -169,7 +173,8 @@ def _recorded_window(
     return logged.window, logged.whole
 
 
-def _counted(path: Path, artefact: Artefact) -> tuple[Window, list[str]]:
+def _counted(path: Path, artefact: Artefact) -> tuple[Window, frozenset[str], list[str]]:
+    """The window of a file, the roll-ups that it does not state, and what is to be said of it."""
     from monitoring.sources import window_of_file
     from scoring.scorer import Scorer
 
@@ -184,7 +189,7 @@ def _counted(path: Path, artefact: Artefact) -> tuple[Window, list[str]]:
     ):
         if names:
             said.append(f"{path}: {what}: {', '.join(names)}")
-    return counted.window, said
+    return counted.window, counted.unstated, said
 
 
 @commands.command(epilog=_ALARM_ENDS)

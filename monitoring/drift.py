@@ -7,6 +7,7 @@ unknown categories are judged, which have no season.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -39,6 +40,11 @@ def whole_periods(covered: timedelta) -> frozenset[Calendar]:
 def partial(model: DriftReference, whole: frozenset[Calendar]) -> NDArray[np.bool_]:
     """Which of the features follow a calendar whose periods the window does not cover whole."""
     return np.array([not model.calendars.get(name, frozenset()) <= whole for name in model.features])
+
+
+def reading(model: DriftReference, columns: frozenset[str]) -> NDArray[np.bool_]:
+    """Which of the features read one of the columns."""
+    return np.array([not columns.isdisjoint(model.sources.get(name, (name,))) for name in model.features])
 
 
 def _is_whole(periods: float) -> bool:
@@ -76,7 +82,8 @@ class Shift:
     missing_shift, unseen_shift : that share minus the share of the reference
     p_value : of this change, at these sizes
     adjusted : p-value, adjusted for the number of features
-    partial : whether it follows a calendar whose periods the window is not known to cover whole
+    partial : whether its values are not judged: it follows a calendar whose periods the window is not known to cover
+        whole, or it is a score without roll-ups
     """
 
     name: str
@@ -294,6 +301,7 @@ class Judgement:
     features : shifts in the order of the model matrix
     drifted_columns : the columns behind the drifting features, in the order in which to look at them
     reasons : why the alarm is raised; empty if it is not
+    not_stated : features that are left out, since they read roll-ups that a file does not state
     """
 
     rows: int
@@ -303,6 +311,7 @@ class Judgement:
     features: tuple[Shift, ...]
     drifted_columns: tuple[DriftedColumn, ...]
     reasons: tuple[str, ...]
+    not_stated: tuple[str, ...] = ()
 
     @property
     def alarm(self) -> bool:
@@ -322,17 +331,22 @@ def judge(
     *,
     base: Window | None = None,
     whole: frozenset[Calendar] = frozenset(),
+    unstated: frozenset[str] = frozenset(),
+    base_unstated: frozenset[str] = frozenset(),
 ) -> Judgement:
     """Judge `window` against the model's reference, or against `base` if that is given.
 
-    `whole` holds the calendars whose periods the window covers whole: none if its time is not known.
-    WindowError for fewer rows than the settings ask for, or counts over other bins than the model's.
+    `whole` holds the calendars whose periods the window covers whole: none if its time is not known. `unstated` and
+    `base_unstated` hold roll-ups that could not be counted. What reads one of them is left out, and the score is judged
+    only if both lack the same. WindowError for fewer rows than the settings ask for, or counts over other bins than the
+    model's.
     """
     base = base or Window.reference(model)
     for name, counted in (("the window", window), ("the reference", base)):
         _check(model, counted, settings, name)
-    features = _features(model, base, window, settings, partial(model, whole))
-    score = _score(model, base, window, settings)
+    left_out = reading(model, unstated | base_unstated)
+    features = _features(model, base, window, settings, partial(model, whole), left_out)
+    score = _score(model, base, window, settings, partial=unstated != base_unstated)
     return Judgement(
         rows=window.rows,
         reference_rows=base.rows,
@@ -341,23 +355,41 @@ def judge(
         features=tuple(features),
         drifted_columns=rank_columns(features, model.sources),
         reasons=tuple(_reasons(score, features, settings)),
+        not_stated=tuple(itertools.compress(model.features, left_out)),
     )
 
 
 def _features(
-    model: DriftReference, base: Window, window: Window, settings: DriftSettings, part: NDArray[np.bool_]
+    model: DriftReference,
+    base: Window,
+    window: Window,
+    settings: DriftSettings,
+    part: NDArray[np.bool_],
+    left_out: NDArray[np.bool_],
 ) -> list[Shift]:
+    judged = ~left_out
+    if not judged.any():
+        return []
     importance = {name: model.importance[name] for name in model.features}
     gain = {"importance": np.array([*importance.values()]), "carried": carried_importance(importance, model.sources)}
     bound_factor = np.where(gain["carried"] >= settings.importance.important, settings.importance.bound_factor, 1.0)
-    counts = base.features, window.features
-    return measure(model.features, gain, *counts, settings, bound_factor=bound_factor, partial=part)
+    counted = np.repeat(judged, [bins.size for bins in model.features.values()])
+    return measure(
+        dict(itertools.compress(model.features.items(), judged)),
+        {name: values[judged] for name, values in gain.items()},
+        base.features[counted],
+        window.features[counted],
+        settings,
+        bound_factor=bound_factor[judged],
+        partial=part[judged],
+    )
 
 
-def _score(model: DriftReference, base: Window, window: Window, settings: DriftSettings) -> Shift:
+def _score(model: DriftReference, base: Window, window: Window, settings: DriftSettings, *, partial: bool) -> Shift:
     counts = base.probability, window.probability
     gain = {"importance": np.ones(1), "carried": np.ones(1)}
-    return measure({SCORE: model.probability}, gain, *counts, settings, bound_factor=np.ones(1))[0]
+    one = {"bound_factor": np.ones(1), "partial": np.array([partial])}
+    return measure({SCORE: model.probability}, gain, *counts, settings, **one)[0]
 
 
 def _check(model: DriftReference, window: Window, settings: DriftSettings, name: str) -> None:
@@ -404,6 +436,10 @@ def judgement_lines(judgement: Judgement) -> Iterator[str]:
         yield f"  and {len(judgement.drifted_columns) - _NAMED} more columns"
     if partial := unjudged(judgement):
         yield f"shown, but values not judged, since no whole days or weeks are known to be covered: {partial}"
+    if count := len(judgement.not_stated):
+        and_score = " and the score" if judgement.score.partial else ""
+        features = f"{count} feature{'s' * (count > 1)}"
+        yield f"not judged, since a file does not state the roll-ups that they read: {features}{and_score}"
     shown = [judgement.score, *ordered(judgement)[:_SHOWN]]
     yield from table([_TITLES, *map(_row, shown)], right=range(1, len(_TITLES)))
 

@@ -62,12 +62,14 @@ class FileWindow:
     broken_rules : how many rows break each declared rule
     never_stated : declared columns that are missing in every row
     ignored_columns : columns that are not declared
+    unstated : roll-ups that the model reads and the file has no column for
     """
 
     window: Window
     broken_rules: dict[str, int]
     never_stated: tuple[str, ...]
     ignored_columns: tuple[str, ...]
+    unstated: frozenset[str] = frozenset()
 
 
 def window_of_file(path: Path, scorer: Scorer, progress: Callable[[int], object] = lambda _: None) -> FileWindow:
@@ -75,8 +77,9 @@ def window_of_file(path: Path, scorer: Scorer, progress: Callable[[int], object]
     windows = None
     broken: Counter[str] = Counter()
     stated: set[str] = set()
-    portfolio = scorer.artefact.portfolio
+    portfolio, features = scorer.artefact.portfolio, scorer.artefact.features
     file = open_file(path, portfolio)
+    unstated = features.rolled_up.difference(file.header)
     for batch in file.batches(_ROWS_PER_BATCH):
         matrix = scorer.transformer.transform(batch.columns)
         window = Window.of(scorer.artefact.reference, matrix, scorer.score_matrix(matrix).probability)
@@ -94,9 +97,10 @@ def window_of_file(path: Path, scorer: Scorer, progress: Callable[[int], object]
         tuple(
             column.name
             for column in portfolio.schema
-            if column.name not in stated and scorer.artefact.features.expects(column)
+            if column.name not in stated | unstated and features.expects(column)
         ),
         tuple(name for name in file.undeclared if name not in known),
+        unstated,
     )
 
 
