@@ -64,6 +64,7 @@ module "service" {
   cpu                = var.cpu
   memory             = var.memory
   tasks              = var.tasks
+  feature_store      = var.feature_store
   kms_key_arn        = module.encryption.key_arn
   decisions_bucket   = module.storage.buckets.decisions
   access_log_bucket  = module.storage.access_log_bucket

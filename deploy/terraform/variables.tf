@@ -111,6 +111,20 @@ variable "tasks" {
   }
 }
 
+variable "feature_store" {
+  description = "Network and port of the Redis that clients' histories are looked up in; its address is a secret. Null if there is none."
+  type = object({
+    cidr = string
+    port = optional(number, 6379)
+  })
+  default = null
+
+  validation {
+    condition     = var.feature_store == null || try(cidrnetmask(var.feature_store.cidr) != "0.0.0.0", false)
+    error_message = "feature_store.cidr: an IPv4 network such as 10.20.64.0/24, and not the whole internet."
+  }
+}
+
 variable "database" {
   description = "Size of the PostgreSQL that MLflow and Optuna keep their records in."
   type = object({

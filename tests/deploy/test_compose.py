@@ -68,6 +68,10 @@ def test_a_secret_is_a_file_and_never_a_variable(name: str) -> None:
     assert {Path(file).name for file in files} <= given <= COMPOSE["secrets"].keys()
 
 
+def test_the_service_gets_the_feature_store_of_the_shell_and_else_an_empty_variable() -> None:
+    assert SERVICES["service"]["environment"]["FEATURE_STORE"] == "${FEATURE_STORE:-}"
+
+
 def test_the_database_and_the_watchers_have_no_way_out_but_by_published_ports() -> None:
     assert {name for name, network in COMPOSE["networks"].items() if not (network or {}).get("internal")} == {"callers"}
     assert SERVICES["postgres"]["networks"] == ["records"]

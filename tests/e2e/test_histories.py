@@ -104,6 +104,11 @@ def counted(server: Server) -> dict[str, int]:
     return {source: int(float(count)) for source, count in found if float(count)}
 
 
+def test_an_empty_variable_means_that_there_is_no_store(model: StoredModel, tmp_path: Path) -> None:
+    with serve_with(tmp_path, {"model": NAME}, {"FEATURE_STORE": ""}) as server:
+        assert predict(server, client_id="anna").json()["history"] == "missing"
+
+
 def test_an_address_that_is_none_stops_the_start(model: StoredModel, tmp_path: Path) -> None:
     wrong = {"FEATURE_STORE": "mysql://host/db"}
     said = "FEATURE_STORE: mysql://host/db: is no feature store"

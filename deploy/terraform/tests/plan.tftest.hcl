@@ -36,6 +36,7 @@ run "service_scales_from_two_to_ten_tasks_at_70_percent" {
     cpu                = 1024
     memory             = 2048
     tasks              = { min = 2, max = 10, cpu_percent = 70 }
+    feature_store      = null
     kms_key_arn        = "arn:aws:kms:eu-west-1:123456789012:key/1"
     decisions_bucket   = { name = "decisions", arn = "arn:aws:s3:::decisions" }
     access_log_bucket  = "access-logs"
@@ -87,6 +88,65 @@ run "service_scales_from_two_to_ten_tasks_at_70_percent" {
   assert {
     condition     = aws_efs_file_system.this.encrypted
     error_message = "the decision log is encrypted"
+  }
+
+  assert {
+    condition     = keys(aws_secretsmanager_secret.this) == ["decision-log-key"] && length(aws_vpc_security_group_egress_rule.feature_store) == 0
+    error_message = "no feature store unless one is named"
+  }
+}
+
+run "the_address_of_a_feature_store_is_a_secret" {
+  command = apply
+
+  variables {
+    feature_store = { cidr = "10.30.64.0/24" }
+  }
+
+  assert {
+    condition     = keys(output.secrets) == ["decision-log-key", "feature-store"]
+    error_message = "a secret whose value is put in by hand"
+  }
+}
+
+run "a_feature_store_is_reached_and_known_by_the_service" {
+  command = apply
+
+  module {
+    source = "./modules/service"
+  }
+
+  variables {
+    name               = "credit-scoring-production"
+    vpc_id             = "vpc-1"
+    private_subnet_ids = ["subnet-1", "subnet-2"]
+    s3_prefix_list_id  = "pl-1"
+    repository_arns    = ["arn:aws:ecr:eu-west-1:123456789012:repository/credit-scoring"]
+    cpu                = 1024
+    memory             = 2048
+    tasks              = { min = 2, max = 10, cpu_percent = 70 }
+    feature_store      = { cidr = "10.30.64.0/24", port = 6380 }
+    kms_key_arn        = "arn:aws:kms:eu-west-1:123456789012:key/1"
+    decisions_bucket   = { name = "decisions", arn = "arn:aws:s3:::decisions" }
+    access_log_bucket  = "access-logs"
+    log_days           = 365
+    protected          = true
+    alarm_topic_arn    = "arn:aws:sns:eu-west-1:123456789012:alarms"
+  }
+
+  assert {
+    condition     = toset(local.service_container.secrets[*].name) == toset(["DECISION_LOG_KEY", "FEATURE_STORE"])
+    error_message = "the address is in FEATURE_STORE"
+  }
+
+  assert {
+    condition     = !contains(local.service_container.environment[*].name, "FEATURE_STORE")
+    error_message = "no task definition shows the address"
+  }
+
+  assert {
+    condition     = [for rule in aws_vpc_security_group_egress_rule.feature_store : [rule.cidr_ipv4, tostring(rule.from_port), tostring(rule.to_port)]] == [["10.30.64.0/24", "6380", "6380"]]
+    error_message = "its port alone is open, in its network alone"
   }
 }
 

@@ -44,6 +44,12 @@ run "a_single_zone" {
   expect_failures = [var.availability_zones]
 }
 
+run "a_feature_store_that_may_be_anywhere" {
+  command = plan
+  variables { feature_store = { cidr = "0.0.0.0/0" } }
+  expect_failures = [var.feature_store]
+}
+
 run "an_unknown_environment" {
   command = plan
   variables { environment = "test" }

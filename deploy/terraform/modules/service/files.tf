@@ -46,10 +46,15 @@ resource "aws_efs_access_point" "this" {
   }
 }
 
+locals {
+  # by name, the variable that the service finds each in
+  secrets = merge({ decision-log-key = "DECISION_LOG_KEY" }, var.feature_store == null ? {} : { feature-store = "FEATURE_STORE" })
+}
+
 # Values are put in by hand (docs/how-to/infrastructure.md): no state holds them.
 resource "aws_secretsmanager_secret" "this" {
-  # checkov:skip=CKV2_AWS_57:rotating the key of the decision log would part a client's decisions from the earlier ones
-  for_each = toset(["decision-log-key"])
+  # checkov:skip=CKV2_AWS_57:rotating the key of the decision log would part a client's decisions from the earlier ones; the address of the feature store is not ours to rotate
+  for_each = local.secrets
 
   name                    = "${var.name}/${each.key}"
   kms_key_id              = var.kms_key_arn

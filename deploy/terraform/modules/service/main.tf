@@ -79,7 +79,7 @@ locals {
       { name = "CREDIT_SCORING_KEYS", value = "${local.config}/keys.yaml" },
       { name = "DECISION_LOG_DIR", value = local.log },
     ]
-    secrets = [{ name = "DECISION_LOG_KEY", valueFrom = aws_secretsmanager_secret.this["decision-log-key"].arn }]
+    secrets = [for secret, variable in local.secrets : { name = variable, valueFrom = aws_secretsmanager_secret.this[secret].arn }]
     mountPoints = [
       { sourceVolume = "scratch", containerPath = "/tmp", readOnly = false },
       { sourceVolume = "decisions", containerPath = local.log, readOnly = false },

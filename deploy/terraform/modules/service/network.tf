@@ -67,6 +67,17 @@ resource "aws_vpc_security_group_egress_rule" "files" {
   ip_protocol                  = "tcp"
 }
 
+resource "aws_vpc_security_group_egress_rule" "feature_store" {
+  count = var.feature_store == null ? 0 : 1
+
+  security_group_id = aws_security_group.this["service"].id
+  description       = "To the feature store"
+  cidr_ipv4         = var.feature_store.cidr
+  from_port         = var.feature_store.port
+  to_port           = var.feature_store.port
+  ip_protocol       = "tcp"
+}
+
 resource "aws_vpc_security_group_ingress_rule" "files" {
   security_group_id            = aws_security_group.this["files"].id
   description                  = "From tasks"

@@ -72,6 +72,14 @@ variable "tasks" {
   })
 }
 
+variable "feature_store" {
+  description = "Network and port of the Redis with clients' histories; null if the service has none."
+  type = object({
+    cidr = string
+    port = number
+  })
+}
+
 variable "kms_key_arn" {
   description = "Key of logs, files and secrets."
   type        = string
