@@ -14,7 +14,16 @@ from unittest.mock import patch
 
 _HEAD = """# Commands
 
-Each command ends with 0, or with one line on standard error and another exit code. This page is made from `--help`.
+This page is made from `--help`. A command that fails writes one line to standard error. Every command ends with one of
+these exit codes:
+
+| code | meaning |
+|---|---|
+| 0 | done |
+| 1 | an error; or a finding of `scoring verify`, `scoring replay` or `training diff` |
+| 2 | wrong usage: an option or argument that the command does not have, or cannot read |
+| 3 | done, and the verdict is against it: a gate is missed, there is an alarm, or the split of a live test is broken |
+| 128 + n | signal n ended it, such as 130 for SIGINT |
 """
 _ASIDE = {"docs", "tests", "examples"}
 

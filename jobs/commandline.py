@@ -205,7 +205,7 @@ class CommandGroup(click.Group):
 
 
 def run_command(command: click.Command, arguments: Sequence[str] | None, *, program: str, at_once: bool = False) -> int:
-    """Run a command line and return its exit code: that of the command, 1 for a ProjectError, 2 for wrong usage.
+    """Run a command line and return its exit code: that of the command or of its ProjectError, 2 for wrong usage.
 
     An error is one line on standard error. SIGINT or SIGTERM stops the command at its next safe place
     (`until_stopped`). With `at_once` it stops anywhere, and the exit code is 130.
@@ -251,7 +251,7 @@ def _exit_code(command: click.Command, words: list[str], program: str) -> int:
     except click.UsageError as error:
         return _failed(error.format_message(), _WRONG_USAGE)
     except ProjectError as error:
-        return _failed(str(error), 1)
+        return _failed(str(error), error.exit_code)
     return code or 0
 
 

@@ -8,9 +8,13 @@ ProjectError
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 
 class ProjectError(Exception):
-    """Base of every error of the project; a command prints it in one line and exits with 1."""
+    """Base of every error of the project; a command prints it in one line and exits with `exit_code`."""
+
+    exit_code: ClassVar[int] = 1
 
 
 class SettingsError(ProjectError):

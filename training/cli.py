@@ -19,10 +19,11 @@ MONITORING = SETTINGS.with_name("monitoring.yaml")
 """The settings of drift and performance that a command uses unless it is told others."""
 _POSITIVE, _SHARE = click.FloatRange(min=0, min_open=True), click.FloatRange(0, 1)
 _Command = TypeVar("_Command", bound=Callable[..., Any])
+_GATE_ENDS = "exit code: 0 done, 3 a gate is missed, 1 an error, said in one line, 2 wrong usage"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; 0 if it succeeded, 1 after one line on standard error if not, 128 + n if signal n ended it."""
+    """Run one command; 0 if it succeeded, 3 if a gate is missed, 1 for another error, 128 + n if signal n ended it."""
     return run_command(commands, arguments, program="python -m training")
 
 
@@ -119,7 +120,7 @@ def json_schema(**options: Any) -> None:
     write_json_schema(**options)
 
 
-@commands.command()
+@commands.command(epilog=_GATE_ENDS)
 @_data
 @click.option("--params", type=PATH, metavar="FILE", help="parameters that `tune` wrote, to use instead")
 @click.option("--alternatives", type=PATH, metavar="FILE", help="result of `alternatives`, for a chapter of the report")
@@ -192,7 +193,7 @@ def alternatives(**options: Any) -> None:
     search_fairer(**options)
 
 
-@commands.command()
+@commands.command(epilog=_GATE_ENDS)
 @click.option("--version", default="@challenger", show_default=True, help="number or @alias")
 @click.option("--data", type=PATH, help="folder or file of labelled applications to judge on; default: generated")
 @_allowed

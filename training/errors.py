@@ -14,6 +14,8 @@ TrainingError
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from jobs.errors import ProjectError
 
 
@@ -38,7 +40,9 @@ class TrackingError(TrainingError):
 
 
 class GateError(TrainingError):
-    """A model misses a gate; the message has every figure."""
+    """A model misses a gate; the message names the gates."""
+
+    exit_code: ClassVar[int] = 3
 
 
 class RegistryError(TrainingError):

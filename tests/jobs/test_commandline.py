@@ -36,6 +36,18 @@ def end(*, code: int) -> int:
     return code
 
 
+class JudgedError(ProjectError):
+    """A verdict that has an exit code of its own."""
+
+    exit_code = 3
+
+
+@commands.command()
+def judge() -> None:
+    """Judge."""
+    raise JudgedError("it misses a limit")
+
+
 @commands.command()
 def fail() -> None:
     """Fail."""
@@ -90,9 +102,12 @@ def test_a_command_ends_with_the_code_that_it_returns() -> None:
     assert [run("end", "0"), run("end", "3")] == [0, 3]
 
 
-def test_an_error_of_the_project_is_1_and_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run("fail") == 1
-    assert capsys.readouterr() == ("", "error: two lines\n")
+@pytest.mark.parametrize(("word", "code", "said"), [("fail", 1, "two lines"), ("judge", 3, "it misses a limit")])
+def test_an_error_of_the_project_is_one_line_and_its_exit_code(
+    word: str, code: int, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(word) == code
+    assert capsys.readouterr() == ("", f"error: {said}\n")
 
 
 def test_help_lists_the_commands_as_they_were_declared(capsys: pytest.CaptureFixture[str]) -> None:
@@ -100,7 +115,7 @@ def test_help_lists_the_commands_as_they_were_declared(capsys: pytest.CaptureFix
     said = capsys.readouterr().out
     assert said.startswith("Usage: python -m tried [OPTIONS] COMMAND [ARGS]...\n\n  What is tried here.\n")
     assert [line.split()[0] for line in said.partition("Commands:\n")[2].splitlines()] == [
-        "measure", "end", "fail", "stop",
+        "measure", "end", "judge", "fail", "stop",
     ]  # fmt: skip
 
 

@@ -427,7 +427,7 @@ def test_a_model_of_real_data_is_replaced_by_one_of_generated_data_only_if_that_
     MlflowClient().set_model_version_tag(contest.name, "1", "data.source", "application_train.csv")
     try:
         command = ["promote", "--version", "2", "--data", str(generated), "--settings", str(settings_file)]
-        assert main(command) == 1
+        assert main(command) == 3
         said = capsys.readouterr()
         assert said.err.splitlines()[-1].endswith("is not promoted: it misses data, against the champion's")
         assert re.search(r"^  data, against the champion's +generated +real +FAILED$", said.out, flags=re.MULTILINE)
