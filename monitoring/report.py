@@ -40,7 +40,7 @@ def monitoring_report(
 ) -> str:
     """Render the page; `line` says what it is about, and there may be no screenings."""
     environment = templates("monitoring")
-    environment.filters |= {"count": "{:,}".format, "percent": "{:.1%}".format, "px": "{:.1f}".format}
+    environment.filters |= {"count": "{:,}".format, "percent": "{:.1%}".format, "px": "{:.1f}".format, "plain": _plain}
     environment.globals["area"] = _AREA
     return environment.get_template("report.html").render(
         line=line,
@@ -197,7 +197,7 @@ _MOST_CODES = 10
 def comparison_report(line: str, compared: ChallengerComparison) -> str:
     """Render the page about a challenger on recorded applications; `line` says what it is about."""
     environment = templates("monitoring")
-    environment.filters |= {"px": "{:.1f}".format}
+    environment.filters |= {"px": "{:.1f}".format, "plain": _plain}
     environment.globals["area"] = _AREA
     return environment.get_template("comparison.html").render(
         line=line, compared=compared, charts=[*_comparison_charts(compared)], tables=_comparison_tables(compared)
@@ -325,7 +325,7 @@ class _Area:
 
 
 _AREA = _Area()
-_LEAST = 1e-9
+_WHOLE = 1.0
 """The end of an axis on which there is nothing."""
 
 
@@ -385,7 +385,7 @@ class BarChart:
         names: Row = ("reference", "window"),
     ) -> Self:
         """The chart of two shares for each label."""
-        top = max([*before, *now, _LEAST])
+        top = max([*before, *now], default=0.0) or _WHOLE
         return cls(caption, tuple(_bars(labels, before, now, top)), top, (*labels[:1], *labels[-1:]), names)
 
 
@@ -401,8 +401,17 @@ def _bars(labels: Sequence[str], reference: Sequence[float], window: Sequence[fl
 def _labels(bins: Bins, levels: Sequence[str]) -> list[str]:
     if bins.kind == "category":
         return [*(levels[int(code)] for code in bins.edges), "unseen", "missing"]
-    first = [f"≤ {edge:.4g}" for edge in bins.edges]
-    return [*first, f"> {bins.edges[-1]:.4g}" if bins.edges else "all", "unseen", "missing"]
+    first = [f"≤ {_plain(edge, 4)}" for edge in bins.edges]
+    return [*first, f"> {_plain(bins.edges[-1], 4)}" if bins.edges else "all", "unseen", "missing"]
+
+
+def _plain(value: float, digits: int = 2) -> str:
+    """A number with so many significant digits, never with a power of ten.
+
+    >>> [_plain(value) for value in (1.0, 0.0784, 0.00003, 1_350_000)]
+    ['1', '0.078', '0.00003', '1400000']
+    """
+    return np.format_float_positional(value, precision=digits, fractional=False, trim="-")
 
 
 @dataclass(frozen=True, slots=True)
@@ -433,7 +442,7 @@ class PointChart:
     @classmethod
     def of(cls, parts: Sequence[Part]) -> Self:
         """The chart of these parts of the decisions."""
-        end = max([*(part.mean_probability for part in parts), _LEAST]) * 1.05
+        end = 1.05 * (max((part.mean_probability for part in parts), default=0.0) or _WHOLE)
         top = max([*(part.default_rate.high for part in parts), end])
 
         def across(value: float) -> float:

@@ -37,7 +37,7 @@ from monitoring.comparison import (
 from monitoring.fairness import GroupShift, read_protected
 from monitoring.measures import share_estimate
 from monitoring.outcomes import read_outcomes
-from monitoring.report import comparison_lines, comparison_report
+from monitoring.report import BarChart, comparison_lines, comparison_report
 from monitoring.sources import ShadowDecisions
 from scoring.artefact import Artefact
 from scoring.errors import ArtefactError
@@ -452,6 +452,13 @@ def test_a_page_has_every_figure_and_no_script(log: Path, reordered: Artefact) -
     assert told[-1] == compared.summary
     assert f"Sums of {AMOUNT}" in told
     assert json.loads(json.dumps(compared.to_dict(), allow_nan=False))["flips"] == compared.flips
+
+
+@pytest.mark.parametrize(("shares", "top"), [([0.0, 0.0], 1.0), ([0.0, 0.25], 0.25), ([], 1.0)])
+def test_an_axis_ends_at_the_largest_share_and_at_1_where_there_is_none(shares: list[float], top: float) -> None:
+    chart = BarChart.of_shares("share that changes", [f"band {i}" for i in range(len(shares))], shares, shares)
+    assert chart.top == top
+    assert [bar.height for bar in chart.bars[-1:]] == [122.0 * (shares[-1] > 0) for _ in shares[-1:]]
 
 
 def test_a_model_that_is_not_in_the_store_is_an_error(log: Path, reordered: Artefact, tmp_path: Path) -> None:
