@@ -32,6 +32,25 @@ def test_a_worker_is_killed(delivered: Delivered, asked: Asked, tmp_path: Path, 
     note("a worker of two is killed", watch.account, two_workers_again_after=f"{seconds:.1f} s")
 
 
+def test_the_only_worker_is_killed(delivered: Delivered, asked: Asked, tmp_path: Path, note: Note) -> None:
+    """The parent of the workers holds the port, so callers wait for the next one and none is refused."""
+    with recording_service(tmp_path, delivered.tag) as server:
+        with under_load(server, asked, tmp_path / "log") as watch:
+            watch.strike()
+            (victim,) = workers(server)
+            os.kill(victim, signal.SIGKILL)
+            seconds = eventually(lambda: watch.answered_since(watch.at + 0.1) and workers(server) not in ([], [victim]))
+        sent = [one for one in watch.load.outcomes if one.sent is not None]
+        longest = max(one.ended - one.sent for one in sent if one.answered and one.sent)
+    assert_proven(tmp_path)
+    note(
+        "the only worker is killed",
+        watch.account,
+        answered_again_after=f"{seconds:.1f} s",
+        longest_answer=f"{longest:.1f} s",
+    )
+
+
 def test_a_pod_is_stopped(delivered: Delivered, asked: Asked, tmp_path: Path, note: Note) -> None:
     with recording_service(tmp_path, delivered.tag) as server, under_load(server, asked, tmp_path / "log") as watch:
         watch.strike()
