@@ -1,20 +1,30 @@
-"""The rows of a batch are decided at once: a table of decisions, the rules that the other rows break, and counts."""
+"""The rows of a batch are decided at once: a table of decisions, the rules that the other rows break, and counts.
+
+An application without a known history is scored, refused, or left to a model of the application alone.
+"""
 
 from __future__ import annotations
 
-from collections import Counter
+import time
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, fields
-from typing import Any, Self
+from contextlib import contextmanager
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Self, TypeVar
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from features.files import RowBatch
+from scoring.histories import HISTORY, HistoryFiller, source_column, source_counts, unknown_rows, with_refusals
 from scoring.reasons import MOST_REASONS
 from scoring.scorer import Scores
 from scoring.store import StoredModel
+
+_Item = TypeVar("_Item")
+_Rows = NDArray[np.bool_] | None
+"""Which rows of a batch are taken; None for all."""
 
 _ABSENT = -1
 """Arrow's code of a missing entry, before it becomes one."""
@@ -238,3 +248,97 @@ def merged(counts: Iterable[BatchCounts]) -> BatchCounts:
 def never_known(counts: BatchCounts) -> Iterator[str]:
     """The categories of which no row states a level that the model knows."""
     return (name for name, count in sorted(counts.unknown.items()) if count == counts.levels[name])
+
+
+class StageTimes:
+    """The processor time of each stage of the work on a part."""
+
+    def __init__(self) -> None:
+        self.seconds = defaultdict[str, float](float)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Count the processor time of the block."""
+        started = time.process_time()
+        yield
+        self.seconds[name] += time.process_time() - started
+
+    def reading(self, batches: Iterator[_Item]) -> Iterator[_Item]:
+        """The batches; the time that they take is that of the stage `read`."""
+        while True:
+            with self.stage("read"):
+                batch = next(batches, None)
+            if batch is None:
+                return
+            yield batch
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DecidedBatch:
+    """The decisions on a batch.
+
+    Attributes
+    ----------
+    batch : with what was refused among its violations
+    scored : which of its rows are decided on, shape (n,)
+    table : one row for each of them, as of `decide`, and `history` where the model reads some
+    """
+
+    batch: RowBatch
+    scored: NDArray[np.bool_]
+    table: pa.Table
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class BatchDecider:
+    """Decides on batches.
+
+    Attributes
+    ----------
+    histories : looks histories up; None if the model reads none
+    application_only : decides where no history is known; None where `model` does
+    refuse : whether rows without a known history are rejected
+    """
+
+    model: StoredModel
+    with_reasons: bool
+    histories: HistoryFiller | None = None
+    application_only: StoredModel | None = None
+    refuse: bool = False
+    counts: BatchCounts = field(default_factory=BatchCounts)
+    times: StageTimes = field(default_factory=StageTimes)
+
+    def decide(self, batch: RowBatch, identifiers: pa.ChunkedArray[Any], rows: _Rows) -> DecidedBatch:
+        """The decisions on those of `rows` that break no rule. StoreDownError or BatchError as of `HistoryFiller`."""
+        if self.histories is None:
+            return self._decided(batch, [(self.model, rows)])
+        with self.times.stage("histories"):
+            sound = sound_rows(batch)
+            wanted = sound if rows is None else sound & rows
+            sources = self.histories.fill(batch.columns, identifiers, wanted)
+        unknown = wanted & unknown_rows(sources)
+        if self.refuse:
+            batch = with_refusals(batch, sources, unknown)
+        decided = self._decided(batch, self._divided(rows, unknown))
+        found = sources[decided.scored]
+        self.counts.histories.update(source_counts(found))
+        return replace(decided, table=decided.table.append_column(HISTORY, source_column(found)))
+
+    def _divided(self, rows: _Rows, unknown: NDArray[np.bool_]) -> list[tuple[StoredModel, _Rows]]:
+        """The models, and the rows that each decides on."""
+        if self.application_only is None or not unknown.any():
+            return [(self.model, rows)]
+        others = ~unknown if rows is None else rows & ~unknown
+        return [(self.model, others), (self.application_only, unknown)]
+
+    def _decided(self, batch: RowBatch, divided: list[tuple[StoredModel, _Rows]]) -> DecidedBatch:
+        with self.times.stage("score"):
+            found = [decide(batch, model, rows=rows, with_reasons=self.with_reasons) for model, rows in divided]
+        with self.times.stage("count"):
+            for decided, (_, rows) in zip(found, divided, strict=True):
+                self.counts.add(batch, decided, rows)
+        if len(found) == 1:
+            return DecidedBatch(batch, found[0].scored, found[0].table)
+        order = np.argsort(np.concatenate([np.flatnonzero(decided.scored) for decided in found]))
+        table = pa.concat_tables([decided.table for decided in found]).take(pa.array(order))
+        return DecidedBatch(batch, np.any([decided.scored for decided in found], axis=0), table)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,7 +22,7 @@ from scoring.keys import KEYS_VARIABLE, KeyFile, KeyFileError, KeyName, Scope, c
 
 if TYPE_CHECKING:
     from scoring.engines import Engine, Shard
-    from scoring.histories import JobHistories
+    from scoring.histories import ApplicationOnly, JobHistories
     from scoring.job import BatchJob, Summary
     from scoring.part import Output
     from scoring.store import StoredModel
@@ -112,6 +113,9 @@ def served_ttl_days(settings: Path = _SERVING) -> float:
               "redis://HOST:PORT/0 (default: FEATURE_STORE, if set)")  # fmt: skip
 @click.option("--ttl-days", type=_positive_number, metavar="DAYS",
               help="an older entry of the store is not used (default: that of configs/serving.yaml)")  # fmt: skip
+@click.option("--without-history", metavar="score|refuse|MODEL", default="score", show_default=True,
+              help="score a row whose client's history is not known, refuse it, or leave it to a model of the "
+              "application alone, named as for --model")  # fmt: skip
 @click.option("--limit", type=_positive, metavar="N", help="read the first N rows only")
 @click.option("--sample", type=_share, default=1.0, metavar="SHARE", help="score this share, chosen by identifiers")
 @click.option("--shard", metavar="I/N", help="score the parts that leave I, from 0, when divided by N "
@@ -124,7 +128,7 @@ def batch(
     output: str, output_table: str | None, work: str | None, model: str, workers: int,
     engine: str, scheduler: str | None, chunk_rows: int,
     max_rejected: float, carry: tuple[str, ...], reasons: bool, store: str | None, ttl_days: float | None,
-    limit: int | None, sample: float,
+    without_history: str, limit: int | None, sample: float,
     shard: str | None, shards: int | None, finish: bool, dry_run: bool,
 ) -> None:  # fmt: skip
     """Score files of raw applications. The same command goes on with a job that was interrupted."""
@@ -148,7 +152,7 @@ def batch(
         max_rejected=max_rejected,
         database=database,
         table=output_table,
-        histories=_histories(stored, store, ttl_days),
+        histories=_histories(stored, store, ttl_days, without_history),
     )
     if dry_run:
         say(_dry_lines(job))
@@ -189,15 +193,31 @@ def _loaded(model: str) -> tuple[StoredModel, str]:
     return stored, f"{stored.name}:{stored.version}"
 
 
-def _histories(model: StoredModel, store: str | None, ttl_days: float | None) -> JobHistories | None:
-    """Where roll-ups are found; None if the model reads none."""
-    from scoring.histories import JobHistories
+def _histories(model: StoredModel, store: str | None, ttl_days: float | None, without: str) -> JobHistories | None:
+    """Where roll-ups are found, and what becomes of rows without; None if the model reads none."""
+    from scoring.histories import REFUSE, SCORE, JobHistories
 
     features = model.scorer.artefact.features
     histories = features.portfolio.histories
     if histories is None or not features.rolled_up:
         return None
-    return JobHistories() if store is None else JobHistories.at(store, histories, ttl_days or served_ttl_days())
+    found = JobHistories() if store is None else JobHistories.at(store, histories, ttl_days or served_ttl_days())
+    second = None if without in (SCORE, REFUSE) else _application_only(without, model)
+    return replace(found, refuse=without == REFUSE, application_only=second)
+
+
+def _application_only(named: str, champion: StoredModel) -> ApplicationOnly:
+    """The model that decides where no history is known; ColumnsError if it cannot."""
+    from features.errors import ColumnsError, FeatureError
+    from scoring.histories import ApplicationOnly
+    from scoring.store import require_application_only
+
+    model, reference = _loaded(named)
+    try:
+        require_application_only(model, champion)
+    except FeatureError as error:
+        raise ColumnsError(f"--without-history: {named} cannot decide without a history: {error}") from None
+    return ApplicationOnly(f"{model.name}:{model.version}", model.version, model.scorer.artefact.digest, reference)
 
 
 def _engine(job: BatchJob, workers: int, engine: str, scheduler: str | None) -> Engine:
@@ -217,7 +237,7 @@ def _waiting_lines(job: BatchJob, shard: Shard) -> Iterator[str]:
 
 
 def _dry_lines(job: BatchJob) -> Iterator[str]:
-    from scoring.batch import BatchCounts, decide
+    from scoring.part import counts_of_first
 
     tasks = job.tasks()
     size = "rows that are not counted yet" if job.rows is None else f"{job.rows} rows"
@@ -225,12 +245,10 @@ def _dry_lines(job: BatchJob) -> Iterator[str]:
         f"would score {size} in {len(tasks)} part{'s' * (len(tasks) > 1)} of {job.source.address} "
         f"by {job.plan.model}, named by {job.source.identifier.name}, into {_shown(job)}"
     )
-    counts = BatchCounts()
-    for rows, _ in tasks[0].batches(job.model.scorer.artefact.portfolio):
-        counts.add(rows, decide(rows, job.model, with_reasons=job.options.reasons))
-        break
+    counts = counts_of_first(tasks[0], job.model)
     yield f"of the first {counts.rows} rows, {counts.scored} are scored and {counts.rejected} rejected"
     yield from (f"  rejected, {rule}: {count}" for rule, count in counts.rules.most_common())
+    yield from _history_lines(counts.histories)
 
 
 def _lines(summary: Summary, output: str) -> Iterator[str]:
@@ -241,7 +259,7 @@ def _lines(summary: Summary, output: str) -> Iterator[str]:
     yield from (f"  rejected, {rule}: {count}" for rule, count in summary.broken_rules.items())
     if summary.withheld:
         yield f"  referred, too little is known for an approval: {summary.withheld}"
-    yield from (f"  history, {source}: {count}" for source, count in summary.histories.items())
+    yield from _history_lines(summary.histories)
     for name, count in summary.unknown_levels.items():
         every = ", every level that is stated" if name in summary.never_known else ""
         yield f"  level that the model did not learn, {name}: {count}{every}"
@@ -252,6 +270,10 @@ def _lines(summary: Summary, output: str) -> Iterator[str]:
     ):
         if names:
             yield f"  {what}: {_listed(names)}"
+
+
+def _history_lines(histories: Mapping[str, int]) -> Iterator[str]:
+    return (f"  history, {source}: {count}" for source, count in sorted(histories.items()))
 
 
 def _listed(names: Sequence[str]) -> str:

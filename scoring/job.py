@@ -100,7 +100,7 @@ class JobPlan:
         options = given.pop("options")
         parts = tuple(PlannedPart(**part) for part in given.pop("parts"))
         if given.get("histories"):
-            given["histories"] = JobHistories(**given["histories"])
+            given["histories"] = JobHistories.from_dict(given["histories"])
         return cls(**given, parts=parts, options=JobOptions(**{**options, "carry": tuple(options["carry"])}))
 
 

@@ -7,15 +7,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import time
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime
 from functools import cache
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol, Self, TypeVar
+from typing import Any, BinaryIO, Protocol, Self
 
 import numpy as np
 import pyarrow as pa
@@ -26,15 +24,14 @@ from features.files import RowBatch
 from features.portfolio import Portfolio
 from features.sources import Identifier, SourcePart
 from jobs.destination import OutputBucket, OutputFolder
-from scoring.batch import BatchCounts, DecidedRows, decide, decided_types, errors_of, sound_rows
+from scoring.batch import BatchCounts, BatchDecider, DecidedBatch, StageTimes, decided_types, errors_of
 from scoring.errors import BatchError
-from scoring.histories import HISTORY, HistoryFiller, JobHistories, source_column, source_counts
+from scoring.histories import HISTORY, JobHistories
 from scoring.identifiers import IdentifierSpill, hashes_of, sampled
 from scoring.store import StoredModel, load_folder, load_stored
 
 Advance = Callable[[int], object]
 Output = OutputFolder | OutputBucket
-_Item = TypeVar("_Item")
 
 QUARANTINE = "_quarantine"
 """The folder of the rows that break a rule. Readers of Parquet folders pass over names that begin with _."""
@@ -193,29 +190,6 @@ class PartRecord:
         return cls(**values)
 
 
-class StageTimes:
-    """The processor time of each stage of the work on a part."""
-
-    def __init__(self) -> None:
-        self.seconds = defaultdict[str, float](float)
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Count the processor time of the block."""
-        started = time.process_time()
-        yield
-        self.seconds[name] += time.process_time() - started
-
-    def reading(self, batches: Iterator[_Item]) -> Iterator[_Item]:
-        """The batches; the time that they take is that of the stage `read`."""
-        while True:
-            with self.stage("read"):
-                batch = next(batches, None)
-            if batch is None:
-                return
-            yield batch
-
-
 def read_record(task: PartTask) -> PartRecord | None:
     """The record of a part that is finished; None for another."""
     content = task.output.read(task.record)
@@ -258,6 +232,41 @@ def is_folder(model: str) -> bool:
     return "/" in model
 
 
+@contextmanager
+def opened_decider(
+    task: PartTask, model: StoredModel, counts: BatchCounts, times: StageTimes
+) -> Iterator[BatchDecider]:
+    """Decides on the rows of the part during the block, in which the feature store is open if there is one."""
+    found = task.histories
+    if found is None:
+        yield BatchDecider(model, task.options.reasons, counts=counts, times=times)
+        return
+    second = found.application_only
+    alone = None if second is None else loaded_model(second.reference, second.version, second.digest)
+    with found.opened(model.scorer.artefact.portfolio, task.begun.timestamp()) as filler:
+        yield BatchDecider(model, task.options.reasons, filler, alone, found.refuse, counts, times)
+
+
+def taken_rows(task: PartTask, hashes: NDArray[np.uint64], take: int) -> NDArray[np.bool_] | None:
+    """The rows of a batch that limit and sample leave, from the hashes of its identifiers; None for all."""
+    if take == len(hashes) and task.options.sample >= 1:
+        return None
+    rows = sampled(hashes, task.options.sample)
+    rows[take:] = False
+    return rows
+
+
+def counts_of_first(task: PartTask, model: StoredModel) -> BatchCounts:
+    """The counts of the first rows of a part, which are decided on as in the job and written nowhere."""
+    counts = BatchCounts()
+    with opened_decider(task, model, counts, StageTimes()) as decider:
+        for batch, take in task.batches(model.scorer.artefact.portfolio):
+            identifiers = task.identifier.of(task.part, batch)
+            decider.decide(batch, identifiers, taken_rows(task, hashes_of(identifiers), take))
+            break
+    return counts
+
+
 class _PartWork:
     """The work on one part, from its rows to its files."""
 
@@ -274,8 +283,8 @@ class _PartWork:
             spill = IdentifierSpill(files.enter_context(output.writing(task.identifiers)))
             quarantine = TableFile(lambda: files.enter_context(output.writing(task.rejections)), task.rejections)
             decisions = TableFile(lambda: files.enter_context(output.writing(task.decisions)), task.decisions)
-            histories = files.enter_context(self._opened_histories())
-            tables = self._tables(spill, quarantine, histories)
+            decider = files.enter_context(opened_decider(task, self.model, self.counts, self.times))
+            tables = self._tables(spill, quarantine, decider)
             if task.sink is None:
                 for table in tables:
                     with self.times.stage("write"):
@@ -298,66 +307,27 @@ class _PartWork:
             seconds={name: round(seconds, 6) for name, seconds in self.times.seconds.items()},
         )
 
-    @contextmanager
-    def _opened_histories(self) -> Iterator[HistoryFiller | None]:
-        if self.task.histories is None:
-            yield None
-            return
-        portfolio = self.model.scorer.artefact.portfolio
-        with self.task.histories.opened(portfolio, self.task.begun.timestamp()) as filler:
-            yield filler
-
-    def _tables(
-        self, spill: IdentifierSpill, quarantine: TableFile, histories: HistoryFiller | None
-    ) -> Iterator[pa.Table]:
+    def _tables(self, spill: IdentifierSpill, quarantine: TableFile, decider: BatchDecider) -> Iterator[pa.Table]:
         task, stage = self.task, self.times.stage
         for batch, take in self.times.reading(task.batches(self.model.scorer.artefact.portfolio)):
             with stage("identifiers"):
                 identifiers = task.identifier.of(task.part, batch)
                 hashes = hashes_of(identifiers)
-                rows = self._taken(hashes, take)
+                rows = taken_rows(task, hashes, take)
                 whole = rows is None
                 spill.add(
                     identifiers if whole else identifiers.filter(pa.array(rows)), hashes if whole else hashes[rows]
                 )
-            sources = None if histories is None else self._sources(histories, batch, identifiers, rows)
-            with stage("score"):
-                decided = decide(batch, self.model, rows=rows, with_reasons=task.options.reasons)
-            with stage("count"):
-                self.counts.add(batch, decided, rows)
-                if sources is not None:
-                    self.counts.histories.update(source_counts(sources[decided.scored]))
+            decided = decider.decide(batch, identifiers, rows)
             with stage("write"):
-                if batch.violations:
-                    quarantine.add(self._rejected(batch, identifiers, decided, rows))
-                table = self._decisions(batch, identifiers, decided)
-                if sources is not None:
-                    table = table.append_column(HISTORY, source_column(sources[decided.scored]))
+                if decided.batch.violations:
+                    quarantine.add(self._rejected(decided, identifiers, rows))
+                table = self._decisions(decided, identifiers)
             yield table
             self.advance(len(batch))
 
-    def _sources(
-        self,
-        histories: HistoryFiller,
-        batch: RowBatch,
-        identifiers: pa.ChunkedArray[Any],
-        rows: NDArray[np.bool_] | None,
-    ) -> NDArray[np.int8]:
-        """Fill the roll-ups of the rows that are scored; returns where those of each row come from."""
-        with self.times.stage("histories"):
-            sound = sound_rows(batch)
-            return histories.fill(batch.columns, identifiers, sound if rows is None else sound & rows)
-
-    def _taken(self, hashes: NDArray[np.uint64], take: int) -> NDArray[np.bool_] | None:
-        """The rows that limit and sample leave; None for all."""
-        if take == len(hashes) and self.task.options.sample >= 1:
-            return None
-        rows = sampled(hashes, self.task.options.sample)
-        rows[take:] = False
-        return rows
-
-    def _decisions(self, batch: RowBatch, identifiers: pa.ChunkedArray[Any], decided: DecidedRows) -> pa.Table:
-        carried = {name: _cast(batch.others[name], kind) for name, kind in self.task.carried.items()}
+    def _decisions(self, decided: DecidedBatch, identifiers: pa.ChunkedArray[Any]) -> pa.Table:
+        carried = {name: _cast(decided.batch.others[name], kind) for name, kind in self.task.carried.items()}
         beside = pa.table({self.task.identifier.name: identifiers, **carried})
         if not decided.scored.all():
             beside = beside.filter(pa.array(decided.scored))
@@ -366,13 +336,10 @@ class _PartWork:
         return beside
 
     def _rejected(
-        self,
-        batch: RowBatch,
-        identifiers: pa.ChunkedArray[Any],
-        decided: DecidedRows,
-        rows: NDArray[np.bool_] | None,
+        self, decided: DecidedBatch, identifiers: pa.ChunkedArray[Any], rows: NDArray[np.bool_] | None
     ) -> pa.Table:
         """Who was rejected and why. No value of an applicant is here but the identifier."""
+        batch = decided.batch
         chosen = np.flatnonzero(~decided.scored if rows is None else rows & ~decided.scored)
         return pa.table(
             {

@@ -1,4 +1,4 @@
-"""Loads models from the BentoML model store or a folder, and verifies their digests and signatures."""
+"""Loads models from the BentoML model store or a folder, and verifies digests, signatures, and who may stand in."""
 
 from __future__ import annotations
 
@@ -11,7 +11,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self, TypeVar
 
+import numpy as np
+
+from features.errors import ColumnsError
 from features.portfolio import Portfolio
+from features.transformer import Columns
 from jobs.output import write_text, writing
 from jobs.settings import read_regular
 from scoring.artefact import Artefact, read_portfolio
@@ -60,6 +64,31 @@ class StoredModel:
     name: str
     version: str
     scorer: Scorer
+
+
+def require_application_only(served: StoredModel, champion: StoredModel) -> None:
+    """Raise ColumnsError unless the model can decide in the champion's place where no history is known."""
+    artefact, ours = served.scorer.artefact, champion.scorer.artefact.portfolio
+    if artefact.portfolio.name != ours.name:
+        raise ColumnsError(f"it is of the portfolio {artefact.portfolio.name}, and the champion of {ours.name}")
+    if tables := artefact.features.histories:
+        raise ColumnsError(f"it reads the histories {', '.join(tables)}")
+    require_columns(served, champion)
+    require_reasons(served, champion)
+
+
+def require_columns(challenger: StoredModel, champion: StoredModel) -> None:
+    """Raise ColumnsError unless the challenger reads columns of the champion's portfolio alone."""
+    schema = champion.scorer.artefact.portfolio.schema
+    numbers, levels = np.empty((0, len(schema.numeric))), np.empty((0, len(schema.categorical)), dtype=object)
+    none = Columns(numbers, levels, champion.scorer.artefact.portfolio)
+    none.declared_by(challenger.scorer.artefact.portfolio)
+
+
+def require_reasons(served: StoredModel, champion: StoredModel) -> None:
+    """Raise ColumnsError if a model gives no reasons where the champion does."""
+    if champion.scorer.explainer is not None and served.scorer.explainer is None:
+        raise ColumnsError("it gives no reasons, and the champion does")
 
 
 def load_stored(tag: str, *, threads: int = 1, environment: Mapping[str, str] = os.environ) -> StoredModel:

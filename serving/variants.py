@@ -27,7 +27,7 @@ from scoring.changes import ChangeSearch, SearchBounds
 from scoring.errors import ScoringError
 from scoring.reasons import Explanation
 from scoring.scorer import Scores
-from scoring.store import StoredModel, load_stored
+from scoring.store import StoredModel, load_stored, require_application_only, require_columns, require_reasons
 from scoring.waterfall import Waterfall
 from serving.direct import Replies
 from serving.exchange import FAILED
@@ -313,14 +313,6 @@ def same_matrix(one: StoredModel, other: StoredModel) -> bool:
     return one.scorer.artefact.features == other.scorer.artefact.features
 
 
-def require_columns(challenger: StoredModel, champion: StoredModel) -> None:
-    """Raise ColumnsError unless the challenger reads columns of the champion's portfolio alone."""
-    schema = champion.scorer.artefact.portfolio.schema
-    numbers, levels = np.empty((0, len(schema.numeric))), np.empty((0, len(schema.categorical)), dtype=object)
-    none = Columns(numbers, levels, champion.scorer.artefact.portfolio)
-    none.declared_by(challenger.scorer.artefact.portfolio)
-
-
 def load_application_only(settings: ServingSettings, champion: StoredModel) -> StoredModel | None:
     """The model that decides where no history is known; None where the settings name none or the champion reads none.
 
@@ -331,27 +323,11 @@ def load_application_only(settings: ServingSettings, champion: StoredModel) -> S
         return None
     served = load_stored(tag)
     try:
-        _require_application_only(served, champion)
+        require_application_only(served, champion)
         told(served, settings.reasons.language)
     except FeatureError as error:
         raise ColumnsError(f"histories.model: {tag} cannot decide without a history: {error}") from None
     return served
-
-
-def _require_application_only(served: StoredModel, champion: StoredModel) -> None:
-    artefact, ours = served.scorer.artefact, champion.scorer.artefact.portfolio
-    if artefact.portfolio.name != ours.name:
-        raise ColumnsError(f"it is of the portfolio {artefact.portfolio.name}, and the champion of {ours.name}")
-    if tables := artefact.features.histories:
-        raise ColumnsError(f"it reads the histories {', '.join(tables)}")
-    require_columns(served, champion)
-    require_reasons(served, champion)
-
-
-def require_reasons(served: StoredModel, champion: StoredModel) -> None:
-    """Raise ColumnsError if a model gives no reasons where the champion does."""
-    if champion.scorer.explainer is not None and served.scorer.explainer is None:
-        raise ColumnsError("it gives no reasons, and the champion does")
 
 
 class VariantState(StrEnum):

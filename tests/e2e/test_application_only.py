@@ -20,9 +20,9 @@ from tests.e2e.test_refused_starts import start
 from tests.features.histories import FOLDER
 from tests.monitoring.recording import KEY
 from tests.portfolios.test_portfolio import artefact_of
+from tests.scoring.history_models import second_artefact
 from tests.server import ROOT, serve_with
 from tests.serving.histories import fill
-from tests.serving.test_application_only import second_artefact
 
 NAME = "lender_of_two_models"
 ITEMS = [{"application": {"income": 2000.0}, "client_id": client} for client in ("anna", "nobody")]

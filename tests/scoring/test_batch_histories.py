@@ -6,7 +6,6 @@ import json
 import sqlite3
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -29,28 +28,18 @@ from scoring.engines import Engine, InProcess, ProcessPool, run_job
 from scoring.errors import BatchError
 from scoring.histories import JobHistories
 from scoring.job import BatchJob, Summary
-from scoring.scorer import Scorer
 from scoring.store import StoredModel
-from tests.features.histories import DECLARED, EXPECTED, FOLDER, LENDER
-from tests.portfolios.test_portfolio import artefact_of
+from tests.features.histories import DECLARED, EXPECTED, LENDER
 from tests.redis_server import needs_redis, redis_server
+from tests.scoring.history_models import NAMES, model
 from tests.scoring.jobs import files, manifest, rows
 
-NAMES = ["credits_90d", "credits_365d", "open_debt", "late_credits"]
 OTHER = Portfolio.of({**DECLARED, "name": "other", "histories": json.loads(
     json.dumps(DECLARED["histories"]).replace("[90, 365]", "[90, 364]")
 )})  # fmt: skip
 CLIENTS = ["anna", "nobody", "ben", "old", "cleo", "foreign"]
 SOURCES = ["store", "missing", "store", "stale", "store", "stale"]
 PART_ROWS = 2
-
-
-@cache
-def model() -> StoredModel:
-    """A model that reads every roll-up."""
-    artefact = artefact_of(FOLDER)
-    assert set(NAMES) <= set(artefact.features.names)
-    return StoredModel("lender", f"1-{artefact.digest[:32]}", Scorer(artefact))
 
 
 def fill(
@@ -336,6 +325,25 @@ def test_the_command_takes_the_store_from_its_option_or_the_environment(
     assert main(arguments(source, tmp_path / "c", folder, "--store", f"sqlite:///{tmp_path}/no.sqlite")) == 1
     assert capsys.readouterr().err == "error: the feature store cannot be read (FileNotFoundError)\n"
     assert not [*tmp_path.glob("c*")]
+
+
+def test_a_dry_run_looks_its_first_rows_up_and_writes_nothing(
+    store: str, source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "model"
+    model().scorer.artefact.write(folder)
+    asked = arguments(source, tmp_path / "a", folder, "--dry-run", "--store")
+    assert main([*asked, store]) == 0
+    assert counted(capsys) == ["missing: 1", "stale: 2", "store: 3"]
+    assert main([*asked, store, "--limit", "2", "--without-history", "refuse"]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[1:] == [
+        "of the first 2 rows, 1 are scored and 1 rejected", "  rejected, history: must be known: 1",
+        "  history, store: 1",
+    ]  # fmt: skip
+    assert main([*asked, f"sqlite:///{tmp_path}/no.sqlite"]) == 1
+    assert capsys.readouterr().err == "error: the feature store cannot be read (FileNotFoundError)\n"
+    assert not [*tmp_path.glob("a*")]
 
 
 def test_a_model_that_reads_no_roll_ups_ignores_the_store(

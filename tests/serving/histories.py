@@ -6,7 +6,6 @@ import asyncio
 import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +16,16 @@ from prometheus_client import CollectorRegistry
 from decision_log.reader import DecisionLogReader
 from features.materialize import materialize, roll_up_clients
 from jobs.commandline import Progress
-from scoring.scorer import Scorer
 from scoring.store import StoredModel
 from serving.histories import ClientHistories
 from serving.request_metrics import Traffic
 from serving.schemas import Requests
 from serving.settings import HistorySettings
-from tests.features.histories import CREDITS, FOLDER, LENDER, MONTHS, write_histories
-from tests.portfolios.test_portfolio import artefact_of
+from tests.features.histories import CREDITS, LENDER, MONTHS, write_histories
+from tests.scoring.history_models import NAMES, model
 from tests.serving.test_engine import SERVING, Service
 
 NOW = datetime(2026, 11, 29, tzinfo=UTC)
-NAMES = ["credits_90d", "credits_365d", "open_debt", "late_credits"]
 INCOME = {"income": 2000.0}
 ARROW = "application/vnd.apache.arrow.stream"
 JSON = "application/json"
@@ -41,14 +38,6 @@ def history(client: str) -> dict[str, list[dict[str, Any]]]:
     months = [dict(zip(MONTHS, row, strict=True)) for row in zip(*MONTHS.values(), strict=True)]
     names = {row["credit"] for row in mine}
     return {"credits": mine, "months": [row for row in months if row["credit"] in names]}
-
-
-@cache
-def model() -> StoredModel:
-    """A model that reads every roll-up."""
-    artefact = artefact_of(FOLDER)
-    assert set(NAMES) <= set(artefact.features.names)
-    return StoredModel("lender", f"1-{artefact.digest[:32]}", Scorer(artefact))
 
 
 @dataclass

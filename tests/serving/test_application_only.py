@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +17,9 @@ from decision_log.reader import DecisionLogReader
 from decision_log.replay import replay
 from features.errors import FeatureError
 from features.store import HistorySource
-from jobs.commandline import Progress
 from scoring.artefact import Artefact
 from scoring.errors import ArtefactError
-from scoring.scorer import Scorer, with_conformance
+from scoring.scorer import with_conformance
 from scoring.store import StoredModel
 from serving.direct import Replies
 from serving.engine import DecisionEngine
@@ -32,30 +30,15 @@ from serving.split import described, variant_of
 from serving.variants import Variant, load_application_only
 from tests.decision_log.models import kept
 from tests.features.histories import FOLDER, LENDER
-from tests.portfolios.test_portfolio import artefact_of, dataset_of, load, settings_of
-from tests.serving.histories import ARROW, INCOME, NOW, Asked, Services, fill, history, model
+from tests.portfolios.test_portfolio import artefact_of
+from tests.scoring.history_models import model, second, second_artefact
+from tests.serving.histories import ARROW, INCOME, NOW, Asked, Services, fill, history
 from tests.serving.tables import arrow
 from tests.serving.test_engine import SERVING
 from tests.serving.test_variants import broken
-from training.trainer import train
 
 SOURCES = ["store", "missing", "store", "missing", "store"]
 CLIENTS = ["anna", "nobody", "ben", None, "cleo"]
-
-
-@cache
-def second_artefact() -> Artefact:
-    """A model that reads the income alone, with a policy of its own."""
-    settings = settings_of(FOLDER)
-    settings = settings.model_copy(update={"features": settings.features.model_copy(update={"sets": ("baseline",)})})
-    artefact = train(dataset_of(load(FOLDER)), settings, Progress(quiet=True)).artefact({})
-    assert artefact.features.names == ("income",)
-    return with_conformance(replace(artefact, policy=replace(artefact.policy, cutoff=artefact.policy.refer_from)))
-
-
-def second() -> StoredModel:
-    artefact = second_artefact()
-    return StoredModel("lender", f"2-{artefact.digest[:32]}", Scorer(artefact))
 
 
 def batch() -> dict[str, Any]:

@@ -15,7 +15,8 @@ from serving.engine import DecisionEngine
 from serving.settings import WithoutHistory
 from tests.features.histories import EXPECTED
 from tests.redis_server import needs_redis, redis_server
-from tests.serving.histories import ARROW, INCOME, NAMES, NOW, Services, fill, history, model
+from tests.scoring.history_models import NAMES, model
+from tests.serving.histories import ARROW, INCOME, NOW, Services, fill, history
 from tests.serving.tables import arrow
 from tests.serving.test_engine import Service
 

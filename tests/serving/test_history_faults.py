@@ -24,7 +24,8 @@ from serving.schemas import Requests
 from serving.settings import HistorySettings, WithoutHistory
 from tests.features.histories import EXPECTED, LENDER
 from tests.redis_server import RedisServer, needs_redis, redis_server
-from tests.serving.histories import INCOME, JSON, fill, model
+from tests.scoring.history_models import model
+from tests.serving.histories import INCOME, JSON, fill
 from tests.serving.test_engine import SERVING, Service
 
 pytestmark = needs_redis
