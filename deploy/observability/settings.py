@@ -100,6 +100,8 @@ class Limits(Settings):
     error_ratio: float = Field(gt=0, lt=1)
     shed_ratio: float = Field(gt=0, lt=1)
     invalid_ratio: float = Field(gt=0, lt=1)
+    history_unavailable_ratio: float = Field(gt=0, lt=1)
+    history_stale_ratio: float = Field(gt=0, lt=1)
     p99_seconds: float = Field(gt=0)
     batch_p99_seconds: float = Field(gt=0)
     category_jump: float = Field(gt=0, lt=1)

@@ -94,8 +94,14 @@ def _decisions() -> dict[str, str]:
         **{f'{name}{{decision="{d}",risk_level="{level}"}}': rising(rate) for (d, level), rate in rates.items()},
         "credit_scoring_probability_sum": rising(48),
         "credit_scoring_probability_count": rising(600),
+        **_histories(),
         'credit_scoring_model_info{model="m",version="1",digest="d1"}': steady(1),
     }
+
+
+def _histories() -> dict[str, str]:
+    rates = {"store": 540, "missing": 54, "stale": 6, "request": 0, "unavailable": 0}
+    return {f'credit_scoring_histories_total{{source="{source}"}}': rising(rate) for source, rate in rates.items()}
 
 
 def series(changes: Mapping[str, str | None]) -> list[dict[str, str]]:
@@ -133,6 +139,13 @@ def firing(changes: Mapping[str, str | None], *, scrape: int, alerts: Iterable[t
         "exp_samples": samples,
     }
     return {"interval": f"{MINUTES}m", "input_series": series(changes), "promql_expr_test": [asked]}
+
+
+def per_mille(query: str, label: str, values: Mapping[str, int], *, scrape: int) -> dict[str, Any]:
+    """A promtool test: the healthy service answers the query after that scrape with these shares by the label."""
+    expected = [{"labels": f'{{{label}="{name}"}}' if name else "{}", "value": value} for name, value in values.items()]
+    asked = {"expr": f"round(1000 * {query})", "eval_time": f"{scrape * MINUTES}m", "exp_samples": expected}
+    return {"interval": f"{MINUTES}m", "input_series": series({}), "promql_expr_test": [asked]}
 
 
 def run(folder: Path, rules: Iterable[Path], tests: list[dict[str, Any]]) -> subprocess.CompletedProcess[str]:

@@ -216,11 +216,12 @@ def _applications(folder: Path) -> list[Application]:
 
 
 def _queries(dashboard: str) -> dict[str, str]:
-    """Every query of the dashboard, by its panel."""
+    """Every query of the dashboard, by its panel, but those of histories: the model here reads none."""
     return {
         f"{panel['id']} {panel['title']}, {target['refId']}": target["expr"]
         for panel in json.loads(dashboard)["panels"]
         for target in panel.get("targets", [])
+        if "credit_scoring_histories" not in target["expr"]
     }
 
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 import yaml
 
+from features.store import HistorySource
 from tests.deploy.observability.promtool import (
     CHANGES,
     END,
     MINUTES,
     firing,
+    per_mille,
     response_seconds,
     rising,
     run,
@@ -56,6 +59,8 @@ SPLIT_FAILED = 'credit_scoring_split_applications_total{variant="challenger",out
 SHADOW_FAILED = 'credit_scoring_shadow_applications_total{variant="challenger",outcome="failed"}'
 HALTED = 'credit_scoring_variant_halted{variant="challenger",reason="failures"}'
 UNLOADED = 'credit_scoring_variant_state{variant="challenger",state="missing"}'
+HISTORIES = tuple(f'credit_scoring_histories_total{{source="{source}"}}' for source in HistorySource)
+REQUESTED, FOUND, _, STALE, UNAVAILABLE = HISTORIES
 WINDOW_END = "credit_scoring_drift_window_end_timestamp_seconds"
 ONE_MODEL = 'credit_scoring_model_info{model="m",version="1",digest="d1"}'
 OTHER_MODEL = 'credit_scoring_model_info{model="m",version="2",digest="d2"}'
@@ -109,6 +114,21 @@ FAULTS = {
         {"credit_scoring_keys_stale@a": then(0, 1)},
         {("CreditScoringKeysStale", "warning")},
     ),
+    "the feature store is down": (
+        {FOUND: turning(540, 0), STALE: turning(6, 0), UNAVAILABLE: turning(0, 546)},
+        {("CreditScoringHistoriesUnavailable", "critical")},
+    ),
+    "the feature store is down where most requests have a history": (
+        {REQUESTED: rising(540), FOUND: turning(6, 0), STALE: steady(0), UNAVAILABLE: turning(0, 6)},
+        {("CreditScoringHistoriesUnavailable", "critical")},
+    ),
+    "the feature store is late now and then": ({UNAVAILABLE: turning(0, 20)}, NOTHING),
+    "the feature store is filled no longer": (
+        {FOUND: turning(540, 400), STALE: turning(6, 146)},
+        {("CreditScoringHistoriesStale", "warning")},
+    ),
+    "some clients are in the files no longer": ({FOUND: turning(540, 500), STALE: turning(6, 46)}, NOTHING),
+    "no model reads histories": (dict.fromkeys(HISTORIES), NOTHING),
     "a thread of one pod stands still": (
         {f"{HEARTBEAT}@a": f"0+{60 * MINUTES}x{CHANGES} {60 * MINUTES * CHANGES}x{END - CHANGES - 1}"},
         {("CreditScoringThreadStopped", "critical")},
@@ -189,6 +209,25 @@ FAULTS = {
 def test_a_fault_fires_its_alerts_and_no_others(tmp_path: Path, fault: str):
     changes, alerts = FAULTS[fault]
     tested = run(tmp_path, RULES, [firing(changes, scrape=END, alerts=alerts)])
+    assert tested.returncode == 0, tested.stdout + tested.stderr
+
+
+def test_the_dashboard_has_the_share_of_each_source_of_histories(tmp_path: Path):
+    dashboard = json.loads((ROOT / "deploy" / "grafana" / "dashboards" / "credit_scoring.json").read_text())
+    queries = {
+        panel["title"]: target["expr"].replace("$job", "credit-scoring")
+        for panel in dashboard["panels"]
+        for target in panel.get("targets", [])
+        if "credit_scoring_histories" in target["expr"]
+    }
+    shares = {
+        "Sources": {"request": 0, "store": 900, "missing": 90, "stale": 10, "unavailable": 0},
+        "Unavailable": {"": 0},
+        "Stale": {"": 11},
+    }
+    assert queries.keys() == shares.keys()
+    tests = [per_mille(f"sum by (source) ({queries[title]})", "source", shares[title], scrape=END) for title in shares]
+    tested = run(tmp_path, RULES, tests)
     assert tested.returncode == 0, tested.stdout + tested.stderr
 
 
