@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import signal
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +23,7 @@ from tests.decision_log.models import kept
 from tests.e2e.test_idempotency import eventually
 from tests.features.histories import EXPECTED, FOLDER, LENDER, write_histories
 from tests.portfolios.test_portfolio import artefact_of
+from tests.redis_server import needs_redis, redis_server
 from tests.server import Server, serve_with
 from tests.serving.histories import INCOME, history
 
@@ -114,3 +116,31 @@ def test_an_address_that_is_none_stops_the_start(model: StoredModel, tmp_path: P
     said = "FEATURE_STORE: mysql://host/db: is no feature store"
     with pytest.raises(RuntimeError, match=said), serve_with(tmp_path, {"model": NAME}, wrong):
         pass
+
+
+@needs_redis
+def test_a_redis_that_hangs_or_is_killed_costs_the_history_and_no_answer(
+    model: StoredModel, rolled_up: RolledUp, tmp_path: Path
+) -> None:
+    with redis_server() as redis:
+        materialize(redis.address, LENDER, rolled_up, datetime.now(UTC))
+        with serve_with(tmp_path, {"model": NAME}, {"FEATURE_STORE": redis.address}) as server:
+            eventually(lambda: sources(server) == {"store"})
+            redis.process.send_signal(signal.SIGSTOP)
+            assert sources(server) == {"unavailable"}
+            redis.process.send_signal(signal.SIGCONT)
+            eventually(lambda: sources(server) == {"store"})
+            redis.stop()
+            assert sources(server) == {"unavailable"}
+            with redis_server(port=redis.port):
+                eventually(lambda: sources(server) == {"missing"})
+                materialize(redis.address, LENDER, rolled_up, datetime.now(UTC))
+                eventually(lambda: sources(server) == {"store"})
+
+
+def sources(server: Server) -> set[str]:
+    """Where the history came from in each of some requests at once; all must be decided on."""
+    with ThreadPoolExecutor(4) as callers:
+        answers = list(callers.map(lambda _: predict(server, client_id="anna"), range(12)))
+    assert {answer.status_code for answer in answers} == {200}
+    return {answer.json()["history"] for answer in answers}
