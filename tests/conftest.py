@@ -29,7 +29,7 @@ from tests.markers import pytest_collection_modifyitems  # noqa: E402, F401 - un
 from tests.server import ROOT, Server, serve_with  # noqa: E402
 from tests.skipped import pytest_terminal_summary  # noqa: E402, F401 - what a run says at its end
 from tests.without_home_credit import left_out  # noqa: E402
-from training.promotion import promote  # noqa: E402
+from training.registry.promotion import promote  # noqa: E402
 from training.run import Delivered, deliver  # noqa: E402
 from training.settings import TrainingSettings  # noqa: E402
 

@@ -314,7 +314,7 @@ def compare(**options: Any) -> None:
 @click.option("--settings", type=PATH, default=SETTINGS, help="default: configs/training.yaml")
 def plan_test(**options: Any) -> None:
     """Plan a live test of two models: how many applicants, how long, and when it may stop."""
-    from training.live_plan import write_plan
+    from training.live.plan import write_plan
 
     write_plan(**options)
 
@@ -329,7 +329,7 @@ def plan_test(**options: Any) -> None:
 @click.option("--json", "found", type=PATH, metavar="FILE", help="write everything that was found there as well")
 def test_result(**options: Any) -> int:
     """Say what a live test has shown, at the looks of its plan and by its rule alone."""
-    from training.live_test import report_result
+    from training.live.result import report_result
 
     return report_result(**options)
 

@@ -30,21 +30,21 @@ from training.dataset import Dataset, find_applications, is_generated, split_by_
 from training.errors import FleetError, RegistryError, TrackingError, TrainingError
 from training.fair_fit import refuse_fairness
 from training.fleet import Fleet
-from training.frontier import FoundAlternatives
 from training.generation import FileFormat, generator_of
 from training.portfolio.commands import served_otherwise
-from training.promotion import Verdict, judge, keep, make_champion, promote, rollback
 from training.registry.fitted import register_fitted, run_of_fitted
+from training.registry.promotion import Verdict, judge, keep, make_champion, promote, rollback
 from training.registry.registry import Registered, changes, copy_report, current_champion, find, succession
 from training.registry.store import champion_lock, import_model
 from training.registry.tracking import connect, resumed_run, scratch, without_secrets
 from training.retraining import Retrainer, WatchedLog
 from training.run import deliver, deliver_fleet, load, registry_lines, trained_lines, verdict_lines
+from training.search.frontier import FoundAlternatives
 from training.search_settings import without_credentials
 from training.settings import TrainingSettings
 
 if TYPE_CHECKING:
-    from training.revision import Revision
+    from training.registry.revision import Revision
 
 _Options = ParamSpec("_Options")
 _Code = TypeVar("_Code", int, None)
@@ -122,7 +122,7 @@ def run(
     """Train, register and judge a model; promote it if it passes."""
     loaded = _loaded(settings, portfolio, tracking_uri)
     if params is not None:
-        from training.tuning import TunedParameters
+        from training.search.tuning import TunedParameters
 
         loaded = TunedParameters.apply(params, loaded)
     allowed = {"generated_allowed": allow_generated, "uncompared_allowed": allow_uncompared}
@@ -191,7 +191,7 @@ def search(
     tracking_uri: str | None,
 ) -> None:
     """Search parameters, into a file."""
-    from training.tuning import tune, tuning_lines
+    from training.search.tuning import tune, tuning_lines
 
     if not output.parent.is_dir() or output.is_dir():
         raise OutputError(f"--output {output}: not a file in a folder that exists")
@@ -220,9 +220,9 @@ def search_fairer(
     portfolio: Path | None,
 ) -> None:
     """Search less discriminatory alternatives, into a folder."""
-    from training.alternatives import search_alternatives
-    from training.levers import side_groups
     from training.report.alternatives_page import PAGE, RESULT, result_lines, write_result
+    from training.search.alternatives import search_alternatives
+    from training.search.levers import side_groups
 
     output.mkdir(parents=True, exist_ok=True)
     values = TrainingSettings.load(settings, portfolio).model_dump(mode="json")
@@ -299,7 +299,7 @@ def revise_policy(
     tracking_uri: str | None,
 ) -> None:
     """Revise the policy of a registered model, and judge the revision."""
-    from training.revision import PolicyChange, register_revision, revise
+    from training.registry.revision import PolicyChange, register_revision, revise
 
     loaded, now = _connected(settings, portfolio, tracking_uri), datetime.now(UTC)
     base = find(loaded.tracking.model, version)
@@ -319,7 +319,7 @@ def revise_policy(
 
 def _revision_lines(revision: Revision, folder: Path | None) -> Iterator[str]:
     """What a revision changes on labelled rows, and in a decision log if one is given."""
-    from training.revision import log_flips
+    from training.registry.revision import log_flips
 
     yield from revision.lines()
     if folder is not None:
@@ -370,7 +370,7 @@ def audit(
     tracking_uri: str | None,
 ) -> None:
     """Tell who decided when, or write it, or verify what was written."""
-    from training.audit import champion_lines, export, history, verify
+    from training.registry.audit import champion_lines, export, history, verify
 
     if bool(exported) != bool(publics):
         raise click.UsageError("--verify and --public belong together")

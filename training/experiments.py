@@ -15,11 +15,10 @@ from numpy.typing import NDArray
 from jobs.commandline import Progress, table
 from monitoring.measures import Estimate, auc, auc_difference, normal_estimate
 from scoring.policy import DecisionPolicy
-from training.cross_fitting import CrossFitted, cross_fit
 from training.dataset import Dataset
 from training.evaluation import Evaluation, decision_policy, evaluate
 from training.fitting import fitted_to
-from training.model_families import blended, candidate, sampled, stacked
+from training.model_families import CrossFitted, blended, candidate, cross_fit, sampled, stacked
 from training.registry.tracking import commit, tracked_run
 from training.report.figures import evaluation_figures
 from training.report.model_report import write_figures

@@ -36,11 +36,10 @@ from features.portfolio import Portfolio
 from features.transformer import Columns, FeatureState, FeatureTransformer, concatenate
 from jobs.commandline import Progress, stop_if_asked
 from jobs.output import write_json, write_text
-from training.blocks import StoredColumns, StoredDataset, read_source, store_parts
+from training.blocks import StoredColumns, StoredDataset, read_source, store_parts, with_histories
 from training.dataset import Dataset, refuse_leaks, refuse_too_few
 from training.errors import DataError, FleetError
 from training.fitting import dataset_of, fit_state, parameters, text, usual_settings
-from training.histories import with_histories
 from training.settings import ModelSettings, TrainingSettings
 
 _HELD_SHARE = 0.2

@@ -32,8 +32,8 @@ from monitoring.sources import window_of_log
 from scoring.artefact import Artefact
 from scoring.store import read_alias
 from training.dataset import Dataset, refuse_too_few, split_by_time
-from training.promotion import Verdict, judge, keep, make_champion, promote
 from training.registry.fitted import place_of_fitted
+from training.registry.promotion import Verdict, judge, keep, make_champion, promote
 from training.registry.registry import (
     CHALLENGER,
     CHAMPION,

@@ -19,7 +19,7 @@ from features.files import open_file
 from jobs.commandline import Progress, table
 from monitoring.measures import Estimate
 from scoring.reasons import ReferenceGroup
-from training.blocks import StoredDataset, read_source, store_parts
+from training.blocks import StoredDataset, read_source, store_parts, with_histories
 from training.dataset import (
     GENERATED,
     TRUE_PD,
@@ -35,17 +35,16 @@ from training.errors import RegistryError, TrainingError
 from training.evaluation import Evaluation
 from training.fitting import fitted_to, parameters_line
 from training.fleet import Fleet, FleetFit, fit_fleet
-from training.frontier import FoundAlternatives
 from training.gates import gate_lines, group_lines
 from training.generation import generator_of
-from training.histories import with_histories
-from training.promotion import JudgedModel, Verdict, judge
 from training.registry.fitted import FILES, place_of_fitted, register_fitted, write_fitted
 from training.registry.packaging import code_digest
+from training.registry.promotion import JudgedModel, Verdict, judge
 from training.registry.registry import CHAMPION, REVISES, Registered, aliases, changes, current_champion, versions
 from training.registry.store import served_version
 from training.registry.tracking import commit, connect, portfolio_of_run, tracked_run
 from training.report.model_report import write_report
+from training.search.frontier import FoundAlternatives
 from training.settings import TrainingSettings
 from training.trainer import TrainedModel, lineage, train, train_fleet
 

@@ -22,7 +22,7 @@ from tests.applications import applications
 from tests.decision_log.models import kept
 from tests.server import Server, serve_with
 from tests.training.live import design
-from training.live_arms import read_applicants
+from training.live.arms import read_applicants
 
 NAME = "contested_service"
 SALT = "a-test"

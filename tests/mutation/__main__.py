@@ -41,7 +41,7 @@ PACKAGES = {
         *("monitoring/counts.py", "monitoring/windows.py", "monitoring/recorder.py", "monitoring/windows.py"),
         *("decision_log/format.py", "decision_log/writer.py"),
     ],
-    "training": ["training/evaluation.py", "training/gates.py", "training/gates.py", "training/promotion.py"],
+    "training": ["training/evaluation.py", "training/gates.py", "training/gates.py", "training/registry/promotion.py"],
 }
 _FOLDERS = ["decision_log", "features", "jobs", "monitoring", "scoring", "serving", "training"]
 TESTS = [*_FOLDERS[:4], *(f"tests/{part}" for part in (*PACKAGES, "serving"))]

@@ -26,7 +26,7 @@ from serving.variants import VariantState, load_challengers
 from tests.portfolios.samples import drawn, write_csv
 from tests.server import ROOT, unmeasured
 from training.errors import RegistryError
-from training.promotion import promote
+from training.registry.promotion import promote
 from training.registry.registry import copy_report
 from training.registry.store import import_challenger
 from training.run import Delivered, deliver

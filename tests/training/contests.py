@@ -10,7 +10,7 @@ from bentoml.exceptions import BentoMLException
 from mlflow import MlflowClient
 
 from training.dataset import Dataset
-from training.promotion import judge, promote
+from training.registry.promotion import judge, promote
 from training.registry.registry import Registered, aliases, changes, versions
 from training.registry.tracking import tracked_run
 from training.run import track

@@ -19,8 +19,8 @@ from decision_log.writer import DecisionLogWriter, Position
 from scoring.policy import DecisionKind
 from scoring.scorer import Scores
 from tests.monitoring.recording import KEY, settings
-from training.live_arms import LiveApplicants
-from training.live_plan import LiveDesign
+from training.live.arms import LiveApplicants
+from training.live.plan import LiveDesign
 
 STARTS = 1_770_000_000.0
 DAY = 86_400.0

@@ -22,18 +22,18 @@ from jobs.commandline import Progress
 from jobs.output import locked
 from monitoring.measures import auc
 from tests.training.planted import planted, settings_of
-from training import alternatives
-from training.alternatives import halves, search_alternatives
 from training.cli import main
 from training.dataset import Dataset, load_dataset
 from training.errors import StudyError, TrainingError
 from training.fitting import cross_calibrated, cross_validate
-from training.frontier import ANY, SAME, FoundAlternatives
-from training.levers import Levers, side_groups
 from training.registry.registry import copy_report
 from training.run import deliver
+from training.search import alternatives
+from training.search.alternatives import halves, search_alternatives
+from training.search.frontier import ANY, SAME, FoundAlternatives
+from training.search.levers import Levers, side_groups
+from training.search.study import TrialSeededSampler
 from training.settings import TrainingSettings
-from training.tuning_study import TrialSeededSampler
 
 Planted = tuple[Dataset, TrainingSettings]
 MINUTES = 10.0

@@ -18,11 +18,11 @@ from tests.decision_log.logs import KeyPair
 from tests.home_credit import PORTFOLIO
 from tests.training.contests import Contest
 from tests.training.contests import contest as make_contest
-from training.audit import AuditEvent, EventKind, champion_lines, exported, fault, history
 from training.cli import main
 from training.dataset import Dataset, load_dataset
 from training.errors import GateError, RegistryError
-from training.promotion import rollback
+from training.registry.audit import AuditEvent, EventKind, champion_lines, exported, fault, history
+from training.registry.promotion import rollback
 from training.registry.registry import record_judgement, versions
 from training.run import Delivered
 from training.settings import TrainingSettings

@@ -17,13 +17,25 @@ from jobs.errors import SettingsError
 from monitoring.measures import auc, auc_difference
 from tests.home_credit import PORTFOLIO
 from training.cli import main
-from training.cross_fitting import Candidate, CrossFitted, FoldMatrices, cross_fit, cross_fitted, encoder, fold_matrices
 from training.dataset import Dataset, load_dataset
 from training.errors import CalibrationError
 from training.evaluation import decision_policy
 from training.experiments import EXPERIMENTS, compare, table_lines
 from training.fitting import calibrated_by_fold, cross_validate, splits
-from training.model_families import Resampler, blended, candidate, sampled, stacked
+from training.model_families import (
+    Candidate,
+    CrossFitted,
+    FoldMatrices,
+    Resampler,
+    blended,
+    candidate,
+    cross_fit,
+    cross_fitted,
+    encoder,
+    fold_matrices,
+    sampled,
+    stacked,
+)
 from training.search_settings import Family, Sampling
 from training.settings import TrainingSettings
 

@@ -7,7 +7,7 @@ import pytest
 
 from monitoring.measures import Estimate, auc
 from scoring.policy import DecisionPolicy, PointScale
-from training.frontier import (
+from training.search.frontier import (
     ANY,
     EVERY,
     POLICY,

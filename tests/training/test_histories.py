@@ -11,10 +11,9 @@ import pytest
 
 from jobs.commandline import Progress
 from tests.server import ROOT
-from training.blocks import read_source, store_parts
+from training.blocks import read_source, reads_histories, store_parts, with_histories
 from training.dataset import Dataset, load_dataset
 from training.generation import generator_of
-from training.histories import reads_histories, with_histories
 from training.settings import TrainingSettings
 from training.trainer import train
 

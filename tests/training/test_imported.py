@@ -29,9 +29,9 @@ from tests.training.contests import Contest
 from tests.training.contests import contest as make_contest
 from training.dataset import load_dataset
 from training.errors import ParityError, RegistryError
-from training.promotion import judge, judged_model, rollback
 from training.registry import packaging
 from training.registry.packaging import package_code
+from training.registry.promotion import judge, judged_model, rollback
 from training.registry.registry import copy_report
 from training.registry.store import import_model
 from training.run import Delivered, registry_lines

@@ -15,8 +15,8 @@ from jobs.errors import SettingsError
 from tests.training.live import APPROVE, DECLINE, applicants, design
 from training.cli import main
 from training.errors import PlanError
-from training.live_arms import LiveApplicants, arm_difference
-from training.live_plan import AssumedFigures, LiveDesign, LiveMetric, LivePlan, crossing_chance, look_bounds
+from training.live.arms import LiveApplicants, arm_difference
+from training.live.plan import AssumedFigures, LiveDesign, LiveMetric, LivePlan, crossing_chance, look_bounds
 
 pytestmark = pytest.mark.filterwarnings("error")
 EXPERIMENTS = 1_000
@@ -166,7 +166,7 @@ def test_a_plan_that_was_changed_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_rule_that_its_design_does_not_give_is_refused_with_any_digest(tmp_path: Path) -> None:
-    from training.live_plan import _digest
+    from training.live.plan import _digest
 
     file = tmp_path / "plan.json"
     plan = design(rule="obrien-fleming").plan()

@@ -16,15 +16,15 @@ from tests.monitoring.recording import KEY
 from tests.training.live import APPROVE, DAY, DECLINE, STARTS, LiveRecord, applicants, design, traffic, write_log
 from training.cli import main
 from training.errors import PlanError
-from training.live_arms import (
+from training.live.arms import (
     LiveApplicants,
     PairedDifference,
     arm_difference,
     check_split,
     paired_difference,
 )
-from training.live_plan import LiveMetric, LivePlan, PlannedLook
-from training.live_test import LiveResult, LiveVerdict, judge_live, result_lines
+from training.live.plan import LiveMetric, LivePlan, PlannedLook
+from training.live.result import LiveResult, LiveVerdict, judge_live, result_lines
 
 EXPERIMENTS = 200
 LATER = datetime.fromtimestamp(STARTS, UTC) + timedelta(days=365)

@@ -24,11 +24,11 @@ from tests.home_credit import PORTFOLIO
 from tests.server import ROOT
 from tests.training.contests import Contest, register
 from tests.training.contests import contest as make_contest
-from training import promotion
 from training.cli import main
 from training.dataset import Dataset, load_dataset
 from training.errors import GateError, RegistryError
-from training.promotion import judge, judged_model, rollback
+from training.registry import promotion
+from training.registry.promotion import judge, judged_model, rollback
 from training.registry.registry import (
     OUT_OF_FOLD,
     Action,

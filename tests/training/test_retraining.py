@@ -27,12 +27,12 @@ from scoring.store import load_stored, read_alias
 from tests.portfolios.samples import drawn, write_csv
 from tests.portfolios.test_delivery import settings_of
 from tests.server import ROOT
-from training import promotion, retraining
+from training import retraining
 from training.cli import main
 from training.dataset import load_dataset
 from training.errors import DataError, RegistryError
-from training.promotion import judge, promote, rollback
-from training.registry import registry
+from training.registry import promotion, registry
+from training.registry.promotion import judge, promote, rollback
 from training.registry.registry import aliases, changes, find
 from training.registry.store import import_challenger
 from training.retraining import Retrainer, Retraining, WatchedLog, matured

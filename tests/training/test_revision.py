@@ -27,10 +27,10 @@ from tests.training.contests import Contest, register
 from training.cli import main
 from training.dataset import Dataset, load_dataset
 from training.errors import RegistryError
-from training.promotion import judge, judged_model, promote, rollback
+from training.registry.promotion import judge, judged_model, promote, rollback
 from training.registry.registry import Registered, current_champion, find
+from training.registry.revision import Flips, PolicyChange, base_artefact, log_flips, register_revision, revise
 from training.registry.store import served_version
-from training.revision import Flips, PolicyChange, base_artefact, log_flips, register_revision, revise
 from training.run import Delivered, registry_lines
 from training.settings import TrainingSettings
 

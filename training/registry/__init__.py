@@ -1,1 +1,1 @@
-"""MLflow tracks runs and registers models; the BentoML store holds the model that is served."""
+"""Versions of models: tracked and registered in MLflow, promoted, revised, audited, and imported into BentoML."""

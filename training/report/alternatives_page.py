@@ -11,9 +11,9 @@ from matplotlib.figure import Figure
 
 from jobs.output import templates, write_text
 from monitoring.measures import Estimate
-from training.frontier import ANY, AlternativePoint, FoundAlternatives, RatioPrice, SearchedFigures, pareto_front
 from training.report import figures
 from training.report.figures import NOTHING, ReportTable, Row, decimal, percent, plain_axes, signed, svg
+from training.search.frontier import ANY, AlternativePoint, FoundAlternatives, RatioPrice, SearchedFigures, pareto_front
 
 RESULT, PAGE = "alternatives.json", "alternatives.html"
 _TRIAL, _FREE, _READING, _GUIDE = "#b5bdc6", "#2166ac", "#b2182b", "#999999"

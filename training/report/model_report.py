@@ -13,12 +13,12 @@ from scoring.artefact import Artefact
 from scoring.store import REPORT
 from training.dataset import Dataset, is_generated
 from training.evaluation import Evaluation
-from training.frontier import FoundAlternatives
 from training.gates import Gate, GroupPerformance
 from training.report import figures, model_tables, outcome_tables
 from training.report.alternatives_page import RESULT, chapter
 from training.report.figures import decimal, model_figures, place_in_interval, svg, write_png
 from training.report.model_tables import REQUIREMENTS, SECTIONS
+from training.search.frontier import FoundAlternatives
 from training.settings import TrainingSettings
 from training.trainer import TrainedModel
 

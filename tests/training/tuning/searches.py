@@ -5,8 +5,8 @@ from __future__ import annotations
 import optuna
 
 from training.dataset import Dataset
+from training.search.study import FOLDS, open_study, run_trials, tuning_folds
 from training.settings import TrainingSettings
-from training.tuning_study import FOLDS, open_study, run_trials, tuning_folds
 
 TRIALS = 5
 

@@ -19,9 +19,9 @@ from monitoring.measures import auc
 from tests.training.tuning.searches import changed, searched
 from training.cli import main
 from training.dataset import Dataset
+from training.search.study import FINISHED, FOLDS, fitted_margins, score_of, tuning_folds
+from training.search.tuning import NestedEstimate, TunedParameters, Winner, tune
 from training.settings import TrainingSettings
-from training.tuning import NestedEstimate, TunedParameters, Winner, tune
-from training.tuning_study import FINISHED, FOLDS, fitted_margins, score_of, tuning_folds
 
 
 @pytest.mark.parametrize("objective", ["auc", "average_precision", "cost_per_applicant", "f_beta"])

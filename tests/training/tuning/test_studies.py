@@ -17,11 +17,10 @@ from optuna.trial import Trial, TrialState
 from tests import postgres
 from tests.skipped import missing
 from tests.training.tuning.searches import TRIALS, changed, searched, summary
-from training import tuning_study
 from training.dataset import Dataset
 from training.errors import StudyError
+from training.search.study import FINISHED, FOLDS, TuningFold, open_study, value_of
 from training.settings import TrainingSettings
-from training.tuning_study import FINISHED, FOLDS, TuningFold, open_study
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -62,8 +61,8 @@ import yaml
 from tests.home_credit import PORTFOLIO
 from training.dataset import load_dataset
 from training.settings import TrainingSettings
-from training import tuning_study as objective
-from training.tuning_study import open_study, run_trials
+from training.search import study as objective
+from training.search.study import open_study, run_trials
 settings = TrainingSettings.model_validate(yaml.safe_load(Path({str(path)!r}).read_text()))
 dataset = load_dataset(Path({str(generated)!r}), PORTFOLIO)
 measure, measured = objective._measure, []
@@ -109,7 +108,7 @@ import yaml
 from tests.home_credit import PORTFOLIO
 from training.dataset import load_dataset
 from training.settings import TrainingSettings
-from training.tuning_study import open_study, run_trials, tuning_folds
+from training.search.study import open_study, run_trials, tuning_folds
 settings = TrainingSettings.model_validate(yaml.safe_load(Path({str(path)!r}).read_text()))
 dataset = load_dataset(Path({str(generated)!r}), PORTFOLIO)
 study = open_study("shared", dataset, settings)
@@ -141,14 +140,12 @@ def test_a_trial_of_a_living_process_is_left_to_it(dataset: Dataset, searching: 
 def test_a_trial_that_another_process_took_too_and_finished_first_keeps_its_value(
     dataset: Dataset, searching: TrainingSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    measured = tuning_study.value_of
-
     def late(trial: Trial, folds: Sequence[TuningFold], settings: TrainingSettings) -> float:
         if trial.number == 0:
             open_study(searching.tuning.study, dataset, searching).tell(0, 0.25)
-        return measured(trial, folds, settings)
+        return value_of(trial, folds, settings)
 
-    monkeypatch.setattr(tuning_study, "value_of", late)
+    monkeypatch.setattr("training.search.study.value_of", late)
     searched(dataset, searching, 2)
     study = open_study(searching.tuning.study, dataset, searching)
     assert [trial.state in FINISHED for trial in study.trials] == [True, True]

@@ -48,7 +48,7 @@ from training.fitting import (
     margins_of,
     splits,
 )
-from training.frontier import (
+from training.search.frontier import (
     POLICY,
     SAME,
     AlternativePoint,
@@ -63,7 +63,7 @@ from training.frontier import (
     prices,
     wanted_points,
 )
-from training.levers import (
+from training.search.levers import (
     Levers,
     changes,
     declared_groups,
@@ -72,9 +72,9 @@ from training.levers import (
     screen_proxies,
     taken,
 )
+from training.search.study import TrialSeededSampler, TuningFold, search_identity, tuning_fold
 from training.search_settings import without_credentials
 from training.settings import TrainingSettings
-from training.tuning_study import TrialSeededSampler, TuningFold, search_identity, tuning_fold
 
 _LEAST_TELLING = 0.55
 """A column that ranks no group of an attribute better than this AUC is no proxy of it."""

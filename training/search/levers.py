@@ -26,10 +26,10 @@ from monitoring.outcomes import client_keys, places
 from training.dataset import Dataset
 from training.errors import StudyError
 from training.fitting import gain
-from training.frontier import Groups
 from training.gates import members
+from training.search.frontier import Groups
+from training.search.study import suggest
 from training.settings import TrainingSettings
-from training.tuning_study import suggest
 
 _BINS = 20
 _TOGETHER = (2, 4)

@@ -25,9 +25,7 @@ from training.dataset import Dataset
 from training.errors import StudyError
 from training.fitting import fitted_to, splits
 from training.registry.tracking import commit, connect, tracked_run
-from training.search_settings import DRAWING_ROWS, NestedSettings
-from training.settings import TrackingSettings, TrainingSettings
-from training.tuning_study import (
+from training.search.study import (
     FINISHED,
     FOLDS,
     fitted_margins,
@@ -38,6 +36,8 @@ from training.tuning_study import (
     tuning_folds,
     winner,
 )
+from training.search_settings import DRAWING_ROWS, NestedSettings
+from training.settings import TrackingSettings, TrainingSettings
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from jobs.output import write_json
 from monitoring.outcomes import read_outcomes
 from monitoring.performance import without_nan
 from training.errors import PlanError
-from training.live_arms import (
+from training.live.arms import (
     ArmDifference,
     LiveApplicants,
     PairedDifference,
@@ -31,7 +31,7 @@ from training.live_arms import (
     paired_difference,
     read_applicants,
 )
-from training.live_plan import LiveDesign, LiveMetric, LivePlan, PlannedLook
+from training.live.plan import LiveDesign, LiveMetric, LivePlan, PlannedLook
 
 
 class LiveVerdict(StrEnum):

@@ -33,8 +33,8 @@ from training.dataset import Dataset
 from training.errors import RegistryError
 from training.evaluation import Evaluation, bayes_cutoff, evaluate
 from training.fitting import cut_off_group
-from training.promotion import JudgedModel, judged_model
 from training.registry.fitted import FILES, FittedRun, register_fitted, write_run
+from training.registry.promotion import JudgedModel, judged_model
 from training.registry.registry import REVISES, Registered, artefact_folder, download, recorded_predictions
 from training.registry.tracking import PORTFOLIO, commit, tracked_run
 from training.report.figures import ReportTable

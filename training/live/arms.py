@@ -31,7 +31,7 @@ from monitoring.outcomes import (
     request_keys,
 )
 from scoring.policy import DecisionKind
-from training.live_plan import Floats, LiveDesign, LiveMetric
+from training.live.plan import Floats, LiveDesign, LiveMetric
 
 _SPLIT_P_VALUE = 0.001
 """A split this unlikely is broken; at 0.05 one sound test in twenty would be called so at every look."""

@@ -92,7 +92,7 @@ class RatioPrice(Settings):
 
 
 class ScreenedProxy(Settings):
-    """A column that tells of a protected attribute; see `training.levers.Proxy`."""
+    """A column that tells of a protected attribute; see `training.search.levers.Proxy`."""
 
     column: str
     attribute: str
