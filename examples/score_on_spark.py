@@ -14,7 +14,7 @@ from pyspark.sql import SparkSession
 from pyspark.sql.pandas.types import from_arrow_schema
 from pyspark.sql.types import StructType
 
-from scoring.table import DECISIONS, table_scorer
+from scoring.batch import DECISIONS, table_scorer
 
 
 def main(applications: str, model: str, identifier: str, decisions: str) -> None:

@@ -1,26 +1,30 @@
 """The rows of a batch are decided at once: a table of decisions, the rules that the other rows break, and counts.
 
-An application without a known history is scored, refused, or left to a model of the application alone.
+An application without a known history is scored, refused, or left to a model of the application alone. A batch comes
+from a file, or from the memory of another program: a task of Spark, a notebook.
 """
 
 from __future__ import annotations
 
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
+from functools import cache
+from pathlib import Path
 from typing import Any, Self, TypeVar
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from features.files import RowBatch
+from features.errors import ColumnsError
+from features.files import RowBatch, read_from, read_table
 from scoring.histories import HISTORY, HistoryFiller, source_column, source_counts, unknown_rows, with_refusals
 from scoring.reasons import MOST_REASONS
 from scoring.scorer import Scores
-from scoring.store import StoredModel
+from scoring.store import StoredModel, load_folder
 
 _Item = TypeVar("_Item")
 _Rows = NDArray[np.bool_] | None
@@ -28,6 +32,9 @@ _Rows = NDArray[np.bool_] | None
 
 _ABSENT = -1
 """Arrow's code of a missing entry, before it becomes one."""
+_ERRORS = pa.list_(pa.struct([("column", pa.string()), ("rule", pa.string())]))
+_LISTED = 8
+"""Absent columns that an error names."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -79,8 +86,7 @@ def errors_of(batch: RowBatch, rows: NDArray[np.intp]) -> pa.Array[Any]:
     for violation in batch.violations:
         for row in violation.rows.tolist():
             broken.setdefault(row, []).append({"column": violation.column, "rule": violation.rule})
-    kind = pa.list_(pa.struct([("column", pa.string()), ("rule", pa.string())]))
-    return pa.array([broken.get(row) for row in rows.tolist()], kind)
+    return pa.array([broken.get(row) for row in rows.tolist()], _ERRORS)
 
 
 def _decision_table(scores: Scores, version: str, *, with_reasons: bool) -> pa.Table:
@@ -342,3 +348,55 @@ class BatchDecider:
         order = np.argsort(np.concatenate([np.flatnonzero(decided.scored) for decided in found]))
         table = pa.concat_tables([decided.table for decided in found]).take(pa.array(order))
         return DecidedBatch(batch, np.any([decided.scored for decided in found], axis=0), table)
+
+
+DECISIONS = pa.schema([("status", pa.string()), *decided_types(with_reasons=True).items(), ("errors", _ERRORS)])
+"""The columns that `TableScorer` tells of each application, after those that are carried over."""
+
+
+class TableScorer:
+    """Decides tables of applications by a model; the columns `carry` go over into the decisions, in front of them."""
+
+    def __init__(self, model: StoredModel, *, carry: Sequence[str] = ()) -> None:
+        self.model = model
+        self.carry = tuple(carry)
+
+    def score(self, table: pa.Table | pa.RecordBatch) -> pa.RecordBatch:
+        """The decisions on the rows of a table, in their order: the columns `carry`, then those of `DECISIONS`.
+
+        A row that breaks a declared rule is `rejected`, has its `errors` and nothing else. ColumnsError if a declared
+        column or one of `carry` is absent.
+        """
+        portfolio = self.model.scorer.artefact.portfolio
+        wanted = (*read_from(table.schema.names, portfolio), *self.carry)
+        if absent := [name for name in wanted if name not in table.schema.names]:
+            more = f" and {len(absent) - _LISTED} more" if len(absent) > _LISTED else ""
+            raise ColumnsError(f"column missing: {', '.join(absent[:_LISTED])}{more}")
+        whole = pa.Table.from_batches([table]) if isinstance(table, pa.RecordBatch) else table
+        batch = read_table(whole, portfolio, others=self.carry)
+        decided = decide(batch, self.model)
+        places = pa.array(np.cumsum(decided.scored) - 1, mask=~decided.scored)
+        columns = {
+            **{name: batch.others[name] for name in self.carry},
+            **{name: decided.table[name].take(places) for name in decided.table.column_names},
+            "status": _status(decided.scored),
+            "errors": errors_of(batch, np.arange(len(batch))),
+        }
+        carried = [table.schema.field(name) for name in self.carry]
+        schema = pa.schema([*carried, *DECISIONS])
+        return pa.RecordBatch.from_arrays([_one_array(columns[name]) for name in schema.names], schema=schema)
+
+
+@cache
+def table_scorer(folder: str, *, carry: tuple[str, ...] = ()) -> TableScorer:
+    """The scorer of the model in a folder, loaded once in a process; ArtefactError as in `load_folder`."""
+    return TableScorer(load_folder(Path(folder)), carry=carry)
+
+
+def _status(scored: NDArray[np.bool_]) -> pa.Array:
+    words = pa.array(["rejected", "scored"])
+    return words.take(pa.array(scored.astype(np.int8)))
+
+
+def _one_array(values: pa.Array | pa.ChunkedArray) -> pa.Array:
+    return values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values

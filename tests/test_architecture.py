@@ -46,7 +46,7 @@ ONLY_WHEN_NEEDED = {"jinja2", "pyarrow", "tqdm"}
 NEED_ARROW = {
     *("features.database", "features.files", "features.history_files", "features.materialize", "features.sources"),
     *("scoring.batch", "scoring.cluster", "scoring.engines", "scoring.histories", "scoring.identifiers"),
-    *("scoring.job", "scoring.part", "scoring.table"),
+    *("scoring.job", "scoring.part"),
     "serving.columnar",
 }
 

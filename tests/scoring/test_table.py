@@ -10,8 +10,8 @@ from pyarrow import csv
 
 from features.errors import ColumnsError
 from features.transformer import Columns
+from scoring.batch import DECISIONS, TableScorer, table_scorer
 from scoring.store import StoredModel
-from scoring.table import DECISIONS, TableScorer, table_scorer
 from tests.features.examples import table
 
 IDS = pa.array([7, 8, 9])
