@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from decision_log.closing import closed_table, write_segment
+from decision_log.closed_segments import closed_table, write_segment
 from decision_log.format import CHAMPION, ClientHash, Header
 from features.files import open_file
 from features.transformer import concatenate

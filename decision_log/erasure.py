@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from decision_log.checkpoints import encoded64, erased_line, leaf_hash, notes_in, signed_note, signed_text
-from decision_log.closing import (
+from decision_log.closed_segments import (
     closed_erased,
     closed_header,
     closed_lines,

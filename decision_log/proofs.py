@@ -23,7 +23,7 @@ from decision_log.checkpoints import (
     notes_in,
     verified,
 )
-from decision_log.closing import closed_header, closed_lines, closed_rows
+from decision_log.closed_segments import closed_header, closed_lines, closed_rows
 from decision_log.erasure import ErasedRecord, read_statements
 from decision_log.errors import CheckpointError, SegmentError, SourceError
 from decision_log.format import Header, SegmentBefore, decoded

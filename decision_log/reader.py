@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from decision_log.closing import closed_fields, decision_table, read_closed
+from decision_log.closed_segments import closed_fields, decision_table, read_closed
 from decision_log.errors import SegmentError, SourceError
 from decision_log.format import ADDED_FIELDS, FEATURE_PREFIX, Header
 from decision_log.overrides import OverrideReader

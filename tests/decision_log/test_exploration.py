@@ -13,7 +13,8 @@ import pytest
 from numpy.typing import NDArray
 from pyarrow import parquet
 
-from decision_log.closing import close, closed_lines, read_closed
+from decision_log.closed_segments import closed_lines, read_closed
+from decision_log.closing import close
 from decision_log.format import Caller, ClientHash
 from decision_log.reader import DecisionLogReader
 from decision_log.replay import policy_decisions, replay

@@ -19,9 +19,7 @@ import pyarrow as pa
 import pytest
 
 from decision_log.checkpoints import MerkleTree, leaf_hash
-from decision_log.closing import (
-    Closed,
-    close,
+from decision_log.closed_segments import (
     closed_header,
     closed_lines,
     decision_table,
@@ -30,6 +28,7 @@ from decision_log.closing import (
     with_lines,
     write_segment,
 )
+from decision_log.closing import Closed, close
 from decision_log.format import Header, decoded
 from decision_log.notary import Notary, Vault
 from decision_log.proofs import Verification, stored_records, verify_log

@@ -17,7 +17,8 @@ from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from decision_log.closing import Closed, close, closed_header, closed_lines, decision_table, write_segment
+from decision_log.closed_segments import closed_header, closed_lines, decision_table, write_segment
+from decision_log.closing import Closed, close
 from decision_log.format import vectors
 from decision_log.reader import DecisionLogReader
 from decision_log.segments import Ages, Listing, read_header, read_lines

@@ -13,7 +13,7 @@ import pytest
 from pyarrow import parquet
 
 from benchmarks.simulation import ReferencePopulation, simulate
-from decision_log.closing import write_segment
+from decision_log.closed_segments import write_segment
 from decision_log.reader import DecisionLogReader
 from features.schema import Calendar
 from features.transformer import Columns

@@ -16,7 +16,7 @@ from pyarrow import csv, parquet
 from sklearn.metrics import brier_score_loss, roc_auc_score
 
 from benchmarks.decisions import OUTCOMES
-from decision_log.closing import write_segment
+from decision_log.closed_segments import write_segment
 from decision_log.format import ClientHash
 from decision_log.overrides import OverrideRecord
 from decision_log.reader import DecisionLogReader

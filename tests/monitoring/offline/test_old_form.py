@@ -13,7 +13,7 @@ import pytest
 from pyarrow import parquet
 
 from benchmarks.decisions import OUTCOMES
-from decision_log.closing import write_segment
+from decision_log.closed_segments import write_segment
 from decision_log.segments import WorkerId
 from monitoring.cli import main
 from monitoring.counts import ScoredCounts, replay
