@@ -232,7 +232,7 @@ def _refuse(body: bytes, item_bytes: int) -> NoReturn:
         try:
             _Envelope.model_validate_json(body)
         except ValidationError as error:
-            raise refusal(error) from None
+            raise refusal(error, body) from None
         require_distinct_names(body)
     elif not body.lstrip(b" \t\r\n").startswith((b"{", b"[")):
         raise NotJson(NOT_JSON)

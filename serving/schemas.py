@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from codecs import BOM_UTF8
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Annotated, Any, Literal, TypeVar
 
 import numpy as np
@@ -32,16 +33,14 @@ from scoring.changes import MOST_ALTERNATIVES, Alternatives
 from scoring.policy import DecisionKind, RiskLevel
 from scoring.reasons import MOST_REASONS
 from scoring.scorer import Scores
-from serving.problems import Fault, Invalid, NotJson, faults
+from serving.problems import LONGEST_NAME, MOST_FAULTS, Fault, Invalid, NotJson, faults
 
 Number = Annotated[float, Field(strict=True)]
 Body = TypeVar("Body", bound=BaseModel)
 
 NOT_JSON = "The body is not JSON in UTF-8."
-
-
-_PARTS = frozenset({"client_id", "application", "applications", "features", "changes", "history"})
-"""The names of the parts of bodies; a column of such a name is reported as a part."""
+EMPTY = "The body is empty."
+TOO_DEEP = "The body is nested too deeply."
 
 
 class PredictRequest(Record):
@@ -135,12 +134,12 @@ def decode(model: type[Body], body: bytes) -> Body:
         # Looked for only after a failure: few bodies have one, and every body would pay for the look.
         if body.startswith(BOM_UTF8):
             return decode(model, body.removeprefix(BOM_UTF8))
-        raise refusal(error) from None
+        raise refusal(error, body) from None
     # pydantic keeps the last of repeated names without a word. Each name has a colon, so as many colons as names read
     # mean that no name is repeated, where those in a level or a client id are not counted.
     more = body.count(b":") - _names_read(request)
     if more and not _are_in_texts(more, body, _texts(request)):
-        require_distinct_names(body, model.model_fields)
+        require_distinct_names(body)
     return request
 
 
@@ -194,32 +193,55 @@ def _are_in_texts(colons: int, body: bytes, values: Sequence[Any]) -> bool:
     return b"\\" not in body and colons == sum(value.count(":") for value in values if type(value) is str)
 
 
-def require_distinct_names(body: bytes, parts: Collection[str] = _PARTS) -> None:
+class _Object(dict[str, Any]):
+    """An object of a body, which remembers the names that it states more than once."""
+
+    def __init__(self, pairs: list[tuple[str, Any]]) -> None:
+        super().__init__(pairs)
+        counts = Counter(name for name, _ in pairs) if len(self) < len(pairs) else {}
+        self.repeated = [name for name, count in counts.items() if count > 1]
+
+
+def require_distinct_names(body: bytes) -> None:
     """Invalid if an object of an accepted body states a name more than once."""
-    # Of two values another program may have taken the other one. The body was accepted, so its names are declared ones
-    # and may be quoted.
-    repeated: list[Fault] = []
-
-    def read(pairs: list[tuple[str, Any]]) -> None:
-        counts = Counter(name for name, _ in pairs)
-        for name in (name for name, count in counts.items() if count > 1):
-            loc = [name] if name in parts else ["application", name]
-            repeated.append({"loc": loc, "msg": "is stated more than once"})
-
-    json.loads(body, object_pairs_hook=read)
-    if repeated:
+    # Of two values another program may have taken the other one.
+    if repeated := _repeated_names(body):
         raise Invalid.because(repeated)
 
 
-def refusal(error: ValidationError) -> NotJson | Invalid:
+def _repeated_names(body: bytes) -> list[Fault]:
+    """The names that a body states more than once, by their places, as many as a refusal lists."""
+    # Numbers stay texts, since nothing is asked of them: Python reads no more digits than its environment says.
+    whole = json.loads(body, object_pairs_hook=_Object, parse_int=str, parse_float=str)
+    return list(islice(_repeated(whole, []), MOST_FAULTS))
+
+
+def _repeated(value: Any, place: list[str | int]) -> Iterator[Fault]:
+    parts: Iterable[tuple[str | int, Any]] = enumerate(value) if isinstance(value, list) else ()
+    if isinstance(value, _Object):
+        yield from (
+            {"loc": [*place, name[:LONGEST_NAME]], "msg": "is stated more than once"} for name in value.repeated
+        )
+        parts = ((name[:LONGEST_NAME], inner) for name, inner in value.items())
+    for part, inner in parts:
+        yield from _repeated(inner, [*place, part])
+
+
+def refusal(error: ValidationError, body: bytes) -> NotJson | Invalid:
     """Return the problem that stands for an invalid body."""
-    return NotJson(NOT_JSON) if not_json(error) else Invalid.because(faults(error))
+    if why := _why_not_json(error, body):
+        return NotJson(why)
+    return Invalid.because([*_repeated_names(body), *faults(error)][:MOST_FAULTS])
 
 
-def not_json(error: ValidationError) -> bool:
-    """Whether a body is invalid because it is not JSON."""
+def _why_not_json(error: ValidationError, body: bytes) -> str | None:
+    """What keeps a body from being read as JSON; None for one that was read."""
     first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-    return error.error_count() == 1 and first["type"] == "json_invalid"
+    if error.error_count() > 1 or first["type"] != "json_invalid":
+        return None
+    if not body.strip():
+        return EMPTY
+    return TOO_DEEP if "recursion limit exceeded" in first["msg"] else NOT_JSON
 
 
 MOST_BATCH_FAULTS = 1_000

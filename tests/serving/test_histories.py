@@ -136,7 +136,9 @@ def test_a_history_that_does_not_fit_is_refused_by_its_place(serve: Services, st
 
 def test_a_name_that_a_row_states_twice_is_refused(serve: Services) -> None:
     body = b'{"application": {"income": 1}, "history": {"credits": [{"credit": 1, "days": -5, "days": -6}]}}'
-    assert serve().post("/predict", body).status_code == 422
+    refused = serve().post("/predict", body)
+    assert refused.status_code == 422
+    assert refused.json()["errors"] == [{"loc": ["history", "credits", 0, "days"], "msg": "is stated more than once"}]
 
 
 def test_an_explanation_has_the_history(serve: Services, store: str) -> None:

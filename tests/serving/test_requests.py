@@ -221,7 +221,10 @@ def test_an_item_beyond_the_limit_of_a_single_application_is_refused(large: byte
         (b'{"applications":[' + ITEM + b'],"x":1}', [{"loc": ["x"], "msg": "Extra inputs are not permitted"}]),
         (
             b'{"applications":[' + ITEM + b'],"applications":[]}',
-            [{"loc": ["applications"], "msg": "List should have at least 1 item after validation, not 0"}],
+            [
+                {"loc": ["applications"], "msg": "is stated more than once"},
+                {"loc": ["applications"], "msg": "List should have at least 1 item after validation, not 0"},
+            ],
         ),
         (
             b'{"applications":[' + ITEM + b'],"applications":[' + ITEM + b"]}",
@@ -271,6 +274,61 @@ def test_a_name_that_is_stated_twice_is_refused_and_named(body: bytes, name: str
     assert refused.value.errors == faults
     decoded = read(ITEM, body)
     assert (list(decoded.positions), decoded.rejected) == ([0], {1: faults})
+
+
+def test_a_name_that_is_stated_twice_is_told_before_other_faults() -> None:
+    body = ITEM.replace(b'"AMT_CREDIT":200000', b'"AMT_CREDIT":5,"AMT_CREDIT":-1,"x":1,"x":2')
+    faults = [
+        {"loc": ["application", "AMT_CREDIT"], "msg": "is stated more than once"},
+        {"loc": ["application", "x"], "msg": "is stated more than once"},
+        {"loc": ["application", "AMT_CREDIT"], "msg": "Input should be greater than or equal to 1"},
+        {"loc": ["application", "x"], "msg": "Extra inputs are not permitted"},
+    ]
+    with pytest.raises(Invalid) as refused:
+        decode(PredictRequest, body)
+    assert refused.value.errors == faults
+    assert read(ITEM, body).rejected == {1: faults}
+
+
+@pytest.mark.parametrize(
+    ("body", "place"),
+    [
+        (b'{"y":1,"y":2,"application":{}}', ["y"]),
+        (b'{"application":{},"y":[{},{"a":{"b":1,"b":1}}]}', ["y", 1, "a", "b"]),
+        (b'{"application":{},"' + b"z" * 70 + b'":1,"' + b"z" * 70 + b'":1}', ["z" * 64]),
+        (b'{"application":{"AMT_CREDIT":' + b"9" * 4_000 + b'},"y":NaN,"y":-Infinity}', ["y"]),
+    ],
+)
+def test_the_place_of_a_name_that_is_stated_twice_is_told(body: bytes, place: list[Any]) -> None:
+    with pytest.raises(Invalid) as refused:
+        decode(PredictRequest, body)
+    assert refused.value.errors[0] == {"loc": place, "msg": "is stated more than once"}
+
+
+def test_as_many_names_that_are_stated_twice_as_a_refusal_lists() -> None:
+    with pytest.raises(Invalid) as refused:
+        decode(PredictRequest, b"{" + b",".join(b'"a%d":1,"a%d":1' % (i, i) for i in range(300)) + b"}")
+    assert len(refused.value.errors) == 200
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (b"", "The body is empty."),
+        (b" \r\n", "The body is empty."),
+        (b"\xef\xbb\xbf", "The body is empty."),
+        (b"[" * 10_000, "The body is nested too deeply."),
+        (b'{"application":' * 300 + b"1" + b"}" * 300, "The body is nested too deeply."),
+        (b"{", "The body is not JSON in UTF-8."),
+        (b"recursion limit exceeded", "The body is not JSON in UTF-8."),
+    ],
+)
+def test_what_is_no_json_is_said_as_it_is(body: bytes, said: str) -> None:
+    with pytest.raises(NotJson) as single:
+        decode(PredictRequest, body)
+    with pytest.raises(NotJson) as batch:
+        decode_batch(body, REQUESTS, limit=3, item_bytes=65_536)
+    assert (single.value.detail, batch.value.detail) == (said, said)
 
 
 def test_names_of_a_feature_vector_are_not_repeated() -> None:
