@@ -98,7 +98,10 @@ def test_a_waterfall_is_the_same_decision_drawn_and_carries_it(http: httpx.Clien
     picture = ET.fromstring(answer.content)  # noqa: S314 - it comes from the service under test
     carried = json.loads(picture.findtext("{http://www.w3.org/2000/svg}metadata") or "")
     assert answer.headers["content-type"] == "image/svg+xml"
-    assert carried | {"timestamp": ""} == explained | {"timestamp": ""}
+    # Each looks for changes within a time limit, and on a busy machine one may find more than the other.
+    otherwise = {"timestamp": "", "changes": None}
+    assert carried | otherwise == explained | otherwise
+    assert carried["changes"].keys() == explained["changes"].keys()
     words = "".join(picture.itertext())
     assert all(reason["text"] in words for reason in explained["reasons"])
     assert_problem(http.post("/explain", json={}, headers={"Accept": "image/svg+xml"}), 422)
