@@ -30,8 +30,10 @@ if TYPE_CHECKING:
     from features.request import HistoryReader, HistoryRequest
 
 _DAY = 86_400.0
+_DOWN_AFTER = 3
+"""Look-ups in a row that fail before the store is taken to be down: one late answer is no fault."""
 _RETRY_SECONDS = 1.0
-"""Seconds for which a store that failed is not asked again, so that not every caller waits for it."""
+"""Seconds for which a store that is down is not asked again, so that not every caller waits for it."""
 
 _AT_ONCE = 100
 """Clients of a batch that are looked up together, in the time that the store has to answer."""
@@ -75,7 +77,7 @@ class ClientHistories:
         self._retry_after = retry_after
         self._clock = clock
         self._counts = {source: traffic.history(source) for source in HistorySource}
-        self._down_until, self._failures = 0.0, 0
+        self._down_until, self._failures, self._in_a_row = 0.0, 0, 0
         self._of_thread = local()
         # A file answers at once. Another machine may not, and the event loop must not wait for it.
         is_remote = address is not None and not address.startswith("sqlite:")
@@ -165,7 +167,7 @@ class ClientHistories:
         return found
 
     def _is_down(self) -> bool:
-        """Whether the store failed a moment ago. After that one caller asks it, and the others go on without."""
+        """Whether the store has just failed again and again. Then one caller asks it, and the others go on without."""
         now, until = self._clock(), self._down_until
         if now < until:
             return True
@@ -180,10 +182,11 @@ class ClientHistories:
         try:
             entries = _entries(self._store(), client_ids)
         except StoreDownError:
-            self._failures += 1
-            self._down_until = self._clock() + _RETRY_SECONDS
+            self._failures, self._in_a_row = self._failures + 1, self._in_a_row + 1
+            if self._in_a_row >= _DOWN_AFTER:
+                self._down_until = self._clock() + _RETRY_SECONDS
             return [_UNAVAILABLE] * len(client_ids)
-        self._down_until = 0.0
+        self._down_until, self._in_a_row = 0.0, 0
         return [self._judged(entry) for entry in entries]
 
     def _judged(self, entry: Entry | None) -> _Found:

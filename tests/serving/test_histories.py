@@ -72,9 +72,21 @@ def test_without_a_history_it_is_scored_and_flagged(
 def test_a_store_that_is_down_is_told_and_not_asked_again_at_once(serve: Services, tmp_path: Path) -> None:
     address = f"sqlite:///{tmp_path}/features.sqlite"
     asked = serve(address)
-    assert asked.predict(client_id="anna").json()["history"] == "unavailable"
+    for _ in range(3):
+        assert asked.predict(client_id="anna").json()["history"] == "unavailable"
     fill(address, tmp_path, NOW)
     assert asked.predict(client_id="anna").json()["history"] == "unavailable"  # the clock stands still
+
+
+def test_a_look_up_that_fails_now_and_then_keeps_nobody_from_the_store(serve: Services, tmp_path: Path) -> None:
+    address = f"sqlite:///{tmp_path}/features.sqlite"
+    asked = serve(address)
+    for _ in range(3):
+        for _ in range(2):
+            assert asked.predict(client_id="anna").json()["history"] == "unavailable"
+        fill(address, tmp_path, NOW)
+        assert asked.predict(client_id="anna").json()["history"] == "store"
+        (tmp_path / "features.sqlite").unlink()
 
 
 def test_what_may_not_be_decided_without_a_history_is_refused(serve: Services, store: str, tmp_path: Path) -> None:
