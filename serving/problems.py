@@ -23,6 +23,7 @@ HTTPProblem
   * Unlogged           501
   * TooBusy            503
   * Unrecorded         503
+  * HistoryUnavailable 503
   * Unkept             503
   * NotReady           503
   * AnswerTimedOut     504
