@@ -412,7 +412,6 @@ def serve(descriptor: int) -> None:
     # Whoever stops the service may signal all of its processes, and the last rows are still to come.
     for one in (signal.SIGINT, signal.SIGTERM):
         signal.signal(one, signal.SIG_IGN)
-    os.nice(_NICE)
     with Connection(descriptor) as connection, suppress(EOFError, ConnectionError):  # the service has gone
         _Bench(connection).sit()
 
@@ -429,6 +428,7 @@ class _Bench:
         judge = self._opened(opening)
         if judge is None:
             return
+        os.nice(_NICE)  # not before: on a busy machine the start alone would take minutes
         gc.freeze()  # a model has a hundred thousand objects, and each full collection would walk through all
         try:
             while (what := self._connection.recv_bytes()) != _CLOSE:
