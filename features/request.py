@@ -58,6 +58,8 @@ class ApplicationRecord(Record):
     declaration: ClassVar[Schema]
     fields: ClassVar[dict[str, str]]
     """The field of each column."""
+    levels_of: ClassVar[Callable[[Mapping[str, Any]], tuple[str | None, ...]]]
+    """Takes the levels of the categorical columns out of the values of the fields."""
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:
@@ -71,6 +73,11 @@ class ApplicationRecord(Record):
     def _are_codes(self, order: Order) -> bool:
         """Whether one of the two columns holds a code for missing."""
         return any(self[name] in self.declaration[name].missing for name in (order.smaller, order.larger))
+
+    @property
+    def levels(self) -> tuple[str | None, ...]:
+        """The levels of the categorical columns, None where one is missing; there are no other texts."""
+        return type(self).levels_of(self.__dict__)
 
     def __getitem__(self, column: str) -> Any:
         """The stated value of a column, None where it is missing."""
@@ -89,11 +96,17 @@ class Applications:
         self.portfolio = portfolio
         self.schema = schema = portfolio.schema
         fields = {column.name: f"c{i}" for i, column in enumerate(schema.stated)}
+        self._levels = _getter([fields[column.name] for column in schema.categorical])
         # The class that is made takes the schema along as class variables, which pydantic does not check.
         base = type(
             "Application",
             (ApplicationRecord,),
-            {"declaration": schema, "fields": fields, "__doc__": ApplicationRecord.__doc__},
+            {
+                "declaration": schema,
+                "fields": fields,
+                "levels_of": staticmethod(self._levels),
+                "__doc__": ApplicationRecord.__doc__,
+            },
         )
         parts: Any = {fields[column.name]: _field_of(column) for column in schema.stated}
         self.model = cast("type[ApplicationRecord]", create_model("Application", __base__=base, **parts))
@@ -101,7 +114,6 @@ class Applications:
         stated = [column for column in schema.numeric if not column.history]
         self._numbers = _getter([fields[column.name] for column in stated])
         self._stated, self._rolled_up = len(stated), len(schema.rolled_up)
-        self._levels = _getter([fields[column.name] for column in schema.categorical])
         self._plain = _PlainReader(schema)
 
     def columns_of(self, applications: Sequence[Record]) -> Columns:

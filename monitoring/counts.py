@@ -380,16 +380,23 @@ class Buffer:
 
     def keep(self, matrix: NDArray[np.float64], scores: Scores) -> None:
         """Copy decisions on rows of the model matrix; the caller has checked that they fit in."""
-        start, end = self._used, self._used + len(scores)
-        rows = self._rows
+        start, rows = self._used, self._rows
+        self._used = end = start + len(scores)
         rows.matrix[start:end] = matrix
+        if end == start + 1:  # NumPy takes twice as long to copy an array of one as to set its value
+            rows.probability[start] = scores.probability.item()
+            rows.decision[start] = scores.decision.item()
+            rows.risk_level[start] = scores.risk_level.item()
+            rows.missing[start] = scores.missing.item()
+            rows.unknown[start] = scores.unknown.item()
+            rows.withheld[start] = scores.withheld.item()
+            return
         rows.probability[start:end] = scores.probability
         rows.decision[start:end] = scores.decision
         rows.risk_level[start:end] = scores.risk_level
         rows.missing[start:end] = scores.missing
         rows.unknown[start:end] = scores.unknown
         rows.withheld[start:end] = scores.withheld
-        self._used = end
 
     def take(self) -> PendingDecisions:
         """The kept decisions, which the next `keep` overwrites."""

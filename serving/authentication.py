@@ -95,13 +95,20 @@ class Guard:
 
     def _require_known_host(self, scope: AsgiScope) -> None:
         # DNS rebinding: a web page on this machine reaches the service by any name that its owner points at 127.0.0.1.
-        if not self._is_known(next((value for name, value in scope["headers"] if name == b"host"), b"")):
+        if not self._is_known(_host(scope["headers"])):
             raise Misdirected("The service answers only to loopback names and those in connections.hosts.")
 
     def _is_known_host(self, value: bytes) -> bool:
         given = value.decode("latin-1").lower()
         host = given if given in self._hosts else _PORT.sub("", given)
         return host in self._hosts or is_loopback(host.strip("[]"))
+
+
+def _host(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+    for name, value in headers:
+        if name == b"host":
+            return value
+    return b""
 
 
 def _address(scope: AsgiScope) -> Hashable:

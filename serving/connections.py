@@ -20,7 +20,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from serving.direct import DirectRequest, DirectRoute, Fields
 from serving.exchange import new_id
-from serving.framing import Chunks, Unreadable, UsualHeads, checked_head
+from serving.framing import Chunks, Unreadable, UsualHead, UsualHeads, checked_head
 from serving.problems import MEDIA_TYPE, problem
 from serving.settings import Connections
 
@@ -118,6 +118,7 @@ class Connection(HttpToolsProtocol):
         self._read = self._read_head
         self._partial_head = b""  # bytes of a head that is not whole yet
         self._usual = UsualHeads()
+        self._last_usual: tuple[UsualHead, DirectRoute] | None = None  # of those that were answered directly
         self._body_left = 0  # bytes of a sized body that are still to come
         self._chunks = Chunks(0)
         self._held = b""  # bytes behind the request that is being answered
@@ -278,13 +279,26 @@ class Connection(HttpToolsProtocol):
 
     def _direct_request(self, head: bytes, came: int) -> DirectRequest | None:
         """Return the request if it can be answered directly; `came` are the bytes behind its head."""
-        usual = None if self.flow.write_paused else self._usual.request(head)
-        route = None if usual is None else self._watch.direct(usual.target)
-        if usual is None or route is None or len(usual.fields) > self._settings.head_fields:
+        read = None if self.flow.write_paused else self._usual.read(head)
+        if read is None:
             return None
-        if self._told_by_proxy and not _FORWARDED.isdisjoint(usual.fields):
+        usual, length = read
+        if self._last_usual is None or self._last_usual[0] is not usual:
+            route = self._direct_route(usual)
+            if route is None:
+                return None
+            self._last_usual = usual, route
+        route = self._last_usual[1]
+        size = route.size(length, came)
+        return DirectRequest(route, usual.fields, size, self.client, self._answer_directly) if size else None
+
+    def _direct_route(self, usual: UsualHead) -> DirectRoute | None:
+        """Return the route that answers requests with a head directly; the length of their bodies is not judged."""
+        route = self._watch.direct(usual.target)
+        # The length is one more field.
+        if route is None or len(usual.fields) >= self._settings.head_fields or not route.takes(usual.fields):
             return None
-        return route.request(usual.fields, came, self.client, self._answer_directly)
+        return None if self._told_by_proxy and not _FORWARDED.isdisjoint(usual.fields) else route
 
     def _answer_directly(self, status: int, fields: Fields, body: bytes) -> None:
         self._direct = None

@@ -32,6 +32,7 @@ Fields = Sequence[tuple[bytes, bytes]]
 _NOT_DIRECT = frozenset({b"content-encoding", KEY_FIELD})
 """Fields that send a request the long way."""
 _DIGITS = 9
+"""Of the length of a body, at most."""
 
 
 class Send(Protocol):
@@ -68,22 +69,16 @@ class DirectRoute:
         self.guard = guard
         self.traffic = traffic
 
-    def request(
-        self, fields: Mapping[bytes, bytes], came: int, client: tuple[str, int] | None, send: Send
-    ) -> DirectRequest | None:
-        """The request with these header fields; None if it must go the long way.
+    @staticmethod
+    def takes(fields: Mapping[bytes, bytes]) -> bool:
+        """Whether requests with these header fields may go directly."""
+        return fields.get(b"content-type") == JSON and b"host" in fields and _NOT_DIRECT.isdisjoint(fields)
 
-        `came` is how many bytes have come behind its head.
-        """
-        length = fields.get(b"content-length", b"")
-        if (
-            fields.get(b"content-type") != JSON
-            or b"host" not in fields
-            or not _NOT_DIRECT.isdisjoint(fields)
-            or not (length.isdigit() and len(length) <= _DIGITS and 0 < int(length) <= min(came, self.body_bytes))
-        ):
-            return None
-        return DirectRequest(self, fields, int(length), client, send)
+    def size(self, length: bytes, came: int) -> int:
+        """The size of a body of the stated length; 0 unless it may go directly and is among the `came` bytes."""
+        if not length.isdigit() or len(length) > _DIGITS or (size := int(length)) > came or size > self.body_bytes:
+            return 0
+        return size
 
 
 class DirectRequest:

@@ -97,9 +97,12 @@ class Runner(ABC, Generic[Rows, Results]):
         """Have the waiting rows scored in the next turn of the event loop."""
 
     def _next_batch(self, queue: deque[_Waiting[Rows, Results]]) -> list[_Waiting[Rows, Results]]:
-        size = min(len(queue), self._settings.max_batch_rows)
-        # A request past its time limit has cancelled its future: the row is not scored, and no decision recorded.
-        batch = [one for one in (queue.popleft() for _ in range(size)) if not one.answer.done()]
+        batch: list[_Waiting[Rows, Results]] = []
+        while queue and len(batch) < self._settings.max_batch_rows:
+            one = queue.popleft()
+            # A request past its time limit has cancelled its future: the row is not scored, and no decision recorded.
+            if not one.answer.done():
+                batch.append(one)
         if batch:
             self._observe(len(batch), perf_counter() - batch[0].since)
         return batch

@@ -138,8 +138,9 @@ def decode(model: type[Body], body: bytes) -> Body:
         raise refusal(error, body) from None
     # pydantic keeps the last of repeated names without a word. Each name has a colon, so as many colons as names read
     # mean that no name is repeated, where those in a level or a client id are not counted.
-    more = body.count(b":") - _names_read(request)
-    if more and not _are_in_texts(more, body, _texts(request)):
+    objects = _objects(request)
+    more = body.count(b":") - sum([len(one.model_fields_set) for one in objects])
+    if more and not _are_in_texts(more, body, _texts(objects)):
         require_distinct_names(body)
     return request
 
@@ -170,28 +171,29 @@ def history_of(request: BaseModel) -> HistoryRequest | None:
     return found
 
 
-def _names_read(request: BaseModel) -> int:
-    return sum(len(part.model_fields_set) for part in _objects(request))
-
-
-def _objects(request: BaseModel) -> Iterator[BaseModel]:
+def _objects(request: BaseModel) -> list[BaseModel]:
     """The request, its application, its history and the rows of that."""
-    yield request
-    if (application := request.__dict__.get("application")) is not None:
-        yield application
-    if (history := history_of(request)) is not None:
-        yield history
+    stated, found = request.__dict__, [request]
+    if "application" in stated:
+        found.append(stated["application"])
+    if (history := stated.get("history")) is not None:
+        found.append(history)
         for table in history.__dict__.values():
-            yield from table
+            found += table
+    return found
 
 
-def _texts(request: BaseModel) -> list[Any]:
-    return [value for part in _objects(request) for value in part.__dict__.values()]
+def _texts(objects: Sequence[BaseModel]) -> list[Any]:
+    """All texts of some objects, and some of their other values."""
+    found: list[Any] = []
+    for one in objects:
+        found += one.levels if isinstance(one, ApplicationRecord) else one.__dict__.values()
+    return found
 
 
 def _are_in_texts(colons: int, body: bytes, values: Sequence[Any]) -> bool:
     """Whether the texts among the values have so many colons; none is certain of a body with an escaped character."""
-    return b"\\" not in body and colons == sum(value.count(":") for value in values if type(value) is str)
+    return b"\\" not in body and colons == sum([value.count(":") for value in values if type(value) is str])
 
 
 class _Object(dict[str, Any]):

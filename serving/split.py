@@ -8,7 +8,6 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, wait
 from contextlib import contextmanager
-from dataclasses import replace
 from enum import StrEnum
 from hashlib import blake2b
 from pathlib import Path
@@ -310,7 +309,7 @@ class ClientSplit:
         self, variant: Variant, given: CallerRows[Rows], runner: Runner[CallerRows[Rows], Results]
     ) -> Results | None:
         claim, found = Lock(), None
-        deciding = asyncio.ensure_future(runner.score(replace(given, claims=(claim,))))
+        deciding = asyncio.ensure_future(runner.score(given._replace(claims=(claim,))))
         try:
             with self._judged(variant):
                 await asyncio.wait([deciding], timeout=self._seconds)
@@ -328,7 +327,7 @@ class ClientSplit:
         with self._judged(variant, len(given.callers)):
             if late is not None and not late.done():  # the parts of a large batch must not all wait for it
                 raise TimeoutError
-            deciding = self._late[variant.name] = variant.begin_batch(replace(given, claims=(claim,)))
+            deciding = self._late[variant.name] = variant.begin_batch(given._replace(claims=(claim,)))
             wait([deciding], self._seconds)
             _require_in_time(claim, done=deciding.done())
             return deciding.result()

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
 from threading import Lock
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,8 +50,7 @@ Margins = NDArray[np.float64]
 PREDICT, FEATURES, BATCH, EXPLAIN = "/predict", "/predict/features", "/predict/batch", "/explain"
 
 
-@dataclass(frozen=True, slots=True)
-class CallerRows(Generic[Rows]):
+class CallerRows(NamedTuple, Generic[Rows]):
     """Rows to score, and the caller of each row.
 
     Attributes

@@ -17,7 +17,7 @@ from prometheus_client import CollectorRegistry
 from scoring.store import StoredModel
 from serving.app import Boundary, ScoringRoute
 from serving.direct import Decide, DirectRequest, Fields, Replies
-from serving.framing import UsualHeads, usual_request
+from serving.framing import UsualHeads, usual_head
 from serving.problems import Failed, Invalid, Unrecorded
 from serving.request_metrics import Traffic
 from serving.runner import EmbeddedRunner, Outcome
@@ -59,11 +59,15 @@ class Direct:
         return replies
 
     def request(self, more: bytes = b"", came: int = 2) -> DirectRequest | None:
-        usual = usual_request(HEAD % more)
-        route = None if usual is None else self.boundary.direct(usual.target)
-        if usual is None or route is None:
+        return self.request_of(HEAD % more, came)
+
+    def request_of(self, head: bytes, came: int) -> DirectRequest | None:
+        read = usual_head(head)
+        route = None if read is None else self.boundary.direct(read[0].target)
+        if read is None or route is None or not route.takes(read[0].fields):
             return None
-        return route.request(usual.fields, came, ("127.0.0.1", 1), self._send)
+        size = route.size(read[1], came)
+        return DirectRequest(route, read[0].fields, size, ("127.0.0.1", 1), self._send) if size else None
 
     def _send(self, status: int, fields: Fields, body: bytes) -> None:
         assert len(dict(fields)) == len(fields)
@@ -133,7 +137,7 @@ def test_a_given_request_id_is_kept() -> None:
 )
 def test_an_unusual_head_goes_the_long_way(more: bytes) -> None:
     assert Direct(told).request(more) is None
-    assert usual_request(HEAD % more + b"\r\n") is None
+    assert usual_head(HEAD % more + b"\r\n") is None
 
 
 @pytest.mark.parametrize("more", [b"", b"Connection: keep-alive\r\n", b"Accept: */*\r\nX-Api-Key: s\r\n", b"X:\r\n"])
@@ -171,7 +175,7 @@ def test_a_head_is_understood_alike_whatever_came_before_it_on_the_connection(he
     for head in heads:
         again = head.replace(b": 1", b": 21").replace(b":1", b":345")  # often another length alone
         for one in (head, again, head[:-3] + b"7\r\n", head):
-            assert connection.request(one) == usual_request(one)
+            assert connection.read(one) == usual_head(one)
 
 
 @pytest.mark.parametrize(
@@ -192,10 +196,7 @@ def test_a_head_is_understood_alike_whatever_came_before_it_on_the_connection(he
     ],
 )
 def test_another_request_goes_the_long_way(old: bytes, new: bytes) -> None:
-    direct = Direct(told)
-    usual = usual_request((HEAD % b"").replace(old, new, 1))
-    route = None if usual is None else direct.boundary.direct(usual.target)
-    assert usual is None or route is None or route.request(usual.fields, 2, None, print) is None
+    assert Direct(told).request_of((HEAD % b"").replace(old, new, 1), came=2) is None
 
 
 def test_a_body_that_is_not_whole_or_too_large_goes_the_long_way() -> None:
@@ -204,8 +205,7 @@ def test_a_body_that_is_not_whole_or_too_large_goes_the_long_way() -> None:
     assert direct.request(came=10_000) is not None
     route = direct.boundary.direct(b"/predict")
     assert route is not None
-    fields = {b"host": b"localhost", b"content-type": b"application/json", b"content-length": b"9"}
-    assert route.request(fields, 100, None, print) is None
+    assert (route.size(b"8", came=100), route.size(b"9", came=100)) == (8, 0)
 
 
 def test_a_refused_body_is_answered_with_its_problem_and_holds_up_nobody() -> None:
