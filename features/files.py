@@ -21,7 +21,7 @@ from features.errors import ColumnsError, FileError
 from features.portfolio import Portfolio
 from features.schema import MISSING_WORDS, Column, ColumnKind, Schema
 from features.storage import AccessFailures, StoredFile
-from features.transformer import Columns
+from features.transformer import Columns, DistinctLevels
 from features.validation import RuleViolation, find_violations
 from features.values import as_days, as_levels, as_numbers, stored_as
 
@@ -132,8 +132,9 @@ def read_table(
     schema, names = portfolio.schema, set(table.column_names)
     # Each column lies together, as it comes from Arrow and as the transformer reads it.
     numbers = np.full((len(schema.numeric), table.num_rows), np.nan).T
-    levels = np.full((table.num_rows, len(schema.categorical)), None, dtype=object)
-    violations: list[RuleViolation] = []
+    levels = np.empty((len(schema.categorical), table.num_rows), dtype=object).T
+    absent = DistinctLevels([None], np.zeros(table.num_rows, dtype=np.intp))
+    distinct, violations = [absent] * len(schema.categorical), list[RuleViolation]()
     for column in schema:
         if column.history and column.name not in names:
             continue
@@ -149,9 +150,10 @@ def read_table(
         elif column.numeric:
             numbers[:, position], wrong = as_numbers(stored, column.kind, decimal=decimal)
         else:
-            levels[:, position], wrong = as_levels(stored, column)
+            distinct[position], wrong = as_levels(stored, column)
+            levels[:, position] = np.array(distinct[position].levels, dtype=object).take(distinct[position].places)
         violations.extend(_type_violation(column, stored, wrong))
-    columns = Columns(numbers, levels, portfolio)
+    columns = Columns.as_read(numbers, levels, portfolio, distinct)
     violations.extend(_without_unreadable(find_violations(columns), violations))
     return RowBatch(first_row, columns, {name: table[name] for name in others}, violations)
 

@@ -67,6 +67,9 @@ class Reason:
     code: str
     wording: tuple[tuple[str, str], ...]
 
+    def __hash__(self) -> int:
+        return hash(self.code)  # all words would take four times as long, for each reason of each decline
+
     def text(self, language: str) -> str:
         """The words in a language; SchemaError for one without words."""
         for written, words in self.wording:

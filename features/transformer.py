@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from operator import itemgetter
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,30 @@ from features.portfolio import Feature, Portfolio
 from features.schema import Column, Schema
 
 
+class DistinctLevels(NamedTuple):
+    """The few levels of one categorical column, and which of them each row has.
+
+    Attributes
+    ----------
+    levels : all that occur, perhaps others too, or one twice; None where a value is missing
+    places : of the level of each row among them, shape (n,)
+    """
+
+    levels: Sequence[str | None]
+    places: NDArray[np.intp]
+
+    @classmethod
+    def of(cls, column: Sequence[str | None]) -> Self:
+        """Those of the levels of n rows."""
+        levels = list(dict.fromkeys(column))  # a column has few
+        at = {level: place for place, level in enumerate(levels)}
+        return cls(levels, np.fromiter(map(at.__getitem__, column), np.intp, len(column)))
+
+    def take(self, rows: NDArray[np.intp] | NDArray[np.bool_] | slice) -> Self:
+        """Those of the chosen rows."""
+        return self._replace(places=self.places[rows])
+
+
 @dataclass(frozen=True, slots=True)
 class Columns:
     """The raw columns of n applications: row i of both arrays is application i.
@@ -28,11 +52,14 @@ class Columns:
     numbers : float64, shape (n, len(schema.numeric)); NaN is a missing value
     levels : object, shape (n, len(schema.categorical)); str, or None where the value is missing
     portfolio : what declares the columns
+    read : the distinct levels of each categorical column, as a reader of files found them: then nobody may write into
+        `levels`; None where nobody did
     """
 
     numbers: NDArray[np.float64]
     levels: NDArray[np.object_]
     portfolio: Portfolio
+    read: tuple[DistinctLevels, ...] | None = field(default=None, init=False, repr=False, compare=False)
 
     @property
     def schema(self) -> Schema:
@@ -44,7 +71,28 @@ class Columns:
 
     def take(self, rows: NDArray[np.intp] | NDArray[np.bool_] | slice) -> Columns:
         """The chosen rows, in the order given."""
-        return Columns(self.numbers[rows], self.levels[rows], self.portfolio)
+        if self.read is None:
+            return Columns(self.numbers[rows], self.levels[rows], self.portfolio)
+        read = [one.take(rows) for one in self.read]
+        return self.as_read(self.numbers[rows], self.levels[rows], self.portfolio, read)
+
+    @classmethod
+    def as_read(
+        cls,
+        numbers: NDArray[np.float64],
+        levels: NDArray[np.object_],
+        portfolio: Portfolio,
+        read: Sequence[DistinctLevels],
+    ) -> Self:
+        """The columns with the distinct levels that a reader found; nobody can write into `levels` from now on."""
+        levels.flags.writeable = False
+        columns = cls(numbers, levels, portfolio)
+        object.__setattr__(columns, "read", tuple(read))  # no argument, so that `replace` does not take it along
+        return columns
+
+    def distinct(self, place: int) -> DistinctLevels:
+        """The distinct levels of a column of `levels`."""
+        return DistinctLevels.of(self.levels[:, place].tolist()) if self.read is None else self.read[place]
 
     def check(self) -> None:
         """Raise ColumnsError unless both arrays have the shape that the declaration asks for."""
@@ -207,7 +255,7 @@ class FeatureTransformer:
 
     def _block(self, columns: Columns) -> _Rows:
         cleaned = self._clean(columns.numbers.T.take(self._read, axis=0))
-        computed = [*self._numbers.of(cleaned, columns.levels), self._categories.of(columns.levels)]
+        computed = [*self._numbers.of(cleaned, columns.levels), self._categories.of(columns)]
         return np.concatenate(computed).take(self._places, axis=0)
 
     def unknown_codes(self, matrix: NDArray[np.float64]) -> dict[int, int]:
@@ -422,15 +470,12 @@ class _Categories:
         self.codes = tuple(LevelCodes(schema[name], state.vocabularies[name]) for name in named.values())
         self.largest = np.array([codes.unknown for codes in self.codes])
         self._places = [schema.position[name] for name in named.values()]
-        self._columns = np.array(self._places, dtype=np.intp)
 
-    def of(self, levels: NDArray[np.object_]) -> _Rows:
-        columns = levels.T.take(self._columns, axis=0).tolist()
-        coded = np.empty((len(columns), len(levels)))
-        for row, codes, column in zip(coded, self.codes, columns, strict=True):
-            # A column has few levels, and a plain dictionary answers faster than one with a rule for the others.
-            known = {level: codes[level] for level in set(column)}
-            row[:] = np.fromiter(map(known.__getitem__, column), np.float64, len(column))
+    def of(self, columns: Columns) -> _Rows:
+        coded = np.empty((len(self._places), len(columns)))
+        for row, codes, place in zip(coded, self.codes, self._places, strict=True):
+            levels, places = columns.distinct(place)
+            row[:] = np.array([codes[level] for level in levels], dtype=np.float64).take(places)
         return coded
 
     def of_row(self, levels: Sequence[str | None]) -> list[float]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -52,7 +52,7 @@ def find_violations(columns: Columns) -> list[RuleViolation]:
     known, schema = missing_as_nan(columns), columns.schema
     return [
         *_number_violations(known, schema),
-        *_level_violations(columns.levels, schema),
+        *_level_violations(columns),
         *_order_violations(known, schema),
     ]
 
@@ -113,22 +113,17 @@ def is_fractional(values: NDArray[np.float64]) -> NDArray[np.bool_]:
         return np.asarray(np.abs(values - np.rint(values)) > WHOLE_WITHIN)
 
 
-def _level_violations(levels: NDArray[np.object_], schema: Schema) -> Iterator[RuleViolation]:
-    for i, column in enumerate(schema.categorical):
-        values = levels[:, i]
+def _level_violations(columns: Columns) -> Iterator[RuleViolation]:
+    for i, column in enumerate(columns.schema.categorical):
         # A column has few levels: each is judged once, and not once a row.
-        distinct: set[str | None] = set(values.tolist())
-        missing = {level for level in distinct if level is None or column.is_missing(level)}
+        levels, places = columns.distinct(i)
         if column.required:
-            yield from _violation(column, "is required", _is_one_of(values, missing))
-        long = {level for level in distinct if level is not None and len(level) > LONGEST_LEVEL}
-        yield from _violation(column, f"must have at most {LONGEST_LEVEL} characters", _is_one_of(values, long))
-
-
-def _is_one_of(values: NDArray[np.object_], chosen: Collection[str | None]) -> NDArray[np.bool_]:
-    if not chosen:
-        return np.zeros(len(values), dtype=np.bool_)
-    return np.fromiter((value in chosen for value in values), dtype=np.bool_, count=len(values))
+            missing = [level is None or column.is_missing(level) for level in levels]
+            yield from _violation(column, "is required", np.array(missing, dtype=np.bool_)[places])
+        long = [level is not None and len(level) > LONGEST_LEVEL for level in levels]
+        if any(long):
+            rule = f"must have at most {LONGEST_LEVEL} characters"
+            yield from _violation(column, rule, np.array(long, dtype=np.bool_)[places])
 
 
 def bounds_rule(column: Column) -> str:

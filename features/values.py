@@ -7,7 +7,7 @@ container. No value is read differently because of the values beside it.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from features.request import LONGEST_CLIENT_ID
 from features.schema import MISSING_WORDS, Column, ColumnKind, day_number, is_missing_word
+from features.transformer import DistinctLevels
 
 # A worker answers JSON requests without pyarrow, so that each function below imports it itself.
 if TYPE_CHECKING:
@@ -55,17 +56,18 @@ def as_numbers(
     return np.asarray(numbers, dtype=np.float64), np.zeros(len(values), dtype=np.bool_)
 
 
-def as_levels(values: pa.ChunkedArray[Any], column: Column) -> tuple[NDArray[np.object_], Wrong]:
+def as_levels(values: pa.ChunkedArray[Any], column: Column) -> tuple[DistinctLevels, Wrong]:
     """Values of a category as str, None where one is missing or wrong; the column's own missing codes stay."""
     from pyarrow import types
 
     values = _plain(values)
     if column.coded and not types.is_string(values.type):
         texts, wrong = as_texts(values)
-        return np.array(texts.to_pylist(), dtype=object), wrong
+        return DistinctLevels.of(texts.to_pylist()), wrong
     if types.is_string(values.type):
-        return _read_distinct(values, lambda text: _level(text, column), np.object_)
-    return np.full(len(values), None, dtype=object), _present(values)
+        levels, places, wrong = _distinct(values, lambda text: _level(text, column), None)
+        return DistinctLevels(levels, places), wrong
+    return DistinctLevels([None], np.zeros(len(values), dtype=np.intp)), _present(values)
 
 
 def as_level_codes(
@@ -233,23 +235,39 @@ def _parsed(values: pa.ChunkedArray[Any], flag: bool) -> tuple[NDArray[np.float6
 
 def _read_distinct(values: pa.ChunkedArray[Any], read: Callable[[str], Any], kind: type) -> tuple[NDArray[Any], Wrong]:
     """The values that `read` makes of the texts, None or NaN for null; a ValueError of `read` marks one as wrong."""
+    distinct, places, wrong = _distinct(values, read, np.nan if kind is np.float64 else None)
+    table: NDArray[Any] = np.empty(len(distinct), dtype=kind)
+    table[:] = distinct
+    return table.take(places), wrong
+
+
+def _distinct(
+    values: pa.ChunkedArray[Any], read: Callable[[str], Any], nothing: Any
+) -> tuple[list[Any], NDArray[np.intp], Wrong]:
+    """What `read` makes of the distinct texts, with `nothing` for null and wrong ones, and the place of each row's."""
     import pyarrow as pa
 
     encoded = values.cast(pa.string()).combine_chunks().dictionary_encode()
-    nothing = np.nan if kind is np.float64 else None
     distinct, wrong = [], []
-    for text in encoded.dictionary:
+    for text in _texts_of(encoded.dictionary):
         try:
-            distinct.append(read(text.as_py()))
+            distinct.append(read(text if isinstance(text, str) else text.as_py()))
             wrong.append(False)
         except ValueError:  # UnicodeDecodeError is one
             distinct.append(nothing)
             wrong.append(True)
     indices = encoded.indices.fill_null(len(distinct)) if encoded.null_count else encoded.indices
-    codes = indices.to_numpy()
-    table: NDArray[Any] = np.empty(len(distinct) + 1, dtype=kind)
-    table[:] = [*distinct, nothing]
-    return table[codes], np.array([*wrong, False])[codes] if any(wrong) else np.zeros(len(codes), dtype=np.bool_)
+    places = indices.to_numpy().astype(np.intp)
+    found = np.array([*wrong, False])[places] if any(wrong) else np.zeros(len(places), dtype=np.bool_)
+    return [*distinct, nothing], places, found
+
+
+def _texts_of(dictionary: pa.StringArray) -> Sequence[str] | pa.StringArray:
+    """The texts; as Arrow's scalars, at ten times the cost, if one of them is no UTF-8."""
+    try:
+        return dictionary.to_pylist()
+    except UnicodeDecodeError:
+        return dictionary
 
 
 def _level(text: str, column: Column) -> str | None:

@@ -127,12 +127,16 @@ def _outcomes(trees: Sequence[str]) -> tuple[tuple[tuple[int, int], ...], ...]:
 
 
 class Contributions(Protocol):
-    """What each feature adds to the margin. With `base`, the expected margin, it adds up to the margin."""
+    """What each feature adds to the margin. With `base`, the expected margin, it adds up to the margin.
+
+    `features` are those that may add something, by their places in the model matrix.
+    """
 
     base: float
+    features: Places
 
     def of(self, matrix: Matrix) -> Matrix:
-        """The contributions in log-odds, same shape as the model matrix."""
+        """The contributions in log-odds of the `features` in n rows of a model matrix, shape (features, n)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +181,8 @@ class Explainer:
             group, tells_missing = declared.of_feature.get(name), portfolio.features[name].never_missing
             known.append(place[group.missing if tells_missing else group.reason] if group else len(place))
             missing.append(place[group.missing] if group else len(place))
-        self._known, self._missing = np.array(known, dtype=np.intp), np.array(missing, dtype=np.intp)
+        read = self.contributions.features
+        self._known, self._missing = (np.array(one, dtype=np.intp)[read, np.newaxis] for one in (known, missing))
 
     def reasons(self, matrix: Matrix) -> list[tuple[Reason, ...]]:
         """The reasons of each row of a model matrix: at most four, that which raised the risk most first."""
@@ -197,7 +202,8 @@ class Explainer:
     def _grouped(self, matrix: Matrix) -> Matrix:
         """What the features of each reason add to the margin, and last the protected ones, shape (n, reasons + 1)."""
         count = len(self._reasons) + 1
-        places = np.where(np.isnan(matrix), self._missing, self._known) + np.arange(len(matrix))[:, None] * count
+        absent = np.isnan(matrix.T.take(self.contributions.features, axis=0))
+        places = np.where(absent, self._missing, self._known) + np.arange(len(matrix)) * count
         weights = self.contributions.of(matrix).ravel()
         grouped = np.bincount(places.ravel(), weights=weights, minlength=len(matrix) * count)
         # Without a row the sums are whole numbers.
@@ -236,7 +242,7 @@ def _contributions(model: Model, reference: ReasonReference) -> Contributions:
         if reference.method is ReasonMethod.INTERVENTIONAL:
             raise ArtefactError("trees of more than eight leaves have no interventional reasons")
         return _NativeContributions(model)
-    return TableContributions(model.tables.trees, model.patterns, model.features, reference)
+    return TableContributions(model.tables.trees, model.patterns, reference)
 
 
 class _NativeContributions:
@@ -244,11 +250,12 @@ class _NativeContributions:
 
     def __init__(self, model: Model) -> None:
         self._model = model
+        self.features = np.arange(model.features)
         # The expected margin is the same for every row.
         self.base = float(model.contributions(np.zeros((1, model.features)))[0, -1])
 
     def of(self, matrix: Matrix) -> Matrix:
-        return self._model.contributions(matrix)[:, :-1]
+        return self._model.contributions(matrix)[:, :-1].T
 
 
 FindPatterns = Callable[[Matrix], NDArray[np.uint8]]
@@ -258,9 +265,7 @@ FindPatterns = Callable[[Matrix], NDArray[np.uint8]]
 class TableContributions:
     """The contributions by tables: one for each feature of each tree, with a value for each outcome pattern."""
 
-    def __init__(
-        self, trees: Sequence[Tree], patterns: FindPatterns, features: int, reference: ReasonReference
-    ) -> None:
+    def __init__(self, trees: Sequence[Tree], patterns: FindPatterns, reference: ReasonReference) -> None:
         self._patterns = patterns
         if reference.outcomes and len(reference.outcomes) != len(trees):
             raise ArtefactError("the reference group has outcomes of other trees")
@@ -269,10 +274,10 @@ class TableContributions:
         # The tables of one feature lie together, in the order of the trees, so that one call adds their values up.
         pairs = sorted((feature, tree, column) for tree, one in enumerate(read) for column, feature in enumerate(one))
         self._table = np.empty((len(pairs), PATTERNS))
-        self._columns, self.base = features, 0.0
+        self.base = 0.0
         of_pair = np.array(pairs, dtype=np.intp).reshape(-1, 3)
         self._tree, self._offsets = of_pair[:, 1], np.arange(len(pairs)) * PATTERNS
-        self._features, self._starts = np.unique(of_pair[:, 0], return_index=True)
+        self.features, self._starts = np.unique(of_pair[:, 0], return_index=True)
         leaves = _leaves(trees, read)
         for start in range(0, len(trees), _TREES_AT_ONCE):  # the arrays on the way stay small
             several = slice(start, min(start + _TREES_AT_ONCE, len(trees)))
@@ -283,22 +288,19 @@ class TableContributions:
             self.base += base
 
     def of(self, matrix: Matrix) -> Matrix:
-        """The contributions in log-odds, same shape as the model matrix; a row's do not depend on the others."""
-        found = np.zeros((len(matrix), self._columns))
+        """The contributions in log-odds, shape (features, n); a row's do not depend on the others."""
         if not len(self._table):
-            return found
+            return np.empty((0, len(matrix)))
         patterns = self._patterns(matrix)
         if len(matrix) < _BLOCK_FROM or not self._adds_as_numpy:
-            found[:, self._features] = self._by_row(patterns)
-            return found
+            return self._by_row(patterns).T
         blocks = -(-len(matrix) // _BLOCK_ROWS)  # of one size: a block of few rows would cost as much as a large one
         parts = [self._by_feature(part) for part in np.array_split(patterns.T, blocks, axis=1)]
-        found[:, self._features] = np.concatenate(parts, axis=1).T
-        return found
+        return parts[0] if blocks == 1 else np.concatenate(parts, axis=1)
 
     def _by_row(self, patterns: NDArray[np.uint8]) -> Matrix:
-        """The contributions of the features that trees read, shape (n, features of trees)."""
-        found, table = np.empty((len(patterns), len(self._features))), self._table.ravel()
+        """The contributions by row, shape (n, features)."""
+        found, table = np.empty((len(patterns), len(self.features))), self._table.ravel()
         patterns = np.ascontiguousarray(patterns)
         for start in range(0, len(patterns), _ROWS_AT_ONCE):
             rows = slice(start, start + _ROWS_AT_ONCE)
@@ -308,7 +310,7 @@ class TableContributions:
 
     def _by_feature(self, patterns: NDArray[np.uint8]) -> Matrix:
         """The same bits by feature, shape (features, n), from patterns (trees, n): its tables stay in the cache."""
-        found, patterns = np.empty((len(self._features), patterns.shape[1])), np.ascontiguousarray(patterns)
+        found, patterns = np.empty((len(self.features), patterns.shape[1])), np.ascontiguousarray(patterns)
         ends = [*self._starts[1:].tolist(), len(self._tree)]
         for total, start, end in zip(found, self._starts.tolist(), ends, strict=True):
             tables = slice(start, end)

@@ -143,7 +143,8 @@ class TableReader:
                 batch.validate(full=True)
                 batches.append(batch)
         table = pa.Table.from_batches(batches, reader.schema)
-        named_often = [field.name for field in reader.schema if _is_indirect(field.type)]
+        indirect = {stored for stored in set(reader.schema.types) if _is_indirect(stored)}  # a table has few types
+        named_often = [field.name for field in reader.schema if field.type in indirect] if indirect else []
         if table.nbytes + sum(_spread(table[name]) for name in named_often) > self._most:
             raise self._too_large()
         return table

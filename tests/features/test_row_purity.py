@@ -33,7 +33,8 @@ ROWS = st.lists(st.tuples(st.integers(0, 299), CELLS, LEVELS), min_size=1, max_s
 
 def drawn(applications: Columns, rows: list) -> Columns:
     """Generated applications with some cells replaced."""
-    chosen = applications.take(np.array([row for row, _, _ in rows], dtype=np.intp))
+    taken = applications.take(np.array([row for row, _, _ in rows], dtype=np.intp))
+    chosen = Columns(taken.numbers, taken.levels.copy(), PORTFOLIO)
     for i, (_, cells, levels) in enumerate(rows):
         for column, value in cells:
             chosen.numbers[i, column] = value
@@ -161,3 +162,16 @@ def test_a_state_that_was_written_and_read_gives_the_same_bits(applications, fit
     again = FeatureState.from_dict(fitted.to_dict(), fitted.portfolio)
     expected = FeatureTransformer(fitted).transform(applications)
     assert bits(FeatureTransformer(again).transform(applications)) == bits(expected)
+
+
+def test_distinct_levels_that_a_file_had_never_outlive_the_levels(applications):
+    place = APPLICATION.position["ORGANIZATION_TYPE"]
+    assert applications.read is not None
+    with pytest.raises(ValueError, match="read-only"):
+        applications.levels[0, place] = "other"
+    for some in (applications, applications.take(np.array([3, 1])), applications.take(slice(2))):
+        levels, places = some.distinct(place)
+        assert [levels[i] for i in places.tolist()] == some.levels[:, place].tolist()
+    changed = applications.levels.copy()
+    changed[:, place] = "other"
+    assert set(replace(applications, levels=changed).distinct(place).levels) == {"other"}

@@ -106,7 +106,8 @@ def as_read(columns: Columns) -> Columns:
     for column in columns.schema.categorical:
         place = columns.schema.position[column.name]
         stored = pa.chunked_array([pa.array(levels[:, place].tolist(), pa.string())])
-        levels[:, place], _ = as_levels(stored, column)
+        distinct, _ = as_levels(stored, column)
+        levels[:, place] = np.array(distinct.levels, dtype=object).take(distinct.places)
     return Columns(columns.numbers, levels, columns.portfolio)
 
 

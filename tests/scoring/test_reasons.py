@@ -18,7 +18,15 @@ from scoring.artefact import Artefact
 from scoring.errors import ArtefactError, ConformanceError
 from scoring.model import Model
 from scoring.policy import DecisionKind
-from scoring.reasons import Explainer, FindPatterns, ReasonMethod, ReasonReference, ReferenceGroup, TableContributions
+from scoring.reasons import (
+    Contributions,
+    Explainer,
+    FindPatterns,
+    ReasonMethod,
+    ReasonReference,
+    ReferenceGroup,
+    TableContributions,
+)
 from scoring.scorer import Scorer, with_conformance
 from scoring.trees import Tree
 from tests.home_credit import APPLICATION, CATALOGUE, PORTFOLIO, PROTECTED
@@ -53,6 +61,13 @@ def brute_force(model: Model, row: NDArray[np.float64], group: Matrix) -> NDArra
     return found
 
 
+def whole(contributions: Contributions, rows: Matrix) -> Matrix:
+    """The contributions of all five features, shape (n, 5)."""
+    found = np.zeros((len(rows), 5))
+    found[:, contributions.features] = contributions.of(rows).T
+    return found
+
+
 @settings(max_examples=6, deadline=None)
 @given(seed=st.integers(0, 10_000), leaves=st.integers(2, 8))
 def test_interventional_contributions_equal_their_definition(seed: int, leaves: int) -> None:
@@ -60,10 +75,11 @@ def test_interventional_contributions_equal_their_definition(seed: int, leaves: 
     model, random = Model(text), np.random.default_rng(seed)
     group, rows = drawn(random)[:40], hostile(random)[::80]
     reference = ReasonReference.interventional(Model(text), ReferenceGroup.ALL, group)
-    found = TableContributions(*trees_of(text), 5, reference)
+    found = TableContributions(*trees_of(text), reference)
     assert found.base == pytest.approx(model.margins(group).mean(), abs=1e-12)
-    assert found.of(rows) == pytest.approx(np.array([brute_force(model, row, group) for row in rows]), abs=1e-11)
-    assert found.base + found.of(rows).sum(axis=1) == pytest.approx(model.margins(rows), abs=1e-11)
+    expected = np.array([brute_force(model, row, group) for row in rows])
+    assert whole(found, rows) == pytest.approx(expected, abs=1e-11)
+    assert found.base + found.of(rows).sum(axis=0) == pytest.approx(model.margins(rows), abs=1e-11)
 
 
 @settings(max_examples=15, deadline=None)
@@ -71,9 +87,9 @@ def test_interventional_contributions_equal_their_definition(seed: int, leaves: 
 def test_path_dependent_contributions_equal_those_of_lightgbm(seed: int, leaves: int, missing: bool) -> None:
     booster = fitted(seed, num_leaves=leaves, use_missing=missing)
     text, rows = booster.model_to_string(), hostile(np.random.default_rng(seed))
-    found = TableContributions(*trees_of(text), 5, PATH_DEPENDENT)
+    found = TableContributions(*trees_of(text), PATH_DEPENDENT)
     expected = np.asarray(booster.predict(rows, pred_contrib=True))
-    assert found.of(rows) == pytest.approx(expected[:, :-1], abs=1e-12)
+    assert whole(found, rows) == pytest.approx(expected[:, :-1], abs=1e-12)
     assert found.base == pytest.approx(expected[0, -1], abs=1e-12)
 
 
@@ -81,16 +97,18 @@ def test_a_row_has_the_same_bits_alone_and_among_others(scorer: Scorer, model_ma
     assert scorer.explainer is not None
     together = scorer.explainer.contributions.of(model_matrix)
     assert all(
-        np.array_equal(scorer.explainer.contributions.of(model_matrix[i : i + 1])[0], together[i]) for i in range(100)
+        np.array_equal(scorer.explainer.contributions.of(model_matrix[i : i + 1])[:, 0], together[:, i])
+        for i in range(100)
     )
 
 
 @pytest.mark.parametrize("trees", [1, 8, 9, 20, 150, 400])
 def test_a_row_has_the_same_bits_in_a_large_block(trees: int) -> None:
     text, rows = fitted(3, trees=trees).model_to_string(), hostile(np.random.default_rng(3))
-    found = TableContributions(*trees_of(text), 5, PATH_DEPENDENT)
+    found = TableContributions(*trees_of(text), PATH_DEPENDENT)
     many = np.tile(rows, (1 + 600 // len(rows), 1))
-    assert np.array_equal(found.of(many)[: len(rows)], np.concatenate([found.of(row[np.newaxis]) for row in rows]))
+    alone = np.column_stack([found.of(row[np.newaxis]) for row in rows])
+    assert np.array_equal(found.of(many)[:, : len(rows)], alone)
 
 
 def test_reasons_are_ranked_alike_in_a_large_batch(scorer: Scorer, model_matrix: Matrix) -> None:
@@ -157,7 +175,7 @@ def test_whatever_features_a_model_has_no_reason_rests_on_a_protected_attribute(
     barred = PORTFOLIO.schema.protected(APPLICATION.attributes)
     resting = [i for i, name in enumerate(names) if not barred.isdisjoint(PORTFOLIO.features[name].sources)]
     rows = hostile(np.random.default_rng(seed))
-    added = explainer.contributions.of(rows)
+    added = whole(explainer.contributions, rows)
     added[:, resting] = 0.0
     for row, explanation in enumerate(explainer.explain(rows)):
         told = {reason: contribution for reason, contribution in explanation.contributions if reason is not None}
@@ -208,6 +226,6 @@ def test_a_constant_model_has_a_base_and_no_reason(group: ReferenceGroup | None)
     text = fitted(1, min_data_in_leaf=ROWS).model_to_string()
     model, rows = Model(text), drawn(np.random.default_rng(1))
     reference = PATH_DEPENDENT if group is None else ReasonReference.interventional(model, group, rows)
-    found = TableContributions(*trees_of(text), 5, reference)
+    found = TableContributions(*trees_of(text), reference)
     assert not found.of(rows).any()
     assert found.base == pytest.approx(model.margins(rows)[0])
