@@ -7,20 +7,21 @@ from __future__ import annotations
 
 import gc
 import logging
+import mmap
 import os
-import pickle
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import partial
 from itertools import groupby, product
 from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, BinaryIO, NamedTuple, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +29,7 @@ from numpy.typing import NDArray
 from decision_log.format import Caller
 from decision_log.writer import Failure
 from features.portfolio import Portfolio
+from features.reasons import Reason
 from features.transformer import Columns
 from jobs.errors import ProcessError
 from monitoring.recorder import DecisionRecords, open_shadow_records
@@ -41,16 +43,38 @@ from scoring.store import StoredModel
 _LOGGER = logging.getLogger("bentoml.credit_scoring")
 
 _ROOT = Path(__file__).resolve().parent.parent
-_PROGRAM = "import sys; from serving.judge import serve; serve(int(sys.argv[1]))"
-_DECIDE, _RECORD, _CLOSE = b"decide", b"record", b"close"
+_PROGRAM = "import sys; from serving.judge import serve; serve(*map(int, sys.argv[1:]))"
+_DECIDE, _RECORD, _CLOSE = "decide", "record", "close"
 _NICE = 19
 """The process takes the time that the requests leave; the policy SCHED_IDLE made answers later, measured."""
 _RESTART_SECONDS = 10.0
 """Seconds from one start of the process to the next, where it ends by itself."""
 _CLOSE_SECONDS = 5.0
 """Seconds that the process may take to close its log."""
-_OUTSIDE = 3
-"""Arrays of numbers, which pickle leaves to be sent as they are."""
+
+
+Objects = tuple[NDArray[np.object_], NDArray[np.object_], NDArray[np.object_], NDArray[np.object_], NDArray[np.object_]]
+
+
+class RowShape(NamedTuple):
+    """How many applications wait at most, and the columns of their arrays.
+
+    `features` is that of the champion's model matrix, for a challenger with the same features; `numbers` and `levels`
+    are those of the raw columns, for another one.
+    """
+
+    room: int
+    features: int
+    numbers: int
+    levels: int
+
+    @classmethod
+    def of(cls, champion: StoredModel, room: int, *, same_features: bool) -> Self:
+        """The shape of what a challenger of this champion reads."""
+        schema, features = champion.scorer.artefact.portfolio.schema, len(champion.scorer.features)
+        if same_features:
+            return cls(room, features, 0, 0)
+        return cls(room, 0, len(schema.numeric), len(schema.categorical))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -59,42 +83,41 @@ class OfferedRows:
 
     Attributes
     ----------
-    matrix : the champion's model matrix, for a challenger with the same features; otherwise of no columns
-    numbers, levels : the raw columns, for a challenger with other features; otherwise of no columns
+    half, first : where the first row is in the memory of the numbers
+    matrix, numbers, levels : what the challenger reads, see `RowShape`
     caller : object, the Caller as a plain tuple, which is sent in a tenth of the time
     route : object, the path of the request
     probability, decision : the champion's
     reason : object, the code of the first reason of the champion's decline; None without one
     """
 
+    half: int
+    first: int
     matrix: NDArray[np.float64]
     numbers: NDArray[np.float64]
+    probability: NDArray[np.float64]
     levels: NDArray[np.object_]
     caller: NDArray[np.object_]
     route: NDArray[np.object_]
-    probability: NDArray[np.float64]
     decision: NDArray[np.object_]
     reason: NDArray[np.object_]
 
     def __len__(self) -> int:
         return len(self.route)
 
-    @classmethod
-    def empty(cls, champion: StoredModel, room: int, *, same_features: bool) -> Self:
-        """Room for so many."""
-        # Allocated once: keeping the arrays of requests instead would scatter memory among them, which makes the next
-        # requests slower.
-        schema, features = champion.scorer.artefact.portfolio.schema, len(champion.scorer.features)
-        numbers, levels = (0, 0) if same_features else (len(schema.numeric), len(schema.categorical))
-        caller, route, decision, reason = (np.empty(room, dtype=object) for _ in range(4))
-        return cls(
-            np.empty((room, features if same_features else 0)), np.empty((room, numbers)),
-            np.empty((room, levels), dtype=object), caller, route, np.empty(room), decision, reason,
-        )  # fmt: skip
+    @property
+    def arrays(self) -> tuple[NDArray[Any], ...]:
+        """All arrays: those of numbers, and those of objects."""
+        return (self.matrix, self.numbers, self.probability, *self.objects)
+
+    @property
+    def objects(self) -> Objects:
+        """The arrays of objects, which are sent."""
+        return self.levels, self.caller, self.route, self.decision, self.reason
 
     def take(self, rows: slice) -> Self:
         """The chosen rows, not copied."""
-        return type(self)(*(getattr(self, field.name)[rows] for field in fields(self)))
+        return type(self)(self.half, self.first + rows.start, *(array[rows] for array in self.arrays))
 
     def put(
         self, start: int, route: str, callers: Sequence[Caller], columns: Columns | None, matrix: NDArray[np.float64],
@@ -106,31 +129,71 @@ class OfferedRows:
             self.matrix[rows] = matrix
         elif columns is not None:
             self.numbers[rows], self.levels[rows] = columns.numbers, columns.levels
+        if len(callers) == 1:  # NumPy takes twice as long to copy an array of one as to set its value
+            self.route[start], self.caller[start] = route, tuple(callers[0])
+            self.probability[start], self.decision[start] = scores.probability.item(), scores.decision.item()
+            self.reason[start] = _first(scores.reasons.item())
+            return
         self.route[rows] = route
         self.probability[rows], self.decision[rows] = scores.probability, scores.decision
         for row, (caller, reasons) in enumerate(zip(callers, scores.reasons.tolist(), strict=True), start):
-            self.caller[row], self.reason[row] = tuple(caller), reasons[0].code if reasons else None
+            self.caller[row], self.reason[row] = tuple(caller), _first(reasons)
 
     def forget(self) -> None:
         """Let go of what belongs to applicants."""
-        for field in fields(self):
-            kept = getattr(self, field.name)
-            kept[:] = None if kept.dtype == object else np.nan
+        for array in self.arrays:
+            array[:] = None if array.dtype == object else np.nan
 
-    def send(self, connection: Connection) -> None:
-        """Send the rows to another process."""
-        outside: list[pickle.PickleBuffer] = []
-        content = pickle.dumps(self, protocol=5, buffer_callback=outside.append)
-        connection.send_bytes(content)
-        for numbers in outside:
-            connection.send_bytes(numbers.raw())
 
-    @classmethod
-    def receive(cls, connection: Connection) -> Self:
-        """The rows that `send` sent; EOFError if there are none to come."""
-        content = connection.recv_bytes()
-        rows: Self = pickle.loads(content, buffers=[connection.recv_bytes() for _ in range(_OUTSIDE)])  # noqa: S301 - our own process
-        return rows
+def _first(reasons: Sequence[Reason]) -> str | None:
+    return reasons[0].code if reasons else None
+
+
+class RowMemory:
+    """Memory for the numbers of rows, in two halves: one is filled while the other is decided on.
+
+    Another process maps it by its descriptor, so that no number is sent: each piece that a thread sends makes requests
+    wait for the lock of the interpreter.
+    """
+
+    def __init__(self, shape: RowShape, descriptor: int | None = None) -> None:
+        self._shape = shape
+        width = shape.features + shape.numbers + 1
+        size = 2 * shape.room * width * np.dtype(np.float64).itemsize
+        # Allocated once: keeping the arrays of requests instead would scatter memory among them, which makes the next
+        # requests slower.
+        self._file = _file_in_memory() if descriptor is None else os.fdopen(descriptor, "r+b")
+        if descriptor is None:
+            self._file.truncate(size)
+        self._halves = np.frombuffer(mmap.mmap(self._file.fileno(), size), np.float64).reshape(2, shape.room * width)
+
+    @property
+    def descriptor(self) -> int:
+        """What another process opens the memory by."""
+        return self._file.fileno()
+
+    def numbers(self, half: int) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+        """The `matrix`, `numbers` and `probability` of all rows of a half."""
+        room, features, numbers, _ = self._shape
+        matrix, raw, probability = np.split(self._halves[half], [room * features, room * (features + numbers)])
+        return matrix.reshape(room, features), raw.reshape(room, numbers), probability
+
+    def empty(self, half: int) -> OfferedRows:
+        """A half without rows."""
+        levels = np.empty((self._shape.room, self._shape.levels), dtype=object)
+        objects = (np.empty(self._shape.room, dtype=object) for _ in range(4))
+        return OfferedRows(half, 0, *self.numbers(half), levels, *objects)
+
+    def rows(self, half: int, first: int, objects: Objects) -> OfferedRows:
+        """The rows that another process has put there, with the objects that it sent."""
+        kept = slice(first, first + len(objects[0]))
+        matrix, numbers, probability = self.numbers(half)
+        return OfferedRows(half, first, matrix[kept], numbers[kept], probability[kept], *objects)
+
+
+def _file_in_memory() -> BinaryIO:
+    """An unnamed file: on no disk, where the system has such files."""
+    return os.fdopen(os.memfd_create("rows"), "r+b") if hasattr(os, "memfd_create") else tempfile.TemporaryFile()
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +240,10 @@ class ChallengerError(Exception):
 class Judge(Protocol):
     """Has a challenger decide on one block after the other."""
 
+    def memory(self, shape: RowShape) -> RowMemory:
+        """The memory for the rows of all blocks, asked for once."""
+        ...
+
     def begin(self) -> None:
         """Get ready, before the first block."""
         ...
@@ -219,6 +286,10 @@ class OwnJudge:
         self._with_reasons = with_reasons
         self._clock = clock
         self._decided: tuple[OfferedRows, NDArray[np.float64], Scores] | None = None
+
+    def memory(self, shape: RowShape) -> RowMemory:
+        """The memory for the rows of all blocks."""
+        return RowMemory(shape)
 
     def begin(self) -> None:
         """It is ready."""
@@ -313,6 +384,8 @@ class JudgeProcess:
 
     def __init__(self, opening: Opening) -> None:
         self._opening = opening
+        self._shape = RowShape(0, 0, 0, 0)
+        self._memory: RowMemory | None = None
         self._connection: Connection | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._started = -_RESTART_SECONDS
@@ -323,6 +396,11 @@ class JudgeProcess:
         """The process; None before `begin`."""
         return None if self._process is None else self._process.pid
 
+    def memory(self, shape: RowShape) -> RowMemory:
+        """The memory for the rows of all blocks, which the process shares."""
+        self._shape, self._memory = shape, RowMemory(shape)
+        return self._memory
+
     def begin(self) -> None:
         """Start the process. ChallengerError if it cannot open its log, ProcessError if it ends."""
         if self._connection is None:
@@ -331,12 +409,12 @@ class JudgeProcess:
     def decide(self, rows: OfferedRows) -> ComparedBlock:
         """Decide on a block. ChallengerError for what the challenger raises, ProcessError without a process."""
         self.begin()
-        compared: ComparedBlock = self._reply_to(_DECIDE, rows.send)
+        compared: ComparedBlock = self._reply_to(_DECIDE, rows.half, rows.first, rows.objects)
         return compared
 
     def record(self) -> int:
         """Record the block decided last; returns how many lines were lost since the last call."""
-        return int(self._reply_to(_RECORD))
+        return 0 if self._opening.recording is None else int(self._reply_to(_RECORD))
 
     def close(self) -> None:
         """Have the process close its log and end; one that is busy ends as it is."""
@@ -348,45 +426,39 @@ class JudgeProcess:
             if self._asking or connection is None:
                 process.kill()
             else:
-                connection.send_bytes(_CLOSE)
+                connection.send((_CLOSE,))
             process.wait(_CLOSE_SECONDS)
         except (OSError, subprocess.TimeoutExpired):
             process.kill()
             process.wait()
 
     def _start(self) -> None:
-        if self._closed or time.monotonic() - self._started < _RESTART_SECONDS:
+        if self._closed or self._memory is None or time.monotonic() - self._started < _RESTART_SECONDS:
             raise ProcessError("the process of the challenger has ended")
         self._started = time.monotonic()
         path = os.pathsep.join([str(_ROOT), *filter(None, sys.path)])
         self._connection, theirs = Pipe()
         with theirs:
             self._process = subprocess.Popen(  # noqa: S603 - this program
-                [sys.executable, "-c", _PROGRAM, str(theirs.fileno())],
+                [sys.executable, "-c", _PROGRAM, str(theirs.fileno()), str(self._memory.descriptor)],
                 stdin=subprocess.DEVNULL,
                 env={**os.environ, "PYTHONPATH": path},
-                pass_fds=[theirs.fileno()],
+                pass_fds=[theirs.fileno(), self._memory.descriptor],
             )
         try:
-            self._reply_to(None, self._send_opening)
+            self._reply_to(self._opening, self._shape)
         except ChallengerError:
             self._end()
             raise
 
-    def _send_opening(self, connection: Connection) -> None:
-        connection.send(self._opening)
-
-    def _reply_to(self, what: bytes | None, send: Callable[[Connection], None] | None = None) -> Any:
+    def _reply_to(self, *question: object) -> Any:
         """The answer of the process."""
         connection = self._connection
         if connection is None:
             raise ProcessError("the process of the challenger has ended")
         self._asking = True
         try:
-            if what is not None:
-                connection.send_bytes(what)
-            if send is not None:
-                send(connection)
+            connection.send(question)
             error, answer = connection.recv()
         except (EOFError, OSError):
             self._end()
@@ -407,13 +479,13 @@ class JudgeProcess:
             self._connection = None
 
 
-def serve(descriptor: int) -> None:
+def serve(descriptor: int, memory: int) -> None:
     """Judge what the service sends, until it closes or has gone."""
     # Whoever stops the service may signal all of its processes, and the last rows are still to come.
     for one in (signal.SIGINT, signal.SIGTERM):
         signal.signal(one, signal.SIG_IGN)
     with Connection(descriptor) as connection, suppress(EOFError, ConnectionError):  # the service has gone
-        _Bench(connection).sit()
+        _Bench(connection).sit(memory)
 
 
 class _Bench:
@@ -423,18 +495,17 @@ class _Bench:
         self._connection = connection
         self._lost = 0
 
-    def sit(self) -> None:
-        opening: Opening = self._connection.recv()
-        judge = self._opened(opening)
+    def sit(self, descriptor: int) -> None:
+        opening, shape = self._connection.recv()
+        memory, judge = RowMemory(shape, descriptor), self._opened(opening)
         if judge is None:
             return
         os.nice(_NICE)  # not before: on a busy machine the start alone would take minutes
         gc.freeze()  # a model has a hundred thousand objects, and each full collection would walk through all
         try:
-            while (what := self._connection.recv_bytes()) != _CLOSE:
-                if what == _DECIDE:
-                    rows = OfferedRows.receive(self._connection)
-                    self._answer(partial(judge.decide, rows))
+            while (question := self._connection.recv())[0] != _CLOSE:
+                if question[0] == _DECIDE:
+                    self._answer(partial(judge.decide, memory.rows(*question[1:])))
                 else:
                     self._answer(lambda: judge.record() + self._found_lost())
         finally:

@@ -20,7 +20,7 @@ from jobs.heartbeat import Heartbeat
 from scoring.policy import DecisionKind
 from scoring.scorer import Scores
 from scoring.store import StoredModel
-from serving.judge import ChallengerError, ComparedBlock, Judge, OfferedRows
+from serving.judge import ChallengerError, ComparedBlock, Judge, OfferedRows, RowShape
 from serving.variants import same_matrix
 
 _LOGGER = logging.getLogger("bentoml.credit_scoring")
@@ -136,9 +136,8 @@ class Shadow:
         self._judge = judge
         self._same = same_matrix(served, champion)
         self._lock = threading.Lock()
-        self._filling, self._scoring = (
-            OfferedRows.empty(champion, _ROOM, same_features=self._same) for _ in range(2)
-        )  # fmt: skip
+        memory = judge.memory(RowShape.of(champion, _ROOM, same_features=self._same))
+        self._filling, self._scoring = memory.empty(0), memory.empty(1)
         self._used = 0
         self._settling = threading.Lock()  # of what becomes of scored rows; a request never waits for it
         self._left = 0

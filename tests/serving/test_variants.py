@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
-from dataclasses import fields, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from scoring.errors import ArtefactError
 from scoring.scorer import Scorer, Scores, in_order, with_conformance
 from scoring.store import StoredModel
 from serving.engine import DecisionEngine
-from serving.judge import OfferedRows, OwnJudge
+from serving.judge import OwnJudge, RowMemory, RowShape
 from serving.problems import Unrecorded
 from serving.schemas import ExplainRequest, PredictRequest, Requests
 from serving.settings import GuardSettings, ServingSettings, VariantSettings
@@ -321,12 +321,10 @@ def test_rows_that_are_forgotten_hold_nothing_of_an_applicant(
 ) -> None:
     scores, callers = small.scorer.score_matrix(model_matrix[:2]), [Caller("r-1", "a"), Caller("r-1", "b")]
     for same in (True, False):
-        kept = OfferedRows.empty(small, 2, same_features=same)
+        kept = RowMemory(RowShape.of(small, 2, same_features=same)).empty(0)
         kept.put(0, "/predict", callers, applications.take(slice(0, 2)), model_matrix[:2], scores)
         kept.take(slice(0, 2)).forget()
-        for field in fields(kept):
-            held = getattr(kept, field.name)[:2]
-            assert all(value is None or np.isnan(value) for value in held.ravel().tolist()), field.name
+        assert all(value is None or np.isnan(value) for array in kept.arrays for value in array.ravel().tolist())
 
 
 def test_an_application_that_cannot_be_kept_for_a_shadow_is_answered_all_the_same(
