@@ -347,7 +347,7 @@ def _deciding(one: Challenger, beside: Recorder | None) -> Variant:
 
 
 def _shadow(one: Challenger, champion: StoredModel) -> Shadow:
-    from serving.judge import JudgeProcess, Opening  # most services have none
+    from serving.judge_process import JudgeProcess, Opening  # most services have none
     from serving.shadow import Shadow, ShadowMetrics
 
     name, served, recording = one.settings.name, one.model, MONITORING.recording

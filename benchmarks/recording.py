@@ -43,8 +43,8 @@ def _choices(store: Store) -> list[Choice]:
     ]
 
 
-_LATER_SECONDS = 2.0
-"""A challenger in shadow decides half a second after the answer, or later."""
+_LATER_SECONDS = 2.5
+"""A challenger in shadow decides a second after the answer, or later."""
 ALONE, ONE, TWO, AGAIN = "no challenger", "one challenger", "two challengers", "no challenger, again"
 
 

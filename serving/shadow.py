@@ -29,9 +29,9 @@ _ROOM = 4096
 """Rows that wait at most, for each challenger; those beyond are dropped and counted."""
 _DUE = 2048
 """Rows for which the thread wakes before the pause is over."""
-_BLOCK = 1024
+_BLOCK = 2048
 """Rows that are scored together: a row alone takes many times as long."""
-_PAUSE = 0.5
+_PAUSE = 1.0
 """Seconds that a row waits at most for others."""
 _LAST_SECONDS = 5.0
 """Seconds that the last rows may take when a worker ends."""

@@ -18,7 +18,7 @@ from features.transformer import Columns
 from scoring.artefact import Artefact
 from scoring.scorer import Scorer, with_conformance
 from scoring.store import StoredModel
-from serving.judge import JudgeProcess, Opening
+from serving.judge_process import JudgeProcess, Opening
 from serving.shadow import Shadow, ShadowMetrics
 from tests.monitoring.recording import KEY, settings
 from tests.serving.test_variants import model, until
@@ -110,7 +110,7 @@ def test_a_process_that_is_killed_is_counted_and_another_takes_its_place(
     small: StoredModel, artefact: Artefact, model_matrix: NDArray[np.float64], caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr("serving.judge._RESTART_SECONDS", 0.0)
+    monkeypatch.setattr("serving.judge_process._RESTART_SECONDS", 0.0)
     apart = Apart(small, artefact)
     apart.offer(model_matrix[:2])
     until(lambda: apart.count("applications", outcome="scored") == 2)

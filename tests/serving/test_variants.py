@@ -291,10 +291,10 @@ def test_a_block_that_fails_is_counted_whole_and_does_not_lose_the_blocks_after_
     scorer = Short(artefact)
     scorer.whole = False
     observed = Observed(small, scorer)
-    observed.offer(np.repeat(model_matrix[:1], 1500, axis=0))
+    observed.offer(np.repeat(model_matrix[:1], 2500, axis=0))
     observed.shadow.close()
     counts = {outcome: observed.count("applications", outcome=outcome) for outcome in ("scored", "failed", "dropped")}
-    assert counts == {"scored": 476, "failed": 1024, "dropped": 0}
+    assert counts == {"scored": 452, "failed": 2048, "dropped": 0}
 
 
 def test_what_a_shadow_has_not_scored_when_it_is_closed_is_dropped_and_never_written(
