@@ -18,9 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from decision_log.errors import SegmentError
-from decision_log.format import vectors
+from decision_log.format import HISTORY, vectors
 from decision_log.segments import WorkerId, read_decisions, read_header
 from decision_log.writer import Position
+from features.store import HistorySource
 from jobs.output import take_lock
 from jobs.settings import printable
 from scoring.drift_reference import DriftReference, Window
@@ -212,6 +213,7 @@ class CountsFile:
         copy["features"], copy["probability"] = counts.window.features, counts.window.probability
         copy["hours"], copy["hour_rows"], copy["hour_pds"] = counts.hours, counts.hour_rows, counts.hour_pds
         copy["position"] = counts.position.segment, counts.position.offset
+        self._content["unavailable"][number % 2] = counts.window.unavailable
         self._content["number"] = number
 
     def _restore(self) -> None:
@@ -248,29 +250,36 @@ class CountsFile:
 def read_counts(path: Path, empty: ScoredCounts) -> ScoredCounts:
     """Read the counts that a worker published last, over the bins of `empty`; ValueError or OSError without any."""
     layout = _layout(empty)
+    sizes = layout.itemsize, _NUMBER_BYTES + layout["copies"].itemsize
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode) or found.st_size != layout.itemsize:
+        if not stat.S_ISREG(found.st_mode) or found.st_size not in sizes:
             raise ValueError("not a file of counts over these bins")
         # Reading takes no lock, so that no worker waits. While it lasts, the worker may publish twice and so write into
         # the copy that is being read; then the number has changed, and all is read again.
         while True:
             content = os.pread(descriptor, layout.itemsize, 0)
             if os.pread(descriptor, _NUMBER_BYTES, 0) == content[:_NUMBER_BYTES]:
-                whole = np.frombuffer(content, layout)[0]
-                return _plausible(_counts(whole["copies"][int(whole["number"]) % 2].copy(), empty.reference))
+                whole = np.frombuffer(content.ljust(layout.itemsize, b"\0"), layout)[0]
+                place = int(whole["number"]) % 2
+                copy, unavailable = whole["copies"][place].copy(), int(whole["unavailable"][place])
+                return _plausible(_counts(copy, unavailable, empty.reference))
     finally:
         os.close(descriptor)
 
 
 def _plausible(counts: ScoredCounts) -> ScoredCounts:
     """The counts; ValueError if they contradict themselves, since the file is damaged then."""
-    rows = counts.window.probability.sum()
-    whole = (counts.window.features, counts.window.probability, counts.hours, counts.hour_rows, *counts.position)
+    window = counts.window
+    rows = np.where(counts.reference.of_histories, window.available, window.rows)
+    whole = (
+        *(window.features, window.probability, window.unavailable),
+        *(counts.hours, counts.hour_rows, *counts.position),
+    )
     if not all(np.all((np.asarray(each) >= 0) & (np.asarray(each) < _MOST)) for each in whole):
         raise ValueError("counts out of bounds")
-    if not np.all(np.add.reduceat(counts.window.features, counts.reference.offsets[:-1]) == rows):
+    if not np.all(np.add.reduceat(window.features, counts.reference.offsets[:-1]) == rows):
         raise ValueError("counts of features differ")
     if not np.all((counts.hour_pds >= 0) & (counts.hour_pds <= counts.hour_rows + 1)):
         raise ValueError("sums of PDs out of bounds")
@@ -290,14 +299,15 @@ def _layout(counts: ScoredCounts) -> np.dtype[Any]:
             ("position", "<i8", (2,)),
         ]
     )
-    return np.dtype([("number", "<i8"), ("copies", copy, (2,))])
+    # Files of older versions end with the copies, and nobody of theirs was counted without a history.
+    return np.dtype([("number", "<i8"), ("copies", copy, (2,)), ("unavailable", "<i8", (2,))])
 
 
-def _counts(copy: Any, reference: DriftReference) -> ScoredCounts:
+def _counts(copy: Any, unavailable: int, reference: DriftReference) -> ScoredCounts:
     segment, offset = copy["position"].tolist()
     return ScoredCounts(
         reference,
-        Window(copy["features"], copy["probability"]),
+        Window(copy["features"], copy["probability"], unavailable),
         copy["hours"],
         copy["hour_rows"],
         copy["hour_pds"],
@@ -320,7 +330,8 @@ def replay(counts: ScoredCounts, log: Path, worker: WorkerId, reference: DriftRe
         with suppress(SegmentError, FileNotFoundError):  # `close` reports a damaged one
             for lines in _chunks(_decisions(path, offset, reference)):
                 pds = [line["probability"] for line in lines]
-                window = Window.of(reference, vectors(lines), np.array(pds))
+                unavailable = np.array([line.get(HISTORY) == HistorySource.UNAVAILABLE for line in lines])
+                window = Window.of(reference, vectors(lines), np.array(pds), unavailable)
                 counts.add(window, sum(pds), at=datetime.fromisoformat(lines[-1]["time"]).timestamp())
                 added += len(lines)
         counts.position = Position(number + 1, 0)
@@ -340,7 +351,10 @@ def _chunks(lines: Iterator[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PendingDecisions:
-    """Decisions that are recorded and not counted yet: n rows of the model matrix, and their scores."""
+    """Decisions that are recorded and not counted yet: n rows of the model matrix, and their scores.
+
+    `unavailable` says whose history was not available, shape (n,); None where nobody's was.
+    """
 
     matrix: NDArray[np.float64]
     probability: NDArray[np.float64]
@@ -349,13 +363,14 @@ class PendingDecisions:
     missing: NDArray[np.int64]
     unknown: NDArray[np.object_]
     withheld: NDArray[np.object_]
+    unavailable: NDArray[np.bool_] | None = None
 
     @classmethod
-    def of(cls, matrix: NDArray[np.float64], scores: Scores) -> PendingDecisions:
+    def of(cls, matrix: NDArray[np.float64], scores: Scores, unavailable: NDArray[np.bool_] | None) -> PendingDecisions:
         """The decisions on the rows of a model matrix."""
         return cls(
             matrix, scores.probability, scores.decision, scores.risk_level,
-            scores.missing, scores.unknown, scores.withheld,
+            scores.missing, scores.unknown, scores.withheld, unavailable,
         )  # fmt: skip
 
     def __len__(self) -> int:
@@ -372,17 +387,22 @@ class Buffer:
             np.empty((rows, features)), np.empty(rows), np.empty(rows, dtype=object), np.empty(rows, dtype=object),
             np.empty(rows, dtype=np.int64), np.empty(rows, dtype=object), np.empty(rows, dtype=object),
         )  # fmt: skip
+        self._unavailable: NDArray[np.bool_] | None = None
         self._used = 0
 
     def holds(self, rows: int) -> bool:
         """Whether so many more rows fit in."""
         return self._used + rows <= len(self._rows)
 
-    def keep(self, matrix: NDArray[np.float64], scores: Scores) -> None:
+    def keep(self, matrix: NDArray[np.float64], scores: Scores, unavailable: NDArray[np.bool_] | None = None) -> None:
         """Copy decisions on rows of the model matrix; the caller has checked that they fit in."""
         start, rows = self._used, self._rows
         self._used = end = start + len(scores)
         rows.matrix[start:end] = matrix
+        if unavailable is not None:
+            if self._unavailable is None:
+                self._unavailable = np.zeros(len(rows), dtype=np.bool_)
+            self._unavailable[start:end] = unavailable
         if end == start + 1:  # NumPy takes twice as long to copy an array of one as to set its value
             rows.probability[start] = scores.probability.item()
             rows.decision[start] = scores.decision.item()
@@ -400,9 +420,10 @@ class Buffer:
 
     def take(self) -> PendingDecisions:
         """The kept decisions, which the next `keep` overwrites."""
-        rows, used = self._rows, self._used
-        self._used = 0
+        rows, used, unavailable = self._rows, self._used, self._unavailable
+        self._used, self._unavailable = 0, None
         return PendingDecisions(
             rows.matrix[:used], rows.probability[:used], rows.decision[:used], rows.risk_level[:used],
             rows.missing[:used], rows.unknown[:used], rows.withheld[:used],
+            None if unavailable is None else unavailable[:used],
         )  # fmt: skip

@@ -42,11 +42,6 @@ def partial(model: DriftReference, whole: frozenset[Calendar]) -> NDArray[np.boo
     return np.array([not model.calendars.get(name, frozenset()) <= whole for name in model.features])
 
 
-def reading(model: DriftReference, columns: frozenset[str]) -> NDArray[np.bool_]:
-    """Which of the features read one of the columns."""
-    return np.array([not columns.isdisjoint(model.sources.get(name, (name,))) for name in model.features])
-
-
 def _is_whole(periods: float) -> bool:
     return round(periods) >= 1 and abs(periods - round(periods)) <= _TOLERANCE * periods
 
@@ -297,21 +292,25 @@ class Judgement:
     ----------
     rows, reference_rows : rows of the window and of the reference
     false_alarm_rate : share of windows without drift that may raise the alarm
-    score : shift of the PD
+    score : shift of the PD; None where too few applications had a history
     features : shifts in the order of the model matrix
     drifted_columns : the columns behind the drifting features, in the order in which to look at them
     reasons : why the alarm is raised; empty if it is not
     not_stated : features that are left out, since they read roll-ups that a file does not state
+    unavailable : rows whose history was not available; they count for features that read no roll-up alone
+    too_few : features that are left out, since they read roll-ups and too few rows had a history
     """
 
     rows: int
     reference_rows: int
     false_alarm_rate: float
-    score: Shift
+    score: Shift | None
     features: tuple[Shift, ...]
     drifted_columns: tuple[DriftedColumn, ...]
     reasons: tuple[str, ...]
     not_stated: tuple[str, ...] = ()
+    unavailable: int = 0
+    too_few: tuple[str, ...] = ()
 
     @property
     def alarm(self) -> bool:
@@ -338,15 +337,17 @@ def judge(
 
     `whole` holds the calendars whose periods the window covers whole: none if its time is not known. `unstated` and
     `base_unstated` hold roll-ups that could not be counted. What reads one of them is left out, and the score is judged
-    only if both lack the same. WindowError for fewer rows than the settings ask for, or counts over other bins than the
-    model's.
+    only if both lack the same. Where fewer rows than the settings ask for had a history, what reads roll-ups is left
+    out, and the score too. WindowError for fewer rows at all, or counts over other bins than the model's.
     """
     base = base or Window.reference(model)
     for name, counted in (("the window", window), ("the reference", base)):
         _check(model, counted, settings, name)
-    left_out = reading(model, unstated | base_unstated)
-    features = _features(model, base, window, settings, partial(model, whole), left_out)
-    score = _score(model, base, window, settings, partial=unstated != base_unstated)
+    not_stated = model.reading(unstated | base_unstated)
+    few = min(window.available, base.available) < settings.min_rows
+    too_few = model.of_histories & ~not_stated & few
+    features = _features(model, base, window, settings, partial(model, whole), not_stated | too_few)
+    score = None if few else _score(model, base, window, settings, partial=unstated != base_unstated)
     return Judgement(
         rows=window.rows,
         reference_rows=base.rows,
@@ -355,7 +356,9 @@ def judge(
         features=tuple(features),
         drifted_columns=rank_columns(features, model.sources),
         reasons=tuple(_reasons(score, features, settings)),
-        not_stated=tuple(itertools.compress(model.features, left_out)),
+        not_stated=tuple(itertools.compress(model.features, not_stated)),
+        unavailable=window.unavailable,
+        too_few=tuple(itertools.compress(model.features, too_few)),
     )
 
 
@@ -399,9 +402,9 @@ def _check(model: DriftReference, window: Window, settings: DriftSettings, name:
         raise WindowError(f"{name} has {window.rows} rows, fewer than the {settings.min_rows} that can be judged")
 
 
-def _reasons(score: Shift, features: Sequence[Shift], settings: DriftSettings) -> list[str]:
+def _reasons(score: Shift | None, features: Sequence[Shift], settings: DriftSettings) -> list[str]:
     reasons = []
-    if score.level > DriftLevel.STABLE:
+    if score is not None and score.level > DriftLevel.STABLE:
         reasons.append(f"the score has {score.level.name.lower()} drift: PSI {score.excess:.3f} beyond chance")
     major = sum(shift.level is DriftLevel.MAJOR for shift in features)
     if major:
@@ -437,11 +440,27 @@ def judgement_lines(judgement: Judgement) -> Iterator[str]:
     if partial := unjudged(judgement):
         yield f"shown, but values not judged, since no whole days or weeks are known to be covered: {partial}"
     if count := len(judgement.not_stated):
-        and_score = " and the score" if judgement.score.partial else ""
+        and_score = " and the score" if judgement.score is not None and judgement.score.partial else ""
         features = f"{count} feature{'s' * (count > 1)}"
         yield f"not judged, since a file does not state the roll-ups that they read: {features}{and_score}"
-    shown = [judgement.score, *ordered(judgement)[:_SHOWN]]
-    yield from table([_TITLES, *map(_row, shown)], right=range(1, len(_TITLES)))
+    yield from unavailable_lines(judgement)
+    yield from table([_TITLES, *map(_row, shown(judgement, _SHOWN))], right=range(1, len(_TITLES)))
+
+
+def unavailable_lines(judgement: Judgement) -> Iterator[str]:
+    """What the rows without an available history are left out of; nothing where there are none."""
+    if judgement.unavailable:
+        left_out = "left out of the score and of features that read histories"
+        yield f"{judgement.unavailable:,} applications whose history was not available: {left_out}"
+    if judgement.score is None:
+        count = len(judgement.too_few)
+        features = f"{count} feature{'s' * (count > 1)}"
+        yield f"not judged, since too few applications had a history: {features} and the score"
+
+
+def shown(judgement: Judgement, most: int) -> list[Shift]:
+    """The score where it is judged, and the features that moved most."""
+    return [*([] if judgement.score is None else [judgement.score]), *ordered(judgement)[:most]]
 
 
 def unjudged(judgement: Judgement) -> str:
@@ -456,7 +475,8 @@ def ordered(judgement: Judgement) -> list[Shift]:
 
 def judgement_json(judgement: Judgement) -> dict[str, Any]:
     """The judgement in JSON-ready form; the KS of a category is null."""
-    shifts = {"score": _plain(judgement.score), "features": [_plain(shift) for shift in judgement.features]}
+    score = None if judgement.score is None else _plain(judgement.score)
+    shifts = {"score": score, "features": [_plain(shift) for shift in judgement.features]}
     return {"alarm": judgement.alarm, **asdict(judgement), **shifts}
 
 

@@ -26,6 +26,7 @@ from decision_log.format import CHAMPION, Caller, ClientHash, Header, LineFormat
 from decision_log.notary import SIGNING_VARIABLE, Checkpointer, Notary
 from decision_log.segments import ASIDE, SHADOW, Ages, WorkerId
 from decision_log.writer import DecisionLogWriter, Failure, LogSettings, OnFailure, Position, make_folders
+from features.store import HistorySource
 from jobs.heartbeat import Heartbeat
 from monitoring import windows
 from monitoring.counts import Buffer, PendingDecisions, SharedCounts
@@ -240,6 +241,8 @@ _PENDING_ROWS = 1024
 """Rows that are counted together: enough to make counting cheap, and few enough for a millisecond or two."""
 
 _THREAD = "drift"
+_UNAVAILABLE = HistorySource.UNAVAILABLE
+_ALONE = np.ones(1, dtype=np.bool_)
 
 Matrix = NDArray[np.float64]
 
@@ -280,6 +283,7 @@ class Recorder(Collector):
         self._records = records
         self._clock = clock
         self._lock = Lock()
+        self._reads_histories = bool(shared_counts.reference.roll_ups)
         self._buffer = Buffer(_PENDING_ROWS, len(shared_counts.reference.features))
         self._position, self._at = shared_counts.counts.position, clock()
         self._lines = 0
@@ -301,6 +305,7 @@ class Recorder(Collector):
         drawn = explored[1] if explored is not None and explored[1].any() else None
         recorded = scores if drawn is None else scores.approved(drawn)
         lines = b"" if records is None else records.lines(route, callers, matrix, recorded, at, drawn)
+        unavailable = _unavailable(callers) if self._reads_histories else None
         # Batches are recorded in threads. Under one lock, rows are counted in the order of their lines: the position
         # that is published with the counts would otherwise skip lines that are not counted yet.
         with self._lock:
@@ -310,7 +315,7 @@ class Recorder(Collector):
             if explored is not None and position is not None:
                 self.metrics.explored(*(int(np.count_nonzero(rows)) for rows in explored))
             try:
-                self._keep(matrix, decided, at, position or self._position)
+                self._keep(matrix, decided, unavailable, at, position or self._position)
             except OSError:  # the line stands: the application must not be decided and recorded once more
                 with self._collecting.guarded():
                     raise
@@ -326,15 +331,17 @@ class Recorder(Collector):
             raise NotRecordedError(f"the decision log: {written}")
         return None
 
-    def _keep(self, matrix: Matrix, scores: Scores, at: float, position: Position) -> None:
+    def _keep(
+        self, matrix: Matrix, scores: Scores, unavailable: NDArray[np.bool_] | None, at: float, position: Position
+    ) -> None:
         """Keep decisions for the next count; more than fit into the buffer are counted now."""
         if not self._buffer.holds(len(scores)):
             self._count(self._buffer.take())
         self._at, self._position = at, position
         if self._buffer.holds(len(scores)):
-            self._buffer.keep(matrix, scores)
+            self._buffer.keep(matrix, scores, unavailable)
         else:
-            self._count(PendingDecisions.of(matrix, scores))
+            self._count(PendingDecisions.of(matrix, scores, unavailable))
 
     @property
     def confirms(self) -> bool:
@@ -369,7 +376,8 @@ class Recorder(Collector):
         if not len(decided):
             return
         counts = self._shared_counts.counts
-        window = Window.of(self._shared_counts.reference, decided.matrix, decided.probability)
+        reference = self._shared_counts.reference
+        window = Window.of(reference, decided.matrix, decided.probability, decided.unavailable)
         counts.add(window, float(decided.probability.sum()), at=self._at)
         counts.position = self._position
         self._shared_counts.publish()
@@ -432,9 +440,18 @@ class Recorder(Collector):
         counts = self._shared_counts.reference.by_feature(window.features)
         return {
             "rows": window.rows,
+            "unavailable": window.unavailable,
             "features": {name: each.tolist() for name, each in counts.items()},
             "probability": window.probability.tolist(),
         }
+
+
+def _unavailable(callers: Sequence[Caller]) -> NDArray[np.bool_] | None:
+    """Whose history was not available, shape (n,); None where nobody's was."""
+    if len(callers) == 1:
+        return _ALONE if callers[0].history is _UNAVAILABLE else None
+    found = [caller.history is _UNAVAILABLE for caller in callers]
+    return np.array(found) if True in found else None
 
 
 class DecisionRecords:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from jobs.commandline import table
 from jobs.output import templates
 from monitoring.comparison import ChallengerComparison
-from monitoring.drift import DriftLevel, Judgement, Shift, ordered, unjudged
+from monitoring.drift import DriftLevel, Judgement, Shift, ordered, shown, unavailable_lines, unjudged
 from monitoring.fairness import SIGNAL, FairnessScreening, GroupShift
 from monitoring.measures import Estimate
 from monitoring.performance import ACCEPTED_ONLY, Performance
@@ -46,6 +46,7 @@ def monitoring_report(
         line=line,
         judgement=judgement,
         unjudged=unjudged(judgement),
+        unavailable=[*unavailable_lines(judgement)],
         charts=charts,
         performance=performance,
         accepted_only=ACCEPTED_ONLY,
@@ -80,7 +81,7 @@ def _drift_tables(judgement: Judgement) -> dict[str, _Table]:
         ),
         "shifts": _Table(
             ("", "drift", "PSI", "beyond chance", "p", "KS", "JS", "missing", "change", "unseen", "gain"),
-            [_row(shift) for shift in (judgement.score, *ordered(judgement)[:_LISTED])],
+            [_row(shift) for shift in shown(judgement, _LISTED)],
         ),
     }
 
@@ -183,7 +184,8 @@ def drift_charts(
 ) -> Iterator[BarChart]:
     """The charts of the score and of the features to look at first; `levels` names the codes of categories."""
     base = Window.reference(model)
-    yield BarChart.of(judgement.score.name, model.probability, (), base.probability, window.probability)
+    if judgement.score is not None:
+        yield BarChart.of(judgement.score.name, model.probability, (), base.probability, window.probability)
     before, now = (model.by_feature(each.features) for each in (base, window))
     chosen = [each.name for each in judgement.drifted_columns] + [shift.name for shift in ordered(judgement)]
     for name in list(dict.fromkeys(chosen))[: _CHARTED - 1]:

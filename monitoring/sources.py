@@ -17,10 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from decision_log.errors import SourceError
-from decision_log.format import FEATURE_PREFIX
+from decision_log.format import FEATURE_PREFIX, HISTORY
 from decision_log.reader import DecisionLogReader
 from features.files import open_file
 from features.schema import Calendar
+from features.store import HistorySource
 from monitoring.drift import PERIODS, whole_periods
 from monitoring.errors import WindowError
 from monitoring.outcomes import NAMES, Keys, decision_codes, request_keys
@@ -141,7 +142,8 @@ def _counted(counts: Mapping[str, Any], model: Artefact) -> Window:
     features = np.zeros_like(model.reference.counts)
     for name, part in model.reference.by_feature(features).items():
         part[:] = np.array(counts["features"][name], dtype=np.int64)
-    return Window(features, np.array(counts["probability"], dtype=np.int64))
+    # services of older versions count all of their applications alike
+    return Window(features, np.array(counts["probability"], dtype=np.int64), int(counts.get("unavailable", 0)))
 
 
 def _response(url: str) -> httpx.Response:
@@ -194,18 +196,33 @@ def window_of_log(
     begin = {calendar: _begin(first, last, period) for calendar, period in PERIODS.items() if last - first >= period}
     features = np.zeros_like(reference.counts)
     probability = np.zeros(reference.probability.size, dtype=np.int64)
+    unavailable = 0
     parts = reference.by_feature(features)
-    columns = {f"{FEATURE_PREFIX}{name}": (bins, parts[name]) for name, bins in reference.features.items()}
-    for table in log.tables(["time", _PROBABILITY, *columns]):
-        for name, (bins, part) in columns.items():
+    columns = {
+        f"{FEATURE_PREFIX}{name}": (bins, parts[name], reads)
+        for (name, bins), reads in zip(reference.features.items(), reference.of_histories.tolist(), strict=True)
+    }
+    for table in log.tables(["time", _PROBABILITY, HISTORY, *columns]):
+        available = _available(table) if reference.roll_ups else table
+        for name, (bins, part, reads) in columns.items():
             followed = reference.calendars.get(name.removeprefix(FEATURE_PREFIX), frozenset())
-            counted = _since(table, [begin[each] for each in followed & begin.keys()])
+            counted = _since(available if reads else table, [begin[each] for each in followed & begin.keys()])
             np.add(part, bins.count(counted[name].to_numpy()), out=part)
-        probability += reference.probability.count(table[_PROBABILITY].to_numpy())
+        probability += reference.probability.count(available[_PROBABILITY].to_numpy())
+        unavailable += table.num_rows - available.num_rows
         progress(table.num_rows)
-    if not probability.sum():
+    window = Window(features, probability, unavailable)
+    if not window.rows:
         raise SourceError(f"{log.directory}: no decision of this model and time")
-    return LogWindow(Window(features, probability), frozenset(begin))
+    return LogWindow(window, frozenset(begin))
+
+
+def _available(table: pa.Table) -> pa.Table:
+    """The rows but those whose history was not available."""
+    import pyarrow.compute as pc
+
+    unavailable = pc.equal(table[HISTORY].cast("string"), str(HistorySource.UNAVAILABLE))
+    return table.filter(pc.invert(pc.fill_null(unavailable, False)))
 
 
 def _begin(first: datetime, last: datetime, period: timedelta) -> datetime:

@@ -111,12 +111,15 @@ _OWNER_ONLY = 0o600
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """The figures of one judged window, by feature; `checks` holds the results of users' checks."""
+    """The figures of one judged window, by feature; `checks` holds the results of users' checks.
+
+    What is not judged, as too few applications had a history, has no figures.
+    """
 
     psi: Mapping[str, float]
     missing: Mapping[str, float]
     unseen: Mapping[str, float]
-    score_psi: float
+    score_psi: float | None
     drifted: tuple[str, ...]
     alarm: bool
     checks: Mapping[str, float]
@@ -130,7 +133,7 @@ class Findings:
             psi={shift.name: shift.psi for shift in judgement.features},
             missing={shift.name: shift.missing for shift in judgement.features},
             unseen={shift.name: shift.unseen for shift in judgement.features},
-            score_psi=judgement.score.psi,
+            score_psi=None if judgement.score is None else judgement.score.psi,
             drifted=tuple(shift.name for shift in judgement.drifted),
             alarm=judgement.alarm,
             checks=checks,
@@ -223,7 +226,7 @@ class Windows:
             if not ours or not self.due(now):
                 return
             state, total = self.state, self._shared_counts.total().window
-            window = CompleteWindow(state.since, now, _less(total, state.base), self._shared_counts.reference)
+            window = CompleteWindow(state.since, now, total - state.base, self._shared_counts.reference)
             findings = Findings.of(window, self._drift, run_checks(self._checks, window, self._failed))
             self._write(State(total, now, (window, findings)))
 
@@ -249,7 +252,11 @@ def _plain(state: State) -> dict[str, Any]:
 
 
 def _counts(window: Window) -> dict[str, Any]:
-    return {"features": window.features.tolist(), "probability": window.probability.tolist()}
+    return {
+        "features": window.features.tolist(),
+        "probability": window.probability.tolist(),
+        "unavailable": window.unavailable,
+    }
 
 
 def _state(plain: Mapping[str, Any], reference: DriftReference) -> State:
@@ -270,11 +277,7 @@ def _window(plain: Mapping[str, Any], reference: DriftReference) -> Window:
     features, probability = (np.array(plain[name], dtype=np.int64) for name in ("features", "probability"))
     if features.shape != reference.counts.shape or probability.shape != (reference.probability.size,):
         raise ValueError("counts over other bins")
-    return Window(features, probability)
-
-
-def _less(window: Window, base: Window) -> Window:
-    return Window(window.features - base.features, window.probability - base.probability)
+    return Window(features, probability, int(plain.get("unavailable", 0)))
 
 
 _MISSING_BUCKETS = (0, 5, 10, 20, 30, 40, 50, 60, 70, 80, 90, 100, 110)
@@ -462,11 +465,11 @@ def drift(window: CompleteWindow, findings: Findings) -> Iterator[GaugeMetricFam
         for key, value in values.items():
             family.add_metric((key,), value)
         yield family
-    for name, help_text, value in (
+    for name, help_text, figure in (
         ("drift_score_psi", "PSI of the PD against the drift reference, in the last window", findings.score_psi),
         ("drifted_features", "Features that have drifted in the last window", len(findings.drifted)),
         ("drift_alarm", "1 where the judgement of the last window raises the alarm", findings.alarm),
         ("drift_window_rows", "Applications in the last window", window.rows),
         ("drift_window_end_timestamp_seconds", "When the last window was complete", window.end),
     ):
-        yield GaugeMetricFamily(f"credit_scoring_{name}", help_text, value=value)
+        yield GaugeMetricFamily(f"credit_scoring_{name}", help_text, value=figure)

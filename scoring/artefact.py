@@ -242,12 +242,13 @@ class Artefact:
         contents = _verified(directory, digest)
         try:
             portfolio = portfolio_of(contents[_PORTFOLIO])
+            features = FeatureState.from_dict(json.loads(contents["features.json"]), portfolio)
             artefact = cls(
                 model_text=contents["model.txt"].decode(),
-                features=FeatureState.from_dict(json.loads(contents["features.json"]), portfolio),
+                features=features,
                 calibration=Calibration(**json.loads(contents["calibration.json"])),
                 policy=_policy(json.loads(contents["policy.json"])),
-                reference=DriftReference.from_dict(json.loads(contents["reference.json"])),
+                reference=DriftReference.from_dict(json.loads(contents["reference.json"]), roll_ups=features.rolled_up),
                 reasons=ReasonReference.from_dict(json.loads(contents[_REASONS])) if _REASONS in contents else None,
                 conformance=Conformance.from_dict(json.loads(contents["conformance.json"])),
                 metrics=json.loads(contents["metrics.json"]),

@@ -41,6 +41,8 @@ class DriftReference:
     rows : how many rows were counted
     sources : the raw columns that each feature reads
     calendars : the calendars that the values of a feature follow, for those that follow one
+    roll_ups : the roll-ups of histories among the columns that are read; the declaration names them, so they are not
+        written
     """
 
     features: Mapping[str, Bins]
@@ -50,6 +52,7 @@ class DriftReference:
     rows: int
     sources: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     calendars: Mapping[str, frozenset[Calendar]] = field(default_factory=dict)
+    roll_ups: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         if set(self.importance) != set(self.features):
@@ -71,6 +74,19 @@ class DriftReference:
         """The part of each feature in flat counts, as `bin` returns them; the parts are views, not copies."""
         ends = pairwise(self.offsets.tolist())
         return {name: counts[start:end] for name, (start, end) in zip(self.features, ends, strict=True)}
+
+    def reading(self, columns: frozenset[str]) -> NDArray[np.bool_]:
+        """Which of the features read one of the columns, shape (features,)."""
+        return np.array([not columns.isdisjoint(self.sources.get(name, (name,))) for name in self.features], np.bool_)
+
+    @cached_property
+    def of_histories(self) -> NDArray[np.bool_]:
+        """Which of the features read a roll-up, shape (features,)."""
+        return self.reading(self.roll_ups)
+
+    def bin_without_histories(self, matrix: NDArray[np.float64]) -> Counts:
+        """As `bin`, but features that read a roll-up count nothing."""
+        return self.bin(matrix) * ~np.repeat(self.of_histories, np.diff(self.offsets))
 
     def bin(self, matrix: NDArray[np.float64]) -> Counts:
         """How many rows of a model matrix are in each bin, int64 of shape (bins of all features,).
@@ -147,8 +163,8 @@ class DriftReference:
         }
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """The reference that `to_dict` wrote."""
+    def from_dict(cls, values: Mapping[str, Any], *, roll_ups: frozenset[str] = frozenset()) -> Self:
+        """The reference that `to_dict` wrote, of a model that reads these roll-ups."""
         features = values["features"]
         return cls(
             features={feature["name"]: _read(feature) for feature in features},
@@ -157,6 +173,7 @@ class DriftReference:
             rows=values["rows"],
             sources={one["name"]: tuple(one["sources"]) for one in features if one["sources"]},
             calendars={one["name"]: frozenset(map(Calendar, one["calendars"])) for one in features if one["calendars"]},
+            roll_ups=roll_ups,
         )
 
 
@@ -186,15 +203,34 @@ class Window:
     ----------
     features : int64 of shape (bins of all features,), as `DriftReference.bin` gives them
     probability : int64 of shape (bins of the PD,)
+    unavailable : applications whose histories the feature store did not give, as it was down; only features that read
+        no roll-up count them
     """
 
     features: Counts
     probability: Counts
+    unavailable: int = 0
 
     @classmethod
-    def of(cls, reference: DriftReference, matrix: NDArray[np.float64], probability: NDArray[np.float64]) -> Self:
-        """The window of rows of the model matrix, shape (n, features), and their PDs, shape (n,)."""
-        return cls(reference.bin(matrix), reference.probability.count(probability))
+    def of(
+        cls,
+        reference: DriftReference,
+        matrix: NDArray[np.float64],
+        probability: NDArray[np.float64],
+        unavailable: NDArray[np.bool_] | None = None,
+    ) -> Self:
+        """The window of rows of the model matrix, shape (n, features), and their PDs, shape (n,).
+
+        `unavailable` says whose history was not available, shape (n,); None where nobody's was.
+        """
+        if unavailable is None or not reference.roll_ups:
+            return cls(reference.bin(matrix), reference.probability.count(probability))
+        known = ~unavailable
+        return cls(
+            reference.bin(matrix[known]) + reference.bin_without_histories(matrix[unavailable]),
+            reference.probability.count(probability[known]),
+            int(np.count_nonzero(unavailable)),
+        )
 
     @classmethod
     def reference(cls, reference: DriftReference) -> Self:
@@ -204,10 +240,26 @@ class Window:
     @property
     def rows(self) -> int:
         """How many applications were counted."""
+        return self.available + self.unavailable
+
+    @property
+    def available(self) -> int:
+        """How many of them all features count, and the PD."""
         return int(self.probability.sum())
 
     def __add__(self, other: Window) -> Window:
-        return Window(self.features + other.features, self.probability + other.probability)
+        return Window(
+            self.features + other.features,
+            self.probability + other.probability,
+            self.unavailable + other.unavailable,
+        )
+
+    def __sub__(self, other: Window) -> Window:
+        return Window(
+            self.features - other.features,
+            self.probability - other.probability,
+            self.unavailable - other.unavailable,
+        )
 
 
 @dataclass(frozen=True)

@@ -453,9 +453,13 @@ class Health(BaseModel):
 
 
 class Counts(BaseModel):
-    """Applications over the bins of the drift reference; a feature's last two bins are of unseen and missing values."""
+    """Applications over the bins of the drift reference; a feature's last two bins are of unseen and missing values.
+
+    Those whose history was `unavailable` count for the features that read no roll-up, and for nothing else.
+    """
 
     rows: int
+    unavailable: int
     features: dict[str, list[int]]
     probability: list[int]
 

@@ -404,4 +404,5 @@ def drift_reference(
         rows=len(matrix),
         sources={name: portfolio.features[name].sources for name in transformer.names},
         calendars={name: found for name in transformer.names if (found := portfolio.calendars(name))},
+        roll_ups=transformer.state.rolled_up,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from prometheus_client import CollectorRegistry
 
 from decision_log.format import Caller
+from features.store import HistorySource
 from monitoring.recorder import Recorder, open_recorder
 from monitoring.settings import MonitoringSettings
 from scoring.store import StoredModel
@@ -65,11 +66,15 @@ class Worker:
         """The recorder of another variant."""
         return self._open(model, variant=variant, beside=self.recorder)
 
-    def record(self, rows: int, matrix: NDArray[np.float64] | None = None) -> NDArray[np.float64]:
+    def record(
+        self, rows: int, matrix: NDArray[np.float64] | None = None, histories: Sequence[HistorySource] | None = None
+    ) -> NDArray[np.float64]:
         """Record so many applications of one request; their model matrix."""
         if matrix is None:
             matrix = self._random.normal(size=(rows, len(self.model.scorer.features)))
-        callers = [Caller(f"request-{self._asked}", f"client-{self._asked}", row) for row in range(rows)]
+        sources = histories or [None] * rows
+        names = f"request-{self._asked}", f"client-{self._asked}"
+        callers = [Caller(*names, row, source) for row, source in enumerate(sources)]
         self._asked += 1
         self.recorder.record("/predict", callers, matrix, self.model.scorer.score_matrix(matrix))
         return matrix

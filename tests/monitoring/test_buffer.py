@@ -46,7 +46,17 @@ def test_what_is_kept_is_taken_once_in_its_order():
     assert taken.risk_level.tolist() == ["word 0.1 of risk", "word 0.2 of risk", "word 0.3 of risk"]
     assert taken.missing.tolist() == [0, 1, 0]
     assert taken.unknown.tolist() == ["word 0.1 unknown", "word 0.2 unknown", "word 0.3 unknown"]
+    assert taken.unavailable is None
     assert taken.withheld.tolist() == ["word 0.1 withheld", "word 0.2 withheld", "word 0.3 withheld"]
     assert len(buffer.take()) == 0
     buffer.keep(np.array([[4.0]]), scores(0.4))
     assert buffer.take().matrix.tolist() == [[4.0]]
+
+
+def test_whose_history_was_not_available_is_kept_and_forgotten_with_the_rows():
+    buffer = Buffer(4, 1)
+    buffer.keep(np.array([[1.0]]), scores(0.1))
+    buffer.keep(np.array([[2.0], [3.0]]), scores(0.2, 0.3), np.array([True, False]))
+    assert buffer.take().unavailable.tolist() == [False, True, False]
+    buffer.keep(np.array([[4.0], [5.0]]), scores(0.4, 0.5))
+    assert buffer.take().unavailable is None
