@@ -25,7 +25,7 @@ from starlette.types import ASGIApp
 from decision_log.format import APPLICATION_ONLY, CHAMPION, KEY_FILE_VARIABLE
 from decision_log.notary import ADDRESS_VARIABLE, SIGNING_VARIABLE
 from features.request import Record
-from features.store import STORE_VARIABLE
+from features.store import STORE_FILE_VARIABLE, stated_address
 from monitoring.recorder import LOG_VARIABLE, Recorder, open_recorder
 from monitoring.settings import MonitoringSettings
 from scoring.keys import KEYS_VARIABLE
@@ -77,7 +77,7 @@ _CONFIGS = Path(__file__).parent / "configs"
 _SETTINGS, _MONITORING = "CREDIT_SCORING_SETTINGS", "CREDIT_SCORING_MONITORING"
 _PATHS = (
     _SETTINGS, _MONITORING, KEYS_VARIABLE, SIGNER_VARIABLE, LOG_VARIABLE, KEY_FILE_VARIABLE, SIGNING_VARIABLE,
-    ADDRESS_VARIABLE, HALT_VARIABLE,
+    ADDRESS_VARIABLE, HALT_VARIABLE, STORE_FILE_VARIABLE,
 )  # fmt: skip
 SETTINGS = load_settings(ServingSettings, Path(os.environ.get(_SETTINGS, _CONFIGS / "serving.yaml")))
 MONITORING = load_settings(MonitoringSettings, Path(os.environ.get(_MONITORING, _CONFIGS / "monitoring.yaml")))
@@ -325,7 +325,7 @@ def _histories(models: Sequence[StoredModel]) -> ClientHistories | None:
     from serving.histories import ClientHistories  # many models read none
 
     return ClientHistories(
-        _PORTFOLIO, reader, SETTINGS.histories, os.environ.get(STORE_VARIABLE) or None, _traffic(),
+        _PORTFOLIO, reader, SETTINGS.histories, stated_address(os.environ), _traffic(),
         retry_after=SETTINGS.limits.retry_after_seconds,
     )  # fmt: skip
 

@@ -36,7 +36,6 @@ from __future__ import annotations
 
 import os
 import re
-import stat
 from binascii import a2b_base64, b2a_base64
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -44,7 +43,6 @@ from datetime import UTC, datetime
 from hashlib import blake2b
 from json import dumps, loads
 from math import isfinite
-from pathlib import Path
 from types import NoneType
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
@@ -53,6 +51,8 @@ from numpy.typing import NDArray
 
 from decision_log.errors import DecisionLogError
 from features.store import HistorySource
+from jobs.errors import SecretError
+from jobs.settings import stated_secret
 from scoring.policy import DecisionKind, RiskLevel
 from scoring.scorer import Scores
 from scoring.store import StoredModel
@@ -459,13 +459,11 @@ def schema(features: Sequence[str]) -> pa.Schema:
     )
 
 
-# A file is better: whoever may read the environment of the process sees the variable's value there.
 KEY_VARIABLE = "DECISION_LOG_KEY"
 KEY_FILE_VARIABLE = "DECISION_LOG_KEY_FILE"
 _KEY = re.compile(r"[0-9a-fA-F]{64}")
 _FEWEST_DIGITS = 8
 """Different digits in a key. A random key has fewer with a probability of about 1e-19; a placeholder has fewer."""
-_MOST_BYTES = 1024
 
 
 def client_hash(environment: Mapping[str, str]) -> ClientHash:
@@ -478,12 +476,11 @@ def client_hash(environment: Mapping[str, str]) -> ClientHash:
 
 def stated_hash(environment: Mapping[str, str]) -> ClientHash | None:
     """The hash with the key of this environment; None if neither variable is set."""
-    key, file = environment.get(KEY_VARIABLE), environment.get(KEY_FILE_VARIABLE)
-    if key and file:
-        raise DecisionLogError(f"{KEY_VARIABLE} and {KEY_FILE_VARIABLE} are both set: set one of them")
-    if file:
-        return _hash(_read(Path(file)), f"{KEY_FILE_VARIABLE}: the content of {file}")
-    return _hash(key, KEY_VARIABLE) if key else None
+    try:
+        found = stated_secret(environment, KEY_VARIABLE)
+    except SecretError as error:
+        raise DecisionLogError(str(error)) from None
+    return None if found is None else _hash(found.text, found.place)
 
 
 def _hash(key: str, place: str) -> ClientHash:
@@ -497,23 +494,3 @@ def _refused(place: str) -> DecisionLogError:
         f"the decision log hashes client ids: {place} must be 64 random hexadecimal digits, as `openssl rand"
         " -hex 32` prints them (or set recording.log.hash_clients to false)"
     )
-
-
-def _read(path: Path) -> str:
-    """The text of the key file without blanks around it; DecisionLogError for anything but a regular file."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-        with os.fdopen(descriptor, "rb") as file:
-            mode = os.fstat(descriptor).st_mode
-            content = file.read(_MOST_BYTES) if stat.S_ISREG(mode) else None
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or "not a path"
-        raise DecisionLogError(f"{KEY_FILE_VARIABLE}: {path} cannot be read ({reason})") from None
-    if content is None:
-        raise DecisionLogError(f"{KEY_FILE_VARIABLE}: {path} is not a regular file")
-    # Only writing is refused: Kubernetes mounts secrets readable by all in the pod unless a mode is set
-    if mode & stat.S_IWOTH:
-        raise DecisionLogError(
-            f"{KEY_FILE_VARIABLE}: everybody may change {path}: allow its owner alone, as by chmod 600"
-        )
-    return content.decode("ascii", errors="replace").strip()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from datetime import datetime
@@ -43,13 +44,18 @@ def _common(command: Any) -> Any:
 
 @commands.command()
 @_common
-@click.option("--store", "address", required=True, metavar="ADDRESS", envvar="FEATURE_STORE",
-              help="feature store: sqlite:///PATH or redis://HOST:PORT/0 (default: FEATURE_STORE, if set)")  # fmt: skip
-def materialize(*, data: Path, portfolio: Path | None, as_of: datetime | None, address: str) -> None:
+@click.option("--store", metavar="ADDRESS",
+              help="feature store: sqlite:///PATH or redis://HOST:PORT/0 (default: that of FEATURE_STORE, or of the "
+              "file that FEATURE_STORE_FILE names)")  # fmt: skip
+def materialize(*, data: Path, portfolio: Path | None, as_of: datetime | None, store: str | None) -> None:
     """Fill the feature store with the roll-ups of the clients in the files; other clients keep theirs."""
     from features.materialize import Inputs, is_filled_with, roll_up_clients
     from features.materialize import materialize as fill
+    from features.store import stated_address
 
+    address = stated_address(os.environ) if store is None else store
+    if address is None:
+        raise click.UsageError("--store, FEATURE_STORE or FEATURE_STORE_FILE must name the feature store")
     declared, progress = _portfolio(portfolio), Progress()
     inputs = Inputs.of(data, declared, as_of)
     moment_of = as_of or inputs.newest

@@ -23,6 +23,8 @@ from numpy.typing import NDArray
 from features.errors import StoreDownError, StoreError
 from features.histories import Histories
 from jobs.destination import without_secrets
+from jobs.errors import SecretError
+from jobs.settings import stated_secret
 
 if TYPE_CHECKING:
     import sqlite3
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
 
 STORE_VARIABLE = "FEATURE_STORE"
 """The environment variable with the address of the feature store."""
+STORE_FILE_VARIABLE = "FEATURE_STORE_FILE"
+"""The environment variable that names a file with the address instead."""
 SQLITE, REDIS = "sqlite:///", ("redis://", "rediss://", "unix://")
 KEY = "credit-scoring:features"
 """The hash of Redis that holds the entries."""
@@ -209,6 +213,37 @@ def absolute_address(address: str) -> str:
         return f"{SQLITE}{Path(address.removeprefix(SQLITE)).absolute()}"
     connected(address, 1.0)
     return address
+
+
+def stated_address(environment: Mapping[str, str]) -> str | None:
+    """The address in FEATURE_STORE or in the file that FEATURE_STORE_FILE names; None if neither is set.
+
+    StoreError, which never shows the address, if it is none. The path of a SQLite file becomes absolute; that in a
+    file must be so already.
+    """
+    try:
+        found = stated_secret(environment, STORE_VARIABLE)
+    except SecretError as error:
+        raise StoreError(str(error)) from None
+    if found is None:
+        return None
+    address = _address(found.text)
+    if address is None:
+        raise StoreError(f"{found.place} is no feature store: write {_FORM}")
+    # The workers of a Bento run in another folder than the command that serves it.
+    if found.in_file and address.startswith(SQLITE) and not found.text.startswith(f"{SQLITE}/"):
+        raise StoreError(f"{found.place} must have an absolute path: {SQLITE}/PATH")
+    return address
+
+
+def _address(text: str) -> str | None:
+    """The absolute address that a text is; None if it is none."""
+    if not text.isprintable():  # a library would drop a line break and go on
+        return None
+    try:
+        return absolute_address(text)
+    except StoreError:
+        return None
 
 
 def open_store(address: str, histories: Histories, *, seconds: float) -> FeatureStore:

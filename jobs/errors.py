@@ -2,6 +2,7 @@
 
 ProjectError
   * SettingsError      a configuration file is not what its model declares
+  * SecretError        a secret is in two places, or its file cannot be read or trusted
   * OutputError        a file or folder cannot be written
   * ProcessError       a process of a command was killed
 """
@@ -19,6 +20,10 @@ class ProjectError(Exception):
 
 class SettingsError(ProjectError):
     """A configuration file cannot be read or does not fit its model."""
+
+
+class SecretError(ProjectError):
+    """A secret is in two places, or its file cannot be read or trusted; the message never shows it."""
 
 
 class OutputError(ProjectError):

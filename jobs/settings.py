@@ -1,4 +1,4 @@
-"""Read YAML files, within bounds, into frozen and strict models, and find the questions that are open in them."""
+"""Read YAML files, within bounds, into frozen and strict models, find open questions in them, and read secrets."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import json
 import os
 import re
 import stat
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn, Self
 
@@ -15,7 +16,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
 
-from jobs.errors import SettingsError
+from jobs.errors import SecretError, SettingsError
 
 _DEPTH = 64
 """Levels of a document; no settings are deeper."""
@@ -243,3 +244,53 @@ def told(lines: Sequence[int]) -> str:
     '2 open questions, the first in line 7'
     """
     return f"{len(lines)} open question{'s' if len(lines) > 1 else ''}, the first in line {lines[0]}"
+
+
+_SECRET_BYTES = 8_192
+
+
+@dataclass(frozen=True, slots=True)
+class Secret:
+    """A secret, and the place that errors may name.
+
+    Attributes
+    ----------
+    text : of a file without the blanks around it; it may be empty
+    place : the variable, or the variable and the file that it names
+    in_file : whether it comes from a file
+    """
+
+    text: str = field(repr=False)
+    place: str
+    in_file: bool
+
+
+def stated_secret(environment: Mapping[str, str], variable: str) -> Secret | None:
+    """The secret in the variable, or in the file that VARIABLE_FILE names; None if both are unset or empty.
+
+    SecretError, which never shows the secret, if both are set, or if the file cannot be read or trusted.
+
+    >>> stated_secret({"KEY": "abc", "KEY_FILE": ""}, "KEY")
+    Secret(place='KEY', in_file=False)
+    """
+    # A file is better: whoever may read the environment of the process sees the variable's value there.
+    in_variable = f"{variable}_FILE"
+    text, file = environment.get(variable), environment.get(in_variable)
+    if text and file:
+        raise SecretError(f"{variable} and {in_variable} are both set: set one of them")
+    if file:
+        return Secret(_secret_in(Path(file), in_variable), f"{in_variable}: the content of {file}", in_file=True)
+    return Secret(text, variable, in_file=False) if text else None
+
+
+def _secret_in(path: Path, variable: str) -> str:
+    try:
+        content = read_regular(path, _SECRET_BYTES)
+        mode = path.stat().st_mode
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "not a path"
+        raise SecretError(f"{variable}: {path} cannot be read ({reason})") from None
+    # Only writing is refused: Kubernetes mounts secrets readable by all in the pod unless a mode is set
+    if mode & stat.S_IWOTH:
+        raise SecretError(f"{variable}: everybody may change {path}: allow its owner alone, as by chmod 600")
+    return os.fsdecode(content).strip()

@@ -108,9 +108,10 @@ def served_ttl_days(settings: Path = _SERVING) -> float:
               help="fail if more than this share of the applications is rejected")  # fmt: skip
 @click.option("--carry", multiple=True, metavar="COLUMN", help="repeat this column of the input beside the decisions")
 @click.option("--reasons/--no-reasons", default=True, show_default=True, help="the reasons of declines")
-@click.option("--store", metavar="ADDRESS", envvar="FEATURE_STORE",
+@click.option("--store", metavar="ADDRESS",
               help="feature store with the clients' roll-ups, where the model reads some: sqlite:///PATH or "
-              "redis://HOST:PORT/0 (default: FEATURE_STORE, if set)")  # fmt: skip
+              "redis://HOST:PORT/0 (default: that of FEATURE_STORE, or of the file that FEATURE_STORE_FILE "
+              "names)")  # fmt: skip
 @click.option("--ttl-days", type=_positive_number, metavar="DAYS",
               help="an older entry of the store is not used (default: that of configs/serving.yaml)")  # fmt: skip
 @click.option("--without-history", metavar="score|refuse|MODEL", default="score", show_default=True,
@@ -195,13 +196,15 @@ def _loaded(model: str) -> tuple[StoredModel, str]:
 
 def _histories(model: StoredModel, store: str | None, ttl_days: float | None, without: str) -> JobHistories | None:
     """Where roll-ups are found, and what becomes of rows without; None if the model reads none."""
+    from features.store import stated_address
     from scoring.histories import REFUSE, SCORE, JobHistories
 
     features = model.scorer.artefact.features
     histories = features.portfolio.histories
     if histories is None or not features.rolled_up:
         return None
-    found = JobHistories() if store is None else JobHistories.at(store, histories, ttl_days or served_ttl_days())
+    address = stated_address(os.environ) if store is None else store
+    found = JobHistories() if address is None else JobHistories.at(address, histories, ttl_days or served_ttl_days())
     second = None if without in (SCORE, REFUSE) else _application_only(without, model)
     return replace(found, refuse=without == REFUSE, application_only=second)
 

@@ -19,7 +19,7 @@ from pydantic_core import to_json
 from decision_log.errors import DecisionLogError
 from features.errors import FeatureError, StoreError
 from features.portfolio import Portfolio
-from features.store import STORE_VARIABLE, absolute_address
+from features.store import STORE_VARIABLE, stated_address
 from jobs.errors import SettingsError
 from jobs.settings import Settings, read_regular
 from monitoring.errors import CheckError
@@ -258,13 +258,13 @@ def make_absolute(environment: MutableMapping[str, str], names: Iterable[str]) -
 
 
 def check_feature_store(environment: MutableMapping[str, str]) -> None:
-    """Make the path of a feature store absolute; BentoMLConfigException if its address is none.
+    """Make the path of a feature store absolute; BentoMLConfigException if its address is none or cannot be read.
 
     The store itself may be down: it is asked for each client, and the service says when it does not answer.
     """
-    if not environment.get(STORE_VARIABLE):
-        return
     try:
-        environment[STORE_VARIABLE] = absolute_address(environment[STORE_VARIABLE])
+        address = stated_address(environment)
     except StoreError as error:
-        raise BentoMLConfigException(f"{STORE_VARIABLE}: {error}") from None
+        raise BentoMLConfigException(str(error)) from None
+    if address is not None and environment.get(STORE_VARIABLE):
+        environment[STORE_VARIABLE] = address

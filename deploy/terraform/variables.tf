@@ -112,7 +112,7 @@ variable "tasks" {
 }
 
 variable "feature_store" {
-  description = "Network and port of the Redis that clients' histories are looked up in; its address is a secret. Null if there is none."
+  description = "Network and port of the Redis that clients' histories are looked up in; its address is a file beside the API keys. Null if there is none."
   type = object({
     cidr = string
     port = optional(number, 6379)

@@ -68,8 +68,12 @@ def test_a_secret_is_a_file_and_never_a_variable(name: str) -> None:
     assert {Path(file).name for file in files} <= given <= COMPOSE["secrets"].keys()
 
 
-def test_the_service_gets_the_feature_store_of_the_shell_and_else_an_empty_variable() -> None:
-    assert SERVICES["service"]["environment"]["FEATURE_STORE"] == "${FEATURE_STORE:-}"
+def test_the_service_reads_the_feature_store_from_the_file_that_the_shell_names_and_else_has_none() -> None:
+    environment, secrets = SERVICES["service"]["environment"], SERVICES["service"]["secrets"]
+    assert environment["FEATURE_STORE_FILE"] == "${FEATURE_STORE_FILE:+/run/secrets/feature_store}"
+    assert "feature_store" in secrets
+    assert COMPOSE["secrets"]["feature_store"] == {"file": "${FEATURE_STORE_FILE:-/dev/null}"}
+    assert "FEATURE_STORE" not in environment
 
 
 def test_the_database_and_the_watchers_have_no_way_out_but_by_published_ports() -> None:

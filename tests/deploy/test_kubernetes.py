@@ -12,7 +12,7 @@ import yaml
 
 from deploy.kubernetes.check import COMPONENTS, OVERLAYS, render
 from features.cli import commands as feature_commands
-from features.store import STORE_VARIABLE
+from features.store import STORE_FILE_VARIABLE, STORE_VARIABLE
 from tests.server import ROOT
 from tests.skipped import needs
 from training.cli import commands as training_commands
@@ -46,10 +46,20 @@ def pod_specs(overlay: str) -> Iterator[dict[str, Any]]:
         yield template["spec"]
 
 
-def secret_variables(spec: dict[str, Any]) -> dict[str, dict[str, Any]]:
+def variables(spec: dict[str, Any]) -> dict[str, str | None]:
+    """What each variable is, None where it comes from elsewhere."""
     (container,) = spec["containers"]
-    sources = {variable["name"]: variable.get("valueFrom", {}) for variable in container.get("env", [])}
-    return {name: source["secretKeyRef"] for name, source in sources.items() if "secretKeyRef" in source}
+    return {variable["name"]: variable.get("value") for variable in container.get("env", [])}
+
+
+def mounted_secrets(spec: dict[str, Any]) -> dict[str, str]:
+    """The name of the Secret at each path; each is required and mounted to be read."""
+    (container,) = spec["containers"]
+    secrets = {volume["name"]: volume["secret"] for volume in spec["volumes"] if "secret" in volume}
+    assert not any(secret["optional"] for secret in secrets.values())
+    mounts = [mount for mount in container["volumeMounts"] if mount["name"] in secrets]
+    assert all(mount["readOnly"] for mount in mounts)
+    return {mount["mountPath"]: secrets[mount["name"]]["secretName"] for mount in mounts}
 
 
 def selects(selector: dict[str, str], overlay: str) -> set[str]:
@@ -74,23 +84,20 @@ def test_every_pod_is_restricted(overlay: str) -> None:
 
 
 @every_overlay
-def test_secrets_are_mounted_files_but_for_the_address_of_the_feature_store(overlay: str) -> None:
+def test_secrets_are_mounted_files_and_no_variables(overlay: str) -> None:
     for spec in pod_specs(overlay):
         (container,) = spec["containers"]
         assert "envFrom" not in container
-        assert secret_variables(spec).keys() <= {STORE_VARIABLE}
+        assert not [one for one in container.get("env", []) if "secretKeyRef" in one.get("valueFrom", {})]
+        assert STORE_VARIABLE not in variables(spec)
         secrets = [volume["secret"] for volume in spec["volumes"] if "secret" in volume]
         assert {secret["defaultMode"] for secret in secrets} <= {0o440}
 
 
 def test_the_key_of_the_decision_log_is_read_where_its_secret_is_mounted() -> None:
     spec = of_kind("production", "Deployment")["credit-scoring"]["spec"]["template"]["spec"]
-    (container,) = spec["containers"]
-    variables = {variable["name"]: variable.get("value") for variable in container["env"]}
-    mounts = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
-    secrets = {volume["name"]: volume["secret"]["secretName"] for volume in spec["volumes"] if "secret" in volume}
-    assert variables["DECISION_LOG_KEY_FILE"] == f"{mounts['decision-log']}/key"
-    assert secrets["decision-log"] == "credit-scoring-decision-log"
+    folder, _, file = str(variables(spec)["DECISION_LOG_KEY_FILE"]).rpartition("/")
+    assert (mounted_secrets(spec)[folder], file) == ("credit-scoring-decision-log", "key")
 
 
 @every_overlay
@@ -155,19 +162,24 @@ def test_a_retraining_reads_the_decisions_and_the_applications_that_it_is_told_o
     assert str(Path(home).parent) in mounts
 
 
+def store_users(overlay: str) -> set[str]:
+    """Whose pods are told of a feature store."""
+    return {name for name, pod in pods(overlay).items() if STORE_FILE_VARIABLE in variables(pod["spec"])}
+
+
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_an_overlay_has_no_feature_store_unless_it_takes_the_component(overlay: str) -> None:
-    assert not [name for name, pod in pods(overlay).items() if secret_variables(pod["spec"])]
+    assert not store_users(overlay)
 
 
 @with_store
 def test_who_reads_or_fills_the_feature_store_has_its_address_from_the_secret(overlay: str) -> None:
-    address = {"name": "credit-scoring-feature-store", "key": "address", "optional": False}
-    told = {name: secret_variables(pod["spec"]) for name, pod in pods(overlay).items()}
     jobs = {f"credit-scoring-{name}" for name in ("batch", "shards", "materialization")}
-    users = jobs | of_kind(overlay, "Deployment").keys()
-    assert told == {name: {STORE_VARIABLE: address} if name in users else {} for name in told}
-    assert users <= told.keys()
+    assert store_users(overlay) == jobs | of_kind(overlay, "Deployment").keys()
+    for spec in pod_specs(overlay):
+        mounted = [path for path, name in mounted_secrets(spec).items() if name == "credit-scoring-feature-store"]
+        file = variables(spec).get(STORE_FILE_VARIABLE)
+        assert mounted == ([] if file is None else [file.removesuffix("/address")])
 
 
 @with_store
@@ -181,7 +193,7 @@ def test_who_has_the_address_of_the_feature_store_may_reach_it_and_nobody_else(o
         if labels.items() <= pod["metadata"]["labels"].items()
         and pod["metadata"]["labels"][among["key"]] in among["values"]
     }
-    assert reached == {name for name, pod in pods(overlay).items() if secret_variables(pod["spec"])}
+    assert reached == store_users(overlay)
     assert [(rule["to"], [port["port"] for port in rule["ports"]]) for rule in policy["egress"]] == [
         ([{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": name}}}], ports)
         for name, ports in (("kube-system", [53, 53]), ("feature-store", [6379]))
@@ -190,16 +202,15 @@ def test_who_has_the_address_of_the_feature_store_may_reach_it_and_nobody_else(o
 
 @with_store
 def test_the_feature_store_is_filled_from_the_volume_of_training_once_somebody_allows_it(
-    monkeypatch: pytest.MonkeyPatch, overlay: str
+    overlay: str,
 ) -> None:
     job = of_kind(overlay, "CronJob")["credit-scoring-materialization"]["spec"]
     spec = pods(overlay)["credit-scoring-materialization"]["spec"]
     (container,) = spec["containers"]
     words = container["args"]
     assert (words[:2], job["concurrencyPolicy"], job["suspend"]) == (["features", "materialize"], "Forbid", True)
-    monkeypatch.setenv(STORE_VARIABLE, "redis://redis.feature-store:6379/0")
     told = feature_commands.commands["materialize"].make_context("materialize", list(words[2:])).params
-    assert told["address"] == "redis://redis.feature-store:6379/0"
+    assert told["store"] is None
     (mount,) = [one for one in container["volumeMounts"] if one["mountPath"] == str(told["data"].parent)]
     (volume,) = [one for one in spec["volumes"] if one["name"] == mount["name"]]
     assert volume["persistentVolumeClaim"] == {"claimName": "credit-scoring-training"}

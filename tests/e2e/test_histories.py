@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import httpx
+import psutil
 import pytest
 
 from decision_log.reader import DecisionLogReader
@@ -23,12 +24,13 @@ from tests.decision_log.models import kept
 from tests.e2e.test_idempotency import eventually
 from tests.features.histories import EXPECTED, FOLDER, LENDER, write_histories
 from tests.portfolios.test_portfolio import artefact_of
-from tests.redis_server import needs_redis, redis_server
+from tests.redis_server import RedisServer, needs_redis, redis_server
 from tests.server import Server, serve_with
 from tests.serving.histories import INCOME, history
 
 NAME = "service_with_histories"
 KEY = "0123456789abcdef" * 4
+PASSWORD = "correct-horse"
 
 
 @pytest.fixture(scope="module")
@@ -112,19 +114,24 @@ def test_an_empty_variable_means_that_there_is_no_store(model: StoredModel, tmp_
 
 
 def test_an_address_that_is_none_stops_the_start(model: StoredModel, tmp_path: Path) -> None:
-    wrong = {"FEATURE_STORE": "mysql://host/db"}
-    said = "FEATURE_STORE: mysql://host/db: is no feature store"
+    (tmp_path / "address").write_text(f"mysql://:{PASSWORD}@host/db")
+    wrong = {"FEATURE_STORE_FILE": str(tmp_path / "address")}
+    said = f"FEATURE_STORE_FILE: the content of {tmp_path}/address is no feature store"
     with pytest.raises(RuntimeError, match=said), serve_with(tmp_path, {"model": NAME}, wrong):
         pass
+    assert PASSWORD not in (tmp_path / "output").read_text()
 
 
 @needs_redis
 def test_a_redis_that_hangs_or_is_killed_costs_the_history_and_no_answer(
     model: StoredModel, rolled_up: RolledUp, tmp_path: Path
 ) -> None:
+    """The service has its address, with a password, from a file, and shows it nowhere."""
     with redis_server() as redis:
-        materialize(redis.address, LENDER, rolled_up, datetime.now(UTC))
-        with serve_with(tmp_path, {"model": NAME}, {"FEATURE_STORE": redis.address}) as server:
+        address = guarded(redis)
+        materialize(address, LENDER, rolled_up, datetime.now(UTC))
+        (tmp_path / "address").write_text(f"{address}\n")
+        with serve_with(tmp_path, {"model": NAME}, {"FEATURE_STORE_FILE": str(tmp_path / "address")}) as server:
             eventually(lambda: sources(server) == {"store"})
             redis.process.send_signal(signal.SIGSTOP)
             assert sources(server) == {"unavailable"}
@@ -132,10 +139,25 @@ def test_a_redis_that_hangs_or_is_killed_costs_the_history_and_no_answer(
             eventually(lambda: sources(server) == {"store"})
             redis.stop()
             assert sources(server) == {"unavailable"}
-            with redis_server(port=redis.port):
+            with redis_server(port=redis.port) as empty:
+                guarded(empty)
                 eventually(lambda: sources(server) == {"missing"})
-                materialize(redis.address, LENDER, rolled_up, datetime.now(UTC))
+                materialize(address, LENDER, rolled_up, datetime.now(UTC))
                 eventually(lambda: sources(server) == {"store"})
+            assert str(redis.port) not in server.logged
+            parent = psutil.Process(server.pid)
+            environments = [process.environ() for process in (parent, *parent.children(recursive=True))]
+            assert len(environments) > 1
+            assert not [one for one in environments if PASSWORD in "".join(one.values())]
+
+
+def guarded(redis: RedisServer) -> str:
+    """The address of the server, once it asks for a password."""
+    from redis import Redis
+
+    with Redis.from_url(redis.address) as client:
+        client.config_set("requirepass", PASSWORD)
+    return redis.address.replace("redis://", f"redis://:{PASSWORD}@")
 
 
 def sources(server: Server) -> set[str]:

@@ -22,7 +22,7 @@ from features.errors import StoreDownError, StoreError
 from features.histories import Histories
 from features.materialize import Inputs, RolledUp, export, is_filled_with, materialize, roll_up_clients
 from features.portfolio import Portfolio
-from features.store import FeatureStore, open_store
+from features.store import FeatureStore, open_store, stated_address
 from jobs.commandline import Progress
 from jobs.output import locked
 from tests.features.histories import DECLARED, EXPECTED, LENDER, write_histories
@@ -181,6 +181,60 @@ def test_another_address_is_refused_without_its_password(address: str) -> None:
     assert "S3CR3T" not in str(refused.value)
 
 
+def in_file(folder: Path, content: str) -> dict[str, str]:
+    """The environment that names a file with this content."""
+    (folder / "address").write_text(content)
+    return {"FEATURE_STORE_FILE": str(folder / "address")}
+
+
+@pytest.mark.parametrize("address", ["redis://:S3CR3T@host:6379/0", "sqlite:////var/lib/features.sqlite"])
+def test_an_address_comes_from_the_variable_or_from_a_file(tmp_path: Path, address: str) -> None:
+    assert stated_address({"FEATURE_STORE": address}) == address
+    assert stated_address(in_file(tmp_path, f"{address}\n")) == address
+    assert stated_address({"FEATURE_STORE": "", "FEATURE_STORE_FILE": ""}) is None
+
+
+def test_a_path_is_absolute_in_a_file_and_becomes_so_in_the_variable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert stated_address({"FEATURE_STORE": "sqlite:///a.sqlite"}) == f"sqlite:///{tmp_path}/a.sqlite"
+    with pytest.raises(StoreError) as refused:
+        stated_address(in_file(tmp_path, "sqlite:///a.sqlite"))
+    said = f"FEATURE_STORE_FILE: the content of {tmp_path}/address must have an absolute path: sqlite:////PATH"
+    assert str(refused.value) == said
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["", "S3CR3T", "S3CR3T://host/db", "redis://S3CR3T:port/0", "redis://host/0\nS3CR3T", "redis://host/\x00S3CR3T"],
+    ids=["empty", "password", "scheme", "port", "lines", "control"],
+)
+def test_a_file_without_an_address_is_refused_and_not_shown(tmp_path: Path, content: str) -> None:
+    with pytest.raises(StoreError) as refused:
+        stated_address(in_file(tmp_path, content))
+    form = "sqlite:///PATH, or an address such as redis://HOST:PORT/0"
+    said = f"FEATURE_STORE_FILE: the content of {tmp_path}/address is no feature store: write {form}"
+    assert str(refused.value) == said
+
+
+@pytest.mark.parametrize(
+    ("environment", "said"),
+    [
+        ({"FEATURE_STORE": "S3CR3T"}, "FEATURE_STORE is no feature store: "),
+        ({"FEATURE_STORE_FILE": "/nowhere/address"}, "FEATURE_STORE_FILE: /nowhere/address cannot be read (No "),
+        ({"FEATURE_STORE": "S3CR3T", "FEATURE_STORE_FILE": "/nowhere/address"},
+         "FEATURE_STORE and FEATURE_STORE_FILE are both set: set one of them"),
+    ],
+    ids=["none", "no file", "both"],
+)  # fmt: skip
+def test_what_states_no_address_is_one_error_without_it(environment: dict[str, str], said: str) -> None:
+    with pytest.raises(StoreError) as refused:
+        stated_address(environment)
+    assert str(refused.value).startswith(said)
+    assert "S3CR3T" not in str(refused.value)
+
+
 def test_a_client_with_an_application_and_no_row_has_an_empty_history(tmp_path: Path) -> None:
     data = write_histories(tmp_path / "data")
     parquet.write_table(pa.table({"client": ["dora", "anna"], "bad": ["1", "0"]}), data / "train.parquet")
@@ -265,6 +319,28 @@ def test_the_commands_fill_a_store_and_write_a_file(tmp_path: Path, capsys: pyte
     assert main(["materialize", *common, "--store", address]) == 1
     assert "no file of histories" in capsys.readouterr().err
     assert values(opened(address), "anna") == EXPECTED["anna"]
+
+
+def test_the_command_fills_the_store_that_the_environment_names(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "portfolio.yaml").write_text(json.dumps(DECLARED))
+    data = str(write_histories(tmp_path / "data"))
+    command = ["materialize", "--data", data, "--portfolio", str(tmp_path / "portfolio.yaml")]
+    assert main(command) == 2
+    assert capsys.readouterr().err == (
+        "error: --store, FEATURE_STORE or FEATURE_STORE_FILE must name the feature store\n"
+    )
+    for name, value in in_file(tmp_path, f"sqlite:///{tmp_path}/a.sqlite").items():
+        monkeypatch.setenv(name, value)
+    assert main(command) == 0
+    assert values(opened(f"sqlite:///{tmp_path}/a.sqlite"), "anna") == EXPECTED["anna"]
+    assert main([*command, "--store", f"sqlite:///{tmp_path}/b.sqlite"]) == 0
+    assert values(opened(f"sqlite:///{tmp_path}/b.sqlite"), "anna") == EXPECTED["anna"]
+    (tmp_path / "address").write_text("")
+    capsys.readouterr()
+    assert main(command) == 1
+    assert capsys.readouterr().err.startswith("error: FEATURE_STORE_FILE: the content of ")
 
 
 def test_a_store_that_is_asked_what_it_was_filled_with_is_closed(

@@ -322,6 +322,13 @@ def test_the_command_takes_the_store_from_its_option_or_the_environment(
     monkeypatch.setenv("FEATURE_STORE", store)
     assert main(arguments(source, tmp_path / "b", folder, "--ttl-days", "40")) == 0
     assert counted(capsys) == ["missing: 1", "stale: 1", "store: 4"]
+    monkeypatch.setenv("FEATURE_STORE_FILE", str(tmp_path / "address"))
+    assert main(arguments(source, tmp_path / "d", folder)) == 1
+    assert capsys.readouterr().err == "error: FEATURE_STORE and FEATURE_STORE_FILE are both set: set one of them\n"
+    monkeypatch.delenv("FEATURE_STORE")
+    (tmp_path / "address").write_text(store)
+    assert main(arguments(source, tmp_path / "d", folder)) == 0
+    assert counted(capsys) == ["missing: 1", "stale: 2", "store: 3"]
     assert main(arguments(source, tmp_path / "c", folder, "--store", f"sqlite:///{tmp_path}/no.sqlite")) == 1
     assert capsys.readouterr().err == "error: the feature store cannot be read (FileNotFoundError)\n"
     assert not [*tmp_path.glob("c*")]

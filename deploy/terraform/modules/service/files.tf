@@ -1,4 +1,5 @@
-# The decision log outlives its task, and the salted hashes of API keys are the same for all tasks: both are on EFS.
+# The decision log outlives its task. The salted hashes of API keys and the address of the feature store are the same for
+# all tasks, and are read from files. All are on EFS.
 
 resource "aws_efs_file_system" "this" {
   encrypted        = true
@@ -48,12 +49,12 @@ resource "aws_efs_access_point" "this" {
 
 locals {
   # by name, the variable that the service finds each in
-  secrets = merge({ decision-log-key = "DECISION_LOG_KEY" }, var.feature_store == null ? {} : { feature-store = "FEATURE_STORE" })
+  secrets = { decision-log-key = "DECISION_LOG_KEY" }
 }
 
 # Values are put in by hand (docs/how-to/infrastructure.md): no state holds them.
 resource "aws_secretsmanager_secret" "this" {
-  # checkov:skip=CKV2_AWS_57:rotating the key of the decision log would part a client's decisions from the earlier ones; the address of the feature store is not ours to rotate
+  # checkov:skip=CKV2_AWS_57:rotating the key of the decision log would part a client's decisions from the earlier ones
   for_each = local.secrets
 
   name                    = "${var.name}/${each.key}"

@@ -74,11 +74,11 @@ locals {
     stopTimeout            = 30
     portMappings           = [{ containerPort = local.port, hostPort = local.port, protocol = "tcp" }]
     linuxParameters        = { initProcessEnabled = true, capabilities = { drop = ["ALL"] } }
-    environment = [
+    environment = concat([
       { name = "BENTOML_DO_NOT_TRACK", value = "True" },
       { name = "CREDIT_SCORING_KEYS", value = "${local.config}/keys.yaml" },
       { name = "DECISION_LOG_DIR", value = local.log },
-    ]
+    ], var.feature_store == null ? [] : [{ name = "FEATURE_STORE_FILE", value = "${local.config}/feature-store" }])
     secrets = [for secret, variable in local.secrets : { name = variable, valueFrom = aws_secretsmanager_secret.this[secret].arn }]
     mountPoints = [
       { sourceVolume = "scratch", containerPath = "/tmp", readOnly = false },
