@@ -21,6 +21,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
@@ -389,13 +390,16 @@ def _plain(value: Any) -> Any:
 
 
 def _compact(value: Any) -> bytes:
-    """Canonical JSON without line breaks and indentation, up to its end."""
-    return json.dumps(_plain(value), sort_keys=True, separators=(",", ": ")).encode() + b"\n"
+    """Canonical JSON without line breaks and indentation, up to its end; all names in it must be texts."""
+    return json.dumps(value, sort_keys=True, separators=(",", ": "), allow_nan=False).encode() + b"\n"
+
+
+_INDENTATION = re.compile(rb"(?:\n|\A) *")
 
 
 def _unindented(content: bytes) -> bytes:
     # No text of JSON holds a line break as it is.
-    return b"".join(line.lstrip(b" ") for line in content.split(b"\n")) + content[-1:]
+    return _INDENTATION.sub(b"", content) + content[-1:]
 
 
 def _sha256(content: bytes) -> str:
