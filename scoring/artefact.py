@@ -21,10 +21,10 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
+from operator import methodcaller
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -394,12 +394,12 @@ def _compact(value: Any) -> bytes:
     return json.dumps(value, sort_keys=True, separators=(",", ": "), allow_nan=False).encode() + b"\n"
 
 
-_INDENTATION = re.compile(rb"(?:\n|\A) *")
+_WITHOUT_INDENTATION = methodcaller("lstrip", b" ")
 
 
 def _unindented(content: bytes) -> bytes:
     # No text of JSON holds a line break as it is.
-    return _INDENTATION.sub(b"", content) + content[-1:]
+    return b"".join(map(_WITHOUT_INDENTATION, content.split(b"\n"))) + content[-1:]
 
 
 def _sha256(content: bytes) -> str:
