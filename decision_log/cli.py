@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from decision_log.errors import SourceError
 from decision_log.format import client_hash
 from decision_log.notary import Notary, Vault
 from jobs.commandline import PATH, Command, Progress, moment, say, table
@@ -23,8 +24,13 @@ if TYPE_CHECKING:
 
     from decision_log.reader import Referral
 
-_VERIFY_ENDS = "exit code: 0 all is well, 1 something is wrong or cannot be read, 2 wrong usage"
-_REPLAY_ENDS = "exit code: 0 all is as recorded, 1 something differs, or nothing can be replayed, 2 wrong usage"
+DIFFERS = 3
+"""Exit code of a command that did its work and found records that are not as they should be."""
+
+_VERIFY_ENDS = "exit code: 0 all is well, 3 something is wrong, 1 an error, said in one line, 2 wrong usage"
+_REPLAY_ENDS = (
+    "exit code: 0 all is as recorded, 3 something differs, 1 an error, or nothing can be replayed, 2 wrong usage"
+)
 _log = click.option("--log", "folder", type=PATH, required=True, metavar="DIR", help="the decision log")
 _checkpoints = click.option("--checkpoints", "address", required=True, metavar="WHERE",
                             help="folder or fsspec address that the checkpoints are kept at")  # fmt: skip
@@ -49,7 +55,7 @@ def verify(*, folder: Path, address: str, keys: Sequence[Path]) -> int:
         say([f"note: {count:,} records were {became}"] if count else [])
     looked_at = f"{found.records:,} records in {found.segments:,} segments"
     say([f"{looked_at}; checkpoints cover {found.covered:,} of them; {len(found.findings):,} things are wrong"])
-    return 1 if found.findings else 0
+    return DIFFERS if found.findings else 0
 
 
 @click.command(cls=Command)
@@ -136,7 +142,9 @@ def replay(*, folder: Path, since: datetime | None, until: datetime | None, foun
         write_json(found, replayed.to_dict())
     say(replayed.lines())
     sys.stderr.write("".join(f"warning: {line}\n" for line in log.remarks()))
-    return 0 if replayed.proven else 1
+    if not replayed.replayed:
+        raise SourceError(f"{folder}: no decision can be replayed")
+    return 0 if replayed.proven else DIFFERS
 
 
 COMMANDS = (verify, prove, replay, erase, referrals)

@@ -20,9 +20,9 @@ these exit codes:
 | code | meaning |
 |---|---|
 | 0 | done |
-| 1 | an error; or a finding of `scoring verify`, `scoring replay` or `training diff` |
+| 1 | an error |
 | 2 | wrong usage: an option or argument that the command does not have, or cannot read |
-| 3 | done, and the verdict is against it: a gate is missed, there is an alarm, or the split of a live test is broken |
+| 3 | done, with a finding: a missed gate, an alarm, a broken split, records that differ, callers that break |
 | 128 + n | signal n ended it, such as 130 for SIGINT |
 """
 _ASIDE = {"docs", "tests", "examples"}

@@ -23,7 +23,7 @@ _GATE_ENDS = "exit code: 0 done, 3 a gate is missed, 1 an error, said in one lin
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; 0 if it succeeded, 3 if a gate is missed, 1 for another error, 128 + n if signal n ended it."""
+    """Run one command; 0 if it succeeded, 3 for a finding, 1 for an error, 128 + n if signal n ended it."""
     return run_command(commands, arguments, program="python -m training")
 
 
@@ -81,12 +81,12 @@ def check(**options: Any) -> None:
     check_data(**options)
 
 
-@commands.command()
+@commands.command(epilog="exit code: 0 no caller breaks, 3 callers break, 1 an error, said in one line, 2 wrong usage")
 @click.argument("old", type=PATH)
 @click.argument("new", type=PATH)
 @click.option("--json", "as_json", is_flag=True, help="as JSON")
 def diff(**options: Any) -> int:
-    """Say what the portfolio NEW breaks for callers of OLD; exits with 1 if it breaks anything."""
+    """Say what the portfolio NEW breaks for callers of OLD."""
     from training.portfolio.commands import diff as compare
 
     return compare(**options)

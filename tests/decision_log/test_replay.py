@@ -176,6 +176,16 @@ def test_a_version_that_is_not_in_the_store_is_named(small: StoredModel, matrix:
     assert not found.proven
 
 
+def test_the_command_fails_where_no_decision_can_be_replayed(
+    small: StoredModel, matrix: Matrix, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record(small, matrix, tmp_path, "log")
+    assert run_command(command, ["--log", str(tmp_path / "log")], program="replay") == 1
+    said = capsys.readouterr()
+    assert said.out.splitlines()[-1] == f"0 of {ROWS} decisions replayed; 0 differ"
+    assert said.err.splitlines()[-1] == f"error: {tmp_path}/log: no decision can be replayed"
+
+
 def test_a_version_whose_digest_is_another_is_not_used(log: Path, model: StoredModel) -> None:
     def alter(lines: list[dict[str, Any]]) -> None:
         for line in lines:
@@ -318,7 +328,7 @@ def test_the_command_tells_what_differs_and_never_a_value(
     assert run_command(command, words, program="replay") == 0
     assert capsys.readouterr().out == f"{ROWS} of {ROWS} decisions replayed; 0 differ\n"
     edit(log, lambda lines: lines[3].update(margin=later(lines[3]["margin"]), missing=lines[3]["missing"] + 1))
-    assert run_command(command, words, program="replay") == 1
+    assert run_command(command, words, program="replay") == 3
     assert capsys.readouterr().out.splitlines() == [
         "differs: request-0 2: margin, missing",
         "margin differs in 1 decisions",

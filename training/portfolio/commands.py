@@ -261,8 +261,12 @@ def _given_away(likeness: Likeness, *, rows: int, compared: int, copies: int) ->
     yield "this does not make anybody anonymous: there is no differential privacy, so do not publish these files"
 
 
+BREAKS = 3
+"""Exit code of a comparison in which the newer portfolio breaks callers."""
+
+
 def diff(*, old: Path, new: Path, as_json: bool) -> int:
-    """Say what differs between two portfolios; 1 if the newer one breaks callers, else 0."""
+    """Say what differs between two portfolios; 3 if the newer one breaks callers, else 0."""
     found = changes(read_portfolio(old), read_portfolio(new))
     breaks, retrain = sum(change.breaks for change in found), any(change.retrain for change in found)
     if as_json:
@@ -271,7 +275,7 @@ def diff(*, old: Path, new: Path, as_json: bool) -> int:
         kept = "a served model keeps the declaration that it was trained with"
         again = f"train again: {kept}" if retrain else f"no new training is needed, though {kept}"
         say([*map(str, found), f"{breaks} of {len(found)} changes break callers; {again}"])
-    return int(breaks > 0)
+    return BREAKS if breaks else 0
 
 
 def write_table_schema(*, portfolio: Path, output: Path) -> None:
