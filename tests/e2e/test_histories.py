@@ -99,6 +99,7 @@ def test_what_is_old_is_not_used_and_everything_is_counted(server: Server, folde
         for source in table["history"].to_pylist()
     )
     eventually(lambda: counted(server) == recorded)
+    eventually(lambda: kept_for_drift(server) == (recorded.total(), recorded["unavailable"]))
 
 
 def counted(server: Server) -> dict[str, int]:
@@ -106,6 +107,13 @@ def counted(server: Server) -> dict[str, int]:
     metrics = httpx.get(f"{server.url}/metrics").text
     found = re.findall(r'^credit_scoring_histories_total{source="(\w+)"} (\S+)$', metrics, re.MULTILINE)
     return {source: int(float(count)) for source, count in found if float(count)}
+
+
+def kept_for_drift(server: Server) -> tuple[int, int]:
+    """How many applications the drift counts hold, and whose history of them was not available, over both workers."""
+    found = httpx.get(f"{server.url}/drift").json()
+    assert sum(found["probability"]) == sum(found["features"]["open_debt"]) == found["rows"] - found["unavailable"]
+    return found["rows"], found["unavailable"]
 
 
 def test_an_empty_variable_means_that_there_is_no_store(model: StoredModel, tmp_path: Path) -> None:

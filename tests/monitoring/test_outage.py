@@ -18,6 +18,7 @@ from decision_log.format import APPLICATION_ONLY
 from decision_log.reader import DecisionLogReader
 from decision_log.segments import WorkerId
 from features.store import HistorySource
+from monitoring.cli import main
 from monitoring.counts import CountsFile, ScoredCounts, read_counts, replay
 from monitoring.drift import DriftLevel, Judgement, judge, judgement_json, judgement_lines
 from monitoring.report import drift_charts
@@ -29,6 +30,7 @@ from tests.features.histories import FOLDER, LENDER
 from tests.monitoring.offline.test_live_counts import answering
 from tests.monitoring.recording import Worker, settings
 from tests.portfolios.test_portfolio import artefact_of, dataset_of
+from tests.server import ROOT
 
 TRAINED = artefact_of(FOLDER)
 MATRIX = Scorer(TRAINED).transformer.transform(dataset_of(LENDER).columns)
@@ -38,6 +40,7 @@ REFERENCE = replace(TRAINED.reference, probability=PDS)
 ARTEFACT = replace(TRAINED, reference=REFERENCE)
 SCORER = Scorer(ARTEFACT)
 RULES = settings().drift
+SETTINGS = str(ROOT / "configs" / "monitoring.yaml")
 OF_APPLICATION = ["income"]
 OF_HISTORIES = ["credits_90d", "credits_365d", "open_debt", "late_credits", "debt_to_income"]
 SOURCES = [HistorySource.STORE, HistorySource.UNAVAILABLE]
@@ -191,6 +194,25 @@ def test_a_service_counts_what_its_log_counts(lender: StoredModel, tmp_path: Pat
     assert counted(anew.window) == expected
     assert counted(window_of_log(DecisionLogReader(tmp_path / "log"), REFERENCE).window) == expected
     worker.recorder.close()
+
+
+@pytest.mark.parametrize("known", [300, 0])
+def test_the_commands_judge_a_log_without_its_outage(
+    lender: StoredModel, tmp_path: Path, known: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    worker = Worker(lender, tmp_path / "counts", tmp_path / "log")
+    record(worker, *mixed(drawn(known, 0), drawn(800, 1), 2))
+    worker.recorder.close()
+    ARTEFACT.write(tmp_path / "model")
+    options = ["--log", str(tmp_path / "log"), "--model", str(tmp_path / "model"), "--settings", SETTINGS]
+    assert main(["drift", *options]) == 0
+    said = capsys.readouterr().out
+    assert main(["report", *options, "--output", str(tmp_path / "page.html")]) == 0
+    page = (tmp_path / "page.html").read_text()
+    left_out = "800 applications whose history was not available: left out of the score"
+    for text in (said, page):
+        assert left_out in text
+        assert ("ot judged, since too few applications had a history" in text) is (known == 0)
 
 
 @pytest.mark.parametrize(("told", "unavailable"), [(True, 800), (False, 0)])
