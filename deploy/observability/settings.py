@@ -102,6 +102,8 @@ class Limits(Settings):
     invalid_ratio: float = Field(gt=0, lt=1)
     history_unavailable_ratio: float = Field(gt=0, lt=1)
     history_stale_ratio: float = Field(gt=0, lt=1)
+    history_lost_ratio: float = Field(gt=0, lt=1)
+    history_lost_rows: int = Field(ge=1)
     p99_seconds: float = Field(gt=0)
     batch_p99_seconds: float = Field(gt=0)
     category_jump: float = Field(gt=0, lt=1)

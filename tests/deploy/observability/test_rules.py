@@ -60,7 +60,7 @@ SHADOW_FAILED = 'credit_scoring_shadow_applications_total{variant="challenger",o
 HALTED = 'credit_scoring_variant_halted{variant="challenger",reason="failures"}'
 UNLOADED = 'credit_scoring_variant_state{variant="challenger",state="missing"}'
 HISTORIES = tuple(f'credit_scoring_histories_total{{source="{source}"}}' for source in HistorySource)
-REQUESTED, FOUND, _, STALE, UNAVAILABLE = HISTORIES
+REQUESTED, FOUND, UNKNOWN, STALE, UNAVAILABLE = HISTORIES
 WINDOW_END = "credit_scoring_drift_window_end_timestamp_seconds"
 ONE_MODEL = 'credit_scoring_model_info{model="m",version="1",digest="d1"}'
 OTHER_MODEL = 'credit_scoring_model_info{model="m",version="2",digest="d2"}'
@@ -128,6 +128,28 @@ FAULTS = {
         {("CreditScoringHistoriesStale", "warning")},
     ),
     "some clients are in the files no longer": ({FOUND: turning(540, 500), STALE: turning(6, 46)}, NOTHING),
+    "the feature store came back empty": (
+        {FOUND: turning(540, 0), STALE: turning(6, 0), UNKNOWN: turning(54, 600)},
+        {("CreditScoringHistoriesMissing", "critical")},
+    ),
+    "the feature store of a lender with many new clients came back empty": (
+        {FOUND: turning(60, 0), STALE: steady(0), UNKNOWN: turning(540, 600)},
+        {("CreditScoringHistoriesMissing", "critical")},
+    ),
+    "the feature store came back empty where few are looked up": (
+        {REQUESTED: rising(600), FOUND: turning(1, 0), STALE: steady(0), UNKNOWN: turning(1, 2)},
+        {("CreditScoringHistoriesMissing", "critical")},
+    ),
+    "the feature store came back empty where hardly anybody is known": (
+        {FOUND: turning(0.4, 0), STALE: steady(0), UNKNOWN: turning(600, 600.4)},
+        NOTHING,
+    ),
+    "most clients are new and always were": (
+        {FOUND: rising(60), STALE: steady(0), UNKNOWN: rising(540)},
+        NOTHING,
+    ),
+    "more clients are new than before": ({FOUND: turning(540, 340), UNKNOWN: turning(54, 254)}, NOTHING),
+    "there is no feature store": ({FOUND: steady(0), STALE: steady(0), UNKNOWN: rising(600)}, NOTHING),
     "no model reads histories": (dict.fromkeys(HISTORIES), NOTHING),
     "a thread of one pod stands still": (
         {f"{HEARTBEAT}@a": f"0+{60 * MINUTES}x{CHANGES} {60 * MINUTES * CHANGES}x{END - CHANGES - 1}"},
@@ -212,6 +234,18 @@ def test_a_fault_fires_its_alerts_and_no_others(tmp_path: Path, fault: str):
     assert tested.returncode == 0, tested.stdout + tested.stderr
 
 
+def test_an_empty_feature_store_is_told_within_minutes_where_many_are_looked_up(tmp_path: Path):
+    many, few = (FAULTS[f"the feature store came back empty{where}"][0] for where in ("", " where few are looked up"))
+    soon, later = CHANGES + 6, CHANGES + 20
+    alerts = {("CreditScoringHistoriesMissing", "critical")}
+    tests = [
+        firing(many, scrape=soon, alerts=alerts), firing(few, scrape=soon, alerts=NOTHING),
+        firing(few, scrape=later, alerts=alerts),
+    ]  # fmt: skip
+    tested = run(tmp_path, RULES, tests)
+    assert tested.returncode == 0, tested.stdout + tested.stderr
+
+
 def test_the_dashboard_has_the_share_of_each_source_of_histories(tmp_path: Path):
     dashboard = json.loads((ROOT / "deploy" / "grafana" / "dashboards" / "credit_scoring.json").read_text())
     queries = {
@@ -224,6 +258,7 @@ def test_the_dashboard_has_the_share_of_each_source_of_histories(tmp_path: Path)
         "Sources": {"request": 0, "store": 900, "missing": 90, "stale": 10, "unavailable": 0},
         "Unavailable": {"": 0},
         "Stale": {"": 11},
+        "Lost": {"": 0},
     }
     assert queries.keys() == shares.keys()
     tests = [per_mille(f"sum by (source) ({queries[title]})", "source", shares[title], scrape=END) for title in shares]
