@@ -9,165 +9,173 @@ import mmap
 import os
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from itertools import groupby, product
-from typing import Any, BinaryIO, NamedTuple, Protocol, Self
+from itertools import chain, groupby, product
+from pathlib import Path
+from typing import BinaryIO, NamedTuple, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic_core import from_json, to_json
 
 from decision_log.format import Caller
 from decision_log.writer import Failure
 from features.portfolio import Portfolio
-from features.reasons import Reason
+from features.store import HistorySource
 from features.transformer import Columns
 from monitoring.recorder import DecisionRecords
 from scoring.policy import DecisionKind
 from scoring.scorer import Scores
 from scoring.store import StoredModel
 
-Objects = tuple[NDArray[np.object_], NDArray[np.object_], NDArray[np.object_], NDArray[np.object_], NDArray[np.object_]]
+_NOTE_BYTES = 1024
+"""Bytes kept for the note of one application, on average: with long ids and Home Credit's texts it takes 600."""
+
+
+_PIECE = 128
+"""Applications after which a judge lets others have its processor: nice alone lets them wait for the next tick of the
+scheduler, milliseconds later."""
+_FOLDER_IN_MEMORY = Path("/dev/shm")  # noqa: S108 - the file has no name there
 
 
 class RowShape(NamedTuple):
-    """How many applications wait at most, and the columns of their arrays.
+    """How many applications wait at most, and how many numbers each has.
 
-    `features` is that of the champion's model matrix, for a challenger with the same features; `numbers` and `levels`
-    are those of the raw columns, for another one.
+    `raw` says whether these are the raw numeric columns, with the texts of the others in the notes, or a row of the
+    champion's model matrix, for a challenger with the same features.
     """
 
     room: int
-    features: int
-    numbers: int
-    levels: int
+    width: int
+    raw: bool
 
     @classmethod
     def of(cls, champion: StoredModel, room: int, *, same_features: bool) -> Self:
         """The shape of what a challenger of this champion reads."""
-        schema, features = champion.scorer.artefact.portfolio.schema, len(champion.scorer.features)
+        scorer = champion.scorer
         if same_features:
-            return cls(room, features, 0, 0)
-        return cls(room, 0, len(schema.numeric), len(schema.categorical))
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class OfferedRows:
-    """Applications that the champion has decided; row i of every array is application i.
-
-    Attributes
-    ----------
-    half, first : where the first row is in the memory of the numbers
-    matrix, numbers, levels : what the challenger reads, see `RowShape`
-    caller : object, the Caller as a plain tuple, which is sent in a tenth of the time
-    route : object, the path of the request
-    probability, decision : the champion's
-    reason : object, the code of the first reason of the champion's decline; None without one
-    """
-
-    half: int
-    first: int
-    matrix: NDArray[np.float64]
-    numbers: NDArray[np.float64]
-    probability: NDArray[np.float64]
-    levels: NDArray[np.object_]
-    caller: NDArray[np.object_]
-    route: NDArray[np.object_]
-    decision: NDArray[np.object_]
-    reason: NDArray[np.object_]
-
-    def __len__(self) -> int:
-        return len(self.route)
+            return cls(room, len(scorer.features), raw=False)
+        return cls(room, len(scorer.artefact.portfolio.schema.numeric), raw=True)
 
     @property
-    def arrays(self) -> tuple[NDArray[Any], ...]:
-        """All arrays: those of numbers, and those of objects."""
-        return (self.matrix, self.numbers, self.probability, *self.objects)
-
-    @property
-    def objects(self) -> Objects:
-        """The arrays of objects, which are sent."""
-        return self.levels, self.caller, self.route, self.decision, self.reason
-
-    def take(self, rows: slice) -> Self:
-        """The chosen rows, not copied."""
-        return type(self)(self.half, self.first + rows.start, *(array[rows] for array in self.arrays))
-
-    def put(
-        self, start: int, route: str, callers: Sequence[Caller], columns: Columns | None, matrix: NDArray[np.float64],
-        scores: Scores,
-    ) -> None:  # fmt: skip
-        """Copy applications into the rows from `start` on; there must be room for them."""
-        rows = slice(start, start + len(callers))
-        if self.matrix.shape[1]:
-            self.matrix[rows] = matrix
-        elif columns is not None:
-            self.numbers[rows], self.levels[rows] = columns.numbers, columns.levels
-        if len(callers) == 1:  # NumPy takes twice as long to copy an array of one as to set its value
-            self.route[start], self.caller[start] = route, tuple(callers[0])
-            self.probability[start], self.decision[start] = scores.probability.item(), scores.decision.item()
-            self.reason[start] = _first(scores.reasons.item())
-            return
-        self.route[rows] = route
-        self.probability[rows], self.decision[rows] = scores.probability, scores.decision
-        for row, (caller, reasons) in enumerate(zip(callers, scores.reasons.tolist(), strict=True), start):
-            self.caller[row], self.reason[row] = tuple(caller), _first(reasons)
-
-    def forget(self) -> None:
-        """Let go of what belongs to applicants."""
-        for array in self.arrays:
-            array[:] = None if array.dtype == object else np.nan
-
-
-def _first(reasons: Sequence[Reason]) -> str | None:
-    return reasons[0].code if reasons else None
+    def bytes(self) -> int:
+        """Of the memory of so many applications: their numbers, the champion's PDs, and their notes."""
+        return self.room * ((self.width + 1) * np.dtype(np.float64).itemsize + _NOTE_BYTES)
 
 
 class RowMemory:
-    """Memory for the numbers of rows, in two halves: one is filled while the other is decided on.
+    """Memory for applications, in two halves: one is filled while the other is decided on.
 
-    Another process maps it by its descriptor, so that no number is sent: each piece that a thread sends makes requests
-    wait for the lock of the interpreter.
+    Another process maps it by its descriptor, so that nothing is sent: while a thread of the service makes a message
+    of applications, requests wait for the lock of the interpreter.
     """
 
     def __init__(self, shape: RowShape, descriptor: int | None = None) -> None:
-        self._shape = shape
-        width = shape.features + shape.numbers + 1
-        size = 2 * shape.room * width * np.dtype(np.float64).itemsize
         # Allocated once: keeping the arrays of requests instead would scatter memory among them, which makes the next
         # requests slower.
+        size = 2 * shape.bytes
         self._file = _file_in_memory() if descriptor is None else os.fdopen(descriptor, "r+b")
         if descriptor is None:
             self._file.truncate(size)
-        self._halves = np.frombuffer(mmap.mmap(self._file.fileno(), size), np.float64).reshape(2, shape.room * width)
+        mapped = np.frombuffer(mmap.mmap(self._file.fileno(), size), np.uint8)
+        self.halves = tuple(OfferedRows(shape, number, half) for number, half in enumerate(np.split(mapped, 2)))
 
     @property
     def descriptor(self) -> int:
         """What another process opens the memory by."""
         return self._file.fileno()
 
-    def numbers(self, half: int) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-        """The `matrix`, `numbers` and `probability` of all rows of a half."""
-        room, features, numbers, _ = self._shape
-        matrix, raw, probability = np.split(self._halves[half], [room * features, room * (features + numbers)])
-        return matrix.reshape(room, features), raw.reshape(room, numbers), probability
-
-    def empty(self, half: int) -> OfferedRows:
-        """A half without rows."""
-        levels = np.empty((self._shape.room, self._shape.levels), dtype=object)
-        objects = (np.empty(self._shape.room, dtype=object) for _ in range(4))
-        return OfferedRows(half, 0, *self.numbers(half), levels, *objects)
-
-    def rows(self, half: int, first: int, objects: Objects) -> OfferedRows:
-        """The rows that another process has put there, with the objects that it sent."""
-        kept = slice(first, first + len(objects[0]))
-        matrix, numbers, probability = self.numbers(half)
-        return OfferedRows(half, first, matrix[kept], numbers[kept], probability[kept], *objects)
-
 
 def _file_in_memory() -> BinaryIO:
     """An unnamed file: on no disk, where the system has such files."""
-    return os.fdopen(os.memfd_create("rows"), "r+b") if hasattr(os, "memfd_create") else tempfile.TemporaryFile()
+    if hasattr(os, "memfd_create"):
+        with suppress(OSError):  # some sandboxes refuse it
+            return os.fdopen(os.memfd_create("rows"), "r+b")
+    return tempfile.TemporaryFile(dir=_FOLDER_IN_MEMORY if _FOLDER_IN_MEMORY.is_dir() else None)
+
+
+class OfferedRows:
+    """Applications that the champion has decided, in one half of the memory.
+
+    Parameters
+    ----------
+    half : which one it is
+    memory : uint8, shape (shape.bytes,)
+
+    Attributes
+    ----------
+    numbers : float64, shape (room, width), see `RowShape`
+    probability : float64, shape (room,), the champion's
+    used : how many bytes the notes take
+    """
+
+    def __init__(self, shape: RowShape, half: int, memory: NDArray[np.uint8]) -> None:
+        floats = shape.room * (shape.width + 1)
+        numbers, self._notes = np.split(memory, [floats * np.dtype(np.float64).itemsize])
+        self.numbers = numbers.view(np.float64)[: shape.room * shape.width].reshape(shape.room, shape.width)
+        self.probability = numbers.view(np.float64)[shape.room * shape.width :]
+        self.half = half
+        self.raw = shape.raw
+        self.used = 0
+        self._text = memoryview(self._notes)  # type: ignore[arg-type]
+        self._rows = 0
+
+    def __len__(self) -> int:
+        return self._rows
+
+    def put(
+        self, route: str, callers: Sequence[Caller], columns: Columns | None, matrix: NDArray[np.float64],
+        scores: Scores,
+    ) -> bool:  # fmt: skip
+        """Copy applications behind those that are there; False, and nothing is copied, without room for their note."""
+        levels = columns.levels.tolist() if self.raw and columns is not None else ()
+        reasons = [given[0].code if given else None for given in scores.reasons.tolist()]
+        note = to_json((route, callers, scores.decision.tolist(), reasons, levels)) + b","
+        start, end = self._rows, self.used + len(note)
+        if end > len(self._text):
+            return False
+        rows = slice(start, start + len(callers))
+        self.numbers[rows] = columns.numbers if self.raw and columns is not None else matrix
+        self.probability[rows] = scores.probability
+        self._text[self.used : end] = note
+        self._rows, self.used = rows.stop, end
+        return True
+
+    def told(self) -> Told:
+        """What is kept of the applications beside their numbers."""
+        notes = from_json(b"[%b]" % bytes(self._text[: self.used]).removesuffix(b","))
+        routes = [note[0] for note in notes for _ in note[1]]
+        return Told(routes, *(list(chain.from_iterable(note[item] for note in notes)) for item in range(1, 5)))
+
+    def filled(self, rows: int, used: int) -> Self:
+        """The same half, in which another process has put so many applications."""
+        self._rows, self.used = rows, used
+        return self
+
+    def forget(self) -> None:
+        """Let go of what belongs to applicants."""
+        self.numbers[: self._rows], self.probability[: self._rows], self._notes[: self.used] = np.nan, np.nan, 0
+        self._rows = self.used = 0
+
+
+class Told(NamedTuple):
+    """What is kept of applications beside their numbers; item i of every list is application i.
+
+    Attributes
+    ----------
+    callers : each a Caller's values
+    decisions, reasons : the champion's, and the code of the first reason of its decline; None without one
+    levels : of the raw columns that are no numbers; empty where the challenger reads the champion's matrix
+    """
+
+    routes: list[str]
+    callers: list[tuple[str, str | None, int, str | None]]
+    decisions: list[str]
+    reasons: list[str | None]
+    levels: list[list[str | None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,22 +196,18 @@ class ComparedBlock:
     reasons: int
 
     @classmethod
-    def of(cls, champion: OfferedRows, challenger: Scores) -> Self:
-        """The comparison of a block; ValueError for scores of other rows."""
-        firsts = zip(champion.reason.tolist(), challenger.reasons.tolist(), strict=True)
-        changed = sum(bool(was and reasons and was != reasons[0].code) for was, reasons in firsts)
-        of_champion, of_challenger = (
-            {kind: decisions == kind for kind in DecisionKind} for decisions in (champion.decision, challenger.decision)
-        )
+    def of(cls, champion: OfferedRows, told: Told, challenger: Sequence[Scores]) -> Self:
+        """The comparison of a block with the challenger's scores, in pieces; ValueError for scores of other rows."""
+        decisions = chain.from_iterable(scores.decision.tolist() for scores in challenger)
+        reasons = chain.from_iterable(scores.reasons.tolist() for scores in challenger)
+        pairs = Counter(zip(told.decisions, decisions, strict=True))
+        firsts = zip(told.reasons, reasons, strict=True)
         return cls(
             len(champion),
-            {
-                (was, now): int(np.count_nonzero(of_champion[was] & of_challenger[now]))
-                for was, now in product(DecisionKind, DecisionKind)
-            },
-            float(champion.probability.sum()),
-            float(challenger.probability.sum()),
-            changed,
+            {pair: pairs[pair] for pair in product(DecisionKind, DecisionKind)},
+            float(champion.probability[: len(champion)].sum()),
+            sum(float(scores.probability.sum()) for scores in challenger),
+            sum(bool(was and found and was != found[0].code) for was, found in firsts),
         )
 
 
@@ -259,7 +263,7 @@ class OwnJudge:
         self._records = records
         self._with_reasons = with_reasons
         self._clock = clock
-        self._decided: tuple[OfferedRows, NDArray[np.float64], Scores] | None = None
+        self._decided: list[_Piece] = []
 
     def memory(self, shape: RowShape) -> RowMemory:
         """The memory for the rows of all blocks."""
@@ -270,20 +274,32 @@ class OwnJudge:
 
     def decide(self, rows: OfferedRows) -> ComparedBlock:
         """Decide on a block, whatever the challenger raises."""
-        scorer, matrix = self._served.scorer, rows.matrix
-        if not matrix.shape[1]:
-            matrix = scorer.transformer.transform(Columns(rows.numbers, rows.levels, self._portfolio))
-        scores = scorer.decide(matrix, scorer.model.margins(matrix), with_reasons=self._with_reasons)
-        compared = ComparedBlock.of(rows, scores)
-        self._decided = rows, matrix, scores
+        self._decided = []
+        told = rows.told()
+        os.sched_yield()
+        decided = [self._piece(rows, told, slice(start, start + _PIECE)) for start in range(0, len(rows), _PIECE)]
+        compared = ComparedBlock.of(rows, told, [piece.scores for piece in decided])
+        self._decided = decided
         return compared
+
+    def _piece(self, rows: OfferedRows, told: Told, part: slice) -> _Piece:
+        scorer, numbers = self._served.scorer, rows.numbers[: len(rows)][part]
+        matrix = numbers if not rows.raw else scorer.transformer.transform(self._columns(numbers, told.levels[part]))
+        scores = scorer.decide(matrix, scorer.model.margins(matrix), with_reasons=self._with_reasons)
+        os.sched_yield()
+        return _Piece(told.routes[part], told.callers[part], matrix, scores)
+
+    def _columns(self, numbers: NDArray[np.float64], levels: list[list[str | None]]) -> Columns:
+        shape = len(levels), len(self._portfolio.schema.categorical)
+        return Columns(numbers, np.array(levels, dtype=object).reshape(shape), self._portfolio)
 
     def record(self) -> int:
         """Record the block decided last; returns how many of its lines were lost."""
-        decided, self._decided = self._decided, None
-        if self._records is None or decided is None:
+        decided, self._decided = self._decided, []
+        if self._records is None:
             return 0
-        return _recorded(self._records, *decided, self._clock())
+        at, records = self._clock(), self._records
+        return sum(piece.recorded(records, at) for piece in decided)
 
     def close(self) -> None:
         """Close the log, if there is one."""
@@ -291,15 +307,26 @@ class OwnJudge:
             self._records.close()
 
 
-def _recorded(
-    records: DecisionRecords, rows: OfferedRows, matrix: NDArray[np.float64], scores: Scores, at: float
-) -> int:
-    lost = 0
-    for route, group in groupby(range(len(scores)), key=rows.route.__getitem__):
-        places = list(group)
-        part = slice(places[0], places[-1] + 1)
-        callers = list(map(Caller._make, rows.caller[part].tolist()))
-        lines = records.lines(route, callers, matrix[part], scores.take(part), at)
-        if isinstance(records.append(lines), Failure):
-            lost += len(places)
-    return lost
+class _Piece(NamedTuple):
+    """Applications that are decided together, and then recorded together."""
+
+    routes: list[str]
+    callers: list[tuple[str, str | None, int, str | None]]
+    matrix: NDArray[np.float64]
+    scores: Scores
+
+    def recorded(self, records: DecisionRecords, at: float) -> int:
+        """Record them; returns how many lines were lost."""
+        lost = start = 0
+        for route, group in groupby(self.routes):
+            part = slice(start, start := start + len(list(group)))
+            callers = [_caller(*caller) for caller in self.callers[part]]
+            lines = records.lines(route, callers, self.matrix[part], self.scores.take(part), at)
+            if isinstance(records.append(lines), Failure):
+                lost += len(callers)
+        os.sched_yield()
+        return lost
+
+
+def _caller(request: str, client: str | None, position: int, history: str | None) -> Caller:
+    return Caller(request, client, position, None if history is None else HistorySource(history))

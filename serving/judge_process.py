@@ -93,7 +93,7 @@ class JudgeProcess:
 
     def __init__(self, opening: Opening) -> None:
         self._opening = opening
-        self._shape = RowShape(0, 0, 0, 0)
+        self._shape = RowShape(0, 0, raw=False)
         self._memory: RowMemory | None = None
         self._connection: Connection | None = None
         self._process: subprocess.Popen[bytes] | None = None
@@ -118,7 +118,7 @@ class JudgeProcess:
     def decide(self, rows: OfferedRows) -> ComparedBlock:
         """Decide on a block. ChallengerError for what the challenger raises, ProcessError without a process."""
         self.begin()
-        compared: ComparedBlock = self._reply_to(_DECIDE, rows.half, rows.first, rows.objects)
+        compared: ComparedBlock = self._reply_to(_DECIDE, rows.half, len(rows), rows.used)
         return compared
 
     def record(self) -> int:
@@ -214,7 +214,8 @@ class _Bench:
         try:
             while (question := self._connection.recv())[0] != _CLOSE:
                 if question[0] == _DECIDE:
-                    self._answer(partial(judge.decide, memory.rows(*question[1:])))
+                    half, rows, used = question[1:]
+                    self._answer(partial(judge.decide, memory.halves[half].filled(rows, used)))
                 else:
                     self._answer(lambda: judge.record() + self._found_lost())
         finally:

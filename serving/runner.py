@@ -112,7 +112,12 @@ class Runner(ABC, Generic[Rows, Results]):
 
 
 class EmbeddedRunner(Runner[Rows, Results]):
-    """Scores on the event loop's own thread: for models that take microseconds. `score` scores a batch.
+    """Scores on the event loop's own thread: for models that take microseconds.
+
+    Parameters
+    ----------
+    score : scores a batch
+    afterwards : is called when a turn has handed out its scores, for what nobody need wait for
 
     All rows that wait when a turn begins are scored in it. Under overload a turn is spent on refusing other requests,
     so that one batch for each turn would be too few.
@@ -124,9 +129,11 @@ class EmbeddedRunner(Runner[Rows, Results]):
         join: Callable[[Sequence[Rows]], Rows],
         settings: RunnerSettings,
         observe: Observer,
+        afterwards: Callable[[], None] | None = None,
     ) -> None:
         super().__init__(join, settings, observe)
         self._score = score
+        self._afterwards = afterwards
 
     def _flush_soon(self) -> None:
         # In nobody's context: the rows of several requests are scored, and answered, in one turn.
@@ -135,10 +142,14 @@ class EmbeddedRunner(Runner[Rows, Results]):
     def _flush(self) -> None:
         # What is put meanwhile waits for the next turn: a caller with requests behind one another holds up nobody else.
         queue, self._queue = self._queue, deque()
-        while queue:
-            batch = self._next_batch(queue)
-            if batch:
-                self._answer(batch)
+        try:
+            while queue:
+                batch = self._next_batch(queue)
+                if batch:
+                    self._answer(batch)
+        finally:
+            if self._afterwards is not None:
+                self._afterwards()
 
     def _answer(self, batch: Sequence[_Waiting[Rows, Results]]) -> None:
         try:

@@ -28,9 +28,7 @@ _LOGGER = logging.getLogger("bentoml.credit_scoring")
 _ROOM = 4096
 """Rows that wait at most, for each challenger; those beyond are dropped and counted."""
 _DUE = 2048
-"""Rows for which the thread wakes before the pause is over."""
-_BLOCK = 2048
-"""Rows that are scored together: a row alone takes many times as long."""
+"""Rows for which the thread wakes before the pause is over. They are scored together: a row alone takes longer."""
 _PAUSE = 1.0
 """Seconds that a row waits at most for others."""
 _LAST_SECONDS = 5.0
@@ -137,8 +135,7 @@ class Shadow:
         self._same = same_matrix(served, champion)
         self._lock = threading.Lock()
         memory = judge.memory(RowShape.of(champion, _ROOM, same_features=self._same))
-        self._filling, self._scoring = memory.empty(0), memory.empty(1)
-        self._used = 0
+        self._filling, self._scoring = memory.halves
         self._settling = threading.Lock()  # of what becomes of scored rows; a request never waits for it
         self._left = 0
         self._closed = False
@@ -167,16 +164,17 @@ class Shadow:
         scores: Scores,
     ) -> None:  # fmt: skip
         with self._lock:
-            start = self._used
-            room = 0 if self._closed else _ROOM - start
-            if len(callers) > room:
-                self._metrics.outcomes[ShadowOutcome.DROPPED].inc(len(callers) - room)
+            room = 0 if self._closed else _ROOM - len(self._filling)
+            dropped = max(0, len(callers) - room)
+            if dropped:
                 kept = slice(0, room)
                 callers, columns, matrix = callers[kept], columns and columns.take(kept), matrix[kept]
                 scores = scores.take(kept)
-            self._filling.put(start, route, callers, columns, matrix, scores)
-            self._used = start + len(callers)
-        if self._used >= _DUE and not self._due.is_set():
+            if callers and not self._filling.put(route, callers, columns, matrix, scores):
+                dropped += len(callers)
+            if dropped:
+                self._metrics.outcomes[ShadowOutcome.DROPPED].inc(dropped)
+        if len(self._filling) >= _DUE and not self._due.is_set():
             self._due.set()
 
     def stop(self) -> None:
@@ -191,7 +189,7 @@ class Shadow:
             self.stop()
         self._thread.join(max(0.0, self._end - time.monotonic()))
         with self._settling, self._lock:  # what the thread scores from now on is neither counted nor written
-            dropped, self._closed = self._left + self._used, True
+            dropped, self._closed = self._left + len(self._filling), True
         self._metrics.outcomes[ShadowOutcome.DROPPED].inc(dropped)
         self._judge.close()
 
@@ -208,28 +206,26 @@ class Shadow:
     def work(self) -> None:
         """Score the applications that wait."""
         with self._lock:
-            used, self._used = self._used, 0
-            self._left = used
             self._filling, self._scoring = self._scoring, self._filling
-        try:
-            for start in range(0, used, _BLOCK):
-                stop = min(start + _BLOCK, used)
-                self._score(self._scoring.take(slice(start, stop)), used - stop)
-        finally:
-            self._scoring.take(slice(0, used)).forget()
+            self._left = len(self._scoring)
+        if self._left:
+            try:
+                self._score(self._scoring)
+            finally:
+                self._scoring.forget()
 
-    def _score(self, rows: OfferedRows, left: int) -> None:
-        """Have a block of rows decided, after which `left` wait; one that fails does not lose the blocks after it."""
+    def _score(self, rows: OfferedRows) -> None:
+        """Have rows decided; some that fail do not lose those after them."""
         try:
             compared = self._judge.decide(rows)
             with self._settling:
                 if not self._closed:
-                    self._left = left
+                    self._left = 0
                     self._settle(compared)
         except Exception as error:  # noqa: BLE001 - whatever a challenger does, the service goes on
             with self._settling:
                 if not self._closed:
-                    self._left = left
+                    self._left = 0
                     self._failed(error, len(rows))
 
     def _settle(self, compared: ComparedBlock) -> None:

@@ -133,7 +133,14 @@ class Variant:
         self.explained = make(self._explain_rows, self._ask_and_explain, concatenate)
         self.matrices = make(self._score_matrix, self._ask_of_matrix, np.concatenate)
         waits = ask is not None or self._aside is not None or (recorder is not None and recorder.confirms)
-        self.replies = None if waits else EmbeddedRunner(self._reply, _join_rows(concatenate), settings.runner, observe)
+        # What was answered directly, and is not yet told to the shadows.
+        self._answered: list[tuple[Sequence[Caller], Columns, Matrix, Scores]] = []
+        afterwards = self._tell_shadows if shadows else None
+        self.replies = (
+            None
+            if waits
+            else EmbeddedRunner(self._reply, _join_rows(concatenate), settings.runner, observe, afterwards)
+        )
 
     def _runner(
         self,
@@ -171,11 +178,22 @@ class Variant:
         return self.decide(BATCH, given.callers, matrix, margins, claims=given.claims)
 
     def _reply(self, given: CallerRows[Columns]) -> Replies:
-        scores = self._score(given)
+        matrix = self.transform(given.rows)
+        margins = self.served.scorer.model.margins(matrix)
+        scores, answered = self._recorded(PREDICT, given.callers, matrix, margins, claims=given.claims)
+        if self._shadows:
+            self._answered.append((given.callers, given.rows, matrix, scores))
         try:
-            return Replies(map(to_json, self.answers(scores, given.callers)))
+            return Replies(map(to_json, self.answers(answered, given.callers)))
         except Exception as error:  # it is recorded: it must not be decided and recorded once more
             raise Failed(FAILED) from error
+
+    def _tell_shadows(self) -> None:
+        """Tell them what was answered directly: nobody waits for it any more."""
+        for callers, columns, matrix, scores in self._answered:
+            for shadow in self._shadows:
+                shadow.offer(PREDICT, callers, columns, matrix, scores)
+        self._answered.clear()
 
     def _score_matrix(self, given: CallerRows[Matrix]) -> Scores:
         margins = self.served.scorer.model.margins(given.rows)
@@ -224,22 +242,35 @@ class Variant:
         `columns` are those that the matrix was made of, for shadows that make their own of them. TimeoutError if one of
         the `claims` is taken.
         """
+        scores, answered = self._recorded(route, callers, matrix, margins, reasons=reasons, claims=claims)
+        if self._shadows and route != EXPLAIN:
+            for shadow in self._shadows:
+                shadow.offer(route, callers, columns, matrix, scores)
+        return answered
+
+    def _recorded(
+        self,
+        route: str,
+        callers: Sequence[Caller],
+        matrix: Matrix,
+        margins: Margins,
+        *,
+        reasons: Sequence[tuple[Reason, ...]] | None = None,
+        claims: Sequence[Lock] = (),
+    ) -> tuple[Scores, Scores]:
+        """What the policy decides, which shadows are told, and what is answered: chance may have made other of it."""
         scores = self.served.scorer.decide(matrix, margins, with_reasons=self._with_reasons and reasons is None)
         if reasons is not None:
             scores = scores.with_reasons(reasons)
-        answered = scores
         if claims:
             _take(claims)
-        if self.recorder is not None:
-            # Recorded before anybody hears of it: a decision that was answered must never be missing from the log.
-            try:
-                answered = self.recorder.record(route, callers, matrix, scores)
-            except NotRecordedError:
-                raise Unrecorded.after(self._retry) from None
-        if self._shadows and route != EXPLAIN:
-            for shadow in self._shadows:  # told what the policy decided, and not what chance made of it
-                shadow.offer(route, callers, columns, matrix, scores)
-        return answered
+        if self.recorder is None:
+            return scores, scores
+        # Recorded before anybody hears of it: a decision that was answered must never be missing from the log.
+        try:
+            return scores, self.recorder.record(route, callers, matrix, scores)
+        except NotRecordedError:
+            raise Unrecorded.after(self._retry) from None
 
     def close(self) -> None:
         """Let its threads end, without waiting for one that is stuck, and close the recorder."""

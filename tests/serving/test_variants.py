@@ -35,7 +35,7 @@ from serving.schemas import ExplainRequest, PredictRequest, Requests
 from serving.settings import GuardSettings, ServingSettings, VariantSettings
 from serving.shadow import Shadow, ShadowMetrics
 from serving.split import FailureBudget, HaltFile, described, variant_of
-from serving.variants import Challenger, Variant, VariantState, load_challengers
+from serving.variants import CallerRows, Challenger, Variant, VariantState, load_challengers
 from tests.home_credit import PORTFOLIO
 from tests.monitoring.recording import KEY, settings
 from tests.server import ROOT
@@ -291,10 +291,12 @@ def test_a_block_that_fails_is_counted_whole_and_does_not_lose_the_blocks_after_
     scorer = Short(artefact)
     scorer.whole = False
     observed = Observed(small, scorer)
-    observed.offer(np.repeat(model_matrix[:1], 2500, axis=0))
+    observed.offer(model_matrix[:7])
+    until(lambda: observed.count("applications", outcome="failed") == 7)
+    observed.offer(model_matrix[:5])
     observed.shadow.close()
     counts = {outcome: observed.count("applications", outcome=outcome) for outcome in ("scored", "failed", "dropped")}
-    assert counts == {"scored": 452, "failed": 2048, "dropped": 0}
+    assert counts == {"scored": 5, "failed": 7, "dropped": 0}
 
 
 def test_what_a_shadow_has_not_scored_when_it_is_closed_is_dropped_and_never_written(
@@ -321,10 +323,88 @@ def test_rows_that_are_forgotten_hold_nothing_of_an_applicant(
 ) -> None:
     scores, callers = small.scorer.score_matrix(model_matrix[:2]), [Caller("r-1", "a"), Caller("r-1", "b")]
     for same in (True, False):
-        kept = RowMemory(RowShape.of(small, 2, same_features=same)).empty(0)
-        kept.put(0, "/predict", callers, applications.take(slice(0, 2)), model_matrix[:2], scores)
-        kept.take(slice(0, 2)).forget()
-        assert all(value is None or np.isnan(value) for array in kept.arrays for value in array.ravel().tolist())
+        memory = RowMemory(RowShape.of(small, 2, same_features=same))
+        kept = memory.halves[0]
+        assert kept.put("/predict", callers, applications.take(slice(0, 2)), model_matrix[:2], scores)
+        assert b"r-1" in os.pread(memory.descriptor, 1 << 20, 0)
+        kept.forget()
+        assert np.isnan(kept.numbers).all()
+        assert np.isnan(kept.probability).all()
+        assert b"r-1" not in os.pread(memory.descriptor, 1 << 20, 0)
+
+
+def test_applications_whose_notes_have_no_room_are_not_kept(
+    small: StoredModel, model_matrix: NDArray[np.float64]
+) -> None:
+    kept = RowMemory(RowShape.of(small, 2, same_features=True)).halves[0]
+    scores = small.scorer.score_matrix(model_matrix[:1])
+    for client, there in (("x" * 1500, True), ("x" * 500, False), ("x", True)):
+        assert kept.put("/predict", [Caller("r-1", client)], None, model_matrix[:1], scores) is there
+    assert [caller[1] for caller in kept.told().callers] == ["x" * 1500, "x"]
+
+
+def test_a_sandbox_without_files_in_memory_has_shadows_all_the_same(
+    small: StoredModel, artefact: Artefact, model_matrix: NDArray[np.float64], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(_: str) -> int:
+        raise PermissionError("planted")
+
+    monkeypatch.setattr("os.memfd_create", refused, raising=False)
+    observed = Observed(small, Scorer(artefact))
+    observed.offer(model_matrix[:3])
+    observed.shadow.close()
+    assert observed.count("applications", outcome="scored") == 3
+
+
+class Watched(Shadow):
+    """Notes when it is told of decisions."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        self.events: list[str] = []
+        super().__init__(*arguments, **options)
+
+    def offer(self, *arguments: Any) -> None:
+        self.events.append("told")
+        super().offer(*arguments)
+
+
+class Sent:
+    """Notes when an answer is sent."""
+
+    def __init__(self, events: list[str]) -> None:
+        self._events = events
+
+    def done(self) -> bool:
+        return False
+
+    def set_result(self, _: object) -> None:
+        self._events.append("answered")
+
+    def set_exception(self, error: BaseException) -> None:
+        raise error
+
+
+def test_shadows_are_told_of_a_direct_answer_when_it_has_left(
+    small: StoredModel, artefact: Artefact, applications: Columns
+) -> None:
+    registry = CollectorRegistry()
+    metrics, judge = ShadowMetrics("one", registry=registry), OwnJudge(small, PORTFOLIO)
+    shadow = Watched("one", model(Scorer(artefact)), small, metrics, judge, registry=registry)
+    champion = Variant("champion", small, SERVING, lambda *_: None, shadows=[shadow])
+
+    async def ask() -> None:
+        assert champion.replies is not None
+        for row in range(2):
+            given = CallerRows(applications.take(slice(row, row + 1)), [Caller("r-1", str(row))])
+            champion.replies.put(given, Sent(shadow.events))
+        await asyncio.sleep(0)
+
+    for _ in range(2):
+        asyncio.run(ask())
+    assert shadow.events == ["answered", "answered", "told"] * 2
+    shadow.close()
+    labels = {"variant": "one", "outcome": "scored"}
+    assert registry.get_sample_value("credit_scoring_shadow_applications_total", labels) == 4
 
 
 def test_an_application_that_cannot_be_kept_for_a_shadow_is_answered_all_the_same(
