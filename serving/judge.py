@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain, groupby, product
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, Protocol, Self
+from typing import Any, BinaryIO, NamedTuple, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,9 +32,7 @@ from scoring.scorer import Scores
 from scoring.store import StoredModel
 
 _NOTE_BYTES = 1024
-"""Bytes kept for the note of one application, on average: with long ids and Home Credit's texts it takes 600."""
-
-
+"""Bytes kept for the note of one application, on average; with the longest of Home Credit's texts it takes 500."""
 _PIECE = 128
 """Applications after which a judge lets others have its processor: nice alone lets them wait for the next tick of the
 scheduler, milliseconds later."""
@@ -161,18 +159,21 @@ class OfferedRows:
         self._rows = self.used = 0
 
 
+CallerValues = list[Any]
+"""The values of a Caller, as JSON has them."""
+
+
 class Told(NamedTuple):
     """What is kept of applications beside their numbers; item i of every list is application i.
 
     Attributes
     ----------
-    callers : each a Caller's values
     decisions, reasons : the champion's, and the code of the first reason of its decline; None without one
     levels : of the raw columns that are no numbers; empty where the challenger reads the champion's matrix
     """
 
     routes: list[str]
-    callers: list[tuple[str, str | None, int, str | None]]
+    callers: list[CallerValues]
     decisions: list[str]
     reasons: list[str | None]
     levels: list[list[str | None]]
@@ -311,7 +312,7 @@ class _Piece(NamedTuple):
     """Applications that are decided together, and then recorded together."""
 
     routes: list[str]
-    callers: list[tuple[str, str | None, int, str | None]]
+    callers: list[CallerValues]
     matrix: NDArray[np.float64]
     scores: Scores
 
