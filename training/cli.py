@@ -200,7 +200,7 @@ def alternatives(**options: Any) -> None:
 @_settings
 def promote(**options: Any) -> None:
     """Judge a registered model and make it champion if it passes."""
-    from training.commands import promote_version
+    from training.registry.commands import promote_version
 
     promote_version(**options)
 
@@ -258,7 +258,7 @@ def receive(**options: Any) -> None:
 @_settings
 def policy(**options: Any) -> None:
     """Revise costs, cut-off, refer band or exploration of a version without training; a new version, to be promoted."""
-    from training.commands import revise_policy
+    from training.registry.commands import revise_policy
 
     revise_policy(**options)
 
@@ -281,7 +281,7 @@ def policy(**options: Any) -> None:
 @_settings
 def compare(**options: Any) -> None:
     """Tell what a challenger would have decided on recorded applications, before it sees any traffic."""
-    from training.commands import compare as compare_with
+    from training.registry.commands import compare as compare_with
 
     compare_with(**options)
 
@@ -338,7 +338,7 @@ def test_result(**options: Any) -> int:
 @_settings
 def rollback(**options: Any) -> None:
     """Put the previous champion back in charge."""
-    from training.commands import rollback_champion
+    from training.registry.commands import rollback_champion
 
     rollback_champion(**options)
 
@@ -353,7 +353,7 @@ def rollback(**options: Any) -> None:
 @_settings
 def audit(**options: Any) -> None:
     """Tell who decided when: every registration, judgement, promotion and rollback, with its actor."""
-    from training.commands import audit as audit_model
+    from training.registry.commands import audit as audit_model
 
     audit_model(**options)
 
@@ -362,7 +362,7 @@ def audit(**options: Any) -> None:
 @_settings
 def list_models(**options: Any) -> None:
     """Show the registered models and the history of champions."""
-    from training.commands import list_registered
+    from training.registry.commands import list_registered
 
     list_registered(**options)
 
@@ -373,7 +373,7 @@ def list_models(**options: Any) -> None:
 @_settings
 def report(**options: Any) -> None:
     """Copy the report of a registered model, one HTML page, to a file."""
-    from training.commands import report as write_report
+    from training.registry.commands import report as write_report
 
     write_report(**options)
 
@@ -382,7 +382,7 @@ def report(**options: Any) -> None:
 @_settings
 def import_(**options: Any) -> None:
     """Make the champion the model that this machine's BentoML store serves."""
-    from training.commands import import_champion
+    from training.registry.commands import import_champion
 
     import_champion(**options)
 

@@ -1,25 +1,23 @@
-"""`python -m training run` turns files into a judged challenger; the lines that commands print are made here too."""
+"""`python -m training run` turns files into a judged challenger; its lines and commands to paste are made here too."""
 
 from __future__ import annotations
 
+import os
+import shlex
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from types import MappingProxyType
 
-from mlflow import MlflowClient
-from mlflow.entities import Run
-from mlflow.entities.model_registry import ModelVersion
-from mlflow.exceptions import MlflowException
-
 from features.files import open_file
-from jobs.commandline import Progress, table
-from monitoring.measures import Estimate
+from jobs.commandline import Progress
+from scoring.cli import served_name
 from scoring.reasons import ReferenceGroup
 from training.blocks import StoredDataset, read_source, store_parts, with_histories
+from training.cli import SETTINGS
 from training.dataset import (
     GENERATED,
     TRUE_PD,
@@ -40,11 +38,11 @@ from training.generation import generator_of
 from training.registry.fitted import FILES, place_of_fitted, register_fitted, write_fitted
 from training.registry.packaging import code_digest
 from training.registry.promotion import JudgedModel, Verdict, judge
-from training.registry.registry import CHAMPION, REVISES, Registered, aliases, changes, current_champion, versions
-from training.registry.store import served_version
+from training.registry.registry import Registered, current_champion
 from training.registry.tracking import commit, connect, portfolio_of_run, tracked_run
 from training.report.model_report import write_report
 from training.search.frontier import FoundAlternatives
+from training.search_settings import without_credentials
 from training.settings import TrainingSettings
 from training.trainer import TrainedModel, lineage, train, train_fleet
 
@@ -363,62 +361,30 @@ def _judged(judged: JudgedModel, rows: int) -> str:
     return f"{judged.registered}: {judged.fitted_on} out of fold, {rows - judged.fitted_on} by the registered model"
 
 
-_HEADINGS = ("version", "alias", "digest", "AUC", "registered", "run", "commit", "data")
+def pasted(words: Sequence[str], settings: Path, portfolio: Path | None, tracking_uri: str | None) -> str:
+    """Return a training command that can be pasted, with every option that it needs to act on the same model."""
+    options = [*_named("--portfolio", portfolio), *_named("--settings", None if settings == SETTINGS else settings)]
+    # A password stays out of the terminal; the variable holds in the next command too.
+    if tracking_uri not in (None, os.environ.get("MLFLOW_TRACKING_URI")):
+        options += _named("--tracking-uri", without_credentials(str(tracking_uri)))
+    return shlex.join([_python(), "-m", "training", *words, *options])
 
 
-def registry_lines(name: str, importing: str = "python -m training import") -> Iterator[str]:
-    """Format the versions of the model `name`, the oldest first, then the history of its champions.
-
-    A line warns if alias, history and this user's BentoML store differ; the command `importing` mends the store.
-    """
-    named, found = aliases(name), versions(name)
-    if not found:
-        yield f"{name}: nothing is registered"
-        return
-    yield from table([_HEADINGS, *(_row(version, named) for version in found)], right={0})
-    yield from _revision_lines(found)
-    yield from map(str, changes(name))
-    in_charge = current_champion(name)
-    if in_charge and named.get(CHAMPION) != in_charge.version:
-        yield f"the alias {CHAMPION} is not on version {in_charge.version}, as the history says: promote or roll back"
-    served = served_version(name)
-    if in_charge and str(served) != in_charge.tag:
-        held = f"serves {served}" if served else "holds no version"
-        yield f"this machine's BentoML store {held}, not version {in_charge.version}: `{importing}`"
+def promoting(registered: Registered, data: Path | None) -> list[str]:
+    """Return the words of the command that promotes a version, judged on `data`; `pasted` makes the command."""
+    return ["promote", "--version", registered.version, *_named("--data", data)]
 
 
-def _revision_lines(found: Sequence[ModelVersion]) -> Iterator[str]:
-    """Say of each revision which version has the policy before."""
-    known = {version.tags.get("digest"): f"version {version.version}" for version in found}
-    for version in found:
-        if digest := version.tags.get(REVISES):
-            yield f"version {version.version} revises the policy of {known.get(digest, digest[:12])}"
+def scoring_batch(model: str, file: Path) -> str:
+    """Return a command that can be pasted and scores the applications in `file`."""
+    tagged = [] if model == served_name() else ["--model", model]
+    return shlex.join([_python(), "-m", "scoring", "batch", "--input", str(file), "--output", "scores", *tagged])
 
 
-def _row(version: ModelVersion, named: Mapping[str, str]) -> tuple[str, ...]:
-    run = _run(version)
-    registered = datetime.fromtimestamp(version.creation_timestamp / 1000, UTC)
-    return (
-        str(version.version),
-        ", ".join(alias for alias, number in named.items() if number == str(version.version)),
-        version.tags.get("digest", "")[:12],
-        _auc(run) if run else "",
-        f"{registered:%Y-%m-%d %H:%M}",
-        run.info.run_id if run else "",
-        run.data.tags.get("commit", "")[:12] if run else "",
-        version.tags.get("data.source", ""),
-    )
+def _named(option: str, value: object) -> list[str]:
+    return [] if value is None else [option, str(value)]
 
 
-def _run(version: ModelVersion) -> Run | None:
-    """The run that made a version; None if it has none, or if its run was deleted."""
-    # Other tools may register a model without a run, and `list` shall show the other versions all the same.
-    try:
-        return MlflowClient().get_run(version.run_id) if version.run_id else None
-    except MlflowException:
-        return None
-
-
-def _auc(run: Run) -> str:
-    metrics = run.data.metrics
-    return str(Estimate(metrics["auc"], metrics["auc_low"], metrics["auc_high"])) if "auc" in metrics else ""
+def _python() -> str:
+    python, here = Path(sys.executable), Path.cwd()
+    return str(python.relative_to(here) if python.is_relative_to(here) else python)

@@ -394,6 +394,10 @@ class TrainingSettings(Settings):
         ours = laid != document and not cls._fits(laid, path) and cls._fits(document, path)
         return cls.checked(laid, Path(f"{file}: training") if ours else path)
 
+    def tracked_at(self, uri: str | None) -> Self:
+        """Return these settings with another address of MLflow, if one is given."""
+        return self.model_copy(update={"tracking": self.tracking.model_copy(update={"uri": uri})}) if uri else self
+
     @classmethod
     def _fits(cls, document: Mapping[str, Any], path: Path) -> bool:
         try:

@@ -18,9 +18,9 @@ from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
 from tests.features.examples import ROOT
 from tests.server import unmeasured
-from training import commands
 from training.cli import main
 from training.errors import TrackingError
+from training.registry import commands
 from training.registry.tracking import commit, connect, scratch, tracked_run
 from training.search_settings import secrets_of, without_credentials
 from training.settings import TrackingSettings

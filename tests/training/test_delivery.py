@@ -24,13 +24,12 @@ from scoring.store import StoredModel
 from tests.home_credit import write_bare_portfolio
 from tests.without_home_credit import HERE
 from training.cli import main
-from training.commands import _python
 from training.errors import ParityError, RegistryError
 from training.registry import store, tracking
 from training.registry.registry import artefact_folder, copy_report, download, find
 from training.registry.store import import_model
 from training.registry.tracking import commit
-from training.run import Delivered
+from training.run import Delivered, _python
 from training.settings import TrainingSettings
 
 ROOT = Path(__file__).resolve().parents[2]

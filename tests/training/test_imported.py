@@ -30,11 +30,12 @@ from tests.training.contests import contest as make_contest
 from training.dataset import load_dataset
 from training.errors import ParityError, RegistryError
 from training.registry import packaging
+from training.registry.commands import registry_lines
 from training.registry.packaging import package_code
 from training.registry.promotion import judge, judged_model, rollback
 from training.registry.registry import copy_report
 from training.registry.store import import_model
-from training.run import Delivered, registry_lines
+from training.run import Delivered
 from training.settings import TrainingSettings
 
 

@@ -28,6 +28,7 @@ from training.cli import main
 from training.dataset import Dataset, load_dataset
 from training.errors import GateError, RegistryError
 from training.registry import promotion
+from training.registry.commands import registry_lines
 from training.registry.promotion import judge, judged_model, rollback
 from training.registry.registry import (
     OUT_OF_FOLD,
@@ -40,7 +41,7 @@ from training.registry.registry import (
     succession,
 )
 from training.registry.store import import_model
-from training.run import Delivered, registry_lines, verdict_lines
+from training.run import Delivered, verdict_lines
 from training.settings import TrainingSettings
 
 STEPS = ("put_in_charge", "record_change", "import_model")

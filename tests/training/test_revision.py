@@ -27,11 +27,12 @@ from tests.training.contests import Contest, register
 from training.cli import main
 from training.dataset import Dataset, load_dataset
 from training.errors import RegistryError
+from training.registry.commands import registry_lines
 from training.registry.promotion import judge, judged_model, promote, rollback
 from training.registry.registry import Registered, current_champion, find
 from training.registry.revision import Flips, PolicyChange, base_artefact, log_flips, register_revision, revise
 from training.registry.store import served_version
-from training.run import Delivered, registry_lines
+from training.run import Delivered
 from training.settings import TrainingSettings
 
 POLICY = DecisionPolicy(0.1, 0.09, 0.11, (0.04, 0.08, 0.16), 9, 1, PointScale(600, 50, 20))

@@ -1,4 +1,7 @@
-"""MLflow records training runs; a run whose process was killed is ended by the next one."""
+"""MLflow records training runs; a run whose process was killed is ended by the next one.
+
+A process that lives holds the scratch folder of its command (`as_command`).
+"""
 
 from __future__ import annotations
 
@@ -9,13 +12,15 @@ import socket
 import subprocess
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import wraps
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import mlflow
+from bentoml.exceptions import BentoMLException
 from mlflow import MlflowClient
 from mlflow.entities import RunStatus
 from mlflow.exceptions import MlflowException
@@ -25,15 +30,37 @@ from mlflow.types.schema import ColSpec, Schema
 from sqlalchemy import create_engine
 from sqlalchemy.exc import SQLAlchemyError
 
+from jobs.errors import OutputError
 from jobs.output import is_held, take_lock
 from jobs.settings import printable
-from training.errors import TrackingError
+from training.errors import RegistryError, TrackingError
 from training.registry.packaging import package_code
 from training.search_settings import address_fault, secrets_of, without_credentials
 from training.settings import TrackingSettings
 
+_Options = ParamSpec("_Options")
+_Code = TypeVar("_Code", int, None)
+"""What a command returns: its exit code, or nothing for 0."""
 _PREFIX = "credit-scoring-training-"
 _own_folders: list[str] = []
+
+
+def as_command(command: Callable[_Options, _Code]) -> Callable[_Options, _Code]:
+    """Return the command with a scratch folder of its own; what libraries and the system refuse is a ProjectError."""
+
+    @wraps(command)
+    def working(*args: _Options.args, **options: _Options.kwargs) -> _Code:
+        try:
+            with scratch():
+                return command(*args, **options)
+        except MlflowException as error:  # the server may be gone by now, and its address may hold a password
+            raise TrackingError(f"MLflow: {without_secrets(error)}") from None
+        except BentoMLException as error:
+            raise RegistryError(str(error)) from None
+        except OSError as error:  # a full disk, a folder that cannot be written
+            raise OutputError(f"{error.filename}: {error.strerror}" if error.filename else str(error)) from None
+
+    return working
 
 
 @contextmanager
