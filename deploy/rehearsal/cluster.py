@@ -199,18 +199,19 @@ def _chains() -> frozenset[tuple[str, str]]:
 
 
 def _remove_chains(before: frozenset[tuple[str, str]]) -> None:
-    """Take away the chains that dockerd and kube-proxy have made, and what leads into them."""
+    """Take away the chains that dockerd and kube-proxy have made, what leads into them, and the rules of the bridge."""
     made = _chains() - before
+    bridges = {"docker0"} if ("nat", "DOCKER") in made else set()
     for table in _TABLES:
         names = {name for where, name in made if where == table}
         for line in run("iptables", "-t", table, "-S").splitlines():
             words = shlex.split(line)
-            if words[0] == "-A" and names & {words[1], words[-1]}:
+            if words[0] == "-A" and (names & {words[1], words[-1]} or bridges & set(words)):
                 run("iptables", "-t", table, "-D", *words[1:])
         for name in sorted(names):
             run("iptables", "-t", table, "-X", name)
-    if ("nat", "DOCKER") in made:
-        run("ip", "link", "delete", "docker0")
+    for bridge in bridges:
+        run("ip", "link", "delete", bridge)
 
 
 def _remove_containers(ready: Cluster) -> None:

@@ -14,10 +14,7 @@ from deploy.kubernetes.check import render
 
 NAMESPACE = "credit-scoring"
 _OLDER = {"policy/v1": "policy/v1beta1", "CronJob": "batch/v1beta1"}
-_UNKNOWN = {
-    "HorizontalPodAutoscaler",  # autoscaling/v2 came later, and there are no metrics to scale by
-    "credit-scoring-shards",  # so did jobs with an index
-}
+_SCALER = "HorizontalPodAutoscaler"  # autoscaling/v2 came later, and there are no metrics to scale by
 _USER = 10034
 
 
@@ -34,12 +31,18 @@ def manifests(image: str, folder: Path, keys: Path) -> str:
 def _overlay(image: str) -> Iterator[dict[str, Any]]:
     for document in yaml.safe_load_all(render("local")):
         kind, version = document["kind"], document["apiVersion"]
-        if {kind, document["metadata"]["name"]} & _UNKNOWN:
+        if kind == _SCALER or _has_an_index(document):
             continue
         document["apiVersion"] = _OLDER.get(kind, _OLDER.get(version, version))
         if kind == "Deployment":
             document["spec"]["template"]["spec"]["containers"][0]["image"] = image
         yield document
+
+
+def _has_an_index(document: dict[str, Any]) -> bool:
+    """Whether it is a job whose pods have an index, which came later too."""
+    job = document.get("spec", {}).get("jobTemplate", {}).get("spec", {})
+    return bool(job.get("completionMode") == "Indexed")
 
 
 def _secret(name: str, content: dict[str, str]) -> dict[str, Any]:
