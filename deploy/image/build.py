@@ -6,8 +6,10 @@ import re
 import shutil
 import tarfile
 import tempfile
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -59,8 +61,25 @@ def _export(bento: str, context: Path) -> tuple[str, str]:
     archive.unlink()
     shutil.rmtree(context / "bento" / "env")  # of bentoml's own Dockerfile
     document = yaml.safe_load((context / "bento" / "bento.yaml").read_text(encoding="utf-8"))
-    (model,) = document["models"]
-    return str(document["version"]), str(model["tag"])
+    return str(document["version"]), name_models(context / "bento", document["models"])
+
+
+def name_models(bento: Path, models: Sequence[Mapping[str, Any]]) -> str:
+    """The exact tag of the champion in an exported Bento, which may hold challengers too.
+
+    The offline image reads the models as a store, which knows no aliases of a Bento. So its `latest` becomes the
+    champion, and an alias `NAME:word` a file beside it. DeployError if no model has the name that the settings serve.
+    """
+    served = yaml.safe_load((bento / "src" / "configs" / "serving.yaml").read_text(encoding="utf-8"))["model"]
+    tags = {str(model.get("alias") or model["tag"]): str(model["tag"]) for model in models}
+    if served not in tags:
+        raise DeployError(f"the Bento has no model with the alias {served}, which configs/serving.yaml names")
+    for alias, tag in tags.items():
+        name, _, version = tag.partition(":")
+        word = "latest" if alias == served else alias.removeprefix(f"{name}:")
+        if word not in {alias, version}:
+            (bento / "models" / name / word).write_text(version, encoding="utf-8")
+    return tags[served]
 
 
 def _add_source(context: Path) -> None:

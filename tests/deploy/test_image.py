@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import pytest
 import yaml
 
-from deploy.command import run
+from deploy.command import read_json, run
 from deploy.image.container import hardened
 from scoring.artefact import Artefact
 from scoring.scorer import Scorer
@@ -46,14 +46,15 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Contained]:
 
 @pytest.fixture(scope="module")
 def stored(tmp_path_factory: pytest.TempPathFactory) -> StoredModel:
-    """The model that is in the image."""
+    """The champion that is in the image."""
     folder = tmp_path_factory.mktemp("image")
     created = run("podman", "create", IMAGE).strip()
     try:
         run("podman", "cp", f"{created}:/app/bento/models", folder)
     finally:
         run("podman", "rm", created)
-    (description,) = (folder / "models").glob("*/*/model.yaml")
+    (inspected,) = read_json("podman", "image", "inspect", IMAGE)
+    description = folder / "models" / inspected["Labels"]["credit-scoring.model"].replace(":", "/") / "model.yaml"
     said = yaml.safe_load(description.read_text())
     artefact = Artefact.read(description.parent, digest=said["metadata"]["digest"])
     return StoredModel(said["name"], said["version"], Scorer(artefact))

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tarfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import bentoml
@@ -17,8 +18,11 @@ from credit_scoring_client.client import Client
 
 from decision_log.notary import Vault
 from decision_log.proofs import Verification, verify_log
+from deploy.image.build import name_models
+from scoring.scorer import with_conformance
 from scoring.store import StoredModel, public_key
 from tests.decision_log.logs import KeyPair
+from tests.decision_log.models import kept
 from tests.home_credit import EXAMPLE
 from tests.server import Server, serve
 from training.run import Delivered
@@ -120,6 +124,45 @@ def _have_loaded(server: Server, library: str) -> bool:
     found = subprocess.run(["pgrep", "-P", str(server.pid)], check=True, capture_output=True, text=True).stdout
     maps = [Path(f"/proc/{pid}/maps") for pid in found.split()]
     return any(library in one.read_text() for one in maps if one.exists())
+
+
+def test_it_holds_a_challenger_by_the_alias_of_the_settings(
+    bento: bentoml.Bento, stored: StoredModel, serving_environment: Path, tmp_path: Path
+) -> None:
+    """As docs/how-to/challengers.md lists it. The image is named after the champion, which stays the latest in it."""
+    artefact, alias = stored.scorer.artefact, f"{stored.name}:challenger"
+    policy = replace(artefact.policy, refer_to=artefact.policy.cutoff)
+    with kept(stored.name, with_conformance(replace(artefact, policy=policy)), version="2") as challenger:
+        document = yaml.safe_load((ROOT / "bentofile.yaml").read_text())
+        document["models"][0]["tag"] = f"{stored.name}:{stored.version}"
+        document["models"].append({"tag": f"{stored.name}:{challenger.version}", "alias": alias})
+        (tmp_path / "bentofile.yaml").write_text(yaml.safe_dump(document))
+        built = bentoml.bentos.build_bentofile(str(tmp_path / "bentofile.yaml"), build_ctx=str(ROOT))
+        try:
+            with tarfile.open(bentoml.export_bento(str(built.tag), str(tmp_path / "exported.bento"))) as archive:
+                archive.extractall(tmp_path / "exported", filter="data")
+            settings = yaml.safe_load((ROOT / "configs" / "serving.yaml").read_text())
+            settings["variants"] = [{"name": "challenger", "model": alias, "share": 0}]
+            (tmp_path / "serving.yaml").write_text(yaml.safe_dump(settings))
+            environment = {"CREDIT_SCORING_SETTINGS": str(tmp_path / "serving.yaml")}
+            program, log = serving_environment / "bentoml", tmp_path / "log"
+            with (
+                serve(
+                    str(tmp_path / "exported"), cwd=tmp_path, log=log, bentoml=program, environment=environment
+                ) as server,
+                Client(server.url) as client,
+            ):
+                known = client.model_info()["variants"]
+        finally:
+            bentoml.bentos.delete(built.tag)
+    assert [(one["version"], one["state"]) for one in known] == [
+        (stored.version, "decides"),
+        (challenger.version, "shadow"),
+    ]
+    listed = yaml.safe_load((tmp_path / "exported" / "bento.yaml").read_text())["models"]
+    assert name_models(tmp_path / "exported", listed) == f"{stored.name}:{stored.version}"
+    store = tmp_path / "exported" / "models" / stored.name
+    assert [(store / name).read_text() for name in ("latest", "challenger")] == [stored.version, challenger.version]
 
 
 def test_relative_paths_are_those_of_the_command(
