@@ -11,7 +11,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from itertools import chain, groupby, product
 from pathlib import Path
@@ -75,9 +75,7 @@ class RowMemory:
         # Allocated once: keeping the arrays of requests instead would scatter memory among them, which makes the next
         # requests slower.
         size = 2 * shape.bytes
-        self._file = _file_in_memory() if descriptor is None else os.fdopen(descriptor, "r+b")
-        if descriptor is None:
-            self._file.truncate(size)
+        self._file = _file_in_memory(size) if descriptor is None else os.fdopen(descriptor, "r+b")
         mapped = np.frombuffer(mmap.mmap(self._file.fileno(), size), np.uint8)
         self.halves = tuple(OfferedRows(shape, number, half) for number, half in enumerate(np.split(mapped, 2)))
 
@@ -87,12 +85,26 @@ class RowMemory:
         return self._file.fileno()
 
 
-def _file_in_memory() -> BinaryIO:
-    """An unnamed file: on no disk, where the system has such files."""
+def _file_in_memory(size: int) -> BinaryIO:
+    """An unnamed file of so many bytes: on no disk, where the system allows that. OSError if there is no room."""
     if hasattr(os, "memfd_create"):
         with suppress(OSError):  # some sandboxes refuse it
-            return os.fdopen(os.memfd_create("rows"), "r+b")
-    return tempfile.TemporaryFile(dir=_FOLDER_IN_MEMORY if _FOLDER_IN_MEMORY.is_dir() else None)
+            file = os.fdopen(os.memfd_create("rows"), "r+b")
+            file.truncate(size)
+            return file
+    with suppress(OSError):
+        return _written(size, _FOLDER_IN_MEMORY)
+    return _written(size, None)
+
+
+def _written(size: int, folder: Path | None) -> BinaryIO:
+    # Written and not truncated: a later write into a page that has no room would end the worker.
+    with ExitStack() as unless_full:
+        file = unless_full.enter_context(tempfile.TemporaryFile(dir=folder))
+        file.write(bytes(size))
+        file.flush()
+        unless_full.pop_all()
+    return file
 
 
 class OfferedRows:
@@ -131,9 +143,9 @@ class OfferedRows:
         """Copy applications behind those that are there; False, and nothing is copied, without room for their note."""
         levels = columns.levels.tolist() if self.raw and columns is not None else ()
         reasons = [given[0].code if given else None for given in scores.reasons.tolist()]
-        # Plain tuples and texts: named ones take three times as long to write.
-        told = list(map(tuple, callers)), list(map(str, scores.decision.tolist()))
-        note = to_json((route, *told, reasons, levels)) + b","
+        # Plain tuples and texts: a named tuple and an enumeration take three times as long to write.
+        plain, decisions = [*map(tuple, callers)], [*map(str, scores.decision.tolist())]
+        note = to_json((route, plain, decisions, reasons, levels)) + b","
         start, end = self._rows, self.used + len(note)
         if end > len(self._text):
             return False

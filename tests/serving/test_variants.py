@@ -343,17 +343,28 @@ def test_applications_whose_notes_have_no_room_are_not_kept(
     assert [caller[1] for caller in kept.told().callers] == ["x" * 1500, "x"]
 
 
+def refused(*_: object, **__: object) -> int:
+    raise PermissionError("planted")
+
+
 def test_a_sandbox_without_files_in_memory_has_shadows_all_the_same(
     small: StoredModel, artefact: Artefact, model_matrix: NDArray[np.float64], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refused(_: str) -> int:
-        raise PermissionError("planted")
-
     monkeypatch.setattr("os.memfd_create", refused, raising=False)
     observed = Observed(small, Scorer(artefact))
     observed.offer(model_matrix[:3])
     observed.shadow.close()
     assert observed.count("applications", outcome="scored") == 3
+
+
+def test_memory_without_room_is_refused_when_it_is_made_and_not_when_it_is_used(
+    small: StoredModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A page that could not be had later would end the worker by SIGBUS."""
+    monkeypatch.setattr("os.memfd_create", refused, raising=False)
+    monkeypatch.setattr("tempfile.TemporaryFile", lambda **_: os.fdopen(os.open("/dev/full", os.O_RDWR), "r+b", 0))
+    with pytest.raises(OSError, match="No space left"):
+        RowMemory(RowShape.of(small, 2, same_features=True))
 
 
 class Watched(Shadow):
